@@ -1,0 +1,448 @@
+"""From the nodes of a block to its definition: statements, references, patterns, expressions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from resnet_spec import expr, names, spec
+from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
+from resnet_spec.ir import (
+    Argument,
+    Binding,
+    Definition,
+    Expression,
+    Loop,
+    Pattern,
+    Reference,
+    Statement,
+)
+from resnet_spec.ops import FANS, INITIALIZERS, PRIMITIVES, ROLES, Initializer
+from resnet_spec.source import EMPTY, Mapping, Node, Scalar, Sequence
+
+# Variables that the arguments of a repeated block may use: its place among its like, their number,
+# and the same for all blocks of the network's stages.
+POSITION = ("i", "n", "block_index", "block_count")
+IMPLICIT = ("in_channels",)
+
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_REFERENCE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:\.\{([^{}]*)\}|\.([0-9]+))?")
+
+
+# --- small parts ---------------------------------------------------------------------------------
+
+
+def read_expression(node: Node, what: str = "a value") -> Expression:
+    """An expression from a scalar; raises `SpecError` (RS103, RS201)."""
+    if not isinstance(node, Scalar) or node.value is None:
+        fail("RS103", f"{what} must be a number or an expression", node.span)
+    if not isinstance(node.value, str):
+        if isinstance(node.value, float) and not abs(node.value) <= expr.MAX_MAGNITUDE:
+            fail("RS203", f"{what} must be a finite number", node.span)
+        if abs(node.value) > expr.MAX_MAGNITUDE:
+            fail("RS203", f"{quoted(node.value)} is beyond {expr.MAX_MAGNITUDE}", node.span)
+        return Expression(expr.Const(node.value), str(node.value), node.span)
+    return parse_expression(node.value, node.span, exact=node.plain)
+
+
+def parse_expression(text: str, span: Span, exact: bool = True) -> Expression:
+    try:
+        tree, offsets = expr.parse(text)
+    except expr.ExpressionError as error:
+        where = span.narrowed(error.offset, error.length) if exact and error.length else span
+        fail("RS201", error.message, where, error.help)
+    return Expression(tree, text, span, offsets, exact)
+
+
+def read_text(node: Node, what: str) -> str:
+    if isinstance(node, Scalar) and isinstance(node.value, int) and node.value is not True:
+        return str(node.value)  # a layer may be called 0
+    if not isinstance(node, Scalar) or not isinstance(node.value, str):
+        fail("RS103", f"{what} must be a name", node.span)
+    return node.value
+
+
+def read_pattern(node: Node, what: str) -> Pattern:
+    """A dotted name in which braces hold expressions."""
+    text = read_text(node, what)
+    parts: list[str | Expression] = []
+    end = 0
+    for match in _BRACES.finditer(text):
+        if match.start() > end:
+            parts.append(text[end : match.start()])
+        parts.append(parse_expression(match.group(1), node.span, exact=False))
+        end = match.end()
+    if end < len(text) or not parts:
+        parts.append(text[end:])
+    # Braces stand for a number: checked with one in their place.
+    names.check_path(_BRACES.sub("0", text), node.span)
+    return Pattern(tuple(parts), text, node.span)
+
+
+def read_reference(node: Node, what: str) -> Reference:
+    """`name`, `name.{expression}` or `name.3`."""
+    text = read_text(node, what)
+    match = _REFERENCE.fullmatch(text)
+    if match is None:
+        fail(
+            "RS105",
+            f"{quoted(text)} is not the name of a value",
+            node.span,
+            help="use a name like 'residual', or 'part.{i}' for an element of a list",
+        )
+    name, braced, number = match.groups()
+    index = braced if braced is not None else number
+    if index is None:
+        return Reference(name, None, node.span)
+    return Reference(name, parse_expression(index, node.span, exact=False), node.span)
+
+
+def read_initializer(node: Node) -> Initializer:
+    """`zeros`, `he_normal`, or a kind with its value: `{normal: 0.01}`, `{he_normal: fan_in}`."""
+    kind_node: Node = node
+    value: object = None
+    kind: object
+    if isinstance(node, Mapping) and len(node.entries) == 1:
+        ((kind, value_node),) = node.entries.items()
+        kind_node, value = value_node, getattr(value_node, "value", value_node)
+    else:
+        kind = node.value if isinstance(node, Scalar) else None
+        if kind in (0, 1) and not isinstance(kind, bool):
+            kind = "zeros" if kind == 0 else "ones"
+    if not isinstance(kind, str) or kind not in INITIALIZERS:
+        hint = expected(str(kind), INITIALIZERS)
+        fail("RS103", f"{quoted(kind)} is not an initializer", node.span, hint)
+    takes, default, _ = INITIALIZERS[kind]
+    if value is None:
+        return Initializer(kind, default)
+    if takes == "fan" and value in FANS:
+        return Initializer(kind, str(value))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if takes == "number" and is_number and abs(value) < 1e6:  # type: ignore[arg-type]
+        return Initializer(kind, float(value))  # type: ignore[arg-type]
+    wanted = {"fan": " or ".join(FANS), "number": "a number", "none": "no value"}[takes]
+    fail("RS103", f"{quoted(kind)} takes {wanted}, not {quoted(value)}", kind_node.span)
+
+
+def read_binding(node: Node) -> Binding:
+    """`none`, the name of a block or a primitive, or `{name: {argument: value}}`."""
+    match node:
+        case Scalar(value=None | "none"):
+            return Binding(None, EMPTY, node.span)
+        case Scalar(value=str(target)):
+            return Binding(target, EMPTY, node.span)
+        case Mapping() if len(node.entries) == 1:
+            ((target, arguments),) = node.entries.items()
+            if isinstance(arguments, Scalar) and arguments.value is None:
+                return Binding(target, EMPTY, node.keys[target])
+            if isinstance(arguments, Mapping):
+                return Binding(target, arguments, node.keys[target])
+    fail(
+        "RS304",
+        "a slot is filled by the name of a block or a primitive",
+        node.span,
+        help="write 'none', a name, or {name: {argument: value}}",
+    )
+
+
+# --- layers --------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """Reads the layers of one block and collects what is wrong with them."""
+
+    def __init__(self, report: Report, what: str) -> None:
+        self.report = report
+        self.what = what
+
+    def layers(self, node: Node | None) -> tuple[Statement | Loop, ...]:
+        if node is None:
+            return ()
+        if not isinstance(node, Sequence):
+            self.report.add(
+                "RS103",
+                f"the layers of {self.what} must be a list",
+                node.span,
+                help="write each layer as '- {conv: conv1, filters: 64, kernel: 3}'",
+            )
+            return ()
+        found = []
+        for item in node.items:
+            try:
+                statement = self.layer(item)
+            except SpecError as error:
+                self.report.extend(error)
+                continue
+            if statement is not None:
+                found.append(statement)
+        return tuple(found)
+
+    def layer(self, node: Node) -> Statement | Loop | None:
+        if isinstance(node, Scalar) and isinstance(node.value, str):
+            # `- act` is short for `- {act: }`.
+            bare = Scalar(None, node.span)
+            node = Mapping({node.value: bare}, {node.value: node.span}, node.span)
+        if not isinstance(node, Mapping):
+            fail("RS103", "a layer must be a mapping", node.span, "for example {conv: conv1}")
+        key = self.leading_key(node)
+        if key == "for":
+            return self.loop(node)
+        if key in ("block", "slot"):
+            return self.call(node, key)
+        return self.operation(node, key)
+
+    def leading_key(self, node: Mapping) -> str:
+        """The key that says what a layer is."""
+        for key in ("for", "block", "slot"):
+            if key in node.entries:
+                return key
+        found = [key for key in node.entries if key in spec.LAYER_KEYS]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            both = f"{quoted(found[0])} and {quoted(found[1])}"
+            fail("RS101", f"a layer is one operation, not {both}", node.keys[found[1]])
+        first = next(iter(node.entries), "")
+        fail(
+            "RS101",
+            f"{quoted(first)} is no operation: this layer says nothing to do",
+            node.keys.get(first, node.span),
+            help=expected(first, spec.LAYER_KEYS),
+        )
+
+    def checked(self, model: type[spec.Model], node: Mapping, what: str) -> None:
+        report = Report()
+        spec.validate(model, node, what, report)
+        report.raise_if_any()
+
+    def operation(self, node: Mapping, key: str) -> Statement:
+        self.checked(spec.layer_model(key), node, f"the layer {quoted(key)}")
+        lead = node.entries[key]
+        primitive = PRIMITIVES.get(key)
+        many = primitive is not None and primitive.takes == "many"
+        name_node = node.get("name") if many else lead
+        inputs = self.inputs(lead) if many else self.inputs(node.get("from"))
+        own = {key, "from", "as", "when"} | ({"name"} if many else set())
+        return Statement(
+            kind="slot" if key in ROLES else "primitive",
+            target=key,
+            span=node.keys[key],
+            name=_optional(name_node, lambda n: read_pattern(n, "the name of a layer")),
+            inputs=inputs,
+            result=_optional(node.get("as"), lambda n: read_reference(n, "'as'")),
+            when=_optional(node.get("when"), lambda n: read_expression(n, "'when'")),
+            arguments=_without(node, own),
+        )
+
+    def call(self, node: Mapping, key: str, stage: bool = False) -> Statement:
+        model = spec.BlockCallModel if key == "block" else spec.SlotCallModel
+        if stage:
+            model = spec.StageModel
+        self.checked(model, node, "a stage" if stage else f"the {key}")
+        own = set(spec.keys_of(model))
+        target = read_text(node.entries[key], quoted(key))
+        return Statement(
+            kind="block" if key == "block" else "slot",
+            target=target,
+            span=node.entries[key].span,
+            name=_optional(node.get("name"), lambda n: read_pattern(n, "the name of a layer")),
+            inputs=self.inputs(node.get("from")),
+            result=_optional(node.get("as"), lambda n: read_reference(n, "'as'")),
+            when=_optional(node.get("when"), lambda n: read_expression(n, "'when'")),
+            arguments=_without(node, own),
+            repeat=_optional(node.get("repeat"), lambda n: read_expression(n, "'repeat'")),
+            names=_optional(node.get("names"), lambda n: read_pattern(n, "'names'")),
+            feature=getattr(node.get("feature"), "value", True) is not False,
+        )
+
+    def loop(self, node: Mapping) -> Loop:
+        self.checked(spec.LoopModel, node, "the loop")
+        variable = read_text(node.entries["for"], "'for'")
+        names.check_identifier(variable, node.entries["for"].span, "a counter")
+        count = read_expression(node.entries["count"], "'count'")
+        return Loop(variable, count, self.layers(node.get("layers")), node.keys["for"])
+
+    def inputs(self, node: Node | None) -> tuple[Reference, ...]:
+        if node is None or (isinstance(node, Scalar) and node.value is None):
+            return ()
+        items = node.items if isinstance(node, Sequence) else (node,)
+        if not items:
+            fail("RS103", "an operation needs at least one input", node.span)
+        return tuple(read_reference(item, "an input") for item in items)
+
+
+def _optional(node: Node | None, read):  # type: ignore[no-untyped-def]
+    if node is None or (isinstance(node, Scalar) and node.value is None):
+        return None
+    return read(node)
+
+
+def _without(node: Mapping, keys: Iterable[str]) -> Mapping:
+    kept = {key: value for key, value in node.entries.items() if key not in keys}
+    return Mapping(kept, {key: node.keys[key] for key in kept}, node.span)
+
+
+def read_layers(node: Node | None, what: str, report: Report) -> tuple[Statement | Loop, ...]:
+    """The statements of a list of layers; what is wrong goes to the report."""
+    return _Reader(report, what).layers(node)
+
+
+def read_stage(node: Node, report: Report) -> Statement | None:
+    """One stage of a network; what is wrong goes to the report."""
+    try:
+        if not isinstance(node, Mapping):
+            fail("RS103", "a stage must be a mapping", node.span, "{name: layer1, block: …}")
+        statement = _Reader(report, "the stages").call(node, "block", stage=True)
+    except SpecError as error:
+        report.extend(error)
+        return None
+    return statement
+
+
+# --- blocks --------------------------------------------------------------------------------------
+
+
+def read_block(node: Node, report: Report, name: str | None = None) -> Definition | None:
+    """The definition of a block's file, or of an inline block where `name` is given."""
+    inline = name is not None
+    model = spec.InlineBlockModel if inline else spec.BlockModel
+    what = f"the block {quoted(name)}" if name is not None else "the block"
+    before = len(report.diagnostics)
+    checked = spec.validate(model, node, what, report)
+    if not isinstance(node, Mapping) or checked is None:
+        return None
+    if name is None:
+        name = str(plain_text(node.entries["block"]))
+        what = f"the block {quoted(name)}"
+    try:
+        names.check_identifier(name, node.span_of("block"), "a block")
+        shown_class = plain_text(node.get("class_name")) or names.class_name(name)
+        names.check_class(shown_class, node.span_of("class_name"))
+        arguments = _read_arguments(node.get("args"), report)
+        definition = Definition(
+            name=name,
+            class_name=shown_class,
+            description=str(plain_text(node.entries["description"])),
+            source=plain_text(node.get("source")),
+            arguments=arguments,
+            slots=_read_slots(node.get("slots"), report),
+            lets=read_lets(node.get("let"), report),
+            body=read_layers(node.get("layers"), what, report),
+            span=node.span_of("block"),
+            node=node,
+        )
+    except SpecError as error:
+        report.extend(error)
+        return None
+    _check_distinct(node, definition, report)
+    return definition if len(report.diagnostics) == before else None
+
+
+def plain_text(node: Node | None) -> str | None:
+    return node.value if isinstance(node, Scalar) and isinstance(node.value, str) else None
+
+
+def _read_arguments(node: Node | None, report: Report) -> dict[str, Argument]:
+    arguments: dict[str, Argument] = {}
+    for name, child, span in _named(node, "'args'", report):
+        try:
+            names.check_identifier(name, span, "an argument")
+            if name in (*POSITION, *IMPLICIT, "x"):
+                fail("RS105", f"{quoted(name)} has a meaning of its own", span)
+            arguments[name] = _read_argument(name, child, report)
+        except SpecError as error:
+            report.extend(error)
+    return arguments
+
+
+def _read_argument(name: str, node: Node, report: Report) -> Argument:
+    """`int` (required), `1` (a default), or a mapping with type, default, only, description."""
+    default_node: Node | None = node
+    kind: str | None = None
+    first_only = False
+    description = None
+    if isinstance(node, Mapping):
+        model = spec.validate(spec.ArgumentModel, node, f"the argument {quoted(name)}", report)
+        default_node = node.get("default")
+        if isinstance(model, spec.ArgumentModel):
+            kind, first_only = model.type, model.only == "first"
+            description = model.description
+    elif isinstance(node, Scalar) and node.value in ("int", "float", "bool"):
+        kind, default_node = str(node.value), None
+    default = read_expression(default_node, "a default") if default_node is not None else None
+    if first_only and default is None:
+        fail("RS102", f"{quoted(name)} is for the first block only, so it needs a default", node.span)
+    if kind is None:
+        if default is None:
+            fail(
+                "RS102",
+                f"the argument {quoted(name)} has neither a type nor a default",
+                node.span,
+                help="write a type ('int', 'float', 'bool') or a default",
+            )
+        value = default.expr.value if isinstance(default.expr, expr.Const) else 0
+        kind = {bool: "bool", float: "float"}.get(type(value), "int")
+    return Argument(name, kind, default, first_only, description, node.span)  # type: ignore[arg-type]
+
+
+def _read_slots(node: Node | None, report: Report) -> dict[str, Binding]:
+    slots: dict[str, Binding] = {}
+    for name, child, span in _named(node, "'slots'", report):
+        try:
+            names.check_identifier(name, span, "a slot")
+            slots[name] = read_binding(child)
+        except SpecError as error:
+            report.extend(error)
+    return slots
+
+
+def read_lets(node: Node | None, report: Report) -> dict[str, Expression]:
+    lets: dict[str, Expression] = {}
+    for name, child, span in _named(node, "'let'", report):
+        try:
+            names.check_identifier(name, span, "a value")
+            lets[name] = read_expression(child, quoted(name))
+        except SpecError as error:
+            report.extend(error)
+    return lets
+
+
+def _named(node: Node | None, what: str, report: Report) -> list[tuple[str, Node, Span]]:
+    if node is None or (isinstance(node, Scalar) and node.value is None):
+        return []
+    if not isinstance(node, Mapping):
+        report.add("RS103", f"{what} must be a mapping", node.span)
+        return []
+    return [(name, child, node.keys[name]) for name, child in node.entries.items()]
+
+
+def _check_distinct(node: Mapping, definition: Definition, report: Report) -> None:
+    """Arguments, slots and lets share one name space, and none may look like a layer's own key."""
+    reserved = {*spec.keys_of(spec.StageModel), "slot"}
+    seen: dict[str, str] = {}
+    sections = (("args", "an argument"), ("slots", "a slot"), ("let", "a value of 'let'"))
+    for key, what in sections:
+        for name, _, span in _named(node.get(key), key, Report()):
+            if name in reserved and key != "let":
+                report.add("RS105", f"{quoted(name)} is a key that every layer has", span)
+            elif name in seen:
+                report.add("RS106", f"{quoted(name)} is {seen[name]} already", span)
+            elif name in ROLES and key != "slots":
+                report.add("RS106", f"{quoted(name)} is a slot that every block has", span)
+            seen[name] = what
+
+
+# --- the names that a block uses -----------------------------------------------------------------
+
+
+def check_names(expression: Expression, known: Iterable[str], report: Report) -> None:
+    """RS202 for every name of an expression that is not known."""
+    known = set(known)
+    for name, offset in expression.names.items():
+        if name not in known:
+            report.add(
+                "RS202",
+                f"{quoted(name)} is not defined here",
+                expression.span_at(offset, len(name)),
+                help=expected(name, known),
+            )

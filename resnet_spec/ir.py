@@ -1,0 +1,279 @@
+"""The intermediate representation: frozen, with a source span on every node.
+
+Two halves. A **definition** is a block as it was written: arguments, lets and statements over
+expressions. An **instance** is one use of it with numbers: operations with shapes and parameters.
+Instances that are equal are one object, so a network of a thousand equal blocks stays small; a
+backend specialises each definition to the instances that a network has of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+from resnet_spec import source
+from resnet_spec.diagnostics import Span
+from resnet_spec.expr import Expr, Number
+from resnet_spec.ops import Initializer, Parameter, Primitive, Shape
+
+# --- definitions: symbolic -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """An expression with its text and position; `names` maps each name to its offset."""
+
+    expr: Expr
+    text: str
+    span: Span
+    names: Mapping[str, int] = field(default_factory=dict, compare=False)
+    exact: bool = True  # columns of the text map one to one to columns of the file
+
+    def span_at(self, offset: int, length: int) -> Span:
+        return self.span.narrowed(offset, length) if self.exact else self.span
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A name that may hold expressions in braces: `denselayer{i + 1}`, `part.{i}`."""
+
+    parts: tuple[str | Expression, ...]
+    text: str
+    span: Span
+
+    @property
+    def is_fixed(self) -> bool:
+        return all(isinstance(part, str) for part in self.parts)
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Expression))
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A value by its name, or one element of a list of values: `part.{i}`."""
+
+    name: str
+    index: Expression | None
+    span: Span
+
+    def __str__(self) -> str:
+        return self.name if self.index is None else f"{self.name}.{{{self.index.text}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What fills a slot: nothing, a primitive or a block, with arguments of its own.
+
+    The arguments stay nodes until the target is known: what is an expression, an initializer or
+    the name of a block depends on it.
+    """
+
+    target: str | None
+    arguments: source.Mapping
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One line of a block. `target` names a primitive, a slot or a block, as `kind` says."""
+
+    kind: Literal["primitive", "slot", "block"]
+    target: str
+    span: Span
+    name: Pattern | None = None
+    inputs: tuple[Reference, ...] = ()  # empty: the previous output
+    result: Reference | None = None
+    when: Expression | None = None
+    arguments: source.Mapping = source.EMPTY
+    repeat: Expression | None = None
+    names: Pattern | None = None  # of the repeated blocks
+    feature: bool = True  # of a stage: its output is one of the network's feature maps
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Statements that are repeated with a counter; unrolled while lowering."""
+
+    variable: str
+    count: Expression
+    body: tuple[Statement | Loop, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument of a block; without a default it must be given."""
+
+    name: str
+    type: Literal["int", "float", "bool"]
+    default: Expression | None
+    first_only: bool
+    description: str | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Definition:
+    """A block as written; compared by identity."""
+
+    name: str
+    class_name: str
+    description: str
+    source: str | None
+    arguments: Mapping[str, Argument]
+    slots: Mapping[str, Binding]
+    lets: Mapping[str, Expression]
+    body: tuple[Statement | Loop, ...]
+    span: Span
+    node: source.Mapping
+
+
+# --- instances: concrete -------------------------------------------------------------------------
+
+
+class Bound(NamedTuple):
+    """A number, and whether it follows from an argument of the generated model."""
+
+    value: Number
+    open: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """A primitive with numbers."""
+
+    primitive: Primitive
+    attributes: Mapping[str, Number | Initializer]
+    inputs: tuple[Shape, ...]
+    output: Shape
+    parameters: tuple[Parameter, ...]
+    macs: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One operation or block within an instance; values are numbered, 0 is the input."""
+
+    name: str  # relative to the instance, dotted
+    node: Operation | Instance
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    statement: Statement
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One use of a definition: its arguments as numbers and what it is made of.
+
+    `scope` holds every name with its value; `choices` how each slot was filled.
+    """
+
+    definition: Definition
+    choices: Mapping[str, Choice]
+    scope: Mapping[str, Bound]
+    input: Shape
+    output: Shape
+    steps: tuple[Step, ...]
+    result: int
+
+    @cached_property
+    def parameters(self) -> int:
+        """Number of trainable parameters."""
+        return sum(_trainable(step.node) for step in self.steps)
+
+    @cached_property
+    def statistics(self) -> int:
+        """Number of values that training updates without a gradient (running statistics)."""
+        return sum(_statistics(step.node) for step in self.steps)
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-adds of convolutions and linear layers for one sample."""
+        return sum(step.node.macs for step in self.steps)
+
+    @cached_property
+    def size(self) -> int:
+        """Number of operations."""
+        return sum(1 if isinstance(s.node, Operation) else s.node.size for s in self.steps)
+
+
+Node = Operation | Instance
+
+
+def _trainable(node: Node) -> int:
+    if isinstance(node, Instance):
+        return node.parameters
+    return sum(parameter.size for parameter in node.parameters if parameter.trainable)
+
+
+def _statistics(node: Node) -> int:
+    if isinstance(node, Instance):
+        return node.statistics
+    return sum(parameter.size for parameter in node.parameters if not parameter.trainable)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A filled slot: a primitive or a block (with its own slots filled), or nothing."""
+
+    target: Primitive | Definition | None
+    arguments: tuple[tuple[str, Bound | Initializer], ...] = ()
+    choices: tuple[tuple[str, Choice], ...] = ()
+    label: str = ""
+
+    @property
+    def key(self) -> Any:
+        """Equal for choices that lower to the same thing."""
+        target = self.target
+        identity = target.name if isinstance(target, Primitive) else id(target)
+        return (identity, self.arguments, tuple((name, c.key) for name, c in self.choices))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A named stretch of the network; its output is one of the network's feature maps."""
+
+    name: str
+    steps: tuple[int, ...]  # indices of the root's steps
+    statement: Statement
+    input: Shape
+    output: Shape
+    feature: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A whole network: metadata, the root instance, and which of its steps are stages."""
+
+    name: str
+    class_name: str
+    description: str
+    source: str | None
+    family: str | None
+    input: Shape
+    classes: int
+    root: Instance
+    stages: tuple[Stage, ...]
+    head: int  # index of the root's first step that belongs to the head
+    defaults: Mapping[str, Mapping[str, Bound | Initializer]]  # of primitives and of blocks
+    path: str  # of the spec, as it is shown
+    digest: str  # of everything that the spec says, the blocks included
+    overridden: tuple[str, ...] = ()  # every `--set key=value`
+
+    def operations(self) -> Iterator[tuple[str, Operation]]:
+        """Every operation with its canonical name, in the order in which they run."""
+        return walk(self.root)
+
+
+def walk(instance: Instance, prefix: str = "") -> Iterator[tuple[str, Operation]]:
+    """Every operation of an instance with its name below `prefix`."""
+    for step in instance.steps:
+        name = f"{prefix}{step.name}"
+        if isinstance(step.node, Operation):
+            yield name, step.node
+        else:
+            yield from walk(step.node, f"{name}.")

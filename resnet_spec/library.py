@@ -1,0 +1,128 @@
+"""Where specs and blocks are found: files by path, our own by name; every file is read once."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from resnet_spec import source
+from resnet_spec.definition import read_block
+from resnet_spec.diagnostics import Report, Span, expected, fail, quoted
+from resnet_spec.ir import Definition
+from resnet_spec.source import Node
+
+SUFFIXES = (".yaml", ".yml")
+
+
+@functools.cache
+def builtin_folder() -> Path:
+    """The folder of the specs that come with the package, installed or in a checkout."""
+    installed = Path(__file__).parent / "specs"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "specs"
+
+
+@functools.cache
+def builtin_specs() -> dict[str, Path]:
+    """Our networks: name to file."""
+    root = builtin_folder()
+    files = sorted(path for path in root.rglob("*.yaml") if path.parent.name != "blocks")
+    return {path.stem: path for path in files}
+
+
+@functools.cache
+def builtin_blocks() -> dict[str, Path]:
+    """Our blocks: name to file."""
+    return {path.stem: path for path in sorted((builtin_folder() / "blocks").glob("*.yaml"))}
+
+
+def shown_path(path: Path) -> str:
+    """How messages and headers name a file: as a person would from the working folder.
+
+    Never absolute: a file elsewhere is named by its relative path, one of ours by `specs/…`.
+    """
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # another drive
+        return path.name
+    inside = not relative.startswith("..")
+    if not inside and path.is_relative_to(builtin_folder()):
+        return (Path("specs") / path.relative_to(builtin_folder())).as_posix()
+    return Path(relative).as_posix()
+
+
+class Library:
+    """The files of one run: their texts for messages, their trees, the blocks read from them."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, str] = {}
+        self._nodes: dict[Path, Node] = {}
+        self._blocks: dict[Path, Definition | None] = {}
+
+    def read(self, path: Path) -> tuple[str, Node]:
+        """The shown path and the tree of a file."""
+        shown = shown_path(path)
+        if path not in self._nodes:
+            text, self._nodes[path] = source.read(path, shown)
+            self.sources[shown] = text
+        return shown, self._nodes[path]
+
+    def add_text(self, data: bytes, shown: str) -> Node:
+        """The tree of a text that stands in no file, such as standard input."""
+        text, node = source.decode(data, shown)
+        self.sources[shown] = text
+        return node
+
+    def find_spec(self, name: str, near: Path | None, span: Span | None = None) -> Path:
+        """The file of a spec given by path or by the name of one of ours (RS107)."""
+        looks_like_path = name.endswith(SUFFIXES) or "/" in name or os.sep in name
+        candidate = (near / name) if near is not None else Path(name)
+        if looks_like_path or candidate.is_file():
+            if not candidate.exists():
+                fail("RS107", f"there is no file {quoted(name)}", span, _path_help(name))
+            return candidate
+        beside = (near or Path()) / f"{name}.yaml"
+        if near is not None and beside.is_file():
+            return beside
+        builtin = builtin_specs().get(name)
+        if builtin is None:
+            hint = expected(name, builtin_specs())
+            fail("RS107", f"there is no spec {quoted(name)}", span, hint)
+        return builtin
+
+    def find_block(self, name: str, near: Path) -> Definition | None:
+        """A block's definition from `blocks/` beside the spec, or one of ours; None: no such block.
+
+        Raises `SpecError` with what is wrong in the block's file.
+        """
+        beside = near / "blocks" / f"{name}.yaml"
+        path = beside if beside.is_file() else builtin_blocks().get(name)
+        if path is None:
+            return None
+        if path not in self._blocks:
+            self._blocks[path] = None  # one report for a broken file
+            report = Report()
+            _, node = self.read(path)
+            definition = read_block(node, report)
+            if definition is not None and definition.name != name:
+                report.add(
+                    "RS105",
+                    f"this file defines the block {quoted(definition.name)}, "
+                    f"but is called {quoted(path.name)}",
+                    definition.span,
+                    help=f"call the file {definition.name}.yaml, or the block {name}",
+                )
+            report.raise_if_any()
+            self._blocks[path] = definition
+        return self._blocks[path]
+
+    def block_names(self, near: Path) -> set[str]:
+        """Every block that `find_block` would find."""
+        return {path.stem for path in (near / "blocks").glob("*.yaml")} | set(builtin_blocks())
+
+
+def _path_help(name: str) -> str | None:
+    stem = Path(name).stem
+    if stem in builtin_specs():
+        return f"a spec of that name comes with the package: resnet-spec compile {stem}"
+    return None

@@ -1,0 +1,98 @@
+"""What a statement gives to its target: attributes of a primitive, arguments and slots of a block.
+
+The lowering (with numbers) and the specialisation (with expressions) both ask here, so the order
+of precedence stands in one place: the statement's own value, then what fills the slot, then the
+network's `defaults`, then the default of the attribute or argument.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from resnet_spec import expr
+from resnet_spec.definition import read_binding, read_expression, read_initializer
+from resnet_spec.diagnostics import expected, fail, quoted
+from resnet_spec.ir import Binding, Bound, Definition, Expression
+from resnet_spec.ops import ROLES, Attribute, Initializer, Primitive
+from resnet_spec.source import Mapping as MappingNode
+from resnet_spec.source import Node, Sequence
+
+Fixed = Mapping[str, "Bound | Initializer"]
+Given = Expression | Bound | Initializer
+
+
+@functools.cache
+def default_expression(text: str) -> expr.Expr:
+    """The tree of an attribute's default."""
+    return expr.parse(text)[0]
+
+
+def attributes(
+    primitive: Primitive, arguments: MappingNode, binding: Fixed, defaults: Fixed
+) -> dict[str, Given | None]:
+    """Where each attribute comes from; None: the attribute's own default."""
+    for key in arguments.entries:
+        if primitive.attribute(key) is None:
+            known = [attribute.name for attribute in primitive.attributes]
+            fail(
+                "RS101",
+                f"'{primitive.name}' has no attribute {quoted(key)}",
+                arguments.keys[key],
+                help=expected(key, known),
+            )
+    given: dict[str, Given | None] = {}
+    for attribute in primitive.attributes:
+        node = arguments.get(attribute.name)
+        if node is not None and getattr(node, "value", node) is not None:
+            given[attribute.name] = read_attribute(attribute, node)
+        else:
+            given[attribute.name] = binding.get(attribute.name, defaults.get(attribute.name))
+        if given[attribute.name] is None and attribute.required:
+            fail(
+                "RS102",
+                f"'{primitive.name}' needs {quoted(attribute.name)}: {attribute.description}",
+                arguments.span,
+            )
+    return given
+
+
+def read_attribute(attribute: Attribute, node: Node) -> Expression | Initializer:
+    if attribute.type == "init":
+        return read_initializer(node)
+    return read_expression(node, quoted(attribute.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What a call gives to a block: expressions (a tuple: one for each repetition) and slots."""
+
+    values: Mapping[str, Expression | tuple[Expression, ...]]
+    slots: Mapping[str, Binding]
+
+
+def arguments(definition: Definition, node: MappingNode) -> Arguments:
+    """The keys of a call as arguments and slots of a block; RS101 for a key that is neither."""
+    values: dict[str, Expression | tuple[Expression, ...]] = {}
+    slots: dict[str, Binding] = {}
+    for key, child in node.entries.items():
+        if key in definition.arguments:
+            values[key] = _read_argument(key, child)
+        elif key in definition.slots or key in ROLES:
+            slots[key] = read_binding(child)
+        else:
+            known = [*definition.arguments, *definition.slots, *ROLES]
+            fail(
+                "RS101",
+                f"the block {quoted(definition.name)} has no argument {quoted(key)}",
+                node.keys[key],
+                help=expected(key, known),
+            )
+    return Arguments(values, slots)
+
+
+def _read_argument(key: str, node: Node) -> Expression | tuple[Expression, ...]:
+    if isinstance(node, Sequence):
+        return tuple(read_expression(item, f"each of {quoted(key)}") for item in node.items)
+    return read_expression(node, quoted(key))

@@ -1,0 +1,290 @@
+"""From a file to a checked spec: `extends` and `--set` merged, the skeleton validated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping as MappingOf
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
+from pathlib import Path
+
+from resnet_spec import definition, names, source, spec
+from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
+from resnet_spec.ir import Definition, Loop, Statement
+from resnet_spec.library import Library
+from resnet_spec.ops import ROLES
+from resnet_spec.source import Mapping, Node, Scalar, Sequence
+
+# What a spec says of itself alone, not of those that extend it.
+_OWN_KEYS = ("name", "class_name", "description", "extends", "expect")
+MAX_CHAIN = 16
+SET_PATH = "--set"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A spec after merging and validation; `node` is the whole of it, `extends` resolved."""
+
+    path: str
+    folder: Path
+    node: Mapping
+    model: spec.NetworkModel
+    blocks: MappingOf[str, Definition]
+    stem: tuple[Statement | Loop, ...]
+    stages: tuple[Statement, ...]
+    head: tuple[Statement | Loop, ...]
+    library: Library
+    overridden: tuple[str, ...] = ()
+
+
+def load(
+    name: str,
+    library: Library,
+    settings: SequenceOf[str] = (),
+    text: bytes | None = None,
+) -> Loaded:
+    """Read a spec by path or name; `text` stands for the file's content where it is given.
+
+    Raises `SpecError` with everything that is wrong in it.
+    """
+    if text is None:
+        path = library.find_spec(name, None)
+        shown, node = library.read(path)
+        folder = path.parent
+    else:
+        shown, node, folder = name, library.add_text(text, name), Path(name).parent
+    merged = _extended(node, folder, library, (shown,))
+    if settings:
+        merged = _with_settings(merged, settings, library)
+    return _validated(merged, shown, folder, library, tuple(settings))
+
+
+# --- merging -------------------------------------------------------------------------------------
+
+
+def _extended(node: Node, folder: Path, library: Library, chain: tuple[str, ...]) -> Mapping:
+    """The tree with `extends` resolved, however long the chain (RS107)."""
+    if not isinstance(node, Mapping):
+        fail(
+            "RS103",
+            "a spec must be a mapping",
+            node.span,
+            help="start with: spec_version: 1",
+        )
+    base_node = node.get("extends")
+    if base_node is None or (isinstance(base_node, Scalar) and base_node.value is None):
+        return node
+    name = definition.read_text(base_node, "'extends'")
+    path = library.find_spec(name, folder, base_node.span)
+    shown, base = library.read(path)
+    if shown in chain:
+        loop = " extends ".join((*chain[chain.index(shown) :], shown))
+        fail("RS107", f"these specs extend each other: {loop}", base_node.span)
+    if len(chain) > MAX_CHAIN:
+        fail("RS107", f"more than {MAX_CHAIN} specs extend one another", base_node.span)
+    base = _extended(base, path.parent, library, (*chain, shown))
+    kept = _without(base, _OWN_KEYS)
+    return merge(kept, node)
+
+
+def _without(node: Mapping, keys: SequenceOf[str]) -> Mapping:
+    entries = {key: value for key, value in node.entries.items() if key not in keys}
+    return Mapping(entries, {key: node.keys[key] for key in entries}, node.span)
+
+
+def merge(base: Mapping, change: Mapping, path: tuple[str, ...] = ()) -> Mapping:
+    """`base` with everything that `change` says; a list of named things is changed by name."""
+    entries, keys = dict(base.entries), dict(base.keys)
+    for key, new in change.entries.items():
+        old = entries.get(key)
+        keys[key] = change.keys[key]
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            entries[key] = new if _replaces(old, new, (*path, key)) else merge(
+                old, new, (*path, key)
+            )
+        elif isinstance(old, Sequence) and isinstance(new, Mapping) and len(path) < 3:
+            entries[key] = _patched(old, new, key)
+        else:
+            entries[key] = new
+    return Mapping(entries, keys, change.span)
+
+
+def _replaces(old: Mapping, new: Mapping, path: tuple[str, ...]) -> bool:
+    """Whether a mapping is one choice, `{batch_norm: …}`, that another takes the place of."""
+    is_choice = path[0] == "defaults" and (len(path) > 2 or path[-1] in ROLES)
+    return is_choice and list(old.entries) != list(new.entries)
+
+
+def _patched(items: Sequence, change: Mapping, what: str) -> Sequence:
+    """A list of named mappings with some of them changed; an empty value removes one."""
+    found = {_item_name(item): index for index, item in enumerate(items.items)}
+    result: list[Node | None] = list(items.items)
+    for name, new in change.entries.items():
+        if name not in found:
+            fail(
+                "RS108",
+                f"there is nothing called {quoted(name)} in {quoted(what)} to change",
+                change.keys[name],
+                help=expected(name, filter(None, found)),
+            )
+        old = result[found[name]]
+        if isinstance(new, Scalar) and new.value in (None, "none"):
+            result[found[name]] = None
+        elif isinstance(new, Mapping) and isinstance(old, Mapping):
+            entries, keys = {**old.entries, **new.entries}, {**old.keys, **new.keys}
+            result[found[name]] = Mapping(entries, keys, old.span)
+        else:
+            fail("RS108", f"{quoted(name)} is changed by a mapping of its keys", new.span)
+    return Sequence(tuple(item for item in result if item is not None), items.span)
+
+
+def _item_name(item: Node) -> str:
+    """What a list's item is called: its `name`, or the value of its leading key."""
+    if not isinstance(item, Mapping) or not item.entries:
+        return ""
+    named = item.get("name") or next(iter(item.entries.values()))
+    return str(named.value) if isinstance(named, Scalar) else ""
+
+
+def _with_settings(node: Mapping, settings: SequenceOf[str], library: Library) -> Mapping:
+    """The tree with every `--set key.key=value`; numbers that it changes are not expected."""
+    library.sources[SET_PATH] = "\n".join(settings)
+    node = _without(node, ("expect",))
+    for line, setting in enumerate(settings, 1):
+        key, separator, value = setting.partition("=")
+        span = Span(SET_PATH, line, 1, line, len(key) + 1)
+        if not separator or not all(key.split(".")):
+            fail("RS108", f"{quoted(setting)} is not of the form key=value", span)
+        tree = _value(value, SET_PATH, line, len(key) + 2)
+        for part in reversed(key.split(".")):
+            tree = Mapping({part: tree}, {part: span}, span)
+        assert isinstance(tree, Mapping)
+        node = merge(node, tree)
+    return node
+
+
+def _value(text: str, path: str, line: int, column: int) -> Node:
+    """The tree of one value given on the command line."""
+    if not text:
+        return Scalar(None, Span(path, line, column, line, column))
+    return _moved(source.parse(text, path), line - 1, column - 1)
+
+
+def _moved(node: Node, lines: int, columns: int) -> Node:
+    def move(span: Span) -> Span:
+        first = columns if span.line == 1 else 0
+        last = columns if span.end_line == 1 else 0
+        return Span(
+            span.path,
+            span.line + lines,
+            span.column + first,
+            span.end_line + lines,
+            span.end_column + last,
+        )
+
+    match node:
+        case Scalar(value, span, plain):
+            return Scalar(value, move(span), plain)
+        case Sequence(items, span):
+            return Sequence(tuple(_moved(item, lines, columns) for item in items), move(span))
+        case Mapping(entries, keys, span):
+            moved = {key: _moved(child, lines, columns) for key, child in entries.items()}
+            return Mapping(moved, {key: move(at) for key, at in keys.items()}, move(span))
+
+
+# --- validation ----------------------------------------------------------------------------------
+
+
+def _validated(
+    node: Mapping, path: str, folder: Path, library: Library, settings: tuple[str, ...]
+) -> Loaded:
+    report = Report()
+    _check_version(node, report)
+    model = spec.validate(spec.NetworkModel, node, "the spec", report)
+    for key, check in (("name", _check_name), ("class_name", names.check_class)):
+        text = definition.plain_text(node.get(key))
+        if text is not None:
+            _collected(report, check, text, node.span_of(key))
+    blocks = _read_blocks(node.get("blocks"), report)
+    stem = definition.read_layers(node.get("stem"), "the stem", report)
+    head = definition.read_layers(node.get("head"), "the head", report)
+    stages = _read_stages(node.get("stages"), report)
+    report.raise_if_any()
+    assert model is not None
+    return Loaded(path, folder, node, model, blocks, stem, stages, head, library, settings)
+
+
+def _check_version(node: Mapping, report: Report) -> None:
+    version = node.get("spec_version")
+    if isinstance(version, Scalar) and type(version.value) is int:
+        if version.value > spec.SPEC_VERSION:
+            report.add(
+                "RS103",
+                f"this spec is of version {version.value}; this compiler knows "
+                f"{spec.SPEC_VERSION}",
+                version.span,
+                help="install a newer resnet-spec",
+            )
+
+
+def _check_name(name: str, span: Span) -> str:
+    return names.check_identifier(name, span, "a network")
+
+
+def _collected(report: Report, check, *arguments: object) -> None:  # type: ignore[no-untyped-def]
+    try:
+        check(*arguments)
+    except SpecError as error:
+        report.extend(error)
+
+
+def _read_blocks(node: Node | None, report: Report) -> dict[str, Definition]:
+    if not isinstance(node, Mapping):
+        if node is not None and not (isinstance(node, Scalar) and node.value is None):
+            report.add("RS103", "'blocks' must be a mapping of names to blocks", node.span)
+        return {}
+    read = {
+        name: definition.read_block(child, report, name) for name, child in node.entries.items()
+    }
+    return {name: block for name, block in read.items() if block is not None}
+
+
+def _read_stages(node: Node | None, report: Report) -> tuple[Statement, ...]:
+    if node is None:
+        return ()
+    if not isinstance(node, Sequence):
+        report.add(
+            "RS103",
+            "'stages' must be a list",
+            node.span,
+            help="write each as '- {name: layer1, block: bottleneck, repeat: 3, filters: 64}'",
+        )
+        return ()
+    stages = [definition.read_stage(item, report) for item in node.items]
+    seen: dict[str, Span] = {}
+    for stage in filter(None, stages):
+        if stage.name is not None:
+            if stage.name.text in seen:
+                report.add(
+                    "RS106",
+                    f"two stages are called {quoted(stage.name.text)}",
+                    stage.name.span,
+                    help=f"the first is in line {seen[stage.name.text].line}",
+                )
+            seen.setdefault(stage.name.text, stage.name.span)
+    return tuple(stage for stage in stages if stage is not None)
+
+
+def resolved(loaded: Loaded) -> dict[str, object]:
+    """The whole spec as plain values, `extends` and `--set` merged: what `show --resolved` prints."""
+    node = _without(loaded.node, ("extends",))
+    value = source.plain(node)
+    assert isinstance(value, dict)
+    return value
+
+
+def digest(values: object) -> str:
+    """SHA-256 of plain values, whatever the order in which a file holds its keys' spaces."""
+    canonical = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,71 @@
+"""Which names a spec may give, and how they become names of Python."""
+
+from __future__ import annotations
+
+import keyword
+import re
+
+from resnet_spec.diagnostics import Span, fail, quoted
+
+MAX_NAME = 64
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
+_SPEC_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_CLASS = re.compile(r"[A-Z][A-Za-z0-9]*")
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
+
+# Names that generated code uses for itself; a spec's own would hide them.
+RESERVED = frozenset(
+    "torch nn keras layers ops math self super range len int float bool str dict list tuple "
+    "inputs features name forward train eval type print object property "
+    "min max round abs tensor module".split()
+)
+
+
+def check_identifier(name: str, span: Span, what: str) -> str:
+    """A name that becomes a variable or a function: lower case, not a keyword."""
+    if not _IDENTIFIER.fullmatch(name) or len(name) > MAX_NAME:
+        fail(
+            "RS105",
+            f"{quoted(name)} can't name {what}",
+            span,
+            help="use lower-case letters, digits and '_', a letter first, "
+            f"at most {MAX_NAME} characters",
+        )
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in RESERVED:
+        fail(
+            "RS105",
+            f"{quoted(name)} can't name {what}: generated code uses this word itself",
+            span,
+            help=f"use another name: {name}_",
+        )
+    return name
+
+
+def check_class(name: str, span: Span) -> str:
+    """A name that becomes a class: letters and digits, a capital first."""
+    if not _CLASS.fullmatch(name) or len(name) > MAX_NAME or keyword.iskeyword(name):
+        fail(
+            "RS105",
+            f"{quoted(name)} can't name a class",
+            span,
+            help="use letters and digits, a capital first: ResNet50",
+        )
+    return name
+
+
+def check_path(name: str, span: Span) -> str:
+    """A layer's dotted name: each part becomes an attribute, a list index or a key."""
+    for part in name.split("."):
+        if not _PART.fullmatch(part) or keyword.iskeyword(part) or len(name) > MAX_NAME:
+            fail(
+                "RS105",
+                f"{quoted(name)} can't name a layer",
+                span,
+                help="use letters, digits and '_', with '.' between parts: conv1, downsample.0",
+            )
+    return name
+
+
+def class_name(name: str) -> str:
+    """`squeeze_excitation` to `SqueezeExcitation`."""
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))

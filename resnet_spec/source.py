@@ -1,0 +1,317 @@
+"""YAML text to a tree of nodes that know their position.
+
+YAML is read with the 1.2 core schema, which closes four traps of PyYAML's own loaders: `1e-5` is
+a number, `no` is text, `010` is ten, and a key that stands twice is an error. The tree is built
+from the parser's events with a stack of our own, so that depth, size and the expansion of aliases
+are bounded whatever the text says.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from resnet_spec.diagnostics import Report, Span, fail, quoted
+
+Value = str | int | float | bool | None
+
+MAX_BYTES = 1_000_000
+MAX_NODES = 50_000
+MAX_DEPTH = 64
+MAX_DIGITS = 30
+
+# A pure-Python fallback for builds of PyYAML without libyaml.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_OCTAL = re.compile(r"0o[0-7]+")
+_HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INFINITY = re.compile(r"([-+]?)(\.inf|\.Inf|\.INF)")
+_CONSTANTS: dict[str, Value] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A leaf; `plain` tells text without quotes, whose columns map one to one to the value's."""
+
+    value: Value
+    span: Span
+    plain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A YAML list."""
+
+    items: tuple[Node, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A YAML mapping; the keys keep their order and their position."""
+
+    entries: dict[str, Node]
+    keys: dict[str, Span]
+    span: Span
+
+    def get(self, key: str) -> Node | None:
+        return self.entries.get(key)
+
+    def span_of(self, key: str) -> Span:
+        """The position of the value of `key`, or of the mapping where the key is missing."""
+        node = self.entries.get(key)
+        return node.span if node is not None else self.span
+
+
+Node = Scalar | Sequence | Mapping
+EMPTY = Mapping({}, {}, Span(""))
+
+
+def read(path: Path, shown: str | None = None) -> tuple[str, Node]:
+    """The text of a file and its tree; `shown` is the path that messages name.
+
+    Raises `SpecError` for a file that can't be read or isn't YAML (RS001 to RS005).
+    """
+    name = shown if shown is not None else str(path)
+    try:
+        if path.is_dir():
+            fail("RS001", f"{quoted(name)} is a folder, not a spec", Span(name))
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        fail("RS001", f"cannot read {quoted(name)}: {reason.lower()}", Span(name))
+    return decode(data, name)
+
+
+def decode(data: bytes, name: str) -> tuple[str, Node]:
+    """Like `read`, for bytes that are already in memory."""
+    if len(data) > MAX_BYTES:
+        fail("RS001", f"{quoted(name)} is larger than {MAX_BYTES:,} bytes", Span(name))
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        fail(
+            "RS001",
+            f"{quoted(name)} is not UTF-8: byte 0x{data[error.start]:02x}",
+            Span(name, line, 1, line, 1),
+            help="save the file as UTF-8",
+        )
+    text = text.replace("\r\n", "\n")
+    return text, parse(text, name)
+
+
+def parse(text: str, name: str) -> Node:
+    """The tree of a YAML text with exactly one document.
+
+    Raises `SpecError` with all duplicate keys, or with the first other error (RS002 to RS005).
+    """
+    builder = _Builder(name)
+    try:
+        for event in yaml.parse(text, Loader=_Loader):
+            builder.take(event)
+    except yaml.YAMLError as error:
+        _fail_on_syntax(error, name)
+    builder.report.raise_if_any()
+    if builder.root is None or (
+        isinstance(builder.root, Scalar) and builder.root.value is None and builder.root.plain
+    ):
+        fail("RS005", f"{quoted(name)} is empty", Span(name), help="start with: spec_version: 1")
+    return builder.root
+
+
+def _fail_on_syntax(error: yaml.YAMLError, name: str) -> None:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is None:
+        # A reader error has a character position alone: a control character in the text.
+        character = getattr(error, "character", None)
+        shown = f" U+{character:04X}" if isinstance(character, int) else ""
+        fail("RS002", f"the text holds a character that YAML does not allow{shown}", Span(name))
+    problem = getattr(error, "problem", None) or "invalid YAML"
+    context = getattr(error, "context", None)
+    message = f"{context}: {problem}" if context else str(problem)
+    line, column = mark.line + 1, mark.column + 1
+    hint = None
+    if "\\t" in message or "'\t'" in message:
+        hint = "indent with spaces, not with tabs"
+    fail("RS002", message, Span(name, line, column, line, column + 1), help=hint)
+
+
+class _Open:
+    """A collection whose end has not been read."""
+
+    __slots__ = ("anchor", "children", "is_mapping", "start")
+
+    def __init__(self, is_mapping: bool, anchor: str | None, start: Any) -> None:
+        self.is_mapping = is_mapping
+        self.anchor = anchor
+        self.start = start
+        self.children: list[Node] = []
+
+
+class _Builder:
+    """Turns parser events into nodes, iteratively."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.report = Report()
+        self.root: Node | None = None
+        self.stack: list[_Open] = []
+        self.anchors: dict[str, tuple[Node, int]] = {}
+        self.nodes = 0
+
+    def take(self, event: Any) -> None:
+        if isinstance(event, yaml.ScalarEvent):
+            self.add(self.scalar(event), event.anchor)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            self.check_tag(event)
+            if len(self.stack) >= MAX_DEPTH:
+                fail("RS004", f"nested more than {MAX_DEPTH} levels deep", self.span(event))
+            is_mapping = isinstance(event, yaml.MappingStartEvent)
+            self.stack.append(_Open(is_mapping, event.anchor, event.start_mark))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self.close(event)
+        elif isinstance(event, yaml.AliasEvent):
+            self.alias(event)
+        elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
+            fail(
+                "RS004",
+                "a second document starts here",
+                self.span(event),
+                help="keep one document in a file: remove the '---'",
+            )
+
+    def span(self, event: Any, start: Any = None) -> Span:
+        start, end = start or event.start_mark, event.end_mark
+        return Span(self.name, start.line + 1, start.column + 1, end.line + 1, end.column + 1)
+
+    def check_tag(self, event: Any) -> None:
+        if event.tag not in (None, "!"):
+            fail(
+                "RS004",
+                f"the tag {quoted(event.tag)} is not supported",
+                self.span(event),
+                help="remove the tag: types follow from the value",
+            )
+
+    def scalar(self, event: Any) -> Scalar:
+        self.check_tag(event)
+        plain = event.implicit[0]
+        span = self.span(event)
+        value = _resolve(event.value, span) if plain else event.value
+        return Scalar(value, span, plain)
+
+    def add(self, node: Node, anchor: str | None, size: int = 1) -> None:
+        self.nodes += size
+        if self.nodes > MAX_NODES:
+            fail(
+                "RS004",
+                f"more than {MAX_NODES:,} values, aliases expanded",
+                node.span,
+                help="let 'repeat' or an expression say it instead of aliases",
+            )
+        if anchor is not None:
+            self.anchors[anchor] = (node, sum(1 for _ in walk(node)))
+        if self.stack:
+            self.stack[-1].children.append(node)
+        else:
+            self.root = node
+
+    def alias(self, event: Any) -> None:
+        if event.anchor not in self.anchors:
+            fail("RS004", f"no anchor {quoted(event.anchor)} stands before", self.span(event))
+        node, size = self.anchors[event.anchor]
+        self.add(node, None, size)
+
+    def close(self, event: Any) -> None:
+        opened = self.stack.pop()
+        span = self.span(event, opened.start)
+        node: Node
+        if opened.is_mapping:
+            node = self.mapping(opened.children, span)
+        else:
+            node = Sequence(tuple(opened.children), span)
+        self.add(node, opened.anchor)
+
+    def mapping(self, children: list[Node], span: Span) -> Mapping:
+        entries: dict[str, Node] = {}
+        keys: dict[str, Span] = {}
+        for key, value in zip(children[::2], children[1::2], strict=True):
+            if not isinstance(key, Scalar):
+                fail("RS004", "a key must be text, not a list or a mapping", key.span)
+            # `on` and `1` are keys as they are written.
+            name = key.value if isinstance(key.value, str) else str(key.value)
+            if name == "<<":
+                fail(
+                    "RS004",
+                    "merge keys ('<<') are not supported",
+                    key.span,
+                    help="use 'extends', 'defaults' or an argument of the block",
+                )
+            if name in entries:
+                self.report.add(
+                    "RS003",
+                    f"the key {quoted(name)} stands twice in this mapping",
+                    key.span,
+                    help=f"it was given first in line {keys[name].line}; keep one of them",
+                )
+                continue
+            entries[name] = value
+            keys[name] = key.span
+        return Mapping(entries, keys, span)
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """The node and all nodes below it."""
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        yield current
+        if isinstance(current, Sequence):
+            stack.extend(current.items)
+        elif isinstance(current, Mapping):
+            stack.extend(current.entries.values())
+
+
+def _resolve(text: str, span: Span) -> Value:
+    """A plain scalar's value by the YAML 1.2 core schema."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if text[0] not in "+-.0123456789":
+        return text
+    if _INTEGER.fullmatch(text):
+        if len(text) > MAX_DIGITS:
+            fail("RS004", f"the number has more than {MAX_DIGITS} digits", span)
+        return int(text)
+    if _OCTAL.fullmatch(text) and len(text) <= MAX_DIGITS:
+        return int(text[2:], 8)
+    if _HEXADECIMAL.fullmatch(text) and len(text) <= MAX_DIGITS:
+        return int(text[2:], 16)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if infinite := _INFINITY.fullmatch(text):
+        return -math.inf if infinite.group(1) == "-" else math.inf
+    return text
+
+
+def plain(node: Node) -> Any:
+    """The tree as plain Python values."""
+    if isinstance(node, Scalar):
+        return node.value
+    if isinstance(node, Sequence):
+        return [plain(item) for item in node.items]
+    return {key: plain(value) for key, value in node.entries.items()}

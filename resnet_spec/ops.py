@@ -135,7 +135,8 @@ class Primitive:
 
     `shape` raises `ShapeError`; `channels` is the rule for the channels alone and also works on
     expressions. `window` names the attributes of a sliding window (kernel, stride, dilation) for
-    the receptive field. `group` tells the role in the rhythm of a block, for blank lines.
+    the receptive field; `nonnegative` tells that no output is below zero. `group` tells the role
+    in the rhythm of a block, for blank lines.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Primitive:
     parameters: Callable[[Attributes, Sequence[Shape]], tuple[Parameter, ...]] = _no_parameters
     macs: Callable[[Attributes, Sequence[Shape], Shape], int] = _no_work
     window: bool = False
+    nonnegative: bool = False
     group: Literal["weights", "norm", "activation", "merge", "other"] = "other"
 
     def attribute(self, name: str) -> Attribute | None:
@@ -390,8 +392,12 @@ _EPS = Attribute("eps", "float", "added to the variance", 1e-5, minimum=0)
 _NORM_INIT = Attribute("init", "init", "how the scale (gamma) begins", Initializer("ones"))
 
 
-def _activation(name: str, description: str, *attributes: Attribute) -> Primitive:
-    return Primitive(name, description, attributes, group="activation")
+def _activation(
+    name: str, description: str, *attributes: Attribute, nonnegative: bool = False
+) -> Primitive:
+    return Primitive(
+        name, description, attributes, group="activation", nonnegative=nonnegative
+    )
 
 
 _TABLE = (
@@ -461,7 +467,7 @@ _TABLE = (
         parameters=_affine,
         group="norm",
     ),
-    _activation("relu", "max(x, 0)"),
+    _activation("relu", "max(x, 0)", nonnegative=True),
     _activation(
         "leaky_relu",
         "x where positive, else slope * x",
@@ -469,8 +475,8 @@ _TABLE = (
     ),
     _activation("silu", "x * sigmoid(x), also called swish"),
     _activation("gelu", "x * Phi(x), the exact form"),
-    _activation("sigmoid", "1 / (1 + exp(-x))"),
-    _activation("hard_sigmoid", "min(max(x + 3, 0), 6) / 6"),
+    _activation("sigmoid", "1 / (1 + exp(-x))", nonnegative=True),
+    _activation("hard_sigmoid", "min(max(x + 3, 0), 6) / 6", nonnegative=True),
     _activation("tanh", "hyperbolic tangent"),
     Primitive(
         "softmax",

@@ -1,0 +1,115 @@
+# The commands that people and CI run alike. `make help` lists them.
+#
+# PYTHON       the interpreter for the environment; the first of the supported ones that is found
+# VENV         the environment's folder
+# FRAMEWORKS   no: install neither PyTorch nor Keras, and run the compiler's own tests only
+
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+
+SUPPORTED := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+ifndef PYTHON
+PYTHON := $(shell for name in python3.11 python3 python3.12 python3.13; do \
+	$$name -c '$(SUPPORTED)' 2>/dev/null && echo $$name && break; done)
+endif
+VENV ?= .venv
+FRAMEWORKS ?= yes
+WORKERS ?= 2
+# Arguments for pytest: make unit PYTEST="-k syntax"
+PYTEST ?=
+
+BIN := $(VENV)/bin
+# -qq: errors only
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+SOURCES := resnet_spec backends tests benchmarks
+
+ifeq ($(FRAMEWORKS),yes)
+EXTRAS := [test,reference]
+STAMP := $(VENV)/.installed-reference
+PYTEST_FRAMEWORKS := --require-frameworks
+else
+EXTRAS := [test]
+STAMP := $(VENV)/.installed-test
+PYTEST_FRAMEWORKS :=
+endif
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
+
+.PHONY: compile
+compile: $(VENV)/.installed  ## compile all that [tool.resnet-spec] in pyproject.toml names
+	$(BIN)/resnet-spec compile
+
+.PHONY: test
+test: lint types check unit wheel  ## everything that must hold before a change goes in
+
+.PHONY: lint
+lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff's defaults
+	$(BIN)/ruff check --quiet $(SOURCES)
+	$(BIN)/ruff format --quiet --check $(SOURCES)
+	$(BIN)/ruff check --quiet --isolated generated
+	$(BIN)/ruff format --quiet --check --isolated generated
+
+.PHONY: types
+types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, the compiled PyTorch
+	$(BIN)/mypy
+ifeq ($(FRAMEWORKS),yes)
+	$(BIN)/mypy --config-file=/dev/null --strict generated/torch
+endif
+
+.PHONY: check
+check: $(STAMP)  ## our specs are valid, and generated/ is what they compile to
+	$(BIN)/resnet-spec check specs
+	$(BIN)/resnet-spec compile --check --diff
+
+.PHONY: unit
+unit: $(STAMP)  ## the tests
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_FRAMEWORKS) $(PYTEST)
+
+.PHONY: long
+long: $(STAMP)  ## the tests, slow ones too, with 10,000 examples for each property
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_FRAMEWORKS) \
+		--slow --hypothesis-profile=long $(PYTEST)
+
+.PHONY: goldens
+goldens: $(STAMP)  ## write the golden files anew; read the difference before committing it
+	$(BIN)/pytest -q $(PYTEST_FRAMEWORKS) --update-goldens $(PYTEST)
+
+.PHONY: coverage
+coverage: $(STAMP)  ## which branches of the compiler no test takes
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_FRAMEWORKS) \
+		--cov --cov-report=term $(PYTEST)
+
+.PHONY: bench
+bench: $(STAMP)  ## speed beside a yardstick of the same run, as ratios
+	$(BIN)/python benchmarks/startup.py
+ifeq ($(FRAMEWORKS),yes)
+	$(BIN)/python benchmarks/inference.py
+endif
+
+# Built away from the working tree, so that no leftover of an older build gets in; the source
+# distribution first, so that what it lacks is missed.
+.PHONY: wheel
+wheel: $(STAMP)  ## build a wheel, install it alone and compile from an empty folder
+	$(BIN)/python tests/check_wheel.py
+
+.PHONY: clean
+clean:  ## remove the environment, builds and caches
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+
+# Each stamp is newer than what it was installed from, so that an environment is made once.
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 found; set PYTHON" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --constraint constraints.txt --editable ".$(EXTRAS)"
+ifeq ($(FRAMEWORKS),yes)
+	$(PIP) install --constraint constraints.txt --no-deps torchvision timm
+endif
+	@touch $(VENV)/.installed $@

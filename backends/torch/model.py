@@ -1,0 +1,562 @@
+"""A program as a PyTorch module: classes with a constructor and a forward function."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from resnet_spec import emit, layout
+from resnet_spec.backends.torch import primitives
+from resnet_spec.backends.torch.primitives import Context
+from resnet_spec.diagnostics import fail, quoted
+from resnet_spec.expr import Const, Expr, names, to_python
+from resnet_spec.ops import Initializer
+from resnet_spec.specialize import (
+    AssignLine,
+    CallLine,
+    FeatureLine,
+    Line,
+    LoopLine,
+    OperationLine,
+    Parameter,
+    Path,
+    Program,
+    Routine,
+    Run,
+    Value,
+    flat,
+    line_expressions,
+)
+
+BODY = 8  # indentation of a method's body
+
+
+@dataclass
+class _Writer:
+    """Writes the constructor and the forward function of one class."""
+
+    name: str
+    parameters: Sequence[Parameter]
+    locals: Sequence[tuple[str, Expr]]
+    stored: set[str] = field(default_factory=set)  # names that forward needs
+    containers: set[str] = field(default_factory=set)
+
+    @property
+    def own(self) -> set[str]:
+        return {p.name for p in self.parameters} | {name for name, _ in self.locals}
+
+    # - constructor -
+
+    def constructor(self, lines: Sequence[Line]) -> list[str]:
+        """The statements after `super().__init__()`."""
+        text = [
+            statement
+            for name, value in self.locals
+            for statement in layout.statement(f"{name} = ", to_python(value), indent=BODY)
+        ]
+        for name in sorted(self.stored, key=[*(p.name for p in self.parameters)].index):
+            text.append(f"{' ' * BODY}self.{name} = {name}")
+        body = [line for line in lines if self.makes_module(line)]
+        for line, gap in zip(body, emit.groups(body), strict=True):
+            if gap or (text and line is body[0] and self.locals):
+                text.append("")
+            text += self.construct(line)
+        return text
+
+    def makes_module(self, line: Line) -> bool:
+        match line:
+            case OperationLine():
+                return line.primitive.name in primitives.MODULES
+            case CallLine():
+                return True
+            case LoopLine():
+                return any(self.makes_module(inner) for inner in line.body)
+        return False
+
+    def construct(self, line: Line) -> list[str]:
+        match line:
+            case OperationLine():
+                return self.assign(line.path, self.module(line), line.when, line.output.name)
+            case CallLine():
+                return self.assign(line.path, self.blocks(line), line.when, line.output.name)
+            case LoopLine():
+                return self.module_lists(line)
+        raise TypeError(line)
+
+    def module(self, line: OperationLine) -> layout.Code:
+        return primitives.MODULES[line.primitive.name](Context(line, {}))
+
+    def assign(
+        self, path: Path, code: layout.Code, when: Expr | None, output: str
+    ) -> list[str]:
+        target, lines = self.target(path)
+        if when is None:
+            return [*lines, *layout.statement(f"{target} = ", code, indent=BODY)]
+        return [
+            *lines,
+            f"{' ' * BODY}{target} = None",
+            *layout.condition("if", to_python(when), BODY),
+            *layout.statement(f"{target} = ", code, indent=BODY + 4),
+        ]
+
+    def target(self, path: Path) -> tuple[str, list[str]]:
+        """`self.name`, with the line that makes its container where the name is dotted."""
+        text = "".join(part for part in path if isinstance(part, str))
+        head, _, rest = text.partition(".")
+        check_attribute(head, self.name)
+        if not rest:
+            return f"self.{head}", []
+        lines = []
+        if head not in self.containers:
+            self.containers.add(head)
+            lines.append(f"{' ' * BODY}self.{head} = nn.ModuleDict()")
+        return f'self.{head}["{rest}"]', lines
+
+    def blocks(self, line: CallLine) -> layout.Code:
+        if line.names is None:
+            return self.block(line.routine, line.runs[0])
+        positional = line.names == (emit.Name("i", True),)
+        if not positional:
+            return self.named_blocks(line)
+        items: list[tuple[str, layout.Code]] = []
+        for run in line.runs:
+            if run.is_single:
+                items.append(("", self.block(line.routine, run)))
+                continue
+            counter = "i" if run.uses_index else "_"
+            over = emit.run_range(run, {})
+            if not run.uses_index:
+                over = f"range({to_python(run.count)})"
+            clause = f"for {counter} in {over}"
+            items.append(("", layout.Comprehension("*(", self.block(line.routine, run), clause)))
+        return layout.Bracket("nn.Sequential(", tuple(items), spread=True)
+
+    def named_blocks(self, line: CallLine) -> layout.Code:
+        assert line.names is not None
+        items: list[layout.Code] = []
+        for run in line.runs:
+            name = emit.literal(emit.spelled(line.names, {}))
+            if run.is_single:
+                name = emit.literal(emit.spelled(emit.at_index(line.names, run.start), {}))
+            pair = layout.Bracket("(", (("", name), ("", self.block(line.routine, run))))
+            if run.is_single:
+                items.append(pair)
+            else:
+                clause = f"for i in {emit.run_range(run, {})}"
+                items.append(layout.Comprehension("*(", pair, clause))
+        if len(items) == 1 and isinstance(items[0], layout.Comprehension):
+            only = items[0]
+            inner: layout.Code = layout.Comprehension("OrderedDict(", only.element, only.clause)
+        else:
+            inner = layout.Bracket("OrderedDict(", (("", layout.array(items)),))
+        return layout.Bracket("nn.Sequential(", (("", inner),))
+
+    def block(self, routine: Routine, run: Run) -> layout.Code:
+        positional, keywords = emit.passed(run.arguments, {})
+        return layout.call(routine.class_name, *positional, **keywords)
+
+    def module_lists(self, loop: LoopLine) -> list[str]:
+        """A list for each module that a loop makes."""
+        text = []
+        for line in flat(loop.body):
+            if not isinstance(line, OperationLine | CallLine) or not self.makes_module(line):
+                continue
+            base = self.list_name(line, loop)
+            element = (
+                self.module(line) if isinstance(line, OperationLine) else self.blocks(line)
+            )
+            counted = any(
+                loop.variable in names(each)
+                for each in line_expressions(line)
+                if not any(each is part for part in line.path)
+            )
+            counter = loop.variable if counted else "_"
+            clause = f"for {counter} in range({to_python(loop.count)})"
+            code = layout.Comprehension("nn.ModuleList(", element, clause)
+            text += layout.statement(f"self.{base} = ", code, indent=BODY)
+        return text
+
+    def list_name(self, line: OperationLine | CallLine, loop: LoopLine) -> str:
+        """The list of a layer called `convs.{i}`; other names within a loop have no module."""
+        ok = (
+            line.when is None
+            and len(line.path) == 2
+            and isinstance(line.path[0], str)
+            and line.path[0].endswith(".")
+            and line.path[0].count(".") == 1
+            and line.path[1] == emit.Name(loop.variable, True)
+        )
+        if not ok or not isinstance(line.path[0], str):
+            fail(
+                "RS502",
+                f"{self.name}: a layer with parameters in a loop must always run and be called "
+                f'"name.{{{loop.variable}}}"',
+                help="move 'when' to a layer without parameters",
+            )
+        base = line.path[0][:-1]
+        check_attribute(base, self.name)
+        return base
+
+    # - forward -
+
+    def spelling(self) -> dict[str, str]:
+        return {name: f"self.{name}" for name in self.own}
+
+    def forward(self, lines: Sequence[Line], typed: set[str], indent: int = BODY) -> list[str]:
+        """The statements of a forward function; `typed` are variables known to be tensors."""
+        text: list[str] = []
+        for line, gap in zip(lines, emit.groups(lines), strict=True):
+            if gap:
+                text.append("")
+            text += self.run(line, typed, indent)
+        return text
+
+    def returning(self, lines: Sequence[Line], result: Value) -> list[str]:
+        """The statements of a forward function with its `return`."""
+        text = self.forward(lines, {"x"})
+        last = lines[-1] if lines else None
+        is_call = isinstance(last, OperationLine) and last.primitive.name in primitives.CALLS
+        prefix = f"{' ' * BODY}{result.name} = "
+        if is_call and last.when is None and text[-1].startswith(prefix):  # type: ignore[union-attr]
+            return [*text[:-1], f"{' ' * BODY}return {text[-1].removeprefix(prefix)}"]
+        return [*text, f"{' ' * BODY}return {result.name}"]
+
+    def run(self, line: Line, typed: set[str], indent: int) -> list[str]:
+        margin = " " * indent
+        match line:
+            case OperationLine():
+                return self.run_operation(line, typed, indent)
+            case CallLine():
+                return self.run_module(line, line.path, typed, indent)
+            case AssignLine():
+                if not line.inputs:
+                    typed.add(line.output.name)
+                    return [f"{margin}{line.output.name}: list[Tensor] = []"]
+                return [f"{margin}{self.stored_to(line.output, self.value(line.inputs[0]), typed)}"]
+            case LoopLine():
+                count = self.printed(line.count)
+                body = self.forward(line.body, typed, indent + 4)
+                return [f"{margin}for {line.variable} in range({count}):", *body]
+            case FeatureLine():
+                return [f'{margin}features["{line.stage}"] = {self.value(line.value)}']
+
+    def run_operation(self, line: OperationLine, typed: set[str], indent: int) -> list[str]:
+        if line.primitive.name in primitives.MODULES:
+            return self.run_module(line, line.path, typed, indent)
+        context = Context(line, self.spelling())
+        for value in line.attributes.values():
+            if isinstance(value, Expr):
+                self.printed(value)
+        inputs = [self.value(each) for each in line.inputs]
+        code = primitives.CALLS[line.primitive.name](context, inputs)
+        if line.when is None:
+            return self.store(line.output, code, typed, indent, line.primitive.gives == "many")
+        condition = layout.condition("if", self.printed(line.when), indent)
+        same = line.output == line.inputs[0]
+        body = self.store(line.output, code, set(typed) | {line.output.name}, indent + 4)
+        if same:
+            return [*condition, *body]
+        clobbers = any(line.output.name == each.name for each in line.inputs[1:])
+        other = self.stored_to(line.output, inputs[0], typed)
+        if clobbers or line.output.index is not None:
+            return [*condition, *body, f"{' ' * indent}else:", f"{' ' * (indent + 4)}{other}"]
+        return [f"{' ' * indent}{other}", *condition, *body]
+
+    def run_module(
+        self, line: OperationLine | CallLine, path: Path, typed: set[str], indent: int
+    ) -> list[str]:
+        module = self.attribute(path)
+        given = self.value(line.inputs[0])
+        code = layout.call(module, given)
+        if line.when is None:
+            return self.store(line.output, code, typed, indent)
+        if line.output == line.inputs[0]:
+            inner = self.store(line.output, code, typed, indent + 4)
+            return [f"{' ' * indent}if {module} is not None:", *inner]
+        whole = f"{given} if {module} is None else {layout.flat(code)}"
+        return self.store(line.output, whole, typed, indent)
+
+    def attribute(self, path: Path) -> str:
+        if len(path) == 2 and isinstance(path[0], str) and isinstance(path[1], Expr):
+            return f"self.{path[0][:-1]}[{to_python(path[1], self.spelling())}]"
+        text = "".join(part for part in path if isinstance(part, str))
+        head, _, rest = text.partition(".")
+        return f'self.{head}["{rest}"]' if rest else f"self.{head}"
+
+    def store(
+        self,
+        output: Value,
+        code: layout.Code,
+        typed: set[str],
+        indent: int,
+        many: bool = False,
+    ) -> list[str]:
+        if output.index is not None:
+            appended = layout.Bracket(f"{output.name}.append(", (("", code),))
+            return layout.statement("", appended, indent=indent)
+        if many:
+            return layout.statement(f"{output.name} = ", code, indent=indent)
+        # Modules are typed to return anything; naming the type once is enough.
+        annotation = "" if output.name in typed else ": Tensor"
+        typed.add(output.name)
+        return layout.statement(f"{output.name}{annotation} = ", code, indent=indent)
+
+    def stored_to(self, output: Value, text: str, typed: set[str]) -> str:
+        if output.index is not None:
+            return f"{output.name}.append({text})"
+        typed.add(output.name)
+        return f"{output.name} = {text}"
+
+    def value(self, value: Value) -> str:
+        if value.whole:
+            return f"*{value.name}"
+        if value.index is not None:
+            return f"{value.name}[{self.printed(value.index)}]"
+        return value.name
+
+    def printed(self, expression: Expr) -> str:
+        """An expression in forward; the names of the constructor are kept as attributes."""
+        self.stored |= names(expression) & self.own
+        return to_python(expression, self.spelling())
+
+
+# Attributes of nn.Module that a layer must not hide.
+_MODULE_NAMES = frozenset(
+    "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda "
+    "double dump_patches eval extra_repr float forward forward_features get_buffer "
+    "get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia "
+    "named_buffers named_children named_modules named_parameters parameters register_buffer "
+    "register_module register_parameter requires_grad_ set_extra_state set_submodule "
+    "share_memory state_dict to to_empty train training type xpu zero_grad".split()
+)
+
+
+def check_attribute(name: str, where: str) -> None:
+    """RS503 for a layer that can't be an attribute of a module."""
+    if not name.isidentifier() or name in _MODULE_NAMES or name.startswith("_"):
+        fail(
+            "RS503",
+            f"{where}: a layer can't be called {quoted(name)} in PyTorch",
+            help="a number is a name only in a block that is a plain sequence"
+            if name[:1].isdigit()
+            else "torch.nn.Module has an attribute of this name; call the layer something else",
+        )
+
+
+@dataclass(frozen=True)
+class ClassView:
+    """What the template needs of one block's class."""
+
+    name: str
+    base: str
+    docstring: list[str]
+    signature: list[str]
+    constructor: list[str]
+    forward: list[str]
+
+
+def class_view(routine: Routine) -> ClassView:
+    """The class of a routine."""
+    writer = _Writer(routine.class_name, routine.parameters, routine.locals)
+    signature = emit.signature(
+        "def __init__", ["self", *emit.declared(routine.parameters)], " -> None:", 4
+    )
+    if routine.is_chain and _is_sequential(routine):
+        return ClassView(
+            routine.class_name,
+            "nn.Sequential",
+            emit.docstring(routine.description, indent=4),
+            signature,
+            _sequence(routine),
+            [],
+        )
+    forward = writer.returning(routine.body, routine.result)
+    constructor = writer.constructor(routine.body)
+    return ClassView(
+        routine.class_name,
+        "nn.Module",
+        emit.docstring(routine.description, indent=4),
+        signature,
+        constructor,
+        forward,
+    )
+
+
+def _is_sequential(routine: Routine) -> bool:
+    return all(
+        isinstance(line, OperationLine) and line.primitive.name in primitives.SEQUENTIAL
+        for line in routine.body
+    )
+
+
+def _sequence(routine: Routine) -> list[str]:
+    """`super().__init__(…)` with the members of a sequence."""
+    text = [
+        statement
+        for name, value in routine.locals
+        for statement in layout.statement(f"{name} = ", to_python(value), indent=BODY)
+    ]
+    members: list[tuple[str, layout.Code]] = []
+    in_place = True
+    for index, line in enumerate(routine.body):
+        assert isinstance(line, OperationLine)
+        code = primitives.SEQUENTIAL[line.primitive.name](Context(line, {}))
+        if line.when is not None:
+            code = f"{layout.flat(code)} if {to_python(line.when)} else nn.Identity()"
+        name = "".join(part for part in line.path if isinstance(part, str))
+        in_place = in_place and (not line.named or name == str(index))
+        members.append((name, code))
+    if in_place:
+        items = tuple(("", code) for _, code in members)
+        return [*text, *layout.statement("super().__init__", layout.Bracket("(", items), "", BODY)]
+    pairs = [layout.Bracket("(", (("", f'"{n}"'), ("", code))) for n, code in members]
+    inner = layout.Bracket("OrderedDict(", (("", layout.array(pairs)),))
+    whole = layout.Bracket("(", (("", inner),))
+    return [*text, *layout.statement("super().__init__", whole, "", BODY)]
+
+
+@dataclass(frozen=True)
+class NetworkView:
+    """What the template needs of the network's own class."""
+
+    name: str
+    function: str
+    docstring: list[str]
+    signature: list[str]
+    constructor: list[str]
+    features: list[str]
+    head: list[str]
+    build: list[str]
+    build_docstring: list[str]
+    build_call: list[str]
+
+
+def network_view(program: Program) -> NetworkView:
+    """The class of the network."""
+    network = program.network
+    writer = _Writer(network.class_name, program.parameters, program.locals)
+    features = writer.forward(program.body, {"x"})
+    stage = network.stages[-1].name
+    head = [f'{" " * BODY}x = self.forward_features(x)["{stage}"]']
+    head += writer.returning(program.head, program.result)
+    parameters = emit.declared(program.parameters)
+    passed = ", ".join(p.name for p in program.parameters)
+    return NetworkView(
+        name=network.class_name,
+        function=network.name,
+        docstring=emit.docstring(network.description, indent=4),
+        signature=emit.signature("def __init__", ["self", *parameters], " -> None:", 4),
+        constructor=writer.constructor([*program.body, *program.head]),
+        features=features,
+        head=head,
+        build=emit.signature(f"def {network.name}", parameters, f" -> {network.class_name}:"),
+        build_docstring=emit.docstring(
+            f"Build the network with fresh weights: {network.description}", indent=4
+        ),
+        build_call=[f"    return {network.class_name}({passed})"],
+    )
+
+
+# --- initialisation ------------------------------------------------------------------------------
+
+
+def initialization(program: Program) -> list[str]:
+    """The body of `init_weights`: a rule for each class of module, then what single blocks change."""
+    usual = _usual(program)
+    branches: list[tuple[str, list[str]]] = []
+    for primitive, (module, tensors) in primitives.INITIALIZED.items():
+        rules = []
+        for attribute, tensor in tensors.items():
+            given = usual.get((primitive, attribute))
+            already = primitives.ALREADY.get((primitive, attribute))
+            if given is None or given.kind == already:
+                continue
+            statement = primitives.initializer(given.kind, given.value, f"module.{tensor}")
+            if tensor == "bias" and not _all_biased(program, primitive):
+                rules += [f"if module.{tensor} is not None:", f"    {statement}"]
+            else:
+                rules.append(statement)
+        if rules:
+            branches.append((module, rules))
+    branches += _exceptions(program, usual)
+    text = []
+    for number, (module, rules) in enumerate(branches):
+        text.append(f"    {'elif' if number else 'if'} isinstance(module, {module}):")
+        text += [f"        {rule}" for rule in rules]
+    return text
+
+
+def _initialized(program: Program) -> Iterator[tuple[Routine | None, OperationLine, str, Any]]:
+    for routine, line in program.lines():
+        if isinstance(line, OperationLine) and line.primitive.name in primitives.INITIALIZED:
+            for attribute in primitives.INITIALIZED[line.primitive.name][1]:
+                if attribute == "bias_init" and line.attributes.get("bias") == Const(False):
+                    continue
+                yield routine, line, attribute, line.attributes[attribute]
+
+
+def _usual(program: Program) -> dict[tuple[str, str], Initializer]:
+    """The most frequent initializer of each kind of tensor."""
+    counts: dict[tuple[str, str], Counter[Initializer]] = {}
+    for _, line, attribute, given in _initialized(program):
+        key = (line.primitive.name, attribute)
+        counts.setdefault(key, Counter())[given] += 1
+    return {key: counter.most_common(1)[0][0] for key, counter in counts.items()}
+
+
+def _all_biased(program: Program, primitive: str) -> bool:
+    """Whether a bias is there for sure, also for a type checker."""
+    return primitive == "linear" and all(
+        line.attributes.get("bias") == Const(True)
+        for _, line in program.lines()
+        if isinstance(line, OperationLine) and line.primitive.name == primitive
+    )
+
+
+def _exceptions(
+    program: Program, usual: Mapping[tuple[str, str], Initializer]
+) -> list[tuple[str, list[str]]]:
+    """Tensors that begin otherwise than their kind; a block is visited after its layers."""
+    found: dict[str, list[str]] = {}
+    for routine, line, attribute, given in _initialized(program):
+        if given == usual[(line.primitive.name, attribute)]:
+            continue
+        owner = routine.class_name if routine is not None else program.network.class_name
+        tensor = primitives.INITIALIZED[line.primitive.name][1][attribute]
+        found.setdefault(owner, []).extend(_exception(line, tensor, given, routine))
+    return list(found.items())
+
+
+def _exception(
+    line: OperationLine, tensor: str, given: Initializer, routine: Routine | None
+) -> list[str]:
+    text = "".join(part for part in line.path if isinstance(part, str))
+    if len(line.path) == 2:
+        base = text.rstrip(".")
+        statement = primitives.initializer(given.kind, given.value, f"layer.{tensor}")
+        return [f"for layer in module.{base}:", f"    {statement}"]
+    if (routine is not None and routine.is_chain) or "." in text:
+        target = f'module.get_parameter("{text}.{tensor}")'
+    else:
+        target = f"module.{text}.{tensor}"
+    statement = primitives.initializer(given.kind, given.value, target)
+    if line.when is not None:
+        return [f"if module.{text} is not None:", f"    {statement}"]
+    return [statement]
+
+
+def imports(body: Iterable[str], program: Program) -> list[str]:
+    """The import block, of what the body uses and nothing else."""
+    text = "\n".join(body)
+    standard = []
+    if "OrderedDict" in text:
+        standard.append("from collections import OrderedDict")
+    if "math." in text:
+        standard.insert(0, "import math")
+    needs = ["import torch"] if "torch." in text.replace("torch.nn", "") else []
+    needs.append("from torch import Tensor, nn")
+    if "F." in text:
+        needs.append("from torch.nn import functional as F")
+    return [*standard, *([""] if standard else []), *needs]

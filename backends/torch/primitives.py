@@ -1,0 +1,224 @@
+"""How each primitive is written in PyTorch: a module in the constructor, a call in `forward`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from resnet_spec.expr import Const, Expr, to_python
+from resnet_spec.layout import Code, call
+from resnet_spec.specialize import OperationLine
+
+Spelling = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Context:
+    """One operation with the spelling of the names around it."""
+
+    line: OperationLine
+    spelling: Spelling
+
+    def get(self, name: str) -> str:
+        """An attribute as Python."""
+        return to_python(self.expr(name), self.spelling)
+
+    def expr(self, name: str) -> Expr:
+        value = self.line.attributes[name]
+        assert isinstance(value, Expr)
+        return value
+
+    @property
+    def channels(self) -> str:
+        """The channels of the first input, as Python."""
+        return to_python(self.line.channels[0], self.spelling)
+
+    def unless(self, **defaults: object) -> dict[str, Code]:
+        """The attributes that differ from PyTorch's own default, by PyTorch's names."""
+        return {
+            name: self.get(name)
+            for name, default in defaults.items()
+            if self.expr(name) != Const(default)  # type: ignore[arg-type]
+        }
+
+
+# --- modules -------------------------------------------------------------------------------------
+
+
+def _conv(op: Context) -> Code:
+    options = op.unless(stride=1, padding=0, dilation=1, groups=1, bias=True)
+    return call("nn.Conv2d", op.channels, op.get("filters"), op.get("kernel"), **options)
+
+
+def _linear(op: Context) -> Code:
+    return call("nn.Linear", op.channels, op.get("features"), **op.unless(bias=True))
+
+
+def _batch_norm(op: Context) -> Code:
+    return call("nn.BatchNorm2d", op.channels, **op.unless(eps=1e-5, momentum=0.1))
+
+
+def _group_norm(op: Context) -> Code:
+    return call("nn.GroupNorm", op.get("groups"), op.channels, **op.unless(eps=1e-5))
+
+
+def _max_pool(op: Context) -> Code:
+    options = op.unless(stride=None, padding=0)
+    return call("nn.MaxPool2d", op.get("kernel"), **options)
+
+
+def _avg_pool(op: Context) -> Code:
+    options = op.unless(stride=None, padding=0)
+    if op.expr("ceil") == Const(True):
+        # Windows that stick out are averaged over what they cover.
+        options |= {"ceil_mode": "True", "count_include_pad": "False"}
+    return call("nn.AvgPool2d", op.get("kernel"), **options)
+
+
+def _inplace(op: Context) -> dict[str, Code]:
+    return {"inplace": "True"} if op.line.inplace else {}
+
+
+def _leaky_relu(op: Context) -> dict[str, Code]:
+    slope = op.unless(slope=0.01)
+    return {"negative_slope": slope["slope"]} if slope else {}
+
+
+# A primitive in this table becomes an attribute of the module; the others are calls in `forward`.
+MODULES: dict[str, Callable[[Context], Code]] = {
+    "conv": _conv,
+    "linear": _linear,
+    "batch_norm": _batch_norm,
+    "group_norm": _group_norm,
+    "max_pool": _max_pool,
+    "avg_pool": _avg_pool,
+    "dropout": lambda op: call("nn.Dropout", op.get("rate")),
+    "drop_path": lambda op: call("DropPath", op.get("rate")),
+}
+
+# As members of nn.Sequential, calls have to be modules, too.
+SEQUENTIAL: dict[str, Callable[[Context], Code]] = {
+    **MODULES,
+    "relu": lambda op: call("nn.ReLU", **_inplace(op)),
+    "leaky_relu": lambda op: call("nn.LeakyReLU", **_leaky_relu(op), **_inplace(op)),
+    "silu": lambda op: call("nn.SiLU"),
+    "gelu": lambda op: call("nn.GELU"),
+    "sigmoid": lambda op: call("nn.Sigmoid"),
+    "hard_sigmoid": lambda op: call("nn.Hardsigmoid"),
+    "tanh": lambda op: call("nn.Tanh"),
+    "identity": lambda op: call("nn.Identity"),
+}
+
+
+# --- calls ---------------------------------------------------------------------------------------
+
+Inputs = list[str]
+
+
+def _joined(operator: str) -> Callable[[Context, Inputs], Code]:
+    return lambda op, inputs: f" {operator} ".join(inputs)
+
+
+def _global_avg_pool(op: Context, inputs: Inputs) -> Code:
+    keep = {"keepdim": "True"} if op.expr("keep_map") == Const(True) else {}
+    return call(f"{inputs[0]}.mean", dim="(2, 3)", **keep)
+
+
+def _add(op: Context, inputs: Inputs) -> Code:
+    if len(inputs) == 1 and inputs[0].startswith("*"):
+        return f"torch.stack(list({inputs[0][1:]})).sum(dim=0)"
+    return " + ".join(inputs)
+
+
+def _concat(op: Context, inputs: Inputs) -> Code:
+    if len(inputs) == 1 and inputs[0].startswith("*"):
+        return call("torch.cat", inputs[0][1:], dim="1")
+    return call("torch.cat", f"[{', '.join(inputs)}]", dim="1")
+
+
+def _softmax(op: Context, inputs: Inputs) -> Code:
+    if op.expr("groups") == Const(0):
+        return call("F.softmax", inputs[0], dim="1")
+    groups = op.get("groups")
+    return f"{inputs[0]}.unflatten(1, ({groups}, -1)).softmax(dim=1).flatten(1, 2)"
+
+
+def _shuffle(op: Context, inputs: Inputs) -> Code:
+    shape = f"({op.get('groups')}, {op.get('parts')}, -1)"
+    return f"{inputs[0]}.unflatten(1, {shape}).transpose(1, 2).flatten(1, 3)"
+
+
+def _pad_channels(op: Context, inputs: Inputs) -> Code:
+    return call("F.pad", inputs[0], f"(0, 0, 0, 0, {op.get('before')}, {op.get('after')})")
+
+
+def _subsample(op: Context, inputs: Inputs) -> Code:
+    return f"{inputs[0]}[:, :, :: {op.get('stride')}, :: {op.get('stride')}]"
+
+
+def _slice_step(op: Context, inputs: Inputs) -> Code:
+    stride = op.get("stride")
+    step = f"::{stride}" if stride.isidentifier() or stride.isdigit() else f":: {stride}"
+    return f"{inputs[0]}[:, :, {step}, {step}]"
+
+
+CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
+    "relu": lambda op, inputs: call("F.relu", *inputs, **_inplace(op)),
+    "leaky_relu": lambda op, inputs: call(
+        "F.leaky_relu", *inputs, **_leaky_relu(op), **_inplace(op)
+    ),
+    "silu": lambda op, inputs: call("F.silu", *inputs),
+    "gelu": lambda op, inputs: call("F.gelu", *inputs),
+    "sigmoid": lambda op, inputs: call("torch.sigmoid", *inputs),
+    "hard_sigmoid": lambda op, inputs: call("F.hardsigmoid", *inputs),
+    "tanh": lambda op, inputs: call("torch.tanh", *inputs),
+    "softmax": _softmax,
+    "global_avg_pool": _global_avg_pool,
+    "add": _add,
+    "multiply": _joined("*"),
+    "concat": _concat,
+    "split": lambda op, inputs: call(f"{inputs[0]}.chunk", op.get("parts"), dim="1"),
+    "shuffle": _shuffle,
+    "pad_channels": _pad_channels,
+    "subsample": _slice_step,
+    "identity": lambda op, inputs: inputs[0],
+}
+
+# Which import a call's text needs.
+IMPORTS = {"torch.": "import torch", "F.": "from torch.nn import functional as F"}
+
+
+# --- initialisation ------------------------------------------------------------------------------
+
+
+def initializer(kind: str, value: object, tensor: str) -> str:
+    """A statement that fills `tensor`."""
+    match kind:
+        case "zeros":
+            return f"nn.init.zeros_({tensor})"
+        case "ones":
+            return f"nn.init.ones_({tensor})"
+        case "constant":
+            return f"nn.init.constant_({tensor}, {value!r})"
+        case "normal":
+            return f"nn.init.normal_({tensor}, std={value!r})"
+        case "he_normal" | "he_uniform":
+            which = "normal" if kind == "he_normal" else "uniform"
+            options = f'mode="{value}", nonlinearity="relu"'
+            return f"nn.init.kaiming_{which}_({tensor}, {options})"
+        case "lecun_uniform":
+            mode = "" if value == "fan_in" else f', mode="{value}"'
+            # The gain of a leaky ReLU of slope sqrt(5) is sqrt(1/3).
+            return f"nn.init.kaiming_uniform_({tensor}, a=5**0.5{mode})"
+    raise ValueError(kind)
+
+
+# module class of a primitive with parameters: what PyTorch's constructor leaves in them
+INITIALIZED: dict[str, tuple[str, dict[str, str]]] = {
+    "conv": ("nn.Conv2d", {"init": "weight", "bias_init": "bias"}),
+    "linear": ("nn.Linear", {"init": "weight", "bias_init": "bias"}),
+    "batch_norm": ("nn.BatchNorm2d", {"init": "weight"}),
+    "group_norm": ("nn.GroupNorm", {"init": "weight"}),
+}
+# Norms come out of their constructor with a scale of one.
+ALREADY = {("batch_norm", "init"): "ones", ("group_norm", "init"): "ones"}

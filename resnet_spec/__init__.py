@@ -1,0 +1,82 @@
+"""resnet-spec: compile a YAML description of a residual network to PyTorch and Keras source.
+
+Nothing heavy is imported until it is used: `import resnet_spec` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import PurePosixPath
+
+    from resnet_spec.diagnostics import Diagnostic, SpecError
+    from resnet_spec.ir import Network
+    from resnet_spec.library import Library
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Diagnostic",
+    "Library",
+    "Network",
+    "SpecError",
+    "__version__",
+    "compile_spec",
+    "read_network",
+]
+
+_HOMES = {
+    "Diagnostic": "resnet_spec.diagnostics",
+    "Library": "resnet_spec.library",
+    "Network": "resnet_spec.ir",
+    "SpecError": "resnet_spec.diagnostics",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def read_network(
+    spec: str, settings: Sequence[str] = (), library: Library | None = None
+) -> Network:
+    """The network of a spec, given by path or by the name of a built-in one.
+
+    `settings` are changes of the form `key.key=value`. Raises `SpecError` with every mistake, a
+    number under `expect` that is not the network's among them.
+    """
+    from resnet_spec.diagnostics import SpecError
+    from resnet_spec.infer import expectations
+    from resnet_spec.library import Library
+    from resnet_spec.load import load
+    from resnet_spec.lower import lower
+
+    loaded = load(spec, library or Library(), settings)
+    network = lower(loaded)
+    found = expectations(loaded, network)
+    if found:
+        raise SpecError(found)
+    return network
+
+
+def compile_spec(
+    spec: str, backends: Sequence[str] = ("torch", "keras"), settings: Sequence[str] = ()
+) -> dict[PurePosixPath, str]:
+    """The generated sources of a spec by their path, `torch/resnet50.py`; nothing is written.
+
+    Raises `SpecError` like `read_network`, and for an unknown backend.
+    """
+    from resnet_spec.generate import generate
+
+    return generate(read_network(spec, settings), backends)

@@ -1,0 +1,8 @@
+"""`python -m resnet_spec`."""
+
+from __future__ import annotations
+
+from resnet_spec.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,291 @@
+"""The command line: which verbs and flags there are, and which module does the work.
+
+This module imports argparse and nothing else of weight; each verb's module is imported when it
+runs, so `--help` and `--version` need neither pydantic nor jinja2 nor YAML.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from resnet_spec import __version__
+from resnet_spec.commands.shared import Exit, UsageError
+
+_EXAMPLES = {
+    "": """examples:
+  resnet-spec list                                        built-in networks
+  resnet-spec init my_net.yaml                            a spec to start from
+  resnet-spec check my_net.yaml                           validate it, infer every shape
+  resnet-spec compile my_net.yaml                         write generated/torch and generated/keras
+  resnet-spec show resnet50                               the network as a table
+""",
+    "compile": """examples:
+  resnet-spec compile resnet101 --backend torch           a built-in spec, for one framework
+  resnet-spec compile my_net.yaml --set classes=10        with a change
+  resnet-spec compile my_net.yaml --backend keras --stdout
+  resnet-spec compile                                     everything that the settings name
+  resnet-spec compile --check --diff                      for CI: exit 1 when out of date
+
+Settings stand in pyproject.toml or resnet-spec.toml, in this folder or above:
+  [[tool.resnet-spec.compile]]
+  specs = ["specs/*.yaml"]
+  backends = ["torch", "keras"]
+  out = "generated"
+""",
+    "check": """examples:
+  resnet-spec check specs/                                every spec and block below a folder
+  resnet-spec check my_net.yaml --format github
+""",
+    "show": """examples:
+  resnet-spec show resnet50
+  resnet-spec show my_net.yaml --set input.height=32 --set input.width=32
+  resnet-spec show my_net.yaml --resolved                 the spec with 'extends' merged
+""",
+    "list": "examples:\n  resnet-spec list --format json\n",
+    "explain": "examples:\n  resnet-spec explain RS104\n  resnet-spec explain\n",
+    "schema": """examples:
+  resnet-spec schema network > network.json               then, on a spec's first line:
+                                                          # yaml-language-server: $schema=network.json
+""",
+    "init": """examples:
+  resnet-spec init my_net.yaml
+  resnet-spec init my_net.yaml --from resnet50            change a built-in network
+""",
+}
+
+_VERBS = {
+    "compile": "write the source of networks",
+    "check": "validate specs and blocks, infer every shape",
+    "show": "print a network as a table",
+    "list": "print the built-in networks",
+    "explain": "tell more about the code of an error",
+    "schema": "print the JSON Schema of specs or blocks, for editors",
+    "init": "write a small spec to start from",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}\ntry: {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    main_parser = _Parser(
+        prog="resnet-spec",
+        description="Compile a YAML description of a residual network to PyTorch and Keras.",
+        epilog=_EXAMPLES[""],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    main_parser.add_argument("--version", action="version", version=f"resnet-spec {__version__}")
+    verbs = main_parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    builders: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+        "compile": _compile,
+        "check": _check,
+        "show": _show,
+        "list": _list,
+        "explain": _explain,
+        "schema": _schema,
+        "init": _init,
+    }
+    for verb, build in builders.items():
+        text = _VERBS[verb]
+        build(
+            verbs.add_parser(
+                verb,
+                help=text,
+                description=f"{text[0].upper()}{text[1:]}.",
+                epilog=_EXAMPLES[verb],
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                allow_abbrev=False,
+            )
+        )
+    return main_parser
+
+
+def _compile(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "specs",
+        nargs="*",
+        metavar="SPEC",
+        help="a file, the name of a built-in spec, or - for standard input; "
+        "default: what the settings name",
+    )
+    verb.add_argument(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="torch, keras, ...; may be repeated; default: torch and keras",
+    )
+    verb.add_argument("--out", metavar="DIR", help="output folder; default: generated")
+    _set_flag(verb)
+    verb.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 when a file is out of date"
+    )
+    verb.add_argument("--diff", action="store_true", help="write nothing; print what would change")
+    verb.add_argument("--stdout", action="store_true", help="print the source of a single file")
+    verb.add_argument(
+        "--force", action="store_true", help="replace files that were edited or are not ours"
+    )
+    _finding_flags(verb)
+    verb.add_argument("--config", metavar="PATH", help="settings file to use")
+    verb.add_argument("--isolated", action="store_true", help="look for no settings")
+
+
+def _check(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="a spec or block, a folder of them, the name of a built-in spec, or -",
+    )
+    _finding_flags(verb)
+
+
+def _show(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("spec", metavar="SPEC", help="a file, the name of a built-in spec, or -")
+    verb.add_argument(
+        "--resolved", action="store_true", help="print the spec itself, 'extends' and --set merged"
+    )
+    _set_flag(verb)
+    _format_flag(verb, ("text", "json"))
+    _stdin_flag(verb)
+    _color_flag(verb)
+
+
+def _list(verb: argparse.ArgumentParser) -> None:
+    _format_flag(verb, ("text", "json"))
+
+
+def _explain(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("code", nargs="?", metavar="CODE", help="such as RS104; default: list all")
+
+
+def _schema(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "kind", nargs="?", choices=("network", "block"), default="network", help="default: network"
+    )
+
+
+def _init(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("file", metavar="FILE", help="the new file; nothing is replaced")
+    verb.add_argument(
+        "--from", dest="base", metavar="NAME", help="built-in spec that the new one extends"
+    )
+
+
+def _finding_flags(verb: argparse.ArgumentParser) -> None:
+    _format_flag(verb, ("text", "json", "github"))
+    verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+    _color_flag(verb)
+    _stdin_flag(verb)
+
+
+def _set_flag(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a key of the spec: classes=10, stages.layer4.repeat=2; may be repeated",
+    )
+
+
+def _format_flag(verb: argparse.ArgumentParser, formats: Sequence[str]) -> None:
+    verb.add_argument("--format", choices=formats, default="text", help="default: text")
+
+
+def _color_flag(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="default: auto, on a terminal where NO_COLOR is not set",
+    )
+
+
+def _stdin_flag(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--stdin-filename", metavar="NAME", help="file that standard input stands for"
+    )
+
+
+# --- running -------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and give its exit code; raises nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that can't show a character is no failure
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a failure can still be told
+        return code
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        _silence()
+        return Exit.BROKEN_PIPE
+    except UsageError as error:
+        return _failed(f"error: {error}")
+    except Exception as error:
+        if os.environ.get("RESNET_SPEC_TRACEBACK") == "1":
+            import traceback
+
+            traceback.print_exc()
+        return _failed(f"internal error: {_one_line(error)}")
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        parsed = parser().parse_args(_without_typo(arguments))
+    except SystemExit as stop:  # --help and --version have printed
+        return int(stop.code or 0)
+    import importlib
+
+    command = importlib.import_module(f"resnet_spec.commands.{parsed.verb}")
+    return int(command.run(parsed))
+
+
+def _without_typo(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments as they are; `UsageError` with the nearest verb where there is no such verb."""
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in _VERBS:
+        from resnet_spec.diagnostics import expected, quoted
+
+        raise UsageError(
+            f"{quoted(arguments[0])} is not a verb: {expected(arguments[0], _VERBS)}"
+            "\ntry: resnet-spec --help"
+        )
+    return arguments
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _failed(text: str) -> Exit:
+    try:
+        print(text, file=sys.stderr)
+    except OSError:
+        _silence()
+    return Exit.FAILURE
+
+
+def _silence() -> None:
+    """Let the interpreter's own flush at exit have somewhere to go."""
+    try:
+        void = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(void, sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        pass

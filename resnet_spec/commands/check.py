@@ -1,0 +1,106 @@
+"""`check`: validate specs and blocks and infer every shape; no framework is needed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from resnet_spec.commands import shared
+from resnet_spec.commands.shared import STDIN, Exit, Reader
+from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, as_json, in_order, quoted
+from resnet_spec.library import SUFFIXES, shown_path
+from resnet_spec.source import Mapping
+
+
+def run(arguments: argparse.Namespace) -> Exit:
+    """Check what the command line names; findings go to standard output."""
+    shared.check_stdin(arguments.paths, arguments.stdin_filename)
+    reader = Reader(stdin_name=arguments.stdin_filename)
+    specs = blocks = 0
+    for name in _files(arguments.paths, reader):
+        if name != STDIN and _is_block(name, reader):
+            blocks += 1
+            _check_block(Path(name), reader)
+        else:
+            specs += 1
+            reader.network(name)
+    found = in_order(reader.findings)
+    if arguments.format == "json":
+        shared.print_json({**as_json(found), "specs": specs, "blocks": blocks})
+    elif found:
+        shared.print_findings(found, reader.sources, arguments.format, arguments.color, sys.stdout)
+    elif not arguments.quiet:
+        parts = [shared.counted(specs, "spec")] if specs or not blocks else []
+        parts += [shared.counted(blocks, "block")] if blocks else []
+        print(f"{' and '.join(parts)} checked, no errors")
+    return Exit.FINDINGS if found else Exit.CLEAN
+
+
+def _files(names: list[str], reader: Reader) -> Iterator[str]:
+    """Every file once, folders searched; a name that is neither stays as it is."""
+    seen: set[str] = set()
+    for name in names:
+        found = list(_below(Path(name))) if name != STDIN and os.path.isdir(name) else [name]
+        if not found:
+            reader.fail(
+                [
+                    Diagnostic(
+                        "RS107",
+                        f"there is no spec in the folder {quoted(name)}",
+                        Span(name),
+                        help="specs are found by the ending .yaml",
+                    )
+                ]
+            )
+        for each in found:
+            identity = os.path.realpath(each) if os.path.exists(each) else each
+            if identity not in seen:
+                seen.add(identity)
+                yield each
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """The YAML files below a folder, hidden folders left out."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.endswith(SUFFIXES) and not name.startswith("."):
+                yield str(Path(root, name))
+
+
+def _is_block(name: str, reader: Reader) -> bool:
+    """Whether a file holds a block: it lies in a folder `blocks`, or says so."""
+    path = Path(name)
+    if not path.is_file():
+        return False
+    if path.absolute().parent.name == "blocks":
+        return True
+    try:
+        _, node = reader.library.read(path)
+    except SpecError:
+        return False  # told when it is read as a spec
+    return isinstance(node, Mapping) and "block" in node.entries and "stages" not in node.entries
+
+
+def _check_block(path: Path, reader: Reader) -> None:
+    from resnet_spec.definition import read_block
+
+    report = Report()
+    try:
+        _, node = reader.library.read(path)
+        definition = read_block(node, report)
+        if definition is not None and definition.name != path.stem:
+            report.add(
+                "RS105",
+                f"this file defines the block {quoted(definition.name)}, "
+                f"but is called {quoted(path.name)}",
+                definition.span,
+                help=f"call the file {definition.name}.yaml, or the block {path.stem}",
+            )
+        report.raise_if_any()
+    except SpecError as error:
+        reader.fail(error.diagnostics)
+    reader.sources.update(reader.library.sources)

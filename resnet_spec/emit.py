@@ -1,0 +1,229 @@
+"""What every backend that writes Python shares: safe text, docstrings, signatures, arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from resnet_spec import layout
+from resnet_spec.expr import Call, Const, Expr, Name, substitute, to_python, walk
+from resnet_spec.ir import Instance, Network, Step
+from resnet_spec.ops import Shape
+from resnet_spec.specialize import (
+    AssignLine,
+    CallLine,
+    Line,
+    LoopLine,
+    OperationLine,
+    Parameter,
+    Path,
+    Program,
+    Routine,
+    Run,
+    line_expressions,
+)
+
+
+def safe_text(text: str) -> str:
+    """Text of a spec for a docstring or comment: one line, printable, unable to end a string."""
+    words = " ".join(text.split())
+    printable = "".join(c if c.isprintable() else " " for c in words)
+    return printable.replace("\\", "\\\\").replace('"', "'")
+
+
+def docstring(summary: str, *paragraphs: Sequence[str], indent: int = 0) -> list[str]:
+    """The lines of a docstring; `summary` is wrapped, the paragraphs are taken as they are."""
+    margin = " " * indent
+    text = safe_text(summary)
+    text = text if text.endswith((".", "?", "!")) else f"{text}."
+    if not paragraphs and len(margin) + len(text) + 6 <= layout.WIDTH:
+        return [f'{margin}"""{text}"""']
+    # A summary that fills its line would push the closing quotes over the edge.
+    room = 0 if paragraphs else 12
+    lines = layout.prose(text, indent + room, first=3)
+    lines[0] = f'"""{lines[0][3:]}'
+    for paragraph in paragraphs:
+        lines += ["", *paragraph]
+    return [*(f"{margin}{line}" if line else "" for line in lines), f'{margin}"""']
+
+
+def string(value: str) -> str:
+    """A Python string literal in double quotes."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def number(value: float) -> str:
+    """A number as Python source."""
+    return repr(value)
+
+
+def text_of(value: Expr, spelling: Mapping[str, str] | None = None) -> str:
+    return to_python(value, spelling)
+
+
+def signature(
+    prefix: str, parameters: Iterable[layout.Code], suffix: str, indent: int = 0
+) -> list[str]:
+    """The lines of a `def` with its parameters."""
+    items = tuple(("", parameter) for parameter in parameters)
+    return layout.statement(prefix, layout.Bracket("(", items), suffix, indent)
+
+
+def declared(parameters: Iterable[Parameter]) -> list[layout.Code]:
+    """`filters: int`, `stride: int = 1`."""
+    return [
+        f"{p.name}: {p.type}" + (f" = {number(p.default)}" if p.default is not None else "")
+        for p in parameters
+    ]
+
+
+def passed(
+    arguments: Iterable[tuple[Parameter, Expr]], spelling: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """Arguments of a call: those without a default by position, others by name where they differ."""
+    positional, keywords = [], {}
+    for parameter, value in arguments:
+        if parameter.default is None:
+            positional.append(to_python(value, spelling))
+        elif value != Const(parameter.default):
+            keywords[parameter.name] = to_python(value, spelling)
+    return positional, keywords
+
+
+def spelled(path: Path, spelling: Mapping[str, str]) -> str:
+    """A path as the inside of an f-string."""
+    return "".join(
+        part if isinstance(part, str) else "{" + to_python(part, spelling) + "}" for part in path
+    )
+
+
+def literal(text: str) -> str:
+    """A string literal for a text that may hold braces to fill."""
+    return f'f"{text}"' if "{" in text else f'"{text}"'
+
+
+def at_index(path: Path, index: Expr) -> Path:
+    """A path with `i` replaced by a number."""
+    parts: list[str | Expr] = []
+
+    for part in path:
+        value = part if isinstance(part, str) else substitute(part, {"i": index})
+        parts.append(str(value.value) if isinstance(value, Const) else value)
+    return tuple(parts)
+
+
+def run_range(run: Run, spelling: Mapping[str, str]) -> str:
+    """`range(…)` of a run's `i`."""
+    if run.start == Const(0):
+        return f"range({to_python(run.count, spelling)})"
+    end = run.start + run.count
+    return f"range({to_python(run.start, spelling)}, {to_python(end, spelling)})"
+
+
+def functions_used(program: Program) -> set[str]:
+    """The functions of the expression language that stand in the program's expressions."""
+
+    found: set[str] = set()
+    expressions: list[Expr] = []
+    for routine in program.routines:
+        expressions += [value for _, value in routine.locals]
+        for line in routine.body:
+            expressions += line_expressions(line)
+    expressions += [value for _, value in program.locals]
+    for line in (*program.body, *program.head):
+        expressions += line_expressions(line)
+    for each in expressions:
+        found |= {node.function for node in walk(each) if isinstance(node, Call)}
+    return found
+
+
+MAKE_DIVISIBLE = '''def make_divisible(
+    value: float, divisor: int, minimum: int | None = None, round_limit: float = 0.9
+) -> int:
+    """The multiple of `divisor` nearest to `value`, and not far below it."""
+    rounded = max(minimum or divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < round_limit * value else rounded'''
+
+
+def groups(lines: Sequence[Line]) -> list[bool]:
+    """For each line, whether an empty line goes before it: groups begin at weights and merges."""
+    result = []
+    previous: Line | None = None
+    for line in lines:
+        result.append(previous is not None and _begins(line, previous))
+        previous = line
+    return result
+
+
+def _begins(line: Line, previous: Line) -> bool:
+    if isinstance(line, LoopLine) or isinstance(previous, LoopLine):
+        return True
+    if isinstance(line, AssignLine):
+        return False
+    if isinstance(line, CallLine):
+        return isinstance(previous, OperationLine)
+    if isinstance(line, OperationLine):
+        if line.primitive.group == "weights":
+            return not isinstance(previous, AssignLine)
+        if line.primitive.group == "merge":
+            return isinstance(previous, OperationLine) and previous.primitive.group != "merge"
+        return isinstance(previous, CallLine) and previous.when is None
+    return False
+
+
+def uses_name(line: Line, name: str) -> bool:
+    return any(
+        isinstance(node, Name) and node.name == name
+        for each in line_expressions(line)
+        for node in walk(each)
+    )
+
+
+# --- the table at the top of a file --------------------------------------------------------------
+
+
+def network_table(network: Network) -> list[str]:
+    """Stage, output, what it is made of, parameters, multiply-adds; as in the paper's table 1."""
+    steps = network.root.steps
+    rows = [["stage", "output", "blocks", "parameters", "multiply-adds"]]
+    first = network.stages[0].steps[0] if network.stages and network.stages[0].steps else 0
+    sections: list[tuple[str, Sequence[Step], Shape | None]] = [
+        ("stem", steps[:first], network.stages[0].input if network.stages else None)
+    ]
+    for stage in network.stages:
+        sections.append((stage.name, [steps[index] for index in stage.steps], stage.output))
+    sections.append(("head", steps[network.head :], network.root.output))
+    for name, part, output in sections:
+        if part:
+            rows.append(_row(name, part, output))
+    total = [f"{network.root.parameters:,}", f"{network.root.macs:,}"]
+    rows.append(["in all", "", "", *total])
+    return layout.table(rows)
+
+
+def _row(name: str, steps: Sequence[Step], output: Shape | None) -> list[str]:
+    instances = [step.node for step in steps if isinstance(step.node, Instance)]
+    what = ""
+    if instances:
+        what = instances[0].definition.name
+        what = f"{what} x {len(instances)}" if len(instances) > 1 else what
+    parameters = sum(_parameters(step) for step in steps)
+    macs = sum(step.node.macs for step in steps)
+    return [name, str(output), what, f"{parameters:,}", f"{macs:,}"]
+
+
+def _parameters(step: Step) -> int:
+    if isinstance(step.node, Instance):
+        return step.node.parameters
+    return sum(p.size for p in step.node.parameters if p.trainable)
+
+
+def routine_docstring(routine: Routine, indent: int) -> list[str]:
+    return docstring(routine.description, indent=indent)
+
+
+def view(**values: Any) -> dict[str, Any]:
+    """The variables of a template."""
+    return values
+
+

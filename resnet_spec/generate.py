@@ -1,0 +1,107 @@
+"""One pure function from a network to files; `compile`, `--check`, tests and docs all call it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import PurePosixPath
+from typing import Any, Protocol
+
+from resnet_spec import emit, header
+from resnet_spec.diagnostics import expected, fail, quoted
+from resnet_spec.ir import Network
+from resnet_spec.specialize import Program, specialize
+
+GROUP = "resnet_spec.backends"
+BUILTIN = ("json", "keras", "torch")
+
+
+class Backend(Protocol):
+    """A backend: a name, a template of its package's `templates` folder, and its variables."""
+
+    name: str
+    suffix: str
+    template: str
+
+    def view(self, program: Program) -> dict[str, Any]: ...
+
+
+class TextBackend(Protocol):
+    """A backend that writes a network's text itself, without a template."""
+
+    name: str
+    suffix: str
+
+    def render(self, network: Network, header: Sequence[str]) -> str: ...
+
+
+def backend_names() -> list[str]:
+    """The names of all installed backends."""
+    return sorted({*BUILTIN, *(entry.name for entry in _entries())})
+
+
+@functools.cache
+def _entries() -> tuple[Any, ...]:
+    return tuple(entry_points(group=GROUP))
+
+
+@functools.cache
+def find_backend(name: str) -> Any:
+    """A backend by name; raises `SpecError` (RS501)."""
+    if name in BUILTIN:
+        # Ours are found without asking the environment, which costs more than compiling.
+        return import_module(f"resnet_spec.backends.{name}").backend
+    for entry in _entries():
+        if entry.name == name:
+            return entry.load()
+    fail("RS501", f"there is no backend {quoted(name)}", None, expected(name, backend_names()))
+
+
+def generate(network: Network, backends: Sequence[str]) -> dict[PurePosixPath, str]:
+    """The files of a network, by path below the output folder; raises `SpecError`."""
+    found = [find_backend(name) for name in backends]
+    program: Program | None = None
+    files: dict[PurePosixPath, str] = {}
+    for backend in found:
+        lines = header.lines(network.path, network.digest, command(network, backend.name))
+        if hasattr(backend, "render"):
+            text = backend.render(network, lines)
+        else:
+            program = program or specialize(network)
+            variables = backend.view(program)
+            template = _environment(type(backend).__module__).get_template(backend.template)
+            text = template.render(header=lines, docstring=_docstring(network), **variables)
+        path = PurePosixPath(backend.name) / f"{network.name}{backend.suffix}"
+        files[path] = header.seal(text)
+    return files
+
+
+def command(network: Network, backend: str) -> str:
+    """The command that makes a file again."""
+    overrides = "".join(f" --set {setting}" for setting in network.overridden)
+    return f"resnet-spec compile {network.path} --backend {backend}{overrides}"
+
+
+def _docstring(network: Network) -> list[str]:
+    paragraphs: list[list[str]] = []
+    if network.source:
+        paragraphs.append([emit.safe_text(network.source)])
+    shape = f"Input: {network.input}, {network.classes} classes."
+    paragraphs.append([shape, "", *emit.network_table(network)])
+    return emit.docstring(network.description, *paragraphs)
+
+
+@functools.cache
+def _environment(package: str) -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader(package),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - the output is Python, made safe by `emit`
+    )

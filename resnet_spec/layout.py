@@ -1,0 +1,160 @@
+"""Lays out statements as `ruff format` would at its default width, without running a formatter.
+
+Code is text, or a bracket with items. A statement that fits stays on one line; else the items of
+its bracket go on one line of their own; else on one line each, with a trailing comma.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+WIDTH = 88
+INDENT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """`opening item, item closing`; an item's prefix is `key=` or `*`.
+
+    `spread` puts each of several items on a line of its own, short or not.
+    """
+
+    opening: str
+    items: tuple[tuple[str, Code], ...]
+    closing: str = ")"
+    spread: bool = False
+
+    @property
+    def is_spread(self) -> bool:
+        return self.spread and len(self.items) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Comprehension:
+    """`opening element for … in … closing`."""
+
+    opening: str
+    element: Code
+    clause: str
+    closing: str = ")"
+
+
+Code = str | Bracket | Comprehension
+
+
+def call(function: str, *arguments: Code, **keywords: Code) -> Bracket:
+    """A call with positional and keyword arguments."""
+    items = [("", argument) for argument in arguments]
+    items += [(f"{key}=", value) for key, value in keywords.items()]
+    return Bracket(f"{function}(", tuple(items))
+
+
+def array(items: Iterable[Code]) -> Bracket:
+    """A list display."""
+    return Bracket("[", tuple(("", item) for item in items), "]")
+
+
+def flat(code: Code) -> str:
+    """The code on one line."""
+    match code:
+        case str():
+            return code
+        case Comprehension(opening, element, clause, closing):
+            return f"{opening}{flat(element)} {clause}{closing}"
+        case Bracket(opening, items, closing):
+            return opening + ", ".join(prefix + flat(item) for prefix, item in items) + closing
+
+
+def statement(prefix: str, code: Code, suffix: str = "", indent: int = 0) -> list[str]:
+    """The lines of `prefix code suffix`, indented by `indent` spaces."""
+    margin = " " * indent
+    line = f"{margin}{prefix}{flat(code)}{suffix}"
+    if isinstance(code, str) or (len(line) <= WIDTH and not _holds_spread(code)):
+        return [line]
+    first = f"{margin}{prefix}{code.opening}"
+    last = f"{margin}{code.closing}{suffix}"
+    return [first, *_body(code, indent + INDENT), last]
+
+
+def _body(code: Bracket | Comprehension, indent: int) -> list[str]:
+    margin = " " * indent
+    if isinstance(code, Comprehension):
+        line = f"{margin}{flat(code.element)} {code.clause}"
+        if len(line) <= WIDTH:
+            return [line]
+        return [*statement("", code.element, "", indent), f"{margin}{code.clause}"]
+    line = margin + ", ".join(prefix + flat(item) for prefix, item in code.items)
+    if len(line) <= WIDTH and not _holds_spread(code):
+        return [line]
+    lines = []
+    for prefix, item in code.items:
+        lines += statement(prefix, item, ",", indent)
+    return lines
+
+
+def _holds_spread(code: Code) -> bool:
+    match code:
+        case Bracket():
+            return code.is_spread or any(_holds_spread(item) for _, item in code.items)
+        case Comprehension():
+            return _holds_spread(code.element)
+    return False
+
+
+def condition(keyword: str, text: str, indent: int = 0) -> list[str]:
+    """`if text:`, with the text in brackets on lines of its own where it is long."""
+    line = f"{' ' * indent}{keyword} {text}:"
+    if len(line) <= WIDTH:
+        return [line]
+    inner = " " * (indent + INDENT)
+    parts = _logical_parts(text) if len(inner) + len(text) > WIDTH else [text]
+    return [f"{' ' * indent}{keyword} (", *(inner + part for part in parts), f"{' ' * indent}):"]
+
+
+def _logical_parts(text: str) -> list[str]:
+    """A condition at its outermost `or`, else at its outermost `and`."""
+    for operator in (" or ", " and "):
+        parts, depth, start = [], 0, 0
+        for index, character in enumerate(text):
+            depth += (character in "([") - (character in ")]")
+            if depth == 0 and text.startswith(operator, index):
+                parts.append(text[start:index])
+                start = index + 1
+        if parts:
+            return [*parts, text[start:]]
+    return [text]
+
+
+def indented(lines: Iterable[str], by: int = INDENT) -> Iterator[str]:
+    """The lines further right; empty ones stay empty."""
+    return (f"{' ' * by}{line}" if line else line for line in lines)
+
+
+def prose(text: str, indent: int = 0, first: int = 0) -> list[str]:
+    """A paragraph wrapped to the width; `first` is what its first line has in front of it."""
+    return textwrap.wrap(
+        " ".join(text.split()),
+        width=WIDTH - indent,
+        initial_indent=" " * first,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [""]
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as aligned columns: text on the left, numbers on the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    numeric = [
+        all(row[column].replace(",", "").replace(".", "").isdigit() for row in rows[1:])
+        for column in range(len(rows[0]))
+    ]
+    lines = []
+    for row in rows:
+        cells = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        )
+        lines.append("  ".join(cells).rstrip())
+    return lines

@@ -1,0 +1,1 @@
+"""The networks and blocks that come with the package, as YAML files."""

@@ -1,0 +1,85 @@
+"""Options, marks and settings of all tests.
+
+A test that imports a framework bears the mark `torch` or `keras` and imports it inside a function
+or a fixture, so that the other tests run where it is not installed and never wait for it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+FRAMEWORKS = {"torch": ("torch",), "keras": ("keras", "tensorflow")}
+MARKS = {
+    "torch": "imports PyTorch",
+    "keras": "imports Keras",
+    "slow": "takes more than some seconds; run with --slow",
+}
+
+
+def _prepare_environment() -> None:
+    """Frameworks read these when they are first imported."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its sums depend on the number of threads
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has one core
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+        os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
+
+_prepare_environment()
+
+# No deadline: the first example of a process pays for imports.
+_COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", _COMMON, max_examples=25, derandomize=True)
+settings.register_profile("long", _COMMON, max_examples=10_000)
+settings.load_profile("ci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("resnet-spec")
+    group.addoption(
+        "--update-goldens", action="store_true", help="write the golden files instead of comparing"
+    )
+    group.addoption("--slow", action="store_true", help="run the slow tests too")
+    group.addoption(
+        "--require-frameworks",
+        action="store_true",
+        help="fail where a framework is not installed instead of skipping its tests",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for mark, meaning in MARKS.items():
+        config.addinivalue_line("markers", f"{mark}: {meaning}")
+    missing = _missing_modules()
+    if config.getoption("--require-frameworks") and missing:
+        raise pytest.UsageError(f"not installed: {', '.join(sorted(missing))}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    missing = _missing_modules()
+    for item in items:
+        for mark, modules in FRAMEWORKS.items():
+            if item.get_closest_marker(mark) and (lacking := missing & set(modules)):
+                reason = f"{', '.join(sorted(lacking))} is not installed"
+                item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("slow") and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+@pytest.fixture(scope="session")
+def update_goldens(pytestconfig: pytest.Config) -> bool:
+    """Whether tests are to write their golden files instead of comparing with them."""
+    return bool(pytestconfig.getoption("--update-goldens"))
+
+
+def _missing_modules() -> set[str]:
+    modules = {module for group in FRAMEWORKS.values() for module in group}
+    return {module for module in modules if importlib.util.find_spec(module) is None}

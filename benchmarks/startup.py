@@ -7,6 +7,7 @@ Runs the `resnet-spec` that is installed for this Python, each time into an empt
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from measure import Comparison, Task, interleaved, report
 SPECS = Path(__file__).resolve().parent.parent / "specs"
 PROGRAM = Path(sys.executable).with_name("resnet-spec")
 IMPORTS = "import pydantic, jinja2, yaml"
+# Without byte code our modules would be parsed in every process; those that pip installs are not.
+ENVIRONMENT = {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
 
 # The networks for CIFAR-10 of the paper's section 4.2: 6n + 2 layers.
 CIFAR = """\
@@ -76,7 +79,7 @@ def process(*command: str | Path) -> Task:
     """A task that runs a command, and ends this program when the command fails."""
 
     def run() -> None:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
         if done.returncode != 0:
             sys.exit(f"{' '.join(map(str, command))}: {done.returncode}\n{done.stderr}")
 

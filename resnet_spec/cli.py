@@ -48,8 +48,8 @@ Settings stand in pyproject.toml or resnet-spec.toml, in this folder or above:
     "list": "examples:\n  resnet-spec list --format json\n",
     "explain": "examples:\n  resnet-spec explain RS104\n  resnet-spec explain\n",
     "schema": """examples:
-  resnet-spec schema network > network.json               then, on a spec's first line:
-                                                          # yaml-language-server: $schema=network.json
+  resnet-spec schema network > network.json
+  then, on a spec's first line: # yaml-language-server: $schema=network.json
 """,
     "init": """examples:
   resnet-spec init my_net.yaml
@@ -238,6 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.BROKEN_PIPE
     except UsageError as error:
         return _failed(f"error: {error}")
+    except OSError as error:  # a full disk behind standard output, a working folder that is gone
+        return _failed(f"error: {(error.strerror or str(error)).lower()}")
     except Exception as error:
         if os.environ.get("RESNET_SPEC_TRACEBACK") == "1":
             import traceback

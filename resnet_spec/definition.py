@@ -222,7 +222,7 @@ class _Reader:
         many = primitive is not None and primitive.takes == "many"
         name_node = node.get("name") if many else lead
         inputs = self.inputs(lead) if many else self.inputs(node.get("from"))
-        own = {key, "from", "as", "when"} | ({"name"} if many else set())
+        own = {key, "from", "as", "when", "else"} | ({"name"} if many else set())
         return Statement(
             kind="slot" if key in ROLES else "primitive",
             target=key,
@@ -231,6 +231,7 @@ class _Reader:
             inputs=inputs,
             result=_optional(node.get("as"), lambda n: read_reference(n, "'as'")),
             when=_optional(node.get("when"), lambda n: read_expression(n, "'when'")),
+            otherwise=self.otherwise(node),
             arguments=_without(node, own),
         )
 
@@ -249,11 +250,18 @@ class _Reader:
             inputs=self.inputs(node.get("from")),
             result=_optional(node.get("as"), lambda n: read_reference(n, "'as'")),
             when=_optional(node.get("when"), lambda n: read_expression(n, "'when'")),
+            otherwise=self.otherwise(node),
             arguments=_without(node, own),
             repeat=_optional(node.get("repeat"), lambda n: read_expression(n, "'repeat'")),
             names=_optional(node.get("names"), lambda n: read_pattern(n, "'names'")),
             feature=getattr(node.get("feature"), "value", True) is not False,
         )
+
+    def otherwise(self, node: Mapping) -> Reference | None:
+        found = _optional(node.get("else"), lambda n: read_reference(n, "'else'"))
+        if found is not None and "when" not in node.entries:
+            fail("RS102", "'else' needs a 'when'", node.keys["else"])
+        return found
 
     def loop(self, node: Mapping) -> Loop:
         self.checked(spec.LoopModel, node, "the loop")

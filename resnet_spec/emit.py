@@ -54,11 +54,7 @@ def string(value: str) -> str:
 
 def number(value: float) -> str:
     """A number as Python source."""
-    return repr(value)
-
-
-def text_of(value: Expr, spelling: Mapping[str, str] | None = None) -> str:
-    return to_python(value, spelling)
+    return to_python(Const(value))
 
 
 def signature(
@@ -66,7 +62,10 @@ def signature(
 ) -> list[str]:
     """The lines of a `def` with its parameters."""
     items = tuple(("", parameter) for parameter in parameters)
-    return layout.statement(prefix, layout.Bracket("(", items), suffix, indent)
+    lines = layout.statement(prefix, layout.Bracket("(", items), suffix, indent)
+    if len(items) == 1 and len(lines) == 3:
+        lines[1] += ","  # a lone parameter on a line of its own has a comma
+    return lines
 
 
 def declared(parameters: Iterable[Parameter]) -> list[layout.Code]:
@@ -171,14 +170,6 @@ def _begins(line: Line, previous: Line) -> bool:
     return False
 
 
-def uses_name(line: Line, name: str) -> bool:
-    return any(
-        isinstance(node, Name) and node.name == name
-        for each in line_expressions(line)
-        for node in walk(each)
-    )
-
-
 # --- the table at the top of a file --------------------------------------------------------------
 
 
@@ -216,14 +207,3 @@ def _parameters(step: Step) -> int:
     if isinstance(step.node, Instance):
         return step.node.parameters
     return sum(p.size for p in step.node.parameters if p.trainable)
-
-
-def routine_docstring(routine: Routine, indent: int) -> list[str]:
-    return docstring(routine.description, indent=indent)
-
-
-def view(**values: Any) -> dict[str, Any]:
-    """The variables of a template."""
-    return values
-
-

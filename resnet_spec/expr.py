@@ -442,11 +442,23 @@ def binary(operator: str, left: Expr, right: Expr) -> Expr:
         return Const(operator in ("==", "<=", ">="))
     if isinstance(right, Const) and type(right.value) is int:
         return _with_constant(operator, left, right.value)
+    if operator == "+":
+        (base, times), (other, more) = _multiple(left), _multiple(right)
+        if base == other:
+            return binary("*", base, Const(times + more))
     if isinstance(left, Const) and type(left.value) is int:
         match operator, left.value:
             case ("+", 0) | ("*", 1):
                 return right
     return Binary(operator, left, right)
+
+
+def _multiple(expr: Expr) -> tuple[Expr, int]:
+    """An expression as a base and the integer that it is multiplied by."""
+    match expr:
+        case Binary("*", base, Const(value)) if type(value) is int:
+            return base, value
+    return expr, 1
 
 
 def _with_constant(operator: str, left: Expr, value: int) -> Expr:
@@ -536,7 +548,7 @@ def _print(expr: Expr, spelling: Mapping[str, str]) -> tuple[str, int]:
     match expr:
         case Const(value):
             negative = not isinstance(value, bool) and value < 0
-            return repr(value), _NEGATION if negative else _ATOM
+            return _number(value), _NEGATION if negative else _ATOM
         case Name(name):
             return spelling.get(name, name), _ATOM
         case Unary("not", operand):
@@ -556,6 +568,11 @@ def _print(expr: Expr, spelling: Mapping[str, str]) -> tuple[str, int]:
         case Binary(operator, left, right):
             return _print_binary(operator, left, right, spelling)
     raise TypeError(f"not an expression: {expr!r}")
+
+
+def _number(value: Number) -> str:
+    """`1e-5`, not Python's `1e-05`."""
+    return repr(value).replace("e-0", "e-").replace("e+0", "e")
 
 
 def _operand(expr: Expr, least: int, spelling: Mapping[str, str]) -> str:

@@ -7,12 +7,12 @@ the output folder is touched, and no file that this compiler did not write, unle
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 from resnet_spec import header
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, in_order, quoted
@@ -26,8 +26,7 @@ class OutputError(SpecError):
     """The output folder can't take the files: not a finding about a spec."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One file: what should be in it, what is, and the difference in one word.
 
     `text` is None for an orphan, `current` for a file that is missing or no text.
@@ -279,17 +278,13 @@ def _fill(path: Path, text: str, shown: str) -> None:
 
 
 def _remove(path: Path) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the first failure is the one to tell
         path.unlink()
-    except OSError:
-        pass  # the first failure is the one to tell
 
 
 def _remove_folder(path: Path) -> None:
-    try:
+    with contextlib.suppress(OSError):  # not empty: a file was moved into it before the failure
         path.rmdir()
-    except OSError:
-        pass  # not empty: a file was moved into it before the failure
 
 
 def _stop_writing(shown: str, error: OSError) -> NoReturn:

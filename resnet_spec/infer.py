@@ -7,8 +7,7 @@ costs hardly more than one of ten.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from resnet_spec.diagnostics import Diagnostic, quoted
 from resnet_spec.ir import Instance, Network, Operation, Step
@@ -19,8 +18,7 @@ from resnet_spec.source import Mapping as MappingNode
 Kind = Literal["stem", "stage", "head"]
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(NamedTuple):
     """How far one output value sees: rows (and columns) of the input, and the step between two.
 
     Sliding windows and `subsample` count; paths that meet count by the longest. Pooling over the
@@ -35,8 +33,7 @@ class Reach:
         return Reach(self.field + (other.field - 1) * self.stride, self.stride * other.stride)
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """The stem, a stage or the head: what it is made of and what it costs.
 
     `filters` holds the distinct values of the argument of that name, in order. `receptive_field`
@@ -56,8 +53,7 @@ class Section:
     operations: int
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """The sections of a network and its totals."""
 
     sections: tuple[Section, ...]

@@ -88,6 +88,7 @@ class Statement:
     inputs: tuple[Reference, ...] = ()  # empty: the previous output
     result: Reference | None = None
     when: Expression | None = None
+    otherwise: Reference | None = None  # what passes where `when` does not hold, if not the input
     arguments: source.Mapping = source.EMPTY
     repeat: Expression | None = None
     names: Pattern | None = None  # of the repeated blocks

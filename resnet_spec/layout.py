@@ -41,7 +41,16 @@ class Comprehension:
     closing: str = ")"
 
 
-Code = str | Bracket | Comprehension
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`then if condition else otherwise`."""
+
+    then: Code
+    condition: str
+    otherwise: str
+
+
+Code = str | Bracket | Comprehension | Choice
 
 
 def call(function: str, *arguments: Code, **keywords: Code) -> Bracket:
@@ -61,6 +70,8 @@ def flat(code: Code) -> str:
     match code:
         case str():
             return code
+        case Choice(then, condition, otherwise):
+            return f"{flat(then)} if {condition} else {otherwise}"
         case Comprehension(opening, element, clause, closing):
             return f"{opening}{flat(element)} {clause}{closing}"
         case Bracket(opening, items, closing):
@@ -68,11 +79,25 @@ def flat(code: Code) -> str:
 
 
 def statement(prefix: str, code: Code, suffix: str = "", indent: int = 0) -> list[str]:
-    """The lines of `prefix code suffix`, indented by `indent` spaces."""
+    """The lines of `prefix code suffix`, indented by `indent` spaces.
+
+    A suffix `(x)` applies what the code makes; it is broken first where that is enough.
+    """
     margin = " " * indent
     line = f"{margin}{prefix}{flat(code)}{suffix}"
     if isinstance(code, str) or (len(line) <= WIDTH and not _holds_spread(code)):
         return [line]
+    if isinstance(code, Choice):
+        parts = [f"if {code.condition}", f"else {code.otherwise}"]
+        if not prefix:
+            parts[-1] += suffix
+            return [*statement("", code.then, "", indent), *(margin + part for part in parts)]
+        inner = " " * (indent + INDENT)
+        body = [*statement("", code.then, "", indent + INDENT), *(inner + part for part in parts)]
+        return [f"{margin}{prefix}(", *body, f"{margin}){suffix}"]
+    head = f"{margin}{prefix}{flat(code)}("
+    if suffix.startswith("(") and len(head) <= WIDTH and not _holds_spread(code):
+        return [head, f"{margin}{' ' * INDENT}{suffix[1:-1]}", f"{margin})"]
     first = f"{margin}{prefix}{code.opening}"
     last = f"{margin}{code.closing}{suffix}"
     return [first, *_body(code, indent + INDENT), last]
@@ -100,6 +125,8 @@ def _holds_spread(code: Code) -> bool:
             return code.is_spread or any(_holds_spread(item) for _, item in code.items)
         case Comprehension():
             return _holds_spread(code.element)
+        case Choice():
+            return _holds_spread(code.then)
     return False
 
 

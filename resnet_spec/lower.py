@@ -414,10 +414,8 @@ class _Lowering:
             self.run_call(statement, target, choice, frame, inputs)
 
     def pass_through(self, statement: Statement, frame: _Frame) -> None:
-        inputs = statement.inputs
-        source = frame.many(inputs[0])[0] if inputs else frame.current
-        if inputs and statement.kind != "primitive":
-            source = frame.one(inputs[0])
+        passing = statement.otherwise or next(iter(statement.inputs), None)
+        source = frame.one(passing) if passing is not None else frame.current
         self.finish(statement, frame, [source])
 
     def finish(self, statement: Statement, frame: _Frame, outputs: list[int]) -> None:

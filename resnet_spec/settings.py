@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, expected, quoted
 from resnet_spec.library import SUFFIXES, shown_path
@@ -34,8 +33,7 @@ class SettingsError(SpecError):
         self.sources = sources
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Specs by file, the backends that they are compiled for, and the output folder."""
 
     specs: tuple[Path, ...]
@@ -43,8 +41,7 @@ class Target:
     out: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What a settings file says; `folder` is where it stands, `text` for messages."""
 
     path: str
@@ -76,6 +73,21 @@ def find(start: Path) -> Settings | None:
     return None
 
 
+def find_folder(start: Path) -> Path | None:
+    """The folder of the settings that `find` would read, without judging them."""
+    table = re.compile(rb"^\s*\[+\s*tool\s*\.\s*[\"']?resnet-spec\b", re.MULTILINE)
+    for folder in (start, *start.parents):
+        if os.path.isfile(folder / OWN_FILE):
+            return folder
+        try:
+            with (folder / PROJECT_FILE).open("rb") as file:
+                if table.search(file.read(MAX_BYTES)):
+                    return folder
+        except OSError:
+            continue
+    return None
+
+
 def read(path: Path) -> Settings:
     """The settings in one file; a pyproject.toml must have the table (RS703)."""
     if path.name != PROJECT_FILE:
@@ -87,7 +99,7 @@ def read(path: Path) -> Settings:
             "RS703",
             f"{quoted(shown_path(path))} has no table [tool.resnet-spec]",
             Span(shown_path(path)),
-            "add [[tool.resnet-spec.compile]] with specs = [\"specs/*.yaml\"]",
+            'add [[tool.resnet-spec.compile]] with specs = ["specs/*.yaml"]',
         )
     return _settings(path, *table)
 
@@ -193,7 +205,9 @@ class _Reader:
         files = [path for pattern in specs for path in self.matches(pattern, start)]
         if len(self.report.diagnostics) > before:
             return None
-        return Target(tuple(dict.fromkeys(files)), tuple(dict.fromkeys(backends)), self.folder / out)
+        return Target(
+            tuple(dict.fromkeys(files)), tuple(dict.fromkeys(backends)), self.folder / out
+        )
 
     def texts(
         self, table: Mapping[str, Any], key: str, start: int, required: bool = False

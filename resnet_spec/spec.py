@@ -141,6 +141,9 @@ class LayerModel(Model):
     from_: InputsNode = Field(None, alias="from", description="input; default: previous output")
     as_: PatternNode = Field(None, alias="as", description="names the output")
     when: ExpressionNode = Field(None, description="static condition; else the input passes")
+    else_: PatternNode = Field(
+        None, alias="else", description="with 'when': the value that passes instead of the input"
+    )
 
 
 class CallModel(LayerModel):

@@ -67,6 +67,7 @@ class OperationLine:
     channels: tuple[Expr, ...]  # of the inputs
     output: Value
     when: Expr | None = None
+    otherwise: Value | None = None  # passes where `when` does not hold; None: the first input
     inplace: bool = False  # the input is needed nowhere else
     nonnegative: bool = False  # no value of the input is below zero
     named: bool = True  # the spec gave the name
@@ -100,6 +101,7 @@ class CallLine:
     inputs: tuple[Value, ...]
     output: Value
     when: Expr | None = None
+    otherwise: Value | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,7 @@ class _Draft:
     output: _Slot | None
     make: Any  # called with (inputs, output) as values
     when: Expr | None = None
+    otherwise: _Slot | None = None
     body: list[_Draft] = field(default_factory=list)
     group: str = ""
     index: int = 0
@@ -245,6 +248,7 @@ class _Scope:
     choices: Mapping[str, Choice]
     loops: tuple[tuple[str, Expr], ...] = ()
     rebound: set[str] = field(default_factory=set)  # names assigned within a loop
+    outermost: list[_Draft] = field(default_factory=list)  # the lines before all loops
 
 
 class _Specialization:
@@ -284,7 +288,7 @@ class _Specialization:
         scope = _scope(names, first, instances, instances[0].choices)
         self.statements(block.body, scope)
         result = scope.current
-        _assign_variables(scope.drafts, first, result, {*names, *(n for n, _ in locals_)})
+        _assign_variables(scope, first, result, {*names, *(n for n, _ in locals_)})
         body = _lines(scope.drafts)
         kept, body, channels = _inline(locals_, body, result.channels)
         used = _used(body, kept)
@@ -331,14 +335,17 @@ class _Specialization:
         if count == Const(0):
             return
         entry = scope.current
-        if entry.wanted is not None:
-            # The running value changes in the loop, its name must not.
-            copy = _Symbol(entry.channels)
-            if _reads_current(loop.body):
-                make = lambda inputs, output: AssignLine(inputs, output)  # noqa: E731
-                scope.drafts.append(_Draft("assign", (entry,), copy, make))
-                entry = scope.current = copy
+        if _reads_current(loop.body):
+            # The running value changes in the loop, so it needs a variable of its own.
+            entry = scope.current = _copied(entry, None, scope)
+        for name in _assigned(loop.body):
+            bound = scope.values.get(name)
+            if isinstance(bound, _Symbol) and bound.wanted != name:
+                scope.values[name] = _copied(bound, name, scope)
+            scope.rebound.add(name)
         outer, scope.drafts = scope.drafts, []
+        if not scope.loops:
+            scope.outermost = outer
         loops = scope.loops
         scope.loops = (*loops, (loop.variable, count))
         scope.names[loop.variable] = Name(loop.variable, True)
@@ -359,7 +366,9 @@ class _Specialization:
         steps = scope.steps.get(id(statement), [])
         when = _condition(statement, scope, any(steps))
         target, choice = self.target(statement, scope)
-        if when is False or target is None:
+        if when is False and statement.otherwise is not None:
+            self.alias(statement, _resolve(statement.otherwise, scope), scope)
+        elif when is False or target is None:
             self.alias(statement, inputs[0], scope)
         elif isinstance(target, Primitive):
             self.operation(statement, target, choice, inputs, when, scope)
@@ -387,26 +396,25 @@ class _Specialization:
 
     def alias(self, statement: Statement, source: _Slot, scope: _Scope) -> None:
         """A statement that does nothing gives its input another name at most."""
-        if isinstance(source, _Element):
-            make = lambda inputs, output: AssignLine(inputs, output)  # noqa: E731
-            output = _Symbol(source.channels, _wanted(statement))
-            scope.drafts.append(_Draft("assign", (source,), output, make))
-            source = output
-        assert isinstance(source, _Symbol)
         reference = statement.result
+        if reference is not None and (
+            reference.index is not None or reference.name in scope.rebound or scope.loops
+        ):
+            self.bind_copy(statement, source, scope)
+            return
+        if not isinstance(source, _Symbol):
+            source = _copied(source, _wanted(statement), scope)
         if reference is not None:
-            if reference.index is not None or reference.name in scope.rebound or scope.loops:
-                self.bind_copy(statement, source, scope)
-                return
             scope.values[reference.name] = source
             if source.wanted is None and source is not scope.values["x"]:
                 source.wanted = reference.name
         scope.current = source
 
-    def bind_copy(self, statement: Statement, source: _Symbol, scope: _Scope) -> None:
-        make = lambda inputs, output: AssignLine(inputs, output)  # noqa: E731
-        output = self.output(statement, source.channels, scope)
-        scope.drafts.append(_Draft("assign", (source,), output, make))
+    def bind_copy(self, statement: Statement, source: _Slot, scope: _Scope) -> None:
+        output = self.output(statement, _channels(source), scope)
+        scope.drafts.append(_Draft("assign", (source,), output, AssignLine))
+        if isinstance(output, _Element) and isinstance(source, _Symbol):
+            scope.current = source
 
     def output(self, statement: Statement, channels: Expr, scope: _Scope) -> _Slot:
         """The value that a statement gives, bound to its name."""
@@ -427,17 +435,13 @@ class _Specialization:
         found = scope.values.get(reference.name)
         if not isinstance(found, _List):
             found = _List(Const(0), channels, reference.name)
-            make = lambda inputs, output: AssignLine((), output)  # noqa: E731
             # The empty list stands before the outermost loop.
-            draft = _Draft("list", (), found, make)
-            scope.drafts.append(draft)
+            drafts = scope.outermost if scope.loops else scope.drafts
+            drafts.append(_Draft("assign", (), found, AssignLine))
             scope.values[reference.name] = found
         found.total, found.each = found.total + channels * times, channels
-        element = _Element(found, index, channels)
-        scope.current = _Symbol(channels, follows=None)
-        scope.current.wanted = None
-        scope.values[reference.name] = found
-        return element
+        scope.current = _Symbol(channels)
+        return _Element(found, index, channels)
 
     def operation(
         self,
@@ -450,11 +454,17 @@ class _Specialization:
     ) -> None:
         attributes = self.attributes(primitive, statement, choice, scope)
         steps = [step for each in scope.steps.get(id(statement), []) for step in each]
-        channels = _input_channels(inputs, steps)
         numbers = SimpleNamespace(**attributes)
-        given = _constant_output(steps) or expr.wrap(primitive.channels(numbers, channels))
+        if when is None:
+            channels = _input_channels(inputs, steps)
+            constant = _constant_output(steps)
+        else:
+            # Numbers of the instances that run it say nothing of the others.
+            channels, constant = tuple(_channels(value) for value in inputs), None
+        given = constant or expr.wrap(primitive.channels(numbers, channels))
+        otherwise = _otherwise(statement, when, scope)
         if when is not None:
-            given = expr.conditional(when, given, channels[0])
+            given = expr.conditional(when, given, _channels(otherwise or inputs[0]))
         path = _path(statement.name, scope) if statement.name else _auto_path(steps, statement)
         output: _Slot
         if primitive.gives == "many":
@@ -481,12 +491,13 @@ class _Specialization:
                 channels,
                 result,
                 when,
+                _value(otherwise) if otherwise is not None else None,
                 nonnegative=nonnegative,
                 named=statement.name is not None,
             )
 
         scope.drafts.append(
-            _Draft("operation", inputs, output, make, when, group=primitive.group)
+            _Draft("operation", inputs, output, make, when, otherwise, group=primitive.group)
         )
 
     def attributes(
@@ -531,14 +542,16 @@ class _Specialization:
         calls = _Calls(routine, block, source_of, statement, scope, found)
         runs, channels = calls.runs(_channels(inputs[0]))
         given = _constant_output([steps[-1] for steps in found]) or channels
+        otherwise = _otherwise(statement, when, scope)
         if when is not None:
-            given = expr.conditional(when, given, _channels(inputs[0]))
+            given = expr.conditional(when, given, _channels(otherwise or inputs[0]))
         output = self.output(statement, given, scope)
 
         def make(values: tuple[Value, ...], result: Value) -> CallLine:
-            return CallLine(routine, runs, path, names, values, result, when)
+            passing = _value(otherwise) if otherwise is not None else None
+            return CallLine(routine, runs, path, names, values, result, when, passing)
 
-        scope.drafts.append(_Draft("call", inputs, output, make, when, group="call"))
+        scope.drafts.append(_Draft("call", inputs, output, make, when, otherwise, group="call"))
 
     # - the network -
 
@@ -568,7 +581,7 @@ class _Specialization:
         boundary.readers += 1
         result = scope.current
         reserved = {*names, "num_classes", *(n for n, _ in locals_)}
-        _assign_variables(scope.drafts, first, result, reserved)
+        _assign_variables(scope, first, result, reserved)
         lines = _lines(scope.drafts)
         kept, lines, _ = _inline(locals_, lines, result.channels)
         used = _used(lines, kept)
@@ -602,7 +615,7 @@ class _Specialization:
     def check_head(self, drafts: list[_Draft], boundary: _Symbol, first: _Symbol) -> None:
         made = {id(draft.output) for draft in _flat_drafts(drafts)} | {id(boundary)}
         for draft in _flat_drafts(drafts):
-            for each in draft.inputs:
+            for each in filter(None, (*draft.inputs, draft.otherwise)):
                 root = each.list if isinstance(each, _Element) else each
                 if id(root) not in made and id(each) not in made:
                     fail(
@@ -696,6 +709,13 @@ def _resolve(reference: Reference, scope: _Scope) -> _Slot:
     return _Element(value, expr.substitute(reference.index.expr, scope.names), value.each)
 
 
+def _otherwise(statement: Statement, when: Expr | None, scope: _Scope) -> _Slot | None:
+    """What passes instead of the input where a condition does not hold."""
+    if when is None or statement.otherwise is None:
+        return None
+    return _resolve(statement.otherwise, scope)
+
+
 def _channels(value: _Slot) -> Expr:
     return value.total if isinstance(value, _List) else value.channels
 
@@ -767,6 +787,22 @@ def _path(pattern: Pattern, scope: _Scope) -> Path:
 
 def _auto_path(steps: list[Step], statement: Statement) -> Path:
     return (steps[0].name if steps else statement.target,)
+
+
+def _copied(source: _Slot, name: str | None, scope: _Scope) -> _Symbol:
+    """A new variable with the value of another."""
+    copy = _Symbol(_channels(source), name)
+    scope.drafts.append(_Draft("assign", (source,), copy, AssignLine))
+    return copy
+
+
+def _assigned(body: Iterable[Statement | Loop]) -> Iterator[str]:
+    """The names that `as` gives within a loop, elements of lists aside."""
+    for statement in body:
+        if isinstance(statement, Loop):
+            yield from _assigned(statement.body)
+        elif statement.result is not None and statement.result.index is None:
+            yield statement.result.name
 
 
 def _reads_current(body: Iterable[Statement | Loop]) -> bool:
@@ -956,9 +992,10 @@ def _root(value: _Slot | None) -> _Symbol | _List | None:
 
 
 def _assign_variables(
-    drafts: list[_Draft], first: _Symbol, result: _Symbol, reserved: set[str]
+    scope: _Scope, first: _Symbol, result: _Symbol, reserved: set[str]
 ) -> None:
     """Gives every value a variable, as a person would: the name of what it is on its way to."""
+    drafts, rebound = scope.drafts, scope.rebound
     order = list(_flat_drafts(drafts))
     for index, draft in enumerate(order):
         draft.index = index
@@ -976,6 +1013,8 @@ def _assign_variables(
             held = holder.get(name)
             if held is None or held.last <= draft.index or output.follows is held:
                 break
+            if output.wanted is not None and output.wanted in rebound:
+                break  # one variable through all turns of a loop
         output.variable = name
         holder[name] = output
 
@@ -983,7 +1022,7 @@ def _assign_variables(
 def _count_readers(drafts: list[_Draft], length: int) -> None:
     def visit(body: list[_Draft], loop_end: int | None, outside: set[int]) -> None:
         for draft in body:
-            for value in draft.inputs:
+            for value in (*draft.inputs, draft.otherwise):
                 if isinstance(value, _Symbol):
                     value.readers += 1
                     # A value from outside a loop is needed until the loop's last line.
@@ -992,7 +1031,9 @@ def _count_readers(drafts: list[_Draft], length: int) -> None:
             if draft.body:
                 end = max(inner.index for inner in _flat_drafts(draft.body))
                 made = {id(inner.output) for inner in _flat_drafts(draft.body)}
-                everything = {id(v) for d in _flat_drafts(draft.body) for v in d.inputs}
+                everything = {
+                    id(v) for d in _flat_drafts(draft.body) for v in (*d.inputs, d.otherwise)
+                }
                 visit(draft.body, end, everything - made)
 
     visit(drafts, None, set())
@@ -1081,8 +1122,9 @@ def line_expressions(line: Line) -> Iterator[Expr]:
         if line.when is not None:
             yield line.when
     if isinstance(line, OperationLine | CallLine | AssignLine):
-        for value in (*line.inputs, line.output):
-            if value.index is not None:
+        passing = () if isinstance(line, AssignLine) else (line.otherwise,)
+        for value in (*line.inputs, line.output, *passing):
+            if value is not None and value.index is not None:
                 yield value.index
 
 
@@ -1188,6 +1230,7 @@ def _substituted(line: Line, names: Mapping[str, Expr]) -> Line:
         "inputs": new(line.inputs),
         "output": new(line.output),
         "when": new(line.when),
+        "otherwise": new(line.otherwise),
     }
     if isinstance(line, OperationLine):
         return replace(

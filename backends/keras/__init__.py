@@ -1,1 +1,38 @@
-"""x"""
+"""Keras 3: functions of the functional API, on TensorFlow, JAX and PyTorch alike."""
+
+from __future__ import annotations
+
+from resnet_spec import emit
+from resnet_spec.backends.keras import helpers, model
+from resnet_spec.specialize import OperationLine, Program
+
+
+class KerasBackend:
+    """Writes `keras/<name>.py`."""
+
+    name = "keras"
+    suffix = ".py"
+    template = "model.py.jinja"
+
+    def view(self, program: Program) -> dict[str, object]:
+        """The variables of the template."""
+        operations = [line for _, line in program.lines() if isinstance(line, OperationLine)]
+        usages = helpers.collect(operations)
+        functions = model.function_names(program)
+        texts = [helpers.write(name, usage) for name, usage in usages.items()]
+        if "make_divisible" in emit.functions_used(program):
+            texts.insert(0, emit.MAKE_DIVISIBLE.split("\n"))
+        blocks = [model.function_view(each, usages, functions) for each in program.routines]
+        network = model.network_view(program, usages, functions)
+        body = [line for text in texts for line in text]
+        body += [line for block in blocks for line in (*block.signature, *block.body)]
+        body += [*network.stages, *network.head]
+        return {
+            "imports": model.imports(body),
+            "helpers": texts,
+            "blocks": blocks,
+            "network": network,
+        }
+
+
+backend = KerasBackend()

@@ -56,11 +56,11 @@ class _Writer:
             for name, value in self.locals
             for statement in layout.statement(f"{name} = ", to_python(value), indent=BODY)
         ]
-        for name in sorted(self.stored, key=[*(p.name for p in self.parameters)].index):
-            text.append(f"{' ' * BODY}self.{name} = {name}")
+        order = [*(p.name for p in self.parameters), *(name for name, _ in self.locals)]
+        text += [f"{' ' * BODY}self.{name} = {name}" for name in order if name in self.stored]
         body = [line for line in lines if self.makes_module(line)]
         for line, gap in zip(body, emit.groups(body), strict=True):
-            if gap or (text and line is body[0] and self.locals):
+            if gap or (text and line is body[0]):
                 text.append("")
             text += self.construct(line)
         return text
@@ -217,11 +217,24 @@ class _Writer:
         """The statements of a forward function with its `return`."""
         text = self.forward(lines, {"x"})
         last = lines[-1] if lines else None
-        is_call = isinstance(last, OperationLine) and last.primitive.name in primitives.CALLS
-        prefix = f"{' ' * BODY}{result.name} = "
-        if is_call and last.when is None and text[-1].startswith(prefix):  # type: ignore[union-attr]
-            return [*text[:-1], f"{' ' * BODY}return {text[-1].removeprefix(prefix)}"]
+        if (
+            isinstance(last, OperationLine)
+            and last.primitive.name in primitives.CALLS
+            and last.when is None
+            and last.output == result
+        ):
+            gap = [""] if emit.groups(lines)[-1] else []
+            before = self.forward(lines[:-1], {"x"})
+            return [*before, *gap, *layout.statement("return ", self.call(last), "", BODY)]
         return [*text, f"{' ' * BODY}return {result.name}"]
+
+    def call(self, line: OperationLine) -> layout.Code:
+        """An operation that is no module."""
+        for value in line.attributes.values():
+            if isinstance(value, Expr):
+                self.printed(value)
+        inputs = [self.value(each) for each in line.inputs]
+        return primitives.CALLS[line.primitive.name](Context(line, self.spelling()), inputs)
 
     def run(self, line: Line, typed: set[str], indent: int) -> list[str]:
         margin = " " * indent
@@ -245,21 +258,17 @@ class _Writer:
     def run_operation(self, line: OperationLine, typed: set[str], indent: int) -> list[str]:
         if line.primitive.name in primitives.MODULES:
             return self.run_module(line, line.path, typed, indent)
-        context = Context(line, self.spelling())
-        for value in line.attributes.values():
-            if isinstance(value, Expr):
-                self.printed(value)
-        inputs = [self.value(each) for each in line.inputs]
-        code = primitives.CALLS[line.primitive.name](context, inputs)
+        code = self.call(line)
         if line.when is None:
             return self.store(line.output, code, typed, indent, line.primitive.gives == "many")
         condition = layout.condition("if", self.printed(line.when), indent)
-        same = line.output == line.inputs[0]
+        passing = line.otherwise or line.inputs[0]
+        same = line.output == passing
         body = self.store(line.output, code, set(typed) | {line.output.name}, indent + 4)
         if same:
             return [*condition, *body]
-        clobbers = any(line.output.name == each.name for each in line.inputs[1:])
-        other = self.stored_to(line.output, inputs[0], typed)
+        clobbers = any(line.output.name == each.name for each in line.inputs if each != passing)
+        other = self.stored_to(line.output, self.value(passing), typed)
         if clobbers or line.output.index is not None:
             return [*condition, *body, f"{' ' * indent}else:", f"{' ' * (indent + 4)}{other}"]
         return [f"{' ' * indent}{other}", *condition, *body]
@@ -272,10 +281,11 @@ class _Writer:
         code = layout.call(module, given)
         if line.when is None:
             return self.store(line.output, code, typed, indent)
-        if line.output == line.inputs[0]:
+        if line.output == (line.otherwise or line.inputs[0]):
             inner = self.store(line.output, code, typed, indent + 4)
             return [f"{' ' * indent}if {module} is not None:", *inner]
-        whole = f"{given} if {module} is None else {layout.flat(code)}"
+        passing = self.value(line.otherwise or line.inputs[0])
+        whole = layout.Choice(passing, f"{module} is None", layout.flat(code))
         return self.store(line.output, whole, typed, indent)
 
     def attribute(self, path: Path) -> str:
@@ -404,7 +414,7 @@ def _sequence(routine: Routine) -> list[str]:
         assert isinstance(line, OperationLine)
         code = primitives.SEQUENTIAL[line.primitive.name](Context(line, {}))
         if line.when is not None:
-            code = f"{layout.flat(code)} if {to_python(line.when)} else nn.Identity()"
+            code = layout.Choice(code, to_python(line.when), "nn.Identity()")
         name = "".join(part for part in line.path if isinstance(part, str))
         in_place = in_place and (not line.named or name == str(index))
         members.append((name, code))
@@ -452,9 +462,7 @@ def network_view(program: Program) -> NetworkView:
         features=features,
         head=head,
         build=emit.signature(f"def {network.name}", parameters, f" -> {network.class_name}:"),
-        build_docstring=emit.docstring(
-            f"Build the network with fresh weights: {network.description}", indent=4
-        ),
+        build_docstring=emit.docstring(f"Build {network.name} with fresh weights", indent=4),
         build_call=[f"    return {network.class_name}({passed})"],
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from resnet_spec.expr import Const, Expr, to_python
-from resnet_spec.layout import Code, call
+from resnet_spec.layout import Bracket, Code, call
 from resnet_spec.specialize import OperationLine
 
 Spelling = Mapping[str, str]
@@ -139,26 +139,21 @@ def _concat(op: Context, inputs: Inputs) -> Code:
 def _softmax(op: Context, inputs: Inputs) -> Code:
     if op.expr("groups") == Const(0):
         return call("F.softmax", inputs[0], dim="1")
-    groups = op.get("groups")
-    return f"{inputs[0]}.unflatten(1, ({groups}, -1)).softmax(dim=1).flatten(1, 2)"
+    return call("softmax_over_groups", inputs[0], op.get("groups"))
 
 
 def _shuffle(op: Context, inputs: Inputs) -> Code:
-    shape = f"({op.get('groups')}, {op.get('parts')}, -1)"
-    return f"{inputs[0]}.unflatten(1, {shape}).transpose(1, 2).flatten(1, 3)"
+    return call("shuffle_channels", inputs[0], op.get("groups"), op.get("parts"))
 
 
 def _pad_channels(op: Context, inputs: Inputs) -> Code:
-    return call("F.pad", inputs[0], f"(0, 0, 0, 0, {op.get('before')}, {op.get('after')})")
+    amounts = ("0", "0", "0", "0", op.get("before"), op.get("after"))
+    return call("F.pad", inputs[0], Bracket("(", tuple(("", amount) for amount in amounts)))
 
 
 def _subsample(op: Context, inputs: Inputs) -> Code:
-    return f"{inputs[0]}[:, :, :: {op.get('stride')}, :: {op.get('stride')}]"
-
-
-def _slice_step(op: Context, inputs: Inputs) -> Code:
     stride = op.get("stride")
-    step = f"::{stride}" if stride.isidentifier() or stride.isdigit() else f":: {stride}"
+    step = f"::{stride}" if stride.isalnum() else f":: {stride}"
     return f"{inputs[0]}[:, :, {step}, {step}]"
 
 
@@ -180,12 +175,31 @@ CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
     "split": lambda op, inputs: call(f"{inputs[0]}.chunk", op.get("parts"), dim="1"),
     "shuffle": _shuffle,
     "pad_channels": _pad_channels,
-    "subsample": _slice_step,
+    "subsample": _subsample,
     "identity": lambda op, inputs: inputs[0],
 }
 
-# Which import a call's text needs.
-IMPORTS = {"torch.": "import torch", "F.": "from torch.nn import functional as F"}
+# Functions that some calls need, written once above the classes.
+HELPERS = {
+    "softmax_over_groups": '''def softmax_over_groups(x: Tensor, groups: int) -> Tensor:
+    """Softmax across groups of channels, at each place within the groups."""
+    return x.unflatten(1, (groups, -1)).softmax(dim=1).flatten(1, 2)''',
+    "shuffle_channels": '''def shuffle_channels(x: Tensor, groups: int, parts: int) -> Tensor:
+    """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""
+    return x.unflatten(1, (groups, parts, -1)).transpose(1, 2).flatten(1, 3)''',
+    "DropPath": '''class DropPath(nn.Module):
+    """Zeroes whole samples at random in training (stochastic depth, Huang et al. 2016)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(1.0 - self.rate)
+        return x * keep / (1.0 - self.rate)''',
+}
 
 
 # --- initialisation ------------------------------------------------------------------------------

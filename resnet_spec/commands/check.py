@@ -11,7 +11,7 @@ from pathlib import Path
 from resnet_spec.commands import shared
 from resnet_spec.commands.shared import STDIN, Exit, Reader
 from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, as_json, in_order, quoted
-from resnet_spec.library import SUFFIXES, shown_path
+from resnet_spec.library import SUFFIXES
 from resnet_spec.source import Mapping
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from resnet_spec import files, settings
 from resnet_spec.commands import shared
 from resnet_spec.commands.shared import Exit, Reader, UsageError
-from resnet_spec.diagnostics import Diagnostic, Span, SpecError, as_json, expected, quoted
+from resnet_spec.diagnostics import Diagnostic, Span, SpecError, as_json, in_order, quoted
 from resnet_spec.files import Entry
 from resnet_spec.ir import Network
 from resnet_spec.library import builtin_folder, shown_path
@@ -41,8 +41,7 @@ _OUTDATED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One spec for some backends, into one folder; `shown` is how messages name the folder."""
 
     spec: str
@@ -58,9 +57,8 @@ def run(arguments: argparse.Namespace) -> Exit:
     try:
         found = _settings(arguments)
         jobs = _jobs(arguments, found)
-        _check_backends(jobs, found)
-        root = found.folder if found is not None else Path()
-        outputs = _generated(jobs, reader, root)
+        _check_backends(jobs)
+        outputs = _generated(jobs, reader, _root(arguments, found))
         if reader.findings:
             _print(arguments, reader.findings, reader.sources)
             return Exit.FINDINGS
@@ -80,6 +78,7 @@ def _check_usage(arguments: argparse.Namespace) -> None:
         for flag in ("--set", "--out", "--isolated", "--stdin-filename"):
             if getattr(arguments, flag[2:].replace("-", "_")) not in (None, False, []):
                 raise UsageError(f"{flag} needs a SPEC: without one the settings say what to do")
+    shared.check_text("--set", arguments.set)
     shared.check_stdin(arguments.specs, arguments.stdin_filename)
     if arguments.out == "":
         raise UsageError("--out needs the name of a folder")
@@ -89,11 +88,20 @@ def _check_usage(arguments: argparse.Namespace) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> settings.Settings | None:
-    if arguments.isolated:
+    """The settings, where they say what to do."""
+    if arguments.isolated or (arguments.specs and arguments.config is None):
         return None
     if arguments.config is not None:
         return settings.read(Path(arguments.config))
     return settings.find(Path.cwd())
+
+
+def _root(arguments: argparse.Namespace, found: settings.Settings | None) -> Path:
+    """The project's folder, from which generated files name their spec."""
+    if found is not None:
+        return found.folder
+    folder = None if arguments.isolated else settings.find_folder(Path.cwd())
+    return folder or Path()
 
 
 def _jobs(arguments: argparse.Namespace, found: settings.Settings | None) -> list[Job]:
@@ -110,25 +118,25 @@ def _jobs(arguments: argparse.Namespace, found: settings.Settings | None) -> lis
         )
     jobs = []
     for target in found.targets:
-        backends = tuple(name for name in target.backends if name in chosen or not chosen)
-        shown = shown_path(target.out)
-        jobs += [Job(str(spec), backends, target.out, shown) for spec in target.specs if backends]
+        wanted = tuple(name for name in target.backends if name in chosen or not chosen)
+        if wanted:
+            shown = shown_path(target.out)
+            jobs += [Job(str(spec), wanted, target.out, shown) for spec in target.specs]
     if not jobs:
         raise UsageError(f"no target of {quoted(found.path)} has the backend {chosen[0]}")
     return jobs
 
 
-def _check_backends(jobs: Iterable[Job], found: settings.Settings | None) -> None:
+def _check_backends(jobs: Iterable[Job]) -> None:
     """`OutputError` for backends that there are not (RS501), before any spec is read."""
-    from resnet_spec.generate import backend_names
+    from resnet_spec.generate import find_backend
 
-    known = backend_names()
-    asked = dict.fromkeys(name for job in jobs for name in job.backends)
-    wrong = [
-        Diagnostic("RS501", f"there is no backend {quoted(name)}", help=expected(name, known))
-        for name in asked
-        if name not in known
-    ]
+    wrong: list[Diagnostic] = []
+    for name in dict.fromkeys(name for job in jobs for name in job.backends):
+        try:
+            find_backend(name)
+        except SpecError as error:
+            wrong.extend(error.diagnostics)
     if wrong:
         raise files.OutputError(wrong)
 
@@ -136,8 +144,7 @@ def _check_backends(jobs: Iterable[Job], found: settings.Settings | None) -> Non
 # --- from specs to texts -------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Output:
+class Output(NamedTuple):
     """The files of one folder: texts by path, and the spec that each comes from."""
 
     shown: str
@@ -154,7 +161,7 @@ def _generated(jobs: Iterable[Job], reader: Reader, root: Path) -> dict[Path, Ou
     networks: dict[str, Network | None] = {}
     for job in jobs:
         output = outputs.setdefault(job.out, Output(job.shown, {}, {}, {}))
-        output.backends |= dict.fromkeys(job.backends)
+        output.backends.update(dict.fromkeys(job.backends))
         key = _identity(job.spec, reader)
         if key not in networks:
             networks[key] = _network(job.spec, reader, root)
@@ -270,6 +277,8 @@ def _outdated(entry: Entry, command: str) -> Diagnostic:
 
 def _fix(arguments: argparse.Namespace, wrong: Iterable[Entry]) -> str:
     """The command that brings the files up to date; empty where none does."""
+    import shlex
+
     statuses = {entry.status for entry in wrong} - {"orphaned"}
     if not statuses:
         return ""
@@ -322,6 +331,6 @@ def _print(
 ) -> None:
     if arguments.format == "json":
         listed = [{"path": entry.shown, "status": entry.status} for entry in entries]
-        shared.print_json({**as_json(found), "files": listed})
+        shared.print_json({**as_json(in_order(found)), "files": listed})
     else:
         shared.print_findings(found, sources, arguments.format, arguments.color)

@@ -52,6 +52,15 @@ def _given(arguments: argparse.Namespace, flag: str) -> bool:
     return found == value if value else found not in (None, False, [])
 
 
+def check_text(flag: str, values: Iterable[str]) -> None:
+    """`UsageError` for a value whose bytes are not UTF-8."""
+    for value in values:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"the value of {flag} is not UTF-8: {value!a}") from None
+
+
 def check_stdin(names: Sequence[str], stdin_name: str | None) -> None:
     """`UsageError` for a --stdin-filename that names nothing."""
     if stdin_name is not None and STDIN not in names:
@@ -87,6 +96,8 @@ class Reader:
 
         try:
             if name == STDIN:
+                if sys.stdin is None:
+                    raise UsageError("standard input is closed")
                 text = sys.stdin.buffer.read(MAX_BYTES + 1)
                 loaded = load(self.stdin_name, self.library, self.settings, text)
             else:

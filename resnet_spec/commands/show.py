@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import asdict
 from typing import Any
 
 import yaml
@@ -30,14 +29,12 @@ _TO_RIGHT = (False, False, False, False, True, True, True, True)
 
 def run(arguments: argparse.Namespace) -> Exit:
     """Print one network; findings go to standard error."""
-    names = [arguments.spec]
-    shared.check_stdin(names, arguments.stdin_filename)
+    shared.check_text("--set", arguments.set)
+    shared.check_stdin([arguments.spec], arguments.stdin_filename)
     reader = Reader(arguments.set, arguments.stdin_filename)
     read = reader.network(arguments.spec)
     if read is None:
-        shared.print_findings(
-            reader.findings, reader.sources, arguments.format, arguments.color
-        )
+        shared.print_findings(reader.findings, reader.sources, arguments.format, arguments.color)
         return Exit.FINDINGS
     loaded, network = read
     if arguments.resolved:
@@ -95,7 +92,7 @@ def as_json(network: Network, summary: Summary) -> dict[str, Any]:
     """The same for programs; a receptive field of null sees the whole input."""
     sections = []
     for section in summary.sections:
-        values = asdict(section)
+        values = section._asdict()
         values["output"] = list(section.output.dimensions)
         sections.append(values)
     return {

@@ -1,0 +1,229 @@
+"""The small functions at the top of a Keras module, specialised to what the network uses.
+
+An option with one value at every place is written into the function; one that varies is a keyword
+with its most usual value as the default.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from resnet_spec import emit, layout
+from resnet_spec.backends.keras.primitives import initializer, pool_helper
+from resnet_spec.diagnostics import fail
+from resnet_spec.expr import Const, to_python
+from resnet_spec.ops import Initializer
+from resnet_spec.specialize import OperationLine
+
+Constant = Const | Initializer
+
+CONV_OPTIONS = ("stride", "padding", "dilation", "groups", "bias", "init", "bias_init")
+NORM_OPTIONS = ("init",)
+POOL_OPTIONS = ("stride", "padding")
+
+_TYPES = {"bias": "bool"}
+
+
+def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
+    """The helper function that an operation calls, and the options of it."""
+    match line.primitive.name:
+        case "conv":
+            return "conv2d", CONV_OPTIONS
+        case "batch_norm":
+            return "batch_norm", ("eps", "momentum", *NORM_OPTIONS)
+        case "max_pool" | "avg_pool":
+            name = pool_helper(line)
+            return (name, POOL_OPTIONS) if name is not None else None
+        case "softmax" if line.attributes["groups"] != Const(0):
+            return "softmax_over_groups", ()
+        case "shuffle":
+            return "shuffle_channels", ()
+    return None
+
+
+class Usage:
+    """How one helper function is used: which options vary, and what is most usual."""
+
+    def __init__(self, lines: Sequence[OperationLine], options: Sequence[str]) -> None:
+        self.values: dict[str, Constant] = {}
+        self.varying: dict[str, Constant] = {}
+        for name in options:
+            given = [line.attributes[name] for line in lines]
+            counts = Counter(v for v in given if isinstance(v, Const | Initializer))
+            usual = counts.most_common(1)[0][0] if counts else Const(1)
+            if len(set(given)) == 1 and counts:
+                self.values[name] = usual
+            else:
+                self.varying[name] = usual
+
+    def constant(self, name: str) -> object:
+        """An option's value where it never varies, else None."""
+        value = self.values.get(name)
+        return value.value if isinstance(value, Const) else value
+
+    def python(self, name: str) -> layout.Code:
+        """An option within the function: a literal, or the name of the parameter."""
+        value = self.values.get(name)
+        if value is None:
+            return name
+        return initializer(value) if isinstance(value, Initializer) else to_python(value)
+
+
+def collect(lines: Iterable[OperationLine]) -> dict[str, Usage]:
+    """The helper functions that the lines call."""
+    found: dict[str, tuple[list[OperationLine], Sequence[str]]] = {}
+    for line in lines:
+        helper = helper_of(line)
+        if helper is not None:
+            found.setdefault(helper[0], ([], helper[1]))[0].append(line)
+    usages = {name: Usage(each, options) for name, (each, options) in found.items()}
+    for name, usage in usages.items():
+        if name == "batch_norm" and {"eps", "momentum"} & set(usage.varying):
+            fail("RS502", "batch norms of one Keras network need one eps and one momentum")
+    return usages
+
+
+def write(name: str, usage: Usage) -> list[str]:
+    """The source of one helper function."""
+    return {
+        "conv2d": _conv2d,
+        "batch_norm": _batch_norm,
+        "max_pool": _max_pool,
+        "max_pool_signed": _max_pool_signed,
+        "avg_pool": _avg_pool,
+        "softmax_over_groups": _softmax_over_groups,
+        "shuffle_channels": _shuffle_channels,
+    }[name](usage)
+
+
+def _signature(function: str, positional: Sequence[str], usage: Usage) -> list[str]:
+    options: list[layout.Code] = ["x: KerasTensor", *positional, "*"]
+    for name, default in usage.varying.items():
+        if isinstance(default, Initializer):
+            if default.kind in ("zeros", "ones"):
+                options.append(f'{name}: str | initializers.Initializer = "{default.kind}"')
+            else:
+                options.append(f"{name}: initializers.Initializer | None = None")
+        else:
+            kind = _TYPES.get(name, "int")
+            options.append(f"{name}: {kind} = {to_python(default)}")
+    options.append("name: str")
+    return emit.signature(f"def {function}", options, " -> KerasTensor:")
+
+
+def _padding(usage: Usage, pad: Sequence[str]) -> list[str]:
+    """The lines that pad, under a condition where the amount varies."""
+    if usage.constant("padding") == 0:
+        return []
+    if usage.constant("padding") is not None:
+        return [f"    {line}" for line in pad]
+    return ["    if padding > 0:", *(f"        {line}" for line in pad)]
+
+
+def _zero_padding(usage: Usage) -> list[str]:
+    amount = layout.flat(usage.python("padding"))
+    return _padding(usage, [f'x = layers.ZeroPadding2D({amount}, name=f"{{name}}_pad")(x)'])
+
+
+def _layer(function: str, arguments: Sequence[str], options: Mapping[str, layout.Code]) -> list[str]:
+    made = layout.call(f"layers.{function}", *arguments, **options)
+    return layout.statement("return ", made, "(x)", 4)
+
+
+def _conv2d(usage: Usage) -> list[str]:
+    biased = {True: "with a bias", False: "without a bias"}.get(usage.constant("bias"))  # type: ignore[call-overload]
+    what = f"Convolution {biased}" if biased else "Convolution"
+    padded = usage.constant("padding") != 0
+    summary = f"{what}, padded alike on every side" if padded else what
+    default_init = usage.varying.get("init")
+    lines = _signature("conv2d", ["filters: int", "kernel_size: int"], usage)
+    lines += emit.docstring(summary, indent=4)
+    if padded and usage.constant("stride") != 1:
+        lines.append("    # With a stride, padding=\"same\" would pad the far sides more.")
+    lines += _zero_padding(usage)
+    options: dict[str, layout.Code] = {}
+    for attribute, option, default in (
+        ("stride", "strides", 1),
+        ("dilation", "dilation_rate", 1),
+        ("groups", "groups", 1),
+        ("bias", "use_bias", True),
+    ):
+        if usage.constant(attribute) != default or attribute in usage.varying:
+            options[option] = usage.python(attribute)
+    options["kernel_initializer"] = usage.python("init")
+    if isinstance(default_init, Initializer) and default_init.kind not in ("zeros", "ones"):
+        options["kernel_initializer"] = f"init or {layout.flat(initializer(default_init))}"
+    bias = usage.values.get("bias_init")
+    if usage.constant("bias") is not False and bias != Initializer("zeros"):
+        options["bias_initializer"] = usage.python("bias_init")
+    options["name"] = "name"
+    return [*lines, *_layer("Conv2D", ["filters", "kernel_size"], options)]
+
+
+def _batch_norm(usage: Usage) -> list[str]:
+    momentum = usage.constant("momentum")
+    assert isinstance(momentum, float)
+    lines = _signature("batch_norm", [], usage)
+    lines += emit.docstring("Batch normalisation over each channel", indent=4)
+    options: dict[str, layout.Code] = {
+        "momentum": repr(round(1 - momentum, 12)),
+        "epsilon": usage.python("eps"),
+    }
+    if usage.values.get("init") != Initializer("ones"):
+        options["gamma_initializer"] = usage.python("init")
+    options["name"] = "name"
+    return [*lines, *_layer("BatchNormalization", [], options)]
+
+
+def _pool_options(usage: Usage) -> dict[str, layout.Code]:
+    return {"strides": usage.python("stride"), "name": "name"}
+
+
+def _max_pool(usage: Usage) -> list[str]:
+    lines = _signature("max_pool", ["pool_size: int"], usage)
+    lines += emit.docstring("Max pooling of values that are never negative", indent=4)
+    lines.append("    # Zeros never win against them, so they can pad for minus infinity.")
+    lines += _zero_padding(usage)
+    return [*lines, *_layer("MaxPooling2D", ["pool_size"], _pool_options(usage))]
+
+
+def _spatial(amount: str) -> str:
+    return f"((0, 0), ({amount}, {amount}), ({amount}, {amount}), (0, 0))"
+
+
+def _max_pool_signed(usage: Usage) -> list[str]:
+    amount = layout.flat(usage.python("padding"))
+    lines = _signature("max_pool_signed", ["pool_size: int"], usage)
+    lines += emit.docstring("Max pooling in which padding never wins", indent=4)
+    code = layout.call("ops.pad", "x", _spatial(amount), constant_values='float("-inf")')
+    lines += _padding(usage, layout.statement("x = ", code))
+    return [*lines, *_layer("MaxPooling2D", ["pool_size"], _pool_options(usage))]
+
+
+def _avg_pool(usage: Usage) -> list[str]:
+    lines = _signature("avg_pool", ["pool_size: int"], usage)
+    lines += emit.docstring("Average pooling in which padding counts as zeros", indent=4)
+    lines += _zero_padding(usage)
+    return [*lines, *_layer("AveragePooling2D", ["pool_size"], _pool_options(usage))]
+
+
+def _softmax_over_groups(usage: Usage) -> list[str]:
+    return '''def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
+    """Softmax across groups of channels, at each place within the groups."""
+    height, width, channels = x.shape[1:]
+    x = ops.reshape(x, (-1, height, width, groups, channels // groups))
+    x = ops.softmax(x, axis=3)
+    return ops.reshape(x, (-1, height, width, channels))'''.split("\n")
+
+
+def _shuffle_channels(usage: Usage) -> list[str]:
+    return '''def shuffle_channels(x: KerasTensor, groups: int, parts: int) -> KerasTensor:
+    """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""
+    height, width, channels = x.shape[1:]
+    rest = channels // (groups * parts)
+    x = ops.reshape(x, (-1, height, width, groups, parts, rest))
+    x = ops.transpose(x, (0, 1, 2, 4, 3, 5))
+    return ops.reshape(x, (-1, height, width, channels))'''.split("\n")
+
+

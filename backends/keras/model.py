@@ -1,0 +1,294 @@
+"""A program as Keras functions: one for each block, one for the stages, two that build a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from resnet_spec import emit, layout
+from resnet_spec.backends.keras import helpers
+from resnet_spec.backends.keras.primitives import RULES, Code, Context
+from resnet_spec.expr import Expr, names, to_python
+from resnet_spec.specialize import (
+    AssignLine,
+    CallLine,
+    FeatureLine,
+    Line,
+    LoopLine,
+    OperationLine,
+    Parameter,
+    Path,
+    Program,
+    Routine,
+    Run,
+    Value,
+)
+
+
+@dataclass
+class _Writer:
+    """Writes the lines of one function; `prefixed` tells that layers are named below `name`."""
+
+    usages: Mapping[str, helpers.Usage]
+    functions: Mapping[str, str]  # routine: its function's name
+    spelling: Mapping[str, str]
+    prefixed: bool
+
+    def lines(self, lines: Sequence[Line], indent: int = 4) -> list[str]:
+        text: list[str] = []
+        previous: Line | None = None
+        for line, gap in zip(lines, emit.groups(lines), strict=True):
+            if gap or isinstance(previous, FeatureLine):
+                text.append("")
+            text += self.line(line, indent)
+            previous = line
+        return text
+
+    def line(self, line: Line, indent: int) -> list[str]:
+        margin = " " * indent
+        match line:
+            case OperationLine():
+                return self.guarded(line, [self.operation(line)], indent)
+            case CallLine():
+                return self.call(line, indent)
+            case AssignLine():
+                if not line.inputs:
+                    return [f"{margin}{line.output.name} = []"]
+                return self.store(line.output, Code(self.value(line.inputs[0])), indent)
+            case LoopLine():
+                count = to_python(line.count, self.spelling)
+                body = self.lines(line.body, indent + 4)
+                return [f"{margin}for {line.variable} in range({count}):", *body]
+            case FeatureLine():
+                return [f'{margin}features["{line.stage}"] = {self.value(line.value)}']
+
+    def operation(self, line: OperationLine) -> Code:
+        helper = helpers.helper_of(line)
+        options = self.usages[helper[0]].varying if helper is not None else {}
+        inputs = tuple(self.value(each) for each in line.inputs)
+        name = self.name(line.path)
+        return RULES[line.primitive.name](Context(line, self.spelling, inputs, name, options))
+
+    def guarded(
+        self, line: OperationLine | CallLine, codes: Sequence[Code], indent: int
+    ) -> list[str]:
+        """The statement, under its condition where it has one."""
+        if line.when is None:
+            return [text for code in codes for text in self.store(line.output, code, indent)]
+        condition = layout.condition("if", to_python(line.when, self.spelling), indent)
+        body = [text for code in codes for text in self.store(line.output, code, indent + 4)]
+        passing = line.otherwise or line.inputs[0]
+        if line.output == passing:
+            return [*condition, *body]
+        passed = self.store(line.output, Code(self.value(passing)), indent)
+        clobbers = any(line.output.name == each.name for each in line.inputs if each != passing)
+        if clobbers or line.output.index is not None:
+            otherwise = [f"{' ' * indent}else:", *layout.indented(passed)]
+            return [*condition, *body, *otherwise]
+        return [*passed, *condition, *body]
+
+    def call(self, line: CallLine, indent: int) -> list[str]:
+        if line.names is None:
+            path = line.path
+            code = self.block(line.routine, line.runs[0], line.inputs[0], path)
+            return self.guarded(line, [code], indent)
+        if line.when is not None:
+            condition = layout.condition("if", to_python(line.when, self.spelling), indent)
+            inner = self.runs(line, indent + 4)
+            if line.output == (line.otherwise or line.inputs[0]):
+                return [*condition, *inner]
+            passing = self.value(line.otherwise or line.inputs[0])
+            return [*self.store(line.output, Code(passing), indent), *condition, *inner]
+        return self.runs(line, indent)
+
+    def runs(self, line: CallLine, indent: int) -> list[str]:
+        """Repeated blocks, one statement or one loop for each run."""
+        assert line.names is not None
+        text: list[str] = []
+        source = line.inputs[0]
+        for run in line.runs:
+            if run.is_single:
+                path = (*line.path, ".", *emit.at_index(line.names, run.start))
+                code = self.block(line.routine, run, source, path)
+                text += self.store(line.output, code, indent)
+            else:
+                path = (*line.path, ".", *line.names)
+                if source != line.output:
+                    text += self.store(line.output, Code(self.value(source)), indent)
+                over = emit.run_range(run, self.spelling)
+                text.append(f"{' ' * indent}for i in {over}:")
+                code = self.block(line.routine, run, line.output, path)
+                text += self.store(line.output, code, indent + 4)
+            source = line.output
+        return text
+
+    def block(self, routine: Routine, run: Run, source: Value, path: Path) -> Code:
+        positional, keywords = emit.passed(_shown(run.arguments), self.spelling)
+        function = self.functions[routine.class_name]
+        name = self.name(path)
+        return Code(
+            layout.call(function, self.value(source), *positional, **keywords, name=name)
+        )
+
+    def store(self, output: Value, code: Code, indent: int) -> list[str]:
+        if output.index is not None:
+            inner = layout.Bracket(f"{output.name}.append(", (("", _one_line(code)),))
+            return layout.statement("", inner, indent=indent)
+        return layout.statement(f"{output.name} = ", code.call, code.suffix, indent)
+
+    def value(self, value: Value) -> str:
+        if value.whole:
+            return f"*{value.name}"
+        if value.index is not None:
+            return f"{value.name}[{to_python(value.index, self.spelling)}]"
+        return value.name
+
+    def name(self, path: Path) -> str:
+        """A layer's name: its dotted path with `_`, below the block's own."""
+        text = emit.spelled(path, self.spelling).replace(".", "_")
+        return emit.literal(f"{{name}}_{text}" if self.prefixed else text)
+
+
+def _one_line(code: Code) -> layout.Code:
+    return code.call if not code.suffix else layout.flat(code.call) + code.suffix
+
+
+def _shown(arguments: Iterable[tuple[Parameter, Expr]]) -> list[tuple[Parameter, Expr]]:
+    """The arguments that a function takes: channels are read off its input."""
+    return [(p, value) for p, value in arguments if p.name != "in_channels"]
+
+
+@dataclass(frozen=True)
+class FunctionView:
+    """What the template needs of one function."""
+
+    signature: list[str]
+    docstring: list[str]
+    body: list[str]
+
+
+def function_view(
+    routine: Routine, usages: Mapping[str, helpers.Usage], functions: Mapping[str, str]
+) -> FunctionView:
+    """The function of a routine."""
+    writer = _Writer(usages, functions, {}, prefixed=True)
+    body: list[str] = []
+    if _mentions_channels(routine):
+        body.append("    in_channels = x.shape[-1]")
+    for name, value in routine.locals:
+        body += layout.statement(f"{name} = ", to_python(value), indent=4)
+    lines = writer.lines(routine.body)
+    if body:
+        body.append("")
+    prefix = f"    {routine.result.name} = "
+    if lines and lines[-1].startswith(prefix):
+        lines[-1] = f"    return {lines[-1].removeprefix(prefix)}"
+    else:
+        lines.append(f"    return {routine.result.name}")
+    parameters = [p for p in routine.parameters if p.name != "in_channels"]
+    declared = emit.declared(parameters)
+    signature = emit.signature(
+        f"def {functions[routine.class_name]}",
+        ["x: KerasTensor", *declared, "*", "name: str"],
+        " -> KerasTensor:",
+    )
+    return FunctionView(
+        signature, emit.docstring(routine.description, indent=4), [*body, *lines]
+    )
+
+
+def _mentions_channels(routine: Routine) -> bool:
+    """Whether the function's text says `in_channels`."""
+    if any("in_channels" in names(value) for _, value in routine.locals):
+        return True
+    return any("in_channels" in names(each) for each in _printed(routine.body))
+
+
+def _printed(lines: Iterable[Line]) -> Iterable[Expr]:
+    """The expressions that this backend prints: channels of inputs are not among them."""
+    for line in lines:
+        match line:
+            case OperationLine():
+                yield from (v for v in line.attributes.values() if isinstance(v, Expr))
+            case CallLine():
+                for run in line.runs:
+                    yield from (value for _, value in _shown(run.arguments))
+                    yield from (run.start, run.count)
+            case LoopLine():
+                yield line.count
+                yield from _printed(line.body)
+        if isinstance(line, OperationLine | CallLine) and line.when is not None:
+            yield line.when
+
+
+@dataclass(frozen=True)
+class NetworkView:
+    """What the template needs of the network."""
+
+    stages: list[str]
+    head: list[str]
+    result: str
+    name: str
+    last_stage: str
+    build: list[str]
+    build_docstring: list[str]
+    build_features: list[str]
+    has_input_channels: bool
+
+
+def network_view(
+    program: Program, usages: Mapping[str, helpers.Usage], functions: Mapping[str, str]
+) -> NetworkView:
+    """The functions that build the network."""
+    network = program.network
+    spelling = {"in_channels": "x.shape[-1]"}
+    writer = _Writer(usages, functions, spelling, prefixed=False)
+    given = network.input
+    shape = f"({given.height}, {given.width}, {given.channels})"
+    classes = [f"{p.name}: int = {p.default}" for p in program.parameters if p.name != "in_channels"]
+    size = f"input_shape: tuple[int | None, int | None, int] = {shape}"
+    locals_ = [
+        text
+        for name, value in program.locals
+        for text in layout.statement(f"{name} = ", to_python(value, spelling), indent=4)
+    ]
+    return NetworkView(
+        stages=[*locals_, *writer.lines(program.body)],
+        head=[*locals_, *writer.lines(program.head)],
+        result=program.result.name,
+        name=network.name,
+        last_stage=network.stages[-1].name,
+        build=emit.signature(
+            f"def {network.name}", [*classes, size], " -> keras.Model:"
+        ),
+        build_docstring=emit.docstring(f"Build {network.name} with fresh weights", indent=4),
+        build_features=emit.signature(
+            f"def {network.name}_features", [size], " -> keras.Model:"
+        ),
+        has_input_channels=any(p.name == "in_channels" for p in program.parameters),
+    )
+
+
+def function_names(program: Program) -> dict[str, str]:
+    """The function of each routine; helper functions have their names first."""
+    taken = {"stages", program.network.name, f"{program.network.name}_features"}
+    taken |= {"conv2d", "batch_norm", "max_pool", "max_pool_signed", "avg_pool"}
+    taken |= {"softmax_over_groups", "shuffle_channels", "make_divisible"}
+    names = {}
+    for routine in program.routines:
+        name = routine.name
+        while name in taken:
+            name += "_block"
+        taken.add(name)
+        names[routine.class_name] = name
+    return names
+
+
+def imports(body: Iterable[str]) -> list[str]:
+    """The import block, of what the body uses and nothing else."""
+    text = "\n".join(body)
+    used = [name for name in ("initializers", "layers", "ops") if f"{name}." in text]
+    lines = ["import math", ""] if "math." in text else []
+    return [*lines, "import keras", f"from keras import {', '.join(['KerasTensor', *used])}"]
+
+

@@ -1,0 +1,211 @@
+"""How each primitive is written in Keras 3: a layer with a name, or a call of `keras.ops`.
+
+PyTorch's semantics are canonical: padding is by a number on every side, never `padding="same"`,
+which pads one side more than the other where a stride is above one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from resnet_spec.expr import Const, Expr, to_python
+from resnet_spec import layout
+from resnet_spec.layout import Bracket, call
+from resnet_spec.ops import Initializer
+from resnet_spec.specialize import OperationLine
+
+Spelling = Mapping[str, str]
+Options = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Context:
+    """One operation: the spelling of the names around it, its inputs, its name in Keras."""
+
+    line: OperationLine
+    spelling: Spelling
+    inputs: tuple[str, ...]
+    name: str
+    options: Mapping[str, Const | Initializer]  # what the helper function leaves to its callers
+
+    def get(self, name: str) -> str:
+        """An attribute as Python."""
+        return to_python(self.expr(name), self.spelling)
+
+    def expr(self, name: str) -> Expr:
+        value = self.line.attributes[name]
+        assert isinstance(value, Expr)
+        return value
+
+    def helper(self, function: str, *arguments: str) -> Code:
+        """A call of a helper function; options that have its default are left out."""
+        options: dict[str, layout.Code] = {}
+        for name, default in self.options.items():
+            value = self.line.attributes[name]
+            if value != default:
+                shown = (
+                    initializer(value)
+                    if isinstance(value, Initializer)
+                    else to_python(value, self.spelling)
+                )
+                options[name] = shown
+        return Code(call(function, self.inputs[0], *arguments, **options, name=self.name))
+
+    def layer(self, function: str, *arguments: str, **options: layout.Code) -> Code:
+        """A layer applied to the first input."""
+        made = call(f"layers.{function}", *arguments, **options, name=self.name)
+        return Code(made, f"({self.inputs[0]})")
+
+    def merge(self, function: str) -> Code:
+        """A layer applied to all inputs."""
+        if len(self.inputs) == 1 and self.inputs[0].startswith("*"):
+            inputs = self.inputs[0][1:]
+        else:
+            inputs = f"[{', '.join(self.inputs)}]"
+        return Code(call(f"layers.{function}", name=self.name), f"({inputs})")
+
+
+@dataclass(frozen=True)
+class Code:
+    """A call, and what follows it."""
+
+    call: Bracket | str
+    suffix: str = ""
+
+
+def initializer(given: Initializer) -> layout.Code:
+    """An initializer as Python; always a new one, because one object draws the same values twice."""
+    match given.kind, given.value:
+        case ("zeros" | "ones"), _:
+            return f'"{given.kind}"'
+        case "constant", value:
+            return call("initializers.Constant", repr(value))
+        case "normal", value:
+            return call("initializers.RandomNormal", stddev=repr(value))
+        case "he_normal", fan:
+            return call("initializers.VarianceScaling", "2.0", f'"{fan}"', '"untruncated_normal"')
+        case "he_uniform", fan:
+            return call("initializers.VarianceScaling", "2.0", f'"{fan}"', '"uniform"')
+        case "lecun_uniform", fan:
+            return call("initializers.VarianceScaling", "1 / 3", f'"{fan}"', '"uniform"')
+    raise ValueError(given.kind)
+
+
+def complement(op: Context) -> str:
+    """Keras' momentum is the weight of the old statistics, PyTorch's that of the new."""
+    value = op.expr("momentum")
+    assert isinstance(value, Const)
+    return repr(round(1 - value.value, 12))
+
+
+def _linear(op: Context) -> Code:
+    options: dict[str, layout.Code] = {}
+    if op.expr("bias") == Const(False):
+        options["use_bias"] = "False"
+    for attribute, option, usual in (
+        ("init", "kernel_initializer", None),
+        ("bias_init", "bias_initializer", Initializer("zeros")),
+    ):
+        value = op.line.attributes[attribute]
+        assert isinstance(value, Initializer)
+        if value != usual and not (attribute == "bias_init" and "use_bias" in options):
+            options[option] = initializer(value)
+    return op.layer("Dense", op.get("features"), **options)
+
+
+def _group_norm(op: Context) -> Code:
+    options: dict[str, layout.Code] = {"epsilon": op.get("eps")}
+    scale = op.line.attributes["init"]
+    assert isinstance(scale, Initializer)
+    if scale != Initializer("ones"):
+        options["gamma_initializer"] = initializer(scale)
+    return op.layer("GroupNormalization", op.get("groups"), **options)
+
+
+def needs_padding(line: OperationLine) -> bool:
+    return line.attributes["padding"] != Const(0)
+
+
+def pool_helper(line: OperationLine) -> str | None:
+    """The helper function of a padded pooling, None where the layer does without."""
+    if not needs_padding(line):
+        return None
+    if line.primitive.name == "avg_pool":
+        return "avg_pool"
+    return "max_pool" if line.nonnegative else "max_pool_signed"
+
+
+def _pool(function: str) -> Callable[[Context], Code]:
+    def write(op: Context) -> Code:
+        helper = pool_helper(op.line)
+        if helper is not None:
+            return op.helper(helper, op.get("kernel"))
+        options: dict[str, layout.Code] = {}
+        if op.expr("stride") != op.expr("kernel"):
+            options["strides"] = op.get("stride")
+        if op.line.attributes.get("ceil") == Const(True):
+            # Cut-off windows are averaged over what they cover, as PyTorch does then.
+            options["padding"] = '"same"'
+        return op.layer(function, op.get("kernel"), **options)
+
+    return write
+
+
+def _global_avg_pool(op: Context) -> Code:
+    if op.expr("keep_map") == Const(True):
+        return op.layer("GlobalAveragePooling2D", keepdims="True")
+    return op.layer("GlobalAveragePooling2D")
+
+
+def _leaky_relu(op: Context) -> Code:
+    return op.layer("LeakyReLU", negative_slope=op.get("slope"))
+
+
+def _activation(name: str) -> Callable[[Context], Code]:
+    return lambda op: op.layer("Activation", f'"{name}"')
+
+
+def _softmax(op: Context) -> Code:
+    if op.expr("groups") == Const(0):
+        return op.layer("Softmax")
+    return Code(call("softmax_over_groups", op.inputs[0], op.get("groups")))
+
+
+def _pad_channels(op: Context) -> Code:
+    amounts = f"((0, 0), (0, 0), (0, 0), ({op.get('before')}, {op.get('after')}))"
+    return Code(call("ops.pad", op.inputs[0], amounts))
+
+
+RULES: dict[str, Callable[[Context], Code]] = {
+    "conv": lambda op: op.helper("conv2d", op.get("filters"), op.get("kernel")),
+    "linear": _linear,
+    "batch_norm": lambda op: op.helper("batch_norm"),
+    "group_norm": _group_norm,
+    "relu": lambda op: op.layer("ReLU"),
+    "leaky_relu": _leaky_relu,
+    "silu": _activation("silu"),
+    "gelu": _activation("gelu"),
+    "sigmoid": _activation("sigmoid"),
+    "hard_sigmoid": _activation("hard_sigmoid"),
+    "tanh": _activation("tanh"),
+    "softmax": _softmax,
+    "max_pool": _pool("MaxPooling2D"),
+    "avg_pool": _pool("AveragePooling2D"),
+    "global_avg_pool": _global_avg_pool,
+    "add": lambda op: op.merge("Add"),
+    "multiply": lambda op: op.merge("Multiply"),
+    "concat": lambda op: op.merge("Concatenate"),
+    "split": lambda op: Code(call("ops.split", op.inputs[0], op.get("parts"), axis="-1")),
+    "shuffle": lambda op: Code(
+        call("shuffle_channels", op.inputs[0], op.get("groups"), op.get("parts"))
+    ),
+    "pad_channels": _pad_channels,
+    # A window of one with a stride takes every n-th row and column.
+    "subsample": lambda op: op.layer("MaxPooling2D", "1", strides=op.get("stride")),
+    "dropout": lambda op: op.layer("Dropout", op.get("rate")),
+    "drop_path": lambda op: op.layer(
+        "Dropout", op.get("rate"), noise_shape="(None, 1, 1, 1)"
+    ),
+    "identity": lambda op: Code(op.inputs[0]),
+}

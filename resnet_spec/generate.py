@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -44,6 +44,8 @@ def backend_names() -> list[str]:
 
 @functools.cache
 def _entries() -> tuple[Any, ...]:
+    from importlib.metadata import entry_points
+
     return tuple(entry_points(group=GROUP))
 
 
@@ -80,8 +82,9 @@ def generate(network: Network, backends: Sequence[str]) -> dict[PurePosixPath, s
 
 def command(network: Network, backend: str) -> str:
     """The command that makes a file again."""
-    overrides = "".join(f" --set {setting}" for setting in network.overridden)
-    return f"resnet-spec compile {network.path} --backend {backend}{overrides}"
+    settings = [word for setting in network.overridden for word in ("--set", setting)]
+    words = ["resnet-spec", "compile", network.path, "--backend", backend, *settings]
+    return shlex.join(words)
 
 
 def _docstring(network: Network) -> list[str]:

@@ -19,11 +19,16 @@ _HEAD_LINES = 12
 def lines(path: str, digest: str, command: str) -> list[str]:
     """The header's lines, without comment signs; `seal` closes the last."""
     return [
-        f"{MARK} from {path}. Do not edit; change the spec and run:",
-        f"  {command}",
+        f"{MARK} from {_printable(path)}. Do not edit; change the spec and run:",
+        f"  {_printable(command)}",
         f"spec-sha256: {digest}",
         _OPEN,
     ]
+
+
+def _printable(text: str) -> str:
+    """A path or a command that can't leave its line: a file's name may hold anything."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def seal(text: str) -> str:

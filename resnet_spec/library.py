@@ -8,7 +8,7 @@ from pathlib import Path
 
 from resnet_spec import source
 from resnet_spec.definition import read_block
-from resnet_spec.diagnostics import Report, Span, expected, fail, quoted
+from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
 from resnet_spec.ir import Definition
 from resnet_spec.source import Node
 
@@ -57,7 +57,7 @@ class Library:
     def __init__(self) -> None:
         self.sources: dict[str, str] = {}
         self._nodes: dict[Path, Node] = {}
-        self._blocks: dict[Path, Definition | None] = {}
+        self._blocks: dict[Path, Definition | SpecError] = {}
 
     def read(self, path: Path) -> tuple[str, Node]:
         """The shown path and the tree of a file."""
@@ -100,21 +100,30 @@ class Library:
         if path is None:
             return None
         if path not in self._blocks:
-            self._blocks[path] = None  # one report for a broken file
-            report = Report()
-            _, node = self.read(path)
-            definition = read_block(node, report)
-            if definition is not None and definition.name != name:
-                report.add(
-                    "RS105",
-                    f"this file defines the block {quoted(definition.name)}, "
-                    f"but is called {quoted(path.name)}",
-                    definition.span,
-                    help=f"call the file {definition.name}.yaml, or the block {name}",
-                )
-            report.raise_if_any()
-            self._blocks[path] = definition
-        return self._blocks[path]
+            try:
+                self._blocks[path] = self._read_block(path)
+            except SpecError as error:
+                self._blocks[path] = error
+        found = self._blocks[path]
+        if isinstance(found, SpecError):
+            raise found
+        return found
+
+    def _read_block(self, path: Path) -> Definition:
+        report = Report()
+        _, node = self.read(path)
+        definition = read_block(node, report)
+        if definition is not None and definition.name != path.stem:
+            report.add(
+                "RS105",
+                f"this file defines the block {quoted(definition.name)}, "
+                f"but is called {quoted(path.name)}",
+                definition.span,
+                help=f"call the file {definition.name}.yaml, or the block {path.stem}",
+            )
+        report.raise_if_any()
+        assert definition is not None
+        return definition
 
     def block_names(self, near: Path) -> set[str]:
         """Every block that `find_block` would find."""

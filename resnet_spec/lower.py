@@ -133,6 +133,7 @@ class _Frame:
     current: int = 0
     steps: list[Step] = field(default_factory=list)
     taken: dict[str, Span] = field(default_factory=dict)
+    counters: list[str] = field(default_factory=list)  # of the loops around the statement
     size: int = 0
 
     def new(self, shape: Shape | None) -> int:
@@ -233,17 +234,9 @@ class _Lowering:
             found = self.loaded.library.find_block(name, self.loaded.folder)
         if found is None:
             known = {*self.loaded.blocks, *self.loaded.library.block_names(self.loaded.folder)}
-            if name in known:
-                raise _Unknown  # its file is broken, which has been reported
-            if self.loaded.node.get("blocks") and name in self._inline_names():
-                raise _Unknown
             fail("RS301", f"there is no block {quoted(name)}", span, expected(name, known))
         self.used_blocks[name] = found
         return found
-
-    def _inline_names(self) -> Iterable[str]:
-        node = self.loaded.node.get("blocks")
-        return node.entries if isinstance(node, MappingNode) else ()
 
     def choose(self, binding: Binding, scope: Scope, depth: int = 0) -> Choice:
         """A binding with its target found and its arguments evaluated."""
@@ -372,12 +365,14 @@ class _Lowering:
         outer = frame.scope.get(loop.variable)
         if outer is not None:
             fail("RS106", f"{quoted(loop.variable)} has a value already", loop.span)
+        frame.counters.append(loop.variable)
         for index in range(count):
             frame.scope[loop.variable] = Bound(index)
             before = len(self.report.diagnostics)
             self.run(loop.body, frame)
             if len(self.report.diagnostics) > before:
                 break
+        frame.counters.pop()
         frame.scope.pop(loop.variable, None)
 
     def count(self, expression: Expression, scope: Scope, what: str, least: int = 1) -> int:
@@ -532,13 +527,11 @@ class _Lowering:
         if statement.name is not None:
             name, span = spell(statement.name, frame.scope), statement.name.span
         else:
-            stem = statement.target if isinstance(target, Definition) else target.name
-            if statement.kind == "slot":
-                stem = statement.target
-            name, number, span = stem, 1, statement.span
+            index = "".join(f".{frame.scope[each].value}" for each in frame.counters)
+            name, number, span = f"{statement.target}{index}", 1, statement.span
             while name in frame.taken:
                 number += 1
-                name = f"{stem}_{number}"
+                name = f"{statement.target}_{number}{index}"
         if name in frame.taken:
             fail(
                 "RS106",

@@ -134,7 +134,7 @@ class Primitive:
     """One operation that every backend knows how to write.
 
     `shape` raises `ShapeError`; `channels` is the rule for the channels alone and also works on
-    expressions. `window` names the attributes of a sliding window (kernel, stride, dilation) for
+    expressions. `joins` tells that the output has the channels of all inputs. `window` names the attributes of a sliding window (kernel, stride, dilation) for
     the receptive field; `nonnegative` tells that no output is below zero. `group` tells the role
     in the rhythm of a block, for blank lines.
     """
@@ -149,6 +149,7 @@ class Primitive:
     channels: Callable[[Attributes, Sequence[Channels]], Channels] = _first_channels
     parameters: Callable[[Attributes, Sequence[Shape]], tuple[Parameter, ...]] = _no_parameters
     macs: Callable[[Attributes, Sequence[Shape], Shape], int] = _no_work
+    joins: bool = False
     window: bool = False
     nonnegative: bool = False
     group: Literal["weights", "norm", "activation", "merge", "other"] = "other"
@@ -539,6 +540,7 @@ _TABLE = (
         takes="many",
         shape=_concat_shape,
         channels=_sum_channels,
+        joins=True,
         group="merge",
     ),
     Primitive(

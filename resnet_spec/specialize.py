@@ -455,17 +455,22 @@ class _Specialization:
         attributes = self.attributes(primitive, statement, choice, scope)
         steps = [step for each in scope.steps.get(id(statement), []) for step in each]
         numbers = SimpleNamespace(**attributes)
+        # A list gives all of its channels to a concat, those of one element to others.
+        channels = tuple(
+            value.list.total
+            if primitive.joins and isinstance(value, _Element) and value.index is None
+            else _channels(value)
+            for value in inputs
+        )
+        constant = None
         if when is None:
-            channels = _input_channels(inputs, steps)
-            constant = _constant_output(steps)
-        else:
             # Numbers of the instances that run it say nothing of the others.
-            channels, constant = tuple(_channels(value) for value in inputs), None
+            channels, constant = _input_channels(channels, steps), _constant_output(steps)
         given = constant or expr.wrap(primitive.channels(numbers, channels))
         otherwise = _otherwise(statement, when, scope)
         if when is not None:
             given = expr.conditional(when, given, _channels(otherwise or inputs[0]))
-        path = _path(statement.name, scope) if statement.name else _auto_path(steps, statement)
+        path = _path(statement.name, scope) if statement.name else _auto_path(steps, scope)
         output: _Slot
         if primitive.gives == "many":
             assert statement.result is not None
@@ -705,7 +710,7 @@ def _resolve(reference: Reference, scope: _Scope) -> _Slot:
     if isinstance(value, _Symbol):
         return value
     if reference.index is None:
-        return _Element(value, None, value.total)
+        return _Element(value, None, value.each)
     return _Element(value, expr.substitute(reference.index.expr, scope.names), value.each)
 
 
@@ -725,11 +730,10 @@ def _wanted(statement: Statement) -> str | None:
     return reference.name if reference is not None and reference.index is None else None
 
 
-def _input_channels(inputs: tuple[_Slot, ...], steps: list[Step]) -> tuple[Expr, ...]:
+def _input_channels(symbolic: tuple[Expr, ...], steps: list[Step]) -> tuple[Expr, ...]:
     """The channels of each input: constants where the instances agree."""
-    symbolic = tuple(_channels(value) for value in inputs)
     operations = [step.node for step in steps if isinstance(step.node, Operation)]
-    if any(len(operation.inputs) != len(inputs) for operation in operations):
+    if any(len(operation.inputs) != len(symbolic) for operation in operations):
         return symbolic  # a list among the inputs
     result = []
     for number, value in enumerate(symbolic):
@@ -785,8 +789,12 @@ def _path(pattern: Pattern, scope: _Scope) -> Path:
     return _pattern(pattern, scope.names)
 
 
-def _auto_path(steps: list[Step], statement: Statement) -> Path:
-    return (steps[0].name if steps else statement.target,)
+def _auto_path(steps: list[Step], scope: _Scope) -> Path:
+    """The name that the lowering found, with the counters of the loops around."""
+    parts: list[str | Expr] = [steps[0].name.split(".")[0]]
+    for variable, _ in scope.loops:
+        parts += [".", Name(variable, True)]
+    return tuple(parts)
 
 
 def _copied(source: _Slot, name: str | None, scope: _Scope) -> _Symbol:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from resnet_spec import expr, names, spec
+from resnet_spec import expr, names, validate
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
 from resnet_spec.ir import (
     Argument,
@@ -196,7 +196,7 @@ class _Reader:
         for key in ("for", "block", "slot"):
             if key in node.entries:
                 return key
-        found = [key for key in node.entries if key in spec.LAYER_KEYS]
+        found = [key for key in node.entries if key in validate.LAYER_KEYS]
         if len(found) == 1:
             return found[0]
         if found:
@@ -207,16 +207,16 @@ class _Reader:
             "RS101",
             f"{quoted(first)} is no operation: this layer says nothing to do",
             node.keys.get(first, node.span),
-            help=expected(first, spec.LAYER_KEYS),
+            help=expected(first, validate.LAYER_KEYS),
         )
 
-    def checked(self, model: type[spec.Model], node: Mapping, what: str) -> None:
+    def checked(self, model: str, node: Mapping, what: str) -> None:
         report = Report()
-        spec.validate(model, node, what, report)
+        validate.validate(model, node, what, report)
         report.raise_if_any()
 
     def operation(self, node: Mapping, key: str) -> Statement:
-        self.checked(spec.layer_model(key), node, f"the layer {quoted(key)}")
+        self.checked(f"layer {key}", node, f"the layer {quoted(key)}")
         lead = node.entries[key]
         primitive = PRIMITIVES.get(key)
         many = primitive is not None and primitive.takes == "many"
@@ -236,11 +236,11 @@ class _Reader:
         )
 
     def call(self, node: Mapping, key: str, stage: bool = False) -> Statement:
-        model = spec.BlockCallModel if key == "block" else spec.SlotCallModel
+        model = "BlockCallModel" if key == "block" else "SlotCallModel"
         if stage:
-            model = spec.StageModel
+            model = "StageModel"
         self.checked(model, node, "a stage" if stage else f"the {key}")
-        own = set(spec.keys_of(model))
+        own = set(validate.keys_of(model))
         target = read_text(node.entries[key], quoted(key))
         return Statement(
             kind="block" if key == "block" else "slot",
@@ -264,7 +264,7 @@ class _Reader:
         return found
 
     def loop(self, node: Mapping) -> Loop:
-        self.checked(spec.LoopModel, node, "the loop")
+        self.checked("LoopModel", node, "the loop")
         variable = read_text(node.entries["for"], "'for'")
         names.check_identifier(variable, node.entries["for"].span, "a counter")
         count = read_expression(node.entries["count"], "'count'")
@@ -313,10 +313,10 @@ def read_stage(node: Node, report: Report) -> Statement | None:
 def read_block(node: Node, report: Report, name: str | None = None) -> Definition | None:
     """The definition of a block's file, or of an inline block where `name` is given."""
     inline = name is not None
-    model = spec.InlineBlockModel if inline else spec.BlockModel
+    model = "InlineBlockModel" if inline else "BlockModel"
     what = f"the block {quoted(name)}" if name is not None else "the block"
     before = len(report.diagnostics)
-    checked = spec.validate(model, node, what, report)
+    checked = validate.validate(model, node, what, report)
     if not isinstance(node, Mapping) or checked is None:
         return None
     if name is None:
@@ -370,9 +370,9 @@ def _read_argument(name: str, node: Node, report: Report) -> Argument:
     first_only = False
     description = None
     if isinstance(node, Mapping):
-        model = spec.validate(spec.ArgumentModel, node, f"the argument {quoted(name)}", report)
+        model = validate.validate("ArgumentModel", node, f"the argument {quoted(name)}", report)
         default_node = node.get("default")
-        if isinstance(model, spec.ArgumentModel):
+        if model is not None:
             kind, first_only = model.type, model.only == "first"
             description = model.description
     elif isinstance(node, Scalar) and node.value in ("int", "float", "bool"):
@@ -426,7 +426,7 @@ def _named(node: Node | None, what: str, report: Report) -> list[tuple[str, Node
 
 def _check_distinct(node: Mapping, definition: Definition, report: Report) -> None:
     """Arguments, slots and lets share one name space, and none may look like a layer's own key."""
-    reserved = {*spec.keys_of(spec.StageModel), "slot"}
+    reserved = {*validate.keys_of("StageModel"), "slot"}
     seen: dict[str, str] = {}
     sections = (("args", "an argument"), ("slots", "a slot"), ("let", "a value of 'let'"))
     for key, what in sections:

@@ -7,6 +7,7 @@ and printed back as Python in the generated code, so that `filters * 4` stays wh
 from __future__ import annotations
 
 import ast
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -179,7 +180,8 @@ _AST_OPERATORS: dict[type[ast.AST], str] = {
 # --- parsing -------------------------------------------------------------------------------------
 
 
-def parse(text: str) -> tuple[Expr, dict[str, int]]:
+@functools.cache
+def parse(text: str) -> tuple[Expr, Mapping[str, int]]:
     """The tree of an expression, and for each name in it the offset where it stands first.
 
     Raises `ExpressionError` for anything beyond the language.

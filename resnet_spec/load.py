@@ -8,8 +8,9 @@ from collections.abc import Mapping as MappingOf
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
-from resnet_spec import definition, names, source, spec
+from resnet_spec import definition, names, source, validate
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
 from resnet_spec.ir import Definition, Loop, Statement
 from resnet_spec.library import Library
@@ -29,7 +30,7 @@ class Loaded:
     path: str
     folder: Path
     node: Mapping
-    model: spec.NetworkModel
+    model: SimpleNamespace  # the values of spec.NetworkModel
     blocks: MappingOf[str, Definition]
     stem: tuple[Statement | Loop, ...]
     stages: tuple[Statement, ...]
@@ -201,7 +202,7 @@ def _validated(
 ) -> Loaded:
     report = Report()
     _check_version(node, report)
-    model = spec.validate(spec.NetworkModel, node, "the spec", report)
+    model = validate.validate("NetworkModel", node, "the spec", report)
     for key, check in (("name", _check_name), ("class_name", names.check_class)):
         text = definition.plain_text(node.get(key))
         if text is not None:
@@ -218,11 +219,11 @@ def _validated(
 def _check_version(node: Mapping, report: Report) -> None:
     version = node.get("spec_version")
     if isinstance(version, Scalar) and type(version.value) is int:
-        if version.value > spec.SPEC_VERSION:
+        if version.value > validate.SPEC_VERSION:
             report.add(
                 "RS103",
                 f"this spec is of version {version.value}; this compiler knows "
-                f"{spec.SPEC_VERSION}",
+                f"{validate.SPEC_VERSION}",
                 version.span,
                 help="install a newer resnet-spec",
             )

@@ -1,28 +1,22 @@
 """The language as pydantic models: which keys there are, what they take, what they mean.
 
-The models check the skeleton of a file and are the source of the JSON Schema and of the language
-reference. A layer's model is made from the record of its primitive. Values that hold expressions
-stay nodes, so that every later message can point at them.
+The models are the source of the JSON Schema, of the language reference and of the validator: what
+pydantic makes of them is kept in `spec_schema.json`, so that reading a spec does not have to import
+pydantic and build them, which takes longer than compiling. Values that hold expressions stay nodes,
+so that every later message can point at them.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal, TypeVar
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, create_model
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
-from resnet_spec.diagnostics import Report, Span, expected, quoted
 from resnet_spec.ops import PRIMITIVES, ROLES, Primitive
-from resnet_spec.source import Mapping, Node, Scalar, Sequence, plain
 
-SPEC_VERSION = 1
-
-EXPRESSION_SCHEMA: dict[str, Any] = {
-    "anyOf": [{"type": "number"}, {"type": "boolean"}, {"type": "string"}],
-    "description": "a number or an expression",
-}
+EXPRESSION_SCHEMA: dict[str, Any] = {"$ref": "#/$defs/Expression"}
 
 
 class Raw:
@@ -40,12 +34,12 @@ StagesNode = _raw({"type": "array", "items": {"$ref": "#/$defs/Stage"}})
 BlocksNode = _raw({"type": "object", "additionalProperties": {"$ref": "#/$defs/InlineBlock"}})
 ArgumentsNode = _raw({"type": "object", "additionalProperties": {"$ref": "#/$defs/Argument"}})
 BindingsNode = _raw({"type": "object", "additionalProperties": {"$ref": "#/$defs/Binding"}})
-DefaultsNode = _raw({"type": "object", "additionalProperties": {"$ref": "#/$defs/Default"}})
-PatternNode = _raw({"type": "string"})
+DefaultsNode = _raw({"$ref": "#/$defs/Defaults"})
+PatternNode = _raw({"$ref": "#/$defs/Name"})
 InputsNode = _raw(
     {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 )
-InitializerNode = _raw({"anyOf": [{"type": "string"}, {"type": "object", "maxProperties": 1}]})
+InitializerNode = _raw({"$ref": "#/$defs/Initializer"})
 
 Size = Annotated[int, Field(strict=True, ge=1, le=65_536)]
 Count = Annotated[int, Field(strict=True, ge=0)]
@@ -56,7 +50,7 @@ ShortText = Annotated[str, Field(strict=True, max_length=200)]
 class Model(BaseModel):
     """Every key is known, every value has its own type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class InputModel(Model):
@@ -149,7 +143,7 @@ class LayerModel(Model):
 class CallModel(LayerModel):
     """A block or a slot within a block; further keys are the block's arguments and slots."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     name: PatternNode = Field(None, description="name of the layer, default: the block's")
     repeat: ExpressionNode = Field(None, description="how many, one after the other")
@@ -188,7 +182,7 @@ class LoopModel(Model):
 class RoleModel(LayerModel):
     """A slot that every block has; its attributes are those of the primitive that fills it."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
 
 @functools.cache
@@ -225,146 +219,69 @@ def _fields(primitive: Primitive) -> dict[str, Any]:
     return fields
 
 
-LAYER_KEYS = (*PRIMITIVES, *ROLES, "block", "slot", "for")
 
-M = TypeVar("M", bound=BaseModel)
-
-
-def validate(model: type[M], node: Node, what: str, report: Report) -> M | None:
-    """The model of a node, or None with everything that is wrong in the report."""
-    if not isinstance(node, Mapping):
-        report.add(
-            "RS103",
-            f"{what} must be a mapping, not {_kind(node)}",
-            node.span,
-            help="write it as 'key: value' lines",
-        )
-        return None
-    try:
-        return model.model_validate(_input(model, node))
-    except ValidationError as error:
-        for detail in error.errors(include_url=False, include_input=False):
-            _report(detail, model, node, what, report)
-        return None
+MODELS: tuple[type[Model], ...] = (
+    NetworkModel,
+    BlockModel,
+    InlineBlockModel,
+    ArgumentModel,
+    LayerModel,
+    BlockCallModel,
+    SlotCallModel,
+    StageModel,
+    LoopModel,
+)
 
 
-def _input(model: type[BaseModel], node: Mapping) -> dict[str, Any]:
-    raw = {f.alias or name for name, f in model.model_fields.items() if Raw in f.metadata}
+def tables() -> dict[str, dict[str, Any]]:
+    """What `spec_schema.json` holds: for each model its keys, and its schema for pydantic's core."""
+    return {model.__name__: _table(model) for model in MODELS}
+
+
+def _table(model: type[BaseModel]) -> dict[str, Any]:
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
     return {
-        key: child if key in raw and not _is_null(child) else plain(child)
-        for key, child in node.entries.items()
+        "keys": {key: field.description for key, field in fields.items()},
+        "raw": [key for key, field in fields.items() if Raw in field.metadata],
+        "nested": {
+            key: _table(nested)
+            for key, field in fields.items()
+            if (nested := _nested(field.annotation)) is not None
+        },
+        "schema": _plain_schema(model.__pydantic_core_schema__),
     }
 
 
-def _is_null(node: Node) -> bool:
-    return isinstance(node, Scalar) and node.value is None
+def _nested(annotation: Any) -> type[BaseModel] | None:
+    kinds = (annotation, *getattr(annotation, "__args__", ()))
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
 
 
-def _kind(node: Node) -> str:
-    match node:
-        case Mapping():
-            return "a mapping"
-        case Sequence():
-            return "a list"
-        case Scalar(value=None):
-            return "empty"
-        case Scalar(value=bool(value)):
-            return f"the boolean {str(value).lower()}"
-        case Scalar(value=str(value)):
-            return f"the text {quoted(value)}"
-        case Scalar(value=value):
-            return f"the number {value}"
+def _plain_schema(schema: Any) -> Any:
+    """A core schema as literals: models become typed dictionaries, what only classes need goes."""
+    if isinstance(schema, list):
+        return [_plain_schema(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("type") == "model":
+        fields = {}
+        for name, field in schema["schema"]["fields"].items():
+            inner = field["schema"]
+            key = field.get("validation_alias", name)
+            fields[key] = {
+                "type": "typed-dict-field",
+                "schema": _plain_schema(inner),
+                "required": inner["type"] != "default",
+            }
+        extra = schema["config"].get("extra_fields_behavior", "forbid")
+        return {"type": "typed-dict", "fields": fields, "extra_behavior": extra}
+    if "default_factory" in schema:
+        schema = {**schema, "default": schema["default_factory"]().model_dump()}
+    dropped = ("metadata", "default_factory", "default_factory_takes_data", "ref", "config")
+    return {key: _plain_schema(value) for key, value in schema.items() if key not in dropped}
 
 
-def _report(
-    detail: Any, model: type[BaseModel], node: Mapping, what: str, report: Report
-) -> None:
-    location, kind = list(detail["loc"]), detail["type"]
-    parent, found = locate(node, location)
-    key = str(location[-1]) if location else ""
-    if kind == "extra_forbidden":
-        owner = _model_at(model, location[:-1]) or model
-        span = parent.keys.get(key, parent.span) if isinstance(parent, Mapping) else found.span
-        hint = expected(key, keys_of(owner))
-        report.add("RS101", f"unknown key {quoted(key)} in {_inside(what, location)}", span, hint)
-    elif kind == "missing":
-        report.add(
-            "RS102",
-            f"{_inside(what, location)} needs the key {quoted(key)}",
-            _first_line(found.span),
-            help=_missing_help(model, location),
-        )
-    else:
-        message, hint = _wrong_value(detail, found)
-        report.add("RS103", f"{quoted(key)} {message}", found.span, hint)
 
-
-def _inside(what: str, location: list[Any]) -> str:
-    path = ".".join(str(part) for part in location[:-1])
-    return f"{quoted(path)} of {what}" if path else what
-
-
-def _missing_help(model: type[BaseModel], location: list[Any]) -> str | None:
-    if location == ["spec_version"]:
-        return f"add the line: spec_version: {SPEC_VERSION}"
-    owner = _model_at(model, location[:-1])
-    for name, field in owner.model_fields.items() if owner else ():
-        if (field.alias or name) == location[-1] and field.description:
-            return f"{location[-1]}: {field.description}"
-    return None
-
-
-def _wrong_value(detail: Any, found: Node) -> tuple[str, str | None]:
-    """What a message says after the key: the rule in our words, the value as it stands."""
-    context = detail.get("ctx", {})
-    got = f"got {_kind(found)}" if not isinstance(found, Scalar) else f"not {_kind(found)}"
-    match detail["type"]:
-        case "int_type" | "int_from_float":
-            return f"must be a whole number, {got}", None
-        case "string_type":
-            hint = "put quotes around it" if isinstance(found, Scalar) else None
-            return f"must be text, {got}", hint
-        case "bool_type":
-            return f"must be true or false, {got}", None
-        case "literal_error":
-            return f"must be {context.get('expected')}, {got}", None
-        case "greater_than_equal":
-            return f"must be at least {context.get('ge')}, {got}", None
-        case "less_than_equal":
-            return f"must be at most {context.get('le')}, {got}", None
-        case "string_too_long":
-            return f"is longer than {context.get('max_length')} characters", None
-        case "model_type" | "dict_type":
-            return f"must be a mapping, {got}", "write it as 'key: value' lines"
-    return f"is not valid: {detail['msg'].lower()}", None
-
-
-def _first_line(span: Span) -> Span:
-    return Span(span.path, span.line, span.column, span.line, span.column + 1)
-
-
-def locate(node: Node, location: Iterable[Any]) -> tuple[Node, Node]:
-    """The node at a path and its parent; parts that the tree does not have are passed over."""
-    parent = current = node
-    for part in location:
-        child = current.get(str(part)) if isinstance(current, Mapping) else None
-        if child is not None:
-            parent, current = current, child
-    return (current, current) if parent is current else (parent, current)
-
-
-def _model_at(model: type[BaseModel], location: Iterable[Any]) -> type[BaseModel] | None:
-    current: type[BaseModel] | None = model
-    for part in location:
-        fields = current.model_fields if current else {}
-        field = next((f for name, f in fields.items() if (f.alias or name) == part), None)
-        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        current = next(
-            (k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None
-        )
-    return current
-
-
-def keys_of(model: type[BaseModel]) -> list[str]:
-    """The keys that a mapping of this model may have."""
-    return [field.alias or name for name, field in model.model_fields.items()]
+def rendered_tables() -> str:
+    """The text of the file `spec_schema.json`."""
+    return json.dumps(tables(), indent=1) + "\n"

@@ -245,6 +245,7 @@ class _Scope:
     drafts: list[_Draft]
     instances: list[Instance]
     steps: dict[int, list[list[Step]]]  # statement: for each instance, its steps
+    automatic: Mapping[int, str]  # names of the statements to which the spec gives none
     choices: Mapping[str, Choice]
     loops: tuple[tuple[str, Expr], ...] = ()
     rebound: set[str] = field(default_factory=set)  # names assigned within a loop
@@ -342,6 +343,8 @@ class _Specialization:
             bound = scope.values.get(name)
             if isinstance(bound, _Symbol) and bound.wanted != name:
                 scope.values[name] = _copied(bound, name, scope)
+            elif isinstance(bound, _Symbol):
+                bound.nonnegative = False  # later turns see what the loop makes of it
             scope.rebound.add(name)
         outer, scope.drafts = scope.drafts, []
         if not scope.loops:
@@ -470,7 +473,7 @@ class _Specialization:
         otherwise = _otherwise(statement, when, scope)
         if when is not None:
             given = expr.conditional(when, given, _channels(otherwise or inputs[0]))
-        path = _path(statement.name, scope) if statement.name else _auto_path(steps, scope)
+        path = _path(statement, scope)
         output: _Slot
         if primitive.gives == "many":
             assert statement.result is not None
@@ -534,7 +537,7 @@ class _Specialization:
         binding = dict(choice.arguments) if choice is not None else {}
         sources = link.arguments(block, statement.arguments)
         defaults = self.network.defaults.get(block.name, {})
-        path = _path(statement.name, scope) if statement.name else (statement.target,)
+        path = _path(statement, scope)
         names: Path | None = None
         if statement.repeat is not None:
             own = {**scope.names, "i": Name("i", True)}
@@ -573,6 +576,7 @@ class _Specialization:
         body = list(root.definition.body)
         ends = [n for n, s in enumerate(body) if id(s) in stages]
         last_stage = ends[-1] if ends else -1
+        _check_last_stage(network)
         for statement in body[: last_stage + 1]:
             self.statements([statement], scope)
             stage = stages.get(id(statement))
@@ -634,6 +638,17 @@ class _Specialization:
 # --- small steps ---------------------------------------------------------------------------------
 
 
+def _check_last_stage(network: Network) -> None:
+    """The head begins at the feature map of the last stage."""
+    if not network.stages[-1].feature:
+        fail(
+            "RS502",
+            f"the last stage, {quoted(network.stages[-1].name)}, must give a feature map",
+            network.stages[-1].statement.span,
+            help="leave 'feature: false' out",
+        )
+
+
 def _variant(instance: Instance) -> Any:
     choices = tuple((name, choice.key) for name, choice in sorted(instance.choices.items()))
     return id(instance.definition), choices
@@ -647,7 +662,34 @@ def _scope(
         for step in instance.steps:
             lists = steps.setdefault(id(step.statement), [[] for _ in instances])
             lists[number].append(step)
-    return _Scope(names, {"x": first}, first, [], instances, steps, choices)
+    automatic = _automatic_names(instances[0].definition.body, steps)
+    return _Scope(names, {"x": first}, first, [], instances, steps, automatic, choices)
+
+
+def _automatic_names(
+    body: Iterable[Statement | Loop], steps: Mapping[int, list[list[Step]]]
+) -> dict[int, str]:
+    """A name of its own for each unnamed statement that runs in some instance."""
+    statements = [statement for statement in _flat_statements(body) if id(statement) in steps]
+    taken = {statement.name.text for statement in statements if statement.name is not None}
+    found: dict[int, str] = {}
+    for statement in statements:
+        if statement.name is None:
+            name, number = statement.target, 1
+            while name in taken:
+                number += 1
+                name = f"{statement.target}_{number}"
+            taken.add(name)
+            found[id(statement)] = name
+    return found
+
+
+def _flat_statements(body: Iterable[Statement | Loop]) -> Iterator[Statement]:
+    for statement in body:
+        if isinstance(statement, Loop):
+            yield from _flat_statements(statement.body)
+        else:
+            yield statement
 
 
 def _common(name: str, instances: list[Instance]) -> Const | None:
@@ -785,15 +827,15 @@ def _pattern(pattern: Pattern, names: Mapping[str, Expr]) -> Path:
     return tuple(parts)
 
 
-def _path(pattern: Pattern, scope: _Scope) -> Path:
-    return _pattern(pattern, scope.names)
-
-
-def _auto_path(steps: list[Step], scope: _Scope) -> Path:
-    """The name that the lowering found, with the counters of the loops around."""
-    parts: list[str | Expr] = [steps[0].name.split(".")[0]]
+def _path(statement: Statement, scope: _Scope) -> Path:
+    """The layer's name; without one of its own, the statement's with the counters around it."""
+    if statement.name is not None:
+        return _pattern(statement.name, scope.names)
+    parts: list[str | Expr] = [scope.automatic[id(statement)]]
     for variable, _ in scope.loops:
         parts += [".", Name(variable, True)]
+    if len(parts) > 1:
+        parts[0:2] = [f"{parts[0]}."]
     return tuple(parts)
 
 
@@ -1009,6 +1051,7 @@ def _assign_variables(
         draft.index = index
     _count_readers(drafts, len(order))
     result.last = len(order)
+    result.readers += 1  # it is given back, so nothing may change it in place
     first.variable = "x"
     reader = {id(s): d for d in order for s in d.inputs[:1] if isinstance(s, _Symbol)}
     holder: dict[str, _Symbol] = {"x": first}

@@ -1,0 +1,204 @@
+"""Checks a node against a model of the language with pydantic's core, and says what is wrong."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from pydantic_core import SchemaValidator, ValidationError
+
+from resnet_spec.diagnostics import Report, Span, expected, quoted
+from resnet_spec.ops import PRIMITIVES, ROLES
+from resnet_spec.source import Mapping, Node, Scalar, Sequence, plain
+
+SPEC_VERSION = 1
+# What pydantic made of the models in `spec`; a test keeps the file current.
+MODELS: dict[str, Any] = json.loads(
+    (Path(__file__).parent / "spec_schema.json").read_text(encoding="utf-8")
+)
+LAYER_KEYS = (*PRIMITIVES, *ROLES, "block", "slot", "for")
+
+Table = dict[str, Any]
+
+
+def model_table(name: str) -> Table:
+    """The keys and the schema of a model: one of `spec`, or `layer <key>` for an operation's."""
+    return _layer_table(name.removeprefix("layer ")) if " " in name else MODELS[name]
+
+
+@functools.cache
+def _layer_table(key: str) -> Table:
+    """The table of a layer that opens with `key`, made from the record of its primitive.
+
+    Its values are all nodes, so the schema knows which keys there are and which must be.
+    """
+    keys: dict[str, str | None] = {key: "name of the layer"}
+    required = []
+    primitive = PRIMITIVES.get(key)
+    if primitive is not None:
+        if primitive.takes == "many":
+            keys = {key: "the inputs, in order", "name": "name of the layer"}
+            required.append(key)
+        for attribute in primitive.attributes:
+            keys[attribute.name] = attribute.description
+            if attribute.required:
+                required.append(attribute.name)
+    keys |= MODELS["LayerModel"]["keys"]
+    fields = {
+        name: {
+            "type": "typed-dict-field",
+            "schema": {"type": "any"},
+            "required": name in required,
+        }
+        for name in keys
+    }
+    extra = "forbid" if primitive is not None else "allow"
+    schema = {"type": "typed-dict", "fields": fields, "extra_behavior": extra}
+    return {"keys": keys, "raw": list(keys), "nested": {}, "schema": schema}
+
+
+@functools.cache
+def _validator(name: str) -> SchemaValidator:
+    return SchemaValidator(model_table(name)["schema"])
+
+
+def validate(model: str, node: Node, what: str, report: Report) -> SimpleNamespace | None:
+    """The values of a node, or None with everything that is wrong in the report."""
+    if not isinstance(node, Mapping):
+        report.add(
+            "RS103",
+            f"{what} must be a mapping, not {_kind(node)}",
+            node.span,
+            help="write it as 'key: value' lines",
+        )
+        return None
+    try:
+        return _record(_validator(model).validate_python(_input(model_table(model), node)))
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_input=False):
+            _report(detail, model_table(model), node, what, report)
+        return None
+
+
+def _record(values: dict[str, Any]) -> SimpleNamespace:
+    nested = {key: _record(v) if isinstance(v, dict) else v for key, v in values.items()}
+    return SimpleNamespace(**nested)
+
+
+def _input(table: Table, node: Mapping) -> dict[str, Any]:
+    raw = table["raw"]
+    return {
+        key: child if key in raw and not _is_null(child) else plain(child)
+        for key, child in node.entries.items()
+    }
+
+
+def _is_null(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.value is None
+
+
+def _kind(node: Node) -> str:
+    match node:
+        case Mapping():
+            return "a mapping"
+        case Sequence():
+            return "a list"
+        case Scalar(value=None):
+            return "empty"
+        case Scalar(value=bool(value)):
+            return f"the boolean {str(value).lower()}"
+        case Scalar(value=str(value)):
+            return f"the text {quoted(value)}"
+        case Scalar(value=value):
+            return f"the number {value}"
+
+
+def _report(
+    detail: Any, table: Table, node: Mapping, what: str, report: Report
+) -> None:
+    location, kind = list(detail["loc"]), detail["type"]
+    parent, found = locate(node, location)
+    key = str(location[-1]) if location else ""
+    if kind == "extra_forbidden":
+        owner = _table_at(table, location[:-1]) or table
+        span = parent.keys.get(key, parent.span) if isinstance(parent, Mapping) else found.span
+        hint = expected(key, owner["keys"])
+        report.add("RS101", f"unknown key {quoted(key)} in {_inside(what, location)}", span, hint)
+    elif kind == "missing":
+        report.add(
+            "RS102",
+            f"{_inside(what, location)} needs the key {quoted(key)}",
+            _first_line(found.span),
+            help=_missing_help(table, location),
+        )
+    else:
+        message, hint = _wrong_value(detail, found)
+        report.add("RS103", f"{quoted(key)} {message}", found.span, hint)
+
+
+def _inside(what: str, location: list[Any]) -> str:
+    path = ".".join(str(part) for part in location[:-1])
+    return f"{quoted(path)} of {what}" if path else what
+
+
+def _missing_help(table: Table, location: list[Any]) -> str | None:
+    if location == ["spec_version"]:
+        return f"add the line: spec_version: {SPEC_VERSION}"
+    owner = _table_at(table, location[:-1])
+    description = owner["keys"].get(location[-1]) if owner else None
+    return f"{location[-1]}: {description}" if description else None
+
+
+def _wrong_value(detail: Any, found: Node) -> tuple[str, str | None]:
+    """What a message says after the key: the rule in our words, the value as it stands."""
+    context = detail.get("ctx", {})
+    got = f"got {_kind(found)}" if not isinstance(found, Scalar) else f"not {_kind(found)}"
+    match detail["type"]:
+        case "int_type" | "int_from_float":
+            return f"must be a whole number, {got}", None
+        case "string_type":
+            hint = "put quotes around it" if isinstance(found, Scalar) else None
+            return f"must be text, {got}", hint
+        case "bool_type":
+            return f"must be true or false, {got}", None
+        case "literal_error":
+            return f"must be {context.get('expected')}, {got}", None
+        case "greater_than_equal":
+            return f"must be at least {context.get('ge')}, {got}", None
+        case "less_than_equal":
+            return f"must be at most {context.get('le')}, {got}", None
+        case "string_too_long":
+            return f"is longer than {context.get('max_length')} characters", None
+        case "model_type" | "dict_type" | "typed_dict_type":
+            return f"must be a mapping, {got}", "write it as 'key: value' lines"
+    return f"is not valid: {detail['msg'].lower()}", None
+
+
+def _first_line(span: Span) -> Span:
+    return Span(span.path, span.line, span.column, span.line, span.column + 1)
+
+
+def locate(node: Node, location: Iterable[Any]) -> tuple[Node, Node]:
+    """The node at a path and its parent; parts that the tree does not have are passed over."""
+    parent = current = node
+    for part in location:
+        child = current.get(str(part)) if isinstance(current, Mapping) else None
+        if child is not None:
+            parent, current = current, child
+    return (current, current) if parent is current else (parent, current)
+
+
+def _table_at(table: Table, location: Iterable[Any]) -> Table | None:
+    current: Table | None = table
+    for part in location:
+        current = current["nested"].get(part) if current else None
+    return current
+
+
+def keys_of(model: str) -> list[str]:
+    """The keys that a mapping of this model may have."""
+    return list(model_table(model)["keys"])

@@ -438,19 +438,3 @@ def _check_distinct(node: Mapping, definition: Definition, report: Report) -> No
             elif name in ROLES and key != "slots":
                 report.add("RS106", f"{quoted(name)} is a slot that every block has", span)
             seen[name] = what
-
-
-# --- the names that a block uses -----------------------------------------------------------------
-
-
-def check_names(expression: Expression, known: Iterable[str], report: Report) -> None:
-    """RS202 for every name of an expression that is not known."""
-    known = set(known)
-    for name, offset in expression.names.items():
-        if name not in known:
-            report.add(
-                "RS202",
-                f"{quoted(name)} is not defined here",
-                expression.span_at(offset, len(name)),
-                help=expected(name, known),
-            )

@@ -10,11 +10,10 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Span:
+class Span(NamedTuple):
     """A region of a source text; lines and columns count from 1, the end column is exclusive."""
 
     path: str
@@ -35,8 +34,7 @@ class Span:
         return Span(self.path, self.line, start, self.line, end)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Use:
+class Use(NamedTuple):
     """One link of the chain that led to a diagnostic: `stage layer3`, at its position."""
 
     text: str
@@ -46,8 +44,7 @@ class Use:
         return f"{self.text} ({self.span.path}:{self.span.line})"
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
+class Diagnostic(NamedTuple):
     """One finding; `code` is a key of `resnet_spec.codes.CODES`."""
 
     code: str
@@ -138,6 +135,8 @@ def expected(name: str, candidates: Iterable[str], limit: int = 40) -> str:
 def quoted(value: object, limit: int = 60) -> str:
     """A value as a message shows it: on one line, in quotes, control characters escaped, cut."""
     text = value if isinstance(value, str) else str(value)
+    if len(text) <= limit and text.isprintable():
+        return f"'{text}'"
     printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: limit + 1])
     return f"'{printable[:limit]}…'" if len(printable) > limit else f"'{printable}'"
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from resnet_spec import layout
-from resnet_spec.expr import Call, Const, Expr, Name, substitute, to_python, walk
+from resnet_spec.expr import Call, Const, Expr, substitute, to_python, walk
 from resnet_spec.ir import Instance, Network, Step
 from resnet_spec.ops import Shape
 from resnet_spec.specialize import (
@@ -18,7 +17,6 @@ from resnet_spec.specialize import (
     Parameter,
     Path,
     Program,
-    Routine,
     Run,
     line_expressions,
 )

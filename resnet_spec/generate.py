@@ -106,5 +106,5 @@ def _environment(package: str) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - the output is Python, made safe by `emit`
+        autoescape=False,
     )

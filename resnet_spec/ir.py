@@ -35,8 +35,7 @@ class Expression:
         return self.span.narrowed(offset, length) if self.exact else self.span
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(NamedTuple):
     """A name that may hold expressions in braces: `denselayer{i + 1}`, `part.{i}`."""
 
     parts: tuple[str | Expression, ...]
@@ -52,8 +51,7 @@ class Pattern:
         return tuple(part for part in self.parts if isinstance(part, Expression))
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A value by its name, or one element of a list of values: `part.{i}`."""
 
     name: str
@@ -64,8 +62,7 @@ class Reference:
         return self.name if self.index is None else f"{self.name}.{{{self.index.text}}}"
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(NamedTuple):
     """What fills a slot: nothing, a primitive or a block, with arguments of its own.
 
     The arguments stay nodes until the target is known: what is an expression, an initializer or
@@ -77,8 +74,7 @@ class Binding:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """One line of a block. `target` names a primitive, a slot or a block, as `kind` says."""
 
     kind: Literal["primitive", "slot", "block"]
@@ -95,8 +91,7 @@ class Statement:
     feature: bool = True  # of a stage: its output is one of the network's feature maps
 
 
-@dataclass(frozen=True, slots=True)
-class Loop:
+class Loop(NamedTuple):
     """Statements that are repeated with a counter; unrolled while lowering."""
 
     variable: str
@@ -105,8 +100,7 @@ class Loop:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """An argument of a block; without a default it must be given."""
 
     name: str
@@ -155,8 +149,7 @@ class Operation:
     macs: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Step:
+class Step(NamedTuple):
     """One operation or block within an instance; values are numbered, 0 is the input."""
 
     name: str  # relative to the instance, dotted
@@ -234,8 +227,7 @@ class Choice:
         return (identity, self.arguments, tuple((name, c.key) for name, c in self.choices))
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """A named stretch of the network; its output is one of the network's feature maps."""
 
     name: str

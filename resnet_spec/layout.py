@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 WIDTH = 88
 INDENT = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Bracket:
+class Bracket(NamedTuple):
     """`opening item, item closing`; an item's prefix is `key=` or `*`.
 
     `spread` puts each of several items on a line of its own, short or not.
@@ -31,8 +30,7 @@ class Bracket:
         return self.spread and len(self.items) > 1
 
 
-@dataclass(frozen=True, slots=True)
-class Comprehension:
+class Comprehension(NamedTuple):
     """`opening element for … in … closing`."""
 
     opening: str
@@ -41,8 +39,7 @@ class Comprehension:
     closing: str = ")"
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """`then if condition else otherwise`."""
 
     then: Code

@@ -41,14 +41,12 @@ def shown_path(path: Path) -> str:
 
     Never absolute: a file elsewhere is named by its relative path, one of ours by `specs/…`.
     """
+    if path.absolute().is_relative_to(builtin_folder()):
+        return (Path("specs") / path.absolute().relative_to(builtin_folder())).as_posix()
     try:
-        relative = os.path.relpath(path)
+        return Path(os.path.relpath(path)).as_posix()
     except ValueError:  # another drive
         return path.name
-    inside = not relative.startswith("..")
-    if not inside and path.is_relative_to(builtin_folder()):
-        return (Path("specs") / path.relative_to(builtin_folder())).as_posix()
-    return Path(relative).as_posix()
 
 
 class Library:
@@ -101,7 +99,7 @@ class Library:
             return None
         if path not in self._blocks:
             try:
-                self._blocks[path] = self._read_block(path)
+                self._blocks[path] = self.read_block(path)
             except SpecError as error:
                 self._blocks[path] = error
         found = self._blocks[path]
@@ -109,7 +107,8 @@ class Library:
             raise found
         return found
 
-    def _read_block(self, path: Path) -> Definition:
+    def read_block(self, path: Path) -> Definition:
+        """The definition in a file, whose name must be the block's; raises `SpecError`."""
         report = Report()
         _, node = self.read(path)
         definition = read_block(node, report)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from resnet_spec import expr
 from resnet_spec.definition import read_binding, read_expression, read_initializer
@@ -64,8 +64,7 @@ def read_attribute(attribute: Attribute, node: Node) -> Expression | Initializer
     return read_expression(node, quoted(attribute.name))
 
 
-@dataclass(frozen=True, slots=True)
-class Arguments:
+class Arguments(NamedTuple):
     """What a call gives to a block: expressions (a tuple: one for each repetition) and slots."""
 
     values: Mapping[str, Expression | tuple[Expression, ...]]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from resnet_spec import definition as reading
-from resnet_spec import expr, link, names
+from resnet_spec import expr, link, names, scopes
 from resnet_spec.diagnostics import Report, Span, SpecError, Use, expected, fail, quoted
 from resnet_spec.ir import (
     Argument,
@@ -34,8 +34,8 @@ from resnet_spec.ir import (
 )
 from resnet_spec.load import Loaded, digest, resolved
 from resnet_spec.ops import PRIMITIVES, ROLES, Attribute, Initializer, Primitive, Shape, ShapeError
-from resnet_spec.source import EMPTY, Node
 from resnet_spec.source import Mapping as MappingNode
+from resnet_spec.source import Node
 from resnet_spec.source import plain as plain_value
 
 MAX_REPEAT = 2_048
@@ -229,9 +229,7 @@ class _Lowering:
 
     def block(self, name: str, span: Span) -> Definition:
         """The definition of a block (RS301)."""
-        found = self.loaded.blocks.get(name)
-        if found is None:
-            found = self.loaded.library.find_block(name, self.loaded.folder)
+        found = self.found_block(name)
         if found is None:
             known = {*self.loaded.blocks, *self.loaded.library.block_names(self.loaded.folder)}
             fail("RS301", f"there is no block {quoted(name)}", span, expected(name, known))
@@ -698,6 +696,7 @@ class _Lowering:
                 error.span,
                 "lower 'repeat' or 'count'",
             )
+        self.check_scopes(lets)
         self.report.raise_if_any()
         root_block = Definition(
             name=model.name,
@@ -732,6 +731,22 @@ class _Lowering:
             digest=self.digest(),
             overridden=loaded.overridden,
         )
+
+    def check_scopes(self, lets: Mapping[str, Expression]) -> None:
+        """Mistakes where the walk did not come: branches not taken, blocks not used."""
+        loaded, report = self.loaded, Report()
+        for block in {**self.used_blocks, **loaded.blocks}.values():
+            scopes.check_block(block, self.found_block, report)
+        names_ = ("classes", "in_channels", *lets)
+        stages = [stage.name.text for stage in loaded.stages if stage.name is not None]
+        layers = (*loaded.stem, *loaded.stages, *loaded.head)
+        scopes.check_layers(layers, names_, stages, self.found_block, report)
+        told = {found.sort_key for found in self.report.diagnostics}
+        self.report.diagnostics += [d for d in report.diagnostics if d.sort_key not in told]
+
+    def found_block(self, name: str) -> Definition | None:
+        own = self.loaded.blocks.get(name)
+        return own or self.loaded.library.find_block(name, self.loaded.folder)
 
     def digest(self) -> str:
         blocks = {name: plain_value(b.node) for name, b in sorted(self.used_blocks.items())}

@@ -15,9 +15,7 @@ _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
 
 # Names that generated code uses for itself; a spec's own would hide them.
 RESERVED = frozenset(
-    "torch nn keras layers ops math self super range len int float bool str dict list tuple "
-    "inputs features name forward train eval type print object property "
-    "min max round abs tensor module".split()
+    ["torch", "nn", "keras", "layers", "ops", "math", "self", "super", "range", "len", "int", "float", "bool", "str", "dict", "list", "tuple", "inputs", "features", "name", "forward", "train", "eval", "type", "print", "object", "property", "min", "max", "round", "abs", "tensor", "module"]
 )
 
 

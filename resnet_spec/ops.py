@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from resnet_spec.expr import Expr, Number
 
@@ -56,8 +56,7 @@ class Shape:
         return (self.channels, self.height, self.width)
 
 
-@dataclass(frozen=True, slots=True)
-class Initializer:
+class Initializer(NamedTuple):
     """How a parameter begins: `he_normal` with a fan, `normal` with a standard deviation, …"""
 
     kind: str
@@ -83,8 +82,7 @@ Attributes = Any  # a namespace: numbers while shapes are inferred, `Expr` while
 Channels = int | Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(NamedTuple):
     """Something that a layer states; `default` is a number or an expression over attributes."""
 
     name: str
@@ -99,8 +97,7 @@ class Attribute:
         return self.default is None
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """A tensor that an operation owns; `shape` in PyTorch's order of axes."""
 
     name: str

@@ -9,9 +9,9 @@ run of equal or evenly growing blocks is one line, so output does not grow with 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from resnet_spec import expr, link
 from resnet_spec.diagnostics import fail, quoted
@@ -38,8 +38,7 @@ Path = tuple[str | Expr, ...]  # of a layer within its block, numbers of loops a
 # --- what comes out ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """A parameter of a routine; `default` where most callers may leave it out."""
 
     name: str
@@ -47,8 +46,7 @@ class Parameter:
     default: expr.Number | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A variable, one element of a list (`index`), or all elements of a list (`whole`)."""
 
     name: str
@@ -56,8 +54,7 @@ class Value:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OperationLine:
+class OperationLine(NamedTuple):
     """`output = primitive(inputs)`; where `when` does not hold, the first input passes through."""
 
     primitive: Primitive
@@ -73,8 +70,7 @@ class OperationLine:
     named: bool = True  # the spec gave the name
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Uses of one routine, one after the other: for `i` from `start`, `count` of them."""
 
     start: Expr
@@ -90,8 +86,7 @@ class Run:
         return any("i" in expr.names(value) for _, value in self.arguments)
 
 
-@dataclass(frozen=True, slots=True)
-class CallLine:
+class CallLine(NamedTuple):
     """`output = routine(input)`, or a chain of `runs` of it where `names` is given."""
 
     routine: Routine
@@ -104,16 +99,14 @@ class CallLine:
     otherwise: Value | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AssignLine:
+class AssignLine(NamedTuple):
     """`output = input`: a second name for a value that is about to change."""
 
     inputs: tuple[Value, ...]
     output: Value
 
 
-@dataclass(frozen=True, slots=True)
-class LoopLine:
+class LoopLine(NamedTuple):
     """`for variable in range(count)`."""
 
     variable: str
@@ -121,8 +114,7 @@ class LoopLine:
     body: tuple[Line, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureLine:
+class FeatureLine(NamedTuple):
     """Marks the end of a stage whose output is one of the network's feature maps."""
 
     stage: str
@@ -1129,7 +1121,7 @@ def _lines(drafts: list[_Draft]) -> tuple[Line, ...]:
         output = _value(draft.output) if draft.output is not None else Value("")
         line = draft.make(tuple(_value(each) for each in draft.inputs), output)
         if isinstance(line, OperationLine) and id(draft) in fresh:
-            line = replace(line, inplace=True)
+            line = line._replace(inplace=True)
         lines.append(line)
     return tuple(lines)
 
@@ -1183,7 +1175,7 @@ def used_expressions(line: Line) -> Iterator[Expr]:
     """The expressions that some backend prints: an operation's input channels only with weights."""
     for inner in flat([line]):
         if isinstance(inner, OperationLine) and inner.primitive.group not in ("weights", "norm"):
-            yield from line_expressions(replace(inner, channels=()))
+            yield from line_expressions(inner._replace(channels=()))
         elif not isinstance(inner, LoopLine):
             yield from line_expressions(inner)
         else:
@@ -1206,7 +1198,7 @@ def _parameters(
     """The arguments that vary and are used, those with a default last."""
     parameters = []
     for name in ("in_channels", *block.arguments):
-        if names[name] != Name(name) and not isinstance(names[name], Name) or name not in used:
+        if (names[name] != Name(name) and not isinstance(names[name], Name)) or name not in used:
             continue
         argument = block.arguments.get(name)
         default = argument.default if argument is not None else None
@@ -1259,10 +1251,12 @@ def _substituted(line: Line, names: Mapping[str, Expr]) -> Line:
             case Expr():
                 return expr.substitute(value, names)
             case Value(_, index) if index is not None:
-                return replace(value, index=expr.substitute(index, names))
+                return value._replace(index=expr.substitute(index, names))
             case Run():
                 arguments = tuple((p, new(v)) for p, v in value.arguments)
                 return Run(new(value.start), new(value.count), arguments)
+            case Value():
+                return value
             case tuple():
                 return tuple(new(each) for each in value)
             case dict():
@@ -1284,10 +1278,10 @@ def _substituted(line: Line, names: Mapping[str, Expr]) -> Line:
         "otherwise": new(line.otherwise),
     }
     if isinstance(line, OperationLine):
-        return replace(
-            line, **changes, attributes=new(dict(line.attributes)), channels=new(line.channels)
+        return line._replace(
+            **changes, attributes=new(dict(line.attributes)), channels=new(line.channels)
         )
-    return replace(line, **changes, runs=new(line.runs))
+    return line._replace(**changes, runs=new(line.runs))
 
 
 def _is_chain(body: tuple[Line, ...]) -> bool:

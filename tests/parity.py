@@ -83,7 +83,7 @@ def carry_over(network: Network, torch_model: Any, keras_model: Any) -> int:
             assert value.shape == parameter.shape, f"{name}.{parameter.name}"
             variable.assign(np.transpose(value, axes))
             carried += 1
-    assert carried == len(keras_model.variables)
+    assert carried == len(keras_model.weights)
     return carried
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from resnet_spec.backends.keras import helpers, model, names
+
 from resnet_spec import emit
-from resnet_spec.backends.keras import helpers, model
 from resnet_spec.specialize import OperationLine, Program
 
 
@@ -16,6 +17,7 @@ class KerasBackend:
 
     def view(self, program: Program) -> dict[str, object]:
         """The variables of the template."""
+        names.check(program.network)
         operations = [line for _, line in program.lines() if isinstance(line, OperationLine)]
         usages = helpers.collect(operations)
         functions = model.function_names(program)

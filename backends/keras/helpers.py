@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from resnet_spec.backends.keras.primitives import KEYWORDS, initializer, option, pool_helper
+
 from resnet_spec import emit, layout
-from resnet_spec.backends.keras.primitives import initializer, pool_helper
-from resnet_spec.diagnostics import fail
-from resnet_spec.expr import Const, to_python
+from resnet_spec.expr import Const
 from resnet_spec.ops import Initializer
 from resnet_spec.specialize import OperationLine
 
 Constant = Const | Initializer
 
 CONV_OPTIONS = ("stride", "padding", "dilation", "groups", "bias", "init", "bias_init")
-NORM_OPTIONS = ("init",)
+NORM_OPTIONS = ("eps", "momentum", "init")
 POOL_OPTIONS = ("stride", "padding")
 
-_TYPES = {"bias": "bool"}
+_TYPES = {"bias": "bool", "eps": "float", "momentum": "float"}
 
 
 def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
@@ -31,7 +31,7 @@ def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
         case "conv":
             return "conv2d", CONV_OPTIONS
         case "batch_norm":
-            return "batch_norm", ("eps", "momentum", *NORM_OPTIONS)
+            return "batch_norm", NORM_OPTIONS
         case "max_pool" | "avg_pool":
             name = pool_helper(line)
             return (name, POOL_OPTIONS) if name is not None else None
@@ -48,8 +48,10 @@ class Usage:
     def __init__(self, lines: Sequence[OperationLine], options: Sequence[str]) -> None:
         self.values: dict[str, Constant] = {}
         self.varying: dict[str, Constant] = {}
+        biased = [line for line in lines if line.attributes.get("bias") != Const(False)]
         for name in options:
-            given = [line.attributes[name] for line in lines]
+            used = biased or lines if name == "bias_init" else lines
+            given = [line.attributes[name] for line in used]
             counts = Counter(v for v in given if isinstance(v, Const | Initializer))
             usual = counts.most_common(1)[0][0] if counts else Const(1)
             if len(set(given)) == 1 and counts:
@@ -65,9 +67,15 @@ class Usage:
     def python(self, name: str) -> layout.Code:
         """An option within the function: a literal, or the name of the parameter."""
         value = self.values.get(name)
-        if value is None:
-            return name
-        return initializer(value) if isinstance(value, Initializer) else to_python(value)
+        return KEYWORDS.get(name, name) if value is None else option(name, value, {})
+
+    def unset(self, name: str) -> list[str]:
+        """The lines that give an initializer its default, which no signature may share."""
+        default = self.varying.get(name)
+        if not isinstance(default, Initializer) or default.kind in ("zeros", "ones"):
+            return []
+        made = layout.statement(f"{name} = ", initializer(default), "", 8)
+        return [f"    if {name} is None:", *made]
 
 
 def collect(lines: Iterable[OperationLine]) -> dict[str, Usage]:
@@ -77,11 +85,7 @@ def collect(lines: Iterable[OperationLine]) -> dict[str, Usage]:
         helper = helper_of(line)
         if helper is not None:
             found.setdefault(helper[0], ([], helper[1]))[0].append(line)
-    usages = {name: Usage(each, options) for name, (each, options) in found.items()}
-    for name, usage in usages.items():
-        if name == "batch_norm" and {"eps", "momentum"} & set(usage.varying):
-            fail("RS502", "batch norms of one Keras network need one eps and one momentum")
-    return usages
+    return {name: Usage(each, options) for name, (each, options) in found.items()}
 
 
 def write(name: str, usage: Usage) -> list[str]:
@@ -107,7 +111,8 @@ def _signature(function: str, positional: Sequence[str], usage: Usage) -> list[s
                 options.append(f"{name}: initializers.Initializer | None = None")
         else:
             kind = _TYPES.get(name, "int")
-            options.append(f"{name}: {kind} = {to_python(default)}")
+            keyword = KEYWORDS.get(name, name)
+            options.append(f"{keyword}: {kind} = {layout.flat(option(name, default, {}))}")
     options.append("name: str")
     return emit.signature(f"def {function}", options, " -> KerasTensor:")
 
@@ -136,24 +141,21 @@ def _conv2d(usage: Usage) -> list[str]:
     what = f"Convolution {biased}" if biased else "Convolution"
     padded = usage.constant("padding") != 0
     summary = f"{what}, padded alike on every side" if padded else what
-    default_init = usage.varying.get("init")
     lines = _signature("conv2d", ["filters: int", "kernel_size: int"], usage)
     lines += emit.docstring(summary, indent=4)
     if padded and usage.constant("stride") != 1:
         lines.append("    # With a stride, padding=\"same\" would pad the far sides more.")
-    lines += _zero_padding(usage)
+    lines += [*_zero_padding(usage), *usage.unset("init"), *usage.unset("bias_init")]
     options: dict[str, layout.Code] = {}
-    for attribute, option, default in (
+    for attribute, keyword, default in (
         ("stride", "strides", 1),
         ("dilation", "dilation_rate", 1),
         ("groups", "groups", 1),
         ("bias", "use_bias", True),
     ):
         if usage.constant(attribute) != default or attribute in usage.varying:
-            options[option] = usage.python(attribute)
+            options[keyword] = usage.python(attribute)
     options["kernel_initializer"] = usage.python("init")
-    if isinstance(default_init, Initializer) and default_init.kind not in ("zeros", "ones"):
-        options["kernel_initializer"] = f"init or {layout.flat(initializer(default_init))}"
     bias = usage.values.get("bias_init")
     if usage.constant("bias") is not False and bias != Initializer("zeros"):
         options["bias_initializer"] = usage.python("bias_init")
@@ -162,12 +164,11 @@ def _conv2d(usage: Usage) -> list[str]:
 
 
 def _batch_norm(usage: Usage) -> list[str]:
-    momentum = usage.constant("momentum")
-    assert isinstance(momentum, float)
     lines = _signature("batch_norm", [], usage)
     lines += emit.docstring("Batch normalisation over each channel", indent=4)
+    lines += usage.unset("init")
     options: dict[str, layout.Code] = {
-        "momentum": repr(round(1 - momentum, 12)),
+        "momentum": usage.python("momentum"),
         "epsilon": usage.python("eps"),
     }
     if usage.values.get("init") != Initializer("ones"):
@@ -211,19 +212,15 @@ def _avg_pool(usage: Usage) -> list[str]:
 def _softmax_over_groups(usage: Usage) -> list[str]:
     return '''def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
     """Softmax across groups of channels, at each place within the groups."""
-    height, width, channels = x.shape[1:]
-    x = ops.reshape(x, (-1, height, width, groups, channels // groups))
-    x = ops.softmax(x, axis=3)
-    return ops.reshape(x, (-1, height, width, channels))'''.split("\n")
+    x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
+    x = ops.softmax(x, axis=-2)
+    x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
+    return ops.squeeze(x, axis=-2)'''.split("\n")
 
 
 def _shuffle_channels(usage: Usage) -> list[str]:
     return '''def shuffle_channels(x: KerasTensor, groups: int, parts: int) -> KerasTensor:
     """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""
-    height, width, channels = x.shape[1:]
-    rest = channels // (groups * parts)
-    x = ops.reshape(x, (-1, height, width, groups, parts, rest))
-    x = ops.transpose(x, (0, 1, 2, 4, 3, 5))
-    return ops.reshape(x, (-1, height, width, channels))'''.split("\n")
-
-
+    order = ops.reshape(ops.arange(x.shape[-1]), (groups, parts, -1))
+    order = ops.reshape(ops.transpose(order, (1, 0, 2)), (-1,))
+    return ops.take(x, order, axis=-1)'''.split("\n")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from resnet_spec import emit, layout
 from resnet_spec.backends.keras import helpers
 from resnet_spec.backends.keras.primitives import RULES, Code, Context
+
+from resnet_spec import emit, layout
 from resnet_spec.expr import Expr, names, to_python
 from resnet_spec.specialize import (
     AssignLine,
@@ -158,8 +160,7 @@ def _shown(arguments: Iterable[tuple[Parameter, Expr]]) -> list[tuple[Parameter,
     return [(p, value) for p, value in arguments if p.name != "in_channels"]
 
 
-@dataclass(frozen=True)
-class FunctionView:
+class FunctionView(NamedTuple):
     """What the template needs of one function."""
 
     signature: list[str]
@@ -217,15 +218,22 @@ def _printed(lines: Iterable[Line]) -> Iterable[Expr]:
             case LoopLine():
                 yield line.count
                 yield from _printed(line.body)
-        if isinstance(line, OperationLine | CallLine) and line.when is not None:
-            yield line.when
+        if isinstance(line, OperationLine | CallLine):
+            yield from (part for part in line.path if isinstance(part, Expr))
+            if line.when is not None:
+                yield line.when
+        if isinstance(line, OperationLine | CallLine | AssignLine):
+            values = (*line.inputs, line.output)
+            yield from (value.index for value in values if value.index is not None)
 
 
-@dataclass(frozen=True)
-class NetworkView:
+class NetworkView(NamedTuple):
     """What the template needs of the network."""
 
+    stages_signature: list[str]
     stages: list[str]
+    stages_call: str
+    features: str
     head: list[str]
     result: str
     name: str
@@ -233,40 +241,60 @@ class NetworkView:
     build: list[str]
     build_docstring: list[str]
     build_features: list[str]
-    has_input_channels: bool
 
 
 def network_view(
     program: Program, usages: Mapping[str, helpers.Usage], functions: Mapping[str, str]
 ) -> NetworkView:
     """The functions that build the network."""
-    network = program.network
-    spelling = {"in_channels": "x.shape[-1]"}
-    writer = _Writer(usages, functions, spelling, prefixed=False)
-    given = network.input
+    network, given = program.network, program.network.input
     shape = f"({given.height}, {given.width}, {given.channels})"
-    classes = [f"{p.name}: int = {p.default}" for p in program.parameters if p.name != "in_channels"]
     size = f"input_shape: tuple[int | None, int | None, int] = {shape}"
-    locals_ = [
-        text
-        for name, value in program.locals
-        for text in layout.statement(f"{name} = ", to_python(value, spelling), indent=4)
-    ]
+    classes = [p for p in program.parameters if p.name != "in_channels"]
+    declared = [f"{p.name}: int = {p.default}" for p in classes]
+    # Stages that know the number of classes are given it.
+    used = _used(program.body, program.locals)
+    given_on = [p.name for p in classes if p.name in used]
+    needed = [text for p, text in zip(classes, declared, strict=True) if p.name in used]
+    writer = _Writer(usages, functions, {}, prefixed=False)
     return NetworkView(
-        stages=[*locals_, *writer.lines(program.body)],
-        head=[*locals_, *writer.lines(program.head)],
+        stages_signature=emit.signature(
+            "def stages",
+            ["x: KerasTensor", *(f"{name}: int" for name in given_on)],
+            " -> dict[str, KerasTensor]:",
+        ),
+        stages=[*_values(program, program.body, "x"), *writer.lines(program.body)],
+        stages_call=f"stages({', '.join(['inputs', *given_on])})",
+        features=program.features.name,
+        head=[*_values(program, program.head, "inputs"), *writer.lines(program.head)],
         result=program.result.name,
         name=network.name,
         last_stage=network.stages[-1].name,
-        build=emit.signature(
-            f"def {network.name}", [*classes, size], " -> keras.Model:"
-        ),
+        build=emit.signature(f"def {network.name}", [*declared, size], " -> keras.Model:"),
         build_docstring=emit.docstring(f"Build {network.name} with fresh weights", indent=4),
         build_features=emit.signature(
-            f"def {network.name}_features", [size], " -> keras.Model:"
+            f"def {network.name}_features", [*needed, size], " -> keras.Model:"
         ),
-        has_input_channels=any(p.name == "in_channels" for p in program.parameters),
     )
+
+
+def _used(lines: Iterable[Line], locals_: Sequence[tuple[str, Expr]]) -> set[str]:
+    """The names that the lines mention, and those that the values among them stand on."""
+    found = {name for each in _printed(lines) for name in names(each)}
+    for name, value in reversed(locals_):
+        if name in found:
+            found |= names(value)
+    return found
+
+
+def _values(program: Program, lines: Sequence[Line], images: str) -> list[str]:
+    """The values that these lines need, assigned."""
+    used = _used(lines, program.locals)
+    text = [f"    in_channels = {images}.shape[-1]"] if "in_channels" in used else []
+    for name, value in program.locals:
+        if name in used:
+            text += layout.statement(f"{name} = ", to_python(value), indent=4)
+    return text
 
 
 def function_names(program: Program) -> dict[str, str]:

@@ -7,10 +7,10 @@ which pads one side more than the other where a stride is above one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from resnet_spec.expr import Const, Expr, to_python
 from resnet_spec import layout
+from resnet_spec.expr import Const, Expr, binary, to_python
 from resnet_spec.layout import Bracket, call
 from resnet_spec.ops import Initializer
 from resnet_spec.specialize import OperationLine
@@ -19,8 +19,7 @@ Spelling = Mapping[str, str]
 Options = Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """One operation: the spelling of the names around it, its inputs, its name in Keras."""
 
     line: OperationLine
@@ -41,15 +40,11 @@ class Context:
     def helper(self, function: str, *arguments: str) -> Code:
         """A call of a helper function; options that have its default are left out."""
         options: dict[str, layout.Code] = {}
+        unbiased = self.line.attributes.get("bias") == Const(False)
         for name, default in self.options.items():
             value = self.line.attributes[name]
-            if value != default:
-                shown = (
-                    initializer(value)
-                    if isinstance(value, Initializer)
-                    else to_python(value, self.spelling)
-                )
-                options[name] = shown
+            if value != default and not (name == "bias_init" and unbiased):
+                options[KEYWORDS.get(name, name)] = option(name, value, self.spelling)
         return Code(call(function, self.inputs[0], *arguments, **options, name=self.name))
 
     def layer(self, function: str, *arguments: str, **options: layout.Code) -> Code:
@@ -66,8 +61,7 @@ class Context:
         return Code(call(f"layers.{function}", name=self.name), f"({inputs})")
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(NamedTuple):
     """A call, and what follows it."""
 
     call: Bracket | str
@@ -92,11 +86,20 @@ def initializer(given: Initializer) -> layout.Code:
     raise ValueError(given.kind)
 
 
-def complement(op: Context) -> str:
-    """Keras' momentum is the weight of the old statistics, PyTorch's that of the new."""
-    value = op.expr("momentum")
-    assert isinstance(value, Const)
-    return repr(round(1 - value.value, 12))
+# Attributes that Keras' layers call otherwise.
+KEYWORDS = {"eps": "epsilon"}
+
+
+def option(name: str, value: Expr | Initializer, spelling: Spelling) -> layout.Code:
+    """An attribute as the argument of a helper function."""
+    if isinstance(value, Initializer):
+        return initializer(value)
+    if name == "momentum":
+        # Keras' momentum is the weight of the old statistics, PyTorch's that of the new.
+        if isinstance(value, Const):
+            return repr(round(1 - value.value, 12))
+        value = binary("-", Const(1), value)
+    return to_python(value, spelling)
 
 
 def _linear(op: Context) -> Code:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from resnet_spec import emit
 from resnet_spec.backends.torch import model
 from resnet_spec.backends.torch.primitives import HELPERS
+
+from resnet_spec import emit
 from resnet_spec.specialize import Program
+
 
 class TorchBackend:
     """Writes `torch/<name>.py`."""

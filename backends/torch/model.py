@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from resnet_spec import emit, layout
 from resnet_spec.backends.torch import primitives
 from resnet_spec.backends.torch.primitives import Context
+
+from resnet_spec import emit, layout
 from resnet_spec.diagnostics import fail, quoted
-from resnet_spec.expr import Const, Expr, names, to_python
+from resnet_spec.expr import Const, Expr, Name, names, to_python
 from resnet_spec.ops import Initializer
 from resnet_spec.specialize import (
     AssignLine,
@@ -40,6 +41,7 @@ class _Writer:
     name: str
     parameters: Sequence[Parameter]
     locals: Sequence[tuple[str, Expr]]
+    layers: Container[str] = ()  # attributes that hold layers
     stored: set[str] = field(default_factory=set)  # names that forward needs
     containers: set[str] = field(default_factory=set)
 
@@ -57,7 +59,8 @@ class _Writer:
             for statement in layout.statement(f"{name} = ", to_python(value), indent=BODY)
         ]
         order = [*(p.name for p in self.parameters), *(name for name, _ in self.locals)]
-        text += [f"{' ' * BODY}self.{name} = {name}" for name in order if name in self.stored]
+        kept = [name for name in order if name in self.stored]
+        text += [f"{' ' * BODY}{self.kept_as(name)} = {name}" for name in kept]
         body = [line for line in lines if self.makes_module(line)]
         for line, gap in zip(body, emit.groups(body), strict=True):
             if gap or (text and line is body[0]):
@@ -91,6 +94,9 @@ class _Writer:
     def assign(
         self, path: Path, code: layout.Code, when: Expr | None, output: str
     ) -> list[str]:
+        if any(isinstance(part, Expr) for part in path):
+            fail("RS502", f"{self.name}: the name of a layer with parameters can't vary",
+                 help="use names with expressions within a loop, or for repeated blocks")
         target, lines = self.target(path)
         if when is None:
             return [*lines, *layout.statement(f"{target} = ", code, indent=BODY)]
@@ -117,7 +123,7 @@ class _Writer:
     def blocks(self, line: CallLine) -> layout.Code:
         if line.names is None:
             return self.block(line.routine, line.runs[0])
-        positional = line.names == (emit.Name("i", True),)
+        positional = line.names == (Name("i", True),)
         if not positional:
             return self.named_blocks(line)
         items: list[tuple[str, layout.Code]] = []
@@ -186,7 +192,7 @@ class _Writer:
             and isinstance(line.path[0], str)
             and line.path[0].endswith(".")
             and line.path[0].count(".") == 1
-            and line.path[1] == emit.Name(loop.variable, True)
+            and line.path[1] == Name(loop.variable, True)
         )
         if not ok or not isinstance(line.path[0], str):
             fail(
@@ -202,7 +208,12 @@ class _Writer:
     # - forward -
 
     def spelling(self) -> dict[str, str]:
-        return {name: f"self.{name}" for name in self.own}
+        return {name: self.kept_as(name) for name in self.own}
+
+    def kept_as(self, name: str) -> str:
+        """The attribute that keeps a value of the constructor for `forward`."""
+        hides = name in self.layers or name in _MODULE_NAMES
+        return f"self.{name}_" if hides else f"self.{name}"
 
     def forward(self, lines: Sequence[Line], typed: set[str], indent: int = BODY) -> list[str]:
         """The statements of a forward function; `typed` are variables known to be tensors."""
@@ -213,9 +224,11 @@ class _Writer:
             text += self.run(line, typed, indent)
         return text
 
-    def returning(self, lines: Sequence[Line], result: Value) -> list[str]:
+    def returning(
+        self, lines: Sequence[Line], result: Value, typed: Iterable[str] = ("x",)
+    ) -> list[str]:
         """The statements of a forward function with its `return`."""
-        text = self.forward(lines, {"x"})
+        text = self.forward(lines, set(typed))
         last = lines[-1] if lines else None
         if (
             isinstance(last, OperationLine)
@@ -224,7 +237,7 @@ class _Writer:
             and last.output == result
         ):
             gap = [""] if emit.groups(lines)[-1] else []
-            before = self.forward(lines[:-1], {"x"})
+            before = self.forward(lines[:-1], set(typed))
             return [*before, *gap, *layout.statement("return ", self.call(last), "", BODY)]
         return [*text, f"{' ' * BODY}return {result.name}"]
 
@@ -334,12 +347,7 @@ class _Writer:
 
 # Attributes of nn.Module that a layer must not hide.
 _MODULE_NAMES = frozenset(
-    "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda "
-    "double dump_patches eval extra_repr float forward forward_features get_buffer "
-    "get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia "
-    "named_buffers named_children named_modules named_parameters parameters register_buffer "
-    "register_module register_parameter requires_grad_ set_extra_state set_submodule "
-    "share_memory state_dict to to_empty train training type xpu zero_grad".split()
+    ["T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "compile", "cpu", "cuda", "double", "dump_patches", "eval", "extra_repr", "float", "forward", "forward_features", "get_buffer", "get_extra_state", "get_parameter", "get_submodule", "half", "ipu", "load_state_dict", "modules", "mtia", "named_buffers", "named_children", "named_modules", "named_parameters", "parameters", "register_buffer", "register_module", "register_parameter", "requires_grad_", "set_extra_state", "set_submodule", "share_memory", "state_dict", "to", "to_empty", "train", "training", "type", "xpu", "zero_grad"]
 )
 
 
@@ -355,8 +363,7 @@ def check_attribute(name: str, where: str) -> None:
         )
 
 
-@dataclass(frozen=True)
-class ClassView:
+class ClassView(NamedTuple):
     """What the template needs of one block's class."""
 
     name: str
@@ -369,7 +376,9 @@ class ClassView:
 
 def class_view(routine: Routine) -> ClassView:
     """The class of a routine."""
-    writer = _Writer(routine.class_name, routine.parameters, routine.locals)
+    writer = _Writer(
+        routine.class_name, routine.parameters, routine.locals, _layers(routine.body)
+    )
     signature = emit.signature(
         "def __init__", ["self", *emit.declared(routine.parameters)], " -> None:", 4
     )
@@ -392,6 +401,12 @@ def class_view(routine: Routine) -> ClassView:
         constructor,
         forward,
     )
+
+
+def _layers(lines: Iterable[Line]) -> frozenset[str]:
+    """The first parts of the names of all layers and blocks."""
+    found = (line.path[0] for line in flat(lines) if isinstance(line, OperationLine | CallLine))
+    return frozenset(part.split(".")[0] for part in found if isinstance(part, str))
 
 
 def _is_sequential(routine: Routine) -> bool:
@@ -427,8 +442,7 @@ def _sequence(routine: Routine) -> list[str]:
     return [*text, *layout.statement("super().__init__", whole, "", BODY)]
 
 
-@dataclass(frozen=True)
-class NetworkView:
+class NetworkView(NamedTuple):
     """What the template needs of the network's own class."""
 
     name: str
@@ -446,11 +460,13 @@ class NetworkView:
 def network_view(program: Program) -> NetworkView:
     """The class of the network."""
     network = program.network
-    writer = _Writer(network.class_name, program.parameters, program.locals)
+    layers = _layers([*program.body, *program.head])
+    writer = _Writer(network.class_name, program.parameters, program.locals, layers)
     features = writer.forward(program.body, {"x"})
     stage = network.stages[-1].name
-    head = [f'{" " * BODY}x = self.forward_features(x)["{stage}"]']
-    head += writer.returning(program.head, program.result)
+    given = program.features.name
+    head = [f'{" " * BODY}{given} = self.forward_features(x)["{stage}"]']
+    head += writer.returning(program.head, program.result, {"x", given})
     parameters = emit.declared(program.parameters)
     passed = ", ".join(p.name for p in program.parameters)
     return NetworkView(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from resnet_spec.expr import Const, Expr, to_python
 from resnet_spec.layout import Bracket, Code, call
@@ -12,8 +12,7 @@ from resnet_spec.specialize import OperationLine
 Spelling = Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """One operation with the spelling of the names around it."""
 
     line: OperationLine

@@ -11,6 +11,7 @@ from pathlib import Path
 from resnet_spec.commands import shared
 from resnet_spec.commands.shared import STDIN, Exit, Reader
 from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, as_json, in_order, quoted
+from resnet_spec.ir import Definition
 from resnet_spec.library import SUFFIXES
 from resnet_spec.source import Mapping
 
@@ -86,20 +87,14 @@ def _is_block(name: str, reader: Reader) -> bool:
 
 
 def _check_block(path: Path, reader: Reader) -> None:
-    from resnet_spec.definition import read_block
+    from resnet_spec.scopes import check_block
 
-    report = Report()
+    def find(name: str) -> Definition | None:
+        return reader.library.find_block(name, path.parent.parent)
+
     try:
-        _, node = reader.library.read(path)
-        definition = read_block(node, report)
-        if definition is not None and definition.name != path.stem:
-            report.add(
-                "RS105",
-                f"this file defines the block {quoted(definition.name)}, "
-                f"but is called {quoted(path.name)}",
-                definition.span,
-                help=f"call the file {definition.name}.yaml, or the block {path.stem}",
-            )
+        report = Report()
+        check_block(reader.library.read_block(path), find, report)
         report.raise_if_any()
     except SpecError as error:
         reader.fail(error.diagnostics)

@@ -1,0 +1,224 @@
+"""The parts of the documentation that are made from the records: tables of keys and primitives.
+
+They stand between `<!-- generated: name -->` and `<!-- end -->`; tests keep them current.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from resnet_spec.definition import POSITION
+from resnet_spec.expr import FUNCTIONS
+from resnet_spec.ops import INITIALIZERS, PRIMITIVES, ROLES, Attribute, Primitive
+from resnet_spec.schema import Schema, json_schema, shown
+
+_PART = re.compile(r"(<!-- generated: ([a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+_FUNCTION_MEANINGS = {
+    "min": "the smallest",
+    "max": "the largest",
+    "round": "the nearest whole number; halves go to the even one",
+    "abs": "without the sign",
+    "int": "cut off to a whole number",
+    "ceil": "the next whole number above",
+    "floor": "the next whole number below",
+    "log2": "the logarithm to base 2",
+    "make_divisible": "`(value, divisor, minimum=divisor, round_limit=0.9)`: the multiple of "
+    "`divisor` nearest to `value`, one more where that is below `round_limit * value`",
+}
+_VARIABLES = {
+    "i": "the place of a repeated block among its like, from 0",
+    "n": "their number",
+    "block_index": "the place among the blocks of all stages, from 0",
+    "block_count": "their number",
+}
+_KINDS = {
+    "Expression": "expression",
+    "Name": "name",
+    "Initializer": "initializer",
+    "Defaults": "[mapping](#defaults)",
+    "Input": "[mapping](#keys-of-input)",
+    "Expect": "[mapping](#keys-of-expect)",
+}
+_ITEMS = {
+    "Layer": "list of [layers](#keys-of-every-layer)",
+    "Stage": "list of [stages](#keys-of-a-stage)",
+    "InlineBlock": "mapping of names to [blocks](#keys-of-a-block)",
+    "Argument": "mapping of names to [arguments](#keys-of-an-argument)",
+    "Binding": "mapping of names to what fills them",
+    "Expression": "mapping of names to expressions",
+}
+
+
+def parts() -> dict[str, str]:
+    """Every generated part by its name."""
+    network, block = json_schema("network"), json_schema("block")
+    definitions = network["$defs"]
+    common = _keys(definitions["IdentityLayer"], without=["identity"])
+    call = [*common, "block", "slot"]
+    argument = next(s for s in definitions["Argument"]["anyOf"] if "properties" in s)
+    return {
+        "network keys": _key_table(network, _keys(network)),
+        "input keys": _key_table(definitions["Input"], _keys(definitions["Input"])),
+        "expect keys": _key_table(definitions["Expect"], _keys(definitions["Expect"])),
+        "stage keys": _key_table(definitions["Stage"], _keys(definitions["Stage"], without=common)),
+        "block keys": _key_table(block, _keys(block)),
+        "argument keys": _key_table(argument, _keys(argument)),
+        "layer keys": _key_table(definitions["IdentityLayer"], common),
+        "call keys": _key_table(
+            definitions["BlockCall"], _keys(definitions["BlockCall"], without=call)
+        ),
+        "loop keys": _key_table(definitions["Loop"], _keys(definitions["Loop"])),
+        "primitives": _primitives(),
+        "attributes": _attributes(),
+        "roles": _roles(),
+        "functions": _functions(),
+        "variables": _variables(),
+        "initializers": _initializers(),
+    }
+
+
+def filled(text: str, with_parts: dict[str, str]) -> str:
+    """A page with its generated parts made anew; raises `KeyError` for an unknown name."""
+    return _PART.sub(lambda match: f"{match[1]}{with_parts[match[2]]}\n{match[3]}", text)
+
+
+def names_in(text: str) -> list[str]:
+    """The names of the generated parts of a page."""
+    return [match[2] for match in _PART.finditer(text)]
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |" for row in lines
+    )
+
+
+def _code(text: object) -> str:
+    return f"`{text}`"
+
+
+def _keys(schema: Schema, without: Sequence[str] = ()) -> list[str]:
+    return [key for key in schema["properties"] if key not in without]
+
+
+def _key_table(schema: Schema, keys: Sequence[str]) -> str:
+    required = schema.get("required") or schema.get("else", {}).get("required", [])
+    rows = []
+    for key in keys:
+        found = schema["properties"][key]
+        text, _, default = found["description"].partition("; default ")
+        usual = "**required**" if key in required else _code(default) if default else ""
+        rows.append((_code(key), _kind(found), usual, text))
+    return _table(("key", "value", "default", "meaning"), rows)
+
+
+def _kind(schema: Schema) -> str:
+    """What a value is, in words."""
+    if "$ref" in schema:
+        return _KINDS[_target(schema)]
+    if "const" in schema:
+        return _code(schema["const"])
+    if "enum" in schema:
+        return ", ".join(map(_code, schema["enum"]))
+    kinds = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
+    if kinds:  # of a list that may also be patched, the list
+        return _kind(kinds[0]) if len(kinds) == 1 or _holds(kinds[0]) else _kinds(kinds)
+    match schema["type"]:
+        case "array" | "object":
+            return _ITEMS.get(_holds(schema), "list of names")
+        case "integer":
+            low, high = schema.get("minimum"), schema.get("maximum")
+            return f"whole number, {low} to {high:,}" if high else f"whole number, {low} or more"
+        case "boolean":
+            return "`true` or `false`"
+    return "text"
+
+
+def _kinds(schemas: Sequence[Schema]) -> str:
+    return " or ".join("name" if s.get("type") == "string" else _kind(s) for s in schemas)
+
+
+def _target(schema: Schema) -> str:
+    return str(schema["$ref"]).removeprefix("#/$defs/")
+
+
+def _holds(schema: Schema) -> str:
+    inner: Any = schema.get("items") or schema.get("additionalProperties")
+    return _target(inner) if isinstance(inner, dict) and "$ref" in inner else ""
+
+
+# --- primitives ----------------------------------------------------------------------------------
+
+
+def _primitives() -> str:
+    rows = []
+    for primitive in PRIMITIVES.values():
+        attributes = ", ".join(_code(attribute.name) for attribute in primitive.attributes)
+        rows.append((_code(primitive.name), _input(primitive), primitive.description, attributes))
+    return _table(("primitive", "input", "meaning", "attributes"), rows)
+
+
+def _input(primitive: Primitive) -> str:
+    what = {"map": "feature map", "vector": "vector", "any": "any"}[primitive.needs]
+    return f"several, {what}" if primitive.takes == "many" else what
+
+
+def _attributes() -> str:
+    rows = []
+    for primitive in PRIMITIVES.values():
+        for attribute in primitive.attributes:
+            usual = "**required**" if attribute.required else _code(shown(attribute.default))
+            rows.append(
+                (
+                    _code(primitive.name),
+                    _code(attribute.name),
+                    _range(attribute),
+                    usual,
+                    attribute.description,
+                )
+            )
+    return _table(("primitive", "attribute", "value", "default", "meaning"), rows)
+
+
+def _range(attribute: Attribute) -> str:
+    words = {"int": "whole number", "float": "number", "bool": "true or false"}
+    what = words.get(attribute.type, "initializer")
+    if attribute.maximum is not None:
+        return f"{what}, {attribute.minimum} to {attribute.maximum}"
+    return what if attribute.minimum is None else f"{what}, {attribute.minimum} or more"
+
+
+def _roles() -> str:
+    rows = [(_code(role), _code(usual)) for role, usual in ROLES.items()]
+    return _table(("slot", "filled by default with"), rows)
+
+
+# --- expressions ---------------------------------------------------------------------------------
+
+
+def _functions() -> str:
+    rows = []
+    for name, (_, least, most, _) in FUNCTIONS.items():
+        number = str(least) if least == most else f"{least} to {most}"
+        rows.append((_code(name), number, _FUNCTION_MEANINGS[name]))
+    return _table(("function", "arguments", "meaning"), rows)
+
+
+def _variables() -> str:
+    return _table(("name", "meaning"), [(_code(name), _VARIABLES[name]) for name in POSITION])
+
+
+def _initializers() -> str:
+    words = {"none": "", "number": "a number", "fan": "`fan_in` or `fan_out`"}
+    rows = [
+        (_code(kind), words[takes], "" if default is None else _code(default), meaning)
+        for kind, (takes, default, meaning) in INITIALIZERS.items()
+    ]
+    return _table(("initializer", "value", "default", "meaning"), rows)

@@ -1,0 +1,199 @@
+"""Names that a block uses: looked at without running it, so that no branch can hide a mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+
+from resnet_spec import link
+from resnet_spec.definition import IMPLICIT, POSITION
+from resnet_spec.diagnostics import Report, SpecError, expected, quoted
+from resnet_spec.ir import (
+    Binding,
+    Definition,
+    Expression,
+    Loop,
+    Pattern,
+    Reference,
+    Statement,
+)
+from resnet_spec.ops import PRIMITIVES, ROLES, Primitive
+
+FindBlock = Callable[[str], Definition | None]
+
+
+def check_block(block: Definition, find: FindBlock, report: Report) -> None:
+    """Undefined names, unknown targets and arguments anywhere in a block (RS101, RS202, RS30x)."""
+    for argument in block.arguments.values():
+        _check_expression(argument.default, POSITION, report)
+    known = {*IMPLICIT, *block.arguments}
+    for name, expression in block.lets.items():
+        _check_expression(expression, known, report)
+        known.add(name)
+    for binding in block.slots.values():
+        _check_binding(binding, find, report)
+    checker = _Checker(find, {**block.slots, **_roles()}, known, {"x"}, report)
+    checker.statements(block.body)
+
+
+def check_layers(
+    body: Iterable[Statement | Loop],
+    names: Iterable[str],
+    stages: Iterable[str],
+    find: FindBlock,
+    report: Report,
+) -> None:
+    """The same for the layers of a network, which may use the constants in `names`."""
+    _Checker(find, _roles(), {*names}, {"x", *stages}, report).statements(body)
+
+
+def _roles() -> dict[str, Binding | None]:
+    return dict.fromkeys(ROLES)
+
+
+class _Checker:
+    """Follows the statements of one block from top to bottom."""
+
+    def __init__(
+        self,
+        find: FindBlock,
+        slots: Mapping[str, Binding | None],
+        known: set[str],
+        values: set[str],
+        report: Report,
+    ) -> None:
+        self.find, self.slots, self.report = find, slots, report
+        self.known, self.values = known, values
+
+    def statements(self, body: Iterable[Statement | Loop]) -> None:
+        for statement in body:
+            if isinstance(statement, Loop):
+                self.loop(statement)
+            else:
+                self.statement(statement)
+
+    def loop(self, loop: Loop) -> None:
+        _check_expression(loop.count, self.known, self.report)
+        # A value may be read in the turn after the one that gives it.
+        self.values |= {reference.name for reference in _results(loop.body)}
+        with self.local({loop.variable}):
+            self.statements(loop.body)
+
+    @contextmanager
+    def local(self, names: Iterable[str]):  # type: ignore[no-untyped-def]
+        before = self.known
+        self.known = before | set(names)
+        try:
+            yield
+        finally:
+            self.known = before
+
+    def statement(self, statement: Statement) -> None:
+        for reference in (*statement.inputs, statement.otherwise):
+            self.reference(reference)
+        _check_expression(statement.when, self.known, self.report)
+        _check_expression(statement.repeat, self.known, self.report)
+        self.pattern(statement.name)
+        with self.local(POSITION):
+            self.pattern(statement.names)
+        try:
+            self.target(statement)
+        except SpecError as error:
+            self.report.extend(error)
+        if statement.result is not None:
+            index = statement.result.index
+            _check_expression(index, self.known, self.report)
+            self.values.add(statement.result.name)
+
+    def reference(self, reference: Reference | None) -> None:
+        if reference is None:
+            return
+        _check_expression(reference.index, self.known, self.report)
+        if reference.name not in self.values:
+            self.report.add(
+                "RS306",
+                f"there is no value called {quoted(reference.name)}",
+                reference.span,
+                help=expected(reference.name, self.values),
+            )
+
+    def pattern(self, pattern: Pattern | None) -> None:
+        for expression in pattern.expressions if pattern is not None else ():
+            _check_expression(expression, self.known, self.report)
+
+    def target(self, statement: Statement) -> None:
+        if statement.kind == "primitive":
+            self.attributes(PRIMITIVES[statement.target], statement)
+            return
+        if statement.kind == "slot":
+            if statement.target not in self.slots:
+                self.report.add(
+                    "RS304",
+                    f"there is no slot {quoted(statement.target)}",
+                    statement.span,
+                    help=expected(statement.target, self.slots),
+                )
+            # What fills the slot is known where the block is used, and looked at there.
+            return
+        block = self.find(statement.target)
+        if block is None:
+            return  # reported where it is used, or by its own file
+        given = link.arguments(block, statement.arguments)
+        with self.local(POSITION):
+            for value in given.values.values():
+                for each in value if isinstance(value, tuple) else (value,):
+                    _check_expression(each, self.known, self.report)
+        for binding in given.slots.values():
+            if binding.target not in self.slots:
+                _check_binding(binding, self.find, self.report)
+
+    def attributes(self, primitive: Primitive, statement: Statement) -> None:
+        given = link.attributes(primitive, statement.arguments, {}, _Anything())
+        for value in given.values():
+            if isinstance(value, Expression):
+                _check_expression(value, self.known, self.report)
+
+
+class _Anything(dict):  # type: ignore[type-arg]
+    """Stands for defaults that may give every attribute."""
+
+    def get(self, key: str, default: object = None) -> object:
+        return True
+
+
+def _results(body: Iterable[Statement | Loop]) -> Iterable[Reference]:
+    for statement in body:
+        if isinstance(statement, Loop):
+            yield from _results(statement.body)
+        elif statement.result is not None:
+            yield statement.result
+
+
+def _check_binding(binding: Binding, find: FindBlock, report: Report) -> None:
+    """The block that fills a slot, and the slots that it is given itself."""
+    if binding.target is None or binding.target in PRIMITIVES:
+        return
+    try:
+        block = find(binding.target)
+        if block is not None:
+            for inner in link.arguments(block, binding.arguments).slots.values():
+                _check_binding(inner, find, report)
+    except SpecError as error:
+        report.extend(error)
+
+
+def _check_expression(
+    expression: Expression | None, known: Iterable[str], report: Report
+) -> None:
+    """RS202 for every name of an expression that is not known."""
+    if expression is None or not expression.names:
+        return
+    known = set(known)
+    for name, offset in expression.names.items():
+        if name not in known:
+            report.add(
+                "RS202",
+                f"{quoted(name)} is not defined here",
+                expression.span_at(offset, len(name)),
+                help=expected(name, known),
+            )

@@ -1,0 +1,171 @@
+"""The documentation is true: every command and snippet is run, every table is current."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pages import ROOT, Page, PageError, clear_backends, fences, matches
+
+from resnet_spec import reference
+from resnet_spec.definition import POSITION
+from resnet_spec.expr import FUNCTIONS
+from resnet_spec.ops import INITIALIZERS, PRIMITIVES
+
+PAGES = [
+    ROOT / name
+    for name in ("README.md", "CONTRIBUTING.md", "docs/language.md", "docs/architecture.md")
+]
+LANGUAGE, ARCHITECTURE = PAGES[2], PAGES[3]
+LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
+FIX = "run pytest tests/test_docs.py --update-goldens, and read the difference"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working folder; what a page installs or imports from it goes with it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        origin = getattr(sys.modules[name], "__file__", None)
+        if origin is not None and Path(origin).is_relative_to(tmp_path):
+            del sys.modules[name]
+    clear_backends()
+
+
+def run_page(path: Path, folder: Path, frameworks: set[str], update: bool) -> None:
+    page = Page(path, folder, {"", *frameworks})
+    wrong = page.run()
+    if update:
+        path.write_text(page.updated(), encoding="utf-8")
+        clear_backends()
+        return
+    assert not wrong, "\n\n".join([*wrong, FIX])
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_page(path: Path, folder: Path, update_goldens: bool) -> None:
+    run_page(path, folder, set(), update_goldens)
+
+
+def needing(framework: str) -> list[Path]:
+    return [
+        path
+        for path in PAGES
+        if path.exists()
+        and any(f.options.get("needs") == framework for f in fences(path.read_text("utf-8")))
+    ]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("path", needing("torch"), ids=lambda path: path.stem)
+def test_page_with_torch(path: Path, folder: Path) -> None:
+    run_page(path, folder, {"torch"}, update=False)
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("path", needing("keras"), ids=lambda path: path.stem)
+def test_page_with_keras(path: Path, folder: Path) -> None:
+    run_page(path, folder, {"keras"}, update=False)
+
+
+def test_tables_are_current(update_goldens: bool) -> None:
+    text = LANGUAGE.read_text(encoding="utf-8")
+    filled = reference.filled(text, reference.parts())
+    if update_goldens:
+        LANGUAGE.write_text(filled, encoding="utf-8")
+        text = filled
+    assert text == filled, FIX
+    assert sorted(reference.names_in(text)) == sorted(reference.parts()), "each part stands once"
+
+
+def test_tables_name_everything() -> None:
+    parts = reference.parts()
+    for part, names in (
+        ("primitives", PRIMITIVES),
+        ("functions", FUNCTIONS),
+        ("initializers", INITIALIZERS),
+        ("variables", POSITION),
+    ):
+        for name in names:
+            assert f"| `{name}` |" in parts[part]
+    for primitive in PRIMITIVES.values():
+        for attribute in primitive.attributes:
+            assert f"| `{primitive.name}` | `{attribute.name}` |" in parts["attributes"]
+
+
+def test_every_module_is_named() -> None:
+    """docs/architecture.md has a line for each module, and none for a module that is gone."""
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:resnet_spec|backends)/[\w/]*\.py)`", text))
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for top in ("resnet_spec", "backends")
+        for path in (ROOT / top).rglob("*.py")
+        if path.read_text(encoding="utf-8").count("\n") > 2
+    }
+    assert named == found
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for target in LINK.findall(text):
+        if target.startswith(("https://", "http://")):
+            continue
+        name, _, heading = target.partition("#")
+        page = (path.parent / name) if name else path
+        assert page.exists(), f"{path.name} links to {target}"
+        if heading:
+            assert heading in headings(page.read_text(encoding="utf-8")), target
+
+
+def headings(text: str) -> set[str]:
+    """The anchors that GitHub gives to headings."""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+# --- the runner of pages can fail ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```console\n$ resnet-spec --version\nresnet-spec 9.9.9\n```",
+        "```console\n$ resnet-spec check nothing.yaml\n…\n```",
+        "```console\n$ rm -r /\n```",
+        "```console\nno command\n```",
+        "```yaml keys\nstages: [{name: a, block: nothing}]\n```",
+        "```yaml layers bad=RS101\n- {conv: conv1, filters: 3, kernel: 3}\n```",
+        "```yaml\na: 1\n```",
+        "```yaml job\n- {uses: a/resnet-spec@v1, with: {nothing: 1}}\n```",
+        "```yaml hook\nrepos: [{hooks: [{id: nothing}]}]\n```",
+        "```python\n>>> 1 + 1\n3\n```",
+        "```shell\nmake nothing\n```",
+        "```python of=specs/resnet50.yaml at=nothing\n```",
+        "```python of=specs/resnet50.yaml at=head\nhead\n```",
+        "```brainfuck\n+\n```",
+    ],
+)
+def test_runner_finds_what_is_wrong(text: str, folder: Path) -> None:
+    path = folder / "page.md"
+    path.write_text(text + "\n", encoding="utf-8")
+    assert len(Page(path, folder, {""}).run()) == 1
+
+
+def test_unclosed_block() -> None:
+    with pytest.raises(PageError, match="line 2"):
+        list(fences("text\n```yaml\n"))
+
+
+def test_matches() -> None:
+    assert matches(["a", "…", "c"], ["a", "b", "b", "c"])
+    assert matches(["…"], [])
+    assert not matches(["a", "…"], ["b"])
+    assert not matches(["a"], ["a", "b"])

@@ -172,12 +172,11 @@ class _Reader:
                 statement = self.layer(item)
             except SpecError as error:
                 self.report.extend(error)
-                continue
-            if statement is not None:
-                found.append(statement)
+                statement = broken(item)
+            found.append(statement)
         return tuple(found)
 
-    def layer(self, node: Node) -> Statement | Loop | None:
+    def layer(self, node: Node) -> Statement | Loop:
         if isinstance(node, Scalar) and isinstance(node.value, str):
             # `- act` is short for `- {act: }`.
             bare = Scalar(None, node.span)
@@ -295,7 +294,7 @@ def read_layers(node: Node | None, what: str, report: Report) -> tuple[Statement
     return _Reader(report, what).layers(node)
 
 
-def read_stage(node: Node, report: Report) -> Statement | None:
+def read_stage(node: Node, report: Report) -> Statement:
     """One stage of a network; what is wrong goes to the report."""
     try:
         if not isinstance(node, Mapping):
@@ -303,8 +302,18 @@ def read_stage(node: Node, report: Report) -> Statement | None:
         statement = _Reader(report, "the stages").call(node, "block", stage=True)
     except SpecError as error:
         report.extend(error)
-        return None
+        return broken(node)
     return statement
+
+
+def broken(node: Node) -> Statement:
+    """Stands for a line that can't be read; the name that it gives is known all the same."""
+    name = plain_text(node.get("as")) if isinstance(node, Mapping) else None
+    match = _REFERENCE.fullmatch(name) if name is not None else None
+    result = Reference(match.group(1), None, node.span) if match is not None else None
+    own = plain_text(node.get("name")) if isinstance(node, Mapping) else None
+    pattern = Pattern((own,), own, node.span) if own is not None else None
+    return Statement("broken", "", node.span, name=pattern, result=result)
 
 
 # --- blocks --------------------------------------------------------------------------------------

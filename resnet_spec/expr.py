@@ -442,6 +442,8 @@ def binary(operator: str, left: Expr, right: Expr) -> Expr:
         return _folded(Binary(operator, left, right))
     if left == right and operator in _COMPARISONS:
         return Const(operator in ("==", "<=", ">="))
+    if operator in ("+", "-") and (shorter := _collected(operator, left, right)) is not None:
+        return shorter
     if isinstance(right, Const) and type(right.value) is int:
         return _with_constant(operator, left, right.value)
     if operator == "+":
@@ -453,6 +455,50 @@ def binary(operator: str, left: Expr, right: Expr) -> Expr:
             case ("+", 0) | ("*", 1):
                 return right
     return Binary(operator, left, right)
+
+
+def _collected(operator: str, left: Expr, right: Expr) -> Expr | None:
+    """A sum of integers with like terms put together; None where that makes it no shorter."""
+    if not (_integral(left) and _integral(right)):
+        return None
+    terms = [*_terms(left, 1), *_terms(right, 1 if operator == "+" else -1)]
+    total = 0
+    times: dict[Expr, int] = {}
+    for base, factor in terms:
+        if isinstance(base, Const):
+            total += int(base.value) * factor
+        else:
+            times[base] = times.get(base, 0) + factor
+    kept = {base: factor for base, factor in times.items() if factor}
+    if len(kept) + (total != 0) >= len(terms):
+        return None
+    # A sum opens with a term that is added.
+    result: Expr = Const(0)
+    for base, factor in sorted(kept.items(), key=lambda item: item[1] < 0):
+        term = base if abs(factor) == 1 else Binary("*", base, Const(abs(factor)))
+        if result == Const(0):
+            result = term if factor > 0 else Unary("-", term)
+        else:
+            result = Binary("+" if factor > 0 else "-", result, term)
+    if result == Const(0) or total == 0:
+        return Const(total) if result == Const(0) else result
+    return Binary("+" if total > 0 else "-", result, Const(abs(total)))
+
+
+def _terms(expr: Expr, factor: int) -> Iterator[tuple[Expr, int]]:
+    """The terms of a sum with their integer factors."""
+    match expr:
+        case Binary("+", left, right):
+            yield from _terms(left, factor)
+            yield from _terms(right, factor)
+        case Binary("-", left, right):
+            yield from _terms(left, factor)
+            yield from _terms(right, -factor)
+        case Unary("-", operand):
+            yield from _terms(operand, -factor)
+        case _:
+            base, times = _multiple(expr)
+            yield base, factor * times
 
 
 def _multiple(expr: Expr) -> tuple[Expr, int]:

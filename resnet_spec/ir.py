@@ -75,9 +75,12 @@ class Binding(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """One line of a block. `target` names a primitive, a slot or a block, as `kind` says."""
+    """One line of a block. `target` names a primitive, a slot or a block, as `kind` says.
 
-    kind: Literal["primitive", "slot", "block"]
+    A broken one stands for a line with a mistake, so that what it names is not missed elsewhere.
+    """
+
+    kind: Literal["primitive", "slot", "block", "broken"]
     target: str
     span: Span
     name: Pattern | None = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from resnet_spec import definition, names, source, validate
+from resnet_spec import definition, names, scopes, source, validate
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
 from resnet_spec.ir import Definition, Loop, Statement
 from resnet_spec.library import Library
@@ -36,6 +36,7 @@ class Loaded:
     stages: tuple[Statement, ...]
     head: tuple[Statement | Loop, ...]
     library: Library
+    report: Report  # what is wrong so far; lowering goes on and tells it with what it finds
     overridden: tuple[str, ...] = ()
 
 
@@ -47,7 +48,7 @@ def load(
 ) -> Loaded:
     """Read a spec by path or name; `text` stands for the file's content where it is given.
 
-    Raises `SpecError` with everything that is wrong in it.
+    Raises `SpecError` where the skeleton is wrong; other mistakes go to the report of the result.
     """
     if text is None:
         path = library.find_spec(name, None)
@@ -211,9 +212,43 @@ def _validated(
     stem = definition.read_layers(node.get("stem"), "the stem", report)
     head = definition.read_layers(node.get("head"), "the head", report)
     stages = _read_stages(node.get("stages"), report)
-    report.raise_if_any()
+    _check_scopes(node, (*stem, *stages, *head), blocks, library, folder, report)
+    if model is None:
+        report.raise_if_any()
     assert model is not None
-    return Loaded(path, folder, node, model, blocks, stem, stages, head, library, settings)
+    return Loaded(
+        path, folder, node, model, blocks, stem, stages, head, library, report, settings
+    )
+
+
+def _check_scopes(
+    node: Mapping,
+    body: SequenceOf[Statement | Loop],
+    blocks: MappingOf[str, Definition],
+    library: Library,
+    folder: Path,
+    report: Report,
+) -> None:
+    """Names and targets in every line of the network, of its own blocks and of those it uses."""
+    used: dict[str, Definition] = dict(blocks)
+
+    def find(name: str) -> Definition | None:
+        block = blocks.get(name) or library.find_block(name, folder)
+        if block is not None:
+            used.setdefault(name, block)
+        return block
+
+    lets = definition.read_lets(node.get("let"), Report())
+    names_ = {"classes", "in_channels"}
+    for name, expression in lets.items():
+        scopes.check_expression(expression, names_, report)
+        names_.add(name)
+    scopes.check_layers(body, names_, find, report)
+    checked: set[str] = set()
+    while waiting := [name for name in used if name not in checked]:
+        for name in waiting:
+            scopes.check_block(used[name], find, report)
+            checked.add(name)
 
 
 def _check_version(node: Mapping, report: Report) -> None:
@@ -264,7 +299,7 @@ def _read_stages(node: Node | None, report: Report) -> tuple[Statement, ...]:
         return ()
     stages = [definition.read_stage(item, report) for item in node.items]
     seen: dict[str, Span] = {}
-    for stage in filter(None, stages):
+    for stage in stages:
         if stage.name is not None:
             if stage.name.text in seen:
                 report.add(
@@ -274,7 +309,7 @@ def _read_stages(node: Node | None, report: Report) -> tuple[Statement, ...]:
                     help=f"the first is in line {seen[stage.name.text].line}",
                 )
             seen.setdefault(stage.name.text, stage.name.span)
-    return tuple(stage for stage in stages if stage is not None)
+    return tuple(stages)
 
 
 def resolved(loaded: Loaded) -> dict[str, object]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from resnet_spec import definition as reading
-from resnet_spec import expr, link, names, scopes
+from resnet_spec import expr, link, names
 from resnet_spec.diagnostics import Report, Span, SpecError, Use, expected, fail, quoted
 from resnet_spec.ir import (
     Argument,
@@ -202,7 +202,7 @@ class _Lowering:
 
     def __init__(self, loaded: Loaded) -> None:
         self.loaded = loaded
-        self.report = Report()
+        self.report = Report(list(loaded.report.diagnostics))
         self.uses: list[Use] = []
         self.active: list[Definition] = []
         self.instances: dict[Any, Instance | None] = {}
@@ -337,7 +337,6 @@ class _Lowering:
             self.statements += 1
             if self.statements > MAX_STATEMENTS:
                 raise _TooLarge(statement.span)
-            before = len(self.report.diagnostics)
             try:
                 if isinstance(statement, Loop):
                     self.run_loop(statement, frame)
@@ -345,13 +344,14 @@ class _Lowering:
                     self.run_statement(statement, frame)
             except SpecError as error:
                 self.take(error)
+                self.poison(statement, frame)
             except _Unknown:
-                pass
-            if len(self.report.diagnostics) > before and isinstance(statement, Statement):
                 self.poison(statement, frame)
 
-    def poison(self, statement: Statement, frame: _Frame) -> None:
+    def poison(self, statement: Statement | Loop, frame: _Frame) -> None:
         """The output of a statement that has a mistake is unknown, and quiet from here on."""
+        if isinstance(statement, Loop):
+            return
         unknown = frame.new(None)
         frame.current = unknown
         if statement.result is not None:
@@ -391,6 +391,9 @@ class _Lowering:
     # - statements -
 
     def run_statement(self, statement: Statement, frame: _Frame) -> None:
+        if statement.kind == "broken":
+            self.poison(statement, frame)
+            return
         if statement.when is not None and not evaluate(statement.when, frame.scope).value:
             self.pass_through(statement, frame)
             return
@@ -696,7 +699,6 @@ class _Lowering:
                 error.span,
                 "lower 'repeat' or 'count'",
             )
-        self.check_scopes(lets)
         self.report.raise_if_any()
         root_block = Definition(
             name=model.name,
@@ -731,18 +733,6 @@ class _Lowering:
             digest=self.digest(),
             overridden=loaded.overridden,
         )
-
-    def check_scopes(self, lets: Mapping[str, Expression]) -> None:
-        """Mistakes where the walk did not come: branches not taken, blocks not used."""
-        loaded, report = self.loaded, Report()
-        for block in {**self.used_blocks, **loaded.blocks}.values():
-            scopes.check_block(block, self.found_block, report)
-        names_ = ("classes", "in_channels", *lets)
-        stages = [stage.name.text for stage in loaded.stages if stage.name is not None]
-        layers = (*loaded.stem, *loaded.stages, *loaded.head)
-        scopes.check_layers(layers, names_, stages, self.found_block, report)
-        told = {found.sort_key for found in self.report.diagnostics}
-        self.report.diagnostics += [d for d in report.diagnostics if d.sort_key not in told]
 
     def found_block(self, name: str) -> Definition | None:
         own = self.loaded.blocks.get(name)
@@ -800,14 +790,12 @@ class _Lowering:
         stages = []
         for number, statement in enumerate(self.loaded.stages):
             before, source = len(frame.steps), frame.shapes[frame.current]
-            found = len(self.report.diagnostics)
             try:
                 self.run_stage(statement, frame, (sum(counts[:number]), sum(counts)))
             except SpecError as error:
                 self.take(error)
+                self.poison(statement, frame)
             except _Unknown:
-                pass
-            if len(self.report.diagnostics) > found:
                 self.poison(statement, frame)
             output = frame.shapes[frame.current]
             name = statement.name.text if statement.name else statement.target
@@ -827,6 +815,8 @@ class _Lowering:
             return 1  # reported when the stage is run
 
     def run_stage(self, statement: Statement, frame: _Frame, position: tuple[int, int]) -> None:
+        if statement.kind == "broken":
+            raise _Unknown
         inputs = self.inputs(statement, frame)
         if any(frame.shapes[number] is None for number in inputs):
             # An earlier mistake hides the shapes; the block itself is looked at all the same.

@@ -45,7 +45,7 @@ _KINDS = {
 _ITEMS = {
     "Layer": "list of [layers](#keys-of-every-layer)",
     "Stage": "list of [stages](#keys-of-a-stage)",
-    "InlineBlock": "mapping of names to [blocks](#keys-of-a-block)",
+    "InlineBlock": "mapping of names to [blocks](#blocks)",
     "Argument": "mapping of names to [arguments](#keys-of-an-argument)",
     "Binding": "mapping of names to what fills them",
     "Expression": "mapping of names to expressions",

@@ -25,10 +25,10 @@ FindBlock = Callable[[str], Definition | None]
 def check_block(block: Definition, find: FindBlock, report: Report) -> None:
     """Undefined names, unknown targets and arguments anywhere in a block (RS101, RS202, RS30x)."""
     for argument in block.arguments.values():
-        _check_expression(argument.default, POSITION, report)
+        check_expression(argument.default, POSITION, report)
     known = {*IMPLICIT, *block.arguments}
     for name, expression in block.lets.items():
-        _check_expression(expression, known, report)
+        check_expression(expression, known, report)
         known.add(name)
     for binding in block.slots.values():
         _check_binding(binding, find, report)
@@ -37,14 +37,10 @@ def check_block(block: Definition, find: FindBlock, report: Report) -> None:
 
 
 def check_layers(
-    body: Iterable[Statement | Loop],
-    names: Iterable[str],
-    stages: Iterable[str],
-    find: FindBlock,
-    report: Report,
+    body: Iterable[Statement | Loop], names: Iterable[str], find: FindBlock, report: Report
 ) -> None:
     """The same for the layers of a network, which may use the constants in `names`."""
-    _Checker(find, _roles(), {*names}, {"x", *stages}, report).statements(body)
+    _Checker(find, _roles(), {*names}, {"x"}, report).statements(body)
 
 
 def _roles() -> dict[str, Binding | None]:
@@ -73,7 +69,7 @@ class _Checker:
                 self.statement(statement)
 
     def loop(self, loop: Loop) -> None:
-        _check_expression(loop.count, self.known, self.report)
+        check_expression(loop.count, self.known, self.report)
         # A value may be read in the turn after the one that gives it.
         self.values |= {reference.name for reference in _results(loop.body)}
         with self.local({loop.variable}):
@@ -91,8 +87,8 @@ class _Checker:
     def statement(self, statement: Statement) -> None:
         for reference in (*statement.inputs, statement.otherwise):
             self.reference(reference)
-        _check_expression(statement.when, self.known, self.report)
-        _check_expression(statement.repeat, self.known, self.report)
+        check_expression(statement.when, self.known, self.report)
+        check_expression(statement.repeat, self.known, self.report)
         self.pattern(statement.name)
         with self.local(POSITION):
             self.pattern(statement.names)
@@ -102,13 +98,15 @@ class _Checker:
             self.report.extend(error)
         if statement.result is not None:
             index = statement.result.index
-            _check_expression(index, self.known, self.report)
+            check_expression(index, self.known, self.report)
             self.values.add(statement.result.name)
+        elif statement.kind in ("block", "broken") and statement.name is not None:
+            self.values.add(statement.name.text)  # a stage's output goes by its name
 
     def reference(self, reference: Reference | None) -> None:
         if reference is None:
             return
-        _check_expression(reference.index, self.known, self.report)
+        check_expression(reference.index, self.known, self.report)
         if reference.name not in self.values:
             self.report.add(
                 "RS306",
@@ -119,7 +117,7 @@ class _Checker:
 
     def pattern(self, pattern: Pattern | None) -> None:
         for expression in pattern.expressions if pattern is not None else ():
-            _check_expression(expression, self.known, self.report)
+            check_expression(expression, self.known, self.report)
 
     def target(self, statement: Statement) -> None:
         if statement.kind == "primitive":
@@ -135,14 +133,16 @@ class _Checker:
                 )
             # What fills the slot is known where the block is used, and looked at there.
             return
+        if statement.kind == "broken":
+            return
         block = self.find(statement.target)
         if block is None:
-            return  # reported where it is used, or by its own file
+            return  # reported by whoever runs the statement
         given = link.arguments(block, statement.arguments)
         with self.local(POSITION):
             for value in given.values.values():
                 for each in value if isinstance(value, tuple) else (value,):
-                    _check_expression(each, self.known, self.report)
+                    check_expression(each, self.known, self.report)
         for binding in given.slots.values():
             if binding.target not in self.slots:
                 _check_binding(binding, self.find, self.report)
@@ -151,7 +151,7 @@ class _Checker:
         given = link.attributes(primitive, statement.arguments, {}, _Anything())
         for value in given.values():
             if isinstance(value, Expression):
-                _check_expression(value, self.known, self.report)
+                check_expression(value, self.known, self.report)
 
 
 class _Anything(dict):  # type: ignore[type-arg]
@@ -182,7 +182,7 @@ def _check_binding(binding: Binding, find: FindBlock, report: Report) -> None:
         report.extend(error)
 
 
-def _check_expression(
+def check_expression(
     expression: Expression | None, known: Iterable[str], report: Report
 ) -> None:
     """RS202 for every name of an expression that is not known."""

@@ -662,26 +662,29 @@ def _automatic_names(
     body: Iterable[Statement | Loop], steps: Mapping[int, list[list[Step]]]
 ) -> dict[int, str]:
     """A name of its own for each unnamed statement that runs in some instance."""
-    statements = [statement for statement in _flat_statements(body) if id(statement) in steps]
-    taken = {statement.name.text for statement in statements if statement.name is not None}
+    statements = [each for each in _flat_statements(body) if id(each[0]) in steps]
+    taken = {statement.name.text for statement, _ in statements if statement.name is not None}
     found: dict[int, str] = {}
-    for statement in statements:
+    for statement, counters in statements:
         if statement.name is None:
             name, number = statement.target, 1
-            while name in taken:
+            while name + counters in taken:
                 number += 1
                 name = f"{statement.target}_{number}"
-            taken.add(name)
+            taken.add(name + counters)
             found[id(statement)] = name
     return found
 
 
-def _flat_statements(body: Iterable[Statement | Loop]) -> Iterator[Statement]:
+def _flat_statements(
+    body: Iterable[Statement | Loop], counters: str = ""
+) -> Iterator[tuple[Statement, str]]:
+    """Each statement with the counters of the loops around it, as they end its name."""
     for statement in body:
         if isinstance(statement, Loop):
-            yield from _flat_statements(statement.body)
+            yield from _flat_statements(statement.body, f"{counters}.{{{statement.variable}}}")
         else:
-            yield statement
+            yield statement, counters
 
 
 def _common(name: str, instances: list[Instance]) -> Const | None:

@@ -32,6 +32,7 @@ import yaml
 from resnet_spec import cli, generate, source
 from resnet_spec.commands.show import as_yaml
 from resnet_spec.diagnostics import SpecError
+from resnet_spec.infer import expectations
 from resnet_spec.library import Library
 from resnet_spec.load import load
 from resnet_spec.lower import lower
@@ -96,8 +97,11 @@ def fences(text: str) -> Iterator[Fence]:
 class Page:
     """A page on its way through its blocks; the working folder must be `folder`."""
 
-    def __init__(self, path: Path, folder: Path, frameworks: set[str]) -> None:
+    def __init__(
+        self, path: Path, folder: Path, frameworks: set[str], update: bool = False
+    ) -> None:
         self.path, self.folder, self.frameworks = path, folder, frameworks
+        self.update = update
         self.names: dict[str, Any] = {}
         self.real: dict[int, list[str]] = {}
 
@@ -139,7 +143,7 @@ class Page:
 
     def compare(self, fence: Fence, real: list[str]) -> None:
         self.real[fence.line] = real
-        if not matches(fence.body, real):
+        if not self.update and not matches(fence.body, real):
             shown = "\n".join(real)
             raise PageError(f"this is not what it is. It should read:\n{shown}")
 
@@ -237,13 +241,14 @@ class Page:
             raise PageError("say what is to be done with this: keys, layers, file=…")
         if "extends" in given:
             spec = {key: spec[key] for key in ("name", "description")} | given
-        codes = set()
         try:
-            lower(load("page.yaml", Library(), (), as_yaml(spec).encode()))
+            loaded = load("page.yaml", Library(), (), as_yaml(spec).encode())
+            found = expectations(loaded, lower(loaded))
         except SpecError as error:
-            codes = {each.code for each in error.diagnostics}
-            if "bad" not in fence.options:
-                raise
+            found = list(error.diagnostics)
+        codes = {each.code for each in found}
+        if found and "bad" not in fence.options:
+            raise PageError(f"it has a mistake: {found[0].code}: {found[0].message}")
         if "bad" in fence.options and codes != set(fence.options["bad"].split(",")):
             raise PageError(f"this is reported as {sorted(codes)}")
 

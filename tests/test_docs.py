@@ -39,12 +39,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def run_page(path: Path, folder: Path, frameworks: set[str], update: bool) -> None:
-    page = Page(path, folder, {"", *frameworks})
+    page = Page(path, folder, {"", *frameworks}, update)
     wrong = page.run()
     if update:
         path.write_text(page.updated(), encoding="utf-8")
-        clear_backends()
-        return
     assert not wrong, "\n\n".join([*wrong, FIX])
 
 

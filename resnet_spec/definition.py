@@ -97,6 +97,14 @@ def read_reference(node: Node, what: str) -> Reference:
     return Reference(name, parse_expression(index, node.span, exact=False), node.span)
 
 
+def read_result(node: Node) -> Reference:
+    """The name that `as` gives, which becomes a variable."""
+    reference = read_reference(node, "'as'")
+    if reference.name != "x":
+        names.check_identifier(reference.name, node.span, "a value")
+    return reference
+
+
 def read_initializer(node: Node) -> Initializer:
     """`zeros`, `he_normal`, or a kind with its value: `{normal: 0.01}`, `{he_normal: fan_in}`."""
     kind_node: Node = node
@@ -228,7 +236,7 @@ class _Reader:
             span=node.keys[key],
             name=_optional(name_node, lambda n: read_pattern(n, "the name of a layer")),
             inputs=inputs,
-            result=_optional(node.get("as"), lambda n: read_reference(n, "'as'")),
+            result=_optional(node.get("as"), read_result),
             when=_optional(node.get("when"), lambda n: read_expression(n, "'when'")),
             otherwise=self.otherwise(node),
             arguments=_without(node, own),
@@ -247,7 +255,7 @@ class _Reader:
             span=node.entries[key].span,
             name=_optional(node.get("name"), lambda n: read_pattern(n, "the name of a layer")),
             inputs=self.inputs(node.get("from")),
-            result=_optional(node.get("as"), lambda n: read_reference(n, "'as'")),
+            result=_optional(node.get("as"), read_result),
             when=_optional(node.get("when"), lambda n: read_expression(n, "'when'")),
             otherwise=self.otherwise(node),
             arguments=_without(node, own),

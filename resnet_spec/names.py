@@ -9,13 +9,19 @@ from resnet_spec.diagnostics import Span, fail, quoted
 
 MAX_NAME = 64
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
-_SPEC_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _CLASS = re.compile(r"[A-Z][A-Za-z0-9]*")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
 
 # Names that generated code uses for itself; a spec's own would hide them.
 RESERVED = frozenset(
-    ["torch", "nn", "keras", "layers", "ops", "math", "self", "super", "range", "len", "int", "float", "bool", "str", "dict", "list", "tuple", "inputs", "features", "name", "forward", "train", "eval", "type", "print", "object", "property", "min", "max", "round", "abs", "tensor", "module"]
+    {
+        *("torch", "nn", "keras", "layers", "ops", "initializers", "math", "module", "self"),
+        *("inputs", "features", "name", "num_classes", "stages", "init_weights"),
+        *("conv2d", "batch_norm", "max_pool", "max_pool_signed", "avg_pool"),
+        *("softmax_over_groups", "shuffle_channels", "make_divisible"),
+        *("abs", "bool", "dict", "float", "int", "isinstance", "len", "list", "max", "min"),
+        *("object", "print", "property", "range", "round", "str", "super", "tuple", "type"),
+    }
 )
 
 

@@ -5,8 +5,10 @@ They stand between `<!-- generated: name -->` and `<!-- end -->`; tests keep the
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from resnet_spec.definition import POSITION
@@ -78,6 +80,17 @@ def parts() -> dict[str, str]:
         "variables": _variables(),
         "initializers": _initializers(),
     }
+
+
+def modules(root: Path) -> str:
+    """A table of the modules of a working tree: path, and the first sentence of each."""
+    rows = []
+    for folder in ("resnet_spec", "resnet_spec/commands", "backends", "backends/*"):
+        for path in sorted(root.glob(f"{folder}/*.py")):
+            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            sentence = re.split(r"\.(?=\s|$)", " ".join(text.split("\n\n")[0].split()))[0]
+            rows.append((_code(path.relative_to(root).as_posix()), sentence))
+    return _table(("module", "what it does"), dict.fromkeys(rows))
 
 
 def filled(text: str, with_parts: dict[str, str]) -> str:

@@ -36,6 +36,7 @@ ArgumentsNode = _raw({"type": "object", "additionalProperties": {"$ref": "#/$def
 BindingsNode = _raw({"type": "object", "additionalProperties": {"$ref": "#/$defs/Binding"}})
 DefaultsNode = _raw({"$ref": "#/$defs/Defaults"})
 PatternNode = _raw({"$ref": "#/$defs/Name"})
+ReferenceNode = _raw({"type": "string"})
 InputsNode = _raw(
     {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 )
@@ -132,7 +133,7 @@ class NetworkModel(Model):
 class LayerModel(Model):
     """What every layer may say."""
 
-    from_: InputsNode = Field(None, alias="from", description="input; default: previous output")
+    from_: ReferenceNode = Field(None, alias="from", description="input; default: previous output")
     as_: PatternNode = Field(None, alias="as", description="names the output")
     when: ExpressionNode = Field(None, description="static condition; else the input passes")
     else_: PatternNode = Field(

@@ -10,6 +10,8 @@ Every fenced block says behind its language what is to be done with it:
   yaml … bad=RS101       the same, and this is what is wrong with it
   yaml hook, yaml job    for .pre-commit-config.yaml, and a step of a workflow
   python [needs=torch]   run; with `>>>` the output is compared
+  python primitive       the record of a primitive; the language has it from here on
+  python rule=MODULE:TABLE   an entry of a table that says how a primitive is written
   shell                  commands that are not run here; the targets of make must exist
   text                   anything else
 """
@@ -18,18 +20,20 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import functools
+import importlib
 import io
 import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from resnet_spec import cli, generate, source
+from resnet_spec import cli, generate, ops, source, validate
 from resnet_spec.commands.show import as_yaml
 from resnet_spec.diagnostics import SpecError
 from resnet_spec.infer import expectations
@@ -104,6 +108,7 @@ class Page:
         self.update = update
         self.names: dict[str, Any] = {}
         self.real: dict[int, list[str]] = {}
+        self.undo: list[Callable[[], object]] = []
 
     def run(self) -> list[str]:
         """Everything that is not as the page says."""
@@ -113,6 +118,8 @@ class Page:
                 self.take(fence)
             except (PageError, SpecError, OSError, KeyError) as error:
                 wrong.append(f"{self.path.name}:{fence.line}: {error}")
+        for step in reversed(self.undo):
+            step()
         return wrong
 
     def updated(self) -> str:
@@ -254,6 +261,14 @@ class Page:
 
     def python(self, fence: Fence) -> None:
         text = "\n".join(fence.body) + "\n"
+        if "primitive" in fence.options:
+            self.add_primitive(text)
+            return
+        if "rule" in fence.options:
+            module, _, table = fence.options["rule"].partition(":")
+            home = importlib.import_module(module)
+            self.add(getattr(home, table), eval(f"{{{text}}}", vars(home)))
+            return
         sys.path.insert(0, str(self.folder))
         try:
             if text.startswith(">>>"):
@@ -262,6 +277,19 @@ class Page:
                 exec(compile(text, f"{self.path.name}:{fence.line}", "exec"), self.names)
         finally:
             sys.path.remove(str(self.folder))
+
+    def add_primitive(self, text: str) -> None:
+        record = eval(text, vars(ops))
+        self.add(ops.PRIMITIVES, {record.name: record})
+        keys = validate.LAYER_KEYS
+        validate.LAYER_KEYS = (record.name, *keys)
+        self.undo.append(lambda: setattr(validate, "LAYER_KEYS", keys))
+
+    def add(self, table: dict[str, Any], entries: dict[str, Any]) -> None:
+        """Entries of a table of the compiler, until the page is left."""
+        assert not set(table) & set(entries)
+        table.update(entries)
+        self.undo += [functools.partial(table.pop, key) for key in entries]
 
     def doctest(self, text: str, line: int) -> None:
         test = doctest.DocTestParser().get_doctest(text, self.names, self.path.name, None, line)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import tempfile
 import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +101,8 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
     """The largest absolute difference, relative to the largest value."""
     assert one.shape == other.shape, f"{one.shape} and {other.shape}"
     assert np.isfinite(other).all()
-    return float(np.abs(one - other).max() / np.abs(other).max())
+    largest = float(np.abs(other).max())
+    return float(np.abs(one - other).max()) / largest if largest else float(np.abs(one).max())
 
 
 def keras_to_torch(value: Any) -> np.ndarray:
@@ -105,20 +111,138 @@ def keras_to_torch(value: Any) -> np.ndarray:
     return array.transpose(0, 3, 1, 2) if array.ndim == 4 else array
 
 
-def torch_outputs(model: Any, batch: np.ndarray) -> dict[str, np.ndarray]:
-    """The logits and every stage's output of a PyTorch model in evaluation mode."""
+def tensor(batch: np.ndarray, like: Any = None) -> Any:
+    """A batch as a tensor, of the same type as a model's parameters where one is given."""
     import torch
 
-    model.eval()
+    value = torch.from_numpy(batch)
+    return value if like is None else value.to(next(like.parameters()).dtype)
+
+
+def torch_outputs(model: Any, batch: np.ndarray, training: bool = False) -> dict[str, np.ndarray]:
+    """The logits and every stage's output of a PyTorch model."""
+    import torch
+
+    model.train(training)
     with torch.no_grad():
-        given = torch.from_numpy(batch).to(next(model.parameters()).dtype)
+        given = tensor(batch, model)
         found = {name: value.numpy() for name, value in model.forward_features(given).items()}
         return found | {"logits": model(given).numpy()}
 
 
-def keras_outputs(logits: Any, features: Any, batch: np.ndarray) -> dict[str, np.ndarray]:
+def keras_outputs(
+    logits: Any, features: Any, batch: np.ndarray, training: bool = False
+) -> dict[str, np.ndarray]:
     """The same of a Keras model and its backbone."""
     given = batch.transpose(0, 2, 3, 1)
-    found = features(given, training=False)
+    found = features(given, training=training)
     outputs = {name: keras_to_torch(value) for name, value in found.items()}
-    return outputs | {"logits": keras_to_torch(logits(given, training=False))}
+    return outputs | {"logits": keras_to_torch(logits(given, training=training))}
+
+
+# --- both models of a network --------------------------------------------------------------------
+
+
+@contextmanager
+def float64() -> Iterator[None]:
+    """Keras computes in double precision."""
+    import keras
+
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before)
+
+
+@dataclass
+class Pair:
+    """Both models of a network with one set of random weights."""
+
+    network: Network
+    torch: Any
+    keras: Any
+    features: Any
+
+    def outputs(
+        self, batch: np.ndarray, training: bool = False
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The logits and every stage's output of both."""
+        return (
+            torch_outputs(self.torch, batch, training),
+            keras_outputs(self.keras, self.features, batch, training),
+        )
+
+    def differences(self, batch: np.ndarray, training: bool = False) -> dict[str, float]:
+        """How far the two are apart at each output."""
+        one, other = self.outputs(batch, training)
+        assert one.keys() == other.keys()
+        return {name: difference(one[name], other[name]) for name in one}
+
+
+def pair(network: Network, keras_source: str | None = None, **arguments: Any) -> Pair:
+    """Both models with the same random weights, in Keras' precision."""
+    import keras
+    import torch
+
+    keras.backend.clear_session(free_memory=False)
+    torch_model = build(network, "torch")
+    if keras.config.floatx() == "float64":
+        torch_model = torch_model.double()
+    else:
+        assert next(torch_model.parameters()).dtype == torch.float32
+    randomize(torch_model)
+    source = keras_source or source_of(network, "keras")
+    module = run(source, f"generated_keras_{network.name}")
+    keras_model = getattr(module, network.name)(**arguments)
+    features = getattr(module, f"{network.name}_features")(**arguments)
+    carry_over(network, torch_model, keras_model)
+    share(keras_model, features)
+    return Pair(network, torch_model, keras_model, features)
+
+
+def share(model: Any, features: Any) -> None:
+    """Gives a backbone the weights that the whole model has."""
+    for layer in features.layers:
+        if layer.weights:
+            layer.set_weights(model.get_layer(layer.name).get_weights())
+
+
+# --- numbers of parameters: (trainable, statistics) ----------------------------------------------
+
+
+def ir_counts(network: Network) -> tuple[int, int]:
+    """Of the compiler's own inference."""
+    return network.root.parameters, network.root.statistics
+
+
+def torch_counts(model: Any) -> tuple[int, int]:
+    """Of a PyTorch model; the counter of batches is no statistic."""
+    statistics = [b for name, b in model.named_buffers() if not name.endswith("_tracked")]
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    return sum(p.numel() for p in trainable), sum(b.numel() for b in statistics)
+
+
+def keras_counts(model: Any) -> tuple[int, int]:
+    """Of a Keras model."""
+    return (
+        sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
+        sum(int(np.prod(weight.shape)) for weight in model.non_trainable_weights),
+    )
+
+
+# --- the text ------------------------------------------------------------------------------------
+
+
+def complaints(texts: Mapping[str, str]) -> str:
+    """What ruff with its own defaults says about some files; nothing where they are clean."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in texts.items():
+            Path(folder, f"{name}.py").write_text(text)
+        found = ""
+        for command in (["format", "--diff"], ["check", "--output-format=concise"]):
+            ruff = [sys.executable, "-m", "ruff", *command, "--isolated", "--quiet", "."]
+            done = subprocess.run(ruff, cwd=folder, capture_output=True, text=True, check=False)
+            found += done.stdout + done.stderr
+        return found

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from resnet_spec.backends.keras import helpers
 from resnet_spec.backends.keras.primitives import RULES, Code, Context
+from resnet_spec.backends.keras.variables import layer_name
+from resnet_spec.diagnostics import fail, quoted
 
 from resnet_spec import emit, layout
 from resnet_spec.expr import Expr, names, to_python
+from resnet_spec.ir import Network
+from resnet_spec.names import RESERVED
 from resnet_spec.specialize import (
     AssignLine,
     CallLine,
@@ -24,6 +28,7 @@ from resnet_spec.specialize import (
     Routine,
     Run,
     Value,
+    flat,
 )
 
 
@@ -298,18 +303,51 @@ def _values(program: Program, lines: Sequence[Line], images: str) -> list[str]:
 
 
 def function_names(program: Program) -> dict[str, str]:
-    """The function of each routine; helper functions have their names first."""
-    taken = {"stages", program.network.name, f"{program.network.name}_features"}
-    taken |= {"conv2d", "batch_norm", "max_pool", "max_pool_signed", "avg_pool"}
-    taken |= {"softmax_over_groups", "shuffle_channels", "make_divisible"}
-    names = {}
+    """The function of each routine, under a name that no variable hides."""
+    taken = {program.network.name, f"{program.network.name}_features", *RESERVED}
+    taken |= {name for routine in program.routines for name in _variables(routine)}
+    taken |= {line.output.name for line in (*program.body, *program.head) if _has_output(line)}
+    found = {}
     for routine in program.routines:
         name = routine.name
         while name in taken:
             name += "_block"
         taken.add(name)
-        names[routine.class_name] = name
-    return names
+        found[routine.class_name] = name
+    return found
+
+
+def _variables(routine: Routine) -> Iterable[str]:
+    """Every name that a routine's function gives a value."""
+    yield from (parameter.name for parameter in routine.parameters)
+    yield from (name for name, _ in routine.locals)
+    for line in flat(routine.body):
+        if isinstance(line, LoopLine):
+            yield line.variable
+        elif _has_output(line):
+            yield line.output.name
+
+
+def _has_output(line: Line) -> TypeGuard[OperationLine | CallLine | AssignLine]:
+    return isinstance(line, OperationLine | CallLine | AssignLine)
+
+
+def check_layer_names(network: Network) -> None:
+    """RS503 for two layers whose dotted names are one name in Keras."""
+    seen: dict[str, str] = {}
+    for canonical, operation in network.operations():
+        names_ = [layer_name(canonical)]
+        if operation.attributes.get("padding"):
+            names_.append(f"{names_[0]}_pad")
+        for name in names_:
+            if seen.setdefault(name, canonical) != canonical:
+                fail(
+                    "RS503",
+                    f"the layers {quoted(seen[name])} and {quoted(canonical)} are both "
+                    f"{quoted(name)} in Keras",
+                    network.root.definition.span,
+                    help="rename one of them; '.' becomes '_', and padding adds '_pad'",
+                )
 
 
 def imports(body: Iterable[str]) -> list[str]:

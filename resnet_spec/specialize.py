@@ -1260,7 +1260,7 @@ def _substituted(line: Line, names: Mapping[str, Expr]) -> Line:
                 return Run(new(value.start), new(value.count), arguments)
             case Value():
                 return value
-            case tuple():
+            case tuple() if type(value) is tuple:
                 return tuple(new(each) for each in value)
             case dict():
                 return {key: new(each) for key, each in value.items()}

@@ -360,10 +360,10 @@ def _head(draw: Draw) -> list[Layer]:
     if draw(st.booleans()):
         layers += [
             {"conv": "classifier", "filters": "classes", "kernel": 1, "bias": True},
-            {"global_avg_pool": "pool"},
+            {"global_avg_pool": "avgpool"},
         ]
         return layers
-    layers.append({"global_avg_pool": "pool"})
+    layers.append({"global_avg_pool": "avgpool"})
     if draw(st.booleans()):
         layers.append({"dropout": "drop", "rate": 0.5})
     if draw(st.booleans()):

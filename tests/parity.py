@@ -239,7 +239,8 @@ def complaints(texts: Mapping[str, str]) -> str:
     """What ruff with its own defaults says about some files; nothing where they are clean."""
     with tempfile.TemporaryDirectory() as folder:
         for name, text in texts.items():
-            Path(folder, f"{name}.py").write_text(text)
+            # Not the name of a package: imports are sorted by where they come from.
+            Path(folder, f"generated_{name}.py").write_text(text)
         found = ""
         for command in (["format", "--diff"], ["check", "--output-format=concise"]):
             ruff = [sys.executable, "-m", "ruff", *command, "--isolated", "--quiet", "."]

@@ -332,10 +332,18 @@ def _has_output(line: Line) -> TypeGuard[OperationLine | CallLine | AssignLine]:
     return isinstance(line, OperationLine | CallLine | AssignLine)
 
 
+INPUT = "images"
+
+# Written as functions of keras.ops, which name themselves.
+UNNAMED = frozenset({"split", "shuffle", "pad_channels", "identity"})
+
+
 def check_layer_names(network: Network) -> None:
     """RS503 for two layers whose dotted names are one name in Keras."""
-    seen: dict[str, str] = {}
+    seen: dict[str, str] = {INPUT: INPUT}
     for canonical, operation in network.operations():
+        if operation.primitive.name in UNNAMED:
+            continue
         names_ = [layer_name(canonical)]
         if operation.attributes.get("padding"):
             names_.append(f"{names_[0]}_pad")

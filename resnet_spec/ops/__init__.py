@@ -1,0 +1,30 @@
+"""The primitive operations: one record each, read by everything else.
+
+Validation, the language reference, the JSON Schema, inference and the backends all read these
+records; how a primitive is written in a framework is the backend's part alone.
+"""
+
+from resnet_spec.ops.record import (
+    FANS,
+    INITIALIZERS,
+    Attribute,
+    Initializer,
+    Parameter,
+    Primitive,
+    Shape,
+    ShapeError,
+)
+from resnet_spec.ops.table import PRIMITIVES, ROLES
+
+__all__ = [
+    "FANS",
+    "INITIALIZERS",
+    "PRIMITIVES",
+    "ROLES",
+    "Attribute",
+    "Initializer",
+    "Parameter",
+    "Primitive",
+    "Shape",
+    "ShapeError",
+]

@@ -1,0 +1,178 @@
+"""What the record of a primitive operation is made of.
+
+A record holds the attributes that a spec may give, the rule for the output's shape, the parameters
+with their shapes, and the multiply-adds. Validation, the language reference, the JSON Schema,
+inference and the backends all read these records; how a primitive is written in a framework is
+the backend's part alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Literal, NamedTuple
+
+from resnet_spec.expr import Expr, Number
+
+
+class ShapeError(Exception):
+    """An operation that can't take what it is given."""
+
+    def __init__(self, code: str, message: str, help: str | None = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.help = code, message, help
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One value without the batch: a feature map (channels, height, width) or a vector.
+
+    `open` tells that the number of channels follows from an argument of the generated model (the
+    number of classes or of input channels), so that no generated code may rely on it.
+    """
+
+    channels: int
+    height: int | None = None
+    width: int | None = None
+    open: bool = False
+
+    @property
+    def is_map(self) -> bool:
+        return self.height is not None
+
+    @property
+    def elements(self) -> int:
+        return self.channels * (self.height or 1) * (self.width or 1)
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self.dimensions))
+
+    @property
+    def dimensions(self) -> tuple[int, ...]:
+        if self.height is None or self.width is None:
+            return (self.channels,)
+        return (self.channels, self.height, self.width)
+
+
+class Initializer(NamedTuple):
+    """How a parameter begins: `he_normal` with a fan, `normal` with a standard deviation, …"""
+
+    kind: str
+    value: float | str | None = None
+
+    def __str__(self) -> str:
+        return self.kind if self.value is None else f"{self.kind}({self.value})"
+
+
+# kind: (its value: None, a number or the fans, the default of the value, what it means)
+INITIALIZERS: dict[str, tuple[Literal["none", "number", "fan"], float | str | None, str]] = {
+    "zeros": ("none", None, "all zero"),
+    "ones": ("none", None, "all one"),
+    "constant": ("number", 0.0, "one value"),
+    "normal": ("number", 0.01, "normal, mean 0, with this standard deviation"),
+    "he_normal": ("fan", "fan_out", "normal, mean 0, variance 2 / fan (He et al. 2015, eq. 10)"),
+    "he_uniform": ("fan", "fan_in", "uniform, mean 0, variance 2 / fan"),
+    "lecun_uniform": ("fan", "fan_in", "uniform, mean 0, variance 1 / (3 fan): torch.nn's default"),
+}
+FANS = ("fan_in", "fan_out")
+
+Attributes = Any  # a namespace: numbers while shapes are inferred, `Expr` while code is emitted
+Channels = int | Expr
+
+
+class Attribute(NamedTuple):
+    """Something that a layer states; `default` is a number or an expression over attributes."""
+
+    name: str
+    type: Literal["int", "float", "bool", "init"]
+    description: str
+    default: Number | str | Initializer | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @property
+    def required(self) -> bool:
+        return self.default is None
+
+
+class Parameter(NamedTuple):
+    """A tensor that an operation owns; `shape` in PyTorch's order of axes."""
+
+    name: str
+    shape: tuple[int, ...]
+    trainable: bool
+    initializer: Initializer
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+def same_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    return inputs[0]
+
+
+def first_channels(attributes: Attributes, channels: Sequence[Channels]) -> Channels:
+    return channels[0]
+
+
+def no_parameters(attributes: Attributes, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:
+    return ()
+
+
+def no_work(attributes: Attributes, inputs: Sequence[Shape], output: Shape) -> int:
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Primitive:
+    """One operation that every backend knows how to write.
+
+    `shape` raises `ShapeError`; `channels` is the rule for the channels alone and also works on
+    expressions. `joins` tells that the output has the channels of all inputs. `window` names the attributes of a sliding window (kernel, stride, dilation) for
+    the receptive field; `nonnegative` tells that no output is below zero. `group` tells the role
+    in the rhythm of a block, for blank lines.
+    """
+
+    name: str
+    description: str
+    attributes: tuple[Attribute, ...] = ()
+    takes: Literal["one", "many"] = "one"
+    gives: Literal["one", "many"] = "one"
+    needs: Literal["map", "vector", "any"] = "any"
+    shape: Callable[[Attributes, Sequence[Shape]], Shape] = same_shape
+    channels: Callable[[Attributes, Sequence[Channels]], Channels] = first_channels
+    parameters: Callable[[Attributes, Sequence[Shape]], tuple[Parameter, ...]] = no_parameters
+    macs: Callable[[Attributes, Sequence[Shape], Shape], int] = no_work
+    joins: bool = False
+    window: bool = False
+    nonnegative: bool = False
+    group: Literal["weights", "norm", "activation", "merge", "other"] = "other"
+
+    def attribute(self, name: str) -> Attribute | None:
+        return next((a for a in self.attributes if a.name == name), None)
+
+    def infer(self, attributes: Mapping[str, Any], inputs: Sequence[Shape]) -> Shape:
+        """The output's shape; raises `ShapeError` where the inputs don't fit."""
+        for given in inputs:
+            self._check_rank(given)
+        output = self.shape(SimpleNamespace(**attributes), inputs)
+        if min(output.dimensions) < 1:
+            raise ShapeError("RS403", f"nothing would be left: the output is {output}")
+        return output
+
+    def _check_rank(self, given: Shape) -> None:
+        if self.needs == "map" and not given.is_map:
+            raise ShapeError(
+                "RS404",
+                f"'{self.name}' needs a feature map, but its input is a vector of {given.channels}",
+                help="move it before the pooling or the flattening",
+            )
+        if self.needs == "vector" and given.is_map:
+            raise ShapeError(
+                "RS404",
+                f"'{self.name}' needs a vector, but its input is a {given} map",
+                help="put a global_avg_pool before it",
+            )

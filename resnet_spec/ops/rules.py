@@ -1,0 +1,210 @@
+"""The rules of the primitives: shapes as PyTorch computes them, parameters, multiply-adds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from resnet_spec.ops.record import (
+    Attributes,
+    Channels,
+    Initializer,
+    Parameter,
+    Shape,
+    ShapeError,
+)
+
+# --- shapes --------------------------------------------------------------------------------------
+
+
+def window(attributes: Attributes, given: Shape, dilation: int = 1, ceil: bool = False) -> Shape:
+    """Height and width after a sliding window, as PyTorch computes them."""
+    extent = dilation * (attributes.kernel - 1) + 1
+    sizes = []
+    for size in (given.height or 0, given.width or 0):
+        room = size + 2 * attributes.padding - extent
+        if room < 0:
+            raise ShapeError(
+                "RS403",
+                f"the {attributes.kernel}x{attributes.kernel} window"
+                f"{f' with dilation {dilation}' if dilation > 1 else ''} does not fit into the "
+                f"{given.height}x{given.width} map"
+                f"{f' padded by {attributes.padding}' if attributes.padding else ''}",
+                help="use fewer strides, a smaller kernel, more padding or a larger input",
+            )
+        sizes.append(-(-room // attributes.stride) + 1 if ceil else room // attributes.stride + 1)
+    return replace(given, height=sizes[0], width=sizes[1])
+
+
+def conv_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    groups = attributes.groups
+    for number, what in ((inputs[0].channels, "input channels"), (attributes.filters, "filters")):
+        if number % groups:
+            below = number // groups * groups
+            near = f"{below} or {below + groups}" if below else f"{groups}"
+            raise ShapeError(
+                "RS104",
+                f"{number} {what} are not divisible by {groups} groups",
+                help=f"use a multiple of {groups}: {near}",
+            )
+    given = window(attributes, inputs[0], attributes.dilation)
+    return replace(given, channels=attributes.filters, open=False)
+
+
+def pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    if 2 * attributes.padding > attributes.kernel:
+        raise ShapeError(
+            "RS403",
+            f"padding {attributes.padding} is more than half of the kernel {attributes.kernel}",
+            help=f"use at most {attributes.kernel // 2}",
+        )
+    ceil = bool(getattr(attributes, "ceil", False))
+    if ceil and (attributes.stride != attributes.kernel or attributes.padding):
+        raise ShapeError(
+            "RS502",
+            "'ceil: true' is the same in every framework only when stride equals kernel and "
+            "nothing is padded",
+            help="set stride to the kernel and padding to 0, or leave 'ceil' out",
+        )
+    return window(attributes, inputs[0], ceil=ceil)
+
+
+def global_pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    size = 1 if attributes.keep_map else None
+    return replace(inputs[0], height=size, width=size)
+
+
+def linear_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    return Shape(attributes.features)
+
+
+def equal_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    for other in inputs[1:]:
+        if other.dimensions != inputs[0].dimensions:
+            shapes = " and ".join(str(shape) for shape in inputs)
+            raise ShapeError(
+                "RS401",
+                f"the inputs have different shapes: {shapes}",
+                help="give the shortcut the same stride and filters as the residual",
+            )
+    return replace(inputs[0], open=any(shape.open for shape in inputs))
+
+
+def broadcast_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    largest = inputs[0]
+    for other in inputs[1:]:
+        fits = other.dimensions == largest.dimensions or (
+            other.is_map
+            and other.channels in (1, largest.channels)
+            and (other.height, other.width) in ((1, 1), (largest.height, largest.width))
+        )
+        if not fits:
+            raise ShapeError(
+                "RS401",
+                f"a {other} value can't scale a {largest} map",
+                help=f"it must be {largest}, {largest.channels}x1x1 or 1x{largest.height}x"
+                f"{largest.width}; 'keep_map: true' keeps a pooled value a map",
+            )
+    return largest
+
+
+def concat_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    for other in inputs[1:]:
+        if (other.height, other.width) != (inputs[0].height, inputs[0].width):
+            shapes = " and ".join(str(shape) for shape in inputs)
+            raise ShapeError(
+                "RS402",
+                f"the inputs differ in height or width: {shapes}",
+                help="give all branches the same stride",
+            )
+    channels = sum(shape.channels for shape in inputs)
+    return replace(inputs[0], channels=channels, open=any(shape.open for shape in inputs))
+
+
+def sum_channels(attributes: Attributes, channels: Sequence[Channels]) -> Channels:
+    total: Any = 0
+    for each in channels:
+        total = each + total if isinstance(total, int) and total == 0 else total + each
+    return total
+
+
+def split_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    return divided(inputs[0], attributes.parts, "parts")
+
+
+def divided(given: Shape, number: int, what: str) -> Shape:
+    if given.channels % number:
+        raise ShapeError(
+            "RS405",
+            f"{given.channels} channels can't be divided into {number} equal {what}",
+            help=f"use a number that divides {given.channels}",
+        )
+    return replace(given, channels=given.channels // number)
+
+
+def grouped_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    divided(inputs[0], attributes.groups, "groups")
+    return inputs[0]
+
+
+def shuffle_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    divided(inputs[0], attributes.groups * attributes.parts, "groups x parts")
+    return inputs[0]
+
+
+def padded_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    return replace(inputs[0], channels=inputs[0].channels + attributes.before + attributes.after)
+
+
+def subsampled_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    height, width = inputs[0].height or 0, inputs[0].width or 0
+    step = attributes.stride
+    return replace(inputs[0], height=-(-height // step), width=-(-width // step))
+
+
+# --- parameters and work -------------------------------------------------------------------------
+
+ZEROS = Initializer("zeros")
+
+
+def conv_parameters(attributes: Attributes, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:
+    kernel = attributes.kernel
+    shape = (attributes.filters, inputs[0].channels // attributes.groups, kernel, kernel)
+    weight = Parameter("weight", shape, True, attributes.init)
+    if not attributes.bias:
+        return (weight,)
+    return (weight, Parameter("bias", shape[:1], True, attributes.bias_init))
+
+
+def conv_macs(attributes: Attributes, inputs: Sequence[Shape], output: Shape) -> int:
+    return output.elements * inputs[0].channels // attributes.groups * attributes.kernel**2
+
+
+def linear_parameters(attributes: Attributes, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:
+    shape = (attributes.features, inputs[0].channels)
+    weight = Parameter("weight", shape, True, attributes.init)
+    if not attributes.bias:
+        return (weight,)
+    return (weight, Parameter("bias", shape[:1], True, attributes.bias_init))
+
+
+def linear_macs(attributes: Attributes, inputs: Sequence[Shape], output: Shape) -> int:
+    return inputs[0].channels * output.channels
+
+
+def affine(attributes: Attributes, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:
+    shape = (inputs[0].channels,)
+    return (
+        Parameter("weight", shape, True, attributes.init),
+        Parameter("bias", shape, True, ZEROS),
+    )
+
+
+def batch_norm_parameters(attributes: Attributes, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:
+    shape = (inputs[0].channels,)
+    return (
+        *affine(attributes, inputs),
+        Parameter("running_mean", shape, False, ZEROS),
+        Parameter("running_var", shape, False, Initializer("ones")),
+    )

@@ -1,0 +1,216 @@
+"""The primitive operations, one record each."""
+
+from __future__ import annotations
+
+from resnet_spec.ops import rules
+from resnet_spec.ops.record import Attribute, Initializer, Primitive
+from resnet_spec.ops.rules import ZEROS
+
+_STRIDE = Attribute("stride", "int", "step of the window", 1, minimum=1)
+_KERNEL = Attribute("kernel", "int", "height and width of the window", minimum=1)
+_POOL_STRIDE = Attribute("stride", "int", "step of the window", "kernel", minimum=1)
+_BIAS_INIT = Attribute("bias_init", "init", "how the bias begins", ZEROS)
+_POOL_PADDING = Attribute(
+    "padding", "int", "rows and columns added on every side", "(kernel - 1) // 2", minimum=0
+)
+_EPS = Attribute("eps", "float", "added to the variance", 1e-5, minimum=0)
+_NORM_INIT = Attribute("init", "init", "how the scale (gamma) begins", Initializer("ones"))
+
+
+def activation(
+    name: str, description: str, *attributes: Attribute, nonnegative: bool = False
+) -> Primitive:
+    return Primitive(name, description, attributes, group="activation", nonnegative=nonnegative)
+
+
+_TABLE = (
+    Primitive(
+        "conv",
+        "2-D convolution (cross-correlation), padded with zeros by a number of rows and columns",
+        (
+            Attribute("filters", "int", "number of output channels", minimum=1),
+            _KERNEL,
+            _STRIDE,
+            Attribute(
+                "padding",
+                "int",
+                "rows and columns of zeros added on every side",
+                "(kernel - 1) // 2 * dilation",
+                minimum=0,
+            ),
+            Attribute("dilation", "int", "distance between the window's taps", 1, minimum=1),
+            Attribute("groups", "int", "groups that see only their own channels", 1, minimum=1),
+            Attribute("bias", "bool", "add a learned bias", default=False),
+            Attribute("init", "init", "how the kernel begins", Initializer("he_normal", "fan_out")),
+            _BIAS_INIT,
+        ),
+        needs="map",
+        shape=rules.conv_shape,
+        channels=lambda attributes, channels: attributes.filters,
+        parameters=rules.conv_parameters,
+        macs=rules.conv_macs,
+        window=True,
+        group="weights",
+    ),
+    Primitive(
+        "linear",
+        "fully connected layer on a vector",
+        (
+            Attribute("features", "int", "number of outputs", minimum=1),
+            Attribute("bias", "bool", "add a learned bias", default=True),
+            Attribute("init", "init", "how the weight begins", Initializer("normal", 0.01)),
+            _BIAS_INIT,
+        ),
+        needs="vector",
+        shape=rules.linear_shape,
+        channels=lambda attributes, channels: attributes.features,
+        parameters=rules.linear_parameters,
+        macs=rules.linear_macs,
+        group="weights",
+    ),
+    Primitive(
+        "batch_norm",
+        "batch normalisation over each channel (Ioffe and Szegedy 2015)",
+        (
+            _EPS,
+            Attribute(
+                "momentum", "float", "weight of the new statistics, as in PyTorch", 0.1, 0, 1
+            ),
+            _NORM_INIT,
+        ),
+        parameters=rules.batch_norm_parameters,
+        group="norm",
+    ),
+    Primitive(
+        "group_norm",
+        "group normalisation (Wu and He 2018)",
+        (Attribute("groups", "int", "number of groups", 32, minimum=1), _EPS, _NORM_INIT),
+        needs="map",
+        shape=rules.grouped_shape,
+        parameters=rules.affine,
+        group="norm",
+    ),
+    activation("relu", "max(x, 0)", nonnegative=True),
+    activation(
+        "leaky_relu",
+        "x where positive, else slope * x",
+        Attribute("slope", "float", "factor of negative values", 0.01, minimum=0),
+    ),
+    activation("silu", "x * sigmoid(x), also called swish"),
+    activation("gelu", "x * Phi(x), the exact form"),
+    activation("sigmoid", "1 / (1 + exp(-x))", nonnegative=True),
+    activation("hard_sigmoid", "min(max(x + 3, 0), 6) / 6", nonnegative=True),
+    activation("tanh", "hyperbolic tangent"),
+    Primitive(
+        "softmax",
+        "softmax over the channels; with groups, across the groups at each place within them",
+        (
+            Attribute(
+                "groups", "int", "0: over all channels; else across this many groups", 0, minimum=0
+            ),
+        ),
+        shape=lambda attributes, inputs: (
+            rules.grouped_shape(attributes, inputs) if attributes.groups else inputs[0]
+        ),
+        group="activation",
+    ),
+    Primitive(
+        "max_pool",
+        "largest value of a window; padding never wins",
+        (_KERNEL, _POOL_STRIDE, _POOL_PADDING),
+        needs="map",
+        shape=rules.pool_shape,
+        window=True,
+    ),
+    Primitive(
+        "avg_pool",
+        "mean of a window; padding counts as zeros",
+        (
+            _KERNEL,
+            _POOL_STRIDE,
+            _POOL_PADDING,
+            Attribute("ceil", "bool", "keep a last window that is cut off", default=False),
+        ),
+        needs="map",
+        shape=rules.pool_shape,
+        window=True,
+    ),
+    Primitive(
+        "global_avg_pool",
+        "mean over height and width",
+        (Attribute("keep_map", "bool", "give a 1x1 map instead of a vector", default=False),),
+        needs="map",
+        shape=rules.global_pool_shape,
+    ),
+    Primitive(
+        "add", "sum of values of equal shape", takes="many", shape=rules.equal_shape, group="merge"
+    ),
+    Primitive(
+        "multiply",
+        "the first input scaled by the others; a 1x1 map or a single channel scales all of it",
+        takes="many",
+        shape=rules.broadcast_shape,
+        group="merge",
+    ),
+    Primitive(
+        "concat",
+        "all channels of the inputs, in their order",
+        takes="many",
+        shape=rules.concat_shape,
+        channels=rules.sum_channels,
+        joins=True,
+        group="merge",
+    ),
+    Primitive(
+        "split",
+        "equal parts of the channels, in order; `as: part` names them part.{0}, part.{1}, …",
+        (Attribute("parts", "int", "number of parts", minimum=1),),
+        gives="many",
+        shape=rules.split_shape,
+        channels=lambda attributes, channels: channels[0] // attributes.parts,
+    ),
+    Primitive(
+        "shuffle",
+        "channels seen as groups x parts x rest become parts x groups x rest",
+        (
+            Attribute("groups", "int", "the outer number before", minimum=1),
+            Attribute("parts", "int", "the outer number after", minimum=1),
+        ),
+        shape=rules.shuffle_shape,
+    ),
+    Primitive(
+        "pad_channels",
+        "channels of zeros before and after the input's own",
+        (
+            Attribute("before", "int", "channels of zeros in front", 0, minimum=0),
+            Attribute("after", "int", "channels of zeros behind", 0, minimum=0),
+        ),
+        needs="map",
+        shape=rules.padded_shape,
+        channels=lambda attributes, channels: channels[0] + (attributes.before + attributes.after),
+    ),
+    Primitive(
+        "subsample",
+        "every n-th row and column, from the first",
+        (Attribute("stride", "int", "n", minimum=1),),
+        needs="map",
+        shape=rules.subsampled_shape,
+    ),
+    Primitive(
+        "dropout",
+        "zeroes values at random in training and scales the rest (Srivastava et al. 2014)",
+        (Attribute("rate", "float", "probability of a zero", minimum=0, maximum=0.999),),
+    ),
+    Primitive(
+        "drop_path",
+        "zeroes whole samples at random in training and scales the rest (Huang et al. 2016)",
+        (Attribute("rate", "float", "probability of a zero", minimum=0, maximum=0.999),),
+        needs="map",
+    ),
+    Primitive("identity", "the input as it is; gives a value a second name"),
+)
+
+PRIMITIVES: dict[str, Primitive] = {primitive.name: primitive for primitive in _TABLE}
+
+# Slots that every block has and hands down to the blocks within it.
+ROLES = {"norm": "batch_norm", "act": "relu"}

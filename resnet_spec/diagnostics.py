@@ -6,10 +6,7 @@ carries a position with an end, and the chain of uses that led there, innermost 
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn
 
 
@@ -77,11 +74,11 @@ def fail(
     raise SpecError([Diagnostic(code, message, span, help, uses)])
 
 
-@dataclass
 class Report:
     """Collects diagnostics, so that one run tells all of them."""
 
-    diagnostics: list[Diagnostic] = field(default_factory=list)
+    def __init__(self, diagnostics: Iterable[Diagnostic] = ()) -> None:
+        self.diagnostics = list(diagnostics)
 
     def add(
         self,
@@ -116,6 +113,8 @@ def in_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that `name` was probably meant to be."""
+    import difflib  # not needed by a run that finds nothing wrong
+
     found = difflib.get_close_matches(name[:64], sorted(candidates), n=1, cutoff=0.6)
     return found[0] if found else None
 
@@ -175,6 +174,8 @@ def summary(diagnostics: Sequence[Diagnostic]) -> str:
 
 def render_json(diagnostics: Sequence[Diagnostic]) -> str:
     """A JSON object; `diagnostics` is always an array, positions count from 1."""
+    import json
+
     return json.dumps(as_json(diagnostics), indent=2, ensure_ascii=False) + "\n"
 
 

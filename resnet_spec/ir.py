@@ -140,8 +140,7 @@ class Bound(NamedTuple):
     open: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Operation:
+class Operation(NamedTuple):
     """A primitive with numbers."""
 
     primitive: Primitive
@@ -213,8 +212,7 @@ def _statistics(node: Node) -> int:
     return sum(parameter.size for parameter in node.parameters if not parameter.trainable)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """A filled slot: a primitive or a block (with its own slots filled), or nothing."""
 
     target: Primitive | Definition | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from resnet_spec import source
@@ -61,26 +62,27 @@ class Library:
         """The shown path and the tree of a file."""
         shown = shown_path(path)
         if path not in self._nodes:
-            text, self._nodes[path] = source.read(path, shown)
-            self.sources[shown] = text
+            # Kept before it is parsed, so that messages can show the line that is wrong.
+            self.sources[shown] = source.read_text(path, shown)
+            self._nodes[path] = source.parse(self.sources[shown], shown)
         return shown, self._nodes[path]
 
     def add_text(self, data: bytes, shown: str) -> Node:
         """The tree of a text that stands in no file, such as standard input."""
-        text, node = source.decode(data, shown)
-        self.sources[shown] = text
-        return node
+        self.sources[shown] = source.decode(data, shown)
+        return source.parse(self.sources[shown], shown)
 
     def find_spec(self, name: str, near: Path | None, span: Span | None = None) -> Path:
         """The file of a spec given by path or by the name of one of ours (RS107)."""
         looks_like_path = name.endswith(SUFFIXES) or "/" in name or os.sep in name
         candidate = (near / name) if near is not None else Path(name)
-        if looks_like_path or candidate.is_file():
-            if not candidate.exists():
+        # os.path: a name that no file can have is a name of no file, not an error of its own.
+        if looks_like_path or os.path.isfile(candidate):
+            if not os.path.exists(candidate):
                 fail("RS107", f"there is no file {quoted(name)}", span, _path_help(name))
             return candidate
         beside = (near or Path()) / f"{name}.yaml"
-        if near is not None and beside.is_file():
+        if near is not None and os.path.isfile(beside):
             return beside
         builtin = builtin_specs().get(name)
         if builtin is None:
@@ -94,7 +96,8 @@ class Library:
         Raises `SpecError` with what is wrong in the block's file.
         """
         beside = near / "blocks" / f"{name}.yaml"
-        path = beside if beside.is_file() else builtin_blocks().get(name)
+        is_beside = name.isidentifier() and os.path.isfile(beside)
+        path = beside if is_beside else builtin_blocks().get(name)
         if path is None:
             return None
         if path not in self._blocks:
@@ -127,6 +130,26 @@ class Library:
     def block_names(self, near: Path) -> set[str]:
         """Every block that `find_block` would find."""
         return {path.stem for path in (near / "blocks").glob("*.yaml")} | set(builtin_blocks())
+
+
+class Blocks:
+    """The blocks that a spec can use: its own, those in `blocks/` beside it, ours."""
+
+    def __init__(self, own: Mapping[str, Definition], library: Library, folder: Path) -> None:
+        self.own, self.library, self.folder = own, library, folder
+        self.used = dict(own)
+
+    def find(self, name: str, span: Span) -> Definition:
+        """A block by name; raises `SpecError` (RS301, or what is wrong in its file)."""
+        found = self.own.get(name) or self.library.find_block(name, self.folder)
+        if found is None:
+            fail("RS301", f"there is no block {quoted(name)}", span, expected(name, self.names()))
+        self.used[name] = found
+        return found
+
+    def names(self) -> set[str]:
+        """Every block that `find` would find."""
+        return {*self.own, *self.library.block_names(self.folder)}
 
 
 def _path_help(name: str) -> str | None:

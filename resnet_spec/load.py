@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping as MappingOf
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from types import SimpleNamespace
 from resnet_spec import definition, names, scopes, source, validate
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
 from resnet_spec.ir import Definition, Loop, Statement
-from resnet_spec.library import Library
+from resnet_spec.library import Blocks, Library
 from resnet_spec.ops import ROLES
 from resnet_spec.source import Mapping, Node, Scalar, Sequence
 
@@ -31,7 +30,7 @@ class Loaded:
     folder: Path
     node: Mapping
     model: SimpleNamespace  # the values of spec.NetworkModel
-    blocks: MappingOf[str, Definition]
+    blocks: Blocks
     stem: tuple[Statement | Loop, ...]
     stages: tuple[Statement, ...]
     head: tuple[Statement | Loop, ...]
@@ -208,11 +207,11 @@ def _validated(
         text = definition.plain_text(node.get(key))
         if text is not None:
             _collected(report, check, text, node.span_of(key))
-    blocks = _read_blocks(node.get("blocks"), report)
+    blocks = Blocks(_read_blocks(node.get("blocks"), report), library, folder)
     stem = definition.read_layers(node.get("stem"), "the stem", report)
     head = definition.read_layers(node.get("head"), "the head", report)
     stages = _read_stages(node.get("stages"), report)
-    _check_scopes(node, (*stem, *stages, *head), blocks, library, folder, report)
+    _check_scopes(node, (*stem, *stages, *head), blocks, report)
     if model is None:
         report.raise_if_any()
     assert model is not None
@@ -222,32 +221,19 @@ def _validated(
 
 
 def _check_scopes(
-    node: Mapping,
-    body: SequenceOf[Statement | Loop],
-    blocks: MappingOf[str, Definition],
-    library: Library,
-    folder: Path,
-    report: Report,
+    node: Mapping, body: SequenceOf[Statement | Loop], blocks: Blocks, report: Report
 ) -> None:
     """Names and targets in every line of the network, of its own blocks and of those it uses."""
-    used: dict[str, Definition] = dict(blocks)
-
-    def find(name: str) -> Definition | None:
-        block = blocks.get(name) or library.find_block(name, folder)
-        if block is not None:
-            used.setdefault(name, block)
-        return block
-
     lets = definition.read_lets(node.get("let"), Report())
     names_ = {"classes", "in_channels"}
     for name, expression in lets.items():
         scopes.check_expression(expression, names_, report)
         names_.add(name)
-    scopes.check_layers(body, names_, find, report)
+    scopes.check_layers(body, names_, blocks, report)
     checked: set[str] = set()
-    while waiting := [name for name in used if name not in checked]:
+    while waiting := [name for name in blocks.used if name not in checked]:
         for name in waiting:
-            scopes.check_block(used[name], find, report)
+            scopes.check_block(blocks.used[name], blocks, report)
             checked.add(name)
 
 

@@ -202,7 +202,7 @@ class _Lowering:
 
     def __init__(self, loaded: Loaded) -> None:
         self.loaded = loaded
-        self.report = Report(list(loaded.report.diagnostics))
+        self.report = Report(loaded.report.diagnostics)
         self.uses: list[Use] = []
         self.active: list[Definition] = []
         self.instances: dict[Any, Instance | None] = {}
@@ -229,10 +229,7 @@ class _Lowering:
 
     def block(self, name: str, span: Span) -> Definition:
         """The definition of a block (RS301)."""
-        found = self.found_block(name)
-        if found is None:
-            known = {*self.loaded.blocks, *self.loaded.library.block_names(self.loaded.folder)}
-            fail("RS301", f"there is no block {quoted(name)}", span, expected(name, known))
+        found = self.loaded.blocks.find(name, span)
         self.used_blocks[name] = found
         return found
 
@@ -532,7 +529,7 @@ class _Lowering:
             name, number, span = f"{statement.target}{index}", 1, statement.span
             while name in frame.taken:
                 number += 1
-                name = f"{statement.target}_{number}{index}"
+                name = f"{statement.target}{number}{index}"
         if name in frame.taken:
             fail(
                 "RS106",
@@ -734,10 +731,6 @@ class _Lowering:
             overridden=loaded.overridden,
         )
 
-    def found_block(self, name: str) -> Definition | None:
-        own = self.loaded.blocks.get(name)
-        return own or self.loaded.library.find_block(name, self.loaded.folder)
-
     def digest(self) -> str:
         blocks = {name: plain_value(b.node) for name, b in sorted(self.used_blocks.items())}
         return digest([resolved(self.loaded), blocks])
@@ -770,7 +763,7 @@ class _Lowering:
                 PRIMITIVES[key], node, self.network_scope
             )
             return
-        known = {*self.loaded.blocks, *self.loaded.library.block_names(self.loaded.folder)}
+        known = self.loaded.blocks.names()
         if key not in known:
             hint = expected(key, {*known, *PRIMITIVES, *ROLES})
             fail("RS101", f"{quoted(key)} is no block, primitive or slot", span, hint)

@@ -85,12 +85,13 @@ def parts() -> dict[str, str]:
 def modules(root: Path) -> str:
     """A table of the modules of a working tree: path, and the first sentence of each."""
     rows = []
-    for folder in ("resnet_spec", "resnet_spec/commands", "backends", "backends/*"):
-        for path in sorted(root.glob(f"{folder}/*.py")):
+    for top in ("resnet_spec", "backends"):
+        paths = (root / top).rglob("*.py")
+        for path in sorted(paths, key=lambda path: (len(path.parts), path)):
             text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
             sentence = re.split(r"\.(?=\s|$)", " ".join(text.split("\n\n")[0].split()))[0]
             rows.append((_code(path.relative_to(root).as_posix()), sentence))
-    return _table(("module", "what it does"), dict.fromkeys(rows))
+    return _table(("module", "what it does"), rows)
 
 
 def filled(text: str, with_parts: dict[str, str]) -> str:

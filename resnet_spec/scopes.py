@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 
 from resnet_spec import link
@@ -17,12 +17,10 @@ from resnet_spec.ir import (
     Reference,
     Statement,
 )
+from resnet_spec.library import Blocks
 from resnet_spec.ops import PRIMITIVES, ROLES, Primitive
 
-FindBlock = Callable[[str], Definition | None]
-
-
-def check_block(block: Definition, find: FindBlock, report: Report) -> None:
+def check_block(block: Definition, blocks: Blocks, report: Report) -> None:
     """Undefined names, unknown targets and arguments anywhere in a block (RS101, RS202, RS30x)."""
     for argument in block.arguments.values():
         check_expression(argument.default, POSITION, report)
@@ -31,16 +29,16 @@ def check_block(block: Definition, find: FindBlock, report: Report) -> None:
         check_expression(expression, known, report)
         known.add(name)
     for binding in block.slots.values():
-        _check_binding(binding, find, report)
-    checker = _Checker(find, {**block.slots, **_roles()}, known, {"x"}, report)
+        _check_binding(binding, blocks, report)
+    checker = _Checker(blocks, {**block.slots, **_roles()}, known, {"x"}, report)
     checker.statements(block.body)
 
 
 def check_layers(
-    body: Iterable[Statement | Loop], names: Iterable[str], find: FindBlock, report: Report
+    body: Iterable[Statement | Loop], names: Iterable[str], blocks: Blocks, report: Report
 ) -> None:
     """The same for the layers of a network, which may use the constants in `names`."""
-    _Checker(find, _roles(), {*names}, {"x"}, report).statements(body)
+    _Checker(blocks, _roles(), {*names}, {"x"}, report).statements(body)
 
 
 def _roles() -> dict[str, Binding | None]:
@@ -52,13 +50,13 @@ class _Checker:
 
     def __init__(
         self,
-        find: FindBlock,
+        blocks: Blocks,
         slots: Mapping[str, Binding | None],
         known: set[str],
         values: set[str],
         report: Report,
     ) -> None:
-        self.find, self.slots, self.report = find, slots, report
+        self.blocks, self.slots, self.report = blocks, slots, report
         self.known, self.values = known, values
 
     def statements(self, body: Iterable[Statement | Loop]) -> None:
@@ -135,9 +133,7 @@ class _Checker:
             return
         if statement.kind == "broken":
             return
-        block = self.find(statement.target)
-        if block is None:
-            return  # reported by whoever runs the statement
+        block = self.blocks.find(statement.target, statement.span)
         given = link.arguments(block, statement.arguments)
         with self.local(POSITION):
             for value in given.values.values():
@@ -145,7 +141,7 @@ class _Checker:
                     check_expression(each, self.known, self.report)
         for binding in given.slots.values():
             if binding.target not in self.slots:
-                _check_binding(binding, self.find, self.report)
+                _check_binding(binding, self.blocks, self.report)
 
     def attributes(self, primitive: Primitive, statement: Statement) -> None:
         given = link.attributes(primitive, statement.arguments, {}, _Anything())
@@ -169,15 +165,14 @@ def _results(body: Iterable[Statement | Loop]) -> Iterable[Reference]:
             yield statement.result
 
 
-def _check_binding(binding: Binding, find: FindBlock, report: Report) -> None:
+def _check_binding(binding: Binding, blocks: Blocks, report: Report) -> None:
     """The block that fills a slot, and the slots that it is given itself."""
     if binding.target is None or binding.target in PRIMITIVES:
         return
     try:
-        block = find(binding.target)
-        if block is not None:
-            for inner in link.arguments(block, binding.arguments).slots.values():
-                _check_binding(inner, find, report)
+        block = blocks.find(binding.target, binding.span)
+        for inner in link.arguments(block, binding.arguments).slots.values():
+            _check_binding(inner, blocks, report)
     except SpecError as error:
         report.extend(error)
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 
@@ -73,15 +72,12 @@ class Mapping(NamedTuple):
 
 
 Node = Scalar | Sequence | Mapping
+Explained = tuple[str, str | None]  # a message and its help
 EMPTY = Mapping({}, {}, Span(""))
 
 
-def read(path: Path, shown: str | None = None) -> tuple[str, Node]:
-    """The text of a file and its tree; `shown` is the path that messages name.
-
-    Raises `SpecError` for a file that can't be read or isn't YAML (RS001 to RS005).
-    """
-    name = shown if shown is not None else str(path)
+def read_text(path: Path, name: str) -> str:
+    """The text of a file; `name` is the path that messages tell. Raises `SpecError` (RS001)."""
     try:
         if path.is_dir():
             fail("RS001", f"{quoted(name)} is a folder, not a spec", Span(name))
@@ -93,22 +89,23 @@ def read(path: Path, shown: str | None = None) -> tuple[str, Node]:
     return decode(data, name)
 
 
-def decode(data: bytes, name: str) -> tuple[str, Node]:
-    """Like `read`, for bytes that are already in memory."""
+def decode(data: bytes, name: str) -> str:
+    """Like `read_text`, for bytes that are already in memory; every line ends with '\\n'."""
     if len(data) > MAX_BYTES:
         fail("RS001", f"{quoted(name)} is larger than {MAX_BYTES:,} bytes", Span(name))
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
+        before = data[data.rfind(b"\n", 0, error.start) + 1 : error.start]
+        column = len(before.decode("utf-8", "replace")) + 1
         fail(
             "RS001",
             f"{quoted(name)} is not UTF-8: byte 0x{data[error.start]:02x}",
-            Span(name, line, 1, line, 1),
+            Span(name, line, column, line, column + 1),
             help="save the file as UTF-8",
         )
-    text = text.replace("\r\n", "\n")
-    return text, parse(text, name)
+    return text.replace("\r\n", "\n")
 
 
 def parse(text: str, name: str) -> Node:
@@ -121,7 +118,7 @@ def parse(text: str, name: str) -> Node:
         for event in yaml.parse(text, Loader=_Loader):
             builder.take(event)
     except yaml.YAMLError as error:
-        _fail_on_syntax(error, name)
+        _fail_on_syntax(error, name, text)
     builder.report.raise_if_any()
     if builder.root is None or (
         isinstance(builder.root, Scalar) and builder.root.value is None and builder.root.plain
@@ -130,21 +127,71 @@ def parse(text: str, name: str) -> Node:
     return builder.root
 
 
-def _fail_on_syntax(error: yaml.YAMLError, name: str) -> None:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+# What the parser's words mean to the author of a spec: the message and the help.
+_SYNTAX = {
+    "mapping values are not allowed in this context": (
+        "a ':' is not expected here",
+        "put quotes around a text that holds ': '; check the indentation and the line above",
+    ),
+    "did not find expected key": ("expected a key", "check the indentation and the quotes"),
+    "did not find expected '-' indicator": (
+        "expected a '-', as in the list above",
+        "check the indentation",
+    ),
+    "found unknown escape character": (
+        "this escape is not known",
+        "write a backslash as two, or use single quotes",
+    ),
+}
+# Where a text opens what it does not close, the error is told at its beginning.
+_UNCLOSED = {
+    "could not find expected ':'": ("this key has no ':'", "write it as 'key: value'"),
+    "found unexpected end of stream": (
+        "the quotes that open here are never closed",
+        "put the same quotes at the end of the text",
+    ),
+}
+
+
+def _fail_on_syntax(error: yaml.YAMLError, name: str, text: str) -> NoReturn:
+    problem, begin = getattr(error, "problem", None), getattr(error, "context_mark", None)
+    mark = getattr(error, "problem_mark", None) or begin
     if mark is None:
-        # A reader error has a character position alone: a control character in the text.
-        character = getattr(error, "character", None)
-        shown = f" U+{character:04X}" if isinstance(character, int) else ""
-        fail("RS002", f"the text holds a character that YAML does not allow{shown}", Span(name))
-    problem = getattr(error, "problem", None) or "invalid YAML"
-    context = getattr(error, "context", None)
-    message = f"{context}: {problem}" if context else str(problem)
-    line, column = mark.line + 1, mark.column + 1
-    hint = None
-    if "\\t" in message or "'\t'" in message:
-        hint = "indent with spaces, not with tabs"
+        # A reader error has no line: there is a control character in the text.
+        found = _FORBIDDEN.search(text)
+        at = found.start() if found is not None else 0
+        line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+        shown = f": U+{ord(found.group()):04X}" if found is not None else ""
+        message, hint = f"YAML does not allow this character{shown}", "remove it"
+    else:
+        if begin is not None and problem in _UNCLOSED:
+            mark = begin
+        line, column = mark.line + 1, mark.column + 1
+        character = text[mark.index : mark.index + 1]
+        message, hint = _syntax(problem, getattr(error, "context", None), character, begin)
     fail("RS002", message, Span(name, line, column, line, column + 1), help=hint)
+
+
+def _syntax(problem: str | None, context: str | None, character: str, begin: Any) -> Explained:
+    """A message and a help for what the parser found at a character."""
+    known = _SYNTAX.get(problem or "") or _UNCLOSED.get(problem or "")
+    if known is not None:
+        return known
+    if character == "\t":
+        return "a tab can't indent", "indent with spaces"
+    match problem:
+        case "found character that cannot start any token":
+            return f"a value can't begin with {quoted(character)}", "put quotes around the value"
+        case "did not find expected node content" if character.strip():
+            return f"{quoted(character)} is not expected here", "put quotes around a text"
+        case "did not find expected node content":
+            return "expected a value", "close every '[' and '{'"
+        case "did not find expected ',' or '}'" | "did not find expected ',' or ']'":
+            opened, closed = ("{", "}") if "'}'" in problem else ("[", "]")
+            return f"expected ',' or '{closed}'", f"line {begin.line + 1} opens the '{opened}'"
+    return (f"{context}: {problem}" if context else problem or "not valid YAML"), None
 
 
 class _Open:
@@ -167,7 +214,7 @@ class _Builder:
         self.report = Report()
         self.root: Node | None = None
         self.stack: list[_Open] = []
-        self.anchors: dict[str, tuple[Node, int]] = {}
+        self.anchors: dict[str, tuple[Node, int, int]] = {}
         self.nodes = 0
 
     def take(self, event: Any) -> None:
@@ -221,7 +268,7 @@ class _Builder:
                 help="let 'repeat' or an expression say it instead of aliases",
             )
         if anchor is not None:
-            self.anchors[anchor] = (node, sum(1 for _ in walk(node)))
+            self.anchors[anchor] = (node, *_extent(node))
         if self.stack:
             self.stack[-1].children.append(node)
         else:
@@ -230,7 +277,9 @@ class _Builder:
     def alias(self, event: Any) -> None:
         if event.anchor not in self.anchors:
             fail("RS004", f"no anchor {quoted(event.anchor)} stands before", self.span(event))
-        node, size = self.anchors[event.anchor]
+        node, size, depth = self.anchors[event.anchor]
+        if len(self.stack) + depth > MAX_DEPTH:
+            fail("RS004", f"nested more than {MAX_DEPTH} levels deep", self.span(event))
         self.add(node, None, size)
 
     def close(self, event: Any) -> None:
@@ -271,16 +320,19 @@ class _Builder:
         return Mapping(entries, keys, span)
 
 
-def walk(node: Node) -> Iterator[Node]:
-    """The node and all nodes below it."""
-    stack = [node]
-    while stack:
-        current = stack.pop()
-        yield current
-        if isinstance(current, Sequence):
-            stack.extend(current.items)
-        elif isinstance(current, Mapping):
-            stack.extend(current.entries.values())
+def _extent(node: Node) -> tuple[int, int]:
+    """The number of nodes of a tree, and how many levels of collections it has."""
+    size, depth, level = 0, -1, [node]
+    while level:
+        size, depth = size + len(level), depth + 1
+        below: list[Node] = []
+        for each in level:
+            if isinstance(each, Sequence):
+                below.extend(each.items)
+            elif isinstance(each, Mapping):
+                below.extend(each.entries.values())
+        level = below
+    return size, depth
 
 
 def _resolve(text: str, span: Span) -> Value:

@@ -212,11 +212,10 @@ def _fields(primitive: Primitive) -> dict[str, Any]:
     for attribute in primitive.attributes:
         kind = InitializerNode if attribute.type == "init" else ExpressionNode
         text = attribute.description
-        if attribute.required:
-            fields[attribute.name] = (kind, Field(description=text))
-        else:
+        if not attribute.required:
             text = f"{text}; default {attribute.default}"
-            fields[attribute.name] = (kind, Field(None, description=text))
+        # `defaults` may give what is required, so its absence is found out later.
+        fields[attribute.name] = (kind, Field(None, description=text))
     return fields
 
 

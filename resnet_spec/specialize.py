@@ -253,6 +253,9 @@ class _Specialization:
         self.routines: dict[Any, Routine] = {}
         self.taken: set[str] = set()
         self.collect(network.root, set())
+        ends = [stage.steps[-1] for stage in network.stages if stage.steps and stage.feature]
+        outputs = [output for index in ends for output in network.root.steps[index].outputs]
+        _check_used(network.root, [network.root.result, *outputs])
 
     def collect(self, instance: Instance, seen: set[int]) -> None:
         for step in instance.steps:
@@ -260,6 +263,7 @@ class _Specialization:
             if isinstance(node, Instance) and id(node) not in seen:
                 seen.add(id(node))
                 self.variants.setdefault(_variant(node), []).append(node)
+                _check_used(node, [node.result])
                 self.collect(node, seen)
 
     # - routines -
@@ -281,6 +285,7 @@ class _Specialization:
         scope = _scope(names, first, instances, instances[0].choices)
         self.statements(block.body, scope)
         result = scope.current
+        _drop_unused(scope, [result])
         _assign_variables(scope, first, result, {*names, *(n for n, _ in locals_)})
         body = _lines(scope.drafts)
         kept, body, channels = _inline(locals_, body, result.channels)
@@ -363,7 +368,7 @@ class _Specialization:
         target, choice = self.target(statement, scope)
         if when is False and statement.otherwise is not None:
             self.alias(statement, _resolve(statement.otherwise, scope), scope)
-        elif when is False or target is None:
+        elif when is False or target is None or (when is None and _is_identity(target)):
             self.alias(statement, inputs[0], scope)
         elif isinstance(target, Primitive):
             self.operation(statement, target, choice, inputs, when, scope)
@@ -581,9 +586,14 @@ class _Specialization:
         self.check_head(scope.drafts[split:], boundary, first)
         boundary.readers += 1
         result = scope.current
+        stem_and_stages = {id(draft) for draft in scope.drafts[:split]}
+        _drop_unused(scope, [result, boundary])
+        split = sum(id(draft) in stem_and_stages for draft in scope.drafts)
         reserved = {*names, "num_classes", *(n for n, _ in locals_)}
         _assign_variables(scope, first, result, reserved)
-        lines = _lines(scope.drafts)
+        first_lines = _lines(scope.drafts[:split])
+        lines = (*first_lines, *_lines(scope.drafts[split:]))
+        split = len(first_lines)
         kept, lines, _ = _inline(locals_, lines, result.channels)
         used = _used(lines, kept)
         return Program(
@@ -670,7 +680,7 @@ def _automatic_names(
             name, number = statement.target, 1
             while name + counters in taken:
                 number += 1
-                name = f"{statement.target}_{number}"
+                name = f"{statement.target}{number}"
             taken.add(name + counters)
             found[id(statement)] = name
     return found
@@ -760,6 +770,10 @@ def _otherwise(statement: Statement, when: Expr | None, scope: _Scope) -> _Slot 
 
 def _channels(value: _Slot) -> Expr:
     return value.total if isinstance(value, _List) else value.channels
+
+
+def _is_identity(target: Primitive | Statement) -> bool:
+    return isinstance(target, Primitive) and target.name == "identity"
 
 
 def _wanted(statement: Statement) -> str | None:
@@ -1125,8 +1139,60 @@ def _lines(drafts: list[_Draft]) -> tuple[Line, ...]:
         line = draft.make(tuple(_value(each) for each in draft.inputs), output)
         if isinstance(line, OperationLine) and id(draft) in fresh:
             line = line._replace(inplace=True)
-        lines.append(line)
+        if not _says_nothing(line):
+            lines.append(line)
     return tuple(lines)
+
+
+def _says_nothing(line: Line) -> bool:
+    """A value assigned to its own variable, or a loop of nothing else."""
+    match line:
+        case AssignLine(inputs, output):
+            return inputs == (output,)
+        case LoopLine():
+            return not line.body
+    return False
+
+
+def _drop_unused(scope: _Scope, results: list[_Symbol]) -> None:
+    """Drops lines whose value no other line needs, which a branch that is never taken leaves."""
+    while True:
+        drafts = list(_flat_drafts(scope.drafts))
+        needed = {id(each) for each in results}
+        for draft in drafts:
+            needed |= {id(_root(each)) for each in (*draft.inputs, draft.otherwise)}
+        kept = [draft for draft in scope.drafts if not _is_unused(draft, needed, scope)]
+        if len(kept) == len(scope.drafts):
+            return
+        scope.drafts = kept
+
+
+def _is_unused(draft: _Draft, needed: set[int], scope: _Scope) -> bool:
+    output = draft.output
+    if draft.kind not in ("operation", "assign") or not isinstance(output, _Symbol | _List):
+        return False
+    if isinstance(output, _Symbol) and output.wanted in scope.rebound:
+        return False  # a loop may need it under its name
+    return id(output) not in needed
+
+
+def _check_used(instance: Instance, results: Iterable[int]) -> None:
+    """RS502 for a layer with parameters whose output nothing uses; Keras would leave it out."""
+    needed = set(results)
+    for step in reversed(instance.steps):
+        if needed.isdisjoint(step.outputs):
+            node = step.node
+            owned = node.parameters if isinstance(node, Instance) else len(node.parameters)
+            if owned:
+                fail(
+                    "RS502",
+                    f"{quoted(instance.definition.name)}: nothing uses the output of "
+                    f"{quoted(step.name)}, which has parameters",
+                    step.statement.span,
+                    help="use it, or leave the layer out with 'when'",
+                )
+        else:
+            needed.update(step.inputs)
 
 
 def _changeable(drafts: list[_Draft]) -> set[int]:

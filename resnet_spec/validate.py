@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import SchemaValidator, ValidationError
 
-from resnet_spec.diagnostics import Report, Span, expected, quoted
+from resnet_spec.diagnostics import Report, Span, expected, nearest, quoted
 from resnet_spec.ops import PRIMITIVES, ROLES
 from resnet_spec.source import Mapping, Node, Scalar, Sequence, plain
 
@@ -44,9 +44,8 @@ def _layer_table(key: str) -> Table:
             keys = {key: "the inputs, in order", "name": "name of the layer"}
             required.append(key)
         for attribute in primitive.attributes:
+            # `defaults` may give one that is required, so its absence is found out later.
             keys[attribute.name] = attribute.description
-            if attribute.required:
-                required.append(attribute.name)
     keys |= MODELS["LayerModel"]["keys"]
     fields = {
         name: {
@@ -71,7 +70,7 @@ def validate(model: str, node: Node, what: str, report: Report) -> SimpleNamespa
     if not isinstance(node, Mapping):
         report.add(
             "RS103",
-            f"{what} must be a mapping, not {_kind(node)}",
+            f"{what} must be a mapping, {_not(node)}",
             node.span,
             help="write it as 'key: value' lines",
         )
@@ -79,9 +78,21 @@ def validate(model: str, node: Node, what: str, report: Report) -> SimpleNamespa
     try:
         return _record(_validator(model).validate_python(_input(model_table(model), node)))
     except ValidationError as error:
-        for detail in error.errors(include_url=False, include_input=False):
-            _report(detail, model_table(model), node, what, report)
+        table, details = model_table(model), error.errors(include_url=False, include_input=False)
+        meant = {_meant(detail, table) for detail in details}
+        for detail in details:
+            if detail["type"] != "missing" or detail["loc"] not in meant:
+                _report(detail, table, node, what, report)
         return None
+
+
+def _meant(detail: Any, table: Table) -> tuple[Any, ...] | None:
+    """The place of the key that an unknown one was probably meant to be: it is not missing."""
+    *path, key = detail["loc"]
+    owner = _table_at(table, path)
+    if detail["type"] != "extra_forbidden" or owner is None:
+        return None
+    return (*path, nearest(str(key), owner["keys"]))
 
 
 def _record(values: dict[str, Any]) -> SimpleNamespace:
@@ -101,14 +112,20 @@ def _is_null(node: Node) -> bool:
     return isinstance(node, Scalar) and node.value is None
 
 
-def _kind(node: Node) -> str:
+def _not(node: Node) -> str:
+    """`not the number 3`: what stands where something else was expected."""
+    return "but is empty" if _is_null(node) else f"not {kind_of(node)}"
+
+
+def kind_of(node: Node) -> str:
+    """`the number 3`: a value as a message names it."""
     match node:
         case Mapping():
             return "a mapping"
         case Sequence():
             return "a list"
         case Scalar(value=None):
-            return "empty"
+            return "an empty value"
         case Scalar(value=bool(value)):
             return f"the boolean {str(value).lower()}"
         case Scalar(value=str(value)):
@@ -156,17 +173,21 @@ def _missing_help(table: Table, location: list[Any]) -> str | None:
 def _wrong_value(detail: Any, found: Node) -> tuple[str, str | None]:
     """What a message says after the key: the rule in our words, the value as it stands."""
     context = detail.get("ctx", {})
-    got = f"got {_kind(found)}" if not isinstance(found, Scalar) else f"not {_kind(found)}"
+    got = _not(found)
     match detail["type"]:
         case "int_type" | "int_from_float":
             return f"must be a whole number, {got}", None
         case "string_type":
-            hint = "put quotes around it" if isinstance(found, Scalar) else None
-            return f"must be text, {got}", hint
+            is_scalar = isinstance(found, Scalar) and not _is_null(found)
+            return f"must be text, {got}", "put quotes around it" if is_scalar else None
+        case "string_pattern_mismatch":
+            return "must not be empty", None
         case "bool_type":
             return f"must be true or false, {got}", None
         case "literal_error":
-            return f"must be {context.get('expected')}, {got}", None
+            quotes = isinstance(found, Scalar) and found.value == context.get("expected")
+            hint = "remove the quotes" if quotes else None
+            return f"must be {context.get('expected')}, {got}", hint
         case "greater_than_equal":
             return f"must be at least {context.get('ge')}, {got}", None
         case "less_than_equal":

@@ -42,6 +42,8 @@ INITIALIZERS = (
     {"he_uniform": "fan_out"},
     "lecun_uniform",
 )
+# Vectors have no fans.
+SCALES = ("zeros", {"constant": 0.5}, {"normal": 0.1})
 SHORTCUTS = ("projection", "avg_pool_shortcut", "conv_shortcut")
 SQUEEZE = {"squeeze_excitation": {"reduction": 4, "divisor": 4}}
 
@@ -269,7 +271,7 @@ def _branch(draw: Draw, number: int) -> list[Layer]:
         conv["groups"] = "2 if in_channels % 2 == 0 and flag else 1"
     layers += [conv, {"norm": f"{prefix}_norm", "as": f"branch{number}"}]
     if draw(st.booleans()):
-        initial = draw(st.sampled_from(INITIALIZERS))
+        initial = draw(st.sampled_from(SCALES))
         layers[-2:] = [conv, {"batch_norm": f"{prefix}_norm", "init": initial, "as": prefix}]
     return layers
 

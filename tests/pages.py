@@ -180,13 +180,13 @@ class Page:
         for command, _ in _commands(fence):
             code, output = self.command(command)
             real += [f"$ {command}", *output]
+        if code != expected:
+            raise PageError(f"the exit code is {code}, not {expected}:\n" + "\n".join(real))
         if ANY in fence.body:
             if not matches(fence.body, real):
                 raise PageError("the output is another:\n" + "\n".join(real))
         else:
             self.compare(fence, real)
-        if code != expected:
-            raise PageError(f"the exit code is {code}, not {expected}:\n" + "\n".join(real))
 
     def command(self, command: str) -> tuple[int, list[str]]:
         words = shlex.split(command)

@@ -140,6 +140,13 @@ def keras_outputs(
     return outputs | {"logits": keras_to_torch(logits(given, training=training))}
 
 
+def tolerance(network: Network, usual: float = 1e-10) -> float:
+    """How far outputs in double precision may be apart."""
+    used = {operation.primitive.name for _, operation in network.operations()}
+    # TensorFlow's gelu rounds the square root of two to single precision.
+    return 1e-7 if "gelu" in used else usual
+
+
 # --- both models of a network --------------------------------------------------------------------
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pages import ROOT, Page, PageError, clear_backends, fences, matches
 
-from resnet_spec import reference
+from resnet_spec import cli, expr, lower, reference, source
 from resnet_spec.definition import POSITION
 from resnet_spec.expr import FUNCTIONS
 from resnet_spec.ops import INITIALIZERS, PRIMITIVES
@@ -72,7 +73,10 @@ def test_page_with_keras(path: Path, folder: Path) -> None:
     run_page(path, folder, {"keras"}, update=False)
 
 
-PARTS = {LANGUAGE: reference.parts, ARCHITECTURE: lambda: {"modules": reference.modules(ROOT)}}
+PARTS: dict[Path, Callable[[], dict[str, str]]] = {
+    LANGUAGE: reference.parts,
+    ARCHITECTURE: lambda: {"modules": reference.modules(ROOT)},
+}
 
 
 @pytest.mark.parametrize("path", PARTS, ids=lambda path: path.stem)
@@ -118,7 +122,29 @@ def test_stages_of_the_pipeline_are_modules() -> None:
     section = text[text.index("## The way of a spec") : text.index("## Modules")]
     named = re.findall(r"\*\*(\w+)\*\*", section)
     assert len(named) > 10
-    assert [name for name in named if not (ROOT / "resnet_spec" / f"{name}.py").exists()] == []
+    found = {path.stem for path in (ROOT / "resnet_spec").iterdir()}
+    assert [name for name in named if name not in found] == []
+
+
+def test_limits_are_the_real_ones() -> None:
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    limits = text[text.index("## Limits") :]
+    assert f"{source.MAX_BYTES // 10**6} MB of text" in limits
+    assert f"{lower.MAX_OPERATIONS:,} operations" in limits
+    assert f"`repeat` up to\n  {lower.MAX_REPEAT:,}" in limits
+    assert expr.MAX_MAGNITUDE == 2**53
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_commands_in_the_text_are_commands(path: Path) -> None:
+    """Those between backticks, which are not run, have verbs and flags that there are."""
+    for command in re.findall(r"`resnet-spec ([^`]+)`", path.read_text(encoding="utf-8")):
+        cli.parser().parse_args(shlex.split(command))
+
+
+def test_readme_names_every_verb() -> None:
+    named = re.findall(r"^\| `resnet-spec (\w+)", PAGES[0].read_text(encoding="utf-8"), re.M)
+    assert sorted(named) == sorted(cli._VERBS)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

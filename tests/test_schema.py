@@ -7,13 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from resnet_spec import cli, source
 from resnet_spec.ops import PRIMITIVES, ROLES
 from resnet_spec.schema import json_schema
-
-jsonschema = pytest.importorskip("jsonschema")
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = {kind: ROOT / "docs" / "schema" / f"{kind}.json" for kind in ("network", "block")}

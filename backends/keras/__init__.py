@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resnet_spec.backends.keras import helpers, model, names
+from resnet_spec.backends.keras import helpers, model
 
 from resnet_spec import emit
 from resnet_spec.specialize import OperationLine, Program
@@ -17,7 +17,6 @@ class KerasBackend:
 
     def view(self, program: Program) -> dict[str, object]:
         """The variables of the template."""
-        names.check(program.network)
         model.check_layer_names(program.network)
         operations = [line for _, line in program.lines() if isinstance(line, OperationLine)]
         usages = helpers.collect(operations)

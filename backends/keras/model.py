@@ -12,7 +12,7 @@ from resnet_spec.backends.keras.variables import layer_name
 from resnet_spec.diagnostics import fail, quoted
 
 from resnet_spec import emit, layout
-from resnet_spec.expr import Expr, names, to_python
+from resnet_spec.expr import Expr, names, to_python, unary
 from resnet_spec.ir import Network
 from resnet_spec.names import RESERVED
 from resnet_spec.specialize import (
@@ -88,6 +88,10 @@ class _Writer:
         if line.output == passing:
             return [*condition, *body]
         passed = self.store(line.output, Code(self.value(passing)), indent)
+        if [code.call for code in codes] == [line.output.name]:
+            # Only where the condition does not hold is there something to do.
+            negated = to_python(unary("not", line.when), self.spelling)
+            return [*layout.condition("if", negated, indent), *layout.indented(passed)]
         clobbers = any(line.output.name == each.name for each in line.inputs if each != passing)
         if clobbers or line.output.index is not None:
             otherwise = [f"{' ' * indent}else:", *layout.indented(passed)]

@@ -12,7 +12,7 @@ from resnet_spec.backends.torch.primitives import Context
 
 from resnet_spec import emit, layout
 from resnet_spec.diagnostics import fail, quoted
-from resnet_spec.expr import Const, Expr, Name, names, to_python
+from resnet_spec.expr import Const, Expr, Name, names, to_python, unary
 from resnet_spec.ops import Initializer
 from resnet_spec.specialize import (
     AssignLine,
@@ -280,6 +280,11 @@ class _Writer:
         body = self.store(line.output, code, set(typed) | {line.output.name}, indent + 4)
         if same:
             return [*condition, *body]
+        if code == line.output.name:
+            # Only where the condition does not hold is there something to do.
+            negated = self.printed(unary("not", line.when))
+            other = self.stored_to(line.output, self.value(passing), typed)
+            return [*layout.condition("if", negated, indent), f"{' ' * (indent + 4)}{other}"]
         clobbers = any(line.output.name == each.name for each in line.inputs if each != passing)
         other = self.stored_to(line.output, self.value(passing), typed)
         if clobbers or line.output.index is not None:
@@ -486,10 +491,22 @@ def network_view(program: Program) -> NetworkView:
 # --- initialisation ------------------------------------------------------------------------------
 
 
+class _Rule(NamedTuple):
+    """A statement that fills one tensor, and the line that it stands under where it has one."""
+
+    under: str
+    fill: layout.Code
+
+    def lines(self) -> list[str]:
+        if not self.under:
+            return layout.statement("", self.fill, indent=BODY)
+        return [f"{' ' * BODY}{self.under}", *layout.statement("", self.fill, indent=BODY + 4)]
+
+
 def initialization(program: Program) -> list[str]:
-    """The body of `init_weights`: a rule for each class of module, then what single blocks change."""
+    """The body of `init_weights`: a rule for each class of module, then what blocks change."""
     usual = _usual(program)
-    branches: list[tuple[str, list[str]]] = []
+    branches: list[tuple[str, list[_Rule]]] = []
     for primitive, (module, tensors) in primitives.INITIALIZED.items():
         rules = []
         for attribute, tensor in tensors.items():
@@ -497,18 +514,21 @@ def initialization(program: Program) -> list[str]:
             already = primitives.ALREADY.get((primitive, attribute))
             if given is None or given.kind == already:
                 continue
-            statement = primitives.initializer(given.kind, given.value, f"module.{tensor}")
-            if tensor == "bias" and not _all_biased(program, primitive):
-                rules += [f"if module.{tensor} is not None:", f"    {statement}"]
-            else:
-                rules.append(statement)
+            optional = tensor == "bias" and not _all_biased(program, primitive)
+            under = f"if module.{tensor} is not None:" if optional else ""
+            rules.append(_Rule(under, primitives.initializer(given, f"module.{tensor}")))
         if rules:
             branches.append((module, rules))
     branches += _exceptions(program, usual)
+    # Classes with the same rules share a branch.
+    classes: dict[tuple[_Rule, ...], list[str]] = {}
+    for module, rules in branches:
+        classes.setdefault(tuple(rules), []).append(module)
     text = []
-    for number, (module, rules) in enumerate(branches):
-        text.append(f"    {'elif' if number else 'if'} isinstance(module, {module}):")
-        text += [f"        {rule}" for rule in rules]
+    for rules_, modules in classes.items():
+        test = f"isinstance(module, {' | '.join(modules)})"
+        text += layout.condition("elif" if text else "if", test, 4)
+        text += [line for rule in rules_ for line in rule.lines()]
     return text
 
 
@@ -541,34 +561,31 @@ def _all_biased(program: Program, primitive: str) -> bool:
 
 def _exceptions(
     program: Program, usual: Mapping[tuple[str, str], Initializer]
-) -> list[tuple[str, list[str]]]:
+) -> list[tuple[str, list[_Rule]]]:
     """Tensors that begin otherwise than their kind; a block is visited after its layers."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[_Rule]] = {}
     for routine, line, attribute, given in _initialized(program):
         if given == usual[(line.primitive.name, attribute)]:
             continue
         owner = routine.class_name if routine is not None else program.network.class_name
         tensor = primitives.INITIALIZED[line.primitive.name][1][attribute]
-        found.setdefault(owner, []).extend(_exception(line, tensor, given, routine))
+        found.setdefault(owner, []).append(_exception(line, tensor, given, routine))
     return list(found.items())
 
 
 def _exception(
     line: OperationLine, tensor: str, given: Initializer, routine: Routine | None
-) -> list[str]:
+) -> _Rule:
     text = "".join(part for part in line.path if isinstance(part, str))
     if len(line.path) == 2:
-        base = text.rstrip(".")
-        statement = primitives.initializer(given.kind, given.value, f"layer.{tensor}")
-        return [f"for layer in module.{base}:", f"    {statement}"]
+        under = f"for layer in module.{text.rstrip('.')}:"
+        return _Rule(under, primitives.initializer(given, f"layer.{tensor}"))
     if (routine is not None and routine.is_chain) or "." in text:
         target = f'module.get_parameter("{text}.{tensor}")'
     else:
         target = f"module.{text}.{tensor}"
-    statement = primitives.initializer(given.kind, given.value, target)
-    if line.when is not None:
-        return [f"if module.{text} is not None:", f"    {statement}"]
-    return [statement]
+    under = f"if module.{text} is not None:" if line.when is not None else ""
+    return _Rule(under, primitives.initializer(given, target))
 
 
 def imports(body: Iterable[str], program: Program) -> list[str]:

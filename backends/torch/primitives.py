@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from resnet_spec.expr import Const, Expr, to_python
 from resnet_spec.layout import Bracket, Code, call
+from resnet_spec.ops import Initializer
 from resnet_spec.specialize import OperationLine
 
 Spelling = Mapping[str, str]
@@ -204,26 +205,23 @@ HELPERS = {
 # --- initialisation ------------------------------------------------------------------------------
 
 
-def initializer(kind: str, value: object, tensor: str) -> str:
+def initializer(given: Initializer, tensor: str) -> Code:
     """A statement that fills `tensor`."""
-    match kind:
-        case "zeros":
-            return f"nn.init.zeros_({tensor})"
-        case "ones":
-            return f"nn.init.ones_({tensor})"
-        case "constant":
-            return f"nn.init.constant_({tensor}, {value!r})"
-        case "normal":
-            return f"nn.init.normal_({tensor}, std={value!r})"
-        case "he_normal" | "he_uniform":
-            which = "normal" if kind == "he_normal" else "uniform"
-            options = f'mode="{value}", nonlinearity="relu"'
-            return f"nn.init.kaiming_{which}_({tensor}, {options})"
-        case "lecun_uniform":
-            mode = "" if value == "fan_in" else f', mode="{value}"'
+    match given.kind, given.value:
+        case ("zeros" | "ones") as kind, _:
+            return call(f"nn.init.{kind}_", tensor)
+        case "constant", value:
+            return call("nn.init.constant_", tensor, repr(value))
+        case "normal", value:
+            return call("nn.init.normal_", tensor, std=repr(value))
+        case ("he_normal" | "he_uniform") as kind, fan:
+            function = f"nn.init.kaiming_{kind.removeprefix('he_')}_"
+            return call(function, tensor, mode=f'"{fan}"', nonlinearity='"relu"')
+        case "lecun_uniform", fan:
             # The gain of a leaky ReLU of slope sqrt(5) is sqrt(1/3).
-            return f"nn.init.kaiming_uniform_({tensor}, a=5**0.5{mode})"
-    raise ValueError(kind)
+            options = {} if fan == "fan_in" else {"mode": f'"{fan}"'}
+            return call("nn.init.kaiming_uniform_", tensor, a="5**0.5", **options)
+    raise ValueError(given.kind)
 
 
 # module class of a primitive with parameters: what PyTorch's constructor leaves in them

@@ -11,7 +11,6 @@ from pathlib import Path
 from resnet_spec.commands import shared
 from resnet_spec.commands.shared import STDIN, Exit, Reader
 from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, as_json, in_order, quoted
-from resnet_spec.ir import Definition
 from resnet_spec.library import SUFFIXES
 from resnet_spec.source import Mapping
 
@@ -87,14 +86,13 @@ def _is_block(name: str, reader: Reader) -> bool:
 
 
 def _check_block(path: Path, reader: Reader) -> None:
+    from resnet_spec.library import Blocks
     from resnet_spec.scopes import check_block
 
-    def find(name: str) -> Definition | None:
-        return reader.library.find_block(name, path.parent.parent)
-
+    blocks = Blocks({}, reader.library, path.parent.parent)
     try:
         report = Report()
-        check_block(reader.library.read_block(path), find, report)
+        check_block(reader.library.read_block(path), blocks, report)
         report.raise_if_any()
     except SpecError as error:
         reader.fail(error.diagnostics)

@@ -35,14 +35,19 @@ _REFERENCE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:\.\{([^{}]*)\}|\.([0-9]+))?
 def read_expression(node: Node, what: str = "a value") -> Expression:
     """An expression from a scalar; raises `SpecError` (RS103, RS201)."""
     if not isinstance(node, Scalar) or node.value is None:
-        fail("RS103", f"{what} must be a number or an expression", node.span)
+        found = validate.kind_of(node)
+        fail("RS103", f"{what} must be a number or an expression, not {found}", node.span)
     if not isinstance(node.value, str):
         if isinstance(node.value, float) and not abs(node.value) <= expr.MAX_MAGNITUDE:
             fail("RS203", f"{what} must be a finite number", node.span)
         if abs(node.value) > expr.MAX_MAGNITUDE:
             fail("RS203", f"{quoted(node.value)} is beyond {expr.MAX_MAGNITUDE}", node.span)
         return Expression(expr.Const(node.value), str(node.value), node.span)
-    return parse_expression(node.value, node.span, exact=node.plain)
+    span, exact = node.span, node.plain
+    if not exact and span.end_column - span.column == len(node.value) + 2:
+        # Between quotes, without escapes.
+        span, exact = span.narrowed(1, len(node.value)), span.line == span.end_line
+    return parse_expression(node.value, span, exact)
 
 
 def parse_expression(text: str, span: Span, exact: bool = True) -> Expression:
@@ -50,15 +55,18 @@ def parse_expression(text: str, span: Span, exact: bool = True) -> Expression:
         tree, offsets = expr.parse(text)
     except expr.ExpressionError as error:
         where = span.narrowed(error.offset, error.length) if exact and error.length else span
-        fail("RS201", error.message, where, error.help)
+        hint = error.help
+        if text.count("(") > text.count(")"):
+            hint = "close every '('; within {…} or […] put quotes around an expression with a comma"
+        fail("RS201", error.message, where, hint)
     return Expression(tree, text, span, offsets, exact)
 
 
 def read_text(node: Node, what: str) -> str:
-    if isinstance(node, Scalar) and isinstance(node.value, int) and node.value is not True:
+    if isinstance(node, Scalar) and type(node.value) is int:
         return str(node.value)  # a layer may be called 0
     if not isinstance(node, Scalar) or not isinstance(node.value, str):
-        fail("RS103", f"{what} must be a name", node.span)
+        fail("RS103", f"{what} must be text, not {validate.kind_of(node)}", node.span)
     return node.value
 
 
@@ -190,7 +198,9 @@ class _Reader:
             bare = Scalar(None, node.span)
             node = Mapping({node.value: bare}, {node.value: node.span}, node.span)
         if not isinstance(node, Mapping):
-            fail("RS103", "a layer must be a mapping", node.span, "for example {conv: conv1}")
+            found = validate.kind_of(node)
+            hint = "write it as '- {conv: conv1, filters: 64, kernel: 3}'"
+            fail("RS103", f"a layer must be a mapping, not {found}", node.span, hint)
         key = self.leading_key(node)
         if key == "for":
             return self.loop(node)
@@ -306,8 +316,14 @@ def read_stage(node: Node, report: Report) -> Statement:
     """One stage of a network; what is wrong goes to the report."""
     try:
         if not isinstance(node, Mapping):
-            fail("RS103", "a stage must be a mapping", node.span, "{name: layer1, block: …}")
+            found = validate.kind_of(node)
+            hint = "write it as '- {name: layer1, block: bottleneck, repeat: 3, filters: 64}'"
+            fail("RS103", f"a stage must be a mapping, not {found}", node.span, hint)
         statement = _Reader(report, "the stages").call(node, "block", stage=True)
+        if statement.name is not None and not statement.name.is_fixed:
+            fail("RS105", "the name of a stage can't hold an expression", statement.name.span)
+        if statement.name is not None and statement.name.text == "x":
+            fail("RS105", "'x' can't name a stage: it is the input", statement.name.span)
     except SpecError as error:
         report.extend(error)
         return broken(node)
@@ -327,10 +343,11 @@ def broken(node: Node) -> Statement:
 # --- blocks --------------------------------------------------------------------------------------
 
 
-def read_block(node: Node, report: Report, name: str | None = None) -> Definition | None:
-    """The definition of a block's file, or of an inline block where `name` is given."""
-    inline = name is not None
-    model = "InlineBlockModel" if inline else "BlockModel"
+def read_block(
+    node: Node, report: Report, name: str | None = None, span: Span | None = None
+) -> Definition | None:
+    """The definition of a block's file, or of an inline block whose name, at `span`, is given."""
+    model = "InlineBlockModel" if name is not None else "BlockModel"
     what = f"the block {quoted(name)}" if name is not None else "the block"
     before = len(report.diagnostics)
     checked = validate.validate(model, node, what, report)
@@ -339,8 +356,9 @@ def read_block(node: Node, report: Report, name: str | None = None) -> Definitio
     if name is None:
         name = str(plain_text(node.entries["block"]))
         what = f"the block {quoted(name)}"
+    span = span or node.span_of("block")
     try:
-        names.check_identifier(name, node.span_of("block"), "a block")
+        names.check_identifier(name, span, "a block")
         shown_class = plain_text(node.get("class_name")) or names.class_name(name)
         names.check_class(shown_class, node.span_of("class_name"))
         arguments = _read_arguments(node.get("args"), report)
@@ -353,7 +371,7 @@ def read_block(node: Node, report: Report, name: str | None = None) -> Definitio
             slots=_read_slots(node.get("slots"), report),
             lets=read_lets(node.get("let"), report),
             body=read_layers(node.get("layers"), what, report),
-            span=node.span_of("block"),
+            span=span,
             node=node,
         )
     except SpecError as error:
@@ -371,13 +389,23 @@ def _read_arguments(node: Node | None, report: Report) -> dict[str, Argument]:
     arguments: dict[str, Argument] = {}
     for name, child, span in _named(node, "'args'", report):
         try:
-            names.check_identifier(name, span, "an argument")
-            if name in (*POSITION, *IMPLICIT, "x"):
-                fail("RS105", f"{quoted(name)} has a meaning of its own", span)
+            _check_variable(name, span, "an argument")
             arguments[name] = _read_argument(name, child, report)
         except SpecError as error:
             report.extend(error)
     return arguments
+
+
+def _check_variable(name: str, span: Span, what: str) -> None:
+    """A name that a spec gives to a number, and that the language does not give itself (RS105)."""
+    names.check_identifier(name, span, what)
+    if name in (*POSITION, *IMPLICIT, "classes", "x"):
+        fail(
+            "RS105",
+            f"{quoted(name)} can't name {what}: it has a meaning of its own",
+            span,
+            help="use another name",
+        )
 
 
 def _read_argument(name: str, node: Node, report: Report) -> Argument:
@@ -388,10 +416,11 @@ def _read_argument(name: str, node: Node, report: Report) -> Argument:
     description = None
     if isinstance(node, Mapping):
         model = validate.validate("ArgumentModel", node, f"the argument {quoted(name)}", report)
+        if model is None:
+            return Argument(name, "int", None, False, None, node.span)  # the block is refused
         default_node = node.get("default")
-        if model is not None:
-            kind, first_only = model.type, model.only == "first"
-            description = model.description
+        kind, first_only = model.type, model.only == "first"
+        description = model.description
     elif isinstance(node, Scalar) and node.value in ("int", "float", "bool"):
         kind, default_node = str(node.value), None
     default = read_expression(default_node, "a default") if default_node is not None else None
@@ -425,7 +454,7 @@ def read_lets(node: Node | None, report: Report) -> dict[str, Expression]:
     lets: dict[str, Expression] = {}
     for name, child, span in _named(node, "'let'", report):
         try:
-            names.check_identifier(name, span, "a value")
+            _check_variable(name, span, "a value")
             lets[name] = read_expression(child, quoted(name))
         except SpecError as error:
             report.extend(error)

@@ -7,6 +7,7 @@ costs hardly more than one of ten.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Literal, NamedTuple
 
 from resnet_spec.diagnostics import Diagnostic, quoted
@@ -140,7 +141,7 @@ def _described(steps: Iterable[Step]) -> str:
 
 def _operation(operation: Operation) -> str:
     primitive = operation.primitive
-    if primitive.window:
+    if "kernel" in operation.attributes:
         kernel = operation.attributes["kernel"]
         return f"{primitive.name} {kernel}x{kernel}"
     # Activations and norms follow nearly every layer; a table of them would tell nothing.
@@ -196,20 +197,11 @@ class _Reaches:
 
 
 def _own_reach(operation: Operation) -> Reach | None:
-    attributes = operation.attributes
-    if operation.primitive.window:
-        kernel, stride = _whole(attributes, "kernel"), _whole(attributes, "stride")
-        return Reach(_whole(attributes, "dilation") * (kernel - 1) + 1, stride)
-    if operation.primitive.name == "subsample":
-        return Reach(1, _whole(attributes, "stride"))
+    if operation.primitive.window is not None:
+        return Reach(*operation.primitive.window(SimpleNamespace(**operation.attributes)))
     if operation.primitive.name == "global_avg_pool":
         return None
     return Reach()
-
-
-def _whole(attributes: Mapping[str, object], name: str) -> int:
-    value = attributes.get(name, 1)
-    return value if isinstance(value, int) else 1
 
 
 def _joined(reaches: Iterable[Reach | None]) -> Reach | None:

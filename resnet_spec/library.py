@@ -11,6 +11,7 @@ from resnet_spec import source
 from resnet_spec.definition import read_block
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
 from resnet_spec.ir import Definition
+from resnet_spec.ops import PRIMITIVES
 from resnet_spec.source import Node
 
 SUFFIXES = (".yaml", ".yml")
@@ -133,17 +134,27 @@ class Library:
 
 
 class Blocks:
-    """The blocks that a spec can use: its own, those in `blocks/` beside it, ours."""
+    """The blocks that a spec can use: its own (None: has a mistake), `blocks/` beside it, ours."""
 
-    def __init__(self, own: Mapping[str, Definition], library: Library, folder: Path) -> None:
+    def __init__(
+        self, own: Mapping[str, Definition | None], library: Library, folder: Path
+    ) -> None:
         self.own, self.library, self.folder = own, library, folder
-        self.used = dict(own)
+        self.used = {name: block for name, block in own.items() if block is not None}
 
-    def find(self, name: str, span: Span) -> Definition:
-        """A block by name; raises `SpecError` (RS301, or what is wrong in its file)."""
+    def find(self, name: str, span: Span, slot: bool = False) -> Definition:
+        """A block by name; raises `SpecError` (RS301, or what is wrong in its file).
+
+        `slot` tells that a primitive could stand there as well. The error of a block of the spec's
+        own is empty: its mistake has been told.
+        """
+        if name in self.own and self.own[name] is None:
+            raise SpecError([])
         found = self.own.get(name) or self.library.find_block(name, self.folder)
         if found is None:
-            fail("RS301", f"there is no block {quoted(name)}", span, expected(name, self.names()))
+            what = "block or primitive" if slot else "block"
+            known = {*self.names(), *(PRIMITIVES if slot else ())}
+            fail("RS301", f"there is no {what} {quoted(name)}", span, expected(name, known))
         self.used[name] = found
         return found
 

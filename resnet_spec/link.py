@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from resnet_spec import expr
 from resnet_spec.definition import read_binding, read_expression, read_initializer
-from resnet_spec.diagnostics import expected, fail, quoted
+from resnet_spec.diagnostics import expected, fail, nearest, quoted
 from resnet_spec.ir import Binding, Bound, Definition, Expression
 from resnet_spec.ops import ROLES, Attribute, Initializer, Primitive
 from resnet_spec.source import Mapping as MappingNode
 from resnet_spec.source import Node, Sequence
+from resnet_spec.validate import keys_of
 
 Fixed = Mapping[str, "Bound | Initializer"]
 Given = Expression | Bound | Initializer
@@ -82,16 +83,19 @@ def arguments(definition: Definition, node: MappingNode) -> Arguments:
             slots[key] = read_binding(child)
         else:
             known = [*definition.arguments, *definition.slots, *ROLES]
+            meant = nearest(key, [*known, *keys_of("BlockCallModel")])
             fail(
                 "RS101",
                 f"the block {quoted(definition.name)} has no argument {quoted(key)}",
                 node.keys[key],
-                help=expected(key, known),
+                help=expected(meant or key, [meant] if meant else known),
             )
     return Arguments(values, slots)
 
 
 def _read_argument(key: str, node: Node) -> Expression | tuple[Expression, ...]:
     if isinstance(node, Sequence):
+        if not node.items:
+            fail("RS103", f"{quoted(key)} is an empty list", node.span)
         return tuple(read_expression(item, f"each of {quoted(key)}") for item in node.items)
     return read_expression(node, quoted(key))

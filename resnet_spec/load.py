@@ -19,6 +19,7 @@ from resnet_spec.source import Mapping, Node, Scalar, Sequence
 # What a spec says of itself alone, not of those that extend it.
 _OWN_KEYS = ("name", "class_name", "description", "extends", "expect")
 MAX_CHAIN = 16
+MAX_KEYS = 16
 SET_PATH = "--set"
 
 
@@ -67,12 +68,10 @@ def load(
 def _extended(node: Node, folder: Path, library: Library, chain: tuple[str, ...]) -> Mapping:
     """The tree with `extends` resolved, however long the chain (RS107)."""
     if not isinstance(node, Mapping):
-        fail(
-            "RS103",
-            "a spec must be a mapping",
-            node.span,
-            help="start with: spec_version: 1",
-        )
+        found = validate.kind_of(node)
+        message = f"a spec must be a mapping, not {found}"
+        fail("RS103", message, node.span, help="start with: spec_version: 1")
+    _check_version(node)
     base_node = node.get("extends")
     if base_node is None or (isinstance(base_node, Scalar) and base_node.value is None):
         return node
@@ -150,15 +149,19 @@ def _item_name(item: Node) -> str:
 
 def _with_settings(node: Mapping, settings: SequenceOf[str], library: Library) -> Mapping:
     """The tree with every `--set key.key=value`; numbers that it changes are not expected."""
-    library.sources[SET_PATH] = "\n".join(settings)
+    library.sources[SET_PATH] = "\n".join(" ".join(each.splitlines()) for each in settings)
     node = _without(node, ("expect",))
     for line, setting in enumerate(settings, 1):
         key, separator, value = setting.partition("=")
+        parts = key.split(".")
         span = Span(SET_PATH, line, 1, line, len(key) + 1)
-        if not separator or not all(key.split(".")):
-            fail("RS108", f"{quoted(setting)} is not of the form key=value", span)
+        if not separator or not all(parts):
+            hint = "for example classes=10, or stages.layer4.repeat=2"
+            fail("RS108", f"{quoted(setting)} is not of the form key=value", span, hint)
+        if len(parts) > MAX_KEYS:
+            fail("RS108", f"{quoted(key)} has more than {MAX_KEYS} parts", span)
         tree = _value(value, SET_PATH, line, len(key) + 2)
-        for part in reversed(key.split(".")):
+        for part in reversed(parts):
             tree = Mapping({part: tree}, {part: span}, span)
         assert isinstance(tree, Mapping)
         node = merge(node, tree)
@@ -167,30 +170,48 @@ def _with_settings(node: Mapping, settings: SequenceOf[str], library: Library) -
 
 def _value(text: str, path: str, line: int, column: int) -> Node:
     """The tree of one value given on the command line."""
+    whole = Span(path, line, column, line, column + len(text))
     if not text:
-        return Scalar(None, Span(path, line, column, line, column))
-    return _moved(source.parse(text, path), line - 1, column - 1)
+        return Scalar(None, whole)
+    try:
+        return _moved(source.parse(text, path), line - 1, column - 1, whole)
+    except SpecError as error:
+        # The line ends at a place where the parser saw the end of a file.
+        raise SpecError(
+            [
+                found._replace(span=_shifted(found.span, line - 1, column - 1, whole))
+                for found in error.diagnostics
+            ]
+        ) from None
 
 
-def _moved(node: Node, lines: int, columns: int) -> Node:
+def _shifted(span: Span | None, lines: int, columns: int, whole: Span) -> Span:
+    """A position in a value as a position in its line, or all of it where it has several lines."""
+    if span is None or (span.line, span.end_line) != (1, 1):
+        return whole
+    moved = span._replace(
+        line=span.line + lines,
+        column=span.column + columns,
+        end_line=span.end_line + lines,
+        end_column=span.end_column + columns,
+    )
+    return moved if moved.column < whole.end_column else whole
+
+
+def _moved(node: Node, lines: int, columns: int, whole: Span) -> Node:
+    """A tree with every position moved."""
+
     def move(span: Span) -> Span:
-        first = columns if span.line == 1 else 0
-        last = columns if span.end_line == 1 else 0
-        return Span(
-            span.path,
-            span.line + lines,
-            span.column + first,
-            span.end_line + lines,
-            span.end_column + last,
-        )
+        return _shifted(span, lines, columns, whole)
 
     match node:
         case Scalar(value, span, plain):
             return Scalar(value, move(span), plain)
         case Sequence(items, span):
-            return Sequence(tuple(_moved(item, lines, columns) for item in items), move(span))
+            moved_items = tuple(_moved(item, lines, columns, whole) for item in items)
+            return Sequence(moved_items, move(span))
         case Mapping(entries, keys, span):
-            moved = {key: _moved(child, lines, columns) for key, child in entries.items()}
+            moved = {key: _moved(child, lines, columns, whole) for key, child in entries.items()}
             return Mapping(moved, {key: move(at) for key, at in keys.items()}, move(span))
 
 
@@ -201,7 +222,6 @@ def _validated(
     node: Mapping, path: str, folder: Path, library: Library, settings: tuple[str, ...]
 ) -> Loaded:
     report = Report()
-    _check_version(node, report)
     model = validate.validate("NetworkModel", node, "the spec", report)
     for key, check in (("name", _check_name), ("class_name", names.check_class)):
         text = definition.plain_text(node.get(key))
@@ -237,17 +257,21 @@ def _check_scopes(
             checked.add(name)
 
 
-def _check_version(node: Mapping, report: Report) -> None:
+def _check_version(node: Mapping) -> None:
+    """RS103 for a spec of a later version, whose other mistakes are none."""
     version = node.get("spec_version")
-    if isinstance(version, Scalar) and type(version.value) is int:
-        if version.value > validate.SPEC_VERSION:
-            report.add(
-                "RS103",
-                f"this spec is of version {version.value}; this compiler knows "
-                f"{validate.SPEC_VERSION}",
-                version.span,
-                help="install a newer resnet-spec",
-            )
+    if not isinstance(version, Scalar):
+        return
+    if isinstance(version.value, bool):
+        message = f"'spec_version' must be {validate.SPEC_VERSION}"
+        fail("RS103", f"{message}, not {validate.kind_of(version)}", version.span)
+    if isinstance(version.value, int) and version.value > validate.SPEC_VERSION:
+        fail(
+            "RS103",
+            f"this spec is of version {version.value}; this compiler knows {validate.SPEC_VERSION}",
+            version.span,
+            help="install a newer resnet-spec",
+        )
 
 
 def _check_name(name: str, span: Span) -> str:
@@ -261,15 +285,15 @@ def _collected(report: Report, check, *arguments: object) -> None:  # type: igno
         report.extend(error)
 
 
-def _read_blocks(node: Node | None, report: Report) -> dict[str, Definition]:
+def _read_blocks(node: Node | None, report: Report) -> dict[str, Definition | None]:
     if not isinstance(node, Mapping):
         if node is not None and not (isinstance(node, Scalar) and node.value is None):
             report.add("RS103", "'blocks' must be a mapping of names to blocks", node.span)
         return {}
-    read = {
-        name: definition.read_block(child, report, name) for name, child in node.entries.items()
+    return {
+        name: definition.read_block(child, report, name, node.keys[name])
+        for name, child in node.entries.items()
     }
-    return {name: block for name, block in read.items() if block is not None}
 
 
 def _read_stages(node: Node | None, report: Report) -> tuple[Statement, ...]:

@@ -51,11 +51,14 @@ class _Unknown(Exception):
     """A value that has no number because of a mistake that has been reported."""
 
 
+_BROKEN = Bound(0)  # stands for such a number; known by its identity
+
+
 class _TooLarge(Exception):
     """Ends the walk: there is more to do than any network needs."""
 
-    def __init__(self, span: Span) -> None:
-        self.span = span
+    def __init__(self, span: Span, what: str) -> None:
+        self.span, self.what = span, what
 
 
 def lower(loaded: Loaded) -> Network:
@@ -72,10 +75,15 @@ def evaluate(expression: Expression, scope: Scope) -> Bound:
         if name not in scope:
             where = expression.span_at(offset, len(name))
             fail("RS202", f"{quoted(name)} is not defined here", where, expected(name, scope))
+        if scope[name] is _BROKEN:
+            raise _Unknown
     try:
         value = expr.evaluate(expression.expr, {n: scope[n].value for n in expression.names})
     except expr.ExpressionError as error:
-        fail("RS203", f"{quoted(expression.text)}: {error.message}", expression.span, error.help)
+        message = error.message
+        if expression.text not in message:
+            message = f"{quoted(expression.text)}: {message}"
+        fail("RS203", message, expression.span, error.help)
     return Bound(value, any(scope[name].open for name in expression.names))
 
 
@@ -133,6 +141,7 @@ class _Frame:
     current: int = 0
     steps: list[Step] = field(default_factory=list)
     taken: dict[str, Span] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)  # of layers without a name of their own
     counters: list[str] = field(default_factory=list)  # of the loops around the statement
     size: int = 0
 
@@ -227,9 +236,9 @@ class _Lowering:
 
     # - targets -
 
-    def block(self, name: str, span: Span) -> Definition:
+    def block(self, name: str, span: Span, slot: bool = False) -> Definition:
         """The definition of a block (RS301)."""
-        found = self.loaded.blocks.find(name, span)
+        found = self.loaded.blocks.find(name, span, slot)
         self.used_blocks[name] = found
         return found
 
@@ -237,18 +246,27 @@ class _Lowering:
         """A binding with its target found and its arguments evaluated."""
         if binding.target is None:
             return Choice(None, label="none")
+        self.statements += 1
+        if self.statements > MAX_STATEMENTS:
+            raise _TooLarge(binding.span, f"{MAX_STATEMENTS:,} statements to run")
         if depth > MAX_NESTING:
-            fail("RS302", f"the slots that {quoted(binding.target)} fills never end", binding.span)
+            fail(
+                "RS302",
+                f"{quoted(binding.target)} fills a slot within itself, without end",
+                binding.span,
+                help="fill the inner slot with 'none' or with another block",
+            )
         primitive = PRIMITIVES.get(binding.target)
         if primitive is not None:
             given = self.fixed_attributes(primitive, binding.arguments, scope)
             return Choice(primitive, tuple(given.items()), label=primitive.name)
-        block = self.block(binding.target, binding.span)
+        block = self.block(binding.target, binding.span, slot=True)
         arguments = link.arguments(block, binding.arguments)
         values: dict[str, Bound | Initializer] = {}
         for key, value in arguments.values.items():
             if isinstance(value, tuple):
-                fail("RS304", f"{quoted(key)} of a slot can't be a list", binding.span)
+                message = f"{quoted(key)} of a slot can't be a list"
+                fail("RS304", message, value[0].span, "give one value for all blocks")
             values[key] = _typed(
                 evaluate(value, scope), block.arguments[key].type, value.span, quoted(key)
             )
@@ -261,23 +279,25 @@ class _Lowering:
     ) -> dict[str, Bound | Initializer]:
         """Attributes of a primitive that are given as constants."""
         fixed: dict[str, Bound | Initializer] = {}
+        found = Report()
         for key, child in node.entries.items():
             attribute = primitive.attribute(key)
             if attribute is None:
                 known = [each.name for each in primitive.attributes]
-                fail(
-                    "RS101",
-                    f"'{primitive.name}' has no attribute {quoted(key)}",
-                    node.keys[key],
-                    help=expected(key, known),
-                )
-            given = link.read_attribute(attribute, child)
-            if isinstance(given, Expression):
-                value = evaluate(given, scope)
-                typed = _typed(value, attribute.type, given.span, quoted(key))
-                fixed[key] = _ranged(typed, attribute, given.span, quoted(key))
-            else:
-                fixed[key] = given
+                message = f"'{primitive.name}' has no attribute {quoted(key)}"
+                found.add("RS101", message, node.keys[key], expected(key, known))
+                continue
+            try:
+                given = link.read_attribute(attribute, child)
+                if isinstance(given, Expression):
+                    value = evaluate(given, scope)
+                    typed = _typed(value, attribute.type, given.span, quoted(key))
+                    fixed[key] = _ranged(typed, attribute, given.span, quoted(key))
+                else:
+                    fixed[key] = given
+            except SpecError as error:
+                found.extend(error)
+        found.raise_if_any()
         return fixed
 
     # - instances -
@@ -324,16 +344,19 @@ class _Lowering:
 
     def evaluate_lets(self, lets: Mapping[str, Expression], scope: dict[str, Bound]) -> None:
         for name, expression in lets.items():
+            scope[name] = _BROKEN
             try:
                 scope[name] = evaluate(expression, scope)
             except SpecError as error:
                 self.take(error)
+            except _Unknown:
+                pass
 
     def run(self, body: Iterable[Statement | Loop], frame: _Frame) -> None:
         for statement in body:
             self.statements += 1
             if self.statements > MAX_STATEMENTS:
-                raise _TooLarge(statement.span)
+                raise _TooLarge(statement.span, f"{MAX_STATEMENTS:,} statements to run")
             try:
                 if isinstance(statement, Loop):
                     self.run_loop(statement, frame)
@@ -362,6 +385,7 @@ class _Lowering:
             fail("RS106", f"{quoted(loop.variable)} has a value already", loop.span)
         frame.counters.append(loop.variable)
         for index in range(count):
+            self.statements += 1  # a turn without layers takes time as well
             frame.scope[loop.variable] = Bound(index)
             before = len(self.report.diagnostics)
             self.run(loop.body, frame)
@@ -395,11 +419,15 @@ class _Lowering:
             self.pass_through(statement, frame)
             return
         inputs = self.inputs(statement, frame)
-        if any(frame.shapes[number] is None for number in inputs):
-            self.poison(statement, frame)
-            return
         target, choice = self.target(statement, frame)
-        if target is None:
+        if any(frame.shapes[number] is None for number in inputs):
+            # An earlier mistake hides the shapes; the rest can be judged all the same.
+            if isinstance(target, Primitive):
+                self.name(statement, target, frame)
+                # A number that is computed may be wrong for the reason that has been told.
+                self.attributes(target, statement, choice, frame, constants=True)
+            self.poison(statement, frame)
+        elif target is None:
             self.finish(statement, frame, [inputs[0]])
         elif isinstance(target, Primitive):
             self.run_operation(statement, target, choice, frame, inputs)
@@ -468,10 +496,14 @@ class _Lowering:
         if operation.parameters and statement.name is None:
             fail(
                 "RS102",
-                f"a layer with parameters needs a name: {{{statement.target}: conv1}}",
+                f"{quoted(primitive.name)} has parameters, so this layer needs a name",
                 statement.span,
+                help=f"for example {{{statement.target}: {statement.target}1}}",
             )
         several = primitive.gives == "many"
+        if several and numbers["parts"] > MAX_REPEAT:
+            message = f"'parts' must be at most {MAX_REPEAT}, but is {numbers['parts']}"
+            fail("RS205", message, statement.arguments.span_of("parts"))
         outputs = [frame.new(output) for _ in range(numbers["parts"] if several else 1)]
         self.add_step(frame, Step(name, operation, tuple(inputs), tuple(outputs), statement), 1)
         if several and statement.result is None:
@@ -483,23 +515,45 @@ class _Lowering:
         frame.steps.append(step)
         frame.size += size
         if frame.size > MAX_OPERATIONS:
-            raise _TooLarge(step.statement.span)
+            raise _TooLarge(step.statement.span, f"{MAX_OPERATIONS:,} operations")
 
     def attributes(
-        self, primitive: Primitive, statement: Statement, choice: Choice | None, frame: _Frame
+        self,
+        primitive: Primitive,
+        statement: Statement,
+        choice: Choice | None,
+        frame: _Frame,
+        constants: bool = False,
     ) -> dict[str, Bound | Initializer]:
+        """The attributes of an operation; with `constants`, those that depend on nothing."""
         binding = dict(choice.arguments) if choice is not None else {}
         defaults = self.defaults.get(primitive.name, {})
         given = link.attributes(primitive, statement.arguments, binding, defaults)
         values: dict[str, Bound | Initializer] = {}
+        found, complete = Report(), True
         # Defaults that are expressions over other attributes come last.
         for attribute in sorted(primitive.attributes, key=lambda a: isinstance(a.default, str)):
-            value, span = self.attribute(attribute, given[attribute.name], values, frame.scope)
-            if isinstance(value, Bound):
-                what, where = quoted(attribute.name), span or statement.span
-                typed = _typed(value, attribute.type, where, what)
-                value = _ranged(typed, attribute, where, what)
-            values[attribute.name] = value
+            source = given[attribute.name]
+            if source is None and isinstance(attribute.default, str) and not complete:
+                continue
+            if constants and isinstance(source, Expression) and source.names:
+                complete = False
+                continue
+            try:
+                value, span = self.attribute(attribute, source, values, frame.scope)
+                if isinstance(value, Bound):
+                    what, where = quoted(attribute.name), span or statement.span
+                    typed = _typed(value, attribute.type, where, what)
+                    value = _ranged(typed, attribute, where, what)
+                values[attribute.name] = value
+            except SpecError as error:
+                found.extend(error)
+                complete = False
+            except _Unknown:
+                complete = False
+        found.raise_if_any()
+        if not complete:
+            raise _Unknown
         return values
 
     def attribute(
@@ -526,19 +580,27 @@ class _Lowering:
             name, span = spell(statement.name, frame.scope), statement.name.span
         else:
             index = "".join(f".{frame.scope[each].value}" for each in frame.counters)
-            name, number, span = f"{statement.target}{index}", 1, statement.span
+            stem, span = statement.target, statement.span
+            name, number = f"{stem}{index}", frame.numbers.get(f"{stem}{index}", 1)
             while name in frame.taken:
                 number += 1
-                name = f"{statement.target}{number}{index}"
-        if name in frame.taken:
-            fail(
-                "RS106",
-                f"two layers are called {quoted(name)}",
-                span,
-                help=f"the first is at {frame.taken[name]}",
-            )
-        frame.taken[name] = span
+                name = f"{stem}{number}{index}"
+            frame.numbers[f"{stem}{index}"] = number
+        self.claim(name, span, frame)
         return name
+
+    def claim(self, name: str, span: Span, frame: _Frame) -> None:
+        """Give a name to a layer; RS106 where another has it."""
+        first = frame.taken.get(name)
+        if first is None:
+            frame.taken[name] = span
+            return
+        hint = f"the first is at {first}"
+        if first == span and frame.counters:
+            hint = f'put the counter into the name: "{name}.{{{frame.counters[-1]}}}"'
+        elif first == span:
+            hint = "put the number of the block into it: names: \"{i}\""
+        fail("RS106", f"two layers are called {quoted(name)}", span, hint)
 
     # - calls -
 
@@ -578,6 +640,8 @@ class _Lowering:
             if statement.repeat is not None:
                 own = spell(statement.names, scope) if statement.names else str(index)
                 step_name = f"{name}.{own}"
+                where = statement.names.span if statement.names else statement.span
+                self.claim(step_name, where, frame)
             shape = frame.shapes[value]
             assert shape is not None
             with self.use(f"{name}", statement.span):
@@ -625,8 +689,12 @@ class _Lowering:
         binding = dict(choice.arguments) if choice is not None else {}
         for key in binding:
             if key in given.values:
-                fail("RS304", f"the slot {quoted(statement.target)} gives {quoted(key)} itself",
-                     statement.span)
+                fail(
+                    "RS304",
+                    f"the slot {quoted(statement.target)} gives {quoted(key)} itself",
+                    statement.span,
+                    help=f"leave {quoted(key)} out where {quoted(block.name)} fills the slot",
+                )
         defaults = self.defaults.get(block.name, {})
         values: dict[str, Bound] = {}
         for name, argument in block.arguments.items():
@@ -680,11 +748,11 @@ class _Lowering:
         lets = reading.read_lets(loaded.node.get("let"), self.report)
         self.evaluate_lets(lets, scope)
         self.network_scope: dict[str, Bound] = scope
-        self.read_defaults(loaded.node.get("defaults"))
         source = Shape(model.input.channels, model.input.height, model.input.width, open=True)
         frame = _Frame(dict(scope), self.roles, [source], {"x": 0})
         stages, head = [], 0
         try:
+            self.read_defaults(loaded.node.get("defaults"))
             self.run(loaded.stem, frame)
             stages = self.run_stages(frame)
             head = len(frame.steps)
@@ -692,7 +760,7 @@ class _Lowering:
         except _TooLarge as error:
             self.report.add(
                 "RS305",
-                f"the network is too large: more than {MAX_OPERATIONS:,} operations",
+                f"the network is too large: more than {error.what}",
                 error.span,
                 "lower 'repeat' or 'count'",
             )
@@ -756,6 +824,10 @@ class _Lowering:
         if key in ROLES:
             self.roles[key] = self.choose(reading.read_binding(node), self.network_scope)
             return
+        known = self.loaded.blocks.names()
+        if key not in known and key not in PRIMITIVES:
+            hint = expected(key, {*known, *PRIMITIVES, *ROLES})
+            fail("RS101", f"{quoted(key)} is no block, primitive or slot", span, hint)
         if not isinstance(node, MappingNode):
             fail("RS103", f"the defaults of {quoted(key)} must be a mapping", node.span)
         if key in PRIMITIVES:
@@ -763,10 +835,6 @@ class _Lowering:
                 PRIMITIVES[key], node, self.network_scope
             )
             return
-        known = self.loaded.blocks.names()
-        if key not in known:
-            hint = expected(key, {*known, *PRIMITIVES, *ROLES})
-            fail("RS101", f"{quoted(key)} is no block, primitive or slot", span, hint)
         block = self.block(key, span)
         given = link.arguments(block, node)
         values: dict[str, Bound | Initializer] = {}
@@ -804,7 +872,7 @@ class _Lowering:
             if statement.repeat is None:
                 return 1
             return self.count(statement.repeat, frame.scope, "'repeat'")
-        except SpecError:
+        except (SpecError, _Unknown):
             return 1  # reported when the stage is run
 
     def run_stage(self, statement: Statement, frame: _Frame, position: tuple[int, int]) -> None:

@@ -170,7 +170,7 @@ def _check_binding(binding: Binding, blocks: Blocks, report: Report) -> None:
     if binding.target is None or binding.target in PRIMITIVES:
         return
     try:
-        block = blocks.find(binding.target, binding.span)
+        block = blocks.find(binding.target, binding.span, slot=True)
         for inner in link.arguments(block, binding.arguments).slots.values():
             _check_binding(inner, blocks, report)
     except SpecError as error:

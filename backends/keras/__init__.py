@@ -18,6 +18,7 @@ class KerasBackend:
     def view(self, program: Program) -> dict[str, object]:
         """The variables of the template."""
         model.check_layer_names(program.network)
+        model.check_convolutions(program.network)
         operations = [line for _, line in program.lines() if isinstance(line, OperationLine)]
         usages = helpers.collect(operations)
         functions = model.function_names(program)

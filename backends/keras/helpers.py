@@ -39,6 +39,10 @@ def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
             return "softmax_over_groups", ()
         case "shuffle":
             return "shuffle_channels", ()
+        case "blur_pool":
+            return "blur_pool", ("stride",)
+        case "channel_conv":
+            return "channel_conv", ("init",)
     return None
 
 
@@ -98,6 +102,8 @@ def write(name: str, usage: Usage) -> list[str]:
         "avg_pool": _avg_pool,
         "softmax_over_groups": _softmax_over_groups,
         "shuffle_channels": _shuffle_channels,
+        "blur_pool": _blur_pool,
+        "channel_conv": _channel_conv,
     }[name](usage)
 
 
@@ -224,3 +230,30 @@ def _shuffle_channels(usage: Usage) -> list[str]:
     order = ops.reshape(ops.arange(x.shape[-1]), (groups, parts, -1))
     order = ops.reshape(ops.transpose(order, (1, 0, 2)), (-1,))
     return ops.take(x, order, axis=-1)'''.split("\n")
+
+
+def _blur_pool(usage: Usage) -> list[str]:
+    reflected = layout.call("ops.pad", "x", _spatial("1"), mode='"reflect"')
+    first = layout.call("layers.AveragePooling2D", "2", strides="1", name='f"{name}_blur"')
+    lines = _signature("blur_pool", [], usage)
+    lines += emit.docstring("Blur by (1, 2, 1) / 4, then take every n-th row and column", indent=4)
+    lines += layout.statement("x = ", reflected, "", 4)
+    lines.append("    # Averaging two neighbours twice is the filter (1, 2, 1) / 4.")
+    lines += layout.statement("x = ", first, "(x)", 4)
+    return [*lines, *_layer("AveragePooling2D", ["2"], _pool_options(usage))]
+
+
+def _channel_conv(usage: Usage) -> list[str]:
+    lines = _signature("channel_conv", ["kernel_size: int"], usage)
+    lines += emit.docstring("1-D convolution along the channels of a 1x1 map", indent=4)
+    lines.append("    channels = x.shape[-1]")
+    lines.append('    x = layers.Reshape((channels, 1), name=f"{name}_in")(x)')
+    options: dict[str, layout.Code] = {
+        "padding": '"same"',
+        "use_bias": "False",
+        "kernel_initializer": usage.python("init"),
+        "name": "name",
+    }
+    made = layout.call("layers.Conv1D", "1", "kernel_size", **options)
+    lines += layout.statement("x = ", made, "(x)", 4)
+    return [*lines, '    return layers.Reshape((1, 1, channels), name=f"{name}_out")(x)']

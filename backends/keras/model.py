@@ -336,6 +336,19 @@ def _has_output(line: Line) -> TypeGuard[OperationLine | CallLine | AssignLine]:
     return isinstance(line, OperationLine | CallLine | AssignLine)
 
 
+def check_convolutions(network: Network) -> None:
+    """RS502 for what Keras' convolution cannot do."""
+    for canonical, operation in network.operations():
+        given = operation.attributes
+        if operation.primitive.name == "conv" and given["stride"] > 1 and given["dilation"] > 1:
+            fail(
+                "RS502",
+                f"{quoted(canonical)}: a convolution of Keras has a stride or a dilation, not both",
+                network.root.definition.span,
+                help="give 'stride' to another layer, or compile for PyTorch alone",
+            )
+
+
 INPUT = "images"
 
 # Written as functions of keras.ops, which name themselves.

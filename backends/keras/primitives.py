@@ -204,6 +204,8 @@ RULES: dict[str, Callable[[Context], Code]] = {
         call("shuffle_channels", op.inputs[0], op.get("groups"), op.get("parts"))
     ),
     "pad_channels": _pad_channels,
+    "blur_pool": lambda op: op.helper("blur_pool"),
+    "channel_conv": lambda op: op.helper("channel_conv", op.get("kernel")),
     # A window of one with a stride takes every n-th row and column.
     "subsample": lambda op: op.layer("MaxPooling2D", "1", strides=op.get("stride")),
     "dropout": lambda op: op.layer("Dropout", op.get("rate")),

@@ -8,6 +8,7 @@ VARIABLES: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = {
     ("conv", "bias"): ("bias", (0,)),
     ("linear", "weight"): ("kernel", (1, 0)),
     ("linear", "bias"): ("bias", (0,)),
+    ("channel_conv", "weight"): ("kernel", (2, 1, 0)),
     ("batch_norm", "weight"): ("gamma", (0,)),
     ("batch_norm", "bias"): ("beta", (0,)),
     ("batch_norm", "running_mean"): ("moving_mean", (0,)),

@@ -92,6 +92,7 @@ MODULES: dict[str, Callable[[Context], Code]] = {
     "group_norm": _group_norm,
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
+    "channel_conv": lambda op: call("ChannelConv", op.get("kernel")),
     "dropout": lambda op: call("nn.Dropout", op.get("rate")),
     "drop_path": lambda op: call("DropPath", op.get("rate")),
 }
@@ -176,6 +177,7 @@ CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
     "shuffle": _shuffle,
     "pad_channels": _pad_channels,
     "subsample": _subsample,
+    "blur_pool": lambda op, inputs: call("blur_pool", inputs[0], stride=op.get("stride")),
     "identity": lambda op, inputs: inputs[0],
 }
 
@@ -187,6 +189,20 @@ HELPERS = {
     "shuffle_channels": '''def shuffle_channels(x: Tensor, groups: int, parts: int) -> Tensor:
     """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""
     return x.unflatten(1, (groups, parts, -1)).transpose(1, 2).flatten(1, 3)''',
+    "blur_pool": '''def blur_pool(x: Tensor, stride: int) -> Tensor:
+    """Blur by (1, 2, 1) / 4 in both directions, then take every n-th row and column."""
+    x = F.pad(x, (1, 1, 1, 1), mode="reflect")
+    # Averaging two neighbours twice is the filter (1, 2, 1) / 4.
+    return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=stride)''',
+    "ChannelConv": '''class ChannelConv(nn.Conv1d):
+    """1-D convolution along the channels of a 1x1 map (Wang et al. 2019)."""
+
+    def __init__(self, kernel_size: int) -> None:
+        super().__init__(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x.flatten(1).unsqueeze(1))
+        return x.transpose(1, 2).unsqueeze(3)''',
     "DropPath": '''class DropPath(nn.Module):
     """Zeroes whole samples at random in training (stochastic depth, Huang et al. 2016)."""
 
@@ -228,6 +244,7 @@ def initializer(given: Initializer, tensor: str) -> Code:
 INITIALIZED: dict[str, tuple[str, dict[str, str]]] = {
     "conv": ("nn.Conv2d", {"init": "weight", "bias_init": "bias"}),
     "linear": ("nn.Linear", {"init": "weight", "bias_init": "bias"}),
+    "channel_conv": ("ChannelConv", {"init": "weight"}),
     "batch_norm": ("nn.BatchNorm2d", {"init": "weight"}),
     "group_norm": ("nn.GroupNorm", {"init": "weight"}),
 }

@@ -131,9 +131,9 @@ class Primitive:
     """One operation that every backend knows how to write.
 
     `shape` raises `ShapeError`; `channels` is the rule for the channels alone and also works on
-    expressions. `joins` tells that the output has the channels of all inputs. `window` names the attributes of a sliding window (kernel, stride, dilation) for
-    the receptive field; `nonnegative` tells that no output is below zero. `group` tells the role
-    in the rhythm of a block, for blank lines.
+    expressions. `joins` tells that the output has the channels of all inputs, `nonnegative` that
+    no output is below zero. `window` gives the extent and the step of a sliding window, for the
+    receptive field. `group` tells the role in the rhythm of a block, for blank lines.
     """
 
     name: str
@@ -147,7 +147,7 @@ class Primitive:
     parameters: Callable[[Attributes, Sequence[Shape]], tuple[Parameter, ...]] = no_parameters
     macs: Callable[[Attributes, Sequence[Shape], Shape], int] = no_work
     joins: bool = False
-    window: bool = False
+    window: Callable[[Attributes], tuple[int, int]] | None = None
     nonnegative: bool = False
     group: Literal["weights", "norm", "activation", "merge", "other"] = "other"
 

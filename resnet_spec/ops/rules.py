@@ -70,6 +70,51 @@ def pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
     return window(attributes, inputs[0], ceil=ceil)
 
 
+def conv_window(attributes: Attributes) -> tuple[int, int]:
+    return attributes.dilation * (attributes.kernel - 1) + 1, attributes.stride
+
+
+def pool_window(attributes: Attributes) -> tuple[int, int]:
+    return attributes.kernel, attributes.stride
+
+
+def blur_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    height, width = inputs[0].height or 0, inputs[0].width or 0
+    if min(height, width) < 2:
+        raise ShapeError(
+            "RS403",
+            f"a {height}x{width} map has no row and column to reflect at its border",
+            help="blur a map of at least 2x2",
+        )
+    return subsampled_shape(attributes, inputs)
+
+
+def channel_conv_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    if (inputs[0].height, inputs[0].width) != (1, 1):
+        raise ShapeError(
+            "RS404",
+            f"'channel_conv' needs a 1x1 map, but its input is {inputs[0]}",
+            help="put {global_avg_pool: squeeze, keep_map: true} before it",
+        )
+    if attributes.kernel % 2 == 0:
+        raise ShapeError(
+            "RS205",
+            f"'kernel' must be odd, but is {attributes.kernel}",
+            help=f"use {attributes.kernel - 1} or {attributes.kernel + 1}",
+        )
+    return inputs[0]
+
+
+def channel_conv_parameters(
+    attributes: Attributes, inputs: Sequence[Shape]
+) -> tuple[Parameter, ...]:
+    return (Parameter("weight", (1, 1, attributes.kernel), True, attributes.init),)
+
+
+def channel_conv_macs(attributes: Attributes, inputs: Sequence[Shape], output: Shape) -> int:
+    return int(output.channels * attributes.kernel)
+
+
 def global_pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
     size = 1 if attributes.keep_map else None
     return replace(inputs[0], height=size, width=size)

@@ -49,7 +49,7 @@ _TABLE = (
         channels=lambda attributes, channels: attributes.filters,
         parameters=rules.conv_parameters,
         macs=rules.conv_macs,
-        window=True,
+        window=rules.conv_window,
         group="weights",
     ),
     Primitive(
@@ -120,7 +120,7 @@ _TABLE = (
         (_KERNEL, _POOL_STRIDE, _POOL_PADDING),
         needs="map",
         shape=rules.pool_shape,
-        window=True,
+        window=rules.pool_window,
     ),
     Primitive(
         "avg_pool",
@@ -133,7 +133,7 @@ _TABLE = (
         ),
         needs="map",
         shape=rules.pool_shape,
-        window=True,
+        window=rules.pool_window,
     ),
     Primitive(
         "global_avg_pool",
@@ -195,6 +195,28 @@ _TABLE = (
         (Attribute("stride", "int", "n", minimum=1),),
         needs="map",
         shape=rules.subsampled_shape,
+        window=lambda attributes: (1, attributes.stride),
+    ),
+    Primitive(
+        "blur_pool",
+        "blurs by (1, 2, 1) / 4 with reflected borders, then every n-th row and column (Zhang 2019)",
+        (Attribute("stride", "int", "n", 2, minimum=1),),
+        needs="map",
+        shape=rules.blur_shape,
+        window=lambda attributes: (3, attributes.stride),
+    ),
+    Primitive(
+        "channel_conv",
+        "1-D convolution along the channels of a 1x1 map, padded with zeros (Wang et al. 2019)",
+        (
+            Attribute("kernel", "int", "how many channels it sees, an odd number", minimum=1),
+            Attribute("init", "init", "how the kernel begins", Initializer("he_normal", "fan_out")),
+        ),
+        needs="map",
+        shape=rules.channel_conv_shape,
+        parameters=rules.channel_conv_parameters,
+        macs=rules.channel_conv_macs,
+        group="weights",
     ),
     Primitive(
         "dropout",

@@ -1,0 +1,136 @@
+"""The networks of tests/specs and of the paper: one network in PyTorch and in Keras."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import parity
+import pytest
+
+from resnet_spec.ops import PRIMITIVES
+
+PAPER = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+LARGE = {"keras_resnet50", "resnext50_32x4d", "wide_resnet50_2"}
+SMALL = sorted(path.stem for path in parity.SPECS.glob("*.yaml") if path.stem not in LARGE)
+RANDOM = {"dropout", "drop_path"}  # differ from run to run in training
+
+pytestmark = [pytest.mark.torch, pytest.mark.keras]
+
+
+def spec(name: str) -> str:
+    return name if name in PAPER else str(parity.SPECS / f"{name}.yaml")
+
+
+def used(name: str) -> set[str]:
+    network = parity.network_of(spec(name))
+    return {operation.primitive.name for _, operation in network.operations()}
+
+
+def test_every_primitive_has_a_case() -> None:
+    # An identity has no code of its own; it gives a value a second name.
+    assert set().union(*map(used, SMALL)) | {"identity"} == set(PRIMITIVES)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_both_backends_agree_in_double_precision(name: str) -> None:
+    network = parity.network_of(spec(name))
+    with parity.float64():
+        pair = parity.pair(network, input_shape=(None, None, network.input.channels))
+        assert parity.torch_counts(pair.torch) == parity.ir_counts(network)
+        assert parity.keras_counts(pair.keras) == parity.ir_counts(network)
+        bound = parity.tolerance(network)
+        for height, width in ((network.input.height, network.input.width), (37, 46)):
+            images = parity.images(2, network.input.channels, height, width)
+            assert max(pair.differences(images).values()) < bound
+        if not used(name) & RANDOM:
+            assert max(pair.differences(images, training=True).values()) < bound
+
+
+@pytest.mark.parametrize("name", ["se", "preact", "res2net", "resnest", "primitives"])
+def test_both_backends_agree_in_single_precision(name: str) -> None:
+    network = parity.network_of(spec(name))
+    pair = parity.pair(network)
+    images = parity.images(2, *network.input.dimensions).astype("float32")
+    assert max(pair.differences(images).values()) < 1e-4
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_networks_of_the_paper_agree(name: str) -> None:
+    network = parity.network_of(name)
+    with parity.float64():
+        pair = parity.pair(network, input_shape=(None, None, 3))
+        assert parity.torch_counts(pair.torch) == parity.ir_counts(network)
+        assert parity.keras_counts(pair.keras) == parity.ir_counts(network)
+        for shape in ((2, 3, 64, 64), (1, 3, 97, 75)):
+            assert max(pair.differences(parity.images(*shape)).values()) < 1e-10
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_the_networks_of_the_paper_agree_in_single_precision(name: str) -> None:
+    pair = parity.pair(parity.network_of(name), input_shape=(64, 64, 3))
+    images = parity.images(2, 3, 64, 64).astype("float32")
+    assert max(pair.differences(images).values()) < 1e-4
+
+
+def test_training_moves_the_running_mean_alike() -> None:
+    """The variance is by design another: Keras averages over N values, PyTorch over N - 1."""
+    network = parity.network_of(spec("bottleneck_v1"))
+    with parity.float64():
+        pair = parity.pair(network)
+        images = parity.images(2, *network.input.dimensions)
+        layer, module = pair.keras.get_layer("bn1"), pair.torch.bn1
+        before = module.running_var.numpy().copy()
+        pair.torch.train()(parity.tensor(images))
+        pair.keras(images.transpose(0, 2, 3, 1), training=True)
+        mean = layer.moving_mean.numpy()
+        assert parity.difference(mean, module.running_mean.numpy()) < 1e-12
+        count = images.size // images.shape[1]
+        moved = (layer.moving_variance.numpy() - 0.9 * before) * count / (count - 1)
+        assert parity.difference(moved, module.running_var.numpy() - 0.9 * before) < 1e-10
+
+
+# Keras' framework is chosen when it is imported, so each of the others has its own process.
+OTHER = textwrap.dedent(
+    """
+    import sys
+    import keras
+    import parity
+
+    assert keras.backend.backend() == sys.argv[1]
+    for path in sys.argv[2:]:
+        network = parity.network_of(path)
+        with parity.float64():
+            pair = parity.pair(network)
+            images = parity.images(2, *network.input.dimensions)
+            worst = max(pair.differences(images).values())
+            assert worst < parity.tolerance(network), (path, worst)
+        print(network.name)
+    """
+)
+
+
+@pytest.mark.parametrize(("framework", "module"), [("jax", "jax"), ("torch", "torch")])
+def test_keras_agrees_on_other_frameworks(framework: str, module: str) -> None:
+    pytest.importorskip(module)
+    names = ["primitives", "resnest", "avg_down"]
+    here = Path(__file__).parent
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": framework,
+        "JAX_ENABLE_X64": "1",
+        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER, framework, *map(spec, names)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == names

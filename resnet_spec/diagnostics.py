@@ -74,8 +74,14 @@ def fail(
     raise SpecError([Diagnostic(code, message, span, help, uses)])
 
 
+MAX_FINDINGS = 200
+
+
 class Report:
-    """Collects diagnostics, so that one run tells all of them."""
+    """Collects diagnostics, so that one run tells all of them.
+
+    `add` and `extend` raise what there is when that is more than anybody would read.
+    """
 
     def __init__(self, diagnostics: Iterable[Diagnostic] = ()) -> None:
         self.diagnostics = list(diagnostics)
@@ -89,6 +95,7 @@ class Report:
         uses: tuple[Use, ...] = (),
     ) -> None:
         self.diagnostics.append(Diagnostic(code, message, span, help, uses))
+        self._stop_where_full()
 
     def extend(self, error: SpecError, uses: tuple[Use, ...] = ()) -> None:
         """Take over the findings of an error; `uses` is for those that carry no chain yet."""
@@ -97,6 +104,11 @@ class Report:
             self.diagnostics.append(
                 Diagnostic(found.code, found.message, found.span, found.help, chain)
             )
+        self._stop_where_full()
+
+    def _stop_where_full(self) -> None:
+        if len(self.diagnostics) >= MAX_FINDINGS:
+            raise SpecError(self.diagnostics[:MAX_FINDINGS])
 
     def raise_if_any(self) -> None:
         if self.diagnostics:
@@ -167,6 +179,8 @@ def summary(diagnostics: Sequence[Diagnostic]) -> str:
         return ""
     files = {d.span.path for d in diagnostics if d.span is not None}
     errors = f"{len(diagnostics)} error{'s' if len(diagnostics) != 1 else ''}"
+    if len(diagnostics) >= MAX_FINDINGS:
+        errors = f"{errors} or more"
     if not files:
         return f"{errors}\n"
     return f"{errors} in {len(files)} file{'s' if len(files) != 1 else ''}\n"

@@ -239,6 +239,14 @@ class Stage(NamedTuple):
     feature: bool = True
 
 
+class Published(NamedTuple):
+    """A published network that a spec says it equals; `rename` leads from its names to ours."""
+
+    library: str
+    model: str
+    rename: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
     """A whole network: metadata, the root instance, and which of its steps are stages."""
@@ -256,6 +264,7 @@ class Network:
     defaults: Mapping[str, Mapping[str, Bound | Initializer]]  # of primitives and of blocks
     path: str  # of the spec, as it is shown
     digest: str  # of everything that the spec says, the blocks included
+    references: tuple[Published, ...] = ()
     overridden: tuple[str, ...] = ()  # every `--set key=value`
 
     def operations(self) -> Iterator[tuple[str, Operation]]:

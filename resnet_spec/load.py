@@ -17,7 +17,7 @@ from resnet_spec.ops import ROLES
 from resnet_spec.source import Mapping, Node, Scalar, Sequence
 
 # What a spec says of itself alone, not of those that extend it.
-_OWN_KEYS = ("name", "class_name", "description", "extends", "expect")
+_OWN_KEYS = ("name", "class_name", "description", "extends", "expect", "references")
 MAX_CHAIN = 16
 MAX_KEYS = 16
 SET_PATH = "--set"

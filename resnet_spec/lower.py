@@ -27,6 +27,7 @@ from resnet_spec.ir import (
     Network,
     Operation,
     Pattern,
+    Published,
     Reference,
     Stage,
     Statement,
@@ -796,6 +797,10 @@ class _Lowering:
             defaults=self.defaults,
             path=loaded.path,
             digest=self.digest(),
+            references=tuple(
+                Published(each.library, each.model, each.rename or {})
+                for each in model.references or ()
+            ),
             overridden=loaded.overridden,
         )
 

@@ -44,7 +44,7 @@ InitializerNode = _raw({"$ref": "#/$defs/Initializer"})
 
 Size = Annotated[int, Field(strict=True, ge=1, le=65_536)]
 Count = Annotated[int, Field(strict=True, ge=0)]
-Text = Annotated[str, Field(strict=True, max_length=2_000)]
+Text = Annotated[str, Field(strict=True, max_length=2_000, pattern=r"\S")]
 ShortText = Annotated[str, Field(strict=True, max_length=200)]
 
 
@@ -68,6 +68,20 @@ class ExpectModel(Model):
     parameters: Count | None = Field(None, description="trainable parameters")
     statistics: Count | None = Field(None, description="values updated without a gradient")
     macs: Count | None = Field(None, description="multiply-adds of convolutions and linear layers")
+
+
+class ReferenceModel(Model):
+    """A published network that this one equals, weight for weight."""
+
+    library: Literal["timm", "torchvision", "keras.applications"] = Field(
+        description="where it is published"
+    )
+    model: ShortText = Field(description="its name there")
+    rename: dict[str, str] | None = Field(
+        None,
+        description="beginnings of the names of its layers, with counters in braces, and what "
+        "they are called here; the first that fits is taken",
+    )
 
 
 class ArgumentModel(Model):
@@ -116,6 +130,9 @@ class NetworkModel(Model):
     source: ShortText | None = Field(None, description="paper or address that it comes from")
     family: ShortText | None = Field(None, description="heading under which `list` shows it")
     extends: ShortText | None = Field(None, description="spec that this one changes")
+    references: list[ReferenceModel] | None = Field(
+        None, description="published networks that this one equals"
+    )
     input: InputModel = Field(default_factory=InputModel, description="shape of one image")
     classes: Size = Field(1000, description="number of classes; `classes` in expressions")
     let: ExpressionsNode = Field(None, description="named constants")
@@ -253,8 +270,11 @@ def _table(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _nested(annotation: Any) -> type[BaseModel] | None:
-    kinds = (annotation, *getattr(annotation, "__args__", ()))
-    return next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+    """The model in an annotation: `M`, `M | None`, `list[M] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_nested(inner) for inner in getattr(annotation, "__args__", ()))
+    return next((model for model in found if model is not None), None)
 
 
 def _plain_schema(schema: Any) -> Any:

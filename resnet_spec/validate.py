@@ -76,7 +76,8 @@ def validate(model: str, node: Node, what: str, report: Report) -> SimpleNamespa
         )
         return None
     try:
-        return _record(_validator(model).validate_python(_input(model_table(model), node)))
+        table = model_table(model)
+        return _record(_validator(model).validate_python(_input(table, node)), table)
     except ValidationError as error:
         table, details = model_table(model), error.errors(include_url=False, include_input=False)
         meant = {_meant(detail, table) for detail in details}
@@ -95,8 +96,14 @@ def _meant(detail: Any, table: Table) -> tuple[Any, ...] | None:
     return (*path, nearest(str(key), owner["keys"]))
 
 
-def _record(values: dict[str, Any]) -> SimpleNamespace:
-    nested = {key: _record(v) if isinstance(v, dict) else v for key, v in values.items()}
+def _record(values: dict[str, Any], table: Table) -> SimpleNamespace:
+    nested = {}
+    for key, value in values.items():
+        inner = table["nested"].get(key)
+        if isinstance(value, list) and inner:
+            nested[key] = [_record(each, inner) for each in value]
+        else:
+            nested[key] = _record(value, inner) if isinstance(value, dict) and inner else value
     return SimpleNamespace(**nested)
 
 
@@ -207,7 +214,11 @@ def locate(node: Node, location: Iterable[Any]) -> tuple[Node, Node]:
     """The node at a path and its parent; parts that the tree does not have are passed over."""
     parent = current = node
     for part in location:
-        child = current.get(str(part)) if isinstance(current, Mapping) else None
+        child: Node | None = None
+        if isinstance(current, Mapping):
+            child = current.get(str(part))
+        elif isinstance(current, Sequence) and isinstance(part, int):
+            child = current.items[part]
         if child is not None:
             parent, current = current, child
     return (current, current) if parent is current else (parent, current)
@@ -216,7 +227,8 @@ def locate(node: Node, location: Iterable[Any]) -> tuple[Node, Node]:
 def _table_at(table: Table, location: Iterable[Any]) -> Table | None:
     current: Table | None = table
     for part in location:
-        current = current["nested"].get(part) if current else None
+        if isinstance(part, str):
+            current = current["nested"].get(part) if current else None
     return current
 
 

@@ -263,3 +263,16 @@ def complaints(texts: Mapping[str, str]) -> str:
             done = subprocess.run(ruff, cwd=folder, capture_output=True, text=True, check=False)
             found += done.stdout + done.stderr
         return found
+
+
+def random_values(layer: Any, generator: np.random.Generator) -> list[np.ndarray]:
+    """Weights for a Keras layer, none of them zero or one; none where it has no weights."""
+    values = []
+    for variable in layer.weights:
+        value = generator.uniform(-0.5, 0.5, variable.shape)
+        if variable.name in ("gamma", "moving_variance"):
+            value += 1.0
+        elif value.ndim > 1:
+            value *= (24 / np.prod(value.shape[:-1])) ** 0.5
+        values.append(value)
+    return values

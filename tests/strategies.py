@@ -81,7 +81,8 @@ def whole_specs() -> tuple[Tree, ...]:
         for name in used:  # what these use in turn; the list grows while it is read
             inner = yaml.safe_dump(blocks[name])
             used += [other for other in blocks if other in inner and other not in used]
-        found.append({**tree, "blocks": {name: blocks[name] for name in used}})
+        own = tree.get("blocks", {})
+        found.append({**tree, "blocks": {name: blocks[name] for name in used} | own})
     return tuple(found)
 
 

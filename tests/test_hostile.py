@@ -206,7 +206,7 @@ def test_names_are_refused(field: str, text: str) -> None:
     with pytest.raises(SpecError) as raised:
         compiled("\n".join([*rest.values(), line, ""]).encode())
     codes = {found.code for found in raised.value.diagnostics}
-    assert codes <= {"RS002", "RS103", "RS105", "RS106", "RS202"}
+    assert codes <= {"RS002", "RS103", "RS105", "RS106", "RS201", "RS202"}
 
 
 # --- size ----------------------------------------------------------------------------------------

@@ -1,0 +1,53 @@
+"""From the names of a published checkpoint to ours, by the rules that a spec states.
+
+A rule is the beginning of a dotted name with counters in braces, `stages.{s}.blocks.{b}`, and what
+it becomes, an expression over the counters in braces: `layer{s + 1}.{b}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from resnet_spec import expr
+
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_COUNTER = re.compile(r"[a-z]+")
+
+
+class RenameError(ValueError):
+    """A rule that can't be read."""
+
+
+def renamed(name: str, rules: Mapping[str, str]) -> str:
+    """The name with the beginning that the first fitting rule describes replaced."""
+    for pattern, replacement in rules.items():
+        match = _compiled(pattern).match(name)
+        if match is not None:
+            counters = {key: int(value) for key, value in match.groupdict().items()}
+            return _filled(replacement, counters) + name[match.end() :]
+    return name
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """A rule as a regular expression for whole parts of a dotted name."""
+    parts = _BRACES.split(pattern)
+    text = ""
+    for index, part in enumerate(parts):
+        if index % 2 == 0:
+            text += re.escape(part)
+        elif not _COUNTER.fullmatch(part):
+            raise RenameError(f"'{part}' can't name a counter: use a lower-case word")
+        else:
+            text += f"(?P<{part}>[0-9]+)"
+    return re.compile(rf"{text}(?=\.|$)")
+
+
+def _filled(replacement: str, counters: Mapping[str, int]) -> str:
+    def fill(match: re.Match[str]) -> str:
+        try:
+            return str(expr.evaluate(expr.parse(match.group(1))[0], counters))
+        except (KeyError, expr.ExpressionError) as error:
+            raise RenameError(f"'{match.group(1)}' has no value: {error}") from None
+
+    return _BRACES.sub(fill, replacement)

@@ -1,0 +1,146 @@
+"""The text of generated code: clean, self-contained, and the same everywhere."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import parity
+import pytest
+
+PAPER = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+SPECS = (*PAPER, *sorted(str(path) for path in parity.SPECS.glob("*.yaml")))
+BACKENDS = ("torch", "keras")
+# What a generated module may import beside its framework.
+STANDARD = {"collections", "math"}
+
+
+@functools.cache
+def source(spec: str, backend: str) -> str:
+    return parity.source_of(parity.network_of(spec), backend)
+
+
+def test_ruff_has_nothing_to_say() -> None:
+    texts = {
+        f"{Path(spec).stem}_{backend}": source(spec, backend)
+        for spec in SPECS
+        for backend in BACKENDS
+    }
+    assert parity.complaints(texts) == ""
+
+
+@pytest.mark.torch
+def test_mypy_has_nothing_to_say(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    for spec in SPECS:
+        (tmp_path / f"{Path(spec).stem}_generated.py").write_text(source(spec, "torch"))
+    cache = pytestconfig.rootpath / ".mypy_cache"
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", cache]
+    done = subprocess.run(
+        [*command, "."], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_module_imports_its_framework_alone(spec: str, backend: str) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(source(spec, backend))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None and node.level == 0
+            imported.add(node.module.split(".")[0])
+    assert backend in imported
+    assert imported <= {backend, *STANDARD}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_function_and_class_says_what_it_is(backend: str) -> None:
+    for spec in SPECS:
+        tree = ast.parse(source(spec, backend))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name not in (
+                "__init__",
+                "forward",
+            ):
+                assert ast.get_docstring(node), f"{spec}: {node.name}"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_length_does_not_grow_with_depth(backend: str) -> None:
+    """ResNet-20 (n = 3) and ResNet-1202 (n = 200) differ in numbers alone."""
+    text = (parity.SPECS / "option_a.yaml").read_text()
+    assert text.count("repeat: 3") == 3
+    lengths = {}
+    for n in (3, 18, 200):
+        network = parity.network_of_text(text.replace("repeat: 3", f"repeat: {n}"))
+        convolutions = [o for _, o in network.operations() if o.primitive.name == "conv"]
+        assert len(convolutions) == 6 * n + 1
+        lengths[n] = len(parity.source_of(network, backend).splitlines())
+    assert len(set(lengths.values())) == 1, lengths
+
+
+def test_what_no_spec_uses_is_not_there() -> None:
+    """No argument, option or helper function that this network does without."""
+    text = source("resnet50", "torch")
+    for word in ("groups", "dilation", "attention", "always_project", "base_width", "DropPath"):
+        assert word not in text
+    text = source("resnet50", "keras")
+    for word in ("groups", "dilation", "attention", "softmax", "make_divisible", "bias_init"):
+        assert word not in text
+
+
+# Run in a process of its own, where hashes, folder and locale differ.
+DIGESTS = textwrap.dedent(
+    """
+    import hashlib
+    import sys
+    from resnet_spec.generate import generate
+    from resnet_spec.library import Library
+    from resnet_spec.load import load
+    from resnet_spec.lower import lower
+
+    for name in sys.argv[1:]:
+        with open(name, "rb") as file:
+            network = lower(load("given.yaml", Library(), text=file.read()))
+        for path, text in sorted(generate(network, ["torch", "keras", "json"]).items()):
+            print(path, hashlib.sha256(text.encode()).hexdigest())
+    """
+)
+
+
+def test_output_is_the_same_everywhere(tmp_path: Path) -> None:
+    root = Path(__file__).parents[1]
+    # Networks with many blocks, helper functions and initializers, where an order could slip.
+    files = [str(parity.SPECS / f"{name}.yaml") for name in ("primitives", "resnest", "inits")]
+    found = set()
+    for seed, folder, locale in (
+        ("0", root, "C"),
+        ("1", tmp_path, "C.UTF-8"),
+        ("4711", Path("/"), "tr_TR.UTF-8"),
+    ):
+        environment = {
+            **os.environ,
+            "PYTHONHASHSEED": seed,
+            "LC_ALL": locale,
+            "TZ": "Asia/Kathmandu",
+            "PYTHONPATH": str(root),
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", DIGESTS, *files],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout)
+    assert len(found) == 1
+    assert len(found.pop().splitlines()) == 3 * len(files)

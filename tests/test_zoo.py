@@ -1,0 +1,56 @@
+"""Every network that comes with the package: its count, and the published one that it equals."""
+
+from __future__ import annotations
+
+import pytest
+import zoo
+
+from resnet_spec.library import builtin_specs
+
+# The smallest network of each family; the whole table is a separate run, see docs/zoo.md.
+COMPARED: list[tuple[str, str, str, int]] = [
+    ("resnet18", "torchvision", "resnet18", 64),
+]
+
+
+def published(name: str, library: str, model: str):  # type: ignore[no-untyped-def]
+    network = zoo.parity.network_of(name)
+    found = [r for r in network.references if (r.library, r.model) == (library, model)]
+    assert found, f"{name} does not name {model} of {library}"
+    return network, found[0]
+
+
+def test_counts_of_the_published_table() -> None:
+    """Each reference that a spec names has exactly as many parameters as the table says."""
+    expected = {(row.source, row.name): row.parameters for row in zoo.table()}
+    wrong = {
+        f"{name}: {reference.model}": (network.root.parameters, count)
+        for name, network, reference in zoo.references()
+        if (count := expected.get((reference.library, reference.model))) is not None
+        and count != network.root.parameters
+    }
+
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", builtin_specs())
+def test_every_spec_is_valid_and_states_its_count(name: str) -> None:
+    network = zoo.parity.network_of(name)
+    loaded = zoo.parity.load(str(name), zoo.parity.Library())
+
+    assert loaded.model.expect is not None
+    assert loaded.model.expect.parameters == network.root.parameters
+
+
+@pytest.mark.torch
+@pytest.mark.keras
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "library", "model", "size"), COMPARED)
+def test_equals_the_published_network(name: str, library: str, model: str, size: int) -> None:
+    network, reference = published(name, library, model)
+    found = zoo.compare(network, reference, size)
+
+    # Rounding of float64 grows with depth; a wrong operation is wrong in the first digits.
+    assert found.reference < 1e-8
+    assert found.backends is not None
+    assert found.backends < 1e-8

@@ -121,10 +121,14 @@ _WRITING = {
         "channels are not divisible by the groups of a convolution",
         "A grouped convolution deals its input channels and its filters out evenly, so both must "
         "be multiples of 'groups'. Change the filters, the groups, or the layer before.",
-        _layers("{conv: conv1, filters: 64, kernel: 7}",
-                "{conv: conv2, filters: 1000, kernel: 3, groups: 32}"),
-        _layers("{conv: conv1, filters: 64, kernel: 7}",
-                "{conv: conv2, filters: 1024, kernel: 3, groups: 32}"),
+        _layers(
+            "{conv: conv1, filters: 64, kernel: 7}",
+            "{conv: conv2, filters: 1000, kernel: 3, groups: 32}",
+        ),
+        _layers(
+            "{conv: conv1, filters: 64, kernel: 7}",
+            "{conv: conv2, filters: 1024, kernel: 3, groups: 32}",
+        ),
     ),
     "RS105": Code(
         "a name that can't be used",
@@ -139,11 +143,9 @@ _WRITING = {
         "a name is taken",
         "Two layers, stages, arguments or slots share a name, so one of them could not be told "
         "from the other, and saved weights would be lost. Give one of them another name. In a "
-        "loop, put the counter into the name, as in \"conv.{k}\".",
-        _layers("{conv: conv1, filters: 64, kernel: 7}",
-                "{conv: conv1, filters: 64, kernel: 3}"),
-        _layers("{conv: conv1, filters: 64, kernel: 7}",
-                "{conv: conv2, filters: 64, kernel: 3}"),
+        'loop, put the counter into the name, as in "conv.{k}".',
+        _layers("{conv: conv1, filters: 64, kernel: 7}", "{conv: conv1, filters: 64, kernel: 3}"),
+        _layers("{conv: conv1, filters: 64, kernel: 7}", "{conv: conv2, filters: 64, kernel: 3}"),
     ),
     "RS107": Code(
         "a spec that can't be found, or extends itself",
@@ -244,18 +246,18 @@ _BLOCKS = {
         "that were published stay far below. Lower a 'repeat' or a 'count'.",
         _block(
             "layers:\n  - for: a\n    count: 2000\n    layers:\n"
-            "      - {for: b, count: 2000, layers: [{act: \"act.{a}.{b}\"}]}"
+            '      - {for: b, count: 2000, layers: [{act: "act.{a}.{b}"}]}'
         ),
         _block(
             "layers:\n  - for: a\n    count: 20\n    layers:\n"
-            "      - {for: b, count: 20, layers: [{act: \"act.{a}.{b}\"}]}"
+            '      - {for: b, count: 20, layers: [{act: "act.{a}.{b}"}]}'
         ),
     ),
     "RS306": Code(
         "a value that does not exist",
         "'from', 'else' and the inputs of add, multiply and concat name values: x, the block's "
         "input, or what an earlier layer names with 'as'. 'split' gives a list, whose elements "
-        "are part.0 or \"part.{i}\"; elements are added to a list in order, from 0. A value must "
+        'are part.0 or "part.{i}"; elements are added to a list in order, from 0. A value must '
         "stand above its use, in the same block.",
         _block(
             "layers:\n  - {conv: conv1, filters: in_channels, kernel: 3, as: residual}\n"
@@ -293,8 +295,7 @@ _SHAPES = {
             "  - {concat: [x, new]}"
         ),
         _block(
-            "layers:\n  - {conv: conv1, filters: 64, kernel: 3, as: new}\n"
-            "  - {concat: [x, new]}"
+            "layers:\n  - {conv: conv1, filters: 64, kernel: 3, as: new}\n  - {concat: [x, new]}"
         ),
     ),
     "RS403": Code(
@@ -346,14 +347,18 @@ _BACKENDS = {
         "stands for it: a layer with parameters whose output is never used, a head that reads "
         "values from before the last stage, a pooling whose rounding differs. The help says what "
         "to write instead.",
-        _layers("{conv: conv1, filters: 64, kernel: 7}",
-                "{avg_pool: pool, kernel: 3, stride: 2, ceil: true}"),
-        _layers("{conv: conv1, filters: 64, kernel: 7}",
-                "{avg_pool: pool, kernel: 2, stride: 2, ceil: true}"),
+        _layers(
+            "{conv: conv1, filters: 64, kernel: 7}",
+            "{avg_pool: pool, kernel: 3, stride: 2, ceil: true}",
+        ),
+        _layers(
+            "{conv: conv1, filters: 64, kernel: 7}",
+            "{avg_pool: pool, kernel: 2, stride: 2, ceil: true}",
+        ),
     ),
     "RS503": Code(
         "a layer's name that a framework can't take",
-        "In PyTorch a layer is an attribute of its module and must not hide one of torch.nn.Module, "
+        "In PyTorch a layer is an attribute of its module and must hide none of torch.nn.Module, "
         "such as 'train' or 'parameters'. In Keras '.' becomes '_', and two layers must not end up "
         "with one name. Call the layer something else.",
         _layers("{conv: train, filters: 64, kernel: 7}"),
@@ -429,7 +434,7 @@ _SETTINGS = {
     "RS703": Code(
         "a wrong value in the settings",
         "'specs' and 'backends' are lists of texts, 'out' is a folder, and all paths are relative "
-        "to the file of the settings. For example: specs = [\"specs/*.yaml\"].",
+        'to the file of the settings. For example: specs = ["specs/*.yaml"].',
     ),
     "RS704": Code(
         "two files with settings",

@@ -177,7 +177,7 @@ class _Reader:
         if not isinstance(node, Sequence):
             self.report.add(
                 "RS103",
-                f"the layers of {self.what} must be a list",
+                f"the layers of {self.what} must be a list, {validate.contrast(node)}",
                 node.span,
                 help="write each layer as '- {conv: conv1, filters: 64, kernel: 3}'",
             )
@@ -465,7 +465,7 @@ def _named(node: Node | None, what: str, report: Report) -> list[tuple[str, Node
     if node is None or (isinstance(node, Scalar) and node.value is None):
         return []
     if not isinstance(node, Mapping):
-        report.add("RS103", f"{what} must be a mapping", node.span)
+        report.add("RS103", f"{what} must be a mapping, {validate.contrast(node)}", node.span)
         return []
     return [(name, child, node.keys[name]) for name, child in node.entries.items()]
 

@@ -247,7 +247,7 @@ def _check_scopes(
     lets = definition.read_lets(node.get("let"), Report())
     names_ = {"classes", "in_channels"}
     for name, expression in lets.items():
-        scopes.check_expression(expression, names_, report)
+        scopes.check_expression(expression, names_, report, lets)
         names_.add(name)
     scopes.check_layers(body, names_, blocks, report)
     checked: set[str] = set()
@@ -288,7 +288,8 @@ def _collected(report: Report, check, *arguments: object) -> None:  # type: igno
 def _read_blocks(node: Node | None, report: Report) -> dict[str, Definition | None]:
     if not isinstance(node, Mapping):
         if node is not None and not (isinstance(node, Scalar) and node.value is None):
-            report.add("RS103", "'blocks' must be a mapping of names to blocks", node.span)
+            found = validate.contrast(node)
+            report.add("RS103", f"'blocks' must be a mapping of names, {found}", node.span)
         return {}
     return {
         name: definition.read_block(child, report, name, node.keys[name])
@@ -302,11 +303,13 @@ def _read_stages(node: Node | None, report: Report) -> tuple[Statement, ...]:
     if not isinstance(node, Sequence):
         report.add(
             "RS103",
-            "'stages' must be a list",
+            f"'stages' must be a list, {validate.contrast(node)}",
             node.span,
             help="write each as '- {name: layer1, block: bottleneck, repeat: 3, filters: 64}'",
         )
         return ()
+    if not node.items:
+        report.add("RS103", "'stages' must hold at least one stage", node.span)
     stages = [definition.read_stage(item, report) for item in node.items]
     seen: dict[str, Span] = {}
     for stage in stages:

@@ -142,6 +142,7 @@ class _Frame:
     current: int = 0
     steps: list[Step] = field(default_factory=list)
     taken: dict[str, Span] = field(default_factory=dict)
+    outer: dict[str, str] = field(default_factory=dict)  # `a` of a layer that is called `a.b`
     numbers: dict[str, int] = field(default_factory=dict)  # of layers without a name of their own
     counters: list[str] = field(default_factory=list)  # of the loops around the statement
     size: int = 0
@@ -501,11 +502,12 @@ class _Lowering:
                 statement.span,
                 help=f"for example {{{statement.target}: {statement.target}1}}",
             )
-        several = primitive.gives == "many"
-        if several and numbers["parts"] > MAX_REPEAT:
-            message = f"'parts' must be at most {MAX_REPEAT}, but is {numbers['parts']}"
+        several, parts = primitive.gives == "many", numbers.get("parts", 1)
+        assert isinstance(parts, int)
+        if several and parts > MAX_REPEAT:
+            message = f"'parts' must be at most {MAX_REPEAT}, but is {parts}"
             fail("RS205", message, statement.arguments.span_of("parts"))
-        outputs = [frame.new(output) for _ in range(numbers["parts"] if several else 1)]
+        outputs = [frame.new(output) for _ in range(parts if several else 1)]
         self.add_step(frame, Step(name, operation, tuple(inputs), tuple(outputs), statement), 1)
         if several and statement.result is None:
             fail("RS102", "the parts need a name: as: part", statement.span)
@@ -579,6 +581,7 @@ class _Lowering:
     def name(self, statement: Statement, target: Primitive | Definition, frame: _Frame) -> str:
         if statement.name is not None:
             name, span = spell(statement.name, frame.scope), statement.name.span
+            self.claim_place(name, span, frame)
         else:
             index = "".join(f".{frame.scope[each].value}" for each in frame.counters)
             stem, span = statement.target, statement.span
@@ -589,6 +592,18 @@ class _Lowering:
             frame.numbers[f"{stem}{index}"] = number
         self.claim(name, span, frame)
         return name
+
+    def claim_place(self, name: str, span: Span, frame: _Frame) -> None:
+        """RS106 for a layer within another: `a.b` where `a` is not a mere part of names."""
+        ends = [index for index, character in enumerate(name) if character == "."]
+        outer = [name[:end] for end in ends]
+        for each in outer:
+            if each in frame.taken:
+                fail("RS106", f"{quoted(name)} is within {quoted(each)}, a layer itself", span)
+        if name in frame.outer:
+            message = f"{quoted(name)} is a part of the name of {quoted(frame.outer[name])}"
+            fail("RS106", f"{message}, so it can't be a layer itself", span)
+        frame.outer.update(dict.fromkeys(outer, name))
 
     def claim(self, name: str, span: Span, frame: _Frame) -> None:
         """Give a name to a layer; RS106 where another has it."""

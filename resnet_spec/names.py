@@ -25,6 +25,9 @@ RESERVED = frozenset(
 )
 
 
+RESERVED_CLASSES = frozenset({"F", "OrderedDict", "Tensor"})
+
+
 def check_identifier(name: str, span: Span, what: str) -> str:
     """A name that becomes a variable or a function: lower case, not a keyword."""
     if not _IDENTIFIER.fullmatch(name) or len(name) > MAX_NAME:
@@ -47,6 +50,13 @@ def check_identifier(name: str, span: Span, what: str) -> str:
 
 def check_class(name: str, span: Span) -> str:
     """A name that becomes a class: letters and digits, a capital first."""
+    if name in RESERVED_CLASSES:
+        fail(
+            "RS105",
+            f"{quoted(name)} can't name a class: generated code uses this word itself",
+            span,
+            help=f"use another name: {name}Net",
+        )
     if not _CLASS.fullmatch(name) or len(name) > MAX_NAME or keyword.iskeyword(name):
         fail(
             "RS105",

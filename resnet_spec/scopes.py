@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import contextmanager
 
 from resnet_spec import link
@@ -20,13 +20,14 @@ from resnet_spec.ir import (
 from resnet_spec.library import Blocks
 from resnet_spec.ops import PRIMITIVES, ROLES, Primitive
 
+
 def check_block(block: Definition, blocks: Blocks, report: Report) -> None:
     """Undefined names, unknown targets and arguments anywhere in a block (RS101, RS202, RS30x)."""
     for argument in block.arguments.values():
         check_expression(argument.default, POSITION, report)
     known = {*IMPLICIT, *block.arguments}
     for name, expression in block.lets.items():
-        check_expression(expression, known, report)
+        check_expression(expression, known, report, block.lets)
         known.add(name)
     for binding in block.slots.values():
         _check_binding(binding, blocks, report)
@@ -178,17 +179,26 @@ def _check_binding(binding: Binding, blocks: Blocks, report: Report) -> None:
 
 
 def check_expression(
-    expression: Expression | None, known: Iterable[str], report: Report
+    expression: Expression | None,
+    known: Iterable[str],
+    report: Report,
+    later: Container[str] = (),
 ) -> None:
-    """RS202 for every name of an expression that is not known."""
+    """RS202 for every name of an expression that is not known; `later` holds those further down."""
     if expression is None or not expression.names:
         return
     known = set(known)
     for name, offset in expression.names.items():
         if name not in known:
-            report.add(
-                "RS202",
-                f"{quoted(name)} is not defined here",
-                expression.span_at(offset, len(name)),
-                help=expected(name, known),
-            )
+            hint = _SWITCHES.get(name) or expected(name, known)
+            if name in later:
+                hint = f"values are defined from top to bottom: put {quoted(name)} above"
+            where = expression.span_at(offset, len(name))
+            report.add("RS202", f"{quoted(name)} is not defined here", where, hint)
+
+
+# Booleans of other versions of YAML.
+_SWITCHES = {
+    **dict.fromkeys(("yes", "Yes", "YES", "on", "On", "ON"), "write true"),
+    **dict.fromkeys(("no", "No", "NO", "off", "Off", "OFF"), "write false"),
+}

@@ -1104,7 +1104,8 @@ def _wanted_variable(symbol: _Symbol, reader: Mapping[int, _Draft], first: _Symb
     seen = 0
     while symbol.wanted is None and seen < 64:
         if symbol.follows is not None:
-            return symbol.follows.variable
+            # Without a variable yet, this is the value on its way into the loop.
+            return symbol.follows.variable or "x"
         draft = reader.get(id(symbol))
         if symbol.readers != 1 or draft is None or not isinstance(draft.output, _Symbol):
             break

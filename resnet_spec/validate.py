@@ -70,7 +70,7 @@ def validate(model: str, node: Node, what: str, report: Report) -> SimpleNamespa
     if not isinstance(node, Mapping):
         report.add(
             "RS103",
-            f"{what} must be a mapping, {_not(node)}",
+            f"{what} must be a mapping, {contrast(node)}",
             node.span,
             help="write it as 'key: value' lines",
         )
@@ -119,7 +119,7 @@ def _is_null(node: Node) -> bool:
     return isinstance(node, Scalar) and node.value is None
 
 
-def _not(node: Node) -> str:
+def contrast(node: Node) -> str:
     """`not the number 3`: what stands where something else was expected."""
     return "but is empty" if _is_null(node) else f"not {kind_of(node)}"
 
@@ -180,7 +180,7 @@ def _missing_help(table: Table, location: list[Any]) -> str | None:
 def _wrong_value(detail: Any, found: Node) -> tuple[str, str | None]:
     """What a message says after the key: the rule in our words, the value as it stands."""
     context = detail.get("ctx", {})
-    got = _not(found)
+    got = contrast(found)
     match detail["type"]:
         case "int_type" | "int_from_float":
             return f"must be a whole number, {got}", None

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from resnet_spec.backends.keras.variables import VARIABLES, layer_name
+
 from resnet_spec.generate import generate
 from resnet_spec.ir import Network
 from resnet_spec.library import Library

@@ -36,7 +36,7 @@ HOSTILE_TEXTS = (
     "# comment",
     "__import__('os').system('true')",
     "x" * 300,
-    "ﬁ ℌ 残差 🙂",
+    "ﬁ 残差 🙂",
     "",
     " ",
 )

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import parity
 import pytest
-
 from resnet_spec.backends.keras.variables import VARIABLES, layer_name
+
 from resnet_spec.ir import Network
 from resnet_spec.ops import Parameter
 
@@ -34,7 +34,7 @@ def keras_values(network: Network) -> Values:
     for name, operation in network.operations():
         for parameter in operation.parameters:
             attribute, axes = VARIABLES[operation.primitive.name, parameter.name]
-            variable = np.array(getattr(model.get_layer(layer_name(name)), attribute))
+            variable = getattr(model.get_layer(layer_name(name)), attribute).numpy()
             values[f"{name}.{parameter.name}"] = variable.transpose(np.argsort(axes))
     return values
 

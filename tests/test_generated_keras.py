@@ -77,11 +77,11 @@ def test_a_training_step_moves_every_weight() -> None:
     network = parity.network_of(parity.SPECS / "se.yaml")
     model = parity.build(network, "keras", input_shape=(16, 16, 3))
     randomize(model)
-    before = [np.array(weight) for weight in model.weights]
+    before = [weight.numpy().copy() for weight in model.weights]
     model.compile(optimizer="sgd", loss="mse")
     model.fit(parity.images(4, 16, 16, 3), np.ones((4, 10)), epochs=1, verbose=0)
     for weight, value in zip(model.weights, before, strict=True):
-        assert (np.array(weight) != value).any(), weight.path
+        assert (weight.numpy() != value).any(), weight.path
 
 
 def test_plot(tmp_path: Path) -> None:

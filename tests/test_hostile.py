@@ -136,7 +136,7 @@ def skeletons(data: bytes, name: str = "spec.yaml") -> dict[str, str]:
 @given(st.text(min_size=1, max_size=250) | st.sampled_from(strategies.HOSTILE_TEXTS))
 @example('"""\nimport os\nx = """')
 @example("\\")
-@example("ends with a quote\"")
+@example('ends with a quote"')
 def test_texts_stay_texts(text: str) -> None:
     """No description gets out of its docstring, however it is quoted or wrapped."""
     if not text.strip():

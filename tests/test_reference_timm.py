@@ -34,7 +34,9 @@ def block(name: str, channels: int, arguments: str = "") -> Any:
     return parity.build(parity.network_of_text(text), "torch").stage
 
 
-def assert_same(ours: Any, theirs: Any, channels: int, wrap: Callable[..., Any] | None = None) -> None:
+def assert_same(
+    ours: Any, theirs: Any, channels: int, wrap: Callable[..., Any] | None = None
+) -> None:
     """Their weights load by name, nothing is left over, and the outputs are equal."""
     ours, theirs = ours.double(), theirs.double()
     parity.randomize(theirs)
@@ -108,7 +110,9 @@ def test_res2net(channels: int, stride: int) -> None:
     assert_same(ours, theirs, channels)
 
 
-@pytest.mark.parametrize(("radix", "groups", "stride"), [(2, 1, 2), (2, 2, 1), (1, 1, 2), (4, 2, 2)])
+@pytest.mark.parametrize(
+    ("radix", "groups", "stride"), [(2, 1, 2), (2, 2, 1), (1, 1, 2), (4, 2, 2)]
+)
 def test_resnest(radix: int, groups: int, stride: int) -> None:
     timm = reference.timm()
     down = timm.models.resnet.downsample_avg(32, 256, 1, stride=stride)

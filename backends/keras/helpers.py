@@ -21,8 +21,9 @@ Constant = Const | Initializer
 CONV_OPTIONS = ("stride", "padding", "dilation", "groups", "bias", "init", "bias_init")
 NORM_OPTIONS = ("eps", "momentum", "init")
 POOL_OPTIONS = ("stride", "padding")
+MAX_POOL_OPTIONS = (*POOL_OPTIONS, "ceil")
 
-_TYPES = {"bias": "bool", "eps": "float", "momentum": "float"}
+_TYPES = {"bias": "bool", "ceil": "bool", "eps": "float", "momentum": "float"}
 
 
 def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
@@ -34,7 +35,8 @@ def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
             return "batch_norm", NORM_OPTIONS
         case "max_pool" | "avg_pool":
             name = pool_helper(line)
-            return (name, POOL_OPTIONS) if name is not None else None
+            options = POOL_OPTIONS if line.primitive.name == "avg_pool" else MAX_POOL_OPTIONS
+            return (name, options) if name is not None else None
         case "softmax" if line.attributes["groups"] != Const(0):
             return "softmax_over_groups", ()
         case "shuffle":
@@ -191,20 +193,50 @@ def _max_pool(usage: Usage) -> list[str]:
     lines = _signature("max_pool", ["pool_size: int"], usage)
     lines += emit.docstring("Max pooling of values that are never negative", indent=4)
     lines.append("    # Zeros never win against them, so they can pad for minus infinity.")
-    lines += _zero_padding(usage)
+    amount = layout.flat(usage.python("padding"))
+    far = _far_padding(usage, amount)
+    if far is None:
+        lines += _zero_padding(usage)
+    else:
+        sides = f"(({amount}, {far[1]}), ({amount}, {far[1]}))"
+        made = layout.call("layers.ZeroPadding2D", sides, name='f"{name}_pad"')
+        lines += [*far[0], *layout.statement("x = ", made, "(x)", 4)]
     return [*lines, *_layer("MaxPooling2D", ["pool_size"], _pool_options(usage))]
 
 
-def _spatial(amount: str) -> str:
-    return f"((0, 0), ({amount}, {amount}), ({amount}, {amount}), (0, 0))"
+def _far_padding(usage: Usage, near: str) -> tuple[list[str], str] | None:
+    """Lines before, and the padding below and to the right; None where it is that of the others.
+
+    It holds what a last window that is cut off lacks, and is too short for a window of its own.
+    """
+    if usage.constant("ceil") is False:
+        return None
+    stride, padding = usage.constant("stride"), usage.constant("padding")
+    lines = ["    # The last window may lack as much as the stride less one, so pad as much."]
+    if isinstance(stride, int) and isinstance(padding, int) and usage.constant("ceil") is True:
+        return lines, str(padding + stride - 1)
+    far = f"{near} + {layout.flat(usage.python('stride'))} - 1"
+    if usage.constant("ceil") is None:
+        far += f" if ceil else {near}"
+    return [*lines, f"    far = {far}"], "far"
+
+
+def _spatial(near: str, far: str | None = None) -> str:
+    sides = f"({near}, {near if far is None else far})"
+    return f"((0, 0), {sides}, {sides}, (0, 0))"
 
 
 def _max_pool_signed(usage: Usage) -> list[str]:
     amount = layout.flat(usage.python("padding"))
     lines = _signature("max_pool_signed", ["pool_size: int"], usage)
     lines += emit.docstring("Max pooling in which padding never wins", indent=4)
-    code = layout.call("ops.pad", "x", _spatial(amount), constant_values='float("-inf")')
-    lines += _padding(usage, layout.statement("x = ", code))
+    far = _far_padding(usage, amount)
+    sides = _spatial(amount, far[1] if far is not None else None)
+    code = layout.call("ops.pad", "x", sides, constant_values='float("-inf")')
+    if far is None:
+        lines += _padding(usage, layout.statement("x = ", code))
+    else:
+        lines += [*far[0], *layout.statement("x = ", code, "", 4)]
     return [*lines, *_layer("MaxPooling2D", ["pool_size"], _pool_options(usage))]
 
 

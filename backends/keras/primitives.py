@@ -132,9 +132,11 @@ def needs_padding(line: OperationLine) -> bool:
 
 def pool_helper(line: OperationLine) -> str | None:
     """The helper function of a padded pooling, None where the layer does without."""
-    if not needs_padding(line):
+    largest = line.primitive.name == "max_pool"
+    # A last window of max pooling that is cut off is completed by padding.
+    if not needs_padding(line) and not (largest and line.attributes["ceil"] != Const(False)):
         return None
-    if line.primitive.name == "avg_pool":
+    if not largest:
         return "avg_pool"
     return "max_pool" if line.nonnegative else "max_pool_signed"
 

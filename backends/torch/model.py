@@ -579,9 +579,11 @@ def _exception(
     text = "".join(part for part in line.path if isinstance(part, str))
     if len(line.path) == 2:
         under = f"for layer in module.{text.rstrip('.')}:"
-        return _Rule(under, primitives.initializer(given, f"layer.{tensor}"))
+        return _Rule(under, primitives.initializer(given, f'layer.get_parameter("{tensor}")'))
     if (routine is not None and routine.is_chain) or "." in text:
         target = f'module.get_parameter("{text}.{tensor}")'
+    elif tensor == "bias":
+        target = f'module.{text}.get_parameter("bias")'  # the attribute may be None
     else:
         target = f"module.{text}.{tensor}"
     under = f"if module.{text} is not None:" if line.when is not None else ""

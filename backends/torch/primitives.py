@@ -64,6 +64,8 @@ def _group_norm(op: Context) -> Code:
 
 def _max_pool(op: Context) -> Code:
     options = op.unless(stride=None, padding=0)
+    if op.expr("ceil") != Const(False):
+        options["ceil_mode"] = op.get("ceil")
     return call("nn.MaxPool2d", op.get("kernel"), **options)
 
 
@@ -185,10 +187,11 @@ CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
 HELPERS = {
     "softmax_over_groups": '''def softmax_over_groups(x: Tensor, groups: int) -> Tensor:
     """Softmax across groups of channels, at each place within the groups."""
-    return x.unflatten(1, (groups, -1)).softmax(dim=1).flatten(1, 2)''',
+    return torch.unflatten(x, 1, (groups, -1)).softmax(dim=1).flatten(1, 2)''',
     "shuffle_channels": '''def shuffle_channels(x: Tensor, groups: int, parts: int) -> Tensor:
     """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""
-    return x.unflatten(1, (groups, parts, -1)).transpose(1, 2).flatten(1, 3)''',
+    x = torch.unflatten(x, 1, (groups, parts, -1))
+    return x.transpose(1, 2).flatten(1, 3)''',
     "blur_pool": '''def blur_pool(x: Tensor, stride: int) -> Tensor:
     """Blur by (1, 2, 1) / 4 in both directions, then take every n-th row and column."""
     x = F.pad(x, (1, 1, 1, 1), mode="reflect")

@@ -52,22 +52,39 @@ def conv_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
     return replace(given, channels=attributes.filters, open=False)
 
 
-def pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
-    if 2 * attributes.padding > attributes.kernel:
+def max_pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    check_pool_padding(attributes)
+    # Then no window begins in the far padding, where PyTorch would leave it out.
+    if attributes.ceil and attributes.padding + attributes.stride > attributes.kernel:
         raise ShapeError(
-            "RS403",
-            f"padding {attributes.padding} is more than half of the kernel {attributes.kernel}",
-            help=f"use at most {attributes.kernel // 2}",
+            "RS502",
+            "'ceil: true' is the same in every framework only when padding and stride together "
+            "are not above the kernel",
+            help="use a smaller stride or padding, or leave 'ceil' out",
         )
-    ceil = bool(getattr(attributes, "ceil", False))
-    if ceil and (attributes.stride != attributes.kernel or attributes.padding):
+    return window(attributes, inputs[0], ceil=attributes.ceil)
+
+
+def avg_pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    check_pool_padding(attributes)
+    if attributes.ceil and (attributes.stride != attributes.kernel or attributes.padding):
         raise ShapeError(
             "RS502",
             "'ceil: true' is the same in every framework only when stride equals kernel and "
             "nothing is padded",
             help="set stride to the kernel and padding to 0, or leave 'ceil' out",
         )
-    return window(attributes, inputs[0], ceil=ceil)
+    return window(attributes, inputs[0], ceil=attributes.ceil)
+
+
+def check_pool_padding(attributes: Attributes) -> None:
+    """RS403 where a window could lie in the padding alone."""
+    if 2 * attributes.padding > attributes.kernel:
+        raise ShapeError(
+            "RS403",
+            f"padding {attributes.padding} is more than half of the kernel {attributes.kernel}",
+            help=f"use at most {attributes.kernel // 2}",
+        )
 
 
 def conv_window(attributes: Attributes) -> tuple[int, int]:

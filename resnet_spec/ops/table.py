@@ -13,6 +13,7 @@ _BIAS_INIT = Attribute("bias_init", "init", "how the bias begins", ZEROS)
 _POOL_PADDING = Attribute(
     "padding", "int", "rows and columns added on every side", "(kernel - 1) // 2", minimum=0
 )
+_CEIL = Attribute("ceil", "bool", "keep a last window that is cut off", default=False)
 _EPS = Attribute("eps", "float", "added to the variance", 1e-5, minimum=0)
 _NORM_INIT = Attribute("init", "init", "how the scale (gamma) begins", Initializer("ones"))
 
@@ -117,9 +118,9 @@ _TABLE = (
     Primitive(
         "max_pool",
         "largest value of a window; padding never wins",
-        (_KERNEL, _POOL_STRIDE, _POOL_PADDING),
+        (_KERNEL, _POOL_STRIDE, _POOL_PADDING, _CEIL),
         needs="map",
-        shape=rules.pool_shape,
+        shape=rules.max_pool_shape,
         window=rules.pool_window,
     ),
     Primitive(
@@ -129,10 +130,10 @@ _TABLE = (
             _KERNEL,
             _POOL_STRIDE,
             _POOL_PADDING,
-            Attribute("ceil", "bool", "keep a last window that is cut off", default=False),
+            _CEIL,
         ),
         needs="map",
-        shape=rules.pool_shape,
+        shape=rules.avg_pool_shape,
         window=rules.pool_window,
     ),
     Primitive(

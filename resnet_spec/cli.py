@@ -45,7 +45,10 @@ Settings stand in pyproject.toml or resnet-spec.toml, in this folder or above:
   resnet-spec show my_net.yaml --set input.height=32 --set input.width=32
   resnet-spec show my_net.yaml --resolved                 the spec with 'extends' merged
 """,
-    "list": "examples:\n  resnet-spec list --format json\n",
+    "list": """examples:
+  resnet-spec list --family resnet --max-parameters 30M
+  resnet-spec list 'wide_*' --format json
+""",
     "explain": "examples:\n  resnet-spec explain RS104\n  resnet-spec explain\n",
     "schema": """examples:
   resnet-spec schema network > network.json
@@ -162,6 +165,9 @@ def _show(verb: argparse.ArgumentParser) -> None:
 
 
 def _list(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("patterns", nargs="*", metavar="PATTERN", help="names, such as 'resnext*'")
+    verb.add_argument("--family", metavar="NAME", help="only this family")
+    verb.add_argument("--max-parameters", metavar="N", help="at most this many, such as 30M")
     _format_flag(verb, ("text", "json"))
 
 

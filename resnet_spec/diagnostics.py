@@ -253,7 +253,8 @@ def _text(diagnostic: Diagnostic, sources: Mapping[str, str], color: bool) -> st
         gutter = " " * len(str(diagnostic.span.line)) + " "
         lines += snippet
     if diagnostic.uses:
-        chain = ", ".join(str(use) for use in diagnostic.uses)
+        links = [str(use) for use in diagnostic.uses]
+        chain = ", ".join(links if len(links) <= 12 else [*links[:6], "…", *links[-6:]])
         lines.append(f"{gutter}{cyan}= in:{reset} {chain}")
     if diagnostic.help:
         lines.append(f"{gutter}{cyan}= help:{reset} {diagnostic.help}")

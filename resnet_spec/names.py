@@ -19,6 +19,7 @@ RESERVED = frozenset(
         *("inputs", "features", "name", "num_classes", "stages", "init_weights"),
         *("conv2d", "batch_norm", "max_pool", "max_pool_signed", "avg_pool"),
         *("softmax_over_groups", "shuffle_channels", "make_divisible", "blur_pool", "channel_conv"),
+        *("adaptive_avg_pool", "standardized_conv2d"),
         *("abs", "bool", "dict", "float", "int", "isinstance", "len", "list", "max", "min"),
         *("object", "print", "property", "range", "round", "str", "super", "tuple", "type"),
     }

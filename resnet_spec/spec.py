@@ -44,7 +44,7 @@ InitializerNode = _raw({"$ref": "#/$defs/Initializer"})
 
 Size = Annotated[int, Field(strict=True, ge=1, le=65_536)]
 Count = Annotated[int, Field(strict=True, ge=0)]
-Text = Annotated[str, Field(strict=True, max_length=2_000, pattern=r"\S")]
+Text = Annotated[str, Field(strict=True, max_length=2_000, pattern=r"[^\s\x1c-\x1f]")]
 ShortText = Annotated[str, Field(strict=True, max_length=200)]
 
 

@@ -150,8 +150,6 @@ def keras_outputs(
 def tolerance(network: Network, usual: float = 1e-10) -> float:
     """How far outputs in double precision may be apart."""
     used = {operation.primitive.name for _, operation in network.operations()}
-    if "group_norm" in used:
-        return 1e-6  # Keras has single precision in it on JAX and PyTorch
     # TensorFlow rounds their constants to single precision, whatever their input is.
     return 1e-7 if used & {"gelu", "leaky_relu"} else usual
 

@@ -725,3 +725,39 @@ def test_the_real_backends(tmp_path: Path) -> None:
         )
     done = process("-m", "resnet_spec", "compile", "net.yaml", "--check", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "2 unchanged\n")
+
+
+# --- list ----------------------------------------------------------------------------------------
+
+
+def listed(result: Result) -> list[str]:
+    specs = result.json["specs"]
+    assert isinstance(specs, list)
+    return [each["name"] for each in specs]
+
+
+def test_list_filters(run: Run) -> None:
+    everything = listed(run("list", "--format", "json"))
+    assert set(everything) == set(builtin_specs())
+
+    small = run("list", "--max-parameters", "30M", "resnet18", "resnet50", "resnet152", "--format=json")
+    assert listed(small) == ["resnet18", "resnet50"]
+
+    family = run("list", "--family", "resnet", "--format", "json")
+    assert "resnet152" in listed(family)
+    assert len(listed(family)) <= len(everything)
+
+    assert listed(run("list", "no_such_name", "--format", "json")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-parameters", "3x"], "'3x' is no number of parameters"),
+        (["--family", "resnt"], "there is no family 'resnt': did you mean 'resnet'?"),
+    ],
+)
+def test_list_wrong_filters(run: Run, arguments: list[str], message: str) -> None:
+    result = run("list", *arguments)
+    assert result.code == Exit.FAILURE
+    assert message in result.err

@@ -106,8 +106,14 @@ OTHER = textwrap.dedent(
         with parity.float64():
             pair = parity.pair(network)
             images = parity.images(2, *network.input.dimensions)
-            worst = max(pair.differences(images).values())
-            assert worst < parity.tolerance(network), (path, worst)
+            expected = parity.torch_outputs(pair.torch, images)
+            given = images.transpose(0, 2, 3, 1)
+            found = pair.features.predict(given, verbose=0)
+            found["logits"] = pair.keras.predict(given, verbose=0)
+            for name, value in found.items():
+                # Keras has its norms and means in single precision on these two.
+                distance = parity.difference(parity.keras_to_torch(value), expected[name])
+                assert distance < 1e-5, (path, name, distance)
         print(network.name)
     """
 )
@@ -116,7 +122,7 @@ OTHER = textwrap.dedent(
 @pytest.mark.parametrize(("framework", "module"), [("jax", "jax"), ("torch", "torch")])
 def test_keras_agrees_on_other_frameworks(framework: str, module: str) -> None:
     pytest.importorskip(module)
-    names = ["primitives", "resnest", "avg_down"]
+    names = ["primitives", "resnest"]
     here = Path(__file__).parent
     environment = {
         **os.environ,

@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from resnet_spec.backends.keras.primitives import KEYWORDS, initializer, option, pool_helper
+from resnet_spec.backends.keras.primitives import (
+    KEYWORDS,
+    conv_helper,
+    initializer,
+    option,
+    pool_helper,
+)
 
 from resnet_spec import emit, layout
 from resnet_spec.expr import Const
@@ -30,7 +36,8 @@ def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
     """The helper function that an operation calls, and the options of it."""
     match line.primitive.name:
         case "conv":
-            return "conv2d", CONV_OPTIONS
+            name = conv_helper(line)
+            return name, CONV_OPTIONS if name == "conv2d" else (*CONV_OPTIONS, "eps")
         case "batch_norm":
             return "batch_norm", NORM_OPTIONS
         case "max_pool" | "avg_pool":
@@ -45,6 +52,12 @@ def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
             return "blur_pool", ("stride",)
         case "channel_conv":
             return "channel_conv", ("init",)
+        case "adaptive_avg_pool":
+            return "adaptive_avg_pool", ()
+        case "flatten":
+            return "flatten_channels_first", ()
+        case "filter_response_norm" | "evo_norm" | "threshold" as name:
+            return name, ()
     return None
 
 
@@ -106,6 +119,12 @@ def write(name: str, usage: Usage) -> list[str]:
         "shuffle_channels": _shuffle_channels,
         "blur_pool": _blur_pool,
         "channel_conv": _channel_conv,
+        "standardized_conv2d": _standardized_conv2d,
+        "adaptive_avg_pool": _adaptive_avg_pool,
+        "flatten_channels_first": _flatten_channels_first,
+        "filter_response_norm": _filter_response_norm,
+        "evo_norm": _evo_norm,
+        "threshold": _threshold,
     }[name](usage)
 
 
@@ -144,12 +163,12 @@ def _layer(function: str, arguments: Sequence[str], options: Mapping[str, layout
     return layout.statement("return ", made, "(x)", 4)
 
 
-def _conv2d(usage: Usage) -> list[str]:
+def _conv2d(usage: Usage, function: str = "conv2d", layer: str = "layers.Conv2D") -> list[str]:
     biased = {True: "with a bias", False: "without a bias"}.get(usage.constant("bias"))  # type: ignore[call-overload]
     what = f"Convolution {biased}" if biased else "Convolution"
     padded = usage.constant("padding") != 0
     summary = f"{what}, padded alike on every side" if padded else what
-    lines = _signature("conv2d", ["filters: int", "kernel_size: int"], usage)
+    lines = _signature(function, ["filters: int", "kernel_size: int"], usage)
     lines += emit.docstring(summary, indent=4)
     if padded and usage.constant("stride") != 1:
         lines.append("    # With a stride, padding=\"same\" would pad the far sides more.")
@@ -167,8 +186,11 @@ def _conv2d(usage: Usage) -> list[str]:
     bias = usage.values.get("bias_init")
     if usage.constant("bias") is not False and bias != Initializer("zeros"):
         options["bias_initializer"] = usage.python("bias_init")
+    if layer != "layers.Conv2D":
+        options["epsilon"] = usage.python("eps")
     options["name"] = "name"
-    return [*lines, *_layer("Conv2D", ["filters", "kernel_size"], options)]
+    made = layout.call(layer, "filters", "kernel_size", **options)
+    return [*lines, *layout.statement("return ", made, "(x)", 4)]
 
 
 def _batch_norm(usage: Usage) -> list[str]:
@@ -289,3 +311,126 @@ def _channel_conv(usage: Usage) -> list[str]:
     made = layout.call("layers.Conv1D", "1", "kernel_size", **options)
     lines += layout.statement("x = ", made, "(x)", 4)
     return [*lines, '    return layers.Reshape((1, 1, channels), name=f"{name}_out")(x)']
+
+
+_REGISTERED = "@keras.saving.register_keras_serializable(package=\"resnet_spec\")"
+
+
+def _standardized_conv2d(usage: Usage) -> list[str]:
+    layer = f'''{_REGISTERED}
+class StandardizedConv2D(layers.Conv2D):
+    """Convolution with filters of mean 0 and variance 1 (Qiao et al. 2019)."""
+
+    def __init__(self, *arguments, epsilon: float, **options) -> None:
+        super().__init__(*arguments, **options)
+        self.epsilon = epsilon
+
+    def convolution_op(self, inputs, kernel):
+        mean = ops.mean(kernel, axis=(0, 1, 2))
+        variance = ops.var(kernel, axis=(0, 1, 2))
+        kernel = (kernel - mean) * ops.rsqrt(variance + self.epsilon)
+        return super().convolution_op(inputs, kernel)
+
+    def get_config(self) -> dict:
+        return super().get_config() | {{"epsilon": self.epsilon}}
+
+
+'''
+    return [*layer.split("\n")[:-1], *_conv2d(usage, "standardized_conv2d", "StandardizedConv2D")]
+
+
+def _adaptive_avg_pool(usage: Usage) -> list[str]:
+    return '''def adaptive_avg_pool(x: KerasTensor, size: int) -> KerasTensor:
+    """Mean of size x size parts of a map, which may share a row or column."""
+    for axis in (1, 2):
+        length = x.shape[axis]
+        ends = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+        parts = [ops.take(x, range(*each), axis=axis) for each in ends]
+        means = [ops.mean(part, axis=axis, keepdims=True) for part in parts]
+        x = ops.concatenate(means, axis=axis)
+    return x'''.split("\n")
+
+
+def _flatten_channels_first(usage: Usage) -> list[str]:
+    return '''def flatten_channels_first(x: KerasTensor, *, name: str) -> KerasTensor:
+    """All values of a map as a vector, in the order channel, row, column."""
+    x = layers.Permute((3, 1, 2), name=f"{name}_order")(x)
+    return layers.Flatten(name=name)(x)'''.split("\n")
+
+
+def _filter_response_norm(usage: Usage) -> list[str]:
+    return f'''{_REGISTERED}
+class FilterResponseNorm(layers.Layer):
+    """Divides each channel by its root mean square (Singh and Krishnan 2019)."""
+
+    def __init__(self, epsilon: float, gamma_initializer="ones", **options) -> None:
+        super().__init__(**options)
+        self.epsilon = epsilon
+        self.gamma_initializer = initializers.get(gamma_initializer)
+
+    def build(self, input_shape) -> None:
+        shape = (input_shape[-1],)
+        self.gamma = self.add_weight(shape, self.gamma_initializer, name="gamma")
+        self.beta = self.add_weight(shape, "zeros", name="beta")
+
+    def call(self, inputs):
+        power = ops.mean(ops.square(inputs), axis=(1, 2), keepdims=True)
+        return inputs * ops.rsqrt(power + self.epsilon) * self.gamma + self.beta
+
+    def get_config(self) -> dict:
+        return super().get_config() | {{
+            "epsilon": self.epsilon,
+            "gamma_initializer": initializers.serialize(self.gamma_initializer),
+        }}'''.split("\n")
+
+
+def _evo_norm(usage: Usage) -> list[str]:
+    return f'''{_REGISTERED}
+class EvoNorm(layers.Layer):
+    """EvoNorm-S0, norm and activation in one (Liu et al. 2020)."""
+
+    def __init__(
+        self, groups: int, epsilon: float, gamma_initializer="ones", **options
+    ) -> None:
+        super().__init__(**options)
+        self.groups = groups
+        self.epsilon = epsilon
+        self.gamma_initializer = initializers.get(gamma_initializer)
+
+    def build(self, input_shape) -> None:
+        shape = (input_shape[-1],)
+        self.gamma = self.add_weight(shape, self.gamma_initializer, name="gamma")
+        self.beta = self.add_weight(shape, "zeros", name="beta")
+        self.v = self.add_weight(shape, "ones", name="v")
+
+    def call(self, inputs):
+        mean = self.group_mean(inputs)
+        variance = self.group_mean(ops.square(inputs - mean))
+        x = inputs * ops.sigmoid(inputs * self.v)
+        return x * ops.rsqrt(variance + self.epsilon) * self.gamma + self.beta
+
+    def group_mean(self, x):
+        """The mean of each group, given to all of its channels."""
+        x = ops.mean(x, axis=(1, 2), keepdims=True)
+        size = x.shape[-1] // self.groups
+        means = ops.mean(ops.reshape(x, (-1, 1, 1, self.groups, size)), axis=-1)
+        return ops.repeat(means, size, axis=-1)
+
+    def get_config(self) -> dict:
+        return super().get_config() | {{
+            "groups": self.groups,
+            "epsilon": self.epsilon,
+            "gamma_initializer": initializers.serialize(self.gamma_initializer),
+        }}'''.split("\n")
+
+
+def _threshold(usage: Usage) -> list[str]:
+    return f'''{_REGISTERED}
+class Threshold(layers.Layer):
+    """The larger of a value and a learned threshold (Singh and Krishnan 2019)."""
+
+    def build(self, input_shape) -> None:
+        self.tau = self.add_weight((input_shape[-1],), "zeros", name="tau")
+
+    def call(self, inputs):
+        return ops.maximum(inputs, self.tau)'''.split("\n")

@@ -118,12 +118,32 @@ def _linear(op: Context) -> Code:
 
 
 def _group_norm(op: Context) -> Code:
+    return op.layer("GroupNormalization", op.get("groups"), **_norm_options(op))
+
+
+def _norm_options(op: Context) -> dict[str, layout.Code]:
     options: dict[str, layout.Code] = {"epsilon": op.get("eps")}
     scale = op.line.attributes["init"]
     assert isinstance(scale, Initializer)
     if scale != Initializer("ones"):
         options["gamma_initializer"] = initializer(scale)
-    return op.layer("GroupNormalization", op.get("groups"), **options)
+    return options
+
+
+def _own_layer(function: str, op: Context, *arguments: str, **options: layout.Code) -> Code:
+    """A layer of a class that stands in the module itself."""
+    return Code(call(function, *arguments, **options, name=op.name), f"({op.inputs[0]})")
+
+
+def _take(op: Context) -> Code:
+    channels = layout.taken(op.expr("start"), op.get("start"), op.get("stop"))
+    return Code(f"{op.inputs[0]}[..., {channels}]")
+
+
+def conv_helper(line: OperationLine) -> str:
+    """The helper function of a convolution."""
+    standardized = line.attributes["standardize"] == Const(True)
+    return "standardized_conv2d" if standardized else "conv2d"
 
 
 def needs_padding(line: OperationLine) -> bool:
@@ -183,10 +203,21 @@ def _pad_channels(op: Context) -> Code:
 
 
 RULES: dict[str, Callable[[Context], Code]] = {
-    "conv": lambda op: op.helper("conv2d", op.get("filters"), op.get("kernel")),
+    "conv": lambda op: op.helper(
+        conv_helper(op.line), op.get("filters"), op.get("kernel")
+    ),
     "linear": _linear,
     "batch_norm": lambda op: op.helper("batch_norm"),
     "group_norm": _group_norm,
+    "filter_response_norm": lambda op: _own_layer("FilterResponseNorm", op, **_norm_options(op)),
+    "evo_norm": lambda op: _own_layer("EvoNorm", op, op.get("groups"), **_norm_options(op)),
+    "threshold": lambda op: _own_layer("Threshold", op),
+    "adaptive_avg_pool": lambda op: Code(
+        call("adaptive_avg_pool", op.inputs[0], op.get("size"))
+    ),
+    "flatten": lambda op: op.helper("flatten_channels_first"),
+    "zero_pad": lambda op: op.layer("ZeroPadding2D", op.get("padding")),
+    "take": _take,
     "relu": lambda op: op.layer("ReLU"),
     "leaky_relu": _leaky_relu,
     "silu": _activation("silu"),

@@ -15,6 +15,12 @@ VARIABLES: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = {
     ("batch_norm", "running_var"): ("moving_variance", (0,)),
     ("group_norm", "weight"): ("gamma", (0,)),
     ("group_norm", "bias"): ("beta", (0,)),
+    ("filter_response_norm", "weight"): ("gamma", (0,)),
+    ("filter_response_norm", "bias"): ("beta", (0,)),
+    ("evo_norm", "weight"): ("gamma", (0,)),
+    ("evo_norm", "bias"): ("beta", (0,)),
+    ("evo_norm", "v"): ("v", (0,)),
+    ("threshold", "tau"): ("tau", (0,)),
 }
 
 

@@ -47,7 +47,11 @@ class Context(NamedTuple):
 
 def _conv(op: Context) -> Code:
     options = op.unless(stride=1, padding=0, dilation=1, groups=1, bias=True)
-    return call("nn.Conv2d", op.channels, op.get("filters"), op.get("kernel"), **options)
+    function = "nn.Conv2d"
+    if op.expr("standardize") == Const(True):
+        function = "StdConv2d"
+        options |= op.unless(eps=1e-6)
+    return call(function, op.channels, op.get("filters"), op.get("kernel"), **options)
 
 
 def _linear(op: Context) -> Code:
@@ -60,6 +64,10 @@ def _batch_norm(op: Context) -> Code:
 
 def _group_norm(op: Context) -> Code:
     return call("nn.GroupNorm", op.get("groups"), op.channels, **op.unless(eps=1e-5))
+
+
+def _evo_norm(op: Context) -> Code:
+    return call("EvoNorm", op.get("groups"), op.channels, **op.unless(eps=1e-5))
 
 
 def _max_pool(op: Context) -> Code:
@@ -95,6 +103,13 @@ MODULES: dict[str, Callable[[Context], Code]] = {
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
     "channel_conv": lambda op: call("ChannelConv", op.get("kernel")),
+    "filter_response_norm": lambda op: call(
+        "FilterResponseNorm", op.channels, **op.unless(eps=1e-5)
+    ),
+    "evo_norm": _evo_norm,
+    "threshold": lambda op: call("Threshold", op.channels),
+    "adaptive_avg_pool": lambda op: call("nn.AdaptiveAvgPool2d", op.get("size")),
+    "zero_pad": lambda op: call("nn.ZeroPad2d", op.get("padding")),
     "dropout": lambda op: call("nn.Dropout", op.get("rate")),
     "drop_path": lambda op: call("DropPath", op.get("rate")),
 }
@@ -109,6 +124,7 @@ SEQUENTIAL: dict[str, Callable[[Context], Code]] = {
     "sigmoid": lambda op: call("nn.Sigmoid"),
     "hard_sigmoid": lambda op: call("nn.Hardsigmoid"),
     "tanh": lambda op: call("nn.Tanh"),
+    "flatten": lambda op: call("nn.Flatten"),
     "identity": lambda op: call("nn.Identity"),
 }
 
@@ -160,6 +176,10 @@ def _subsample(op: Context, inputs: Inputs) -> Code:
     return f"{inputs[0]}[:, :, {step}, {step}]"
 
 
+def _take(op: Context, inputs: Inputs) -> Code:
+    return f"{inputs[0]}[:, {layout.taken(op.expr('start'), op.get('start'), op.get('stop'))}]"
+
+
 CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
     "relu": lambda op, inputs: call("F.relu", *inputs, **_inplace(op)),
     "leaky_relu": lambda op, inputs: call(
@@ -172,10 +192,12 @@ CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
     "tanh": lambda op, inputs: call("torch.tanh", *inputs),
     "softmax": _softmax,
     "global_avg_pool": _global_avg_pool,
+    "flatten": lambda op, inputs: call(f"{inputs[0]}.flatten", "1"),
     "add": _add,
     "multiply": _joined("*"),
     "concat": _concat,
     "split": lambda op, inputs: call(f"{inputs[0]}.chunk", op.get("parts"), dim="1"),
+    "take": _take,
     "shuffle": _shuffle,
     "pad_channels": _pad_channels,
     "subsample": _subsample,
@@ -197,6 +219,72 @@ HELPERS = {
     x = F.pad(x, (1, 1, 1, 1), mode="reflect")
     # Averaging two neighbours twice is the filter (1, 2, 1) / 4.
     return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=stride)''',
+    "StdConv2d": '''class StdConv2d(nn.Conv2d):
+    """Convolution with filters of mean 0 and variance 1 (Qiao et al. 2019)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        filters: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__(
+            in_channels, filters, kernel_size, stride, padding, dilation, groups, bias
+        )
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(
+            self.weight, dim=(1, 2, 3), correction=0, keepdim=True
+        )
+        weight = (self.weight - mean) * torch.rsqrt(variance + self.eps)
+        return self._conv_forward(x, weight, self.bias)''',
+    "FilterResponseNorm": '''class FilterResponseNorm(nn.Module):
+    """Divides each channel by its root mean square (Singh and Krishnan 2019)."""
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        power = x.square().mean(dim=(2, 3), keepdim=True)
+        x = x * torch.rsqrt(power + self.eps)
+        return x * self.weight[:, None, None] + self.bias[:, None, None]''',
+    "EvoNorm": '''class EvoNorm(nn.Module):
+    """EvoNorm-S0, norm and activation in one (Liu et al. 2020)."""
+
+    def __init__(self, groups: int, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.groups = groups
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.v = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        grouped = torch.unflatten(x, 1, (self.groups, -1))
+        variance = grouped.var(dim=(2, 3, 4), correction=0, keepdim=True)
+        grouped = grouped * torch.rsqrt(variance + self.eps)
+        gate = torch.sigmoid(x * self.v[:, None, None])
+        x = grouped.flatten(1, 2) * gate
+        return x * self.weight[:, None, None] + self.bias[:, None, None]''',
+    "Threshold": '''class Threshold(nn.Module):
+    """The larger of a value and a learned threshold (Singh and Krishnan 2019)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.tau = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.maximum(x, self.tau[:, None, None])''',
     "ChannelConv": '''class ChannelConv(nn.Conv1d):
     """1-D convolution along the channels of a 1x1 map (Wang et al. 2019)."""
 
@@ -250,6 +338,9 @@ INITIALIZED: dict[str, tuple[str, dict[str, str]]] = {
     "channel_conv": ("ChannelConv", {"init": "weight"}),
     "batch_norm": ("nn.BatchNorm2d", {"init": "weight"}),
     "group_norm": ("nn.GroupNorm", {"init": "weight"}),
+    "filter_response_norm": ("FilterResponseNorm", {"init": "weight"}),
+    "evo_norm": ("EvoNorm", {"init": "weight"}),
 }
 # Norms come out of their constructor with a scale of one.
-ALREADY = {("batch_norm", "init"): "ones", ("group_norm", "init"): "ones"}
+NORMS = ("batch_norm", "group_norm", "filter_response_norm", "evo_norm")
+ALREADY = {(norm, "init"): "ones" for norm in NORMS}

@@ -137,6 +137,30 @@ def global_pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
     return replace(inputs[0], height=size, width=size)
 
 
+def adaptive_pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    return replace(inputs[0], height=attributes.size, width=attributes.size)
+
+
+def flattened_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    given = inputs[0]
+    if (given.height, given.width) != (attributes.height, attributes.width):
+        raise ShapeError(
+            "RS404",
+            f"'flatten' is told to expect a {attributes.height}x{attributes.width} map, but its "
+            f"input is {given}",
+            help=f"write height: {given.height}"
+            + (f", width: {given.width}" if given.height != given.width else "")
+            + ", or put an adaptive_avg_pool before it",
+        )
+    return Shape(given.elements, open=given.open)
+
+
+def zero_padded_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    height, width = inputs[0].height or 0, inputs[0].width or 0
+    added = 2 * attributes.padding
+    return replace(inputs[0], height=height + added, width=width + added)
+
+
 def linear_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
     return Shape(attributes.features)
 
@@ -193,6 +217,17 @@ def sum_channels(attributes: Attributes, channels: Sequence[Channels]) -> Channe
 
 def split_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
     return divided(inputs[0], attributes.parts, "parts")
+
+
+def taken_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    start, stop, channels = attributes.start, attributes.stop, inputs[0].channels
+    if not start < stop <= channels:
+        raise ShapeError(
+            "RS405",
+            f"channels {start} to {stop} can't be taken from {channels}",
+            help=f"use a start below stop, and a stop of at most {channels}",
+        )
+    return replace(inputs[0], channels=stop - start, open=False)
 
 
 def divided(given: Shape, number: int, what: str) -> Shape:
@@ -270,3 +305,12 @@ def batch_norm_parameters(attributes: Attributes, inputs: Sequence[Shape]) -> tu
         Parameter("running_mean", shape, False, ZEROS),
         Parameter("running_var", shape, False, Initializer("ones")),
     )
+
+
+def evo_norm_parameters(attributes: Attributes, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:
+    shape = (inputs[0].channels,)
+    return (*affine(attributes, inputs), Parameter("v", shape, True, Initializer("ones")))
+
+
+def threshold_parameters(attributes: Attributes, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:
+    return (Parameter("tau", (inputs[0].channels,), True, ZEROS),)

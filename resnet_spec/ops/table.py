@@ -44,6 +44,13 @@ _TABLE = (
             Attribute("bias", "bool", "add a learned bias", default=False),
             Attribute("init", "init", "how the kernel begins", Initializer("he_normal", "fan_out")),
             _BIAS_INIT,
+            Attribute(
+                "standardize",
+                "bool",
+                "compute with filters of mean 0 and variance 1 (Qiao et al. 2019)",
+                default=False,
+            ),
+            Attribute("eps", "float", "added to the variance of such a filter", 1e-6, minimum=0),
         ),
         needs="map",
         shape=rules.conv_shape,
@@ -91,7 +98,31 @@ _TABLE = (
         parameters=rules.affine,
         group="norm",
     ),
+    Primitive(
+        "filter_response_norm",
+        "divides each channel by its root mean square (Singh and Krishnan 2019)",
+        (_EPS, _NORM_INIT),
+        needs="map",
+        parameters=rules.affine,
+        group="norm",
+    ),
+    Primitive(
+        "evo_norm",
+        "EvoNorm-S0, norm and activation in one (Liu et al. 2020)",
+        (Attribute("groups", "int", "number of groups", 32, minimum=1), _EPS, _NORM_INIT),
+        needs="map",
+        shape=rules.grouped_shape,
+        parameters=rules.evo_norm_parameters,
+        group="norm",
+    ),
     activation("relu", "max(x, 0)", nonnegative=True),
+    Primitive(
+        "threshold",
+        "max(x, tau) with a learned tau for each channel (Singh and Krishnan 2019)",
+        needs="map",
+        parameters=rules.threshold_parameters,
+        group="activation",
+    ),
     activation(
         "leaky_relu",
         "x where positive, else slope * x",
@@ -144,6 +175,31 @@ _TABLE = (
         shape=rules.global_pool_shape,
     ),
     Primitive(
+        "adaptive_avg_pool",
+        "mean of each of size x size parts of the map, which may share a row or column",
+        (Attribute("size", "int", "rows and columns of the output", minimum=1),),
+        needs="map",
+        shape=rules.adaptive_pool_shape,
+    ),
+    Primitive(
+        "flatten",
+        "all values of a map as a vector, in the order channel, row, column",
+        (
+            Attribute("height", "int", "rows of the map", minimum=1),
+            Attribute("width", "int", "columns of the map", "height", minimum=1),
+        ),
+        needs="map",
+        shape=rules.flattened_shape,
+        channels=lambda attributes, channels: channels[0] * attributes.height * attributes.width,
+    ),
+    Primitive(
+        "zero_pad",
+        "rows and columns of zeros on every side",
+        (Attribute("padding", "int", "number of rows and columns", minimum=0),),
+        needs="map",
+        shape=rules.zero_padded_shape,
+    ),
+    Primitive(
         "add", "sum of values of equal shape", takes="many", shape=rules.equal_shape, group="merge"
     ),
     Primitive(
@@ -169,6 +225,16 @@ _TABLE = (
         gives="many",
         shape=rules.split_shape,
         channels=lambda attributes, channels: channels[0] // attributes.parts,
+    ),
+    Primitive(
+        "take",
+        "some of the channels: those from start up to, but without, stop",
+        (
+            Attribute("start", "int", "first channel, counted from 0", 0, minimum=0),
+            Attribute("stop", "int", "the channel after the last one", minimum=1),
+        ),
+        shape=rules.taken_shape,
+        channels=lambda attributes, channels: attributes.stop - attributes.start,
     ),
     Primitive(
         "shuffle",

@@ -57,6 +57,14 @@ def call(function: str, *arguments: Code, **keywords: Code) -> Bracket:
     return Bracket(f"{function}(", tuple(items))
 
 
+def span(start: str, stop: str) -> str:
+    """The inside of a slice: spaces around the colon where a bound is more than one word."""
+    start = "" if start == "0" else start
+    if all(bound.isalnum() or bound.isidentifier() for bound in (start, stop) if bound):
+        return f"{start}:{stop}"
+    return f"{start} : {stop}".lstrip()
+
+
 def array(items: Iterable[Code]) -> Bracket:
     """A list display."""
     return Bracket("[", tuple(("", item) for item in items), "]")
@@ -90,6 +98,8 @@ def statement(prefix: str, code: Code, suffix: str = "", indent: int = 0) -> lis
             parts[-1] += suffix
             return [*statement("", code.then, "", indent), *(margin + part for part in parts)]
         inner = " " * (indent + INDENT)
+        if len(inner) + len(flat(code)) <= WIDTH and not _holds_spread(code):
+            return [f"{margin}{prefix}(", inner + flat(code), f"{margin}){suffix}"]
         body = [*statement("", code.then, "", indent + INDENT), *(inner + part for part in parts)]
         return [f"{margin}{prefix}(", *body, f"{margin}){suffix}"]
     head = f"{margin}{prefix}{flat(code)}("

@@ -151,7 +151,7 @@ def tolerance(network: Network, usual: float = 1e-10) -> float:
     """How far outputs in double precision may be apart."""
     used = {operation.primitive.name for _, operation in network.operations()}
     # TensorFlow rounds their constants to single precision, whatever their input is.
-    return 1e-7 if used & {"gelu", "leaky_relu"} else usual
+    return 1e-5 if used & {"gelu", "leaky_relu"} else usual
 
 
 # --- both models of a network --------------------------------------------------------------------

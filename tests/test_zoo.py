@@ -10,6 +10,16 @@ from resnet_spec.library import builtin_specs
 # The smallest network of each family; the whole table is a separate run, see docs/zoo.md.
 COMPARED: list[tuple[str, str, str, int]] = [
     ("resnet18", "torchvision", "resnet18", 64),
+    ("test_resnet", "timm", "test_resnet", 64),
+    ("resnet10t", "timm", "resnet10t", 65),
+    ("resnet50_gn", "timm", "resnet50_gn", 64),
+    ("resnetaa34d", "timm", "resnetaa34d", 64),
+    ("resnetblur18", "timm", "resnetblur18", 75),
+    ("resnetrs50", "timm", "resnetrs50", 64),
+    ("resnext50_32x4d", "torchvision", "resnext50_32x4d", 64),
+    ("wide_resnet50_2", "torchvision", "wide_resnet50_2", 64),
+    ("seresnet18", "timm", "seresnet18", 64),
+    ("ecaresnext26t_32x4d", "timm", "ecaresnext26t_32x4d", 64),
 ]
 
 

@@ -136,8 +136,7 @@ def _own_layer(function: str, op: Context, *arguments: str, **options: layout.Co
 
 
 def _take(op: Context) -> Code:
-    channels = layout.taken(op.expr("start"), op.get("start"), op.get("stop"))
-    return Code(f"{op.inputs[0]}[..., {channels}]")
+    return Code(f"{op.inputs[0]}[..., {layout.span(op.get('start'), op.get('stop'))}]")
 
 
 def conv_helper(line: OperationLine) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from resnet_spec.expr import Const, Expr, to_python
-from resnet_spec.layout import Bracket, Code, call
+from resnet_spec.layout import Bracket, Code, call, span
 from resnet_spec.ops import Initializer
 from resnet_spec.specialize import OperationLine
 
@@ -177,7 +177,7 @@ def _subsample(op: Context, inputs: Inputs) -> Code:
 
 
 def _take(op: Context, inputs: Inputs) -> Code:
-    return f"{inputs[0]}[:, {layout.taken(op.expr('start'), op.get('start'), op.get('stop'))}]"
+    return f"{inputs[0]}[:, {span(op.get('start'), op.get('stop'))}]"
 
 
 CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
@@ -244,7 +244,8 @@ HELPERS = {
             self.weight, dim=(1, 2, 3), correction=0, keepdim=True
         )
         weight = (self.weight - mean) * torch.rsqrt(variance + self.eps)
-        return self._conv_forward(x, weight, self.bias)''',
+        out: Tensor = self._conv_forward(x, weight, self.bias)
+        return out''',
     "FilterResponseNorm": '''class FilterResponseNorm(nn.Module):
     """Divides each channel by its root mean square (Singh and Krishnan 2019)."""
 

@@ -1,0 +1,33 @@
+"""Time to compile every network that comes with the package, for both frameworks, in one process.
+
+    python benchmarks/zoo.py
+
+The target is 30 seconds on two cores.
+"""
+
+from __future__ import annotations
+
+import time
+
+from resnet_spec.generate import generate
+from resnet_spec.library import Library, builtin_specs
+from resnet_spec.load import load
+from resnet_spec.lower import lower
+
+TARGET = 30.0
+
+
+def main() -> None:
+    start = time.perf_counter()
+    lines = 0
+    for name in builtin_specs():
+        files = generate(lower(load(name, Library())), ["torch", "keras"])
+        lines += sum(text.count("\n") for text in files.values())
+    seconds = time.perf_counter() - start
+    count = len(builtin_specs())
+    print(f"{count} networks, {2 * count} files, {lines:,} lines: {seconds:.1f} s")
+    print(f"target: {TARGET:.0f} s, ratio {seconds / TARGET:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -59,10 +59,10 @@ def call(function: str, *arguments: Code, **keywords: Code) -> Bracket:
 
 def span(start: str, stop: str) -> str:
     """The inside of a slice: spaces around the colon where a bound is more than one word."""
-    start = "" if start == "0" else start
+    start, stop = ("" if bound == "0" else bound for bound in (start, stop))
     if all(bound.isalnum() or bound.isidentifier() for bound in (start, stop) if bound):
         return f"{start}:{stop}"
-    return f"{start} : {stop}".lstrip()
+    return f"{start} : {stop}".strip()
 
 
 def array(items: Iterable[Code]) -> Bracket:

@@ -7,7 +7,7 @@ say (names that must exist, shapes that must fit) is left to `check`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, WithJsonSchema
 from pydantic.fields import FieldInfo
@@ -65,8 +65,10 @@ def _field_schema(field: FieldInfo) -> Schema:
     schema: Schema
     if own is not None:
         schema = dict(own.json_schema or {})
-    elif (model := _submodel(field.annotation)) is not None:
-        schema = {"$ref": f"#/$defs/{_name(model)}"}
+    elif (model := spec.nested_model(field.annotation)) is not None:
+        schema = _reference(_name(model))
+        if any(get_origin(kind) is list for kind in get_args(field.annotation)):
+            schema = {"type": "array", "items": schema}
     else:
         annotation: Any = field.annotation
         for constraint in field.metadata:
@@ -76,11 +78,6 @@ def _field_schema(field: FieldInfo) -> Schema:
     if not field.is_required() and field.default not in (None, ...) and not field.default_factory:
         text = f"{text}; default {shown(field.default)}"
     return {**schema, "description": text}
-
-
-def _submodel(annotation: object) -> type[BaseModel] | None:
-    kinds = (annotation, *getattr(annotation, "__args__", ()))
-    return next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
 
 
 def _name(model: type[BaseModel]) -> str:
@@ -137,6 +134,7 @@ def _definitions() -> dict[str, Schema]:
         "InlineBlock": _model_schema(spec.InlineBlockModel),
         "Input": _model_schema(spec.InputModel),
         "Expect": _model_schema(spec.ExpectModel),
+        "Reference": _model_schema(spec.ReferenceModel),
         "Argument": _any_of(
             "a type (int, float, bool), a default, or a mapping of both",
             {"type": ["number", "boolean", "string"]},

@@ -263,17 +263,17 @@ def _table(model: type[BaseModel]) -> dict[str, Any]:
         "nested": {
             key: _table(nested)
             for key, field in fields.items()
-            if (nested := _nested(field.annotation)) is not None
+            if (nested := nested_model(field.annotation)) is not None
         },
         "schema": _plain_schema(model.__pydantic_core_schema__),
     }
 
 
-def _nested(annotation: Any) -> type[BaseModel] | None:
+def nested_model(annotation: Any) -> type[BaseModel] | None:
     """The model in an annotation: `M`, `M | None`, `list[M] | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    found = (_nested(inner) for inner in getattr(annotation, "__args__", ()))
+    found = (nested_model(inner) for inner in getattr(annotation, "__args__", ()))
     return next((model for model in found if model is not None), None)
 
 

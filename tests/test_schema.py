@@ -175,7 +175,6 @@ BAD = {
     "a boolean for a number": ("block", BLOCK.replace("kernel: 3", "kernel: true")),
     "a number for a boolean": ("block", BLOCK.replace("kernel: 3", "kernel: 3, bias: 2")),
     "a fraction for a whole number": ("block", BLOCK.replace("kernel: 3", "kernel: 1.5")),
-    "a missing attribute": ("block", BLOCK.replace(", kernel: 3", "")),
     "an initializer": ("block", BLOCK.replace("kernel: 3", "kernel: 3, init: he_norml")),
     "an initializer's value": ("block", BLOCK.replace("kernel: 3", "kernel: 3, init: {zeros: 1}")),
     "a type of an argument": ("block", BLOCK + "args: {a: {type: integer}}\n"),

@@ -20,6 +20,16 @@ COMPARED: list[tuple[str, str, str, int]] = [
     ("wide_resnet50_2", "torchvision", "wide_resnet50_2", 64),
     ("seresnet18", "timm", "seresnet18", 64),
     ("ecaresnext26t_32x4d", "timm", "ecaresnext26t_32x4d", 64),
+    ("res2net50_48w_2s", "timm", "res2net50_48w_2s", 64),
+    ("res2net50d", "timm", "res2net50d", 65),
+    ("res2next50", "timm", "res2next50", 64),
+    ("resnest14d", "timm", "resnest14d", 64),
+    ("resnest50d_1s4x24d", "timm", "resnest50d_1s4x24d", 65),
+    ("resnest50d_4s2x40d", "timm", "resnest50d_4s2x40d", 64),
+    ("skresnet18", "timm", "skresnet18", 65),
+    ("skresnext50_32x4d", "timm", "skresnext50_32x4d", 64),
+    ("legacy_seresnet18", "timm", "legacy_seresnet18", 65),
+    ("legacy_seresnext26_32x4d", "timm", "legacy_seresnext26_32x4d", 64),
 ]
 
 

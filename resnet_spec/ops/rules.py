@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from resnet_spec.expr import Const
 from resnet_spec.ops.record import (
     Attributes,
     Channels,
@@ -220,14 +221,21 @@ def split_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
 
 
 def taken_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
-    start, stop, channels = attributes.start, attributes.stop, inputs[0].channels
+    channels = inputs[0].channels
+    start, stop = attributes.start, attributes.stop or channels
     if not start < stop <= channels:
         raise ShapeError(
             "RS405",
             f"channels {start} to {stop} can't be taken from {channels}",
             help=f"use a start below stop, and a stop of at most {channels}",
         )
-    return replace(inputs[0], channels=stop - start, open=False)
+    return replace(inputs[0], channels=stop - start, open=not attributes.stop and inputs[0].open)
+
+
+def taken_channels(attributes: Attributes, channels: Sequence[Channels]) -> Channels:
+    to_the_end = attributes.stop in (0, Const(0))
+    stop: Any = channels[0] if to_the_end else attributes.stop
+    return stop - attributes.start  # type: ignore[no-any-return]
 
 
 def divided(given: Shape, number: int, what: str) -> Shape:

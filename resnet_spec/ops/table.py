@@ -129,6 +129,7 @@ _TABLE = (
         Attribute("slope", "float", "factor of negative values", 0.01, minimum=0),
     ),
     activation("silu", "x * sigmoid(x), also called swish"),
+    activation("elu", "x where positive, else exp(x) - 1"),
     activation("gelu", "x * Phi(x), the exact form"),
     activation("sigmoid", "1 / (1 + exp(-x))", nonnegative=True),
     activation("hard_sigmoid", "min(max(x + 3, 0), 6) / 6", nonnegative=True),
@@ -231,10 +232,10 @@ _TABLE = (
         "some of the channels: those from start up to, but without, stop",
         (
             Attribute("start", "int", "first channel, counted from 0", 0, minimum=0),
-            Attribute("stop", "int", "the channel after the last one", minimum=1),
+            Attribute("stop", "int", "the channel after the last one; 0: all that follow", 0, 0),
         ),
         shape=rules.taken_shape,
-        channels=lambda attributes, channels: attributes.stop - attributes.start,
+        channels=rules.taken_channels,
     ),
     Primitive(
         "shuffle",

@@ -16,31 +16,41 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
 from resnet_spec.ops import PRIMITIVES, ROLES, Primitive
 
-EXPRESSION_SCHEMA: dict[str, Any] = {"$ref": "#/$defs/Expression"}
-
 
 class Raw:
     """Marks a field whose node is kept, because it holds expressions."""
 
 
-def _raw(schema: dict[str, Any]) -> Any:
-    return Annotated[Any, Raw, WithJsonSchema(schema)]
+def _mapping_of(schema: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "object", "additionalProperties": schema})
 
 
-ExpressionNode = _raw(EXPRESSION_SCHEMA)
-ExpressionsNode = _raw({"type": "object", "additionalProperties": EXPRESSION_SCHEMA})
-LayersNode = _raw({"type": "array", "items": {"$ref": "#/$defs/Layer"}})
-StagesNode = _raw({"type": "array", "items": {"$ref": "#/$defs/Stage"}})
-BlocksNode = _raw({"type": "object", "additionalProperties": {"$ref": "#/$defs/InlineBlock"}})
-ArgumentsNode = _raw({"type": "object", "additionalProperties": {"$ref": "#/$defs/Argument"}})
-BindingsNode = _raw({"type": "object", "additionalProperties": {"$ref": "#/$defs/Binding"}})
-DefaultsNode = _raw({"$ref": "#/$defs/Defaults"})
-PatternNode = _raw({"$ref": "#/$defs/Name"})
-ReferenceNode = _raw({"type": "string"})
-InputsNode = _raw(
-    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-)
-InitializerNode = _raw({"$ref": "#/$defs/Initializer"})
+def _list_of(schema: dict[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "array", "items": schema})
+
+
+def _definition(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+EXPRESSION_SCHEMA = _definition("Expression")
+
+ExpressionNode = Annotated[Any, Raw, WithJsonSchema(EXPRESSION_SCHEMA)]
+ExpressionsNode = Annotated[Any, Raw, _mapping_of(EXPRESSION_SCHEMA)]
+LayersNode = Annotated[Any, Raw, _list_of(_definition("Layer"))]
+StagesNode = Annotated[Any, Raw, _list_of(_definition("Stage"))]
+BlocksNode = Annotated[Any, Raw, _mapping_of(_definition("InlineBlock"))]
+ArgumentsNode = Annotated[Any, Raw, _mapping_of(_definition("Argument"))]
+BindingsNode = Annotated[Any, Raw, _mapping_of(_definition("Binding"))]
+DefaultsNode = Annotated[Any, Raw, WithJsonSchema(_definition("Defaults"))]
+PatternNode = Annotated[Any, Raw, WithJsonSchema(_definition("Name"))]
+ReferenceNode = Annotated[Any, Raw, WithJsonSchema({"type": "string"})]
+InputsNode = Annotated[
+    Any,
+    Raw,
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+InitializerNode = Annotated[Any, Raw, WithJsonSchema(_definition("Initializer"))]
 
 Size = Annotated[int, Field(strict=True, ge=1, le=65_536)]
 Count = Annotated[int, Field(strict=True, ge=0)]
@@ -57,9 +67,9 @@ class Model(BaseModel):
 class InputModel(Model):
     """The shape of one image."""
 
-    channels: Size = Field(3, description="3 for RGB, 1 for grey images")
-    height: Size = Field(224, description="rows")
-    width: Size = Field(224, description="columns")
+    channels: Size = Field(default=3, description="3 for RGB, 1 for grey images")
+    height: Size = Field(default=224, description="rows")
+    width: Size = Field(default=224, description="columns")
 
 
 class ExpectModel(Model):
@@ -133,7 +143,10 @@ class NetworkModel(Model):
     references: list[ReferenceModel] | None = Field(
         None, description="published networks that this one equals"
     )
-    input: InputModel = Field(default_factory=InputModel, description="shape of one image")
+    input: InputModel = Field(
+        default_factory=lambda: InputModel(),  # noqa: PLW0108 - mypy knows no class as a factory
+        description="shape of one image",
+    )
     classes: Size = Field(1000, description="number of classes; `classes` in expressions")
     let: ExpressionsNode = Field(None, description="named constants")
     defaults: DefaultsNode = Field(
@@ -207,12 +220,11 @@ class RoleModel(LayerModel):
 def layer_model(key: str) -> type[Model]:
     """The model of a layer that opens with `key`: a primitive or a role."""
     if key in ROLES:
-        name = (PatternNode, Field(None, description="name of the layer"))
-        return create_model(_title(key), __base__=RoleModel, **{key: name})
+        fields: dict[str, Any] = {key: (PatternNode, Field(None, description="name of the layer"))}
+        return create_model(_title(key), __base__=RoleModel, **fields)
     primitive = PRIMITIVES[key]
-    return create_model(
-        _title(key), __base__=LayerModel, __doc__=primitive.description, **_fields(primitive)
-    )
+    fields = _fields(primitive)
+    return create_model(_title(key), __base__=LayerModel, __doc__=primitive.description, **fields)
 
 
 def _title(key: str) -> str:
@@ -236,7 +248,6 @@ def _fields(primitive: Primitive) -> dict[str, Any]:
     return fields
 
 
-
 MODELS: tuple[type[Model], ...] = (
     NetworkModel,
     BlockModel,
@@ -251,7 +262,7 @@ MODELS: tuple[type[Model], ...] = (
 
 
 def tables() -> dict[str, dict[str, Any]]:
-    """What `spec_schema.json` holds: for each model its keys, and its schema for pydantic's core."""
+    """What `spec_schema.json` holds: for each model its keys and its schema for the core."""
     return {model.__name__: _table(model) for model in MODELS}
 
 
@@ -299,7 +310,6 @@ def _plain_schema(schema: Any) -> Any:
         schema = {**schema, "default": schema["default_factory"]().model_dump()}
     dropped = ("metadata", "default_factory", "default_factory_takes_data", "ref", "config")
     return {key: _plain_schema(value) for key, value in schema.items() if key not in dropped}
-
 
 
 def rendered_tables() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from resnet_spec import spec, validate
 from resnet_spec.ops import PRIMITIVES, ROLES
 
 STORED = Path(validate.__file__).parent / "spec_schema.json"
-
 
 
 def test_stored_schemas_are_current(request: pytest.FixtureRequest) -> None:

@@ -30,6 +30,16 @@ COMPARED: list[tuple[str, str, str, int]] = [
     ("skresnext50_32x4d", "timm", "skresnext50_32x4d", 64),
     ("legacy_seresnet18", "timm", "legacy_seresnet18", 65),
     ("legacy_seresnext26_32x4d", "timm", "legacy_seresnext26_32x4d", 64),
+    ("densenet121", "torchvision", "densenet121", 64),
+    ("densenetblur121d", "timm", "densenetblur121d", 64),
+    ("keras_densenet121", "keras.applications", "DenseNet121", 224),
+    ("keras_resnet50", "keras.applications", "ResNet50", 224),
+    ("keras_resnet50v2", "keras.applications", "ResNet50V2", 224),
+    ("vgg11", "torchvision", "vgg11", 64),
+    ("resnetv2_18d", "timm", "resnetv2_18d", 64),
+    ("resnetv2_50x1_bit", "timm", "resnetv2_50x1_bit", 64),
+    ("dpn68", "timm", "dpn68", 64),
+    ("dpn48b", "timm", "dpn48b", 64),
 ]
 
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import parity
 import reference
-
 from resnet_spec.backends.keras.variables import VARIABLES, layer_name
+
 from resnet_spec.ir import Network, Published
 from resnet_spec.library import builtin_specs
 from resnet_spec.renames import renamed
@@ -45,7 +45,9 @@ def references() -> Iterator[tuple[str, Network, Published]]:
             yield name, network, published
 
 
-def published_state(published: Published, size: int, dtype: Any = None) -> tuple[Any, dict[str, Any]]:
+def published_state(
+    published: Published, size: int, dtype: Any = None
+) -> tuple[Any, dict[str, Any]]:
     """A published PyTorch network with random weights, and its tensors under our names."""
     import torch
 
@@ -84,9 +86,7 @@ class Comparison(NamedTuple):
     size: int
 
 
-def compare(
-    network: Network, published: Published, size: int, keras: bool = True
-) -> Comparison:
+def compare(network: Network, published: Published, size: int, keras: bool = True) -> Comparison:
     """The largest relative differences of the logits, in float64."""
     import torch
 

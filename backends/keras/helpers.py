@@ -29,6 +29,19 @@ NORM_OPTIONS = ("eps", "momentum", "init")
 POOL_OPTIONS = ("stride", "padding")
 MAX_POOL_OPTIONS = (*POOL_OPTIONS, "ceil")
 
+# Helper functions of other primitives, each with its options.
+_OTHERS: dict[str, tuple[str, Sequence[str]]] = {
+    "softmax": ("softmax_over_groups", ()),
+    "shuffle": ("shuffle_channels", ()),
+    "blur_pool": ("blur_pool", ("stride",)),
+    "channel_conv": ("channel_conv", ("init",)),
+    "adaptive_avg_pool": ("adaptive_avg_pool", ()),
+    "flatten": ("flatten_channels_first", ()),
+    "filter_response_norm": ("filter_response_norm", ()),
+    "evo_norm": ("evo_norm", ()),
+    "threshold": ("threshold", ()),
+}
+
 _TYPES = {"bias": "bool", "ceil": "bool", "eps": "float", "momentum": "float"}
 
 
@@ -44,21 +57,10 @@ def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
             name = pool_helper(line)
             options = POOL_OPTIONS if line.primitive.name == "avg_pool" else MAX_POOL_OPTIONS
             return (name, options) if name is not None else None
-        case "softmax" if line.attributes["groups"] != Const(0):
-            return "softmax_over_groups", ()
-        case "shuffle":
-            return "shuffle_channels", ()
-        case "blur_pool":
-            return "blur_pool", ("stride",)
-        case "channel_conv":
-            return "channel_conv", ("init",)
-        case "adaptive_avg_pool":
-            return "adaptive_avg_pool", ()
-        case "flatten":
-            return "flatten_channels_first", ()
-        case "filter_response_norm" | "evo_norm" | "threshold" as name:
-            return name, ()
-    return None
+        case "softmax" if line.attributes["groups"] == Const(0):
+            return None
+        case name:
+            return _OTHERS.get(name)
 
 
 class Usage:
@@ -313,7 +315,7 @@ def _channel_conv(usage: Usage) -> list[str]:
     return [*lines, '    return layers.Reshape((1, 1, channels), name=f"{name}_out")(x)']
 
 
-_REGISTERED = "@keras.saving.register_keras_serializable(package=\"resnet_spec\")"
+_REGISTERED = '@keras.saving.register_keras_serializable(package="resnet_spec")'
 
 
 def _standardized_conv2d(usage: Usage) -> list[str]:

@@ -59,8 +59,8 @@ def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
             return (name, options) if name is not None else None
         case "softmax" if line.attributes["groups"] == Const(0):
             return None
-        case name:
-            return _OTHERS.get(name)
+        case other:
+            return _OTHERS.get(other)
 
 
 class Usage:

@@ -242,6 +242,7 @@ class NetworkView(NamedTuple):
     stages_signature: list[str]
     stages: list[str]
     stages_call: str
+    return_features: list[str]
     features: str
     head: list[str]
     result: str
@@ -266,6 +267,10 @@ def network_view(
     given_on = [p.name for p in classes if p.name in used]
     needed = [text for p, text in zip(classes, declared, strict=True) if p.name in used]
     writer = _Writer(usages, functions, {}, prefixed=False)
+    stages_call = f"stages({', '.join(['inputs', *given_on])})"
+    features = layout.call(
+        "keras.Model", "inputs", stages_call, name=f'"{network.name}_features"'
+    )
     return NetworkView(
         stages_signature=emit.signature(
             "def stages",
@@ -273,7 +278,8 @@ def network_view(
             " -> dict[str, KerasTensor]:",
         ),
         stages=[*_values(program, program.body, "x"), *writer.lines(program.body)],
-        stages_call=f"stages({', '.join(['inputs', *given_on])})",
+        stages_call=stages_call,
+        return_features=layout.statement("return ", features, "", 4),
         features=program.features.name,
         head=[*_values(program, program.head, "inputs"), *writer.lines(program.head)],
         result=program.result.name,

@@ -260,7 +260,7 @@ class _Writer:
                 if not line.inputs:
                     typed.add(line.output.name)
                     return [f"{margin}{line.output.name}: list[Tensor] = []"]
-                return [f"{margin}{self.stored_to(line.output, self.value(line.inputs[0]), typed)}"]
+                return self.store(line.output, self.value(line.inputs[0]), typed, indent)
             case LoopLine():
                 count = self.printed(line.count)
                 body = self.forward(line.body, typed, indent + 4)
@@ -286,10 +286,10 @@ class _Writer:
             other = self.stored_to(line.output, self.value(passing), typed)
             return [*layout.condition("if", negated, indent), f"{' ' * (indent + 4)}{other}"]
         clobbers = any(line.output.name == each.name for each in line.inputs if each != passing)
-        other = self.stored_to(line.output, self.value(passing), typed)
         if clobbers or line.output.index is not None:
+            other = self.stored_to(line.output, self.value(passing), typed)
             return [*condition, *body, f"{' ' * indent}else:", f"{' ' * (indent + 4)}{other}"]
-        return [f"{' ' * indent}{other}", *condition, *body]
+        return [*self.store(line.output, self.value(passing), typed, indent), *condition, *body]
 
     def run_module(
         self, line: OperationLine | CallLine, path: Path, typed: set[str], indent: int

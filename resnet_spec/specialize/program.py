@@ -1,0 +1,222 @@
+"""What specialisation gives to a backend: routines, their parameters and lines over variables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from resnet_spec import expr
+from resnet_spec.expr import Const, Expr
+from resnet_spec.ir import (
+    Network,
+)
+from resnet_spec.ops import Initializer, Primitive
+
+Path = tuple[str | Expr, ...]  # of a layer within its block, numbers of loops as expressions
+
+
+class Parameter(NamedTuple):
+    """A parameter of a routine; `default` where most callers may leave it out."""
+
+    name: str
+    type: str
+    default: expr.Number | None = None
+
+
+class Value(NamedTuple):
+    """A variable, one element of a list (`index`), or all elements of a list (`whole`)."""
+
+    name: str
+    index: Expr | None = None
+    whole: bool = False
+
+
+class OperationLine(NamedTuple):
+    """`output = primitive(inputs)`; where `when` does not hold, the first input passes through."""
+
+    primitive: Primitive
+    attributes: Mapping[str, Expr | Initializer]
+    path: Path
+    inputs: tuple[Value, ...]
+    channels: tuple[Expr, ...]  # of the inputs
+    output: Value
+    when: Expr | None = None
+    otherwise: Value | None = None  # passes where `when` does not hold; None: the first input
+    inplace: bool = False  # the input is needed nowhere else
+    nonnegative: bool = False  # no value of the input is below zero
+    named: bool = True  # the spec gave the name
+
+
+class Run(NamedTuple):
+    """Uses of one routine, one after the other: for `i` from `start`, `count` of them."""
+
+    start: Expr
+    count: Expr
+    arguments: tuple[tuple[Parameter, Expr], ...]
+
+    @property
+    def is_single(self) -> bool:
+        return self.count == Const(1)
+
+    @property
+    def uses_index(self) -> bool:
+        return any("i" in expr.names(value) for _, value in self.arguments)
+
+
+class CallLine(NamedTuple):
+    """`output = routine(input)`, or a chain of `runs` of it where `names` is given."""
+
+    routine: Routine
+    runs: tuple[Run, ...]
+    path: Path
+    names: Path | None  # of the repeated blocks, an expression over `i`
+    inputs: tuple[Value, ...]
+    output: Value
+    when: Expr | None = None
+    otherwise: Value | None = None
+
+
+class AssignLine(NamedTuple):
+    """`output = input`: a second name for a value that is about to change."""
+
+    inputs: tuple[Value, ...]
+    output: Value
+
+
+class LoopLine(NamedTuple):
+    """`for variable in range(count)`."""
+
+    variable: str
+    count: Expr
+    body: tuple[Line, ...]
+
+
+class FeatureLine(NamedTuple):
+    """Marks the end of a stage whose output is one of the network's feature maps."""
+
+    stage: str
+    value: Value
+
+
+Line = OperationLine | CallLine | AssignLine | LoopLine | FeatureLine
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Routine:
+    """One block as one network needs it. `channels` is the output's, over the parameters."""
+
+    name: str
+    class_name: str
+    description: str
+    source: str | None
+    parameters: tuple[Parameter, ...]
+    locals: tuple[tuple[str, Expr], ...]
+    body: tuple[Line, ...]
+    result: Value
+    channels: Expr
+    is_chain: bool  # a plain sequence whose layers are called 0, 1, …
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Program:
+    """A network as routines in the order in which they can be defined, and its own lines."""
+
+    network: Network
+    routines: tuple[Routine, ...]
+    parameters: tuple[Parameter, ...]
+    locals: tuple[tuple[str, Expr], ...]
+    body: tuple[Line, ...]
+    features: Value  # the last value of the stages
+    head: tuple[Line, ...]
+    result: Value
+
+    def lines(self) -> Iterator[tuple[Routine | None, Line]]:
+        """Every line of every routine; None stands for the network itself."""
+        for routine in self.routines:
+            for line in flat(routine.body):
+                yield routine, line
+        for line in flat((*self.body, *self.head)):
+            yield None, line
+
+
+def flat(lines: Iterable[Line]) -> Iterator[Line]:
+    """The lines with those within loops."""
+    for line in lines:
+        yield line
+        if isinstance(line, LoopLine):
+            yield from flat(line.body)
+
+
+def line_expressions(line: Line) -> Iterator[Expr]:
+    """Every expression of a line, those within a loop included."""
+    match line:
+        case OperationLine():
+            yield from (v for v in line.attributes.values() if isinstance(v, Expr))
+            yield from line.channels
+        case CallLine():
+            for run in line.runs:
+                yield from (run.start, run.count, *(value for _, value in run.arguments))
+        case LoopLine():
+            yield line.count
+            for inner in line.body:
+                yield from line_expressions(inner)
+    if isinstance(line, OperationLine | CallLine):
+        yield from (part for part in line.path if isinstance(part, Expr))
+        if line.when is not None:
+            yield line.when
+    if isinstance(line, OperationLine | CallLine | AssignLine):
+        passing = () if isinstance(line, AssignLine) else (line.otherwise,)
+        for value in (*line.inputs, line.output, *passing):
+            if value is not None and value.index is not None:
+                yield value.index
+
+
+def used_expressions(line: Line) -> Iterator[Expr]:
+    """The expressions that some backend prints: an operation's input channels only with weights."""
+    for inner in flat([line]):
+        if isinstance(inner, OperationLine) and inner.primitive.group not in ("weights", "norm"):
+            yield from line_expressions(inner._replace(channels=()))
+        elif not isinstance(inner, LoopLine):
+            yield from line_expressions(inner)
+        else:
+            yield inner.count
+
+
+def substituted(line: Line, names: Mapping[str, Expr]) -> Line:
+    def new(value: Any) -> Any:
+        match value:
+            case Expr():
+                return expr.substitute(value, names)
+            case Value(_, index) if index is not None:
+                return value._replace(index=expr.substitute(index, names))
+            case Run():
+                arguments = tuple((p, new(v)) for p, v in value.arguments)
+                return Run(new(value.start), new(value.count), arguments)
+            case Value():
+                return value
+            case tuple() if type(value) is tuple:
+                return tuple(new(each) for each in value)
+            case dict():
+                return {key: new(each) for key, each in value.items()}
+        return value
+
+    if isinstance(line, LoopLine):
+        body = tuple(substituted(inner, names) for inner in line.body)
+        return LoopLine(line.variable, new(line.count), body)
+    if isinstance(line, FeatureLine):
+        return line
+    if isinstance(line, AssignLine):
+        return AssignLine(new(line.inputs), new(line.output))
+    changes: dict[str, Any] = {
+        "path": new(line.path),
+        "inputs": new(line.inputs),
+        "output": new(line.output),
+        "when": new(line.when),
+        "otherwise": new(line.otherwise),
+    }
+    if isinstance(line, OperationLine):
+        return line._replace(
+            **changes, attributes=new(dict(line.attributes)), channels=new(line.channels)
+        )
+    return line._replace(**changes, runs=new(line.runs))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from resnet_spec import expr, names, validate
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
@@ -19,6 +20,8 @@ from resnet_spec.ir import (
 )
 from resnet_spec.ops import FANS, INITIALIZERS, PRIMITIVES, ROLES, Initializer
 from resnet_spec.source import EMPTY, Mapping, Node, Scalar, Sequence
+
+T = TypeVar("T")
 
 # Variables that the arguments of a repeated block may use: its place among its like, their number,
 # and the same for all blocks of the network's stages.
@@ -296,7 +299,7 @@ class _Reader:
         return tuple(read_reference(item, "an input") for item in items)
 
 
-def _optional(node: Node | None, read):  # type: ignore[no-untyped-def]
+def _optional(node: Node | None, read: Callable[[Node], T]) -> T | None:
     if node is None or (isinstance(node, Scalar) and node.value is None):
         return None
     return read(node)

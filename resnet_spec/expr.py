@@ -608,8 +608,8 @@ def _print(expr: Expr, spelling: Mapping[str, str]) -> tuple[str, int]:
             parts = (_operand(operand, level + 1, spelling) for operand in operands)
             return f" {operator} ".join(parts), level
         case Conditional(test, then, otherwise):
-            parts = (_operand(then, 1, spelling), _operand(test, 1, spelling))
-            return f"{parts[0]} if {parts[1]} else {_print(otherwise, spelling)[0]}", 0
+            value, condition = _operand(then, 1, spelling), _operand(test, 1, spelling)
+            return f"{value} if {condition} else {_print(otherwise, spelling)[0]}", 0
         case Call(function, arguments):
             shown = ", ".join(_print(argument, spelling)[0] for argument in arguments)
             return f"{FUNCTIONS[function][3]}({shown})", _ATOM
@@ -639,4 +639,5 @@ def _print_binary(
         return ("**" if simple else " ** ").join(texts), level
     # A comparison has no operand that is a comparison: Python would chain them.
     least = level + 1 if operator in _COMPARISONS else level
-    return f"{_operand(left, least, spelling)} {operator} {_operand(right, level + 1, spelling)}", level
+    text = f"{_operand(left, least, spelling)} {operator} {_operand(right, level + 1, spelling)}"
+    return text, level

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from resnet_spec import source
 from resnet_spec.diagnostics import Span
 from resnet_spec.expr import Expr, Number
 from resnet_spec.ops import Initializer, Parameter, Primitive, Shape
+from resnet_spec.source import EMPTY
+from resnet_spec.source import Mapping as MappingNode
 
 # --- definitions: symbolic -----------------------------------------------------------------------
 
@@ -51,7 +52,8 @@ class Pattern(NamedTuple):
         return tuple(part for part in self.parts if isinstance(part, Expression))
 
 
-class Reference(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Reference:
     """A value by its name, or one element of a list of values: `part.{i}`."""
 
     name: str
@@ -70,7 +72,7 @@ class Binding(NamedTuple):
     """
 
     target: str | None
-    arguments: source.Mapping
+    arguments: MappingNode
     span: Span
 
 
@@ -88,13 +90,14 @@ class Statement(NamedTuple):
     result: Reference | None = None
     when: Expression | None = None
     otherwise: Reference | None = None  # what passes where `when` does not hold, if not the input
-    arguments: source.Mapping = source.EMPTY
+    arguments: MappingNode = EMPTY
     repeat: Expression | None = None
     names: Pattern | None = None  # of the repeated blocks
     feature: bool = True  # of a stage: its output is one of the network's feature maps
 
 
-class Loop(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Loop:
     """Statements that are repeated with a counter; unrolled while lowering."""
 
     variable: str
@@ -127,7 +130,7 @@ class Definition:
     lets: Mapping[str, Expression]
     body: tuple[Statement | Loop, ...]
     span: Span
-    node: source.Mapping
+    node: MappingNode
 
 
 # --- instances: concrete -------------------------------------------------------------------------

@@ -736,7 +736,7 @@ class _Lowering:
         scope: Scope,
         span: Span,
     ) -> Bound:
-        if isinstance(source, tuple) and not isinstance(source, Bound):
+        if isinstance(source, tuple) and not isinstance(source, Bound | Initializer):
             count = int(scope["n"].value)
             if len(source) != count:
                 fail(

@@ -164,7 +164,8 @@ def _fail_on_syntax(error: yaml.YAMLError, name: str, text: str) -> NoReturn:
         at = found.start() if found is not None else 0
         line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
         shown = f": U+{ord(found.group()):04X}" if found is not None else ""
-        message, hint = f"YAML does not allow this character{shown}", "remove it"
+        message = f"YAML does not allow this character{shown}"
+        hint: str | None = "remove it"
     else:
         if begin is not None and problem in _UNCLOSED:
             mark = begin

@@ -97,7 +97,7 @@ def _meant(detail: Any, table: Table) -> tuple[Any, ...] | None:
 
 
 def _record(values: dict[str, Any], table: Table) -> SimpleNamespace:
-    nested = {}
+    nested: dict[str, Any] = {}
     for key, value in values.items():
         inner = table["nested"].get(key)
         if isinstance(value, list) and inner:
@@ -160,8 +160,8 @@ def _report(
             help=_missing_help(table, location),
         )
     else:
-        message, hint = _wrong_value(detail, found)
-        report.add("RS103", f"{quoted(key)} {message}", found.span, hint)
+        message, fix = _wrong_value(detail, found)
+        report.add("RS103", f"{quoted(key)} {message}", found.span, fix)
 
 
 def _inside(what: str, location: list[Any]) -> str:

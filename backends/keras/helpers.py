@@ -49,8 +49,8 @@ def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
     """The helper function that an operation calls, and the options of it."""
     match line.primitive.name:
         case "conv":
-            name = conv_helper(line)
-            return name, CONV_OPTIONS if name == "conv2d" else (*CONV_OPTIONS, "eps")
+            function = conv_helper(line)
+            return function, CONV_OPTIONS if function == "conv2d" else (*CONV_OPTIONS, "eps")
         case "batch_norm":
             return "batch_norm", NORM_OPTIONS
         case "max_pool" | "avg_pool":
@@ -272,20 +272,11 @@ def _avg_pool(usage: Usage) -> list[str]:
 
 
 def _softmax_over_groups(usage: Usage) -> list[str]:
-    return '''def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
-    """Softmax across groups of channels, at each place within the groups."""
-    x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
-    x = ops.softmax(x, axis=-2)
-    x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
-    return ops.squeeze(x, axis=-2)'''.split("\n")
+    return ['def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:', '    """Softmax across groups of channels, at each place within the groups."""', '    x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)', '    x = ops.softmax(x, axis=-2)', '    x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)', '    return ops.squeeze(x, axis=-2)']
 
 
 def _shuffle_channels(usage: Usage) -> list[str]:
-    return '''def shuffle_channels(x: KerasTensor, groups: int, parts: int) -> KerasTensor:
-    """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""
-    order = ops.reshape(ops.arange(x.shape[-1]), (groups, parts, -1))
-    order = ops.reshape(ops.transpose(order, (1, 0, 2)), (-1,))
-    return ops.take(x, order, axis=-1)'''.split("\n")
+    return ['def shuffle_channels(x: KerasTensor, groups: int, parts: int) -> KerasTensor:', '    """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""', '    order = ops.reshape(ops.arange(x.shape[-1]), (groups, parts, -1))', '    order = ops.reshape(ops.transpose(order, (1, 0, 2)), (-1,))', '    return ops.take(x, order, axis=-1)']
 
 
 def _blur_pool(usage: Usage) -> list[str]:
@@ -342,22 +333,11 @@ class StandardizedConv2D(layers.Conv2D):
 
 
 def _adaptive_avg_pool(usage: Usage) -> list[str]:
-    return '''def adaptive_avg_pool(x: KerasTensor, size: int) -> KerasTensor:
-    """Mean of size x size parts of a map, which may share a row or column."""
-    for axis in (1, 2):
-        length = x.shape[axis]
-        ends = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
-        parts = [ops.take(x, range(*each), axis=axis) for each in ends]
-        means = [ops.mean(part, axis=axis, keepdims=True) for part in parts]
-        x = ops.concatenate(means, axis=axis)
-    return x'''.split("\n")
+    return ['def adaptive_avg_pool(x: KerasTensor, size: int) -> KerasTensor:', '    """Mean of size x size parts of a map, which may share a row or column."""', '    for axis in (1, 2):', '        length = x.shape[axis]', '        ends = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]', '        parts = [ops.take(x, range(*each), axis=axis) for each in ends]', '        means = [ops.mean(part, axis=axis, keepdims=True) for part in parts]', '        x = ops.concatenate(means, axis=axis)', '    return x']
 
 
 def _flatten_channels_first(usage: Usage) -> list[str]:
-    return '''def flatten_channels_first(x: KerasTensor, *, name: str) -> KerasTensor:
-    """All values of a map as a vector, in the order channel, row, column."""
-    x = layers.Permute((3, 1, 2), name=f"{name}_order")(x)
-    return layers.Flatten(name=name)(x)'''.split("\n")
+    return ['def flatten_channels_first(x: KerasTensor, *, name: str) -> KerasTensor:', '    """All values of a map as a vector, in the order channel, row, column."""', '    x = layers.Permute((3, 1, 2), name=f"{name}_order")(x)', '    return layers.Flatten(name=name)(x)']
 
 
 def _filter_response_norm(usage: Usage) -> list[str]:

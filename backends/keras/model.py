@@ -9,9 +9,9 @@ from typing import NamedTuple, TypeGuard
 from resnet_spec.backends.keras import helpers
 from resnet_spec.backends.keras.primitives import RULES, Code, Context
 from resnet_spec.backends.keras.variables import layer_name
-from resnet_spec.diagnostics import fail, quoted
 
 from resnet_spec import emit, layout
+from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expr import Expr, names, to_python, unary
 from resnet_spec.ir import Network
 from resnet_spec.names import RESERVED
@@ -345,8 +345,8 @@ def _has_output(line: Line) -> TypeGuard[OperationLine | CallLine | AssignLine]:
 def check_convolutions(network: Network) -> None:
     """RS502 for what Keras' convolution cannot do."""
     for canonical, operation in network.operations():
-        given = operation.attributes
-        if operation.primitive.name == "conv" and given["stride"] > 1 and given["dilation"] > 1:
+        stride, dilation = (operation.attributes.get(key) for key in ("stride", "dilation"))
+        if operation.primitive.name == "conv" and stride != 1 and dilation != 1:
             fail(
                 "RS502",
                 f"{quoted(canonical)}: a convolution of Keras has a stride or a dilation, not both",

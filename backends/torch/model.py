@@ -524,7 +524,7 @@ def initialization(program: Program) -> list[str]:
     classes: dict[tuple[_Rule, ...], list[str]] = {}
     for module, rules in branches:
         classes.setdefault(tuple(rules), []).append(module)
-    text = []
+    text: list[str] = []
     for rules_, modules in classes.items():
         test = f"isinstance(module, {' | '.join(modules)})"
         text += layout.condition("elif" if text else "if", test, 4)

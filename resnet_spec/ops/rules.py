@@ -210,9 +210,9 @@ def concat_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
 
 
 def sum_channels(attributes: Attributes, channels: Sequence[Channels]) -> Channels:
-    total: Any = 0
-    for each in channels:
-        total = each + total if isinstance(total, int) and total == 0 else total + each
+    total = channels[0]
+    for each in channels[1:]:
+        total = total + each
     return total
 
 
@@ -283,7 +283,8 @@ def conv_parameters(attributes: Attributes, inputs: Sequence[Shape]) -> tuple[Pa
 
 
 def conv_macs(attributes: Attributes, inputs: Sequence[Shape], output: Shape) -> int:
-    return output.elements * inputs[0].channels // attributes.groups * attributes.kernel**2
+    taps = inputs[0].channels // attributes.groups * attributes.kernel**2
+    return int(output.elements * taps)
 
 
 def linear_parameters(attributes: Attributes, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from resnet_spec import expr
@@ -24,7 +24,8 @@ class Parameter(NamedTuple):
     default: expr.Number | None = None
 
 
-class Value(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Value:
     """A variable, one element of a list (`index`), or all elements of a list (`whole`)."""
 
     name: str
@@ -48,7 +49,8 @@ class OperationLine(NamedTuple):
     named: bool = True  # the spec gave the name
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Run:
     """Uses of one routine, one after the other: for `i` from `start`, `count` of them."""
 
     start: Expr
@@ -84,7 +86,8 @@ class AssignLine(NamedTuple):
     output: Value
 
 
-class LoopLine(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LoopLine:
     """`for variable in range(count)`."""
 
     variable: str
@@ -189,7 +192,7 @@ def substituted(line: Line, names: Mapping[str, Expr]) -> Line:
             case Expr():
                 return expr.substitute(value, names)
             case Value(_, index) if index is not None:
-                return value._replace(index=expr.substitute(index, names))
+                return replace(value, index=expr.substitute(index, names))
             case Run():
                 arguments = tuple((p, new(v)) for p, v in value.arguments)
                 return Run(new(value.start), new(value.count), arguments)

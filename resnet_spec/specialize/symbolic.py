@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from resnet_spec import expr, link
 from resnet_spec.expr import Const, Expr, Name
@@ -62,7 +62,7 @@ def simplified(expression: Expression, scope: Scope) -> Expr:
     return Const(results.pop()) if len(results) == 1 and not is_open else value
 
 
-def condition_of(statement: Statement, scope: Scope, ran: bool) -> Expr | bool | None:
+def condition_of(statement: Statement, scope: Scope, ran: bool) -> Expr | Literal[False] | None:
     """None: the statement always runs; False: never; else the condition."""
     if statement.when is None:
         return None if ran or not scope.loops else False

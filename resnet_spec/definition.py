@@ -428,7 +428,8 @@ def _read_argument(name: str, node: Node, report: Report) -> Argument:
         kind, default_node = str(node.value), None
     default = read_expression(default_node, "a default") if default_node is not None else None
     if first_only and default is None:
-        fail("RS102", f"{quoted(name)} is for the first block only, so it needs a default", node.span)
+        message = f"{quoted(name)} is for the first block only, so it needs a default"
+        fail("RS102", message, node.span)
     if kind is None:
         if default is None:
             fail(

@@ -77,7 +77,7 @@ def declared(parameters: Iterable[Parameter]) -> list[layout.Code]:
 def passed(
     arguments: Iterable[tuple[Parameter, Expr]], spelling: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
-    """Arguments of a call: those without a default by position, others by name where they differ."""
+    """Arguments of a call: those without a default by position, others by name if they differ."""
     positional, keywords = [], {}
     for parameter, value in arguments:
         if parameter.default is None:

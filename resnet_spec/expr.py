@@ -608,8 +608,8 @@ def _print(expr: Expr, spelling: Mapping[str, str]) -> tuple[str, int]:
             parts = (_operand(operand, level + 1, spelling) for operand in operands)
             return f" {operator} ".join(parts), level
         case Conditional(test, then, otherwise):
-            value, condition = _operand(then, 1, spelling), _operand(test, 1, spelling)
-            return f"{value} if {condition} else {_print(otherwise, spelling)[0]}", 0
+            chosen, condition = _operand(then, 1, spelling), _operand(test, 1, spelling)
+            return f"{chosen} if {condition} else {_print(otherwise, spelling)[0]}", 0
         case Call(function, arguments):
             shown = ", ".join(_print(argument, spelling)[0] for argument in arguments)
             return f"{FUNCTIONS[function][3]}({shown})", _ATOM

@@ -100,8 +100,8 @@ def merge(base: Mapping, change: Mapping, path: tuple[str, ...] = ()) -> Mapping
         old = entries.get(key)
         keys[key] = change.keys[key]
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            entries[key] = new if _replaces(old, new, (*path, key)) else merge(
-                old, new, (*path, key)
+            entries[key] = (
+                new if _replaces(old, new, (*path, key)) else merge(old, new, (*path, key))
             )
         elif isinstance(old, Sequence) and isinstance(new, Mapping) and len(path) < 3:
             entries[key] = _patched(old, new, key)
@@ -235,9 +235,7 @@ def _validated(
     if model is None:
         report.raise_if_any()
     assert model is not None
-    return Loaded(
-        path, folder, node, model, blocks, stem, stages, head, library, report, settings
-    )
+    return Loaded(path, folder, node, model, blocks, stem, stages, head, library, report, settings)
 
 
 def _check_scopes(
@@ -326,7 +324,7 @@ def _read_stages(node: Node | None, report: Report) -> tuple[Statement, ...]:
 
 
 def resolved(loaded: Loaded) -> dict[str, object]:
-    """The whole spec as plain values, `extends` and `--set` merged: what `show --resolved` prints."""
+    """The whole spec as plain values, `extends` and `--set` merged."""
     node = _without(loaded.node, ("extends",))
     value = source.plain(node)
     assert isinstance(value, dict)

@@ -340,9 +340,7 @@ class _Lowering:
         output = frame.shapes[frame.current]
         if output is None or len(self.report.diagnostics) > before:
             return None
-        return Instance(
-            block, choices, scope, source, output, tuple(frame.steps), frame.current
-        )
+        return Instance(block, choices, scope, source, output, tuple(frame.steps), frame.current)
 
     def evaluate_lets(self, lets: Mapping[str, Expression], scope: dict[str, Bound]) -> None:
         for name, expression in lets.items():
@@ -615,7 +613,7 @@ class _Lowering:
         if first == span and frame.counters:
             hint = f'put the counter into the name: "{name}.{{{frame.counters[-1]}}}"'
         elif first == span:
-            hint = "put the number of the block into it: names: \"{i}\""
+            hint = 'put the number of the block into it: names: "{i}"'
         fail("RS106", f"two layers are called {quoted(name)}", span, hint)
 
     # - calls -
@@ -825,9 +823,9 @@ class _Lowering:
 
     def read_defaults(self, node: Node | None) -> None:
         entries = node.entries if isinstance(node, MappingNode) else {}
-        if node is not None and not isinstance(node, MappingNode):
-            if getattr(node, "value", node) is not None:
-                self.report.add("RS103", "'defaults' must be a mapping", node.span)
+        if not isinstance(node, MappingNode) and getattr(node, "value", node) is not None:
+            assert node is not None
+            self.report.add("RS103", "'defaults' must be a mapping", node.span)
         # Primitives first: what fills a role may rely on them.
         for key in sorted(entries, key=lambda key: key in ROLES):
             assert isinstance(node, MappingNode)
@@ -851,9 +849,7 @@ class _Lowering:
         if not isinstance(node, MappingNode):
             fail("RS103", f"the defaults of {quoted(key)} must be a mapping", node.span)
         if key in PRIMITIVES:
-            self.defaults[key] = self.fixed_attributes(
-                PRIMITIVES[key], node, self.network_scope
-            )
+            self.defaults[key] = self.fixed_attributes(PRIMITIVES[key], node, self.network_scope)
             return
         block = self.block(key, span)
         given = link.arguments(block, node)

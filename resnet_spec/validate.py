@@ -141,9 +141,7 @@ def kind_of(node: Node) -> str:
             return f"the number {value}"
 
 
-def _report(
-    detail: Any, table: Table, node: Mapping, what: str, report: Report
-) -> None:
+def _report(detail: Any, table: Table, node: Mapping, what: str, report: Report) -> None:
     location, kind = list(detail["loc"]), detail["type"]
     parent, found = locate(node, location)
     key = str(location[-1]) if location else ""

@@ -740,7 +740,8 @@ def test_list_filters(run: Run) -> None:
     everything = listed(run("list", "--format", "json"))
     assert set(everything) == set(builtin_specs())
 
-    small = run("list", "--max-parameters", "30M", "resnet18", "resnet50", "resnet152", "--format=json")
+    names = ("resnet18", "resnet50", "resnet152")
+    small = run("list", "--max-parameters", "30M", *names, "--format=json")
     assert listed(small) == ["resnet18", "resnet50"]
 
     family = run("list", "--family", "resnet", "--format", "json")

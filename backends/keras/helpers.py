@@ -44,6 +44,38 @@ _OTHERS: dict[str, tuple[str, Sequence[str]]] = {
 
 _TYPES = {"bias": "bool", "ceil": "bool", "eps": "float", "momentum": "float"}
 
+# Helper functions that are the same in every network.
+FIXED = {
+    "softmax_over_groups": '''\
+def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
+    """Softmax across groups of channels, at each place within the groups."""
+    x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
+    x = ops.softmax(x, axis=-2)
+    x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
+    return ops.squeeze(x, axis=-2)''',
+    "shuffle_channels": '''\
+def shuffle_channels(x: KerasTensor, groups: int, parts: int) -> KerasTensor:
+    """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""
+    order = ops.reshape(ops.arange(x.shape[-1]), (groups, parts, -1))
+    order = ops.reshape(ops.transpose(order, (1, 0, 2)), (-1,))
+    return ops.take(x, order, axis=-1)''',
+    "adaptive_avg_pool": '''\
+def adaptive_avg_pool(x: KerasTensor, size: int) -> KerasTensor:
+    """Mean of size x size parts of a map, which may share a row or column."""
+    for axis in (1, 2):
+        length = x.shape[axis]
+        ends = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+        parts = [ops.take(x, range(*each), axis=axis) for each in ends]
+        means = [ops.mean(part, axis=axis, keepdims=True) for part in parts]
+        x = ops.concatenate(means, axis=axis)
+    return x''',
+    "flatten_channels_first": '''\
+def flatten_channels_first(x: KerasTensor, *, name: str) -> KerasTensor:
+    """All values of a map as a vector, in the order channel, row, column."""
+    x = layers.Permute((3, 1, 2), name=f"{name}_order")(x)
+    return layers.Flatten(name=name)(x)''',
+}
+
 
 def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
     """The helper function that an operation calls, and the options of it."""
@@ -111,19 +143,17 @@ def collect(lines: Iterable[OperationLine]) -> dict[str, Usage]:
 
 def write(name: str, usage: Usage) -> list[str]:
     """The source of one helper function."""
+    if name in FIXED:
+        return FIXED[name].split("\n")
     return {
         "conv2d": _conv2d,
         "batch_norm": _batch_norm,
         "max_pool": _max_pool,
         "max_pool_signed": _max_pool_signed,
         "avg_pool": _avg_pool,
-        "softmax_over_groups": _softmax_over_groups,
-        "shuffle_channels": _shuffle_channels,
         "blur_pool": _blur_pool,
         "channel_conv": _channel_conv,
         "standardized_conv2d": _standardized_conv2d,
-        "adaptive_avg_pool": _adaptive_avg_pool,
-        "flatten_channels_first": _flatten_channels_first,
         "filter_response_norm": _filter_response_norm,
         "evo_norm": _evo_norm,
         "threshold": _threshold,
@@ -160,7 +190,9 @@ def _zero_padding(usage: Usage) -> list[str]:
     return _padding(usage, [f'x = layers.ZeroPadding2D({amount}, name=f"{{name}}_pad")(x)'])
 
 
-def _layer(function: str, arguments: Sequence[str], options: Mapping[str, layout.Code]) -> list[str]:
+def _layer(
+    function: str, arguments: Sequence[str], options: Mapping[str, layout.Code]
+) -> list[str]:
     made = layout.call(f"layers.{function}", *arguments, **options)
     return layout.statement("return ", made, "(x)", 4)
 
@@ -173,7 +205,7 @@ def _conv2d(usage: Usage, function: str = "conv2d", layer: str = "layers.Conv2D"
     lines = _signature(function, ["filters: int", "kernel_size: int"], usage)
     lines += emit.docstring(summary, indent=4)
     if padded and usage.constant("stride") != 1:
-        lines.append("    # With a stride, padding=\"same\" would pad the far sides more.")
+        lines.append('    # With a stride, padding="same" would pad the far sides more.')
     lines += [*_zero_padding(usage), *usage.unset("init"), *usage.unset("bias_init")]
     options: dict[str, layout.Code] = {}
     for attribute, keyword, default in (
@@ -271,14 +303,6 @@ def _avg_pool(usage: Usage) -> list[str]:
     return [*lines, *_layer("AveragePooling2D", ["pool_size"], _pool_options(usage))]
 
 
-def _softmax_over_groups(usage: Usage) -> list[str]:
-    return ['def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:', '    """Softmax across groups of channels, at each place within the groups."""', '    x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)', '    x = ops.softmax(x, axis=-2)', '    x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)', '    return ops.squeeze(x, axis=-2)']
-
-
-def _shuffle_channels(usage: Usage) -> list[str]:
-    return ['def shuffle_channels(x: KerasTensor, groups: int, parts: int) -> KerasTensor:', '    """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""', '    order = ops.reshape(ops.arange(x.shape[-1]), (groups, parts, -1))', '    order = ops.reshape(ops.transpose(order, (1, 0, 2)), (-1,))', '    return ops.take(x, order, axis=-1)']
-
-
 def _blur_pool(usage: Usage) -> list[str]:
     reflected = layout.call("ops.pad", "x", _spatial("1"), mode='"reflect"')
     first = layout.call("layers.AveragePooling2D", "2", strides="1", name='f"{name}_blur"')
@@ -330,14 +354,6 @@ class StandardizedConv2D(layers.Conv2D):
 
 '''
     return [*layer.split("\n")[:-1], *_conv2d(usage, "standardized_conv2d", "StandardizedConv2D")]
-
-
-def _adaptive_avg_pool(usage: Usage) -> list[str]:
-    return ['def adaptive_avg_pool(x: KerasTensor, size: int) -> KerasTensor:', '    """Mean of size x size parts of a map, which may share a row or column."""', '    for axis in (1, 2):', '        length = x.shape[axis]', '        ends = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]', '        parts = [ops.take(x, range(*each), axis=axis) for each in ends]', '        means = [ops.mean(part, axis=axis, keepdims=True) for part in parts]', '        x = ops.concatenate(means, axis=axis)', '    return x']
-
-
-def _flatten_channels_first(usage: Usage) -> list[str]:
-    return ['def flatten_channels_first(x: KerasTensor, *, name: str) -> KerasTensor:', '    """All values of a map as a vector, in the order channel, row, column."""', '    x = layers.Permute((3, 1, 2), name=f"{name}_order")(x)', '    return layers.Flatten(name=name)(x)']
 
 
 def _filter_response_norm(usage: Usage) -> list[str]:

@@ -137,9 +137,7 @@ class _Writer:
         positional, keywords = emit.passed(_shown(run.arguments), self.spelling)
         function = self.functions[routine.class_name]
         name = self.name(path)
-        return Code(
-            layout.call(function, self.value(source), *positional, **keywords, name=name)
-        )
+        return Code(layout.call(function, self.value(source), *positional, **keywords, name=name))
 
     def store(self, output: Value, code: Code, indent: int) -> list[str]:
         if output.index is not None:
@@ -202,9 +200,7 @@ def function_view(
         ["x: KerasTensor", *declared, "*", "name: str"],
         " -> KerasTensor:",
     )
-    return FunctionView(
-        signature, emit.docstring(routine.description, indent=4), [*body, *lines]
-    )
+    return FunctionView(signature, emit.docstring(routine.description, indent=4), [*body, *lines])
 
 
 def _mentions_channels(routine: Routine) -> bool:
@@ -268,9 +264,7 @@ def network_view(
     needed = [text for p, text in zip(classes, declared, strict=True) if p.name in used]
     writer = _Writer(usages, functions, {}, prefixed=False)
     stages_call = f"stages({', '.join(['inputs', *given_on])})"
-    features = layout.call(
-        "keras.Model", "inputs", stages_call, name=f'"{network.name}_features"'
-    )
+    features = layout.call("keras.Model", "inputs", stages_call, name=f'"{network.name}_features"')
     return NetworkView(
         stages_signature=emit.signature(
             "def stages",
@@ -387,5 +381,3 @@ def imports(body: Iterable[str]) -> list[str]:
     used = [name for name in ("initializers", "layers", "ops") if f"{name}." in text]
     lines = ["import math", ""] if "math." in text else []
     return [*lines, "import keras", f"from keras import {', '.join(['KerasTensor', *used])}"]
-
-

@@ -69,9 +69,9 @@ class Code(NamedTuple):
 
 
 def initializer(given: Initializer) -> layout.Code:
-    """An initializer as Python; always a new one, because one object draws the same values twice."""
+    """An initializer as Python; always a new one: one object would draw the same values twice."""
     match given.kind, given.value:
-        case ("zeros" | "ones"), _:
+        case (("zeros" | "ones"), _):
             return f'"{given.kind}"'
         case "constant", value:
             return call("initializers.Constant", repr(value))
@@ -202,18 +202,14 @@ def _pad_channels(op: Context) -> Code:
 
 
 RULES: dict[str, Callable[[Context], Code]] = {
-    "conv": lambda op: op.helper(
-        conv_helper(op.line), op.get("filters"), op.get("kernel")
-    ),
+    "conv": lambda op: op.helper(conv_helper(op.line), op.get("filters"), op.get("kernel")),
     "linear": _linear,
     "batch_norm": lambda op: op.helper("batch_norm"),
     "group_norm": _group_norm,
     "filter_response_norm": lambda op: _own_layer("FilterResponseNorm", op, **_norm_options(op)),
     "evo_norm": lambda op: _own_layer("EvoNorm", op, op.get("groups"), **_norm_options(op)),
     "threshold": lambda op: _own_layer("Threshold", op),
-    "adaptive_avg_pool": lambda op: Code(
-        call("adaptive_avg_pool", op.inputs[0], op.get("size"))
-    ),
+    "adaptive_avg_pool": lambda op: Code(call("adaptive_avg_pool", op.inputs[0], op.get("size"))),
     "flatten": lambda op: op.helper("flatten_channels_first"),
     "zero_pad": lambda op: op.layer("ZeroPadding2D", op.get("padding")),
     "take": _take,
@@ -242,8 +238,6 @@ RULES: dict[str, Callable[[Context], Code]] = {
     # A window of one with a stride takes every n-th row and column.
     "subsample": lambda op: op.layer("MaxPooling2D", "1", strides=op.get("stride")),
     "dropout": lambda op: op.layer("Dropout", op.get("rate")),
-    "drop_path": lambda op: op.layer(
-        "Dropout", op.get("rate"), noise_shape="(None, 1, 1, 1)"
-    ),
+    "drop_path": lambda op: op.layer("Dropout", op.get("rate"), noise_shape="(None, 1, 1, 1)"),
     "identity": lambda op: Code(op.inputs[0]),
 }

@@ -24,7 +24,8 @@ class TorchBackend:
         body = [line for b in blocks for line in (*b.signature, *b.constructor, *b.forward)]
         body += [*network.constructor, *network.features, *network.head, *init]
         text = "\n".join(body)
-        helpers = [source for name, source in {"make_divisible": emit.MAKE_DIVISIBLE, **HELPERS}.items() if f"{name}(" in text]
+        known = {"make_divisible": emit.MAKE_DIVISIBLE, **HELPERS}
+        helpers = [source for name, source in known.items() if f"{name}(" in text]
         body += helpers
         return {
             "imports": model.imports(body, program),

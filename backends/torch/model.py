@@ -91,12 +91,13 @@ class _Writer:
     def module(self, line: OperationLine) -> layout.Code:
         return primitives.MODULES[line.primitive.name](Context(line, {}))
 
-    def assign(
-        self, path: Path, code: layout.Code, when: Expr | None, output: str
-    ) -> list[str]:
+    def assign(self, path: Path, code: layout.Code, when: Expr | None, output: str) -> list[str]:
         if any(isinstance(part, Expr) for part in path):
-            fail("RS502", f"{self.name}: the name of a layer with parameters can't vary",
-                 help="use names with expressions within a loop, or for repeated blocks")
+            fail(
+                "RS502",
+                f"{self.name}: the name of a layer with parameters can't vary",
+                help="use names with expressions within a loop, or for repeated blocks",
+            )
         target, lines = self.target(path)
         if when is None:
             return [*lines, *layout.statement(f"{target} = ", code, indent=BODY)]
@@ -170,9 +171,7 @@ class _Writer:
             if not isinstance(line, OperationLine | CallLine) or not self.makes_module(line):
                 continue
             base = self.list_name(line, loop)
-            element = (
-                self.module(line) if isinstance(line, OperationLine) else self.blocks(line)
-            )
+            element = self.module(line) if isinstance(line, OperationLine) else self.blocks(line)
             counted = any(
                 loop.variable in names(each)
                 for each in line_expressions(line)
@@ -352,7 +351,16 @@ class _Writer:
 
 # Attributes of nn.Module that a layer must not hide.
 _MODULE_NAMES = frozenset(
-    ["T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "compile", "cpu", "cuda", "double", "dump_patches", "eval", "extra_repr", "float", "forward", "forward_features", "get_buffer", "get_extra_state", "get_parameter", "get_submodule", "half", "ipu", "load_state_dict", "modules", "mtia", "named_buffers", "named_children", "named_modules", "named_parameters", "parameters", "register_buffer", "register_module", "register_parameter", "requires_grad_", "set_extra_state", "set_submodule", "share_memory", "state_dict", "to", "to_empty", "train", "training", "type", "xpu", "zero_grad"]
+    {
+        *("T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init"),
+        *("children", "compile", "cpu", "cuda", "double", "dump_patches", "eval", "extra_repr"),
+        *("float", "forward", "forward_features", "get_buffer", "get_extra_state"),
+        *("get_parameter", "get_submodule", "half", "ipu", "load_state_dict", "modules"),
+        *("mtia", "named_buffers", "named_children", "named_modules", "named_parameters"),
+        *("parameters", "register_buffer", "register_module", "register_parameter"),
+        *("requires_grad_", "set_extra_state", "set_submodule", "share_memory", "state_dict"),
+        *("to", "to_empty", "train", "training", "type", "xpu", "zero_grad"),
+    }
 )
 
 
@@ -381,9 +389,7 @@ class ClassView(NamedTuple):
 
 def class_view(routine: Routine) -> ClassView:
     """The class of a routine."""
-    writer = _Writer(
-        routine.class_name, routine.parameters, routine.locals, _layers(routine.body)
-    )
+    writer = _Writer(routine.class_name, routine.parameters, routine.locals, _layers(routine.body))
     signature = emit.signature(
         "def __init__", ["self", *emit.declared(routine.parameters)], " -> None:", 4
     )

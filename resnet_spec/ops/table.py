@@ -267,7 +267,7 @@ _TABLE = (
     ),
     Primitive(
         "blur_pool",
-        "blurs by (1, 2, 1) / 4 with reflected borders, then every n-th row and column (Zhang 2019)",
+        "blurs by (1, 2, 1) / 4 with reflected borders, then every n-th row and column",
         (Attribute("stride", "int", "n", 2, minimum=1),),
         needs="map",
         shape=rules.blur_shape,

@@ -127,7 +127,7 @@ def _flat_statements(
 
 
 def resolve(reference: Reference, scope: Scope) -> Slot:
-    value = scope.values[reference.name] if reference.name in scope.values else None
+    value = scope.values.get(reference.name)
     if value is None:
         # Bound in a later line of the same loop; it has a value whenever this line runs.
         value = scope.values[reference.name] = Symbol(Const(0), reference.name)

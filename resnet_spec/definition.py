@@ -362,7 +362,9 @@ def read_block(
     span = span or node.span_of("block")
     try:
         names.check_identifier(name, span, "a block")
-        shown_class = plain_text(node.get("class_name")) or names.class_name(name)
+        shown_class = plain_text(node.get("class_name"))
+        if shown_class is None:
+            shown_class = names.check_own_class(name, span, "a block")
         names.check_class(shown_class, node.span_of("class_name"))
         arguments = _read_arguments(node.get("args"), report)
         definition = Definition(

@@ -223,7 +223,10 @@ def _validated(
 ) -> Loaded:
     report = Report()
     model = validate.validate("NetworkModel", node, "the spec", report)
-    for key, check in (("name", _check_name), ("class_name", names.check_class)):
+    checks = [("name", _check_name), ("class_name", names.check_class)]
+    if definition.plain_text(node.get("class_name")) is None:
+        checks.append(("name", _check_own_class))
+    for key, check in checks:
         text = definition.plain_text(node.get(key))
         if text is not None:
             _collected(report, check, text, node.span_of(key))
@@ -274,6 +277,10 @@ def _check_version(node: Mapping) -> None:
 
 def _check_name(name: str, span: Span) -> str:
     return names.check_identifier(name, span, "a network")
+
+
+def _check_own_class(name: str, span: Span) -> str:
+    return names.check_own_class(name, span, "a network")
 
 
 def _collected(report: Report, check, *arguments: object) -> None:  # type: ignore[no-untyped-def]

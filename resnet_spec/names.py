@@ -84,3 +84,16 @@ def check_path(name: str, span: Span) -> str:
 def class_name(name: str) -> str:
     """`squeeze_excitation` to `SqueezeExcitation`."""
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+
+
+def check_own_class(name: str, span: Span, what: str) -> str:
+    """The class of what has no `class_name`; RS105 for `none`, whose class would be `None`."""
+    made = class_name(name)
+    if keyword.iskeyword(made) or made in RESERVED_CLASSES:
+        fail(
+            "RS105",
+            f"{quoted(name)} can't name {what}: its class would be called {quoted(made)}",
+            span,
+            help="use another name, or give it a class_name",
+        )
+    return made

@@ -20,6 +20,7 @@ ACTIVATIONS = (
     "relu",
     "silu",
     "gelu",
+    "elu",
     "tanh",
     "sigmoid",
     "hard_sigmoid",
@@ -32,6 +33,8 @@ NORMS = (
     "batch_norm",
     {"batch_norm": {"eps": 1e-3, "momentum": 0.05}},
     {"group_norm": {"groups": 2}},
+    {"evo_norm": {"groups": 2}},
+    "filter_response_norm",
     "none",
 )
 INITIALIZERS = (
@@ -89,6 +92,8 @@ def _defaults(draw: Draw) -> dict[str, Any]:
     if draw(st.booleans()):
         found["conv"] = {"bias": True, "init": draw(st.sampled_from(INITIALIZERS))}
     if draw(st.booleans()):
+        found.setdefault("conv", {})["standardize"] = True
+    if draw(st.booleans()):
         found["bottleneck"] = {"expansion": 2, "attention": SQUEEZE}
     if draw(st.booleans()):
         found["basic"] = {"shortcut": draw(st.sampled_from(SHORTCUTS))}
@@ -109,8 +114,9 @@ def _stem(draw: Draw) -> list[Layer]:
     if draw(st.booleans()):
         layers.append({"act": "act1"})
     if draw(st.booleans()):
-        pool = draw(st.sampled_from(["max_pool", "avg_pool"]))
-        layers.append({pool: "pool", "kernel": 3, "stride": draw(st.integers(1, 2))})
+        pool: Layer = {draw(st.sampled_from(["max_pool", "avg_pool"])): "pool", "kernel": 3}
+        pool["stride"] = draw(st.integers(1, 2))
+        layers.append(draw(st.sampled_from([pool, {"blur_pool": "pool"}, {"zero_pad": "pad", "padding": 1}])))
     return layers
 
 

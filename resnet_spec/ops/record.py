@@ -131,7 +131,8 @@ class Primitive:
     """One operation that every backend knows how to write.
 
     `shape` raises `ShapeError`; `channels` is the rule for the channels alone and also works on
-    expressions. `joins` tells that the output has the channels of all inputs, `nonnegative` that
+    expressions. `fits_input` tells whether the shapes of the parameters depend on the input's
+    channels. `joins` tells that the output has the channels of all inputs, `nonnegative` that
     no output is below zero. `window` gives the extent and the step of a sliding window, for the
     receptive field. `group` tells the role in the rhythm of a block, for blank lines.
     """
@@ -147,9 +148,15 @@ class Primitive:
     parameters: Callable[[Attributes, Sequence[Shape]], tuple[Parameter, ...]] = no_parameters
     macs: Callable[[Attributes, Sequence[Shape], Shape], int] = no_work
     joins: bool = False
+    fits_input: bool = True
     window: Callable[[Attributes], tuple[int, int]] | None = None
     nonnegative: bool = False
     group: Literal["weights", "norm", "activation", "merge", "other"] = "other"
+
+    @property
+    def is_sized_by_input(self) -> bool:
+        """Whether the operation can only be made for a known number of input channels."""
+        return self.fits_input and self.parameters is not no_parameters
 
     def attribute(self, name: str) -> Attribute | None:
         return next((a for a in self.attributes if a.name == name), None)

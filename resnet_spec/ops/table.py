@@ -283,6 +283,7 @@ _TABLE = (
         needs="map",
         shape=rules.channel_conv_shape,
         parameters=rules.channel_conv_parameters,
+        fits_input=False,
         macs=rules.channel_conv_macs,
         group="weights",
     ),

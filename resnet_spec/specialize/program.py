@@ -176,9 +176,9 @@ def line_expressions(line: Line) -> Iterator[Expr]:
 
 
 def used_expressions(line: Line) -> Iterator[Expr]:
-    """The expressions that some backend prints: an operation's input channels only with weights."""
+    """The expressions that a backend prints; input channels only where they size parameters."""
     for inner in flat([line]):
-        if isinstance(inner, OperationLine) and inner.primitive.group not in ("weights", "norm"):
+        if isinstance(inner, OperationLine) and not inner.primitive.is_sized_by_input:
             yield from line_expressions(inner._replace(channels=()))
         elif not isinstance(inner, LoopLine):
             yield from line_expressions(inner)

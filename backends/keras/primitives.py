@@ -216,7 +216,6 @@ RULES: dict[str, Callable[[Context], Code]] = {
     "relu": lambda op: op.layer("ReLU"),
     "leaky_relu": _leaky_relu,
     "silu": _activation("silu"),
-    "elu": lambda op: op.layer("ELU"),
     "gelu": _activation("gelu"),
     "sigmoid": _activation("sigmoid"),
     "hard_sigmoid": _activation("hard_sigmoid"),

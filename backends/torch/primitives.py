@@ -120,7 +120,6 @@ SEQUENTIAL: dict[str, Callable[[Context], Code]] = {
     "relu": lambda op: call("nn.ReLU", **_inplace(op)),
     "leaky_relu": lambda op: call("nn.LeakyReLU", **_leaky_relu(op), **_inplace(op)),
     "silu": lambda op: call("nn.SiLU"),
-    "elu": lambda op: call("nn.ELU", **_inplace(op)),
     "gelu": lambda op: call("nn.GELU"),
     "sigmoid": lambda op: call("nn.Sigmoid"),
     "hard_sigmoid": lambda op: call("nn.Hardsigmoid"),
@@ -187,7 +186,6 @@ CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
         "F.leaky_relu", *inputs, **_leaky_relu(op), **_inplace(op)
     ),
     "silu": lambda op, inputs: call("F.silu", *inputs),
-    "elu": lambda op, inputs: call("F.elu", *inputs, **_inplace(op)),
     "gelu": lambda op, inputs: call("F.gelu", *inputs),
     "sigmoid": lambda op, inputs: call("torch.sigmoid", *inputs),
     "hard_sigmoid": lambda op, inputs: call("F.hardsigmoid", *inputs),

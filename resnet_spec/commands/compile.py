@@ -193,8 +193,10 @@ def _network(spec: str, reader: Reader, root: Path) -> Network | None:
         return None
     network = read[1]
     path = reader.path(spec)
-    if path is None or path.is_relative_to(builtin_folder()):
+    if path is None:
         return network
+    if path.is_relative_to(builtin_folder()) and builtin_folder().parent != Path(root):
+        return replace(network, path=path.stem)  # known everywhere by its name
     relative = os.path.relpath(path, root)
     if relative.startswith(".."):
         return network

@@ -129,7 +129,6 @@ _TABLE = (
         Attribute("slope", "float", "factor of negative values", 0.01, minimum=0),
     ),
     activation("silu", "x * sigmoid(x), also called swish"),
-    activation("elu", "x where positive, else exp(x) - 1"),
     activation("gelu", "x * Phi(x), the exact form"),
     activation("sigmoid", "1 / (1 + exp(-x))", nonnegative=True),
     activation("hard_sigmoid", "min(max(x + 3, 0), 6) / 6", nonnegative=True),

@@ -86,9 +86,22 @@ def whole_specs() -> tuple[Tree, ...]:
     return tuple(found)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Puts quotes around text that YAML 1.2 reads as something else, such as 0E0."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    plain = text.replace(" ", "").replace("_", "").isalpha()
+    style = None if plain and text.isascii() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def dumped(tree: Tree) -> str:
     """A tree as YAML; everything beyond ASCII is escaped, so any text can stand in it."""
-    return yaml.safe_dump(tree, sort_keys=False, width=100)
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, width=100)
 
 
 @st.composite

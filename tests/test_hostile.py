@@ -137,6 +137,7 @@ def skeletons(data: bytes, name: str = "spec.yaml") -> dict[str, str]:
 @example('"""\nimport os\nx = """')
 @example("\\")
 @example('ends with a quote"')
+@example("0E0")
 def test_texts_stay_texts(text: str) -> None:
     """No description gets out of its docstring, however it is quoted or wrapped."""
     if not text.strip():

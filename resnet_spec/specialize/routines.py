@@ -305,6 +305,7 @@ class _Specialization:
         path = path_of(statement, scope)
         output: Slot
         if primitive.gives == "many":
+            _check_always(statement, when)
             assert statement.result is not None
             output = List(channels[0], given, statement.result.name)
             scope.values[statement.result.name] = output
@@ -485,6 +486,18 @@ def _check_last_stage(network: Network) -> None:
 def _variant(instance: Instance) -> Any:
     choices = tuple((name, choice.key) for name, choice in sorted(instance.choices.items()))
     return id(instance.definition), choices
+
+
+def _check_always(statement: Statement, when: Expr | None) -> None:
+    """RS502 for a list that only some uses of a block have."""
+    if when is not None:
+        fail(
+            "RS502",
+            f"{quoted(statement.target)} runs in some uses of this block and not in others, so its "
+            "result would be a list in some and one value in others",
+            statement.span,
+            help="give all uses within a network alike what 'when' depends on",
+        )
 
 
 def _check_used(instance: Instance, results: Iterable[int]) -> None:

@@ -26,7 +26,12 @@ RESERVED = frozenset(
 )
 
 
-RESERVED_CLASSES = frozenset({"F", "OrderedDict", "Tensor"})
+RESERVED_CLASSES = frozenset(
+    {
+        *("F", "OrderedDict", "Tensor", "DropPath", "ChannelConv", "StdConv2d"),
+        *("StandardizedConv2D", "FilterResponseNorm", "EvoNorm", "Threshold"),
+    }
+)
 
 
 def check_identifier(name: str, span: Span, what: str) -> str:

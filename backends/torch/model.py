@@ -115,6 +115,12 @@ class _Writer:
         check_attribute(head, self.name)
         if not rest:
             return f"self.{head}", []
+        if "." in rest:
+            fail(
+                "RS503",
+                f"{self.name}: the name {quoted(text)} is more than two levels deep",
+                help="let a block of its own give the inner names",
+            )
         lines = []
         if head not in self.containers:
             self.containers.add(head)

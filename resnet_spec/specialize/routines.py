@@ -16,6 +16,7 @@ from resnet_spec.ir import (
     Loop,
     Network,
     Statement,
+    Step,
 )
 from resnet_spec.ops import Initializer, Primitive
 from resnet_spec.specialize.calls import Calls
@@ -285,6 +286,7 @@ class _Specialization:
         scope: Scope,
     ) -> None:
         attributes = self.attributes(primitive, statement, choice, scope)
+        _check_turns(statement, scope)
         steps = [step for each in scope.steps.get(id(statement), []) for step in each]
         numbers = SimpleNamespace(**attributes)
         # A list gives all of its channels to a concat, those of one element to others.
@@ -362,6 +364,7 @@ class _Specialization:
         found = [steps for steps in scope.steps.get(id(statement), []) if steps]
         child = found[0][0].node
         assert isinstance(child, Instance)
+        _check_turns(statement, scope)
         routine = self.routine(child)
         block = child.definition
         binding = dict(choice.arguments) if choice is not None else {}
@@ -486,6 +489,28 @@ def _check_last_stage(network: Network) -> None:
 def _variant(instance: Instance) -> Any:
     choices = tuple((name, choice.key) for name, choice in sorted(instance.choices.items()))
     return id(instance.definition), choices
+
+
+def _check_turns(statement: Statement, scope: Scope) -> None:
+    """RS502 for a layer that has another number of input channels in each turn of a loop."""
+    if not scope.loops:
+        return
+    for steps in scope.steps.get(id(statement), []):
+        if len({_sizing_channels(step) for step in steps}) > 1:
+            fail(
+                "RS502",
+                f"{quoted(statement.target)} has other input channels in later turns of the loop",
+                statement.span,
+                help="put the first turn before the loop, or repeat a block instead",
+            )
+
+
+def _sizing_channels(step: Step) -> int | None:
+    """The input channels that a layer's parameters are made for."""
+    node = step.node
+    if isinstance(node, Instance):
+        return node.input.channels
+    return node.inputs[0].channels if node.primitive.is_sized_by_input else None
 
 
 def _check_always(statement: Statement, when: Expr | None) -> None:

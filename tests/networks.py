@@ -20,7 +20,6 @@ ACTIVATIONS = (
     "relu",
     "silu",
     "gelu",
-    "elu",
     "tanh",
     "sigmoid",
     "hard_sigmoid",

@@ -178,8 +178,8 @@ def test_no_verb_needs_a_backend_but_compile(folder: Path) -> None:
         (["explain", "RS999999"], "error: there is no code 'RS999999'"),
         (["init", "net.txt"], "error: 'net.txt' must end in .yaml"),
         (["init", "class.yaml"], "error: 'class' can't name a network"),
-        (["init", "net.yaml", "--from", "resnet51"],
-         "error: there is no built-in spec 'resnet51': did you mean 'resnet50'?"),
+        (["init", "net.yaml", "--from", "renset18"],
+         "error: there is no built-in spec 'renset18': did you mean 'resnet18'?"),
     ],
 )  # fmt: skip
 def test_wrong_usage(run: Run, folder: Path, arguments: list[str], message: str) -> None:

@@ -116,7 +116,9 @@ def _stem(draw: Draw) -> list[Layer]:
         pool: Layer = {draw(st.sampled_from(["max_pool", "avg_pool"])): "pool", "kernel": 3}
         pool["stride"] = draw(st.integers(1, 2))
         layers.append(
-            draw(st.sampled_from([pool, {"blur_pool": "pool"}, {"zero_pad": "pad", "padding": 1}]))
+            draw(
+                st.sampled_from([pool, {"blur_pool": "pool"}, {"zero_pad": "border", "padding": 1}])
+            )
         )
     return layers
 

@@ -59,7 +59,11 @@ def test_saved_and_loaded(spec: str, tmp_path: Path) -> None:
     assert f"{network.root.parameters:,}" in "\n".join(lines)
 
 
-@pytest.mark.parametrize("spec", SMALL, ids=name_of)
+# A flattened map makes the classifier one for a certain size.
+ANY_SIZE = [spec for spec in SMALL if name_of(spec) != "flat"]
+
+
+@pytest.mark.parametrize("spec", ANY_SIZE, ids=name_of)
 def test_images_of_any_size_and_other_numbers(spec: str) -> None:
     network = parity.network_of(spec)
     module = parity.module_of(network, "keras")

@@ -30,6 +30,7 @@ class KerasBackend:
         body = [line for text in texts for line in text]
         body += [line for block in blocks for line in (*block.signature, *block.body)]
         body += [*network.stages, *network.head]
+        model.check_automatic_names(program.network, body)
         return {
             "imports": model.imports(body),
             "helpers": texts,

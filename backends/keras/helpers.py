@@ -65,7 +65,7 @@ def adaptive_avg_pool(x: KerasTensor, size: int) -> KerasTensor:
     for axis in (1, 2):
         length = x.shape[axis]
         ends = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
-        parts = [ops.take(x, range(*each), axis=axis) for each in ends]
+        parts = [ops.take(x, list(range(*each)), axis=axis) for each in ends]
         means = [ops.mean(part, axis=axis, keepdims=True) for part in parts]
         x = ops.concatenate(means, axis=axis)
     return x''',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeGuard
@@ -13,7 +14,7 @@ from resnet_spec.backends.keras.variables import layer_name
 from resnet_spec import emit, layout
 from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expr import Expr, names, to_python, unary
-from resnet_spec.ir import Network
+from resnet_spec.ir import Network, Operation
 from resnet_spec.names import RESERVED
 from resnet_spec.specialize import (
     AssignLine,
@@ -352,14 +353,35 @@ def check_convolutions(network: Network) -> None:
 INPUT = "images"
 
 # Written as functions of keras.ops, which name themselves.
-UNNAMED = frozenset({"split", "shuffle", "pad_channels", "identity"})
+UNNAMED = frozenset({"adaptive_avg_pool", "identity", "pad_channels", "shuffle", "split", "take"})
+
+
+def _has_layer(operation: Operation) -> bool:
+    """Whether an operation is a layer in Keras, under its own name."""
+    if operation.primitive.name == "softmax":
+        return not operation.attributes["groups"]
+    return operation.primitive.name not in UNNAMED
+
+
+def check_automatic_names(network: Network, body: Iterable[str]) -> None:
+    """RS503 for a layer with a name that Keras gives to a function of `keras.ops` itself."""
+    functions = set(re.findall(r"\bops\.(\w+)\(", "\n".join(body)))
+    for canonical, operation in network.operations():
+        name = re.sub(r"_[0-9]+$", "", layer_name(canonical))
+        if name in functions and _has_layer(operation):
+            fail(
+                "RS503",
+                f"a layer can't be called {quoted(canonical)} in Keras, which calls functions so",
+                network.root.definition.span,
+                help="call the layer something else",
+            )
 
 
 def check_layer_names(network: Network) -> None:
     """RS503 for two layers whose dotted names are one name in Keras."""
     seen: dict[str, str] = {INPUT: INPUT}
     for canonical, operation in network.operations():
-        if operation.primitive.name in UNNAMED:
+        if not _has_layer(operation):
             continue
         names_ = [layer_name(canonical)]
         if operation.attributes.get("padding"):

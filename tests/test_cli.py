@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import signal
 import subprocess
 import sys
 import types
@@ -227,8 +226,7 @@ class Waiting:
     """A standard input at which somebody loses patience."""
 
     def read(self, size: int = -1) -> bytes:
-        signal.raise_signal(signal.SIGINT)
-        return b""
+        raise KeyboardInterrupt
 
 
 def test_ctrl_c_while_reading(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,7 @@ def keras_to_torch(value: Any) -> np.ndarray:
     """An output of Keras in PyTorch's order of axes."""
     import keras
 
-    array = keras.ops.convert_to_numpy(value)
+    array: np.ndarray = keras.ops.convert_to_numpy(value)
     return array.transpose(0, 3, 1, 2) if array.ndim == 4 else array
 
 

@@ -54,7 +54,7 @@ def expected(parameter: Parameter) -> tuple[float, float, float | None]:
     """Mean, standard deviation, and the bound of a uniform distribution."""
     kind, value = parameter.initializer.kind, parameter.initializer.value
     if kind in ("zeros", "ones", "constant"):
-        return {"zeros": 0.0, "ones": 1.0}.get(kind, value), 0.0, None  # type: ignore[return-value]
+        return {"zeros": 0.0, "ones": 1.0}.get(kind, float(value or 0)), 0.0, None
     if kind == "normal":
         return 0.0, float(value or 0), None
     variance = {"he_normal": 2.0, "he_uniform": 2.0, "lecun_uniform": 1 / 3}[kind] / fan(parameter)

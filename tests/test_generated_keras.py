@@ -42,8 +42,8 @@ def test_saved_and_loaded(spec: str, tmp_path: Path) -> None:
     module = parity.module_of(network, "keras")
     model = getattr(module, network.name)()
     randomize(model)
-    shape = (network.input.height, network.input.width, network.input.channels)
-    images = parity.images(2, *shape).astype("float32")
+    channels, height, width = network.input.dimensions
+    images = parity.images(2, height, width, channels).astype("float32")
     expected = model(images, training=False)
 
     path = tmp_path / "model.keras"

@@ -40,15 +40,15 @@ def test_every_primitive_has_a_case() -> None:
 def test_both_backends_agree_in_double_precision(name: str) -> None:
     network = parity.network_of(spec(name))
     with parity.float64():
-        size = network.input.height, network.input.width
+        channels, *size = network.input.dimensions
         fixed = bool(used(name) & FIXED)
-        shape = (*(size if fixed else (None, None)), network.input.channels)
+        shape = (*(size if fixed else (None, None)), channels)
         pair = parity.pair(network, input_shape=shape)
         assert parity.torch_counts(pair.torch) == parity.ir_counts(network)
         assert parity.keras_counts(pair.keras) == parity.ir_counts(network)
         bound = parity.tolerance(network)
-        for height, width in [size] if fixed else [size, (37, 46)]:
-            images = parity.images(2, network.input.channels, height, width)
+        for height, width in [size] if fixed else [size, [37, 46]]:
+            images = parity.images(2, channels, height, width)
             assert max(pair.differences(images).values()) < bound
         if not used(name) & RANDOM:
             assert max(pair.differences(images, training=True).values()) < bound

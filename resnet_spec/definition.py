@@ -287,6 +287,10 @@ class _Reader:
         self.checked("LoopModel", node, "the loop")
         variable = read_text(node.entries["for"], "'for'")
         names.check_identifier(variable, node.entries["for"].span, "a counter")
+        if variable in POSITION:
+            # Arguments of a block within the loop would mean the block's own place by it.
+            where = node.entries["for"].span
+            fail("RS105", f"{quoted(variable)} is the place of a repeated block", where)
         count = read_expression(node.entries["count"], "'count'")
         return Loop(variable, count, self.layers(node.get("layers")), node.keys["for"])
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 Number = int | float | bool
 
 MAX_LENGTH = 400
+MAX_PARTS = 2_000  # of an expression with everything put into it that it names
 MAX_MAGNITUDE = 2**53  # every integer up to here is exact as a float, too
 
 
@@ -338,7 +339,9 @@ def _call_function(function: str, arguments: list[Number]) -> Number:
 
 
 def _bounded(value: Number) -> Number:
-    if isinstance(value, complex) or not -MAX_MAGNITUDE <= value <= MAX_MAGNITUDE:
+    if isinstance(value, complex):
+        raise ExpressionError("the result is not a real number")
+    if not -MAX_MAGNITUDE <= value <= MAX_MAGNITUDE:
         raise ExpressionError(f"the result is beyond {MAX_MAGNITUDE}")
     return value
 
@@ -376,22 +379,34 @@ def wrap(value: Expr | Number) -> Expr:
 
 
 def substitute(expr: Expr, scope: Mapping[str, Expr]) -> Expr:
-    """The expression with names replaced, simplified by rules that hold for all integers."""
+    """The expression with names replaced, simplified by rules that hold for all integers.
+
+    Raises `ExpressionError` for a result of more than `MAX_PARTS` parts: values that are put into
+    one another several times grow without measure.
+    """
+    result = _substitute(expr, scope)
+    for count, _ in enumerate(walk(result), 1):
+        if count > MAX_PARTS:
+            raise ExpressionError(f"written out, the expression has more than {MAX_PARTS} parts")
+    return result
+
+
+def _substitute(expr: Expr, scope: Mapping[str, Expr]) -> Expr:
     match expr:
         case Name(name):
             return scope.get(name, expr)
         case Unary(operator, operand):
-            return unary(operator, substitute(operand, scope))
+            return unary(operator, _substitute(operand, scope))
         case Binary(operator, left, right):
-            return binary(operator, substitute(left, scope), substitute(right, scope))
+            return binary(operator, _substitute(left, scope), _substitute(right, scope))
         case Logical(operator, operands):
-            return logical(operator, tuple(substitute(o, scope) for o in operands))
+            return logical(operator, tuple(_substitute(o, scope) for o in operands))
         case Conditional(test, then, otherwise):
             return conditional(
-                substitute(test, scope), substitute(then, scope), substitute(otherwise, scope)
+                _substitute(test, scope), _substitute(then, scope), _substitute(otherwise, scope)
             )
         case Call(function, arguments):
-            return _folded(Call(function, tuple(substitute(a, scope) for a in arguments)))
+            return _folded(Call(function, tuple(_substitute(a, scope) for a in arguments)))
     return expr
 
 

@@ -15,7 +15,7 @@ from resnet_spec import expr
 from resnet_spec.definition import read_binding, read_expression, read_initializer
 from resnet_spec.diagnostics import expected, fail, nearest, quoted
 from resnet_spec.ir import Binding, Bound, Definition, Expression
-from resnet_spec.ops import ROLES, Attribute, Initializer, Primitive
+from resnet_spec.ops import FANS, ROLES, Attribute, Initializer, Primitive
 from resnet_spec.source import Mapping as MappingNode
 from resnet_spec.source import Node, Sequence
 from resnet_spec.validate import keys_of
@@ -61,7 +61,16 @@ def attributes(
 
 def read_attribute(attribute: Attribute, node: Node) -> Expression | Initializer:
     if attribute.type == "init":
-        return read_initializer(node)
+        given = read_initializer(node)
+        if given.value in FANS and not attribute.has_fans:
+            fail(
+                "RS103",
+                f"{quoted(given.kind)} needs a fan, which {quoted(attribute.name)} does not have: "
+                "the tensor has one axis",
+                node.span,
+                help="use zeros, ones, constant or normal",
+            )
+        return given
     return read_expression(node, quoted(attribute.name))
 
 

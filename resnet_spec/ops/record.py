@@ -91,6 +91,7 @@ class Attribute(NamedTuple):
     default: Number | str | Initializer | None = None
     minimum: float | None = None
     maximum: float | None = None
+    has_fans: bool = False  # of an initializer: the tensor has as many axes as a fan needs
 
     @property
     def required(self) -> bool:

@@ -40,15 +40,21 @@ def window(attributes: Attributes, given: Shape, dilation: int = 1, ceil: bool =
 
 def conv_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
     groups = attributes.groups
-    for number, what in ((inputs[0].channels, "input channels"), (attributes.filters, "filters")):
-        if number % groups:
-            below = number // groups * groups
-            near = f"{below} or {below + groups}" if below else f"{groups}"
-            raise ShapeError(
-                "RS104",
-                f"{number} {what} are not divisible by {groups} groups",
-                help=f"use a multiple of {groups}: {near}",
-            )
+    channels, filters = inputs[0].channels, attributes.filters
+    if channels % groups:
+        raise ShapeError(
+            "RS104",
+            f"{channels} input channels are not divisible by {groups} groups",
+            help=f"use a number of groups that divides {channels}",
+        )
+    if filters % groups:
+        below = filters // groups * groups
+        near = f"{below} or {below + groups}" if below else f"{groups}"
+        raise ShapeError(
+            "RS104",
+            f"{filters} filters are not divisible by {groups} groups",
+            help=f"use a multiple of {groups}: {near}",
+        )
     given = window(attributes, inputs[0], attributes.dilation)
     return replace(given, channels=attributes.filters, open=False)
 

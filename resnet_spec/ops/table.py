@@ -42,7 +42,13 @@ _TABLE = (
             Attribute("dilation", "int", "distance between the window's taps", 1, minimum=1),
             Attribute("groups", "int", "groups that see only their own channels", 1, minimum=1),
             Attribute("bias", "bool", "add a learned bias", default=False),
-            Attribute("init", "init", "how the kernel begins", Initializer("he_normal", "fan_out")),
+            Attribute(
+                "init",
+                "init",
+                "how the kernel begins",
+                Initializer("he_normal", "fan_out"),
+                has_fans=True,
+            ),
             _BIAS_INIT,
             Attribute(
                 "standardize",
@@ -66,7 +72,9 @@ _TABLE = (
         (
             Attribute("features", "int", "number of outputs", minimum=1),
             Attribute("bias", "bool", "add a learned bias", default=True),
-            Attribute("init", "init", "how the weight begins", Initializer("normal", 0.01)),
+            Attribute(
+                "init", "init", "how the weight begins", Initializer("normal", 0.01), has_fans=True
+            ),
             _BIAS_INIT,
         ),
         needs="vector",
@@ -86,6 +94,7 @@ _TABLE = (
             ),
             _NORM_INIT,
         ),
+        needs="map",
         parameters=rules.batch_norm_parameters,
         group="norm",
     ),
@@ -277,7 +286,13 @@ _TABLE = (
         "1-D convolution along the channels of a 1x1 map, padded with zeros (Wang et al. 2019)",
         (
             Attribute("kernel", "int", "how many channels it sees, an odd number", minimum=1),
-            Attribute("init", "init", "how the kernel begins", Initializer("he_normal", "fan_out")),
+            Attribute(
+                "init",
+                "init",
+                "how the kernel begins",
+                Initializer("he_normal", "fan_out"),
+                has_fans=True,
+            ),
         ),
         needs="map",
         shape=rules.channel_conv_shape,

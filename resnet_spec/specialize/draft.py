@@ -104,12 +104,17 @@ def _automatic_names(
     statements = [each for each in _flat_statements(body) if id(each[0]) in steps]
     taken = {statement.name.text for statement, _ in statements if statement.name is not None}
     found: dict[int, str] = {}
+    numbers: dict[str, int] = {}  # of the last name that each target and loop has got
     for statement, counters in statements:
         if statement.name is None:
-            name, number = statement.target, 1
+            key = f"{statement.target} {counters}"
+            name, number = statement.target, numbers.get(key, 1)
+            if number > 1:
+                name = f"{statement.target}{number}"
             while name + counters in taken:
                 number += 1
                 name = f"{statement.target}{number}"
+            numbers[key] = number
             taken.add(name + counters)
             found[id(statement)] = name
     return found

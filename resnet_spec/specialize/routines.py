@@ -73,8 +73,16 @@ from resnet_spec.specialize.variables import assign_variables, drop_unused, fini
 
 
 def specialize(network: Network) -> Program:
-    """The program of a network."""
-    return _Specialization(network).program()
+    """The program of a network; raises `SpecError` (RS305, RS502, RS503)."""
+    try:
+        return _Specialization(network).program()
+    except expr.ExpressionError as error:
+        fail(
+            "RS305",
+            f"{network.name}: {error.message}",
+            network.root.definition.span,
+            help="let a block compute less from values that are computed from one another",
+        )
 
 
 class _Specialization:

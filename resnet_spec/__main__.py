@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resnet_spec.cli import main
+from resnet_spec.cli import program
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(program())

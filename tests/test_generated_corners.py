@@ -208,6 +208,28 @@ REFUSED = {
         "torch",
         "RS502",
     ),
+    "a value would be written out in thousands of parts": (
+        """
+        blocks:
+          one:
+            description: Each value uses the one before it three times
+            args: {a: int}
+            let:
+              b: a % 7 + a // 3 % (a + 5)
+              c: b % 7 + b // 3 % (b + 5)
+              d: c % 7 + c // 3 % (c + 5)
+              e: d % 7 + d // 3 % (d + 5)
+              f: e % 7 + e // 3 % (e + 5)
+              g: f % 7 + f // 3 % (f + 5)
+              h: g % 7 + g // 3 % (g + 5)
+            layers:
+              - {conv: conv, filters: 8 + h % 2, kernel: 3}
+        stages:
+          - {name: stage, block: one, repeat: 2, a: 5 + 13 * i}
+        """,
+        "torch",
+        "RS305",
+    ),
     "a convolution has a stride and a dilation": (
         "stem: [{conv: conv, filters: 4, kernel: 3, stride: 2, dilation: 2}]\n"
         "stages: [{name: stage, block: basic, filters: 4}]\n",

@@ -234,6 +234,21 @@ SIZES = {
         for k in range(20)
     )
     + "  b20: {description: B, args: {f: 1}, layers: [act]}\nstem: [{block: b0, name: b}]\n",
+    "values in values": "blocks:\n  b:\n    description: B\n    args: {f: 1}\n    let:\n      a0: f\n"
+    + "".join(f"      a{k}: a{k - 1} % 7 + a{k - 1} // 3 * (a{k - 1} - 1)\n" for k in range(1, 15))
+    + "    layers: [{conv: c, filters: 8 + a14 % 2, kernel: 3}]\n"
+    + "stem: [{block: b, name: l, f: 16}, {block: b, name: r, f: 29}]\n",
+    "arguments in arguments": "blocks:\n"
+    + "".join(
+        f"  b{k}: {{description: B, args: {{f: int}}, "
+        f"layers: [{{block: b{k + 1}, name: n, f: f // 2 + f - f // 2 % 7}}]}}\n"
+        for k in range(12)
+    )
+    + "  b12: {description: B, args: {f: int}, layers: [{conv: c, filters: 8 + f % 2, kernel: 3}]}\n"
+    + "stem: [{block: b0, name: l, f: 16}, {block: b0, name: r, f: 29}]\n",
+    "layers without names": "blocks:\n  b: {description: B, layers: ["
+    + ", ".join(["act"] * 15_000)
+    + "]}\nstem: [{block: b, name: b}]\n",
     "loops of nothing": "stem:\n  - for: a\n    count: 2000\n    layers:\n"
     "      - {for: b, count: 2000, layers: []}\n",
 }

@@ -234,7 +234,8 @@ SIZES = {
         for k in range(20)
     )
     + "  b20: {description: B, args: {f: 1}, layers: [act]}\nstem: [{block: b0, name: b}]\n",
-    "values in values": "blocks:\n  b:\n    description: B\n    args: {f: 1}\n    let:\n      a0: f\n"
+    "values in values": "blocks:\n  b:\n    description: B\n    args: {f: 1}\n    let:\n"
+    + "      a0: f\n"
     + "".join(f"      a{k}: a{k - 1} % 7 + a{k - 1} // 3 * (a{k - 1} - 1)\n" for k in range(1, 15))
     + "    layers: [{conv: c, filters: 8 + a14 % 2, kernel: 3}]\n"
     + "stem: [{block: b, name: l, f: 16}, {block: b, name: r, f: 29}]\n",
@@ -244,7 +245,8 @@ SIZES = {
         f"layers: [{{block: b{k + 1}, name: n, f: f // 2 + f - f // 2 % 7}}]}}\n"
         for k in range(12)
     )
-    + "  b12: {description: B, args: {f: int}, layers: [{conv: c, filters: 8 + f % 2, kernel: 3}]}\n"
+    + "  b12: {description: B, args: {f: int}, "
+    + "layers: [{conv: c, filters: 8 + f % 2, kernel: 3}]}\n"
     + "stem: [{block: b0, name: l, f: 16}, {block: b0, name: r, f: 29}]\n",
     "layers without names": "blocks:\n  b: {description: B, layers: ["
     + ", ".join(["act"] * 15_000)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from pages import ROOT, Page, PageError, clear_backends, fences, matches
 
-from resnet_spec import cli, expr, lower, reference, source
+from resnet_spec import cli, expr, reference, source
 from resnet_spec.definition import POSITION
 from resnet_spec.expr import FUNCTIONS
+from resnet_spec.lower import frame, values
 from resnet_spec.ops import INITIALIZERS, PRIMITIVES
 
 PAGES = [
@@ -130,8 +131,8 @@ def test_limits_are_the_real_ones() -> None:
     text = ARCHITECTURE.read_text(encoding="utf-8")
     limits = text[text.index("## Limits") :]
     assert f"{source.MAX_BYTES // 10**6} MB of text" in limits
-    assert f"{lower.MAX_OPERATIONS:,} operations" in limits
-    assert f"`repeat` up to\n  {lower.MAX_REPEAT:,}" in limits
+    assert f"{frame.MAX_OPERATIONS:,} operations" in limits
+    assert f"`repeat` up to\n  {values.MAX_REPEAT:,}" in limits
     assert expr.MAX_MAGNITUDE == 2**53
 
 

@@ -1,0 +1,168 @@
+"""The network: its defaults, its stem, its stages and its head."""
+
+from __future__ import annotations
+
+from resnet_spec import definition as reading
+from resnet_spec import link, names
+from resnet_spec.diagnostics import Report, SpecError
+from resnet_spec.ir import (
+    Bound,
+    Definition,
+    Expression,
+    Instance,
+    Network,
+    Published,
+    Stage,
+    Statement,
+)
+from resnet_spec.load import Loaded, digest, resolved
+from resnet_spec.lower.frame import Frame
+from resnet_spec.lower.targets import Targets
+from resnet_spec.lower.values import TooLarge, Unknown, evaluate, repetitions
+from resnet_spec.lower.walk import Walk
+from resnet_spec.ops import Shape
+from resnet_spec.source import plain
+
+
+def lower(loaded: Loaded) -> Network:
+    """The network of a spec; raises `SpecError` with all mistakes in it and in its blocks."""
+    return _Lowering(loaded).network()
+
+
+class _Lowering:
+    """Lowers one network."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.report = Report(loaded.report.diagnostics)
+        self.scope = {
+            "classes": Bound(loaded.model.classes, True),
+            "in_channels": Bound(loaded.model.input.channels, True),
+        }
+        self.targets = Targets(loaded.blocks, self.scope)
+        self.walk = Walk(self.targets, self.report)
+
+    def network(self) -> Network:
+        """Run everything, then put the network together."""
+        given = self.loaded.model.input
+        source = Shape(given.channels, given.height, given.width, open=True)
+        lets = reading.read_lets(self.loaded.node.get("let"), self.report)
+        self.walk.evaluate_lets(lets, self.scope)
+        frame = Frame(dict(self.scope), self.targets.roles, [source], {"x": 0})
+        stages, head = self.run(frame)
+        self.report.raise_if_any()
+        return self.assembled(self.root(lets, frame), stages, head)
+
+    def run(self, frame: Frame) -> tuple[list[Stage], int]:
+        """The stages, and the number of the head's first step."""
+        stages, head = [], 0
+        try:
+            self.targets.read_defaults(self.loaded.node.get("defaults"), self.report)
+            self.walk.run(self.loaded.stem, frame)
+            stages = self.run_stages(frame)
+            head = len(frame.steps)
+            self.walk.run(self.loaded.head, frame)
+        except TooLarge as error:
+            self.report.add(
+                "RS305",
+                f"the network is too large: more than {error.what}",
+                error.span,
+                "lower 'repeat' or 'count'",
+            )
+        return stages, head
+
+    def root(self, lets: dict[str, Expression], frame: Frame) -> Instance:
+        """The network as the one instance of a block of its own."""
+        loaded, model = self.loaded, self.loaded.model
+        block = Definition(
+            name=model.name,
+            class_name=model.class_name or names.class_name(model.name),
+            description=model.description,
+            source=model.source,
+            arguments={},
+            slots={},
+            lets=lets,
+            body=(*loaded.stem, *loaded.stages, *loaded.head),
+            span=loaded.node.span,
+            node=loaded.node,
+        )
+        source, output = frame.shapes[0], frame.shapes[frame.current]
+        assert source is not None and output is not None
+        steps = tuple(frame.steps)
+        return Instance(
+            block, self.targets.roles, frame.scope, source, output, steps, frame.current
+        )
+
+    def assembled(self, root: Instance, stages: list[Stage], head: int) -> Network:
+        loaded, model = self.loaded, self.loaded.model
+        return Network(
+            name=model.name,
+            class_name=root.definition.class_name,
+            description=model.description,
+            source=model.source,
+            family=model.family,
+            input=root.input,
+            classes=model.classes,
+            root=root,
+            stages=tuple(stages),
+            head=head,
+            defaults=self.targets.defaults,
+            path=loaded.path,
+            digest=self.digest(),
+            references=tuple(
+                Published(each.library, each.model, each.rename or {})
+                for each in model.references or ()
+            ),
+            overridden=loaded.overridden,
+        )
+
+    def digest(self) -> str:
+        """Of the spec as it is resolved, and of the blocks that it uses."""
+        used = sorted(self.targets.used_blocks.items())
+        return digest([resolved(self.loaded), {name: plain(block.node) for name, block in used}])
+
+    # - stages -
+
+    def run_stages(self, frame: Frame) -> list[Stage]:
+        counts = [self.stage_count(stage, frame) for stage in self.loaded.stages]
+        stages = []
+        for number, statement in enumerate(self.loaded.stages):
+            before, source = len(frame.steps), frame.shapes[frame.current]
+            try:
+                self.run_stage(statement, frame, (sum(counts[:number]), sum(counts)))
+            except SpecError as error:
+                self.walk.take(error)
+                self.walk.poison(statement, frame)
+            except Unknown:
+                self.walk.poison(statement, frame)
+            output = frame.shapes[frame.current]
+            name = statement.name.text if statement.name else statement.target
+            frame.values[name] = frame.current
+            if source is not None and output is not None:
+                steps = tuple(range(before, len(frame.steps)))
+                feature = statement.feature
+                stages.append(Stage(name, steps, statement, source, output, feature))
+        return stages
+
+    def stage_count(self, statement: Statement, frame: Frame) -> int:
+        try:
+            if statement.repeat is None:
+                return 1
+            return repetitions(statement.repeat, frame.scope, "'repeat'")
+        except (SpecError, Unknown):
+            return 1  # reported when the stage is run
+
+    def run_stage(self, statement: Statement, frame: Frame, position: tuple[int, int]) -> None:
+        if statement.kind == "broken":
+            raise Unknown
+        inputs = self.walk.inputs(statement, frame)
+        if any(frame.shapes[number] is None for number in inputs):
+            # An earlier mistake hides the shapes; the block itself is looked at all the same.
+            block = self.targets.block(statement.target, statement.span)
+            link.arguments(block, statement.arguments)
+            raise Unknown
+        if statement.when is not None and not evaluate(statement.when, frame.scope).value:
+            self.walk.pass_through(statement, frame)
+            return
+        block = self.targets.block(statement.target, statement.span)
+        self.walk.run_call(statement, block, None, frame, inputs, position)

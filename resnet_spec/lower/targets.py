@@ -1,0 +1,283 @@
+"""What each use of a primitive or a block is given: attributes, arguments and slots, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from resnet_spec import expr, link
+from resnet_spec.definition import read_binding
+from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
+from resnet_spec.ir import Argument, Binding, Bound, Choice, Definition, Expression, Statement
+from resnet_spec.library import Blocks
+from resnet_spec.lower.frame import Frame
+from resnet_spec.lower.values import Scope, TooLarge, Unknown, evaluate, ranged, typed
+from resnet_spec.ops import PRIMITIVES, ROLES, Attribute, Initializer, Primitive
+from resnet_spec.source import Mapping as MappingNode
+from resnet_spec.source import Node
+
+MAX_STATEMENTS = 20_000  # run with numbers, equal blocks once
+MAX_NESTING = 24
+
+
+class Targets:
+    """The blocks of a network, its defaults, and how both are put together with a statement."""
+
+    def __init__(self, blocks: Blocks, scope: Scope) -> None:
+        self.blocks = blocks
+        self.scope = scope  # the names that the network itself gives
+        self.defaults: dict[str, dict[str, Bound | Initializer]] = {}
+        self.default_slots: dict[str, dict[str, Binding]] = {}
+        self.roles: dict[str, Choice] = {}
+        self.used_blocks: dict[str, Definition] = {}
+        self.statements = 0
+
+    def spend(self, span: Span) -> None:
+        """Count one statement more; `TooLarge` when there have been too many."""
+        self.statements += 1
+        if self.statements > MAX_STATEMENTS:
+            raise TooLarge(span, f"{MAX_STATEMENTS:,} statements to run")
+
+    def block(self, name: str, span: Span, slot: bool = False) -> Definition:
+        """The definition of a block (RS301)."""
+        found = self.blocks.find(name, span, slot)
+        self.used_blocks[name] = found
+        return found
+
+    def choose(self, binding: Binding, scope: Scope, depth: int = 0) -> Choice:
+        """A binding with its target found and its arguments evaluated."""
+        if binding.target is None:
+            return Choice(None, label="none")
+        self.spend(binding.span)
+        if depth > MAX_NESTING:
+            fail(
+                "RS302",
+                f"{quoted(binding.target)} fills a slot within itself, without end",
+                binding.span,
+                help="fill the inner slot with 'none' or with another block",
+            )
+        primitive = PRIMITIVES.get(binding.target)
+        if primitive is not None:
+            given = self.fixed_attributes(primitive, binding.arguments, scope)
+            return Choice(primitive, tuple(given.items()), label=primitive.name)
+        block = self.block(binding.target, binding.span, slot=True)
+        arguments = link.arguments(block, binding.arguments)
+        values: dict[str, Bound | Initializer] = {}
+        for key, value in arguments.values.items():
+            if isinstance(value, tuple):
+                message = f"{quoted(key)} of a slot can't be a list"
+                fail("RS304", message, value[0].span, "give one value for all blocks")
+            values[key] = typed(
+                evaluate(value, scope), block.arguments[key].type, value.span, quoted(key)
+            )
+        slots = {**block.slots, **self.default_slots.get(block.name, {}), **arguments.slots}
+        choices = {name: self.choose(each, scope, depth + 1) for name, each in slots.items()}
+        return Choice(block, tuple(values.items()), tuple(choices.items()), block.name)
+
+    def slots(
+        self,
+        statement: Statement,
+        block: Definition,
+        choice: Choice | None,
+        arguments: link.Arguments,
+        frame: Frame,
+    ) -> dict[str, Choice]:
+        """How the slots of a called block are filled; the roles are handed down."""
+        choices = {role: frame.choices[role] for role in ROLES}
+        bindings = {**block.slots, **self.default_slots.get(block.name, {})}
+        for name, binding in bindings.items():
+            choices[name] = self.choose(binding, self.scope)
+        if choice is not None:
+            choices.update(choice.choices)
+        for name, binding in arguments.slots.items():
+            forwarded = frame.choices.get(binding.target or "")
+            if forwarded is not None and not binding.arguments.entries:
+                choices[name] = forwarded  # a slot of the block around
+            else:
+                choices[name] = self.choose(binding, frame.scope)
+        return choices
+
+    def fixed_attributes(
+        self, primitive: Primitive, node: MappingNode, scope: Scope
+    ) -> dict[str, Bound | Initializer]:
+        """Attributes of a primitive that are given as constants."""
+        fixed: dict[str, Bound | Initializer] = {}
+        found = Report()
+        for key, child in node.entries.items():
+            attribute = primitive.attribute(key)
+            if attribute is None:
+                known = [each.name for each in primitive.attributes]
+                message = f"'{primitive.name}' has no attribute {quoted(key)}"
+                found.add("RS101", message, node.keys[key], expected(key, known))
+                continue
+            try:
+                given = link.read_attribute(attribute, child)
+                if isinstance(given, Expression):
+                    value, what = evaluate(given, scope), quoted(key)
+                    value = typed(value, attribute.type, given.span, what)
+                    fixed[key] = ranged(value, attribute, given.span, what)
+                else:
+                    fixed[key] = given
+            except SpecError as error:
+                found.extend(error)
+        found.raise_if_any()
+        return fixed
+
+    def attributes(
+        self,
+        primitive: Primitive,
+        statement: Statement,
+        choice: Choice | None,
+        scope: Scope,
+        constants: bool = False,
+    ) -> dict[str, Bound | Initializer]:
+        """The attributes of an operation; with `constants`, those that depend on nothing."""
+        binding = dict(choice.arguments) if choice is not None else {}
+        defaults = self.defaults.get(primitive.name, {})
+        given = link.attributes(primitive, statement.arguments, binding, defaults)
+        values: dict[str, Bound | Initializer] = {}
+        found, complete = Report(), True
+        # Defaults that are expressions over other attributes come last.
+        for attribute in sorted(primitive.attributes, key=lambda a: isinstance(a.default, str)):
+            source = given[attribute.name]
+            if source is None and isinstance(attribute.default, str) and not complete:
+                continue
+            if constants and isinstance(source, Expression) and source.names:
+                complete = False
+                continue
+            try:
+                value, span = self.attribute(attribute, source, values, scope)
+                if isinstance(value, Bound):
+                    what, where = quoted(attribute.name), span or statement.span
+                    value = ranged(
+                        typed(value, attribute.type, where, what), attribute, where, what
+                    )
+                values[attribute.name] = value
+            except SpecError as error:
+                found.extend(error)
+                complete = False
+            except Unknown:
+                complete = False
+        found.raise_if_any()
+        if not complete:
+            raise Unknown
+        return values
+
+    def attribute(
+        self,
+        attribute: Attribute,
+        given: link.Given | None,
+        values: Mapping[str, Bound | Initializer],
+        scope: Scope,
+    ) -> tuple[Bound | Initializer, Span | None]:
+        if isinstance(given, Expression):
+            return evaluate(given, scope), given.span
+        if given is not None:
+            return given, None
+        if isinstance(attribute.default, str):
+            numbers = {n: v.value for n, v in values.items() if isinstance(v, Bound)}
+            return Bound(expr.evaluate(link.default_expression(attribute.default), numbers)), None
+        if isinstance(attribute.default, Initializer):
+            return attribute.default, None
+        assert attribute.default is not None
+        return Bound(attribute.default), None
+
+    def arguments(
+        self,
+        statement: Statement,
+        block: Definition,
+        choice: Choice | None,
+        given: link.Arguments,
+        scope: Scope,
+    ) -> dict[str, Bound]:
+        """The numbers of a block's arguments at one position of a repetition."""
+        binding = dict(choice.arguments) if choice is not None else {}
+        for key in binding:
+            if key in given.values:
+                fail(
+                    "RS304",
+                    f"the slot {quoted(statement.target)} gives {quoted(key)} itself",
+                    statement.span,
+                    help=f"leave {quoted(key)} out where {quoted(block.name)} fills the slot",
+                )
+        defaults = self.defaults.get(block.name, {})
+        values: dict[str, Bound] = {}
+        for name, argument in block.arguments.items():
+            source = given.values.get(name) or binding.get(name) or defaults.get(name)
+            if argument.first_only and scope["i"].value:
+                source = argument.default
+            source = source if source is not None else argument.default
+            if source is None:
+                fail(
+                    "RS102",
+                    f"the block {quoted(block.name)} needs {quoted(name)}"
+                    + (f": {argument.description}" if argument.description else ""),
+                    statement.span,
+                    help=f"add it to the line: {name}: …",
+                )
+            values[name] = self.argument(argument, source, scope, statement.span)
+        return values
+
+    def argument(
+        self,
+        argument: Argument,
+        source: Expression | tuple[Expression, ...] | Bound | Initializer,
+        scope: Scope,
+        span: Span,
+    ) -> Bound:
+        if isinstance(source, tuple) and not isinstance(source, Bound | Initializer):
+            count = int(scope["n"].value)
+            if len(source) != count:
+                fail(
+                    "RS103",
+                    f"{quoted(argument.name)} lists {len(source)} values for {count} blocks",
+                    source[0].span if source else span,
+                    help=f"give {count} values, one for each block",
+                )
+            source = source[int(scope["i"].value)]
+        if isinstance(source, Expression):
+            span, value = source.span, evaluate(source, scope)
+        else:
+            assert isinstance(source, Bound)
+            value = source
+        return typed(value, argument.type, span, quoted(argument.name))
+
+    def read_defaults(self, node: Node | None, report: Report) -> None:
+        entries = node.entries if isinstance(node, MappingNode) else {}
+        if not isinstance(node, MappingNode) and getattr(node, "value", node) is not None:
+            assert node is not None
+            report.add("RS103", "'defaults' must be a mapping", node.span)
+        # Primitives first: what fills a role may rely on them.
+        for key in sorted(entries, key=lambda key: key in ROLES):
+            assert isinstance(node, MappingNode)
+            try:
+                self.read_default(key, entries[key], node.keys[key])
+            except SpecError as error:
+                report.extend(error)
+            except Unknown:
+                pass
+        for role, usual in ROLES.items():
+            self.roles.setdefault(role, Choice(PRIMITIVES[usual], label=usual))
+
+    def read_default(self, key: str, node: Node, span: Span) -> None:
+        if key in ROLES:
+            self.roles[key] = self.choose(read_binding(node), self.scope)
+            return
+        known = self.blocks.names()
+        if key not in known and key not in PRIMITIVES:
+            hint = expected(key, {*known, *PRIMITIVES, *ROLES})
+            fail("RS101", f"{quoted(key)} is no block, primitive or slot", span, hint)
+        if not isinstance(node, MappingNode):
+            fail("RS103", f"the defaults of {quoted(key)} must be a mapping", node.span)
+        if key in PRIMITIVES:
+            self.defaults[key] = self.fixed_attributes(PRIMITIVES[key], node, self.scope)
+            return
+        block = self.block(key, span)
+        given = link.arguments(block, node)
+        values: dict[str, Bound | Initializer] = {}
+        for name, value in given.values.items():
+            if isinstance(value, tuple):
+                fail("RS103", f"the default of {quoted(name)} must be one value", span)
+            number = evaluate(value, self.scope)
+            values[name] = typed(number, block.arguments[name].type, value.span, quoted(name))
+        self.defaults[key] = values
+        self.default_slots[key] = dict(given.slots)

@@ -39,6 +39,7 @@ Settings stand in pyproject.toml or resnet-spec.toml, in this folder or above:
 """,
     "check": """examples:
   resnet-spec check specs/                                every spec and block below a folder
+  resnet-spec check my_net.yaml --backend keras           what Keras can't say, too
   resnet-spec check my_net.yaml --format github
 """,
     "show": """examples:
@@ -150,6 +151,13 @@ def _check(verb: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="PATH",
         help="a spec or block, a folder of them, the name of a built-in spec, or -",
+    )
+    verb.add_argument(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="tell what this backend can't say, too; may be repeated",
     )
     _finding_flags(verb)
 

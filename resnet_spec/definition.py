@@ -353,7 +353,11 @@ def broken(node: Node) -> Statement:
 def read_block(
     node: Node, report: Report, name: str | None = None, span: Span | None = None
 ) -> Definition | None:
-    """The definition of a block's file, or of an inline block whose name, at `span`, is given."""
+    """The definition of a block's file, or of an inline block whose name, at `span`, is given.
+
+    Mistakes go to the report. One in a layer leaves a definition, so that the rest is looked at;
+    one in what the block is called or takes gives None, as every use of it would seem wrong.
+    """
     model = "InlineBlockModel" if name is not None else "BlockModel"
     what = f"the block {quoted(name)}" if name is not None else "the block"
     before = len(report.diagnostics)
@@ -370,24 +374,27 @@ def read_block(
         if shown_class is None:
             shown_class = names.check_own_class(name, span, "a block")
         names.check_class(shown_class, node.span_of("class_name"))
-        arguments = _read_arguments(node.get("args"), report)
-        definition = Definition(
-            name=name,
-            class_name=shown_class,
-            description=str(plain_text(node.entries["description"])),
-            source=plain_text(node.get("source")),
-            arguments=arguments,
-            slots=_read_slots(node.get("slots"), report),
-            lets=read_lets(node.get("let"), report),
-            body=read_layers(node.get("layers"), what, report),
-            span=span,
-            node=node,
-        )
     except SpecError as error:
         report.extend(error)
         return None
-    _check_distinct(node, definition, report)
-    return definition if len(report.diagnostics) == before else None
+    arguments = _read_arguments(node.get("args"), report)
+    slots = _read_slots(node.get("slots"), report)
+    lets = read_lets(node.get("let"), report)
+    _check_distinct(node, report)
+    sound = len(report.diagnostics) == before
+    definition = Definition(
+        name=name,
+        class_name=shown_class,
+        description=str(plain_text(node.entries["description"])),
+        source=plain_text(node.get("source")),
+        arguments=arguments,
+        slots=slots,
+        lets=lets,
+        body=read_layers(node.get("layers"), what, report),
+        span=span,
+        node=node,
+    )
+    return definition if sound else None
 
 
 def plain_text(node: Node | None) -> str | None:
@@ -480,7 +487,7 @@ def _named(node: Node | None, what: str, report: Report) -> list[tuple[str, Node
     return [(name, child, node.keys[name]) for name, child in node.entries.items()]
 
 
-def _check_distinct(node: Mapping, definition: Definition, report: Report) -> None:
+def _check_distinct(node: Mapping, report: Report) -> None:
     """Arguments, slots and lets share one name space, and none may look like a layer's own key."""
     reserved = {*validate.keys_of("StageModel"), "slot"}
     seen: dict[str, str] = {}

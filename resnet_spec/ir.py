@@ -274,12 +274,22 @@ class Network:
         """Every operation with its canonical name, in the order in which they run."""
         return walk(self.root)
 
+    def places(self) -> Iterator[tuple[str, Operation, Span]]:
+        """The same, with where the spec or a block says so."""
+        return (
+            (name, operation, step.statement.span) for name, step, operation in _walk(self.root)
+        )
 
-def walk(instance: Instance, prefix: str = "") -> Iterator[tuple[str, Operation]]:
-    """Every operation of an instance with its name below `prefix`."""
+
+def walk(instance: Instance) -> Iterator[tuple[str, Operation]]:
+    """Every operation of an instance with its name within it."""
+    return ((name, operation) for name, _, operation in _walk(instance))
+
+
+def _walk(instance: Instance, prefix: str = "") -> Iterator[tuple[str, Step, Operation]]:
     for step in instance.steps:
         name = f"{prefix}{step.name}"
         if isinstance(step.node, Operation):
-            yield name, step.node
+            yield name, step, step.node
         else:
-            yield from walk(step.node, f"{name}.")
+            yield from _walk(step.node, f"{name}.")

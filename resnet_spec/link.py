@@ -37,11 +37,12 @@ def attributes(
     for key in arguments.entries:
         if primitive.attribute(key) is None:
             known = [attribute.name for attribute in primitive.attributes]
+            meant = nearest(key, [*known, "from", "as", "when", "else"])
             fail(
                 "RS101",
                 f"'{primitive.name}' has no attribute {quoted(key)}",
                 arguments.keys[key],
-                help=expected(key, known),
+                help=expected(meant or key, [meant] if meant else known),
             )
     given: dict[str, Given | None] = {}
     for attribute in primitive.attributes:

@@ -56,16 +56,19 @@ def load(
         folder = path.parent
     else:
         shown, node, folder = name, library.add_text(text, name), Path(name).parent
-    merged = _extended(node, folder, library, (shown,))
+    report = Report()
+    merged = _extended(node, folder, library, (shown,), report)
     if settings:
-        merged = _with_settings(merged, settings, library)
-    return _validated(merged, shown, folder, library, tuple(settings))
+        merged = _with_settings(merged, settings, library, report)
+    return _validated(merged, shown, folder, library, tuple(settings), report)
 
 
 # --- merging -------------------------------------------------------------------------------------
 
 
-def _extended(node: Node, folder: Path, library: Library, chain: tuple[str, ...]) -> Mapping:
+def _extended(
+    node: Node, folder: Path, library: Library, chain: tuple[str, ...], report: Report
+) -> Mapping:
     """The tree with `extends` resolved, however long the chain (RS107)."""
     if not isinstance(node, Mapping):
         found = validate.kind_of(node)
@@ -83,9 +86,9 @@ def _extended(node: Node, folder: Path, library: Library, chain: tuple[str, ...]
         fail("RS107", f"these specs extend each other: {loop}", base_node.span)
     if len(chain) > MAX_CHAIN:
         fail("RS107", f"more than {MAX_CHAIN} specs extend one another", base_node.span)
-    base = _extended(base, path.parent, library, (*chain, shown))
+    base = _extended(base, path.parent, library, (*chain, shown), report)
     kept = _without(base, _OWN_KEYS)
-    return merge(kept, node)
+    return merge(kept, node, report)
 
 
 def _without(node: Mapping, keys: SequenceOf[str]) -> Mapping:
@@ -93,18 +96,20 @@ def _without(node: Mapping, keys: SequenceOf[str]) -> Mapping:
     return Mapping(entries, {key: node.keys[key] for key in entries}, node.span)
 
 
-def merge(base: Mapping, change: Mapping, path: tuple[str, ...] = ()) -> Mapping:
-    """`base` with everything that `change` says; a list of named things is changed by name."""
+def merge(base: Mapping, change: Mapping, report: Report, path: tuple[str, ...] = ()) -> Mapping:
+    """`base` with everything that `change` says; a list of named things is changed by name.
+
+    What there is not to change goes to the report (RS108).
+    """
     entries, keys = dict(base.entries), dict(base.keys)
     for key, new in change.entries.items():
         old = entries.get(key)
         keys[key] = change.keys[key]
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            entries[key] = (
-                new if _replaces(old, new, (*path, key)) else merge(old, new, (*path, key))
-            )
+            within = (*path, key)
+            entries[key] = new if _replaces(old, new, within) else merge(old, new, report, within)
         elif isinstance(old, Sequence) and isinstance(new, Mapping) and len(path) < 3:
-            entries[key] = _patched(old, new, key)
+            entries[key] = _patched(old, new, key, report)
         else:
             entries[key] = new
     return Mapping(entries, keys, change.span)
@@ -116,18 +121,19 @@ def _replaces(old: Mapping, new: Mapping, path: tuple[str, ...]) -> bool:
     return is_choice and list(old.entries) != list(new.entries)
 
 
-def _patched(items: Sequence, change: Mapping, what: str) -> Sequence:
+def _patched(items: Sequence, change: Mapping, what: str, report: Report) -> Sequence:
     """A list of named mappings with some of them changed; an empty value removes one."""
     found = {_item_name(item): index for index, item in enumerate(items.items)}
     result: list[Node | None] = list(items.items)
     for name, new in change.entries.items():
         if name not in found:
-            fail(
+            report.add(
                 "RS108",
                 f"there is nothing called {quoted(name)} in {quoted(what)} to change",
                 change.keys[name],
                 help=expected(name, filter(None, found)),
             )
+            continue
         old = result[found[name]]
         if isinstance(new, Scalar) and new.value in (None, "none"):
             result[found[name]] = None
@@ -135,7 +141,8 @@ def _patched(items: Sequence, change: Mapping, what: str) -> Sequence:
             entries, keys = {**old.entries, **new.entries}, {**old.keys, **new.keys}
             result[found[name]] = Mapping(entries, keys, old.span)
         else:
-            fail("RS108", f"{quoted(name)} is changed by a mapping of its keys", new.span)
+            message = f"{quoted(name)} is changed by a mapping of its keys"
+            report.add("RS108", message, new.span)
     return Sequence(tuple(item for item in result if item is not None), items.span)
 
 
@@ -147,7 +154,9 @@ def _item_name(item: Node) -> str:
     return str(named.value) if isinstance(named, Scalar) else ""
 
 
-def _with_settings(node: Mapping, settings: SequenceOf[str], library: Library) -> Mapping:
+def _with_settings(
+    node: Mapping, settings: SequenceOf[str], library: Library, report: Report
+) -> Mapping:
     """The tree with every `--set key.key=value`; numbers that it changes are not expected."""
     library.sources[SET_PATH] = "\n".join(" ".join(each.splitlines()) for each in settings)
     node = _without(node, ("expect",))
@@ -164,7 +173,7 @@ def _with_settings(node: Mapping, settings: SequenceOf[str], library: Library) -
         for part in reversed(parts):
             tree = Mapping({part: tree}, {part: span}, span)
         assert isinstance(tree, Mapping)
-        node = merge(node, tree)
+        node = merge(node, tree, report)
     return node
 
 
@@ -219,9 +228,13 @@ def _moved(node: Node, lines: int, columns: int, whole: Span) -> Node:
 
 
 def _validated(
-    node: Mapping, path: str, folder: Path, library: Library, settings: tuple[str, ...]
+    node: Mapping,
+    path: str,
+    folder: Path,
+    library: Library,
+    settings: tuple[str, ...],
+    report: Report,
 ) -> Loaded:
-    report = Report()
     model = validate.validate("NetworkModel", node, "the spec", report)
     checks = [("name", _check_name), ("class_name", names.check_class)]
     if definition.plain_text(node.get("class_name")) is None:

@@ -548,6 +548,27 @@ def test_check_what_comes_with_the_package(run: Run) -> None:
     assert run("check", "resnet18", "--quiet").out == ""
 
 
+def test_check_tells_what_a_backend_cannot_say(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "resnet_spec.generate")  # the backends themselves
+    spec = project / "dilated.yaml"
+    spec.write_text(
+        "spec_version: 1\nname: dilated\ndescription: A stride and a dilation\n"
+        "stem: [{conv: conv1, filters: 8, kernel: 3, stride: 2, dilation: 2}]\n"
+        "stages: [{name: layer1, block: basic, filters: 8}]\n"
+        "head: [global_avg_pool, {linear: fc, features: classes}]\n"
+    )
+    assert run("check", "dilated.yaml").code == 0
+    assert run("check", "dilated.yaml", "--backend", "torch").code == 0
+    result = run("check", "dilated.yaml", "--backend", "torch", "--backend", "keras")
+    assert result.code == 1
+    assert result.out.startswith("dilated.yaml:4:9: error RS502: 'conv1': ")
+    result = run("check", "dilated.yaml", "--backend", "kears")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error RS501: there is no backend 'kears'\n")
+
+
 def test_check_tells_everything_on_standard_output(run: Run, project: Path) -> None:
     (project / "specs/c.yaml").write_text(BAD)
     (project / "specs/blocks").mkdir()

@@ -339,13 +339,13 @@ def _has_output(line: Line) -> TypeGuard[OperationLine | CallLine | AssignLine]:
 
 def check_convolutions(network: Network) -> None:
     """RS502 for what Keras' convolution cannot do."""
-    for canonical, operation in network.operations():
+    for canonical, operation, span in network.places():
         stride, dilation = (operation.attributes.get(key) for key in ("stride", "dilation"))
         if operation.primitive.name == "conv" and stride != 1 and dilation != 1:
             fail(
                 "RS502",
                 f"{quoted(canonical)}: a convolution of Keras has a stride or a dilation, not both",
-                network.root.definition.span,
+                span,
                 help="give 'stride' to another layer, or compile for PyTorch alone",
             )
 
@@ -366,13 +366,13 @@ def _has_layer(operation: Operation) -> bool:
 def check_automatic_names(network: Network, body: Iterable[str]) -> None:
     """RS503 for a layer with a name that Keras gives to a function of `keras.ops` itself."""
     functions = set(re.findall(r"\bops\.(\w+)\(", "\n".join(body)))
-    for canonical, operation in network.operations():
+    for canonical, operation, span in network.places():
         name = re.sub(r"_[0-9]+$", "", layer_name(canonical))
         if name in functions and _has_layer(operation):
             fail(
                 "RS503",
                 f"a layer can't be called {quoted(canonical)} in Keras, which calls functions so",
-                network.root.definition.span,
+                span,
                 help="call the layer something else",
             )
 
@@ -380,7 +380,7 @@ def check_automatic_names(network: Network, body: Iterable[str]) -> None:
 def check_layer_names(network: Network) -> None:
     """RS503 for two layers whose dotted names are one name in Keras."""
     seen: dict[str, str] = {INPUT: INPUT}
-    for canonical, operation in network.operations():
+    for canonical, operation, span in network.places():
         if not _has_layer(operation):
             continue
         names_ = [layer_name(canonical)]
@@ -392,7 +392,7 @@ def check_layer_names(network: Network) -> None:
                     "RS503",
                     f"the layers {quoted(seen[name])} and {quoted(canonical)} are both "
                     f"{quoted(name)} in Keras",
-                    network.root.definition.span,
+                    span,
                     help="rename one of them; '.' becomes '_', and padding adds '_pad'",
                 )
 

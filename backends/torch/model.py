@@ -11,7 +11,7 @@ from resnet_spec.backends.torch import primitives
 from resnet_spec.backends.torch.primitives import Context
 
 from resnet_spec import emit, layout
-from resnet_spec.diagnostics import fail, quoted
+from resnet_spec.diagnostics import Span, fail, quoted
 from resnet_spec.expr import Const, Expr, Name, names, to_python, unary
 from resnet_spec.ops import Initializer
 from resnet_spec.specialize import (
@@ -81,9 +81,9 @@ class _Writer:
     def construct(self, line: Line) -> list[str]:
         match line:
             case OperationLine():
-                return self.assign(line.path, self.module(line), line.when, line.output.name)
+                return self.assign(line, self.module(line))
             case CallLine():
-                return self.assign(line.path, self.blocks(line), line.when, line.output.name)
+                return self.assign(line, self.blocks(line))
             case LoopLine():
                 return self.module_lists(line)
         raise TypeError(line)
@@ -91,34 +91,36 @@ class _Writer:
     def module(self, line: OperationLine) -> layout.Code:
         return primitives.MODULES[line.primitive.name](Context(line, {}))
 
-    def assign(self, path: Path, code: layout.Code, when: Expr | None, output: str) -> list[str]:
-        if any(isinstance(part, Expr) for part in path):
+    def assign(self, line: OperationLine | CallLine, code: layout.Code) -> list[str]:
+        if any(isinstance(part, Expr) for part in line.path):
             fail(
                 "RS502",
                 f"{self.name}: the name of a layer with parameters can't vary",
+                line.span,
                 help="use names with expressions within a loop, or for repeated blocks",
             )
-        target, lines = self.target(path)
-        if when is None:
+        target, lines = self.target(line.path, line.span)
+        if line.when is None:
             return [*lines, *layout.statement(f"{target} = ", code, indent=BODY)]
         return [
             *lines,
             f"{' ' * BODY}{target} = None",
-            *layout.condition("if", to_python(when), BODY),
+            *layout.condition("if", to_python(line.when), BODY),
             *layout.statement(f"{target} = ", code, indent=BODY + 4),
         ]
 
-    def target(self, path: Path) -> tuple[str, list[str]]:
+    def target(self, path: Path, span: Span | None) -> tuple[str, list[str]]:
         """`self.name`, with the line that makes its container where the name is dotted."""
         text = "".join(part for part in path if isinstance(part, str))
         head, _, rest = text.partition(".")
-        check_attribute(head, self.name)
+        check_attribute(head, self.name, span)
         if not rest:
             return f"self.{head}", []
         if "." in rest:
             fail(
                 "RS503",
                 f"{self.name}: the name {quoted(text)} is more than two levels deep",
+                span,
                 help="let a block of its own give the inner names",
             )
         lines = []
@@ -204,10 +206,11 @@ class _Writer:
                 "RS502",
                 f"{self.name}: a layer with parameters in a loop must always run and be called "
                 f'"name.{{{loop.variable}}}"',
+                line.span,
                 help="move 'when' to a layer without parameters",
             )
         base = line.path[0][:-1]
-        check_attribute(base, self.name)
+        check_attribute(base, self.name, line.span)
         return base
 
     # - forward -
@@ -370,12 +373,13 @@ _MODULE_NAMES = frozenset(
 )
 
 
-def check_attribute(name: str, where: str) -> None:
+def check_attribute(name: str, where: str, span: Span | None) -> None:
     """RS503 for a layer that can't be an attribute of a module."""
     if not name.isidentifier() or name in _MODULE_NAMES or name.startswith("_"):
         fail(
             "RS503",
             f"{where}: a layer can't be called {quoted(name)} in PyTorch",
+            span,
             help="a number is a name only in a block that is a plain sequence"
             if name[:1].isdigit()
             else "torch.nn.Module has an attribute of this name; call the layer something else",

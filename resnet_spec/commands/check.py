@@ -1,12 +1,13 @@
-"""`check`: validate specs and blocks and infer every shape; no framework is needed."""
+"""`check`: validate specs and blocks, infer every shape, work out the code; no framework needed."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from resnet_spec.commands import shared
 from resnet_spec.commands.shared import STDIN, Exit, Reader
@@ -14,11 +15,20 @@ from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, as_json
 from resnet_spec.library import SUFFIXES
 from resnet_spec.source import Mapping
 
+if TYPE_CHECKING:
+    from resnet_spec.ir import Network
+
 
 def run(arguments: argparse.Namespace) -> Exit:
     """Check what the command line names; findings go to standard output."""
     shared.check_stdin(arguments.paths, arguments.stdin_filename)
     reader = Reader(stdin_name=arguments.stdin_filename)
+    try:
+        backends = _backends(arguments.backend)
+    except SpecError as error:
+        found = in_order(error.diagnostics)
+        shared.print_findings(found, {}, arguments.format, arguments.color, sys.stderr)
+        return Exit.FAILURE
     specs = blocks = 0
     for name in _files(arguments.paths, reader):
         if name != STDIN and _is_block(name, reader):
@@ -26,7 +36,9 @@ def run(arguments: argparse.Namespace) -> Exit:
             _check_block(Path(name), reader)
         else:
             specs += 1
-            reader.network(name)
+            read = reader.network(name)
+            if read is not None:
+                _check_program(read[1], backends, reader)
     found = in_order(reader.findings)
     if arguments.format == "json":
         shared.print_json({**as_json(found), "specs": specs, "blocks": blocks})
@@ -83,6 +95,28 @@ def _is_block(name: str, reader: Reader) -> bool:
     except SpecError:
         return False  # told when it is read as a spec
     return isinstance(node, Mapping) and "block" in node.entries and "stages" not in node.entries
+
+
+def _backends(names: Iterable[str]) -> list[Any]:
+    """The backends of these names; raises `SpecError` (RS501)."""
+    if not names:
+        return []
+    from resnet_spec.generate import find_backend
+
+    return [find_backend(name) for name in dict.fromkeys(names)]
+
+
+def _check_program(network: Network, backends: Iterable[Any], reader: Reader) -> None:
+    """What stands in the way of a network as Python, and as the code of some backends."""
+    from resnet_spec.specialize import specialize
+
+    try:
+        program = specialize(network)
+        for backend in backends:
+            if hasattr(backend, "view"):
+                backend.view(program)
+    except SpecError as error:
+        reader.fail(error.diagnostics)
 
 
 def _check_block(path: Path, reader: Reader) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resnet_spec import expr
+from resnet_spec.diagnostics import Span
 from resnet_spec.expr import Const, Expr
 from resnet_spec.ir import (
     Choice,
@@ -66,6 +67,7 @@ class Draft:
     body: list[Draft] = field(default_factory=list)
     group: str = ""
     index: int = 0
+    span: Span | None = None
 
 
 @dataclass

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from resnet_spec import expr
+from resnet_spec.diagnostics import Span
 from resnet_spec.expr import Const, Expr
 from resnet_spec.ir import (
     Network,
@@ -47,6 +48,7 @@ class OperationLine(NamedTuple):
     inplace: bool = False  # the input is needed nowhere else
     nonnegative: bool = False  # no value of the input is below zero
     named: bool = True  # the spec gave the name
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class CallLine(NamedTuple):
     output: Value
     when: Expr | None = None
     otherwise: Value | None = None
+    span: Span | None = None
 
 
 class AssignLine(NamedTuple):

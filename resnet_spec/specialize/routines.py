@@ -342,10 +342,20 @@ class _Specialization:
                 value_of(otherwise) if otherwise is not None else None,
                 nonnegative=nonnegative,
                 named=statement.name is not None,
+                span=statement.span,
             )
 
         scope.drafts.append(
-            Draft("operation", inputs, output, make, when, otherwise, group=primitive.group)
+            Draft(
+                "operation",
+                inputs,
+                output,
+                make,
+                when,
+                otherwise,
+                group=primitive.group,
+                span=statement.span,
+            )
         )
 
     def attributes(
@@ -400,9 +410,13 @@ class _Specialization:
 
         def make(values: tuple[Value, ...], result: Value) -> CallLine:
             passing = value_of(otherwise) if otherwise is not None else None
-            return CallLine(routine, runs, path, names, values, result, when, passing)
+            return CallLine(
+                routine, runs, path, names, values, result, when, passing, statement.span
+            )
 
-        scope.drafts.append(Draft("call", inputs, output, make, when, otherwise, group="call"))
+        scope.drafts.append(
+            Draft("call", inputs, output, make, when, otherwise, group="call", span=statement.span)
+        )
 
     # - the network -
 
@@ -478,7 +492,7 @@ class _Specialization:
                     fail(
                         "RS502",
                         "the head can only use the output of the last stage",
-                        self.network.root.definition.span,
+                        draft.span,
                         help="move the layer that joins earlier values into a stage's block",
                     )
 

@@ -35,12 +35,12 @@ def run(arguments: argparse.Namespace) -> Exit:
     if arguments.format == "json":
         shared.print_json({"format_version": 1, "specs": [_as_json(each) for each in networks]})
     else:
-        rows = [("name", "family", "parameters", "multiply-adds", "description")]
-        rows += [_row(network) for network in networks]
-        print(shared.table(rows, (False, False, True, True, False)))
+        print(shared.table([_HEADER, *map(_row, networks)], _ALIGNED_RIGHT))
     return Exit.CLEAN
 
 
+_HEADER = ("name", "family", "input", "parameters", "multiply-adds", "source", "description")
+_ALIGNED_RIGHT = (False, False, False, True, True, False, False)
 _SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -65,14 +65,16 @@ def _order(network: Network) -> tuple[str, list[int | str]]:
     return (network.family or "", [int(p) if p.isdigit() else p for p in parts])
 
 
-def _row(network: Network) -> tuple[str, str, str, str, str]:
+def _row(network: Network) -> tuple[str, ...]:
     root = network.root
     text = " ".join(network.description.split())
     return (
         network.name,
         network.family or "-",
+        str(network.input),
         f"{root.parameters:,}",
         f"{root.macs:,}",
+        (network.source or "-").removeprefix("https://"),
         text if len(text) <= 70 else f"{text[:69]}…",
     )
 

@@ -18,7 +18,7 @@ from resnet_spec.ir import (
     Reference,
     Statement,
 )
-from resnet_spec.ops import FANS, INITIALIZERS, PRIMITIVES, ROLES, Initializer
+from resnet_spec.ops import FANS, INITIALIZERS, PRIMITIVES, ROLES, SAME, Initializer
 from resnet_spec.source import EMPTY, Mapping, Node, Scalar, Sequence
 
 T = TypeVar("T")
@@ -415,7 +415,7 @@ def _read_arguments(node: Node | None, report: Report) -> dict[str, Argument]:
 def _check_variable(name: str, span: Span, what: str) -> None:
     """A name that a spec gives to a number, and that the language does not give itself (RS105)."""
     names.check_identifier(name, span, what)
-    if name in (*POSITION, *IMPLICIT, "classes", "x"):
+    if name in (*POSITION, *IMPLICIT, "classes", "x", SAME):
         fail(
             "RS105",
             f"{quoted(name)} can't name {what}: it has a meaning of its own",

@@ -147,7 +147,7 @@ class Operation(NamedTuple):
     """A primitive with numbers."""
 
     primitive: Primitive
-    attributes: Mapping[str, Number | Initializer]
+    attributes: Mapping[str, Number | Initializer | str]
     inputs: tuple[Shape, ...]
     output: Shape
     parameters: tuple[Parameter, ...]
@@ -219,7 +219,7 @@ class Choice(NamedTuple):
     """A filled slot: a primitive or a block (with its own slots filled), or nothing."""
 
     target: Primitive | Definition | None
-    arguments: tuple[tuple[str, Bound | Initializer], ...] = ()
+    arguments: tuple[tuple[str, Bound | Initializer | str], ...] = ()
     choices: tuple[tuple[str, Choice], ...] = ()
     label: str = ""
 
@@ -264,7 +264,7 @@ class Network:
     root: Instance
     stages: tuple[Stage, ...]
     head: int  # index of the root's first step that belongs to the head
-    defaults: Mapping[str, Mapping[str, Bound | Initializer]]  # of primitives and of blocks
+    defaults: Mapping[str, Mapping[str, Bound | Initializer | str]]  # of primitives and of blocks
     path: str  # of the spec, as it is shown
     digest: str  # of everything that the spec says, the blocks included
     references: tuple[Published, ...] = ()

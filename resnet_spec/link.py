@@ -20,8 +20,8 @@ from resnet_spec.source import Mapping as MappingNode
 from resnet_spec.source import Node, Sequence
 from resnet_spec.validate import keys_of
 
-Fixed = Mapping[str, "Bound | Initializer"]
-Given = Expression | Bound | Initializer
+Fixed = Mapping[str, "Bound | Initializer | str"]
+Given = Expression | Bound | Initializer | str  # a text: one of the words of an attribute
 
 
 @functools.cache
@@ -60,7 +60,10 @@ def attributes(
     return given
 
 
-def read_attribute(attribute: Attribute, node: Node) -> Expression | Initializer:
+def read_attribute(attribute: Attribute, node: Node) -> Expression | Initializer | str:
+    word = getattr(node, "value", None)
+    if isinstance(word, str) and word in attribute.words:
+        return word
     if attribute.type == "init":
         given = read_initializer(node)
         if given.value in FANS and not attribute.has_fans:

@@ -19,7 +19,8 @@ RESERVED = frozenset(
         *("inputs", "features", "name", "num_classes", "stages", "init_weights"),
         *("conv2d", "batch_norm", "max_pool", "max_pool_signed", "avg_pool"),
         *("softmax_over_groups", "shuffle_channels", "make_divisible", "blur_pool", "channel_conv"),
-        *("adaptive_avg_pool", "standardized_conv2d"),
+        *("adaptive_avg_pool", "standardized_conv2d", "pad_same", "conv2d_same"),
+        "standardized_conv2d_same",
         *("abs", "bool", "dict", "float", "int", "isinstance", "len", "list", "max", "min"),
         *("object", "print", "property", "range", "round", "str", "super", "tuple", "type"),
     }
@@ -30,6 +31,7 @@ RESERVED_CLASSES = frozenset(
     {
         *("F", "OrderedDict", "Tensor", "DropPath", "ChannelConv", "StdConv2d"),
         *("StandardizedConv2D", "FilterResponseNorm", "EvoNorm", "Threshold"),
+        *("Conv2dSame", "StdConv2dSame", "MaxPool2dSame", "AvgPool2dSame", "AveragePooling"),
     }
 )
 

@@ -206,7 +206,9 @@ def _range(attribute: Attribute) -> str:
     what = words.get(attribute.type, "initializer")
     if attribute.maximum is not None:
         return f"{what}, {attribute.minimum} to {attribute.maximum}"
-    return what if attribute.minimum is None else f"{what}, {attribute.minimum} or more"
+    if attribute.minimum is not None:
+        what = f"{what}, {attribute.minimum} or more"
+    return ", or ".join((what, *map(_code, attribute.words)))
 
 
 def _roles() -> str:

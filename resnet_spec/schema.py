@@ -241,7 +241,8 @@ def _attribute(attribute: Attribute) -> Schema:
         number["minimum"] = attribute.minimum
     if attribute.maximum is not None:
         number["maximum"] = attribute.maximum
-    return _any_of(text, number, {"type": "string"})
+    words = [{"enum": list(attribute.words)}] if attribute.words else []
+    return _any_of(text, number, *words, {"type": "string"})
 
 
 def _defaults() -> Schema:

@@ -197,8 +197,10 @@ def check_expression(
             report.add("RS202", f"{quoted(name)} is not defined here", where, hint)
 
 
-# Booleans of other versions of YAML.
+# Booleans of other versions of YAML, and words of other frameworks.
 _SWITCHES = {
     **dict.fromkeys(("yes", "Yes", "YES", "on", "On", "ON"), "write true"),
     **dict.fromkeys(("no", "No", "NO", "off", "Off", "OFF"), "write false"),
+    "SAME": "write same",
+    **dict.fromkeys(("valid", "VALID"), "write padding: 0"),
 }

@@ -99,6 +99,11 @@ def _defaults(draw: Draw) -> dict[str, Any]:
     return found
 
 
+def _padding(draw: Draw) -> Layer:
+    """Padding by the size of the input, or the default."""
+    return {"padding": "same"} if draw(st.booleans()) else {}
+
+
 def _stem(draw: Draw) -> list[Layer]:
     layers: list[Layer] = [
         {
@@ -106,6 +111,7 @@ def _stem(draw: Draw) -> list[Layer]:
             "filters": draw(st.sampled_from([8, "base", "wide"])),
             "kernel": draw(st.sampled_from([1, 2, 3, 5])),
             "stride": draw(st.integers(1, 2)),
+            **_padding(draw),
         }
     ]
     if draw(st.booleans()):
@@ -114,7 +120,7 @@ def _stem(draw: Draw) -> list[Layer]:
         layers.append({"act": "act1"})
     if draw(st.booleans()):
         pool: Layer = {draw(st.sampled_from(["max_pool", "avg_pool"])): "pool", "kernel": 3}
-        pool["stride"] = draw(st.integers(1, 2))
+        pool |= {"stride": draw(st.integers(1, 2)), **_padding(draw)}
         layers.append(
             draw(
                 st.sampled_from([pool, {"blur_pool": "pool"}, {"zero_pad": "border", "padding": 1}])
@@ -267,12 +273,15 @@ def _branch(draw: Draw, number: int) -> list[Layer]:
             {"conv": f"{prefix}.reduce", "filters": "half", "kernel": 1, "bias": True},
             {"act": f"{prefix}_act"},
         ]
-    kernel = draw(st.sampled_from([1, 3, 5]))
+    # Other windows than odd ones keep the size only where the padding follows from it.
+    padding = _padding(draw)
+    kernel = draw(st.sampled_from([1, 2, 3, 5] if padding else [1, 3, 5]))
     conv: Layer = {
         "conv": f"{prefix}_conv",
         "filters": "filters",
         "kernel": kernel,
         "stride": "stride",
+        **padding,
     }
     if draw(st.booleans()):
         conv["dilation"] = 2

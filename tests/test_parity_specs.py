@@ -126,7 +126,7 @@ OTHER = textwrap.dedent(
 @pytest.mark.parametrize(("framework", "module"), [("jax", "jax"), ("torch", "torch")])
 def test_keras_agrees_on_other_frameworks(framework: str, module: str) -> None:
     pytest.importorskip(module)
-    names = ["primitives", "more_primitives"]
+    names = ["primitives", "more_primitives", "same_padding"]
     here = Path(__file__).parent
     environment = {
         **os.environ,

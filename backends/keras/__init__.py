@@ -30,6 +30,8 @@ class KerasBackend:
         body = [line for text in texts for line in text]
         body += [line for block in blocks for line in (*block.signature, *block.body)]
         body += [*network.stages, *network.head]
+        own = helpers.layers_in(body)
+        texts, body = [*own, *texts], [*body, *(line for text in own for line in text)]
         model.check_automatic_names(program.network, body)
         return {
             "imports": model.imports(body),

@@ -19,7 +19,7 @@ from resnet_spec.backends.keras.primitives import (
 
 from resnet_spec import emit, layout
 from resnet_spec.expr import Const
-from resnet_spec.ops import Initializer
+from resnet_spec.ops import SAME, Initializer
 from resnet_spec.specialize import OperationLine
 
 Constant = Const | Initializer
@@ -81,8 +81,7 @@ def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
     """The helper function that an operation calls, and the options of it."""
     match line.primitive.name:
         case "conv":
-            function = conv_helper(line)
-            return function, CONV_OPTIONS if function == "conv2d" else (*CONV_OPTIONS, "eps")
+            return conv_helper(line), _conv_options(line)
         case "batch_norm":
             return "batch_norm", NORM_OPTIONS
         case "max_pool" | "avg_pool":
@@ -93,6 +92,13 @@ def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
             return None
         case other:
             return _OTHERS.get(other)
+
+
+def _conv_options(line: OperationLine) -> Sequence[str]:
+    options: Sequence[str] = CONV_OPTIONS
+    if line.attributes["padding"] == SAME:
+        options = tuple(name for name in options if name != "padding")
+    return options if line.attributes["standardize"] == Const(False) else (*options, "eps")
 
 
 class Usage:
@@ -147,13 +153,15 @@ def write(name: str, usage: Usage) -> list[str]:
         return FIXED[name].split("\n")
     return {
         "conv2d": _conv2d,
+        "conv2d_same": lambda usage: _conv2d(usage, "conv2d_same"),
         "batch_norm": _batch_norm,
         "max_pool": _max_pool,
         "max_pool_signed": _max_pool_signed,
         "avg_pool": _avg_pool,
         "blur_pool": _blur_pool,
         "channel_conv": _channel_conv,
-        "standardized_conv2d": _standardized_conv2d,
+        "standardized_conv2d": lambda usage: _conv2d(usage, "standardized_conv2d"),
+        "standardized_conv2d_same": lambda usage: _conv2d(usage, "standardized_conv2d_same"),
         "filter_response_norm": _filter_response_norm,
         "evo_norm": _evo_norm,
         "threshold": _threshold,
@@ -197,16 +205,20 @@ def _layer(
     return layout.statement("return ", made, "(x)", 4)
 
 
-def _conv2d(usage: Usage, function: str = "conv2d", layer: str = "layers.Conv2D") -> list[str]:
+def _conv2d(usage: Usage, function: str = "conv2d") -> list[str]:
+    standardized, same = function.startswith("standardized"), function.endswith("same")
     biased = {True: "with a bias", False: "without a bias"}.get(usage.constant("bias"))  # type: ignore[call-overload]
     what = f"Convolution {biased}" if biased else "Convolution"
-    padded = usage.constant("padding") != 0
+    padded = not same and usage.constant("padding") != 0
     summary = f"{what}, padded alike on every side" if padded else what
+    if same:
+        summary = f"{what}, padded by the size of its input"
     lines = _signature(function, ["filters: int", "kernel_size: int"], usage)
     lines += emit.docstring(summary, indent=4)
     if padded and usage.constant("stride") != 1:
         lines.append('    # With a stride, padding="same" would pad the far sides more.')
-    lines += [*_zero_padding(usage), *usage.unset("init"), *usage.unset("bias_init")]
+    lines += [] if same else _zero_padding(usage)
+    lines += [*usage.unset("init"), *usage.unset("bias_init")]
     options: dict[str, layout.Code] = {}
     for attribute, keyword, default in (
         ("stride", "strides", 1),
@@ -216,13 +228,16 @@ def _conv2d(usage: Usage, function: str = "conv2d", layer: str = "layers.Conv2D"
     ):
         if usage.constant(attribute) != default or attribute in usage.varying:
             options[keyword] = usage.python(attribute)
+    if same:
+        options["padding"] = '"same"'
     options["kernel_initializer"] = usage.python("init")
     bias = usage.values.get("bias_init")
     if usage.constant("bias") is not False and bias != Initializer("zeros"):
         options["bias_initializer"] = usage.python("bias_init")
-    if layer != "layers.Conv2D":
+    if standardized:
         options["epsilon"] = usage.python("eps")
     options["name"] = "name"
+    layer = "StandardizedConv2D" if standardized else "layers.Conv2D"
     made = layout.call(layer, "filters", "kernel_size", **options)
     return [*lines, *layout.statement("return ", made, "(x)", 4)]
 
@@ -333,8 +348,9 @@ def _channel_conv(usage: Usage) -> list[str]:
 _REGISTERED = '@keras.saving.register_keras_serializable(package="resnet_spec")'
 
 
-def _standardized_conv2d(usage: Usage) -> list[str]:
-    layer = f'''{_REGISTERED}
+# Layers that stand on one of Keras', for the functions and blocks that call them.
+LAYERS = {
+    "StandardizedConv2D": f'''{_REGISTERED}
 class StandardizedConv2D(layers.Conv2D):
     """Convolution with filters of mean 0 and variance 1 (Qiao et al. 2019)."""
 
@@ -349,11 +365,27 @@ class StandardizedConv2D(layers.Conv2D):
         return super().convolution_op(inputs, kernel)
 
     def get_config(self) -> dict:
-        return super().get_config() | {{"epsilon": self.epsilon}}
+        return super().get_config() | {{"epsilon": self.epsilon}}''',
+    "AveragePooling": f'''{_REGISTERED}
+class AveragePooling(layers.AveragePooling2D):
+    """Average pooling of what each window covers, whatever Keras runs on."""
+
+    def call(self, inputs):
+        # On PyTorch, Keras' own layer averages copies of the border, too.
+        covered = self.total(ops.ones_like(inputs[:1, :, :, :1]))
+        return self.total(inputs) / covered
+
+    def total(self, x):
+        """The sum of each window, with zeros for the padding."""
+        window = ops.ones((*self.pool_size, x.shape[-1], 1), dtype=x.dtype)
+        return ops.depthwise_conv(x, window, self.strides, padding="same")''',
+}
 
 
-'''
-    return [*layer.split("\n")[:-1], *_conv2d(usage, "standardized_conv2d", "StandardizedConv2D")]
+def layers_in(body: Iterable[str]) -> list[list[str]]:
+    """The source of each layer of `LAYERS` that the body calls."""
+    text = "\n".join(body)
+    return [source.split("\n") for name, source in LAYERS.items() if f" {name}(" in text]
 
 
 def _filter_response_norm(usage: Usage) -> list[str]:

@@ -16,6 +16,7 @@ from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expr import Expr, names, to_python, unary
 from resnet_spec.ir import Network, Operation
 from resnet_spec.names import RESERVED
+from resnet_spec.ops import SAME
 from resnet_spec.specialize import (
     AssignLine,
     CallLine,
@@ -384,7 +385,7 @@ def check_layer_names(network: Network) -> None:
         if not _has_layer(operation):
             continue
         names_ = [layer_name(canonical)]
-        if operation.attributes.get("padding"):
+        if operation.attributes.get("padding") not in (None, 0, SAME):
             names_.append(f"{names_[0]}_pad")
         for name in names_:
             if seen.setdefault(name, canonical) != canonical:

@@ -1,7 +1,7 @@
 """How each primitive is written in Keras 3: a layer with a name, or a call of `keras.ops`.
 
-PyTorch's semantics are canonical: padding is by a number on every side, never `padding="same"`,
-which pads one side more than the other where a stride is above one.
+PyTorch's semantics are canonical: padding by a number is on every side, never `padding="same"`,
+which pads one side more than the other where a stride is above one; that is `padding: same`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from resnet_spec import layout
 from resnet_spec.expr import Const, Expr, binary, to_python
 from resnet_spec.layout import Bracket, call
-from resnet_spec.ops import Initializer
+from resnet_spec.ops import SAME, Initializer
 from resnet_spec.specialize import OperationLine
 
 Spelling = Mapping[str, str]
@@ -43,6 +43,7 @@ class Context(NamedTuple):
         unbiased = self.line.attributes.get("bias") == Const(False)
         for name, default in self.options.items():
             value = self.line.attributes[name]
+            assert not isinstance(value, str)
             if value != default and not (name == "bias_init" and unbiased):
                 options[KEYWORDS.get(name, name)] = option(name, value, self.spelling)
         return Code(call(function, self.inputs[0], *arguments, **options, name=self.name))
@@ -142,11 +143,13 @@ def _take(op: Context) -> Code:
 def conv_helper(line: OperationLine) -> str:
     """The helper function of a convolution."""
     standardized = line.attributes["standardize"] == Const(True)
-    return "standardized_conv2d" if standardized else "conv2d"
+    usual = "standardized_conv2d" if standardized else "conv2d"
+    return f"{usual}_same" if line.attributes["padding"] == SAME else usual
 
 
 def needs_padding(line: OperationLine) -> bool:
-    return line.attributes["padding"] != Const(0)
+    """Whether a layer needs another one before it that pads."""
+    return line.attributes["padding"] not in (Const(0), SAME)
 
 
 def pool_helper(line: OperationLine) -> str | None:
@@ -160,6 +163,17 @@ def pool_helper(line: OperationLine) -> str | None:
     return "max_pool" if line.nonnegative else "max_pool_signed"
 
 
+def needs_own_average(line: OperationLine) -> bool:
+    """Whether Keras on PyTorch would put copies of the border into an average.
+
+    It does so where one side is padded more than the other; a window of two holds nothing else.
+    """
+    kernel = line.attributes["kernel"]
+    known = kernel.value if isinstance(kernel, Const) else 4
+    alike = known <= 2 or (line.attributes["stride"] == Const(1) and known % 2 == 1)
+    return line.primitive.name == "avg_pool" and not alike
+
+
 def _pool(function: str) -> Callable[[Context], Code]:
     def write(op: Context) -> Code:
         helper = pool_helper(op.line)
@@ -168,7 +182,11 @@ def _pool(function: str) -> Callable[[Context], Code]:
         options: dict[str, layout.Code] = {}
         if op.expr("stride") != op.expr("kernel"):
             options["strides"] = op.get("stride")
-        if op.line.attributes.get("ceil") == Const(True):
+        if op.line.attributes["padding"] == SAME:
+            options["padding"] = '"same"'
+            if needs_own_average(op.line):
+                return _own_layer("AveragePooling", op, op.get("kernel"), **options)
+        elif op.expr("ceil") == Const(True):
             # Cut-off windows are averaged over what they cover, as PyTorch does then.
             options["padding"] = '"same"'
         return op.layer(function, op.get("kernel"), **options)

@@ -25,7 +25,11 @@ class TorchBackend:
         body += [*network.constructor, *network.features, *network.head, *init]
         text = "\n".join(body)
         known = {"make_divisible": emit.MAKE_DIVISIBLE, **HELPERS}
-        helpers = [source for name, source in known.items() if f"{name}(" in text]
+        helpers: list[str] = []
+        for name, source in reversed(known.items()):
+            if f"{name}(" in text:
+                helpers.insert(0, source)
+                text += source
         body += helpers
         return {
             "imports": model.imports(body, program),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from resnet_spec.expr import Const, Expr, to_python
+from resnet_spec import link
+from resnet_spec.expr import Const, Expr, substitute, to_python
 from resnet_spec.layout import Bracket, Code, call, span
-from resnet_spec.ops import Initializer
+from resnet_spec.ops import SAME, Initializer
 from resnet_spec.specialize import OperationLine
 
 Spelling = Mapping[str, str]
@@ -25,6 +26,8 @@ class Context(NamedTuple):
 
     def expr(self, name: str) -> Expr:
         value = self.line.attributes[name]
+        if value == SAME:
+            return layer_padding(self.line)
         assert isinstance(value, Expr)
         return value
 
@@ -42,6 +45,27 @@ class Context(NamedTuple):
         }
 
 
+# --- padding: same -------------------------------------------------------------------------------
+
+
+def is_padded_by_size(line: OperationLine) -> bool:
+    """Whether the padding follows from the size of the input, which no layer of PyTorch can."""
+    stride, kernel = line.attributes["stride"], line.attributes["kernel"]
+    if line.attributes["padding"] != SAME or kernel == Const(1):
+        return False
+    odd = isinstance(kernel, Const) and kernel.value % 2 == 1
+    return stride != Const(1) or not odd
+
+
+def layer_padding(line: OperationLine) -> Expr:
+    """What stands for `padding: same` in the layer itself: as much on each side, or nothing."""
+    usual = line.primitive.attribute("padding")
+    if is_padded_by_size(line) or usual is None:
+        return Const(0)
+    numbers = {key: v for key, v in line.attributes.items() if isinstance(v, Expr)}
+    return substitute(link.default_expression(str(usual.default)), numbers)
+
+
 # --- modules -------------------------------------------------------------------------------------
 
 
@@ -51,6 +75,8 @@ def _conv(op: Context) -> Code:
     if op.expr("standardize") == Const(True):
         function = "StdConv2d"
         options |= op.unless(eps=1e-6)
+    if is_padded_by_size(op.line):
+        function = f"{function.removeprefix('nn.')}Same"
     return call(function, op.channels, op.get("filters"), op.get("kernel"), **options)
 
 
@@ -71,6 +97,8 @@ def _evo_norm(op: Context) -> Code:
 
 
 def _max_pool(op: Context) -> Code:
+    if is_padded_by_size(op.line):
+        return call("MaxPool2dSame", op.get("kernel"), op.get("stride"))
     options = op.unless(stride=None, padding=0)
     if op.expr("ceil") != Const(False):
         options["ceil_mode"] = op.get("ceil")
@@ -78,7 +106,11 @@ def _max_pool(op: Context) -> Code:
 
 
 def _avg_pool(op: Context) -> Code:
+    if is_padded_by_size(op.line):
+        return call("AvgPool2dSame", op.get("kernel"), op.get("stride"))
     options = op.unless(stride=None, padding=0)
+    if op.line.attributes["padding"] == SAME and "padding" in options:
+        options["count_include_pad"] = "False"
     if op.expr("ceil") == Const(True):
         # Windows that stick out are averaged over what they cover.
         options |= {"ceil_mode": "True", "count_include_pad": "False"}
@@ -205,8 +237,26 @@ CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
     "identity": lambda op, inputs: inputs[0],
 }
 
-# Functions that some calls need, written once above the classes.
+_CONV_SAME = '''class {name}Same({base}):
+    """Convolution, padded as by TensorFlow: by the size of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        size, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
+        return super().forward(pad_same(x, size, stride, dilation))'''
+
+# Functions and classes that some calls need, written once above the blocks; what one of them
+# stands on comes before it.
 HELPERS = {
+    "pad_same": '''def pad_same(
+    x: Tensor, kernel_size: int, stride: int, dilation: int = 1, value: float = 0.0
+) -> Tensor:
+    """Pad as TensorFlow's `same` does: the odd row below, the odd column to the right."""
+    amounts: list[int] = []
+    for size in (x.shape[3], x.shape[2]):
+        last = (size - 1) // stride * stride  # where the last window begins
+        total = max(last + dilation * (kernel_size - 1) + 1 - size, 0)
+        amounts += [total // 2, total - total // 2]
+    return F.pad(x, amounts, value=value)''',
     "softmax_over_groups": '''def softmax_over_groups(x: Tensor, groups: int) -> Tensor:
     """Softmax across groups of channels, at each place within the groups."""
     return torch.unflatten(x, 1, (groups, -1)).softmax(dim=1).flatten(1, 2)''',
@@ -246,6 +296,35 @@ HELPERS = {
         weight = (self.weight - mean) * torch.rsqrt(variance + self.eps)
         out: Tensor = self._conv_forward(x, weight, self.bias)
         return out''',
+    "Conv2dSame": _CONV_SAME.format(name="Conv2d", base="nn.Conv2d"),
+    "StdConv2dSame": _CONV_SAME.format(name="StdConv2d", base="StdConv2d"),
+    "MaxPool2dSame": '''class MaxPool2dSame(nn.Module):
+    """Max pooling, padded as by TensorFlow with what never wins."""
+
+    def __init__(self, kernel_size: int, stride: int) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_same(x, self.kernel_size, self.stride, value=float("-inf"))
+        return F.max_pool2d(x, self.kernel_size, self.stride)''',
+    "AvgPool2dSame": '''class AvgPool2dSame(nn.Module):
+    """Average pooling of what each window covers, placed as by TensorFlow."""
+
+    def __init__(self, kernel_size: int, stride: int) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        covered = self.mean(torch.ones_like(x[:1, :1]))
+        return self.mean(x) / covered
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean of each window, with zeros for the padding."""
+        x = pad_same(x, self.kernel_size, self.stride)
+        return F.avg_pool2d(x, self.kernel_size, self.stride)''',
     "FilterResponseNorm": '''class FilterResponseNorm(nn.Module):
     """Divides each channel by its root mean square (Singh and Krishnan 2019)."""
 

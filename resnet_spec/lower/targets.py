@@ -25,7 +25,7 @@ class Targets:
     def __init__(self, blocks: Blocks, scope: Scope) -> None:
         self.blocks = blocks
         self.scope = scope  # the names that the network itself gives
-        self.defaults: dict[str, dict[str, Bound | Initializer]] = {}
+        self.defaults: dict[str, dict[str, Bound | Initializer | str]] = {}
         self.default_slots: dict[str, dict[str, Binding]] = {}
         self.roles: dict[str, Choice] = {}
         self.used_blocks: dict[str, Definition] = {}
@@ -61,7 +61,7 @@ class Targets:
             return Choice(primitive, tuple(given.items()), label=primitive.name)
         block = self.block(binding.target, binding.span, slot=True)
         arguments = link.arguments(block, binding.arguments)
-        values: dict[str, Bound | Initializer] = {}
+        values: dict[str, Bound | Initializer | str] = {}
         for key, value in arguments.values.items():
             if isinstance(value, tuple):
                 message = f"{quoted(key)} of a slot can't be a list"
@@ -98,9 +98,9 @@ class Targets:
 
     def fixed_attributes(
         self, primitive: Primitive, node: MappingNode, scope: Scope
-    ) -> dict[str, Bound | Initializer]:
+    ) -> dict[str, Bound | Initializer | str]:
         """Attributes of a primitive that are given as constants."""
-        fixed: dict[str, Bound | Initializer] = {}
+        fixed: dict[str, Bound | Initializer | str] = {}
         found = Report()
         for key, child in node.entries.items():
             attribute = primitive.attribute(key)
@@ -129,12 +129,12 @@ class Targets:
         choice: Choice | None,
         scope: Scope,
         constants: bool = False,
-    ) -> dict[str, Bound | Initializer]:
+    ) -> dict[str, Bound | Initializer | str]:
         """The attributes of an operation; with `constants`, those that depend on nothing."""
         binding = dict(choice.arguments) if choice is not None else {}
         defaults = self.defaults.get(primitive.name, {})
         given = link.attributes(primitive, statement.arguments, binding, defaults)
-        values: dict[str, Bound | Initializer] = {}
+        values: dict[str, Bound | Initializer | str] = {}
         found, complete = Report(), True
         # Defaults that are expressions over other attributes come last.
         for attribute in sorted(primitive.attributes, key=lambda a: isinstance(a.default, str)):
@@ -166,9 +166,9 @@ class Targets:
         self,
         attribute: Attribute,
         given: link.Given | None,
-        values: Mapping[str, Bound | Initializer],
+        values: Mapping[str, Bound | Initializer | str],
         scope: Scope,
-    ) -> tuple[Bound | Initializer, Span | None]:
+    ) -> tuple[Bound | Initializer | str, Span | None]:
         if isinstance(given, Expression):
             return evaluate(given, scope), given.span
         if given is not None:
@@ -220,7 +220,7 @@ class Targets:
     def argument(
         self,
         argument: Argument,
-        source: Expression | tuple[Expression, ...] | Bound | Initializer,
+        source: Expression | tuple[Expression, ...] | Bound | Initializer | str,
         scope: Scope,
         span: Span,
     ) -> Bound:
@@ -273,7 +273,7 @@ class Targets:
             return
         block = self.block(key, span)
         given = link.arguments(block, node)
-        values: dict[str, Bound | Initializer] = {}
+        values: dict[str, Bound | Initializer | str] = {}
         for name, value in given.values.items():
             if isinstance(value, tuple):
                 fail("RS103", f"the default of {quoted(name)} must be one value", span)

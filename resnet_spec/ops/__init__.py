@@ -7,6 +7,7 @@ records; how a primitive is written in a framework is the backend's part alone.
 from resnet_spec.ops.record import (
     FANS,
     INITIALIZERS,
+    SAME,
     Attribute,
     Initializer,
     Parameter,
@@ -21,6 +22,7 @@ __all__ = [
     "INITIALIZERS",
     "PRIMITIVES",
     "ROLES",
+    "SAME",
     "Attribute",
     "Initializer",
     "Parameter",

@@ -78,12 +78,17 @@ INITIALIZERS: dict[str, tuple[Literal["none", "number", "fan"], float | str | No
 }
 FANS = ("fan_in", "fan_out")
 
+SAME = "same"  # padding as TensorFlow has it: what the input's size asks for, so no number
+
 Attributes = Any  # a namespace: numbers while shapes are inferred, `Expr` while code is emitted
 Channels = int | Expr
 
 
 class Attribute(NamedTuple):
-    """Something that a layer states; `default` is a number or an expression over attributes."""
+    """Something that a layer states; `default` is a number or an expression over attributes.
+
+    `words` are values that stand for no number, so no expression holds them.
+    """
 
     name: str
     type: Literal["int", "float", "bool", "init"]
@@ -92,6 +97,7 @@ class Attribute(NamedTuple):
     minimum: float | None = None
     maximum: float | None = None
     has_fans: bool = False  # of an initializer: the tensor has as many axes as a fan needs
+    words: tuple[str, ...] = ()
 
     @property
     def required(self) -> bool:

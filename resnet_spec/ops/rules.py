@@ -8,6 +8,7 @@ from typing import Any
 
 from resnet_spec.expr import Const
 from resnet_spec.ops.record import (
+    SAME,
     Attributes,
     Channels,
     Initializer,
@@ -21,6 +22,8 @@ from resnet_spec.ops.record import (
 
 def window(attributes: Attributes, given: Shape, dilation: int = 1, ceil: bool = False) -> Shape:
     """Height and width after a sliding window, as PyTorch computes them."""
+    if attributes.padding == SAME:
+        return _strided(attributes, given)
     extent = dilation * (attributes.kernel - 1) + 1
     sizes = []
     for size in (given.height or 0, given.width or 0):
@@ -74,18 +77,28 @@ def max_pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
 
 def avg_pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
     check_pool_padding(attributes)
-    if attributes.ceil and (attributes.stride != attributes.kernel or attributes.padding):
+    # A larger window may lack two rows, of which Keras would put one before the first.
+    whole = attributes.stride == attributes.kernel <= 2 and not attributes.padding
+    if attributes.ceil and not whole:
         raise ShapeError(
             "RS502",
-            "'ceil: true' is the same in every framework only when stride equals kernel and "
-            "nothing is padded",
-            help="set stride to the kernel and padding to 0, or leave 'ceil' out",
+            "'ceil: true' is the same in every framework only when stride and kernel are both 2 "
+            "and nothing is padded",
+            help="set kernel and stride to 2 and padding to 0, or leave 'ceil' out",
         )
     return window(attributes, inputs[0], ceil=attributes.ceil)
 
 
 def check_pool_padding(attributes: Attributes) -> None:
-    """RS403 where a window could lie in the padding alone."""
+    """RS403 where a window could lie in the padding alone, RS502 where none is ever cut off."""
+    if attributes.padding == SAME:
+        if attributes.ceil:
+            raise ShapeError(
+                "RS502",
+                "'padding: same' completes every window, so 'ceil: true' has nothing to keep",
+                help="leave 'ceil' out, or give 'padding' as a number",
+            )
+        return
     if 2 * attributes.padding > attributes.kernel:
         raise ShapeError(
             "RS403",
@@ -269,9 +282,13 @@ def padded_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
 
 
 def subsampled_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
-    height, width = inputs[0].height or 0, inputs[0].width or 0
-    step = attributes.stride
-    return replace(inputs[0], height=-(-height // step), width=-(-width // step))
+    return _strided(attributes, inputs[0])
+
+
+def _strided(attributes: Attributes, given: Shape) -> Shape:
+    """Every n-th row and column, from the first."""
+    height, width, step = given.height or 0, given.width or 0, attributes.stride
+    return replace(given, height=-(-height // step), width=-(-width // step))
 
 
 # --- parameters and work -------------------------------------------------------------------------

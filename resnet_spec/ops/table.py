@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resnet_spec.ops import rules
-from resnet_spec.ops.record import Attribute, Initializer, Primitive
+from resnet_spec.ops.record import SAME, Attribute, Initializer, Primitive
 from resnet_spec.ops.rules import ZEROS
 
 _STRIDE = Attribute("stride", "int", "step of the window", 1, minimum=1)
@@ -11,7 +11,12 @@ _KERNEL = Attribute("kernel", "int", "height and width of the window", minimum=1
 _POOL_STRIDE = Attribute("stride", "int", "step of the window", "kernel", minimum=1)
 _BIAS_INIT = Attribute("bias_init", "init", "how the bias begins", ZEROS)
 _POOL_PADDING = Attribute(
-    "padding", "int", "rows and columns added on every side", "(kernel - 1) // 2", minimum=0
+    "padding",
+    "int",
+    "rows and columns added on every side; same: by the size, as TensorFlow does",
+    "(kernel - 1) // 2",
+    minimum=0,
+    words=(SAME,),
 )
 _CEIL = Attribute("ceil", "bool", "keep a last window that is cut off", default=False)
 _EPS = Attribute("eps", "float", "added to the variance", 1e-5, minimum=0)
@@ -27,7 +32,7 @@ def activation(
 _TABLE = (
     Primitive(
         "conv",
-        "2-D convolution (cross-correlation), padded with zeros by a number of rows and columns",
+        "2-D convolution (cross-correlation), padded with zeros",
         (
             Attribute("filters", "int", "number of output channels", minimum=1),
             _KERNEL,
@@ -35,9 +40,11 @@ _TABLE = (
             Attribute(
                 "padding",
                 "int",
-                "rows and columns of zeros added on every side",
+                "rows and columns of zeros added on every side; same: by the size, as TensorFlow "
+                "does",
                 "(kernel - 1) // 2 * dilation",
                 minimum=0,
+                words=(SAME,),
             ),
             Attribute("dilation", "int", "distance between the window's taps", 1, minimum=1),
             Attribute("groups", "int", "groups that see only their own channels", 1, minimum=1),
@@ -165,7 +172,7 @@ _TABLE = (
     ),
     Primitive(
         "avg_pool",
-        "mean of a window; padding counts as zeros",
+        "mean of a window; padding counts as zeros, but not at all with padding: same",
         (
             _KERNEL,
             _POOL_STRIDE,

@@ -38,7 +38,7 @@ class OperationLine(NamedTuple):
     """`output = primitive(inputs)`; where `when` does not hold, the first input passes through."""
 
     primitive: Primitive
-    attributes: Mapping[str, Expr | Initializer]
+    attributes: Mapping[str, Expr | Initializer | str]
     path: Path
     inputs: tuple[Value, ...]
     channels: tuple[Expr, ...]  # of the inputs

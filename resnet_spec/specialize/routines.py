@@ -360,7 +360,7 @@ class _Specialization:
 
     def attributes(
         self, primitive: Primitive, statement: Statement, choice: Choice | None, scope: Scope
-    ) -> dict[str, Expr | Initializer]:
+    ) -> dict[str, Expr | Initializer | str]:
         binding = dict(choice.arguments) if choice is not None else {}
         defaults = self.network.defaults.get(primitive.name, {})
         given = link.attributes(primitive, statement.arguments, binding, defaults)

@@ -99,9 +99,9 @@ def constant_output(steps: list[Step]) -> Const | None:
 
 def attribute_of(
     attribute: Attribute, given: link.Given | None, values: Mapping[str, Any], scope: Scope
-) -> Expr | Initializer:
+) -> Expr | Initializer | str:
     if isinstance(given, Expression):
-        value: Expr | Initializer = expr.substitute(given.expr, scope.names)
+        value: Expr | Initializer | str = expr.substitute(given.expr, scope.names)
     elif isinstance(given, Bound):
         value = Const(given.value)
     elif given is not None:

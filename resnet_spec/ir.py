@@ -268,6 +268,7 @@ class Network:
     path: str  # of the spec, as it is shown
     digest: str  # of everything that the spec says, the blocks included
     references: tuple[Published, ...] = ()
+    numerics: Literal["idiomatic", "exact"] = "idiomatic"
     overridden: tuple[str, ...] = ()  # every `--set key=value`
 
     def operations(self) -> Iterator[tuple[str, Operation]]:

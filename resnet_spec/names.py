@@ -31,7 +31,7 @@ RESERVED_CLASSES = frozenset(
     {
         *("F", "OrderedDict", "Tensor", "DropPath", "ChannelConv", "StdConv2d"),
         *("StandardizedConv2D", "FilterResponseNorm", "EvoNorm", "Threshold"),
-        *("Conv2dSame", "StdConv2dSame", "MaxPool2dSame", "AvgPool2dSame", "AveragePooling"),
+        *("Conv2dSame", "StdConv2dSame", "MaxPool2dSame", "AvgPool2dSame"),
     }
 )
 

@@ -153,6 +153,10 @@ class NetworkModel(Model):
         None,
         description="of slots that every block has (norm, act), of primitives and of blocks",
     )
+    numerics: Literal["idiomatic", "exact"] = Field(
+        "idiomatic",
+        description="in Keras: its own layers, or layers that train and round as PyTorch's do",
+    )
     blocks: BlocksNode = Field(None, description="blocks of this network's own")
     stem: LayersNode = Field(None, description="layers before the stages")
     stages: StagesNode = Field(description="repeated blocks; each output is a feature map")

@@ -25,6 +25,7 @@ class JsonBackend:
             "source": network.source,
             "input": network.input.dimensions,
             "classes": network.classes,
+            "numerics": network.numerics,
             "parameters": network.root.parameters,
             "statistics": network.root.statistics,
             "macs": network.root.macs,

@@ -22,10 +22,11 @@ class KerasBackend:
         operations = [line for _, line in program.lines() if isinstance(line, OperationLine)]
         usages = helpers.collect(operations)
         functions = model.function_names(program)
-        texts = [helpers.write(name, usage) for name, usage in usages.items()]
+        exact = program.network.numerics == "exact"
+        texts = [helpers.write(name, usage, exact) for name, usage in usages.items()]
         if "make_divisible" in emit.functions_used(program):
             texts.insert(0, emit.MAKE_DIVISIBLE.split("\n"))
-        blocks = [model.function_view(each, usages, functions) for each in program.routines]
+        blocks = [model.function_view(each, usages, functions, exact) for each in program.routines]
         network = model.network_view(program, usages, functions)
         body = [line for text in texts for line in text]
         body += [line for block in blocks for line in (*block.signature, *block.body)]

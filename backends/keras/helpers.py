@@ -147,14 +147,14 @@ def collect(lines: Iterable[OperationLine]) -> dict[str, Usage]:
     return {name: Usage(each, options) for name, (each, options) in found.items()}
 
 
-def write(name: str, usage: Usage) -> list[str]:
-    """The source of one helper function."""
+def write(name: str, usage: Usage, exact: bool) -> list[str]:
+    """The source of one helper function; `exact`: with every number as PyTorch has it."""
     if name in FIXED:
         return FIXED[name].split("\n")
     return {
         "conv2d": _conv2d,
         "conv2d_same": lambda usage: _conv2d(usage, "conv2d_same"),
-        "batch_norm": _batch_norm,
+        "batch_norm": lambda usage: _batch_norm(usage, exact),
         "max_pool": _max_pool,
         "max_pool_signed": _max_pool_signed,
         "avg_pool": _avg_pool,
@@ -242,7 +242,7 @@ def _conv2d(usage: Usage, function: str = "conv2d") -> list[str]:
     return [*lines, *layout.statement("return ", made, "(x)", 4)]
 
 
-def _batch_norm(usage: Usage) -> list[str]:
+def _batch_norm(usage: Usage, exact: bool) -> list[str]:
     lines = _signature("batch_norm", [], usage)
     lines += emit.docstring("Batch normalisation over each channel", indent=4)
     lines += usage.unset("init")
@@ -253,7 +253,8 @@ def _batch_norm(usage: Usage) -> list[str]:
     if usage.values.get("init") != Initializer("ones"):
         options["gamma_initializer"] = usage.python("init")
     options["name"] = "name"
-    return [*lines, *_layer("BatchNormalization", [], options)]
+    layer = "BatchNormalization" if exact else "layers.BatchNormalization"
+    return [*lines, *layout.statement("return ", layout.call(layer, **options), "(x)", 4)]
 
 
 def _pool_options(usage: Usage) -> dict[str, layout.Code]:
@@ -350,6 +351,31 @@ _REGISTERED = '@keras.saving.register_keras_serializable(package="resnet_spec")'
 
 # Layers that stand on one of Keras', for the functions and blocks that call them.
 LAYERS = {
+    "BatchNormalization": f'''{_REGISTERED}
+class BatchNormalization(layers.BatchNormalization):
+    """Batch normalisation that keeps the unbiased variance, as PyTorch does."""
+
+    def call(self, inputs, training=None, mask=None):
+        kept = self.moving_variance * self.momentum
+        outputs = super().call(inputs, training=training, mask=mask)
+        if training and self.trainable:
+            # Keras has added the mean over N values, which PyTorch takes over N - 1.
+            moved = self.moving_variance
+            count = ops.cast(ops.size(inputs) // inputs.shape[-1], moved.dtype)
+            moved.assign(moved + (moved - kept) / ops.maximum(count - 1, 1))
+        return outputs''',
+    "Gelu": f'''{_REGISTERED}
+class Gelu(layers.Layer):
+    """x * Phi(x), with constants as exact as the input."""
+
+    def call(self, inputs):
+        return inputs * (1 + ops.erf(inputs / math.sqrt(2))) / 2''',
+    "LeakyReLU": f'''{_REGISTERED}
+class LeakyReLU(layers.LeakyReLU):
+    """Leaky ReLU, with a slope as exact as the input."""
+
+    def call(self, inputs):
+        return ops.where(inputs > 0, inputs, self.negative_slope * inputs)''',
     "StandardizedConv2D": f'''{_REGISTERED}
 class StandardizedConv2D(layers.Conv2D):
     """Convolution with filters of mean 0 and variance 1 (Qiao et al. 2019)."""

@@ -42,6 +42,7 @@ class _Writer:
     functions: Mapping[str, str]  # routine: its function's name
     spelling: Mapping[str, str]
     prefixed: bool
+    exact: bool
 
     def lines(self, lines: Sequence[Line], indent: int = 4) -> list[str]:
         text: list[str] = []
@@ -76,7 +77,8 @@ class _Writer:
         options = self.usages[helper[0]].varying if helper is not None else {}
         inputs = tuple(self.value(each) for each in line.inputs)
         name = self.name(line.path)
-        return RULES[line.primitive.name](Context(line, self.spelling, inputs, name, options))
+        op = Context(line, self.spelling, inputs, name, options, self.exact)
+        return RULES[line.primitive.name](op)
 
     def guarded(
         self, line: OperationLine | CallLine, codes: Sequence[Code], indent: int
@@ -178,10 +180,13 @@ class FunctionView(NamedTuple):
 
 
 def function_view(
-    routine: Routine, usages: Mapping[str, helpers.Usage], functions: Mapping[str, str]
+    routine: Routine,
+    usages: Mapping[str, helpers.Usage],
+    functions: Mapping[str, str],
+    exact: bool,
 ) -> FunctionView:
     """The function of a routine."""
-    writer = _Writer(usages, functions, {}, prefixed=True)
+    writer = _Writer(usages, functions, {}, prefixed=True, exact=exact)
     body: list[str] = []
     if _mentions_channels(routine):
         body.append("    in_channels = x.shape[-1]")
@@ -264,7 +269,8 @@ def network_view(
     used = _used(program.body, program.locals)
     given_on = [p.name for p in classes if p.name in used]
     needed = [text for p, text in zip(classes, declared, strict=True) if p.name in used]
-    writer = _Writer(usages, functions, {}, prefixed=False)
+    exact = network.numerics == "exact"
+    writer = _Writer(usages, functions, {}, prefixed=False, exact=exact)
     stages_call = f"stages({', '.join(['inputs', *given_on])})"
     features = layout.call("keras.Model", "inputs", stages_call, name=f'"{network.name}_features"')
     return NetworkView(

@@ -27,6 +27,7 @@ class Context(NamedTuple):
     inputs: tuple[str, ...]
     name: str
     options: Mapping[str, Const | Initializer]  # what the helper function leaves to its callers
+    exact: bool  # every number as PyTorch has it
 
     def get(self, name: str) -> str:
         """An attribute as Python."""
@@ -200,7 +201,13 @@ def _global_avg_pool(op: Context) -> Code:
     return op.layer("GlobalAveragePooling2D")
 
 
+def _gelu(op: Context) -> Code:
+    return _own_layer("Gelu", op) if op.exact else op.layer("Activation", '"gelu"')
+
+
 def _leaky_relu(op: Context) -> Code:
+    if op.exact:
+        return _own_layer("LeakyReLU", op, negative_slope=op.get("slope"))
     return op.layer("LeakyReLU", negative_slope=op.get("slope"))
 
 
@@ -234,7 +241,7 @@ RULES: dict[str, Callable[[Context], Code]] = {
     "relu": lambda op: op.layer("ReLU"),
     "leaky_relu": _leaky_relu,
     "silu": _activation("silu"),
-    "gelu": _activation("gelu"),
+    "gelu": _gelu,
     "sigmoid": _activation("sigmoid"),
     "hard_sigmoid": _activation("hard_sigmoid"),
     "tanh": _activation("tanh"),

@@ -113,6 +113,7 @@ class _Lowering:
                 Published(each.library, each.model, each.rename or {})
                 for each in model.references or ()
             ),
+            numerics=model.numerics,
             overridden=loaded.overridden,
         )
 

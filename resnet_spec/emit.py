@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from resnet_spec import layout
-from resnet_spec.expr import Call, Const, Expr, substitute, to_python, walk
+from resnet_spec.expr import Call, Const, Expr, Name, binary, substitute, to_python, walk
 from resnet_spec.ir import Instance, Network, Step
 from resnet_spec.ops import Shape
 from resnet_spec.specialize import (
@@ -72,6 +72,16 @@ def declared(parameters: Iterable[Parameter]) -> list[layout.Code]:
         f"{p.name}: {p.type}" + (f" = {number(p.default)}" if p.default is not None else "")
         for p in parameters
     ]
+
+
+def rescaled(value: str, factor: Expr, offset: Expr, spelling: Mapping[str, str]) -> str:
+    """`factor * value + offset`, without what does nothing: `1 - value`."""
+    given: Expr = Name("*")
+    spelled_out = {**spelling, "*": value}
+    if factor == Const(-1):
+        return to_python(binary("-", offset, given), spelled_out)
+    scaled = given if factor == Const(1) else binary("*", given, factor)
+    return to_python(scaled if offset == Const(0) else binary("+", scaled, offset), spelled_out)
 
 
 def passed(

@@ -15,7 +15,7 @@ from resnet_spec import expr
 from resnet_spec.definition import read_binding, read_expression, read_initializer
 from resnet_spec.diagnostics import expected, fail, nearest, quoted
 from resnet_spec.ir import Binding, Bound, Definition, Expression
-from resnet_spec.ops import FANS, ROLES, Attribute, Initializer, Primitive
+from resnet_spec.ops import ROLES, Attribute, Initializer, Primitive
 from resnet_spec.source import Mapping as MappingNode
 from resnet_spec.source import Node, Sequence
 from resnet_spec.validate import keys_of
@@ -66,7 +66,7 @@ def read_attribute(attribute: Attribute, node: Node) -> Expression | Initializer
         return word
     if attribute.type == "init":
         given = read_initializer(node)
-        if given.value in FANS and not attribute.has_fans:
+        if given.needs_fan and not attribute.has_fans:
             fail(
                 "RS103",
                 f"{quoted(given.kind)} needs a fan, which {quoted(attribute.name)} does not have: "

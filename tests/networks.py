@@ -41,6 +41,7 @@ INITIALIZERS = (
     {"constant": 0.5},
     {"normal": 0.1},
     {"he_normal": "fan_in"},
+    {"fan_out_normal": 0.5},
     {"he_uniform": "fan_out"},
     "lecun_uniform",
 )
@@ -230,7 +231,7 @@ def own_block(draw: Draw) -> dict[str, Any]:
     for number in range(branches):
         layers += _branch(draw, number)
     layers += _joined(draw, branches)
-    for make in draw(st.permutations([_loop, _chain, _gate, _chosen, _noise]))[:2]:
+    for make in draw(st.permutations([_loop, _chain, _gate, _chosen, _noise, _numbers]))[:2]:
         layers += make(draw)
     layers += [
         {"slot": "attention", "name": "se", "as": "residual"},
@@ -343,7 +344,7 @@ def _gate(draw: Draw) -> list[Layer]:
     gate = draw(st.sampled_from(["sigmoid", "hard_sigmoid", "softmax"]))
     pooled: list[Layer] = [
         {"identity": None, "as": "gated"},
-        {"global_avg_pool": None, "keep_map": True},
+        {draw(st.sampled_from(["global_avg_pool", "global_max_pool"])): None, "keep_map": True},
         {"conv": "gate", "filters": "filters", "kernel": 1, "bias": True},
     ]
     if draw(st.booleans()):
@@ -368,6 +369,16 @@ def _noise(draw: Draw) -> list[Layer]:
     """Layers that do nothing in evaluation."""
     layers: list[Layer] = [{"dropout": None, "rate": 0.3}] if draw(st.booleans()) else []
     return [*layers, {"drop_path": None, "rate": "rate", "when": "rate > 0"}]
+
+
+def _numbers(draw: Draw) -> list[Layer]:
+    """Numbers that the spec states or that are learned."""
+    factor, offset = draw(st.sampled_from([(-1, 1), (2, 0), (1, -0.25), (0.3, 0.1)]))
+    return [
+        {"rescale": None, "factor": factor, "offset": offset},
+        {"learned_scale": "scale", "init": draw(st.sampled_from(["ones", "zeros"]))},
+        {"learned_shift": "shift", "when": draw(st.sampled_from(["flag", True]))},
+    ]
 
 
 # --- head ----------------------------------------------------------------------------------------

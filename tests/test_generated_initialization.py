@@ -47,7 +47,9 @@ def parameters(network: Network) -> Iterator[tuple[str, Parameter]]:
 
 def fan(parameter: Parameter) -> int:
     window = int(np.prod(parameter.shape[2:]))
-    return window * parameter.shape[0 if parameter.initializer.value == "fan_out" else 1]
+    given = parameter.initializer
+    out = given.value == "fan_out" or given.kind == "fan_out_normal"
+    return window * parameter.shape[0 if out else 1]
 
 
 def expected(parameter: Parameter) -> tuple[float, float, float | None]:
@@ -57,6 +59,8 @@ def expected(parameter: Parameter) -> tuple[float, float, float | None]:
         return {"zeros": 0.0, "ones": 1.0}.get(kind, float(value or 0)), 0.0, None
     if kind == "normal":
         return 0.0, float(value or 0), None
+    if kind in ("fan_in_normal", "fan_out_normal"):
+        return 0.0, (float(value or 0) / fan(parameter)) ** 0.5, None
     variance = {"he_normal": 2.0, "he_uniform": 2.0, "lecun_uniform": 1 / 3}[kind] / fan(parameter)
     return 0.0, variance**0.5, None if kind == "he_normal" else (3 * variance) ** 0.5
 

@@ -64,6 +64,24 @@ def test_squeeze_and_excitation(channels: int) -> None:
     assert_same(block("squeeze_excitation", channels), layers.SEModule(channels), channels)
 
 
+@pytest.mark.parametrize(("channels", "bias"), [(32, True), (64, False)])
+def test_attention_over_channels_and_places(channels: int, bias: bool) -> None:
+    theirs = reference.timm().layers.cbam.CbamModule(channels, mlp_bias=bias)
+    parity.randomize(theirs)
+    # timm has the convolution and the norm in a module of their own.
+    state = {
+        name.replace("spatial.conv.", "spatial."): value
+        for name, value in theirs.state_dict().items()
+    }
+    ours = block("cbam", channels, f"bias: {str(bias).lower()}").double()
+    ours.load_state_dict(state, strict=True)
+    for training in (False, True):
+        images = parity.tensor(parity.images(2, channels, 19, 22))
+        found = ours.train(training)(images).detach().numpy()
+        expected = theirs.double().train(training)(images).detach().numpy()
+        assert parity.difference(found, expected) < 1e-12
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_bottleneck_with_squeeze_and_excitation(stride: int) -> None:
     timm = reference.timm()

@@ -8,6 +8,7 @@ from typing import Any
 import parity
 import pytest
 import zoo
+from forward import Forward, option_a
 
 DEPTHS = (20, 32, 44, 56, 110, 1202)
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
@@ -110,42 +111,8 @@ def test_a_plain_network_lacks_the_shortcuts_alone(plain: str, residual: str) ->
 # --- forward passes, written from the papers -----------------------------------------------------
 
 
-class Forward:
-    """Layers by name, from the weights of a model in evaluation."""
-
-    def __init__(self, state: dict[str, Any]) -> None:
-        self.state = dict(state)
-        self.unused = {name for name in state if not name.endswith("_tracked")}
-
-    def weight(self, name: str) -> Any:
-        self.unused.discard(name)
-        return self.state[name]
-
-    def has(self, name: str) -> bool:
-        return f"{name}.weight" in self.state
-
-    def conv(self, x: Any, name: str, stride: int = 1) -> Any:
-        import torch
-
-        weight = self.weight(f"{name}.weight")
-        padding = weight.shape[-1] // 2
-        return torch.nn.functional.conv2d(x, weight, stride=stride, padding=padding)
-
-    def norm(self, x: Any, name: str) -> Any:
-        mean, var, scale, shift = (
-            self.weight(f"{name}.{each}").reshape(1, -1, 1, 1)
-            for each in ("running_mean", "running_var", "weight", "bias")
-        )
-        return (x - mean) / (var + 1e-5).sqrt() * scale + shift
-
-    def linear(self, x: Any, name: str) -> Any:
-        return x @ self.weight(f"{name}.weight").T + self.weight(f"{name}.bias")
-
-
 def post_activation(net: Forward, x: Any, depths: Sequence[int], residual: bool) -> Any:
     """The CIFAR-10 networks of He et al. 2015, section 4.2, with option A or without shortcuts."""
-    import torch
-
     x = net.norm(net.conv(x, "conv1"), "bn1").relu()
     for stage, depth in enumerate(depths):
         for block in range(depth):
@@ -153,10 +120,7 @@ def post_activation(net: Forward, x: Any, depths: Sequence[int], residual: bool)
             out = net.norm(net.conv(x, f"{at}.conv1", stride), f"{at}.bn1").relu()
             out = net.norm(net.conv(out, f"{at}.conv2"), f"{at}.bn2")
             if residual:
-                shortcut = torch.zeros_like(out)
-                before = (out.shape[1] - x.shape[1]) // 2
-                shortcut[:, before : before + x.shape[1]] = x[:, :, ::stride, ::stride]
-                out = out + shortcut
+                out = out + option_a(x, out, stride)
             x = out.relu()
     return net.linear(x.mean((2, 3)), "fc")
 

@@ -7,6 +7,7 @@ from typing import Any
 import parity
 import pytest
 import reference
+from forward import Forward, option_a
 
 
 def network(name: str):  # type: ignore[no-untyped-def]
@@ -127,3 +128,210 @@ def test_generated_networks_take_their_channels(name: str, channels: int) -> Non
     model: Any = parity.build(network(name), "torch")
     assert model.conv1.in_channels == channels
     assert parity.torch_counts(model) == parity.ir_counts(network(name))
+
+
+# --- gates, weights, numbers in place of norms: sizes --------------------------------------------
+
+DEPTHS = {18: (2, 2, 2, 2), 20: (3, 3, 3), 32: (5, 5, 5), 50: (3, 4, 6, 3), 110: (18, 18, 18)}
+
+
+def blocks(depth: int, expansion: int = 1) -> list[tuple[int, int]]:
+    """The channels that go into each block and come out of it, by the paper's widths."""
+    width = 16 if len(DEPTHS[depth]) == 3 else 64
+    channels, found = width, []
+    for stage, repeat in enumerate(DEPTHS[depth]):
+        for _ in range(repeat):
+            found.append((channels, width * 2**stage * expansion))
+            channels = found[-1][1]
+    return found
+
+
+@pytest.mark.parametrize("depth", [18, 20, 32])
+def test_a_gate_costs_a_biased_3x3_convolution(depth: int) -> None:
+    gates = sum(9 * given * out + out for given, out in blocks(depth))
+    assert parameters(f"highway{depth}") == parameters(f"resnet{depth}") + gates
+
+
+@pytest.mark.parametrize("depth", [18, 20, 110])
+def test_a_weight_costs_one_number(depth: int) -> None:
+    weights = len(blocks(depth))
+    assert parameters(f"weighted_resnet{depth}") == parameters(f"resnet{depth}") + weights
+
+
+@pytest.mark.parametrize(("depth", "expansion", "millions"), [(18, 1, 11.78), (50, 4, 28.09)])
+def test_attention_costs_what_the_paper_prints(depth: int, expansion: int, millions: float) -> None:
+    """Table 4 of Woo et al.; two small layers for the channels, a 7x7 window for the places."""
+    widths = [out for _, out in blocks(depth, expansion)]
+    channel = sum(2 * out * (out // 16) + out // 16 + out for out in widths)
+    spatial = (2 * 49 + 2) * len(widths)
+    found = parameters(f"cbam_resnet{depth}")
+    assert found == parameters(f"resnet{depth}") + channel + spatial
+    assert round(found / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize(("depth", "convolutions"), [(20, 2), (110, 2), (50, 3)])
+def test_fixup_has_numbers_where_norms_were(depth: int, convolutions: int) -> None:
+    """A summand before each convolution and activation, a factor for each block."""
+    usual = network(f"resnet{depth}")
+    norms = sum(
+        parameter.size
+        for _, operation in usual.operations()
+        if operation.primitive.name == "batch_norm"
+        for parameter in operation.parameters
+        if parameter.trainable
+    )
+    numbers = (2 * convolutions + 1) * sum(DEPTHS[depth]) + 2
+    assert parameters(f"fixup_resnet{depth}") == usual.root.parameters - norms + numbers
+
+
+def test_group_norms_and_biases_for_batch_norms() -> None:
+    for name in ("resnet20", "resnet18"):
+        kinds = {op.primitive.name for _, op in network(f"{name}_gn").operations()}
+        assert "group_norm" in kinds and "batch_norm" not in kinds
+        assert parameters(f"{name}_gn") == parameters(name)
+        assert network(f"{name}_gn").root.statistics == 0
+    # A bias is half of what a norm has.
+    norms = 2 * (16 + 6 * (16 + 32 + 64))
+    assert parameters("resnet20_no_norm") == parameters("resnet20") - norms // 2
+
+
+# --- the same: forward passes, written from the papers -------------------------------------------
+
+
+def highway(net: Forward, x: Any, at: str, stride: int) -> Any:
+    """Srivastava et al., equation 3: y = H(x) T(x) + x (1 - T(x))."""
+    out = net.norm(net.conv(x, f"{at}.conv1", stride), f"{at}.bn1").relu()
+    out = net.norm(net.conv(out, f"{at}.conv2"), f"{at}.bn2").relu()
+    gate = 1 / (1 + (-net.conv(x, f"{at}.gate", stride)).exp())
+    return out * gate + option_a(x, out, stride) * (1 - gate)
+
+
+def weighted(net: Forward, x: Any, at: str, stride: int) -> Any:
+    """Shen et al., equation 3: the residual is activated, then weighted, then added."""
+    out = net.norm(net.conv(x, f"{at}.conv1", stride), f"{at}.bn1").relu()
+    out = net.norm(net.conv(out, f"{at}.conv2"), f"{at}.bn2").relu()
+    return option_a(x, out, stride) + out * net.weight(f"{at}.weight.weight")
+
+
+def fixup(net: Forward, x: Any, at: str, stride: int) -> Any:
+    """Zhang et al., figure 1, right."""
+    first, second, third, fourth = (net.weight(f"{at}.shift{each}.bias") for each in range(1, 5))
+    out = (net.conv(x + first, f"{at}.conv1", stride) + second).relu()
+    out = net.conv(out + third, f"{at}.conv2") * net.weight(f"{at}.scale.weight") + fourth
+    changes = x.shape[1] != out.shape[1]
+    return (out + option_a(x + first if changes else x, out, stride)).relu()
+
+
+def cifar(net: Forward, x: Any, block: Any, numbers: bool = False) -> Any:
+    """Three stages of three blocks."""
+    x = net.conv(x, "conv1")
+    x = (x + net.weight("shift1.bias") if numbers else net.norm(x, "bn1")).relu()
+    for stage in range(3):
+        for each in range(3):
+            x = block(net, x, f"layer{stage + 1}.{each}", 2 if stage and not each else 1)
+    x = x.mean((2, 3))
+    return net.linear(x + net.weight("shift2.bias") if numbers else x, "fc")
+
+
+CASES = {
+    "highway20": lambda net, x: cifar(net, x, highway),
+    "weighted_resnet20": lambda net, x: cifar(net, x, weighted),
+    "fixup_resnet20": lambda net, x: cifar(net, x, fixup, numbers=True),
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", CASES)
+def test_logits_are_those_of_the_paper(name: str) -> None:
+    import torch
+
+    model = parity.build(network(name), "torch").double().eval()
+    parity.randomize(model)
+    for size in (32, 27):
+        images = torch.from_numpy(parity.images(2, 3, size, size))
+        net = Forward(model.state_dict())
+        with torch.no_grad():
+            expected, found = CASES[name](net, images).numpy(), model(images).numpy()
+        assert parity.difference(found, expected) < 1e-10
+        assert not net.unused
+
+
+@pytest.mark.torch
+def test_fixup_of_a_bottleneck() -> None:
+    """Each convolution and each activation has a summand before it."""
+    import torch
+
+    model = parity.build(network("fixup_resnet50"), "torch").layer2.double().eval()
+    parity.randomize(model)
+    net = Forward(model.state_dict())
+    images = torch.from_numpy(parity.images(2, 256, 9, 9))
+    x = images
+    for each in range(4):
+        stride = 1 if each else 2
+        shifts = [net.weight(f"{each}.shift{number}.bias") for number in range(1, 7)]
+        out = (net.conv(x + shifts[0], f"{each}.conv1") + shifts[1]).relu()
+        out = (net.conv(out + shifts[2], f"{each}.conv2", stride) + shifts[3]).relu()
+        out = net.conv(out + shifts[4], f"{each}.conv3") * net.weight(f"{each}.scale.weight")
+        if not each:
+            x = net.conv(x + shifts[0], f"{each}.downsample.conv", stride)
+        x = (x + out + shifts[5]).relu()
+    with torch.no_grad():
+        assert parity.difference(model(images).numpy(), x.numpy()) < 1e-10
+    assert not net.unused
+
+
+# --- the same: how they begin --------------------------------------------------------------------
+
+
+@pytest.mark.torch
+def test_gates_begin_almost_closed() -> None:
+    import torch
+
+    model = parity.build(network("highway20"), "torch")
+    for block in (*model.layer1, *model.layer2, *model.layer3):
+        assert torch.equal(block.gate.bias, torch.full_like(block.gate.bias, -2.0))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["weighted_resnet20", "fixup_resnet20"])
+def test_blocks_begin_as_their_shortcuts(name: str) -> None:
+    import torch
+
+    model = parity.build(network(name), "torch").train()
+    images = torch.rand(2, 16, 8, 8)
+    assert torch.equal(model.layer1[1](images), images)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [
+        ("fixup_resnet20", 9**-0.5),
+        ("fixup_resnet110", 54**-0.5),
+        ("fixup_resnet50", 16**-0.25),
+    ],
+)
+def test_fixup_begins_smaller_in_deeper_networks(name: str, scale: float) -> None:
+    """He's deviation times L ** (-1 / (2 m - 2)) within a branch of m convolutions, else He's."""
+    import torch
+
+    torch.manual_seed(0)
+    model = parity.build(network(name), "torch")
+    block = model.layer3[1]
+    branch = [block.conv1, block.conv2] if hasattr(block, "conv3") else [block.conv1]
+    last = block.conv3 if hasattr(block, "conv3") else block.conv2
+    for conv in branch:
+        fan_out = conv.weight[:, 0].numel()
+        assert conv.weight.std().item() == pytest.approx(scale * (2 / fan_out) ** 0.5, rel=0.02)
+    usual = [model.conv1]
+    if name == "fixup_resnet50":
+        usual.append(model.layer2[0].downsample.conv)
+    for conv in usual:
+        fan_out = conv.weight[:, 0].numel()
+        assert conv.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
+    assert not last.weight.any() and not model.fc.weight.any() and not model.fc.bias.any()
+    assert all(
+        parameter.item() == (1.0 if key.endswith("scale.weight") else 0.0)
+        for key, parameter in model.named_parameters()
+        if parameter.numel() == 1
+    )

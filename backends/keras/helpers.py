@@ -40,6 +40,8 @@ _OTHERS: dict[str, tuple[str, Sequence[str]]] = {
     "filter_response_norm": ("filter_response_norm", ()),
     "evo_norm": ("evo_norm", ()),
     "threshold": ("threshold", ()),
+    "learned_scale": ("learned_scale", ()),
+    "learned_shift": ("learned_shift", ()),
 }
 
 _TYPES = {"bias": "bool", "ceil": "bool", "eps": "float", "momentum": "float"}
@@ -165,6 +167,8 @@ def write(name: str, usage: Usage, exact: bool) -> list[str]:
         "filter_response_norm": _filter_response_norm,
         "evo_norm": _evo_norm,
         "threshold": _threshold,
+        "learned_scale": _learned_scale,
+        "learned_shift": _learned_shift,
     }[name](usage)
 
 
@@ -490,3 +494,31 @@ class Threshold(layers.Layer):
 
     def call(self, inputs):
         return ops.maximum(inputs, self.tau)'''.split("\n")
+
+
+def _learned_scale(usage: Usage) -> list[str]:
+    return _learned_number("LearnedScale", "Multiplies by", "scale", "ones", "*")
+
+
+def _learned_shift(usage: Usage) -> list[str]:
+    return _learned_number("LearnedShift", "Adds", "shift", "zeros", "+")
+
+
+def _learned_number(name: str, summary: str, weight: str, initial: str, operator: str) -> list[str]:
+    return f'''{_REGISTERED}
+class {name}(layers.Layer):
+    """{summary} one learned number."""
+
+    def __init__(self, initializer="{initial}", **options) -> None:
+        super().__init__(**options)
+        self.initializer = initializers.get(initializer)
+
+    def build(self, input_shape) -> None:
+        self.{weight} = self.add_weight((1,), self.initializer, name="{weight}")
+
+    def call(self, inputs):
+        return inputs {operator} self.{weight}
+
+    def get_config(self) -> dict:
+        config = {{"initializer": initializers.serialize(self.initializer)}}
+        return super().get_config() | config'''.split("\n")

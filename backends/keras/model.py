@@ -360,7 +360,14 @@ def check_convolutions(network: Network) -> None:
 INPUT = "images"
 
 # Written as functions of keras.ops, which name themselves.
-UNNAMED = frozenset({"adaptive_avg_pool", "identity", "pad_channels", "shuffle", "split", "take"})
+UNNAMED = frozenset(
+    {
+        *("adaptive_avg_pool", "channel_avg_pool", "channel_max_pool", "identity"),
+        *("pad_channels", "rescale", "shuffle", "split", "take"),
+    }
+)
+# What Keras calls arithmetic on its tensors.
+ARITHMETIC = frozenset({"add", "multiply", "subtract"})
 
 
 def _has_layer(operation: Operation) -> bool:
@@ -373,6 +380,8 @@ def _has_layer(operation: Operation) -> bool:
 def check_automatic_names(network: Network, body: Iterable[str]) -> None:
     """RS503 for a layer with a name that Keras gives to a function of `keras.ops` itself."""
     functions = set(re.findall(r"\bops\.(\w+)\(", "\n".join(body)))
+    if any(operation.primitive.name == "rescale" for _, operation in network.operations()):
+        functions |= ARITHMETIC
     for canonical, operation, span in network.places():
         name = re.sub(r"_[0-9]+$", "", layer_name(canonical))
         if name in functions and _has_layer(operation):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from resnet_spec import layout
+from resnet_spec.emit import rescaled
 from resnet_spec.expr import Const, Expr, binary, to_python
 from resnet_spec.layout import Bracket, call
 from resnet_spec.ops import SAME, Initializer
@@ -54,13 +55,13 @@ class Context(NamedTuple):
         made = call(f"layers.{function}", *arguments, **options, name=self.name)
         return Code(made, f"({self.inputs[0]})")
 
-    def merge(self, function: str) -> Code:
+    def merge(self, function: str, **options: layout.Code) -> Code:
         """A layer applied to all inputs."""
         if len(self.inputs) == 1 and self.inputs[0].startswith("*"):
             inputs = self.inputs[0][1:]
         else:
             inputs = f"[{', '.join(self.inputs)}]"
-        return Code(call(f"layers.{function}", name=self.name), f"({inputs})")
+        return Code(call(f"layers.{function}", **options, name=self.name), f"({inputs})")
 
 
 class Code(NamedTuple):
@@ -79,6 +80,10 @@ def initializer(given: Initializer) -> layout.Code:
             return call("initializers.Constant", repr(value))
         case "normal", value:
             return call("initializers.RandomNormal", stddev=repr(value))
+        case ("fan_in_normal" | "fan_out_normal") as kind, value:
+            fan = kind.removesuffix("_normal")
+            options = (repr(value), f'"{fan}"', '"untruncated_normal"')
+            return call("initializers.VarianceScaling", *options)
         case "he_normal", fan:
             return call("initializers.VarianceScaling", "2.0", f'"{fan}"', '"untruncated_normal"')
         case "he_uniform", fan:
@@ -135,6 +140,24 @@ def _norm_options(op: Context) -> dict[str, layout.Code]:
 def _own_layer(function: str, op: Context, *arguments: str, **options: layout.Code) -> Code:
     """A layer of a class that stands in the module itself."""
     return Code(call(function, *arguments, **options, name=op.name), f"({op.inputs[0]})")
+
+
+def _learned_number(function: str, usual: str) -> Callable[[Context], Code]:
+    def write(op: Context) -> Code:
+        value = op.line.attributes["init"]
+        assert isinstance(value, Initializer)
+        given = [] if value.kind == usual else [initializer(value)]
+        return Code(call(function, *given, name=op.name), f"({op.inputs[0]})")
+
+    return write
+
+
+def _channel_pool(function: str) -> Callable[[Context], Code]:
+    return lambda op: Code(call(f"ops.{function}", op.inputs[0], axis="-1", keepdims="True"))
+
+
+def _rescale(op: Context) -> Code:
+    return Code(rescaled(op.inputs[0], op.expr("factor"), op.expr("offset"), op.spelling))
 
 
 def _take(op: Context) -> Code:
@@ -195,10 +218,13 @@ def _pool(function: str) -> Callable[[Context], Code]:
     return write
 
 
-def _global_avg_pool(op: Context) -> Code:
-    if op.expr("keep_map") == Const(True):
-        return op.layer("GlobalAveragePooling2D", keepdims="True")
-    return op.layer("GlobalAveragePooling2D")
+def _global_pool(layer: str) -> Callable[[Context], Code]:
+    def write(op: Context) -> Code:
+        if op.expr("keep_map") == Const(True):
+            return op.layer(layer, keepdims="True")
+        return op.layer(layer)
+
+    return write
 
 
 def _gelu(op: Context) -> Code:
@@ -248,10 +274,17 @@ RULES: dict[str, Callable[[Context], Code]] = {
     "softmax": _softmax,
     "max_pool": _pool("MaxPooling2D"),
     "avg_pool": _pool("AveragePooling2D"),
-    "global_avg_pool": _global_avg_pool,
+    "global_avg_pool": _global_pool("GlobalAveragePooling2D"),
+    "global_max_pool": _global_pool("GlobalMaxPooling2D"),
+    "channel_avg_pool": _channel_pool("mean"),
+    "channel_max_pool": _channel_pool("max"),
+    "rescale": _rescale,
+    "learned_scale": _learned_number("LearnedScale", "ones"),
+    "learned_shift": _learned_number("LearnedShift", "zeros"),
     "add": lambda op: op.merge("Add"),
     "multiply": lambda op: op.merge("Multiply"),
     "concat": lambda op: op.merge("Concatenate"),
+    "stack_rows": lambda op: op.merge("Concatenate", axis="1"),
     "split": lambda op: Code(call("ops.split", op.inputs[0], op.get("parts"), axis="-1")),
     "shuffle": lambda op: Code(
         call("shuffle_channels", op.inputs[0], op.get("groups"), op.get("parts"))

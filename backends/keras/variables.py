@@ -20,6 +20,8 @@ VARIABLES: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = {
     ("evo_norm", "weight"): ("gamma", (0,)),
     ("evo_norm", "bias"): ("beta", (0,)),
     ("evo_norm", "v"): ("v", (0,)),
+    ("learned_scale", "weight"): ("scale", (0,)),
+    ("learned_shift", "bias"): ("shift", (0,)),
     ("threshold", "tau"): ("tau", (0,)),
 }
 

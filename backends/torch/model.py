@@ -530,7 +530,7 @@ def initialization(program: Program) -> list[str]:
             already = primitives.ALREADY.get((primitive, attribute))
             if given is None or given.kind == already:
                 continue
-            optional = tensor == "bias" and not _all_biased(program, primitive)
+            optional = attribute == "bias_init" and not _all_biased(program, primitive)
             under = f"if module.{tensor} is not None:" if optional else ""
             rules.append(_Rule(under, primitives.initializer(given, f"module.{tensor}")))
         if rules:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from resnet_spec import link
+from resnet_spec.emit import rescaled
 from resnet_spec.expr import Const, Expr, substitute, to_python
 from resnet_spec.layout import Bracket, Code, call, span
 from resnet_spec.ops import SAME, Initializer
@@ -140,6 +141,8 @@ MODULES: dict[str, Callable[[Context], Code]] = {
     ),
     "evo_norm": _evo_norm,
     "threshold": lambda op: call("Threshold", op.channels),
+    "learned_scale": lambda op: call("LearnedScale"),
+    "learned_shift": lambda op: call("LearnedShift"),
     "adaptive_avg_pool": lambda op: call("nn.AdaptiveAvgPool2d", op.get("size")),
     "zero_pad": lambda op: call("nn.ZeroPad2d", op.get("padding")),
     "dropout": lambda op: call("nn.Dropout", op.get("rate")),
@@ -170,9 +173,20 @@ def _joined(operator: str) -> Callable[[Context, Inputs], Code]:
     return lambda op, inputs: f" {operator} ".join(inputs)
 
 
-def _global_avg_pool(op: Context, inputs: Inputs) -> Code:
-    keep = {"keepdim": "True"} if op.expr("keep_map") == Const(True) else {}
-    return call(f"{inputs[0]}.mean", dim="(2, 3)", **keep)
+def _global_pool(method: str) -> Callable[[Context, Inputs], Code]:
+    def write(op: Context, inputs: Inputs) -> Code:
+        keep = {"keepdim": "True"} if op.expr("keep_map") == Const(True) else {}
+        return call(f"{inputs[0]}.{method}", dim="(2, 3)", **keep)
+
+    return write
+
+
+def _channel_pool(method: str) -> Callable[[Context, Inputs], Code]:
+    return lambda op, inputs: call(f"{inputs[0]}.{method}", dim="1", keepdim="True")
+
+
+def _rescale(op: Context, inputs: Inputs) -> Code:
+    return rescaled(inputs[0], op.expr("factor"), op.expr("offset"), op.spelling)
 
 
 def _add(op: Context, inputs: Inputs) -> Code:
@@ -181,10 +195,13 @@ def _add(op: Context, inputs: Inputs) -> Code:
     return " + ".join(inputs)
 
 
-def _concat(op: Context, inputs: Inputs) -> Code:
-    if len(inputs) == 1 and inputs[0].startswith("*"):
-        return call("torch.cat", inputs[0][1:], dim="1")
-    return call("torch.cat", f"[{', '.join(inputs)}]", dim="1")
+def _concat(axis: int) -> Callable[[Context, Inputs], Code]:
+    def write(op: Context, inputs: Inputs) -> Code:
+        whole = len(inputs) == 1 and inputs[0].startswith("*")
+        joined = inputs[0][1:] if whole else f"[{', '.join(inputs)}]"
+        return call("torch.cat", joined, dim=str(axis))
+
+    return write
 
 
 def _softmax(op: Context, inputs: Inputs) -> Code:
@@ -223,11 +240,16 @@ CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
     "hard_sigmoid": lambda op, inputs: call("F.hardsigmoid", *inputs),
     "tanh": lambda op, inputs: call("torch.tanh", *inputs),
     "softmax": _softmax,
-    "global_avg_pool": _global_avg_pool,
+    "global_avg_pool": _global_pool("mean"),
+    "global_max_pool": _global_pool("amax"),
+    "channel_avg_pool": _channel_pool("mean"),
+    "channel_max_pool": _channel_pool("amax"),
+    "rescale": _rescale,
     "flatten": lambda op, inputs: call(f"{inputs[0]}.flatten", "1"),
     "add": _add,
     "multiply": _joined("*"),
-    "concat": _concat,
+    "concat": _concat(1),
+    "stack_rows": _concat(2),
     "split": lambda op, inputs: call(f"{inputs[0]}.chunk", op.get("parts"), dim="1"),
     "take": _take,
     "shuffle": _shuffle,
@@ -365,6 +387,24 @@ HELPERS = {
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.maximum(x, self.tau[:, None, None])''',
+    "LearnedScale": '''class LearnedScale(nn.Module):
+    """Multiplies by one learned number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight''',
+    "LearnedShift": '''class LearnedShift(nn.Module):
+    """Adds one learned number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bias''',
     "ChannelConv": '''class ChannelConv(nn.Conv1d):
     """1-D convolution along the channels of a 1x1 map (Wang et al. 2019)."""
 
@@ -401,6 +441,10 @@ def initializer(given: Initializer, tensor: str) -> Code:
             return call("nn.init.constant_", tensor, repr(value))
         case "normal", value:
             return call("nn.init.normal_", tensor, std=repr(value))
+        case ("fan_in_normal" | "fan_out_normal") as kind, value:
+            # Of the axes (out, in, height, width) a fan leaves one of the first two out.
+            one = f"{tensor}[0]" if kind == "fan_in_normal" else f"{tensor}[:, 0]"
+            return call("nn.init.normal_", tensor, std=f"({value!r} / {one}.numel()) ** 0.5")
         case ("he_normal" | "he_uniform") as kind, fan:
             function = f"nn.init.kaiming_{kind.removeprefix('he_')}_"
             return call(function, tensor, mode=f'"{fan}"', nonlinearity='"relu"')
@@ -420,7 +464,13 @@ INITIALIZED: dict[str, tuple[str, dict[str, str]]] = {
     "group_norm": ("nn.GroupNorm", {"init": "weight"}),
     "filter_response_norm": ("FilterResponseNorm", {"init": "weight"}),
     "evo_norm": ("EvoNorm", {"init": "weight"}),
+    "learned_scale": ("LearnedScale", {"init": "weight"}),
+    "learned_shift": ("LearnedShift", {"init": "bias"}),
 }
 # Norms come out of their constructor with a scale of one.
 NORMS = ("batch_norm", "group_norm", "filter_response_norm", "evo_norm")
-ALREADY = {(norm, "init"): "ones" for norm in NORMS}
+ALREADY = {
+    **{(norm, "init"): "ones" for norm in NORMS},
+    ("learned_scale", "init"): "ones",
+    ("learned_shift", "init"): "zeros",
+}

@@ -65,6 +65,10 @@ class Initializer(NamedTuple):
     def __str__(self) -> str:
         return self.kind if self.value is None else f"{self.kind}({self.value})"
 
+    @property
+    def needs_fan(self) -> bool:
+        return self.value in FANS or self.kind in ("fan_in_normal", "fan_out_normal")
+
 
 # kind: (its value: None, a number or the fans, the default of the value, what it means)
 INITIALIZERS: dict[str, tuple[Literal["none", "number", "fan"], float | str | None, str]] = {
@@ -73,6 +77,8 @@ INITIALIZERS: dict[str, tuple[Literal["none", "number", "fan"], float | str | No
     "constant": ("number", 0.0, "one value"),
     "normal": ("number", 0.01, "normal, mean 0, with this standard deviation"),
     "he_normal": ("fan", "fan_out", "normal, mean 0, variance 2 / fan (He et al. 2015, eq. 10)"),
+    "fan_in_normal": ("number", 2.0, "normal, mean 0, variance this number / fan_in"),
+    "fan_out_normal": ("number", 2.0, "normal, mean 0, variance this number / fan_out"),
     "he_uniform": ("fan", "fan_in", "uniform, mean 0, variance 2 / fan"),
     "lecun_uniform": ("fan", "fan_in", "uniform, mean 0, variance 1 / (3 fan): torch.nn's default"),
 }

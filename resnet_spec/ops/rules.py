@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -150,6 +150,23 @@ def channel_conv_parameters(
 
 def channel_conv_macs(attributes: Attributes, inputs: Sequence[Shape], output: Shape) -> int:
     return int(output.channels * attributes.kernel)
+
+
+def one_channel_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    return replace(inputs[0], channels=1, open=False)
+
+
+def stacked_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
+    for other in inputs[1:]:
+        if (other.channels, other.width) != (inputs[0].channels, inputs[0].width):
+            shapes = " and ".join(str(shape) for shape in inputs)
+            raise ShapeError(
+                "RS402",
+                f"the inputs differ in channels or width: {shapes}",
+                help="give all of them as many channels and columns",
+            )
+    height = sum(shape.height or 0 for shape in inputs)
+    return replace(inputs[0], height=height, open=any(shape.open for shape in inputs))
 
 
 def global_pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
@@ -342,6 +359,10 @@ def batch_norm_parameters(attributes: Attributes, inputs: Sequence[Shape]) -> tu
 def evo_norm_parameters(attributes: Attributes, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:
     shape = (inputs[0].channels,)
     return (*affine(attributes, inputs), Parameter("v", shape, True, Initializer("ones")))
+
+
+def learned_number(name: str) -> Callable[[Attributes, Sequence[Shape]], tuple[Parameter, ...]]:
+    return lambda attributes, inputs: (Parameter(name, (1,), True, attributes.init),)
 
 
 def threshold_parameters(attributes: Attributes, inputs: Sequence[Shape]) -> tuple[Parameter, ...]:

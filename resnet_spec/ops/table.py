@@ -191,6 +191,27 @@ _TABLE = (
         shape=rules.global_pool_shape,
     ),
     Primitive(
+        "global_max_pool",
+        "largest value over height and width",
+        (Attribute("keep_map", "bool", "give a 1x1 map instead of a vector", default=False),),
+        needs="map",
+        shape=rules.global_pool_shape,
+    ),
+    Primitive(
+        "channel_avg_pool",
+        "mean over the channels, a map of one channel",
+        needs="map",
+        shape=rules.one_channel_shape,
+        channels=lambda attributes, channels: 1,
+    ),
+    Primitive(
+        "channel_max_pool",
+        "largest value over the channels, a map of one channel",
+        needs="map",
+        shape=rules.one_channel_shape,
+        channels=lambda attributes, channels: 1,
+    ),
+    Primitive(
         "adaptive_avg_pool",
         "mean of each of size x size parts of the map, which may share a row or column",
         (Attribute("size", "int", "rows and columns of the output", minimum=1),),
@@ -232,6 +253,14 @@ _TABLE = (
         shape=rules.concat_shape,
         channels=rules.sum_channels,
         joins=True,
+        group="merge",
+    ),
+    Primitive(
+        "stack_rows",
+        "maps one below the other: all rows of the inputs, in their order",
+        takes="many",
+        needs="map",
+        shape=rules.stacked_shape,
         group="merge",
     ),
     Primitive(
@@ -307,6 +336,28 @@ _TABLE = (
         fits_input=False,
         macs=rules.channel_conv_macs,
         group="weights",
+    ),
+    Primitive(
+        "rescale",
+        "factor * x + offset, numbers that the spec states",
+        (
+            Attribute("factor", "float", "factor of every value", 1),
+            Attribute("offset", "float", "summand of every value", 0),
+        ),
+    ),
+    Primitive(
+        "learned_scale",
+        "x times one learned number",
+        (Attribute("init", "init", "how the number begins", Initializer("ones")),),
+        parameters=rules.learned_number("weight"),
+        fits_input=False,
+    ),
+    Primitive(
+        "learned_shift",
+        "x plus one learned number",
+        (Attribute("init", "init", "how the number begins", ZEROS),),
+        parameters=rules.learned_number("bias"),
+        fits_input=False,
     ),
     Primitive(
         "dropout",

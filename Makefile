@@ -68,7 +68,7 @@ endif
 
 .PHONY: check
 check: $(STAMP)  ## our specs are valid, and generated/ is what they compile to
-	$(BIN)/resnet-spec check specs
+	$(BIN)/resnet-spec check specs examples
 	$(BIN)/resnet-spec compile --check --diff
 
 .PHONY: unit

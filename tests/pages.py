@@ -5,6 +5,7 @@ Every fenced block says behind its language what is to be done with it:
   console [exit=1]       commands behind `$`, each with its output; `…` stands for any lines
   <any> file=PATH        the block is written to PATH
   <any> of=PATH at=TEXT  the block is the part of PATH that begins with the line that begins so
+  <any> of=… copy=NAME   the same, and the commands of the page find the whole of PATH as NAME
   yaml keys              keys of a network: they take the place of those of a small one
   yaml layers            layers of a block
   yaml … bad=RS101       the same, and this is what is wrong with it
@@ -137,6 +138,9 @@ class Page:
             target.write_text("\n".join(fence.body) + "\n", encoding="utf-8")
         elif "of" in fence.options:
             self.compare(fence, self.excerpt(fence))
+            if "copy" in fence.options:
+                whole = (ROOT / fence.options["of"]).read_bytes()
+                (self.folder / fence.options["copy"]).write_bytes(whole)
         elif fence.language == "text" or (
             fence.language == "python" and fence.options.get("needs", "") not in self.frameworks
         ):

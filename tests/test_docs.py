@@ -19,7 +19,13 @@ from resnet_spec.ops import INITIALIZERS, PRIMITIVES
 
 PAGES = [
     ROOT / name
-    for name in ("README.md", "CONTRIBUTING.md", "docs/language.md", "docs/architecture.md")
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/language.md",
+        "docs/architecture.md",
+        "docs/walkthrough.md",
+    )
 ]
 LANGUAGE, ARCHITECTURE = PAGES[2], PAGES[3]
 LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")

@@ -42,6 +42,23 @@ CORNERS = {
         stages:
           - {name: stage, block: one, repeat: 2}
         """,
+    "numbers that are stated or learned vary": """
+        blocks:
+          one:
+            description: Numbers that differ from block to block
+            args: {filters: int, factor: 1.0, offset: 0.0, learned: {type: bool, default: i > 0}}
+            layers:
+              - {rescale: rescale, factor: factor, offset: offset}
+              - {split: split, parts: 2, as: part}
+              - {rescale: half, from: part.1, factor: factor - 1, as: half}
+              - {concat: [part.0, half]}
+              - {learned_scale: scale, init: {constant: 0.5}, when: learned}
+              - {learned_shift: shift, init: {normal: 0.5}}
+              - {conv: conv, filters: filters, kernel: 3}
+        stem: [{conv: conv1, filters: 4, kernel: 3}]
+        stages:
+          - {name: stage, block: one, repeat: 3, filters: 4, factor: 0.5 - i, offset: i / 4}
+        """,
     "layers have the names of arguments": """
         blocks:
           one:
@@ -120,6 +137,9 @@ head:
   - {split: split, parts: 2, as: part}
   - {concat: [part.1, part.0]}
   - {dropout: dropout, rate: 0.5}
+  - {rescale: rescale, factor: 3, offset: -1}
+  - {learned_scale: scale}
+  - {learned_shift: shift}
   - {linear: fc, features: classes}
 """
 
@@ -244,6 +264,12 @@ REFUSED = {
     ),
     "a name is that of a function of Keras": (
         "stem: [{conv: pad, filters: 4, kernel: 3}, {max_pool: pool, kernel: 3, stride: 1}]\n"
+        "stages: [{name: stage, block: basic, filters: 4}]\n",
+        "keras",
+        "RS503",
+    ),
+    "a name is that of an operator of Keras": (
+        "stem: [{conv: subtract, filters: 4, kernel: 3}, {rescale: r, factor: -1, offset: 1}]\n"
         "stages: [{name: stage, block: basic, filters: 4}]\n",
         "keras",
         "RS503",

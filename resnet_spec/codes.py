@@ -448,6 +448,45 @@ _SETTINGS = {
     ),
 }
 
+_WEIGHTS = {
+    "RS901": Code(
+        "a file of weights that can't be read",
+        "The file is not there, is empty, was cut off, or is none of safetensors, PyTorch's .pt "
+        "and .pth, and Keras' .weights.h5, .h5 and .keras. The format follows from the content, so "
+        "a wrong ending does no harm. Write or copy the file again.",
+    ),
+    "RS902": Code(
+        "a file of weights that is refused",
+        "The file asks for more than its tensors: a pickle that would run code, a link to another "
+        "file, or a small archive that would fill the memory. Nothing of it was run. Have it "
+        "written again by someone you trust, with the tensors alone: "
+        "torch.save(model.state_dict(), path), or as safetensors.",
+    ),
+    "RS903": Code(
+        "tensors that the file lacks",
+        "Every parameter and statistic of the spec must be in the file under its name; the report "
+        "lists those that are not, with the nearest name. A published checkpoint is read by "
+        "'weights import', which knows the names of the spec's references; --rename gives others. "
+        "--partial draws what is missing as the spec states.",
+    ),
+    "RS904": Code(
+        "tensors that the spec does not have",
+        "The file holds tensors whose names are none of the spec's; the report lists them. It is "
+        "probably of another network, or has other names: see RS903. --partial drops them.",
+    ),
+    "RS905": Code(
+        "tensors of another shape or type",
+        "The name is right and the shape is not, or the values are no floating-point numbers. For "
+        "another number of classes begin the head anew with --reset-head, for another number of "
+        "input channels use --adapt-input; --partial draws them as the spec states.",
+    ),
+    "RS906": Code(
+        "weights that can't be adapted or converted so",
+        "An adaptation was asked for that the network has no place for, nothing in the file fits, "
+        "or values do not fit the type that is to be written. The message names it.",
+    ),
+}
+
 CODES: dict[str, Code] = {
     **_READING,
     **_WRITING,
@@ -457,4 +496,5 @@ CODES: dict[str, Code] = {
     **_BACKENDS,
     **_FILES,
     **_SETTINGS,
+    **_WEIGHTS,
 }

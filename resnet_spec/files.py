@@ -1,4 +1,4 @@
-"""Generated files on disk: compared with what should be there, and written; nowhere else.
+"""Files on disk: generated ones compared with what should be there, and all that is written.
 
 Everything is compared before anything is written. New texts are then staged next to their places
 and moved into them together, so a failure leaves every file as it was or whole. Nothing outside
@@ -232,6 +232,33 @@ def create(path: Path, text: str, shown: str) -> None:
         message = f"{quoted(shown)} exists already"
         _stop("RS602", message, shown, "choose another name; nothing is replaced")
     _fill(path, text, shown)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, shown: str, suffix: str, force: bool) -> Iterator[Path]:
+    """A name beside `path`, with `suffix`, for a new file that is moved to `path` at the end.
+
+    Whatever fails within the context leaves `path` as it was. Raises `OutputError` where a file
+    stands already and is not to be replaced (RS602), for a folder (RS605) and on RS601.
+    """
+    if os.path.isdir(path):
+        _stop("RS605", f"{quoted(shown)} is a folder, where a file should be", shown, "remove it")
+    if os.path.lexists(path) and not force:
+        message = f"{quoted(shown)} exists already"
+        _stop("RS602", message, shown, "choose another name, or replace it with --force")
+    folders: list[Path] = []
+    temporary = path.with_name(f".{os.urandom(4).hex()}.tmp{suffix}")
+    try:
+        _make_folder(path.parent, shown, folders)
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException as error:
+        _remove(temporary)
+        for folder in reversed(folders):
+            _remove_folder(folder)
+        if isinstance(error, OSError):
+            _stop_writing(shown, error)
+        raise
 
 
 def _make_folder(folder: Path, shown: str, made: list[Path]) -> None:

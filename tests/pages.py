@@ -2,7 +2,7 @@
 
 Every fenced block says behind its language what is to be done with it:
 
-  console [exit=1]       commands behind `$`, each with its output; `…` stands for any lines
+  console [exit=1] [needs=keras]  commands behind `$`, with their output; `…` stands for any lines
   <any> file=PATH        the block is written to PATH
   <any> of=PATH at=TEXT  the block is the part of PATH that begins with the line that begins so
   <any> of=… copy=NAME   the same, and the commands of the page find the whole of PATH as NAME
@@ -13,7 +13,7 @@ Every fenced block says behind its language what is to be done with it:
   python [needs=torch]   run; with `>>>` the output is compared
   python primitive       the record of a primitive; the language has it from here on
   python rule=MODULE:TABLE   an entry of a table that says how a primitive is written
-  shell                  commands that are not run here; the targets of make must exist
+  shell                  commands that are not run here; targets of make and our flags must exist
   text                   anything else
 """
 
@@ -141,9 +141,7 @@ class Page:
             if "copy" in fence.options:
                 whole = (ROOT / fence.options["of"]).read_bytes()
                 (self.folder / fence.options["copy"]).write_bytes(whole)
-        elif fence.language == "text" or (
-            fence.language == "python" and fence.options.get("needs", "") not in self.frameworks
-        ):
+        elif fence.language == "text" or fence.options.get("needs", "") not in self.frameworks:
             pass
         else:
             kinds = {"console": self.console, "yaml": self.yaml, "python": self.python}
@@ -310,7 +308,9 @@ class Page:
             words = line.partition("#")[0].split()
             if words[0] == "make" and words[1] not in targets:
                 raise PageError(f"the Makefile has no target {words[1]!r}")
-            if words[0] not in ("make", "git", "cd", "pip", "pytest"):
+            if words[0] == "resnet-spec":
+                cli.parser().parse_args(shlex.split(line)[1:])
+            elif words[0] not in ("make", "git", "cd", "pip", "pytest"):
                 raise PageError(f"nobody knows {words[0]!r}")
             for word in words:
                 if word.startswith("tests/") and not (ROOT / word).exists():

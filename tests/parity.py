@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from resnet_spec.backends.keras.variables import VARIABLES, layer_name
 
 from resnet_spec.generate import generate
 from resnet_spec.ir import Network
 from resnet_spec.library import Library
 from resnet_spec.load import load
 from resnet_spec.lower import lower
+from resnet_spec.weights import keras_model as keras_model_of
 
 SPECS = Path(__file__).parent / "specs"
 
@@ -83,6 +83,7 @@ def randomize(model: Any, seed: int = 0) -> None:
 
 def carry_over(network: Network, torch_model: Any, keras_model: Any) -> int:
     """Copies every parameter from PyTorch to Keras by the names of the IR; returns their number."""
+<<<<<<< HEAD
     state = torch_model.state_dict()
     carried = 0
     for name, operation in network.operations():
@@ -94,6 +95,10 @@ def carry_over(network: Network, torch_model: Any, keras_model: Any) -> int:
             assert value.shape == parameter.shape, f"{name}.{parameter.name}"
             variable.assign(np.transpose(value, axes))
             carried += 1
+=======
+    state = {name: value.numpy() for name, value in torch_model.state_dict().items()}
+    carried = keras_model_of.assign(network, keras_model, state)
+>>>>>>> 4e2db39 (Carry weights between PyTorch and Keras, and compare files with specs)
     assert carried == len(keras_model.weights)
     return carried
 
@@ -162,14 +167,8 @@ def tolerance(network: Network, usual: float = 1e-10) -> float:
 @contextmanager
 def float64() -> Iterator[None]:
     """Keras computes in double precision."""
-    import keras
-
-    before = keras.config.floatx()
-    keras.config.set_floatx("float64")
-    try:
+    with keras_model_of.precision("float64"):
         yield
-    finally:
-        keras.config.set_floatx(before)
 
 
 @dataclass

@@ -130,7 +130,9 @@ def test_version(run: Run) -> None:
     assert run("--version").out == f"resnet-spec {resnet_spec.__version__}\n"
 
 
-@pytest.mark.parametrize("verb", ["check", "show", "list", "explain", "schema", "init", "compile"])
+@pytest.mark.parametrize(
+    "verb", ["check", "show", "list", "explain", "schema", "init", "compile", "weights"]
+)
 def test_every_verb_has_examples(run: Run, verb: str) -> None:
     result = run(verb, "--help")
     assert result.code == 0

@@ -19,8 +19,8 @@ from resnet_spec.load import load
 from resnet_spec.lower import lower
 
 ROOT = Path(resnet_spec.__file__).parent
-# Codes that no spec can show: files, backends, settings.
-WITHOUT_EXAMPLES = re.compile(r"RS(001|501|6..|7..)")
+# Codes that no spec can show: files, backends, settings, weights.
+WITHOUT_EXAMPLES = re.compile(r"RS(001|501|6..|7..|9..)")
 SHOWN = sorted(code for code, entry in CODES.items() if entry.bad)
 
 

@@ -25,6 +25,7 @@ PAGES = [
         "docs/language.md",
         "docs/architecture.md",
         "docs/walkthrough.md",
+        "docs/weights.md",
     )
 ]
 LANGUAGE, ARCHITECTURE = PAGES[2], PAGES[3]

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import parity
 import pytest
-from resnet_spec.backends.keras.variables import VARIABLES, layer_name
 
 from resnet_spec.ir import Network
 from resnet_spec.ops import Parameter
+from resnet_spec.weights import keras_model
 
 SPECS = [str(parity.SPECS / "inits.yaml"), "resnet18", str(parity.SPECS / "resnest.yaml")]
 
@@ -29,14 +29,7 @@ def keras_values(network: Network) -> Values:
     import keras
 
     keras.utils.set_random_seed(0)
-    model = parity.build(network, "keras")
-    values = {}
-    for name, operation in network.operations():
-        for parameter in operation.parameters:
-            attribute, axes = VARIABLES[operation.primitive.name, parameter.name]
-            variable = getattr(model.get_layer(layer_name(name)), attribute).numpy()
-            values[f"{name}.{parameter.name}"] = variable.transpose(np.argsort(axes))
-    return values
+    return keras_model.values(network, parity.build(network, "keras"))
 
 
 def parameters(network: Network) -> Iterator[tuple[str, Parameter]]:

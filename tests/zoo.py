@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import parity
 import reference
-from resnet_spec.backends.keras.variables import VARIABLES, layer_name
+from resnet_spec.backends.keras.variables import layer_name
 
 from resnet_spec.ir import Network, Published
 from resnet_spec.library import builtin_specs
 from resnet_spec.renames import renamed
+from resnet_spec.weights import keras_model
 
 TABLE = Path(__file__).parent / "data" / "parameters.csv"
 
@@ -152,12 +153,5 @@ def state_of_keras(network: Network, model: Any) -> dict[str, Any]:
     """The weights of our Keras model in PyTorch's names and order of axes."""
     import torch
 
-    state = {}
-    for name, operation in network.operations():
-        for parameter in operation.parameters:
-            attribute, axes = VARIABLES[operation.primitive.name, parameter.name]
-            value = np.asarray(getattr(model.get_layer(layer_name(name)), attribute))
-            state[f"{name}.{parameter.name}"] = torch.from_numpy(
-                np.ascontiguousarray(value.transpose(np.argsort(axes)))
-            )
-    return state
+    values = keras_model.values(network, model)
+    return {name: torch.from_numpy(value) for name, value in values.items()}

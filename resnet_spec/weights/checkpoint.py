@@ -1,0 +1,60 @@
+"""What a file of weights holds: tensors by name, their values not read yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, NoReturn
+
+from resnet_spec.diagnostics import Diagnostic, Span, SpecError
+
+Layout = Literal["torch", "keras"]
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+class Tensor(NamedTuple):
+    """One array of a file, with its name and its order of axes there.
+
+    In PyTorch's layout a name is `layer1.0.conv1.weight`; in Keras' it is the layer's name and the
+    variable's, or its number where the file has no name for it: `layer1_0_conv1/0`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str  # as numpy calls it
+    read: Callable[[], Any]  # gives a numpy array
+
+
+class Checkpoint(NamedTuple):
+    """An open file: `shown` is how messages name it, `notes` what was passed over in it."""
+
+    shown: str
+    format: str
+    layout: Layout
+    tensors: tuple[Tensor, ...]
+    notes: tuple[str, ...] = ()
+
+
+class MissingPackage(Exception):
+    """A format that needs a package which is not installed."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs {package}, which is not installed\n"
+            f"install it: pip install 'resnet-spec[{extra}]'"
+        )
+
+
+def unreadable(shown: str, reason: str, help: str | None = None) -> NoReturn:
+    """Raise RS901 about a file."""
+    raise SpecError([Diagnostic("RS901", reason, Span(shown), help)])
+
+
+def refused(shown: str, reason: str, help: str | None = None) -> NoReturn:
+    """Raise RS902 about a file."""
+    raise SpecError([Diagnostic("RS902", reason, Span(shown), help)])
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """`64x3x7x7`; `scalar` where there are no axes."""
+    return "x".join(map(str, shape)) or "scalar"

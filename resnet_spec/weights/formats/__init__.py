@@ -1,0 +1,118 @@
+"""The formats of files with weights: which one a file has, and which one a name asks for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from resnet_spec.diagnostics import quoted
+from resnet_spec.ir import Network
+from resnet_spec.weights.checkpoint import Checkpoint, Layout, MissingPackage, unreadable
+
+# The endings of a name, the module that knows the format, and whose names and axes it holds.
+ENDINGS: dict[str, tuple[str, Layout]] = {
+    ".safetensors": ("safetensors", "torch"),
+    ".pt": ("pytorch", "torch"),
+    ".pth": ("pytorch", "torch"),
+    ".weights.h5": ("hdf5", "keras"),
+    ".keras": ("keras", "keras"),
+}
+KNOWN = "safetensors, PyTorch's .pt and .pth, Keras' .weights.h5, .h5 and .keras"
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = b"PK\x03\x04"
+
+
+@contextmanager
+def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
+    """A file's tensors, to be read within the context.
+
+    The format follows from the content, not from the name. Raises `SpecError` (RS901, RS902) for
+    what is no such file, `MissingPackage` for what can't be read here.
+    """
+    module = importlib.import_module(f"resnet_spec.weights.formats.{_format(path, shown)}")
+    with ExitStack() as stack:
+        try:
+            checkpoint = stack.enter_context(module.opened(path, shown))
+        except ModuleNotFoundError as error:
+            raise _missing(f"reading {quoted(shown)}", error) from None
+        yield checkpoint
+
+
+def write(path: Path, name: str, network: Network, state: Mapping[str, Any]) -> None:
+    """Write a state to a file in the format that the ending of `name` asks for.
+
+    Raises `MissingPackage` where the format's library is not installed.
+    """
+    asked = ending(name)
+    assert asked is not None
+    module = importlib.import_module(f"resnet_spec.weights.formats.{ENDINGS[asked][0]}")
+    try:
+        module.write(path, network, state)
+    except ModuleNotFoundError as error:
+        raise _missing(f"writing {asked}", error) from None
+
+
+def _missing(what: str, error: ModuleNotFoundError) -> MissingPackage:
+    package = error.name or "a package"
+    return MissingPackage(what, package, package if package in ("torch", "keras") else "weights")
+
+
+def ending(name: str) -> str | None:
+    """The ending of a name that says in which format to write; None for any other."""
+    return next((each for each in ENDINGS if name.lower().endswith(each)), None)
+
+
+def layout(name: str) -> Layout:
+    """Whose names and axes a file has that is written under a name."""
+    asked = ending(name)
+    assert asked is not None
+    return ENDINGS[asked][1]
+
+
+def _format(path: Path, shown: str) -> str:
+    """The module for a file, by how it begins."""
+    head = _head(path, shown)
+    if head.startswith(_HDF5):
+        return "hdf5"
+    if head.startswith(_ZIP):
+        return "keras" if _is_keras(path, shown) else "pytorch"
+    # A length of eight bytes, then JSON.
+    if shown.lower().endswith(".safetensors") or head[8:9] == b"{":
+        return "safetensors"
+    if head[:1] == b"\x80" and 2 <= head[1] <= 5:  # a pickle, as PyTorch wrote it before 1.6
+        return "pytorch"
+    unreadable(shown, f"{quoted(shown)} is no file of weights", f"these can be read: {KNOWN}")
+
+
+def _head(path: Path, shown: str) -> bytes:
+    try:
+        if path.exists() and not path.is_file():
+            unreadable(shown, f"{quoted(shown)} is no file")
+        with path.open("rb") as file:
+            head = file.read(16)
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        unreadable(shown, f"cannot read {quoted(shown)}: {reason}")
+    if len(head) < 16:
+        what = "is empty" if not head else "is too short for a file of weights"
+        unreadable(shown, f"{quoted(shown)} {what}", "was it written or copied to its end?")
+    return head
+
+
+def _is_keras(path: Path, shown: str) -> bool:
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        unreadable(
+            shown,
+            f"{quoted(shown)} is a broken zip archive",
+            "was it written or copied to its end?",
+        )
+    return any(name.startswith("model.weights") for name in names)

@@ -1,0 +1,188 @@
+"""HDF5 as Keras writes it: `.weights.h5` of Keras 3, and the `.h5` that was there before.
+
+Keras 3 has a group for each layer, named after its class and counted; the layer's own name is an
+attribute of the group `vars` within, whose members are numbered. Before, a layer's group bears its
+name, and the attribute `weight_names` names what is in it. Links that lead elsewhere and values
+that stand in other files are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from resnet_spec.diagnostics import quoted
+from resnet_spec.ir import Network
+from resnet_spec.weights.checkpoint import Checkpoint, Tensor, refused, unreadable
+
+_MAX_DEPTH = 16
+# What Keras keeps of a layer beside its weights: the state of a generator of random numbers.
+_GENERATORS = ("seed_generator", "seed_generator_state")
+
+
+@contextmanager
+def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
+    """The tensors of a file."""
+    with opened_as(path, shown, "HDF5") as checkpoint:
+        yield checkpoint
+
+
+@contextmanager
+def opened_as(file: Any, shown: str, kind: str) -> Iterator[Checkpoint]:
+    """The tensors of a file by its path or of an open one."""
+    import h5py
+
+    try:
+        root = h5py.File(file, "r")
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("(")[2].rstrip(")").lower() or str(error).lower()
+        unreadable(
+            shown,
+            f"{quoted(shown)} is no whole HDF5 file: {reason}",
+            "was it written or copied to its end?",
+        )
+    with root:
+        try:
+            tensors = tuple(_tensors(root, shown))
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+            unreadable(shown, f"{quoted(shown)} is a broken HDF5 file: {error}")
+        if not tensors:
+            unreadable(
+                shown,
+                f"{quoted(shown)} holds no weights as Keras writes them",
+                "write it with model.save_weights, or with model.save",
+            )
+        yield Checkpoint(shown, kind, "keras", tensors)
+
+
+def _tensors(root: Any, shown: str) -> Iterator[Tensor]:
+    if "model_weights" in root:
+        root = _member(root, "model_weights", shown)
+    if "layer_names" in root.attrs or "layer_names0" in root.attrs:
+        yield from _named(root, shown)
+    elif "layers" in root or "_layer_checkpoint_dependencies" in root:
+        name = "layers" if "layers" in root else "_layer_checkpoint_dependencies"
+        yield from _numbered(_member(root, name, shown), shown, 0)
+
+
+# - Keras 3 -
+
+
+def _numbered(group: Any, shown: str, depth: int) -> Iterator[Tensor]:
+    """The layers below a group; one that is named twice is a layer within another."""
+    if depth > _MAX_DEPTH:
+        refused(shown, f"the groups in {quoted(shown)} are too deep, or go in circles")
+    for key in group:
+        member = _member(group, key, shown)
+        if not _is_group(member):
+            continue
+        if key == "vars":
+            yield from _variables(member, shown)
+        else:
+            yield from _numbered(member, shown, depth + 1)
+
+
+def _variables(group: Any, shown: str) -> Iterator[Tensor]:
+    name = _text(group.attrs.get("name", ""))
+    if name in _GENERATORS or not len(group):
+        return
+    if not name:
+        unreadable(
+            shown,
+            f"{quoted(shown)} does not name its layers: {quoted(group.name)}",
+            "Keras before 3.8 wrote it; load it there, and save it with a newer one",
+        )
+    for key in sorted(group, key=lambda each: (len(each), each)):
+        yield _tensor(f"{name}/{key}", _member(group, key, shown), shown)
+
+
+# - before -
+
+
+def _named(root: Any, shown: str) -> Iterator[Tensor]:
+    for layer in _attribute(root, "layer_names"):
+        group = _member(root, layer, shown)
+        names = _attribute(group, "weight_names")
+        owners = {_owner(name, layer) for name in names}
+        for name in names:
+            variable = name.rsplit("/", 1)[-1].partition(":")[0]
+            if variable in _GENERATORS:
+                continue
+            # Layers within a layer share its group, and are told apart by the paths of the weights.
+            owner = layer if len(owners) == 1 else _owner(name, layer)
+            yield _tensor(f"{owner}/{variable}", _member(group, name, shown), shown)
+
+
+def _owner(weight: str, layer: str) -> str:
+    parts = weight.split("/")
+    return parts[-2] if len(parts) > 1 else layer
+
+
+def _attribute(group: Any, name: str) -> list[str]:
+    """A list of texts, which HDF5 makes Keras cut in pieces where it is long."""
+    if name in group.attrs:
+        return [_text(each) for each in group.attrs[name]]
+    found: list[str] = []
+    for number in range(len(group.attrs)):
+        piece = group.attrs.get(f"{name}{number}")
+        if piece is None:
+            break
+        found += [_text(each) for each in piece]
+    return found
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+# - members -
+
+
+def _is_group(value: Any) -> bool:
+    import h5py
+
+    return isinstance(value, h5py.Group)
+
+
+def _member(group: Any, path: str, shown: str) -> Any:
+    """What a group holds under a path, no link on the way."""
+    import h5py
+
+    for part in path.split("/"):
+        link = group.get(part, getlink=True) if _is_group(group) else None
+        if link is None:
+            unreadable(shown, f"{quoted(shown)} lacks {quoted(path)}, which it names")
+        if not isinstance(link, h5py.HardLink):
+            refused(shown, f"{quoted(path)} in {quoted(shown)} leads to another place or file")
+        group = group[part]
+    return group
+
+
+def _tensor(name: str, data: Any, shown: str) -> Tensor:
+    import h5py
+
+    if not isinstance(data, h5py.Dataset) or data.shape is None:
+        unreadable(shown, f"{quoted(name)} in {quoted(shown)} is no array")
+    if data.external or data.is_virtual:
+        refused(shown, f"{quoted(name)} in {quoted(shown)} takes its values from another file")
+    is_bfloat16 = _text(data.attrs.get("dtype", "")) == "bfloat16"
+    dtype = "bfloat16" if is_bfloat16 else data.dtype.name
+    return Tensor(name, tuple(data.shape), dtype, partial(_array, data, is_bfloat16))
+
+
+def _array(data: Any, is_bfloat16: bool) -> Any:
+    if is_bfloat16:
+        import ml_dtypes
+
+        return data[()].view(ml_dtypes.bfloat16)
+    return data[()]
+
+
+def write(path: Path, network: Network, state: Mapping[str, Any]) -> None:
+    """The weights of the generated Keras model, which alone says how its groups are numbered."""
+    from resnet_spec.weights import keras_model
+
+    keras_model.filled(network, state).save_weights(path)

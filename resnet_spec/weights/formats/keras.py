@@ -1,0 +1,47 @@
+""".keras: a zip archive with the model as JSON and its weights as HDF5."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from resnet_spec.diagnostics import quoted
+from resnet_spec.ir import Network
+from resnet_spec.weights.checkpoint import Checkpoint, refused, unreadable
+from resnet_spec.weights.formats import hdf5
+
+_WEIGHTS = "model.weights.h5"
+_MAX_GROWTH = 100  # weights hardly shrink: what grows more was made to fill the memory
+
+
+@contextmanager
+def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
+    """The tensors of a file; the model in it is not looked at."""
+    with zipfile.ZipFile(path) as archive:
+        try:
+            member = archive.getinfo(_WEIGHTS)
+        except KeyError:
+            unreadable(
+                shown,
+                f"{quoted(shown)} holds its weights in several files",
+                "save it without 'max_shard_size'",
+            )
+        if member.file_size > _MAX_GROWTH * max(member.compress_size, 1):
+            size = f"{member.file_size:,} bytes"
+            refused(shown, f"{quoted(shown)} would grow to {size} while it is read")
+        try:
+            file = archive.open(member)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+            unreadable(shown, f"{quoted(shown)} is a broken archive: {str(error).lower()}")
+        with file, hdf5.opened_as(file, shown, "Keras") as checkpoint:
+            yield checkpoint
+
+
+def write(path: Path, network: Network, state: Mapping[str, Any]) -> None:
+    """The generated Keras model with its weights."""
+    from resnet_spec.weights import keras_model
+
+    keras_model.filled(network, state).save(path)

@@ -1,0 +1,139 @@
+"""PyTorch's .pt and .pth: read by `torch.load` with `weights_only`, written as plain tensors."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from resnet_spec.diagnostics import expected, quoted
+from resnet_spec.ir import Network
+from resnet_spec.weights.checkpoint import Checkpoint, Tensor, refused, unreadable
+
+# Wrappers that training code puts around a model; the names of its tensors begin so.
+_PREFIXES = ("module.", "_orig_mod.")
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+
+
+@contextmanager
+def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
+    """The tensors of a file; a pickle that holds anything else is refused, not run."""
+    import torch  # noqa: F401  before anything is looked at, so that its absence is told first
+
+    _check_archive(path, shown)
+    state, notes = _state(_load(path, shown), shown)
+    for prefix in _PREFIXES:
+        if state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+            notes.append(f"{quoted(prefix)} was taken off every name")
+    tensors = tuple(_tensor(name, value, shown) for name, value in state.items())
+    yield Checkpoint(shown, "PyTorch", "torch", tensors, tuple(notes))
+
+
+def _check_archive(path: Path, shown: str) -> None:
+    """PyTorch stores without compressing; what would grow was made to fill the memory."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        size = sum(each.file_size for each in archive.infolist())
+        if size > path.stat().st_size:
+            refused(shown, f"{quoted(shown)} would grow to {size:,} bytes while it is read")
+
+
+def _load(path: Path, shown: str) -> Any:
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except pickle.UnpicklingError as error:
+        named = _GLOBAL.search(str(error))
+        if named is not None:
+            refused(
+                shown,
+                f"{quoted(shown)} holds more than tensors: it asks for {quoted(named.group(1))}",
+                "save the state alone: torch.save(model.state_dict(), path)",
+            )
+        unreadable(shown, f"{quoted(shown)} is no file that torch.save wrote")
+    except Exception as error:  # whatever a broken archive makes the library say
+        reason = str(error).partition("\n")[0].lower() or type(error).__name__
+        unreadable(
+            shown,
+            f"{quoted(shown)} is no whole PyTorch file: {reason[:200]}",
+            "was it written or copied to its end?",
+        )
+
+
+def _state(loaded: Any, shown: str) -> tuple[dict[str, Any], list[str]]:
+    """The state within a checkpoint, which may hold an optimizer's and more beside it."""
+    if not isinstance(loaded, Mapping):
+        unreadable(shown, f"{quoted(shown)} holds {_kind(loaded)}, not tensors by name")
+    if _is_state(loaded):
+        return dict(loaded), []
+    inner = {key: value for key, value in loaded.items() if _is_state(value)}
+    named = [key for key in ("state_dict", "model", "model_state_dict") if key in inner]
+    keys = named[:1] or (list(inner) if len(inner) == 1 else [])
+    if not keys:
+        hint = expected("state_dict", map(str, loaded)) if loaded else None
+        unreadable(
+            shown, f"{quoted(shown)} has no tensors by name, nor 'state_dict' with them", hint
+        )
+    return dict(inner[keys[0]]), [f"taken from {quoted(keys[0])} of the checkpoint"]
+
+
+def _is_state(value: Any) -> bool:
+    import torch
+
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(isinstance(n, str) and isinstance(t, torch.Tensor) for n, t in value.items())
+    )
+
+
+def _kind(value: Any) -> str:
+    return f"a value of type {quoted(type(value).__name__)}"
+
+
+def _tensor(name: str, value: Any, shown: str) -> Tensor:
+    import torch
+
+    if value.layout is not torch.strided or value.is_quantized or value.device.type != "cpu":
+        refused(shown, f"{quoted(name)} in {quoted(shown)} is no plain tensor")
+    dtype = str(value.dtype).removeprefix("torch.")
+    return Tensor(name, tuple(value.shape), dtype, partial(_array, value))
+
+
+def _array(value: Any) -> Any:
+    import torch
+
+    value = value.detach().contiguous()
+    if value.dtype is torch.bfloat16:
+        import ml_dtypes
+
+        return value.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return value.numpy()
+
+
+def write(path: Path, network: Network, state: Mapping[str, Any]) -> None:
+    """A state in PyTorch's names and order of axes, which `weights_only` loads."""
+    import torch
+
+    torch.save({name: _plain(value) for name, value in state.items()}, path)
+
+
+def _plain(value: Any) -> Any:
+    import numpy
+    import torch
+
+    array = numpy.array(value)  # a copy that the tensor can own
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(numpy.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)

@@ -1,0 +1,63 @@
+"""safetensors: a JSON header, then plain values; https://github.com/huggingface/safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from resnet_spec.diagnostics import quoted
+from resnet_spec.ir import Network
+from resnet_spec.weights.checkpoint import Checkpoint, Tensor, unreadable
+
+_TYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
+
+@contextmanager
+def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
+    """The tensors of a file; the library checks the header against the file's size."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        file = safe_open(path, framework="numpy")
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).removeprefix("Error while deserializing header: ")
+        unreadable(
+            shown,
+            f"{quoted(shown)} is no whole safetensors file: {reason.lower()}",
+            "was it written or copied to its end?",
+        )
+    with file:
+        yield Checkpoint(shown, "safetensors", "torch", tuple(_tensors(file)))
+
+
+def _tensors(file: Any) -> Iterator[Tensor]:
+    for name in sorted(file.keys()):
+        view = file.get_slice(name)
+        kind = view.get_dtype()
+        dtype = _TYPES.get(kind, kind.lower())
+        yield Tensor(name, tuple(view.get_shape()), dtype, partial(file.get_tensor, name))
+
+
+def write(path: Path, network: Network, state: Mapping[str, Any]) -> None:
+    """A state in PyTorch's names and order of axes."""
+    import numpy
+    from safetensors.numpy import save_file
+
+    arrays = {name: numpy.ascontiguousarray(value) for name, value in state.items()}
+    # ascontiguousarray makes a scalar a vector of one.
+    arrays = {name: value.reshape(numpy.shape(state[name])) for name, value in arrays.items()}
+    save_file(arrays, path, metadata={"format": "pt"})

@@ -1,0 +1,72 @@
+"""The generated Keras model and its variables, by the names and in the order of axes of the IR."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from resnet_spec.generate import generate
+from resnet_spec.ir import Network
+from resnet_spec.weights.entries import Entry, entries
+
+
+def filled(network: Network, state: Mapping[str, Any]) -> Any:
+    """A model whose variables have the values and the type of a state."""
+    (dtype,) = {state[name].dtype.name for name in entries(network)}
+    with precision(dtype):
+        model = build(network)
+    assign(network, model, state)
+    return model
+
+
+@contextmanager
+def precision(dtype: str) -> Iterator[None]:
+    """Keras makes variables of this type, and computes in it."""
+    import keras
+
+    # The policy follows from floatx only until one is asked for the first time.
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_dtype_policy(before[1])
+
+
+def build(network: Network) -> Any:
+    """The model of the generated source, with fresh weights."""
+    (source,) = generate(network, ["keras"]).values()
+    module = types.ModuleType(f"generated_keras_{network.name}")
+    exec(compile(source, f"{module.__name__}.py", "exec"), module.__dict__)
+    return getattr(module, network.name)()
+
+
+def assign(network: Network, model: Any, state: Mapping[str, Any]) -> int:
+    """Gives a model the values of a state; how many there were."""
+    count = 0
+    for entry, variable in _variables(network, model):
+        variable.assign(state[entry.name].transpose(entry.axes))
+        count += 1
+    return count
+
+
+def values(network: Network, model: Any) -> dict[str, Any]:
+    """A model's values as a state."""
+    import keras
+    import numpy
+
+    return {
+        entry.name: numpy.ascontiguousarray(
+            keras.ops.convert_to_numpy(variable).transpose(numpy.argsort(entry.axes))
+        )
+        for entry, variable in _variables(network, model)
+    }
+
+
+def _variables(network: Network, model: Any) -> Iterator[tuple[Entry, Any]]:
+    for entry in entries(network).values():
+        yield entry, getattr(model.get_layer(entry.layer), entry.variable)

@@ -1,0 +1,117 @@
+"""A file against a network: what fits, is missing, is left over or has another shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from resnet_spec.diagnostics import nearest
+from resnet_spec.ir import Network
+from resnet_spec.weights.checkpoint import FLOATS, Checkpoint, Layout, Tensor
+from resnet_spec.weights.entries import Entry, counters, entries
+from resnet_spec.weights.naming import Naming, by_entry
+
+_MAX_COMPARED = 20_000  # names that are compared in search of near ones
+
+
+class Pair(NamedTuple):
+    """A tensor of the network and what the file holds for it."""
+
+    entry: Entry
+    tensor: Tensor
+
+
+class Left(NamedTuple):
+    """A tensor of the file that the network does not have; `name` is our name for it."""
+
+    name: str
+    tensor: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How a file and a network fit together, in the order of the network."""
+
+    checkpoint: Checkpoint
+    network: Network
+    naming: Naming
+    fitting: tuple[Pair, ...]
+    wrong: tuple[Pair, ...]  # another shape, or no floating-point numbers
+    missing: tuple[Entry, ...]
+    extra: tuple[Left, ...]
+    counters: Mapping[str, Tensor]  # of batches; not asked for, and kept where they are
+
+    @property
+    def fits(self) -> bool:
+        """Whether every tensor is there, with its shape, and no other."""
+        return not (self.wrong or self.missing or self.extra)
+
+
+def match(checkpoint: Checkpoint, network: Network, namings: Sequence[Naming]) -> Match:
+    """The file under the naming with which most of it fits."""
+    found = [_matched(checkpoint, network, naming) for naming in namings]
+    return max(found, key=lambda each: len(each.fitting))
+
+
+def _matched(checkpoint: Checkpoint, network: Network, naming: Naming) -> Match:
+    wanted = entries(network)
+    found, left = by_entry(checkpoint, naming, wanted)
+    pairs = [Pair(entry, found[name]) for name, entry in wanted.items() if name in found]
+    counts = set(counters(network))
+    return Match(
+        checkpoint,
+        network,
+        naming,
+        fitting=tuple(pair for pair in pairs if _fits(pair, checkpoint.layout, naming)),
+        wrong=tuple(pair for pair in pairs if not _fits(pair, checkpoint.layout, naming)),
+        missing=tuple(entry for name, entry in wanted.items() if name not in found),
+        extra=tuple(Left(*each) for each in left if each[0] not in counts),
+        counters={name: tensor for name, tensor in left if name in counts},
+    )
+
+
+def _fits(pair: Pair, layout: Layout, naming: Naming) -> bool:
+    expected, given = pair.entry.shape(layout), pair.tensor.shape
+    if naming.library is not None and layout == "torch":
+        # A 1x1 convolution and a linear layer hold the same numbers.
+        expected, given = _squeezed(expected), _squeezed(given)
+    return given == expected and pair.tensor.dtype in FLOATS
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def array(pair: Pair, layout: Layout) -> Any:
+    """The values of a fitting tensor in PyTorch's order of axes."""
+    import numpy
+
+    value = pair.tensor.read()
+    if layout == "keras":
+        value = value.transpose(numpy.argsort(pair.entry.axes))
+        return numpy.ascontiguousarray(value)
+    return value.reshape(pair.entry.parameter.shape)
+
+
+def near(found: Match) -> dict[str, str]:
+    """For names on both sides that fit nothing, the name that was probably meant.
+
+    A tensor that is called otherwise has its shape, so only such names are compared.
+    """
+    layout = found.checkpoint.layout
+    ours = {entry.name: entry.shape(layout) for entry in found.missing}
+    theirs = {each.name: each.tensor.shape for each in found.extra}
+    shown = {each.name: each.tensor.name for each in found.extra}
+    result: dict[str, str] = {}
+    budget = _MAX_COMPARED
+    for names, others in ((ours, theirs), (theirs, ours)):
+        for name, shape in names.items():
+            alike = [other for other, size in others.items() if size == shape]
+            budget -= len(alike)
+            if budget < 0:
+                return result
+            close = nearest(name, alike)
+            if close is not None:
+                result[shown.get(name, name)] = shown.get(close, close)
+    return result

@@ -1,0 +1,124 @@
+"""How a file and a network fit together, as text and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from resnet_spec.weights.adapt import Plan, Step
+from resnet_spec.weights.checkpoint import shape_text
+from resnet_spec.weights.match import Match, near
+
+
+def head(found: Match) -> str:
+    """What the file is, and whose names it has."""
+    file = found.checkpoint
+    types = sorted({tensor.dtype for tensor in file.tensors})
+    lines = [
+        f"{file.shown}: {file.format}, {len(file.tensors):,} tensors, {', '.join(types)}",
+        f"names: {found.naming.label}",
+        *(f"note: {note}" for note in file.notes),
+    ]
+    return "\n".join(lines)
+
+
+def lists(found: Match, all_names: bool = False) -> str:
+    """The names on both sides, the kinds without any left out, and the totals."""
+    layout = found.checkpoint.layout
+    close = near(found)
+    lines: list[str] = []
+    if all_names:
+        lines += _list(
+            "matched", [(p.entry.name, p.entry.shape(layout), "") for p in found.fitting]
+        )
+    missing = [(e.name, e.shape(layout), _meant(close, e.name)) for e in found.missing]
+    extra = [
+        (each.tensor.name, each.tensor.shape, _meant(close, each.tensor.name))
+        for each in found.extra
+    ]
+    wrong = [
+        (pair.entry.name, pair.tensor.shape, _expected(pair.entry.shape(layout), pair.tensor.dtype))
+        for pair in found.wrong
+    ]
+    lines += [*_list("missing", missing), *_list("extra", extra), *_list("wrong shape", wrong)]
+    totals = f"{len(found.fitting):,} matched, {len(found.missing):,} missing, "
+    totals += f"{len(found.extra):,} extra, {len(found.wrong):,} of another shape"
+    return "\n".join([*lines, totals])
+
+
+def _list(title: str, rows: Sequence[tuple[str, tuple[int, ...], str]]) -> Iterator[str]:
+    if rows:
+        yield f"{title}:"
+        width = max(len(name) for name, _, _ in rows)
+        for name, shape, more in rows:
+            yield f"  {name:<{width}}  {shape_text(shape)}{more}"
+
+
+def _meant(close: Mapping[str, str], name: str) -> str:
+    return f"  did you mean '{close[name]}'?" if name in close else ""
+
+
+def _expected(shape: tuple[int, ...], dtype: str) -> str:
+    return f" {dtype}, expected {shape_text(shape)}"
+
+
+def as_json(found: Match, not_finite: Sequence[str] = ()) -> dict[str, Any]:
+    """The same for programs; shapes are in the file's order of axes."""
+    layout = found.checkpoint.layout
+    close = near(found)
+    return {
+        "format_version": 1,
+        "file": found.checkpoint.shown,
+        "format": found.checkpoint.format,
+        "layout": layout,
+        "notes": list(found.checkpoint.notes),
+        "network": found.network.name,
+        "names": found.naming.label,
+        "fits": found.fits,
+        "matched": [
+            {"name": p.entry.name, "tensor": p.tensor.name, **_size(p.tensor.shape, p.tensor.dtype)}
+            for p in found.fitting
+        ],
+        "missing": [
+            {"name": e.name, "shape": list(e.shape(layout)), "nearest": close.get(e.name)}
+            for e in found.missing
+        ],
+        "extra": [
+            {
+                "name": each.tensor.name,
+                **_size(each.tensor.shape, each.tensor.dtype),
+                "nearest": close.get(each.tensor.name),
+            }
+            for each in found.extra
+        ],
+        "wrong_shape": [
+            {
+                "name": p.entry.name,
+                "tensor": p.tensor.name,
+                **_size(p.tensor.shape, p.tensor.dtype),
+                "expected": list(p.entry.shape(layout)),
+            }
+            for p in found.wrong
+        ],
+        "not_finite": list(not_finite),
+    }
+
+
+def _size(shape: tuple[int, ...], dtype: str) -> dict[str, Any]:
+    return {"shape": list(shape), "dtype": dtype}
+
+
+def changes(found: Match, plan: Plan, rule: Any) -> list[str]:
+    """A line for everything that is not taken as it is."""
+    layout = found.checkpoint.layout
+    lines = [step.text(layout, rule) for step in plan.steps if step.how != "taken"]
+    return lines + [f"dropped  {tensor.name} {shape_text(tensor.shape)}" for tensor in plan.dropped]
+
+
+def steps_json(found: Match, steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """What was done with each tensor that was not taken as it is."""
+    return [
+        {"name": step.entry.name, "how": step.how, "shape": list(step.entry.parameter.shape)}
+        for step in steps
+        if step.how != "taken"
+    ]

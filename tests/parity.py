@@ -83,22 +83,9 @@ def randomize(model: Any, seed: int = 0) -> None:
 
 def carry_over(network: Network, torch_model: Any, keras_model: Any) -> int:
     """Copies every parameter from PyTorch to Keras by the names of the IR; returns their number."""
-<<<<<<< HEAD
-    state = torch_model.state_dict()
-    carried = 0
-    for name, operation in network.operations():
-        for parameter in operation.parameters:
-            attribute, axes = VARIABLES[operation.primitive.name, parameter.name]
-            variable = getattr(keras_model.get_layer(layer_name(name)), attribute)
-            # A copy, because JAX would share its memory with PyTorch, which changes it in training.
-            value = state[f"{name}.{parameter.name}"].detach().numpy().copy()
-            assert value.shape == parameter.shape, f"{name}.{parameter.name}"
-            variable.assign(np.transpose(value, axes))
-            carried += 1
-=======
-    state = {name: value.numpy() for name, value in torch_model.state_dict().items()}
+    # Copies, because JAX would share its memory with PyTorch, which changes it in training.
+    state = {name: value.numpy().copy() for name, value in torch_model.state_dict().items()}
     carried = keras_model_of.assign(network, keras_model, state)
->>>>>>> 4e2db39 (Carry weights between PyTorch and Keras, and compare files with specs)
     assert carried == len(keras_model.weights)
     return carried
 

@@ -178,6 +178,38 @@ def _begins(line: Line, previous: Line) -> bool:
     return False
 
 
+# --- the parts of a network ----------------------------------------------------------------------
+
+
+def parts(network: Network) -> dict[str, tuple[str, ...]]:
+    """Stem, stages and head, each with the dotted names of its layers and blocks that learn."""
+    steps, found = network.root.steps, {}
+    in_stages = {index for stage in network.stages for index in stage.steps}
+    stem = [step for index, step in enumerate(steps[: network.head]) if index not in in_stages]
+    if learning := _learning(stem):
+        found["stem"] = learning
+    for stage in network.stages:
+        found[stage.name] = (stage.name,) if _learning(steps[n] for n in stage.steps) else ()
+    found["head"] = (*found.get("head", ()), *_learning(steps[network.head :]))
+    return found
+
+
+def _learning(steps: Iterable[Step]) -> tuple[str, ...]:
+    return tuple(s.name for s in steps if _parameters(s))
+
+
+def parts_table(parts: Mapping[str, Sequence[str]], separator: str) -> list[str]:
+    """`PARTS`: how the names in each part begin; `separator` ends a layer's own."""
+    lines = ["PARTS = {"]
+    for part, names in parts.items():
+        items: list[layout.Code] = [string(f"{name}{separator}") for name in names]
+        code: layout.Code = layout.Bracket("(", tuple(("", item) for item in items))
+        if len(items) == 1:
+            code = f"({items[0]},)"
+        lines += layout.statement(f"{string(part)}: ", code, ",", layout.INDENT)
+    return [*lines, "}"]
+
+
 # --- the table at the top of a file --------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
 RESERVED = frozenset(
     {
         *("torch", "nn", "keras", "layers", "ops", "initializers", "math", "module", "self"),
-        *("inputs", "features", "name", "num_classes", "stages", "init_weights"),
+        *("inputs", "features", "name", "num_classes", "stages", "init_weights", "freeze_until"),
         *("conv2d", "batch_norm", "max_pool", "max_pool_signed", "avg_pool"),
         *("softmax_over_groups", "shuffle_channels", "make_divisible", "blur_pool", "channel_conv"),
         *("adaptive_avg_pool", "standardized_conv2d", "pad_same", "conv2d_same"),
@@ -29,7 +29,7 @@ RESERVED = frozenset(
 
 RESERVED_CLASSES = frozenset(
     {
-        *("F", "OrderedDict", "Tensor", "DropPath", "ChannelConv", "StdConv2d"),
+        *("F", "OrderedDict", "PARTS", "Self", "Tensor", "DropPath", "ChannelConv", "StdConv2d"),
         *("StandardizedConv2D", "FilterResponseNorm", "EvoNorm", "Threshold"),
         *("Conv2dSame", "StdConv2dSame", "MaxPool2dSame", "AvgPool2dSame"),
     }

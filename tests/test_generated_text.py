@@ -17,7 +17,7 @@ PAPER = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 SPECS = (*PAPER, *sorted(str(path) for path in parity.SPECS.glob("*.yaml")))
 BACKENDS = ("torch", "keras")
 # What a generated module may import beside its framework.
-STANDARD = {"collections", "math"}
+STANDARD = {"collections", "math", "typing"}
 
 
 @functools.cache

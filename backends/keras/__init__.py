@@ -19,6 +19,7 @@ class KerasBackend:
         """The variables of the template."""
         model.check_layer_names(program.network)
         model.check_convolutions(program.network)
+        model.check_parts(program.network)
         operations = [line for _, line in program.lines() if isinstance(line, OperationLine)]
         usages = helpers.collect(operations)
         functions = model.function_names(program)
@@ -39,6 +40,8 @@ class KerasBackend:
             "helpers": texts,
             "blocks": blocks,
             "network": network,
+            "parts": emit.parts_table(model.parts(program.network), "_"),
+            "normed": program.network.root.statistics > 0,
         }
 
 

@@ -357,6 +357,30 @@ def check_convolutions(network: Network) -> None:
             )
 
 
+def parts(network: Network) -> dict[str, tuple[str, ...]]:
+    """Stem, stages and head, each with the names of its layers in Keras, or their beginnings."""
+    return {part: tuple(map(layer_name, names)) for part, names in emit.parts(network).items()}
+
+
+def check_parts(network: Network) -> None:
+    """RS503 for a layer that `freeze_until` would take for one of a later part."""
+    owners = {f"{name}.": part for part, found in emit.parts(network).items() for name in found}
+    taken = {f"{name}_": part for part, found in parts(network).items() for name in found}
+    for canonical, operation in network.operations():
+        if not operation.parameters:
+            continue
+        name = f"{layer_name(canonical)}_"
+        own = next(part for begin, part in owners.items() if f"{canonical}.".startswith(begin))
+        seen = [part for begin, part in taken.items() if name.startswith(begin)][-1]
+        if own != seen:
+            fail(
+                "RS503",
+                f"in Keras, the layer {quoted(canonical)} looks like one of {quoted(seen)}",
+                network.root.definition.span,
+                help=f"rename {quoted(seen)}; '.' becomes '_' in Keras",
+            )
+
+
 INPUT = "images"
 
 # Written as functions of keras.ops, which name themselves.

@@ -31,12 +31,17 @@ class TorchBackend:
                 helpers.insert(0, source)
                 text += source
         body += helpers
+        normed = model.has_batch_norm(program.network)
+        if normed:
+            body.append("def train(self, mode: bool = True) -> Self:")
         return {
             "imports": model.imports(body, program),
             "helpers": helpers,
             "blocks": blocks,
             "initialization": init,
             "network": network,
+            "parts": emit.parts_table(emit.parts(program.network), "."),
+            "normed": normed,
         }
 
 

@@ -13,6 +13,7 @@ from resnet_spec.backends.torch.primitives import Context
 from resnet_spec import emit, layout
 from resnet_spec.diagnostics import Span, fail, quoted
 from resnet_spec.expr import Const, Expr, Name, names, to_python, unary
+from resnet_spec.ir import Network
 from resnet_spec.ops import Initializer
 from resnet_spec.specialize import (
     AssignLine,
@@ -363,7 +364,7 @@ _MODULE_NAMES = frozenset(
     {
         *("T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init"),
         *("children", "compile", "cpu", "cuda", "double", "dump_patches", "eval", "extra_repr"),
-        *("float", "forward", "forward_features", "get_buffer", "get_extra_state"),
+        *("float", "forward", "forward_features", "freeze_until", "get_buffer", "get_extra_state"),
         *("get_parameter", "get_submodule", "half", "ipu", "load_state_dict", "modules"),
         *("mtia", "named_buffers", "named_children", "named_modules", "named_parameters"),
         *("parameters", "register_buffer", "register_module", "register_parameter"),
@@ -461,6 +462,11 @@ def _sequence(routine: Routine) -> list[str]:
     inner = layout.Bracket("OrderedDict(", (("", layout.array(pairs)),))
     whole = layout.Bracket("(", (("", inner),))
     return [*text, *layout.statement("super().__init__", whole, "", BODY)]
+
+
+def has_batch_norm(network: Network) -> bool:
+    """Whether there are statistics that a frozen part has to keep."""
+    return network.root.statistics > 0
 
 
 class NetworkView(NamedTuple):
@@ -612,6 +618,8 @@ def imports(body: Iterable[str], program: Program) -> list[str]:
     standard = []
     if "OrderedDict" in text:
         standard.append("from collections import OrderedDict")
+    if "-> Self:" in text:
+        standard.append("from typing import Self")
     if "math." in text:
         standard.insert(0, "import math")
     needs = ["import torch"] if "torch." in text.replace("torch.nn", "") else []

@@ -1,0 +1,205 @@
+"""`freeze_until`: the same weights stay as they are in both frameworks, statistics included."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import parity
+import pytest
+from resnet_spec.backends.keras.variables import VARIABLES, layer_name
+
+from resnet_spec.diagnostics import SpecError
+from resnet_spec.ir import Network
+
+SPEC = """\
+spec_version: 1
+name: small
+description: A small network, each part of which learns
+input: {channels: 3, height: 16, width: 16}
+classes: 5
+defaults: {norm: NORM}
+stem:
+  - {conv: features.conv0, filters: 8, kernel: 3}
+  - {norm: features.norm0}
+  - act
+stages:
+  - {name: features.block1, block: basic, repeat: 2, filters: 8}
+  - {name: features.block10, block: basic, filters: 16, stride: 2, feature: false}
+  - {name: layer2, block: basic, filters: 16}
+head:
+  - {norm: features.norm5}
+  - {global_avg_pool: avgpool}
+  - {linear: fc, features: classes}
+"""
+PARTS = ("stem", "features.block1", "features.block10", "layer2", "head")
+
+
+def network_of(norm: str = "batch_norm") -> Network:
+    return parity.network_of_text(SPEC.replace("NORM", norm))
+
+
+def frozen_in_torch(model: Any) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+
+
+def frozen_in_keras(network: Network, model: Any) -> set[str]:
+    """The same by the names of the IR."""
+    trainable = {variable.path for variable in model.trainable_variables}
+    return {
+        f"{name}.{parameter.name}"
+        for name, operation in network.operations()
+        for parameter in operation.parameters
+        if parameter.trainable and variable_of(model, name, operation, parameter) not in trainable
+    }
+
+
+def variable_of(model: Any, name: str, operation: Any, parameter: Any) -> str:
+    attribute = VARIABLES[operation.primitive.name, parameter.name][0]
+    path: str = getattr(model.get_layer(layer_name(name)), attribute).path
+    return path
+
+
+@pytest.mark.torch
+@pytest.mark.keras
+@pytest.mark.parametrize("name", ["small", "resnet18", "densenet121", "resnetv2_50", "bottleneck"])
+def test_both_frameworks_freeze_the_same(name: str) -> None:
+    import torch
+
+    spec = parity.SPECS / "bottleneck_v1.yaml" if name == "bottleneck" else name
+    network = network_of() if name == "small" else parity.network_of(spec)
+    torch_module = parity.module_of(network, "torch")
+    keras_module = parity.module_of(network, "keras")
+    with torch.device("meta"):
+        torch_model = getattr(torch_module, network.name)()
+    keras_model = getattr(keras_module, network.name)()
+    everything = {name for name, _ in torch_model.named_parameters()}
+    before: set[str] = set()
+    assert list(torch_module.PARTS) == list(keras_module.PARTS)
+    assert list(torch_module.PARTS)[1:-1] == [stage.name for stage in network.stages]
+    for part in torch_module.PARTS:
+        torch_model.freeze_until(part)
+        keras_module.freeze_until(keras_model, part)
+        frozen = frozen_in_torch(torch_model)
+        assert frozen == frozen_in_keras(network, keras_model)
+        assert before <= frozen < everything
+        assert (part == "stem") == (not frozen)
+        before = frozen
+    assert all(not name.startswith(("fc", "classifier", "features.norm5")) for name in before)
+
+
+def step_torch(model: Any, images: np.ndarray, wanted: np.ndarray) -> None:
+    import torch
+
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    found = model.train()(parity.tensor(images, model))
+    torch.nn.functional.mse_loss(found, parity.tensor(wanted, model)).backward()
+    optimizer.step()
+
+
+def step_keras(model: Any, images: np.ndarray, wanted: np.ndarray) -> None:
+    import keras
+
+    model.compile(keras.optimizers.SGD(0.05), keras.losses.MeanSquaredError())
+    model.train_on_batch(images.transpose(0, 2, 3, 1), wanted)
+
+
+@pytest.mark.torch
+@pytest.mark.keras
+@pytest.mark.parametrize("part", ["stem", "features.block10", "head"])
+def test_a_step_moves_the_others_alone(part: str) -> None:
+    network = parity.network_of_text(SPEC.replace("NORM", "batch_norm") + "numerics: exact\n")
+    with parity.float64():
+        pair = parity.pair(network)
+        pair.torch.freeze_until(part)
+        parity.module_of(network, "keras").freeze_until(pair.keras, part)
+        before = {name: value.clone() for name, value in pair.torch.state_dict().items()}
+        layers = {layer.name: layer.get_weights() for layer in pair.keras.layers}
+        frozen = frozen_in_torch(pair.torch)
+        images, wanted = parity.images(2, 3, 16, 16), parity.images(2, 5)
+        step_torch(pair.torch, images, wanted)
+        step_keras(pair.keras, images, wanted)
+    state = pair.torch.state_dict()
+    for name, operation in network.operations():
+        stays = any(f"{name}.{parameter.name}" in frozen for parameter in operation.parameters)
+        layer = pair.keras.get_layer(layer_name(name)) if operation.parameters else None
+        for index, parameter in enumerate(operation.parameters):
+            dotted = f"{name}.{parameter.name}"
+            assert bool((state[dotted] == before[dotted]).all()) == stays, dotted
+            now = layer.get_weights()[index]
+            assert np.array_equal(now, layers[layer.name][index]) == stays, dotted
+            axes = VARIABLES[operation.primitive.name, parameter.name][1]
+            assert parity.difference(now, state[dotted].numpy().transpose(axes)) < 1e-11, dotted
+
+
+@pytest.mark.torch
+def test_it_lasts_through_train_copies_and_files() -> None:
+    import torch
+
+    network = network_of()
+    model = parity.build(network, "torch")
+    model.freeze_until("layer2")
+    images = parity.tensor(parity.images(2, 3, 16, 16).astype("float32"))
+    wrapped = torch.nn.Sequential(model)
+    copies = [model, copy.deepcopy(model), pickle.loads(pickle.dumps(model)), wrapped[0]]
+    wrapped.train()
+    for each in copies:
+        each.train()
+        frozen, moving = each.features["norm0"], each.layer2.bn1
+        before = [norm.running_mean.clone() for norm in (frozen, moving)]
+        assert each.training
+        assert not frozen.training
+        each(images)
+        assert torch.equal(frozen.running_mean, before[0])
+        assert not torch.equal(moving.running_mean, before[1])
+        assert frozen_in_torch(each) == frozen_in_torch(model)
+    fresh = parity.build(network, "torch")
+    fresh.load_state_dict(model.state_dict())
+    model.freeze_until("stem")
+    assert not frozen_in_torch(model)
+    assert model.train().features["norm0"].training
+    assert not model.eval().training
+
+
+@pytest.mark.torch
+def test_it_lasts_in_a_compiled_model() -> None:
+    import torch
+
+    model = parity.build(network_of(), "torch")
+    model.freeze_until("head")
+    compiled = torch.compile(model, backend="eager")
+    before = model.layer2.bn1.running_var.clone()
+    compiled.train()
+    compiled(parity.tensor(parity.images(2, 3, 16, 16).astype("float32")))
+    assert torch.equal(model.layer2.bn1.running_var, before)
+
+
+@pytest.mark.torch
+@pytest.mark.keras
+def test_an_unknown_name_lists_the_names() -> None:
+    network = network_of()
+    names = ", ".join(PARTS)
+    with pytest.raises(ValueError, match=f"'layer9' is no part; there are {names}"):
+        parity.build(network, "torch").freeze_until("layer9")
+    module = parity.module_of(network, "keras")
+    with pytest.raises(ValueError, match=f"'layer9' is no part; there are {names}"):
+        module.freeze_until(module.small(), "layer9")
+
+
+def test_without_statistics_nothing_is_said_of_them() -> None:
+    for backend in ("torch", "keras"):
+        text = parity.source_of(network_of("{group_norm: {groups: 4}}"), backend)
+        assert "freeze_until" in text
+        assert "batch norm" not in text
+        assert "def train" not in text
+
+
+def test_names_that_keras_could_not_tell_apart() -> None:
+    text = SPEC.replace("NORM", "batch_norm").replace(
+        "name: layer2", "name: features.block10_conv1"
+    )
+    with pytest.raises(SpecError, match=r"looks like one of 'features\.block10_conv1'") as raised:
+        parity.source_of(parity.network_of_text(text), "keras")
+    assert raised.value.diagnostics[0].code == "RS503"

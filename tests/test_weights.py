@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ h5py = pytest.importorskip("h5py")
 safetensors = pytest.importorskip("safetensors.numpy")
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
+import resnet_spec  # noqa: E402
 from resnet_spec import cli, read_network  # noqa: E402
 from resnet_spec.ir import Network  # noqa: E402
 from resnet_spec.weights.entries import counters, entries  # noqa: E402
@@ -127,7 +130,7 @@ def test_everything_that_does_not_fit_is_listed(run: Run) -> None:
         "  layer2.conv_1.weight  8x4x3x3  did you mean 'layer2.conv1.weight'?",
         "  head.extra            3",
         "  fc.bias     7 float32, expected 10",
-        "  bn1.weight  4 int32, expected 4",
+        "  bn1.weight  4 int32, expected floating-point numbers",
         "29 matched, 1 missing, 2 extra, 2 of another shape",
     ):
         assert f"{line}\n" in result.out
@@ -331,6 +334,36 @@ def test_a_head_that_does_not_depend_on_the_classes(run: Run) -> None:
     assert "RS906" in result.err
 
 
+def test_a_head_that_is_a_block(run: Run) -> None:
+    """The norm before the classes is kept: its size does not follow from their number."""
+    text = SPEC.replace(
+        "  - {linear: fc, features: classes}", "  - {block: classifier, name: top, size: classes}"
+    )
+    text += """\
+blocks:
+  classifier:
+    description: A hidden layer, then the classes
+    args: {size: int}
+    layers:
+      - {linear: hidden, features: 6}
+      - {act: act}
+      - {linear: out, features: size}
+"""
+    Path("small.yaml").write_text(text)
+    state = random_state(small())
+    save(state)
+    arguments = ("convert", "small.safetensors", "small.yaml", "--set", "classes=5")
+    result = run(*arguments, "--reset-head", "--out", "o.safetensors")
+    assert result.code == 0
+    assert [line.split()[1] for line in result.out.splitlines()] == [
+        "top.out.weight",
+        "top.out.bias",
+    ]
+    kept = {name: value for name, value in state.items() if not name.startswith("top.out")}
+    found = loaded("o.safetensors")
+    assert same({name: found[name] for name in kept}, kept)
+
+
 def test_fresh_values_are_as_the_spec_states(run: Run) -> None:
     """Mean and deviation of what --partial draws, over enough values to tell."""
     Path("small.yaml").write_text(SPEC.replace("filters: 8", "filters: 128"))
@@ -367,6 +400,7 @@ def test_names_by_rules_of_the_command_line(run: Run) -> None:
     [
         (["--rename", "nothing"], "--rename 'nothing' is not of the form FROM=TO"),
         (["--rename", "{A}=b"], "--rename: 'A' can't name a counter: use a lower-case word"),
+        (["--rename", "fc={n}"], "--rename: 'n' has no value: 'n'"),
         (["--from", "timm"], "the spec small names no network of timm: it names none"),
     ],
 )
@@ -428,6 +462,25 @@ def test_a_failure_leaves_nothing_behind(run: Run, monkeypatch: pytest.MonkeyPat
         assert f"RS601: cannot write '{out}': no space left on device" in result.err
     assert sorted(os.listdir()) == before
     assert Path("o.safetensors").read_text() == "mine"
+
+
+def test_a_disk_that_is_full(run: Run) -> None:
+    """What the libraries say of it becomes one line; a limit stands for the disk."""
+    script = (
+        "import resource, signal, sys; from resnet_spec.cli import main;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); sys.exit(main(sys.argv[1:]))"
+    )
+    save(random_state(small()))
+    arguments = ("convert", "small.safetensors", "small.yaml", "--out", "o.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-c", script, "weights", *arguments],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(resnet_spec.__file__).parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "RS601: cannot write 'o.safetensors': file too large" in done.stderr
+    assert sorted(os.listdir()) == ["small.safetensors", "small.yaml"]
 
 
 def test_a_folder_as_output(run: Run) -> None:
@@ -580,6 +633,41 @@ def test_a_bomb_of_zeros_is_not_read(run: Run) -> None:
     assert "conv1.weight  1000000x1000000 float64, expected 3x3x3x4" in result.out
 
 
+def test_names_that_a_terminal_would_obey(run: Run) -> None:
+    state = random_state(small())
+    save(state | {"\x1b[2J" + "x" * 500 + "\n": np.zeros(3, np.float32)})
+    result = run("inspect", "small.safetensors", "small.yaml")
+    assert "\x1b" not in result.out
+    assert "  \\x1b[2Jxxx" in result.out
+    assert max(map(len, result.out.splitlines())) < 150
+
+
+def test_values_that_are_broken(run: Run) -> None:
+    """The names and shapes are in order, and the values are not."""
+    state, network = random_state(small()), small()
+
+    def fill(root: Any) -> None:
+        new_layout(state, network)(root)
+        for group in root["layers"].values():
+            if "vars" in group and group["vars"].attrs["name"] == "fc":
+                del group["vars/0"]
+                group["vars"].create_dataset(
+                    "0", data=state["fc.weight"].T, chunks=(8, 10), compression="gzip"
+                )
+
+    data = hdf5(fill)
+    # What zlib writes begins so.
+    position = data.rindex(b"\x78\x5e") if b"\x78\x5e" in data else data.rindex(b"\x78\x9c")
+    broken = data[: position + 10] + b"\xff" * 20 + data[position + 30 :]
+    Path("k.weights.h5").write_bytes(broken)
+    for arguments in (["inspect"], ["convert", "--out", "o.safetensors"]):
+        action, *rest = arguments
+        result = run(action, "k.weights.h5", "small.yaml", *rest)
+        assert result.code == 1
+        assert "error RS901: 'fc/0' in 'k.weights.h5' can't be read" in result.err
+    assert not Path("o.safetensors").exists()
+
+
 def test_a_spec_with_a_mistake(run: Run) -> None:
     save(random_state(small()))
     Path("small.yaml").write_text(SPEC + "nothing: 1\n")
@@ -687,8 +775,6 @@ def test_kernels_are_turned(run: Run) -> None:
 
 
 def test_a_package_that_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     save(random_state(small()))
     Path("k.weights.h5").write_bytes(HDF5)
     Path("old.pth").write_bytes(pickle.dumps({"a": list(range(30))}, 2))
@@ -707,9 +793,6 @@ def test_a_package_that_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_no_framework_is_imported() -> None:
-    import subprocess
-    import sys
-
     script = (
         "import sys, resnet_spec.commands.weights, resnet_spec.weights.formats.hdf5;"
         "heavy = {'torch', 'keras', 'tensorflow', 'numpy', 'h5py'} & set(sys.modules);"

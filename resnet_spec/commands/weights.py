@@ -13,8 +13,9 @@ from resnet_spec.commands import shared
 from resnet_spec.commands.shared import Exit, Reader, UsageError
 from resnet_spec.diagnostics import Diagnostic, SpecError, quoted
 from resnet_spec.ir import Network
+from resnet_spec.renames import RenameError
 from resnet_spec.weights import adapt, carry, formats, report
-from resnet_spec.weights.checkpoint import MissingPackage
+from resnet_spec.weights.checkpoint import MissingPackage, read
 from resnet_spec.weights.match import Match, match
 from resnet_spec.weights.naming import OWN, Naming, namings
 
@@ -45,6 +46,8 @@ def run(arguments: argparse.Namespace) -> Exit:
         return Exit.FINDINGS
     except MissingPackage as error:
         raise UsageError(str(error)) from None
+    except RenameError as error:
+        raise UsageError(f"--rename: {error}") from None
     except ModuleNotFoundError as error:
         package = error.name or "a package"
         raise UsageError(str(MissingPackage("'weights'", package, "weights"))) from None
@@ -64,18 +67,12 @@ def _namings(arguments: argparse.Namespace, network: Network) -> list[Naming]:
 
 
 def _rules(given: Sequence[str]) -> dict[str, str]:
-    from resnet_spec.renames import RenameError, renamed
-
     rules = {}
     for text in given:
         theirs, mark, ours = text.partition("=")
         if not (theirs and mark and ours):
             raise UsageError(f"--rename {quoted(text)} is not of the form FROM=TO")
         rules[theirs] = ours
-    try:
-        renamed("", rules)
-    except RenameError as error:
-        raise UsageError(f"--rename: {error}") from None
     return rules
 
 
@@ -100,7 +97,12 @@ def _not_finite(found: Match) -> list[str]:
     """The names of the tensors with NaN or infinity among their values."""
     import numpy
 
-    return [p.entry.name for p in found.fitting if not numpy.isfinite(p.tensor.read()).all()]
+    shown = found.checkpoint.shown
+    return [
+        pair.entry.name
+        for pair in found.fitting
+        if not numpy.isfinite(read(pair.tensor, shown)).all()
+    ]
 
 
 # --- convert and import --------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from resnet_spec.diagnostics import Diagnostic, Span, quoted
-from resnet_spec.ir import Instance, Network, Operation, walk
-from resnet_spec.weights.checkpoint import FLOATS, Layout, Tensor, shape_text
+from resnet_spec.ir import Instance, Network, walk
+from resnet_spec.weights.checkpoint import FLOATS, Checkpoint, Layout, Tensor, read, shape_text
 from resnet_spec.weights.entries import Entry, entries
 from resnet_spec.weights.match import Match, Pair, array
 
@@ -88,9 +88,9 @@ def _head(network: Network) -> Iterator[str]:
     """The tensors whose shape follows from the number of classes."""
     for step in network.root.steps[network.head :]:
         if isinstance(step.node, Instance):
-            below: Iterator[tuple[str, Operation]] = walk(step.node, f"{step.name}.")
+            below = [(f"{step.name}.{name}", operation) for name, operation in walk(step.node)]
         else:
-            below = iter([(step.name, step.node)])
+            below = [(step.name, step.node)]
         for name, operation in below:
             if operation.output.open:
                 yield from (f"{name}.{parameter.name}" for parameter in operation.parameters)
@@ -188,7 +188,7 @@ def _is(things: object) -> str:
 # - values -
 
 
-def adapted(step: Step, layout: Layout, rule: InputRule) -> Any:
+def adapted(step: Step, checkpoint: Checkpoint, rule: InputRule) -> Any:
     """A kernel for another number of input channels, in PyTorch's order of axes.
 
     `mean` gives each channel the mean of the old ones, `repeat` the old ones in turn; both scaled
@@ -199,8 +199,8 @@ def adapted(step: Step, layout: Layout, rule: InputRule) -> Any:
     import numpy
 
     assert step.tensor is not None
-    kernel = step.tensor.read()
-    if layout == "keras":
+    kernel = read(step.tensor, checkpoint.shown)
+    if checkpoint.layout == "keras":
         kernel = kernel.transpose(numpy.argsort(step.entry.axes))
     old, new = kernel.shape[1], step.entry.parameter.shape[1]
     exact = kernel.astype(numpy.float64)
@@ -211,7 +211,7 @@ def adapted(step: Step, layout: Layout, rule: InputRule) -> Any:
     return (exact * (old / new)).astype(kernel.dtype)
 
 
-def taken(step: Step, layout: Layout) -> Any:
+def taken(step: Step, checkpoint: Checkpoint) -> Any:
     """The values of the file in PyTorch's order of axes."""
     assert step.tensor is not None
-    return array(Pair(step.entry, step.tensor), layout)
+    return array(Pair(step.entry, step.tensor), checkpoint)

@@ -8,7 +8,7 @@ from typing import Any
 
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, quoted
 from resnet_spec.weights.adapt import InputRule, Plan, Step, adapted, taken
-from resnet_spec.weights.checkpoint import Checkpoint, Layout
+from resnet_spec.weights.checkpoint import Checkpoint, read
 from resnet_spec.weights.entries import counters
 from resnet_spec.weights.initialize import fresh
 from resnet_spec.weights.match import Match
@@ -25,7 +25,7 @@ def state(
     usual = _usual(plan)
     result = {}
     for step in plan.steps:
-        value = _value(step, found.checkpoint.layout, rule, seed)
+        value = _value(step, found.checkpoint, rule, seed)
         kind = dtype or (usual if step.how in ("reset", "fresh") else value.dtype.name)
         result[step.entry.name] = _converted(value, kind, step, found.checkpoint)
     return result
@@ -45,7 +45,7 @@ def with_counters(found: Match, values: dict[str, Any]) -> dict[str, Any]:
         if owner in owners and following.rpartition(".")[0] != owner:
             tensor = found.counters.get(owners[owner])
             plain = tensor is not None and tensor.shape == () and tensor.dtype == "int64"
-            count = tensor.read() if tensor is not None and plain else 0
+            count = read(tensor, found.checkpoint.shown) if tensor is not None and plain else 0
             result[owners[owner]] = numpy.array(count, dtype=numpy.int64)
     return result
 
@@ -68,13 +68,13 @@ def _usual(plan: Plan) -> str:
     return kinds.most_common(1)[0][0] if kinds else "float32"
 
 
-def _value(step: Step, layout: Layout, rule: InputRule | None, seed: int) -> Any:
+def _value(step: Step, checkpoint: Checkpoint, rule: InputRule | None, seed: int) -> Any:
     match step.how:
         case "taken":
-            return taken(step, layout)
+            return taken(step, checkpoint)
         case "adapted":
             assert rule is not None
-            return adapted(step, layout, rule)
+            return adapted(step, checkpoint, rule)
         case "reset" | "fresh":
             import numpy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, NoReturn
 
-from resnet_spec.diagnostics import Diagnostic, Span, SpecError
+from resnet_spec.diagnostics import Diagnostic, Span, SpecError, quoted
 
 Layout = Literal["torch", "keras"]
 
@@ -33,6 +33,17 @@ class Checkpoint(NamedTuple):
     layout: Layout
     tensors: tuple[Tensor, ...]
     notes: tuple[str, ...] = ()
+
+
+def read(tensor: Tensor, shown: str) -> Any:
+    """A tensor's values as a numpy array; raises RS901 where the file is broken there."""
+    import zipfile
+
+    try:
+        return tensor.read()
+    except (OSError, RuntimeError, zipfile.BadZipFile) as error:
+        reason = str(error).partition("\n")[0].lower()[:200]
+        unreadable(shown, f"{quoted(tensor.name)} in {quoted(shown)} can't be read: {reason}")
 
 
 class MissingPackage(Exception):

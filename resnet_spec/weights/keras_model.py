@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from resnet_spec.generate import generate
@@ -14,6 +18,7 @@ from resnet_spec.weights.entries import Entry, entries
 
 def filled(network: Network, state: Mapping[str, Any]) -> Any:
     """A model whose variables have the values and the type of a state."""
+    prepare()
     (dtype,) = {state[name].dtype.name for name in entries(network)}
     with precision(dtype):
         model = build(network)
@@ -35,6 +40,19 @@ def precision(dtype: str) -> Iterator[None]:
     finally:
         keras.config.set_floatx(before[0])
         keras.config.set_dtype_policy(before[1])
+
+
+def prepare() -> None:
+    """Before Keras is imported: let it compute on what there is, and its backend keep quiet.
+
+    What the user has chosen stays: by the variable, in the file, or by having imported it.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    if "KERAS_BACKEND" in os.environ or (home / "keras.json").exists() or "keras" in sys.modules:
+        return
+    installed = (name for name in ("tensorflow", "jax", "torch") if find_spec(name) is not None)
+    os.environ["KERAS_BACKEND"] = next(installed, "tensorflow")
 
 
 def build(network: Network) -> Any:

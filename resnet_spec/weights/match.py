@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from resnet_spec.diagnostics import nearest
 from resnet_spec.ir import Network
-from resnet_spec.weights.checkpoint import FLOATS, Checkpoint, Layout, Tensor
+from resnet_spec.weights.checkpoint import FLOATS, Checkpoint, Layout, Tensor, read
 from resnet_spec.weights.entries import Entry, counters, entries
 from resnet_spec.weights.naming import Naming, by_entry
 
@@ -83,12 +83,12 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
 
-def array(pair: Pair, layout: Layout) -> Any:
+def array(pair: Pair, checkpoint: Checkpoint) -> Any:
     """The values of a fitting tensor in PyTorch's order of axes."""
     import numpy
 
-    value = pair.tensor.read()
-    if layout == "keras":
+    value = read(pair.tensor, checkpoint.shown)
+    if checkpoint.layout == "keras":
         value = value.transpose(numpy.argsort(pair.entry.axes))
         return numpy.ascontiguousarray(value)
     return value.reshape(pair.entry.parameter.shape)

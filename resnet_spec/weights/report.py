@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from resnet_spec.diagnostics import quoted
 from resnet_spec.weights.adapt import Plan, Step
-from resnet_spec.weights.checkpoint import shape_text
-from resnet_spec.weights.match import Match, near
+from resnet_spec.weights.checkpoint import Layout, shape_text
+from resnet_spec.weights.match import Match, Pair, near
+
+MAX_ROWS = 2_000  # of a list; no network that anybody reads has more
 
 
 def head(found: Match) -> str:
@@ -36,10 +39,7 @@ def lists(found: Match, all_names: bool = False) -> str:
         (each.tensor.name, each.tensor.shape, _meant(close, each.tensor.name))
         for each in found.extra
     ]
-    wrong = [
-        (pair.entry.name, pair.tensor.shape, _expected(pair.entry.shape(layout), pair.tensor.dtype))
-        for pair in found.wrong
-    ]
+    wrong = [(pair.entry.name, pair.tensor.shape, _expected(pair, layout)) for pair in found.wrong]
     lines += [*_list("missing", missing), *_list("extra", extra), *_list("wrong shape", wrong)]
     totals = f"{len(found.fitting):,} matched, {len(found.missing):,} missing, "
     totals += f"{len(found.extra):,} extra, {len(found.wrong):,} of another shape"
@@ -49,17 +49,27 @@ def lists(found: Match, all_names: bool = False) -> str:
 def _list(title: str, rows: Sequence[tuple[str, tuple[int, ...], str]]) -> Iterator[str]:
     if rows:
         yield f"{title}:"
-        width = max(len(name) for name, _, _ in rows)
-        for name, shape, more in rows:
+        names = [_plain(name) for name, _, _ in rows[:MAX_ROWS]]
+        width = max(map(len, names))
+        for name, (_, shape, more) in zip(names, rows, strict=False):
             yield f"  {name:<{width}}  {shape_text(shape)}{more}"
+        if len(rows) > MAX_ROWS:
+            yield f"  … and {len(rows) - MAX_ROWS:,} more"
+
+
+def _plain(name: str) -> str:
+    """A name of the file as a terminal can take it: on one line, no control characters, cut."""
+    return quoted(name, 120)[1:-1]
 
 
 def _meant(close: Mapping[str, str], name: str) -> str:
-    return f"  did you mean '{close[name]}'?" if name in close else ""
+    return f"  did you mean {quoted(close[name], 120)}?" if name in close else ""
 
 
-def _expected(shape: tuple[int, ...], dtype: str) -> str:
-    return f" {dtype}, expected {shape_text(shape)}"
+def _expected(pair: Pair, layout: Layout) -> str:
+    wanted = pair.entry.shape(layout)
+    expected = "floating-point numbers" if pair.tensor.shape == wanted else shape_text(wanted)
+    return f" {pair.tensor.dtype}, expected {expected}"
 
 
 def as_json(found: Match, not_finite: Sequence[str] = ()) -> dict[str, Any]:
@@ -112,7 +122,9 @@ def changes(found: Match, plan: Plan, rule: Any) -> list[str]:
     """A line for everything that is not taken as it is."""
     layout = found.checkpoint.layout
     lines = [step.text(layout, rule) for step in plan.steps if step.how != "taken"]
-    return lines + [f"dropped  {tensor.name} {shape_text(tensor.shape)}" for tensor in plan.dropped]
+    return lines + [
+        f"dropped  {_plain(tensor.name)} {shape_text(tensor.shape)}" for tensor in plan.dropped
+    ]
 
 
 def steps_json(found: Match, steps: Sequence[Step]) -> list[dict[str, Any]]:

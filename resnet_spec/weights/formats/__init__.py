@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -54,10 +56,22 @@ def write(path: Path, name: str, network: Network, state: Mapping[str, Any]) -> 
         module.write(path, network, state)
     except ModuleNotFoundError as error:
         raise _missing(f"writing {asked}", error) from None
+    except OSError as error:
+        raise _plain(error) from None
+
+
+def _plain(error: OSError) -> OSError:
+    """What the system said; HDF5 tells it in a paragraph, with the number in it."""
+    number = re.search(r"errno = (\d+)", str(error))
+    if error.strerror is not None or number is None:
+        return error
+    return OSError(int(number.group(1)), os.strerror(int(number.group(1))))
 
 
 def _missing(what: str, error: ModuleNotFoundError) -> MissingPackage:
     package = error.name or "a package"
+    if package == "tensorflow":  # Keras' own default, where it finds no backend at all
+        return MissingPackage(what, "tensorflow, jax or torch", "torch")
     return MissingPackage(what, package, package if package in ("torch", "keras") else "weights")
 
 

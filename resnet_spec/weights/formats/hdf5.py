@@ -93,7 +93,7 @@ def _variables(group: Any, shown: str) -> Iterator[Tensor]:
         unreadable(
             shown,
             f"{quoted(shown)} does not name its layers: {quoted(group.name)}",
-            "Keras before 3.8 wrote it; load it there, and save it with a newer one",
+            "an older Keras wrote it; load it there, and save it with a newer one",
         )
     for key in sorted(group, key=lambda each: (len(each), each)):
         yield _tensor(f"{name}/{key}", _member(group, key, shown), shown)

@@ -126,7 +126,11 @@ def write(path: Path, network: Network, state: Mapping[str, Any]) -> None:
     """A state in PyTorch's names and order of axes, which `weights_only` loads."""
     import torch
 
-    torch.save({name: _plain(value) for name, value in state.items()}, path)
+    tensors = {name: _plain(value) for name, value in state.items()}
+    try:
+        torch.save(tensors, path)
+    except RuntimeError as error:  # a full disk, of which the archive's writer does not tell
+        raise OSError(f"PyTorch could not write all of it: {error}") from None
 
 
 def _plain(value: Any) -> Any:

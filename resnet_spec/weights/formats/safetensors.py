@@ -55,9 +55,13 @@ def _tensors(file: Any) -> Iterator[Tensor]:
 def write(path: Path, network: Network, state: Mapping[str, Any]) -> None:
     """A state in PyTorch's names and order of axes."""
     import numpy
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     arrays = {name: numpy.ascontiguousarray(value) for name, value in state.items()}
     # ascontiguousarray makes a scalar a vector of one.
     arrays = {name: value.reshape(numpy.shape(state[name])) for name, value in arrays.items()}
-    save_file(arrays, path, metadata={"format": "pt"})
+    try:
+        save_file(arrays, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # a full disk, which it wraps
+        raise OSError(str(error).rpartition("I/O error: ")[2]) from None

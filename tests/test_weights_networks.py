@@ -7,6 +7,7 @@ and compare logits in float64; the bound is the one for outputs of two framework
 from __future__ import annotations
 
 import os
+import zipfile
 import zlib
 from collections.abc import Mapping
 from functools import partial
@@ -394,6 +395,18 @@ def test_torch_files_that_are_cut_off(
     Path("bad.pt").write_bytes(data[: int(len(data) * part)])
     assert cli.main(["weights", "inspect", "bad.pt", "resnet20"]) == 1
     assert "error RS901: 'bad.pt' is" in capsys.readouterr().err
+
+
+@pytest.mark.torch
+def test_an_archive_that_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PyTorch's archives are not compressed; a small one that states much is not read."""
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile("bad.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**7))
+    assert cli.main(["weights", "inspect", "bad.pt", "resnet20"]) == 1
+    assert "RS902: 'bad.pt' would grow to 10,000,000 bytes" in capsys.readouterr().err
 
 
 @pytest.mark.torch

@@ -13,17 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
+import ml_dtypes
+import numpy as np
 import pytest
+import safetensors.numpy as safetensors
 
-np = pytest.importorskip("numpy")
-h5py = pytest.importorskip("h5py")
-safetensors = pytest.importorskip("safetensors.numpy")
-ml_dtypes = pytest.importorskip("ml_dtypes")
-
-import resnet_spec  # noqa: E402
-from resnet_spec import cli, read_network  # noqa: E402
-from resnet_spec.ir import Network  # noqa: E402
-from resnet_spec.weights.entries import counters, entries  # noqa: E402
+import resnet_spec
+from resnet_spec import cli, read_network
+from resnet_spec.ir import Network
+from resnet_spec.weights.entries import counters, entries
 
 SPEC = """\
 spec_version: 1

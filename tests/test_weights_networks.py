@@ -14,51 +14,49 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.numpy as safetensors
+from resnet_spec.backends.keras.variables import VARIABLES
 
-np = pytest.importorskip("numpy")
-safetensors = pytest.importorskip("safetensors.numpy")
-
-from resnet_spec import cli, read_network  # noqa: E402
-from resnet_spec.ir import Network  # noqa: E402
-from resnet_spec.library import builtin_specs  # noqa: E402
-from resnet_spec.weights import adapt, carry  # noqa: E402
-from resnet_spec.weights.checkpoint import Checkpoint, Layout, Tensor  # noqa: E402
-from resnet_spec.weights.entries import entries  # noqa: E402
-from resnet_spec.weights.match import Match, match  # noqa: E402
-from resnet_spec.weights.naming import OWN  # noqa: E402
+from resnet_spec import cli, read_network
+from resnet_spec.ir import Network
+from resnet_spec.library import builtin_specs
+from resnet_spec.weights import adapt, carry
+from resnet_spec.weights.checkpoint import Checkpoint, Layout, Tensor
+from resnet_spec.weights.entries import entries
+from resnet_spec.weights.match import Match, match
+from resnet_spec.weights.naming import OWN
 
 MAX_VALUES = 30_000_000  # of larger networks the names, shapes and axes are compared alone
 
-# The smallest network of each family, and of the paper; the large ones run with --slow.
-SMALLEST = [
-    "resnet20",
-    "test_resnet",
-    "resnet18",
-    *(
-        pytest.param(name, marks=pytest.mark.slow)
-        for name in (
-            "dpn48b",
-            "ecaresnext26t_32x4d",
-            "seresnet18",
-            "resnetv2_18",
-            "densenet121",
-            "keras_densenet121",
-            "legacy_seresnet18",
-            "plain18",
-            "res2next50",
-            "resnest14d",
-            "resnetrs50",
-            "resnetv2_50d_evos",
-            "resnetv2_50d_frn",
-            "resnetv2_50x1_bit",
-            "resnext50_32x4d",
-            "skresnet18",
-            "vgg11",
-            "wide_resnet50_2",
-        )
-    ),
-]
+# The smallest networks of each family, of the paper, and with each primitive that has weights; all
+# but a few run with --slow.
+SMALLEST = ("resnet20", "test_resnet", "resnet18", "fixup_resnet20")
+SMALLEST_SLOW = (
+    "cbam_resnet18",
+    "highway20",
+    "resnet20_gn",
+    "weighted_resnet20",
+    "dpn48b",
+    "ecaresnext26t_32x4d",
+    "seresnet18",
+    "resnetv2_18",
+    "densenet121",
+    "keras_densenet121",
+    "legacy_seresnet18",
+    "plain18",
+    "res2next50",
+    "resnest14d",
+    "resnetrs50",
+    "resnetv2_50d_evos",
+    "resnetv2_50d_frn",
+    "resnetv2_50x1_bit",
+    "resnext50_32x4d",
+    "skresnet18",
+    "vgg11",
+    "wide_resnet50_2",
+)
 
 
 # --- every network, without a framework ----------------------------------------------------------
@@ -142,7 +140,9 @@ def network_and_model(name: str) -> tuple[Network, Any]:
 
 @pytest.mark.torch
 @pytest.mark.keras
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize(
+    "name", [*SMALLEST, *(pytest.param(each, marks=pytest.mark.slow) for each in SMALLEST_SLOW)]
+)
 def test_through_files_and_frameworks(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +171,20 @@ def test_through_files_and_frameworks(
     again.load_state_dict(torch.load("c.pt", weights_only=True), strict=True)
     for key, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[key], value), key
+
+
+def test_every_family_and_primitive_goes_through_files() -> None:
+    named = {*SMALLEST, *SMALLEST_SLOW}
+    networks = {name: read_network(name) for name in builtin_specs()}
+    families = {network.family for network in networks.values()}
+    assert {networks[name].family for name in named} == families
+    primitives = {
+        name: {operation.primitive.name for _, operation in network.operations()}
+        for name, network in networks.items()
+    }
+    with_weights = {primitive for primitive, _ in VARIABLES}
+    used = set().union(*primitives.values()) & with_weights
+    assert set().union(*(primitives[name] for name in named)) & with_weights == used == with_weights
 
 
 @pytest.mark.torch

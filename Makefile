@@ -61,7 +61,7 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 	@ln -s $(CURDIR)/tests $(CURDIR)/benchmarks $(TYPES)/
 	cd $(TYPES) && MYPYPATH=tests:benchmarks $(MYPY) --config-file $(CURDIR)/pyproject.toml \
 		--package resnet_spec --module conftest --module reference --module check_wheel \
-		--module startup --module inference
+		--module zoo_table --module zoo_measure --module startup --module inference
 ifeq ($(FRAMEWORKS),yes)
 	$(MYPY) --config-file= --strict generated/torch
 endif
@@ -95,6 +95,11 @@ bench: $(STAMP)  ## speed beside a yardstick of the same run, as ratios
 ifeq ($(FRAMEWORKS),yes)
 	$(BIN)/python benchmarks/inference.py
 endif
+
+# Takes hours when everything has changed. NAMES="resnet18 vgg*": these networks alone.
+.PHONY: zoo
+zoo: $(STAMP)  ## measure the networks whose output has changed, and renew docs/zoo.md
+	$(BIN)/python tests/zoo_table.py $(NAMES)
 
 # Built away from the working tree, so that no leftover of an older build gets in; the source
 # distribution first, so that what it lacks is missed.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 
+import environment
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -22,11 +23,7 @@ MARKS = {
 
 def _prepare_environment() -> None:
     """Frameworks read these when they are first imported."""
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its sums depend on the number of threads
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    environment.prepare()
     if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has one core
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")

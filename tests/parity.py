@@ -58,10 +58,11 @@ def build(network: Network, backend: str, **arguments: Any) -> Any:
     return getattr(module_of(network, backend), network.name)(**arguments)
 
 
-def randomize(model: Any, seed: int = 0) -> None:
+def randomize(model: Any, seed: int = 0, gain: float = 2.0) -> None:
     """Random weights, biases and statistics, so that nothing is zero, one or alike.
 
-    A zero-initialised scale would hide a whole branch, a variance of one a wrong epsilon.
+    A zero-initialised scale would hide a whole branch, a variance of one a wrong epsilon. `gain` is
+    the variance of a convolution's weights times their number for one output.
     """
     import torch
 
@@ -72,13 +73,14 @@ def randomize(model: Any, seed: int = 0) -> None:
                 continue
             value = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
             if name.endswith("running_var"):
-                value = 0.5 + value
+                value += 0.5
             elif tensor.dim() > 1:
                 fan_in = tensor[0].numel()
-                value = (value - 0.5) * (12 * 2 / fan_in) ** 0.5
+                value -= 0.5
+                value *= (12 * gain / fan_in) ** 0.5
             else:
-                value = value - 0.5 if name.endswith(("bias", "running_mean")) else 0.5 + value
-            tensor.copy_(value.to(tensor.dtype))
+                value += -0.5 if name.endswith(("bias", "running_mean")) else 0.5
+            tensor.copy_(value)
 
 
 def carry_over(network: Network, torch_model: Any, keras_model: Any) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zoo_page
 from pages import ROOT, Page, PageError, clear_backends, fences, matches
 
 from resnet_spec import cli, expr, reference, source
@@ -26,6 +27,7 @@ PAGES = [
         "docs/architecture.md",
         "docs/walkthrough.md",
         "docs/weights.md",
+        "docs/zoo.md",
     )
 ]
 LANGUAGE, ARCHITECTURE = PAGES[2], PAGES[3]
@@ -84,6 +86,7 @@ def test_page_with_keras(path: Path, folder: Path) -> None:
 PARTS: dict[Path, Callable[[], dict[str, str]]] = {
     LANGUAGE: reference.parts,
     ARCHITECTURE: lambda: {"modules": reference.modules(ROOT)},
+    zoo_page.PAGE: zoo_page.parts,
 }
 
 

@@ -275,7 +275,7 @@ def test_published_checkpoints(
     monkeypatch.chdir(tmp_path)
     network = parity.network_of(name)
     published = next(each for each in network.references if each.library == library)
-    theirs, _ = zoo.published_state(published, 64)
+    theirs, _ = zoo.published_state(published, torch.float64)
     if library == "timm":
         save_file(theirs.state_dict(), "theirs.safetensors")
         path = "theirs.safetensors"

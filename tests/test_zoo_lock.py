@@ -1,13 +1,13 @@
-"""A digest of every file of the zoo, so that a change of any output is seen and meant."""
+"""Every file of the zoo: its style, and its digest, so that a change of it is seen and meant."""
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import json
 from pathlib import Path
 
 import parity
-import pytest
+import zoo_record
 
 from resnet_spec.generate import generate
 from resnet_spec.library import builtin_specs
@@ -15,19 +15,25 @@ from resnet_spec.library import builtin_specs
 LOCK = Path(__file__).parent / "data" / "zoo.lock.json"
 
 
-def digests() -> dict[str, str]:
-    """For each file that the built-in specs compile to, the digest of what follows its header."""
-    found = {}
-    for name in builtin_specs():
-        for path, text in generate(parity.network_of(name), ["torch", "keras"]).items():
-            body = text.split('"""', 1)[1]
-            found[str(path)] = hashlib.sha256(body.encode()).hexdigest()[:16]
-    return dict(sorted(found.items()))
+@functools.cache
+def files() -> dict[str, str]:
+    """Every file that the built-in specs compile to."""
+    return {
+        str(path): text
+        for name in builtin_specs()
+        for path, text in generate(parity.network_of(name), zoo_record.BACKENDS).items()
+    }
 
 
-def test_lock_is_current(request: pytest.FixtureRequest) -> None:
-    made = digests()
-    if request.config.getoption("--update-goldens"):
+def test_ruff_has_nothing_to_say() -> None:
+    texts = {path.removesuffix(".py").replace("/", "_"): text for path, text in files().items()}
+
+    assert parity.complaints(texts) == ""
+
+
+def test_lock_is_current(update_goldens: bool) -> None:
+    made = {path: zoo_record.digest(text) for path, text in sorted(files().items())}
+    if update_goldens:
         LOCK.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     stored = json.loads(LOCK.read_text(encoding="utf-8"))
     changed = sorted(

@@ -7,14 +7,13 @@ name, through the rules in the spec, with every name and shape matched, and the 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import parity
 import reference
-from resnet_spec.backends.keras.variables import layer_name
 
 from resnet_spec.ir import Network, Published
 from resnet_spec.library import builtin_specs
@@ -46,29 +45,39 @@ def references() -> Iterator[tuple[str, Network, Published]]:
             yield name, network, published
 
 
-def published_state(
-    published: Published, size: int, dtype: Any = None
-) -> tuple[Any, dict[str, Any]]:
+def published_model(published: Published) -> Any:
+    """A published PyTorch network as its library builds it."""
+    if published.library == "timm":
+        return reference.timm().create_model(published.model, pretrained=False)
+    return getattr(reference.torchvision().models, published.model)(weights=None)
+
+
+def published_state(published: Published, dtype: Any) -> tuple[Any, dict[str, Any]]:
     """A published PyTorch network with random weights, and its tensors under our names."""
+    model = published_model(published).to(dtype).eval()
+    parity.randomize(model)
+    return model, our_names(model.state_dict(), published)
+
+
+def published_shapes(published: Published) -> dict[str, Any]:
+    """A published PyTorch network's checkpoint, with shapes and no numbers."""
     import torch
 
-    if published.library == "timm":
-        model = reference.timm().create_model(published.model, pretrained=False)
-    else:
-        models = reference.torchvision().models
-        model = getattr(models, published.model)(weights=None)
-    model = model.to(dtype or torch.float64).eval()
-    parity.randomize(model)
-    return model, our_state(model, published)
+    with torch.device("meta"):
+        state: dict[str, Any] = published_model(published).state_dict()
+    return state
 
 
-def our_state(model: Any, published: Published) -> dict[str, Any]:
-    """The tensors of a published PyTorch network under our names."""
-    return {renamed(name, published.rename): value for name, value in model.state_dict().items()}
+def our_names(state: Mapping[str, Any], published: Published) -> dict[str, Any]:
+    """A published network's checkpoint under our names."""
+    return {renamed(name, published.rename): value for name, value in state.items()}
 
 
 def load_strictly(ours: Any, state: dict[str, Any]) -> None:
-    """Every name must be there; a 1x1 convolution and a linear layer hold the same numbers."""
+    """Every name must be there; a 1x1 convolution and a linear layer hold the same numbers.
+
+    The model takes the tensors themselves, so it may have been built without memory for them.
+    """
     shapes = {name: tensor.shape for name, tensor in ours.state_dict().items()}
     fitted = {
         name: value.reshape(shapes[name])
@@ -76,32 +85,7 @@ def load_strictly(ours: Any, state: dict[str, Any]) -> None:
         else value
         for name, value in state.items()
     }
-    ours.load_state_dict(fitted, strict=True)
-
-
-class Comparison(NamedTuple):
-    """How far a spec's two outputs and the published network are from each other."""
-
-    reference: float  # PyTorch against the published network
-    backends: float | None  # Keras against PyTorch
-    size: int
-
-
-def compare(network: Network, published: Published, size: int, keras: bool = True) -> Comparison:
-    """The largest relative differences of the logits, in float64."""
-    import torch
-
-    if published.library == "keras.applications":
-        return compare_keras(network, published, size)
-    theirs, state = published_state(published, size)
-    ours = parity.build(network, "torch").double().eval()
-    load_strictly(ours, state)
-    batch = parity.images(2, network.input.channels, size, size)
-    with torch.no_grad():
-        given = torch.from_numpy(batch)
-        expected, found = theirs(given).numpy(), ours(given).numpy()
-    between = keras_difference(network, ours, batch, found) if keras else None
-    return Comparison(parity.difference(found, expected), between, size)
+    ours.load_state_dict(fitted, strict=True, assign=True)
 
 
 def keras_difference(network: Network, ours: Any, batch: np.ndarray, found: np.ndarray) -> float:
@@ -115,38 +99,10 @@ def keras_difference(network: Network, ours: Any, batch: np.ndarray, found: np.n
         return parity.difference(parity.keras_to_torch(logits), found)
 
 
-def compare_keras(network: Network, published: Published, size: int) -> Comparison:
-    """The same for a network of keras.applications, whose weights go to Keras and to PyTorch."""
-    import torch
-
-    with parity.float64():
-        shape = (network.input.height, network.input.width, network.input.channels)
-        theirs = getattr(reference.keras_applications(), published.model)(
-            weights=None, input_shape=shape, classifier_activation=None
-        )
-        ours = parity.build(network, "keras", input_shape=shape)
-        generator = np.random.default_rng(0)
-        carried = 0
-        for layer in theirs.layers:
-            values = parity.random_values(layer, generator)
-            if values:
-                layer.set_weights(values)
-                ours.get_layer(layer_name(renamed(layer.name, published.rename))).set_weights(
-                    values
-                )
-                carried += len(values)
-        assert carried == len(ours.weights)
-        batch = parity.images(1, network.input.channels, shape[0], shape[1])
-        given = batch.transpose(0, 2, 3, 1)
-        expected = np.asarray(theirs(given, training=False))
-        found = np.asarray(ours(given, training=False))
-        torch_model = parity.build(network, "torch").double().eval()
-        torch_model.load_state_dict(state_of_keras(network, ours), strict=False)
-        with torch.no_grad():
-            logits = torch_model(torch.from_numpy(batch)).numpy()
-    return Comparison(
-        parity.difference(found, expected), parity.difference(logits, found), shape[0]
-    )
+def keras_application(published: Published, input_shape: tuple[int, ...]) -> Any:
+    """A network of keras.applications with logits as its output."""
+    build = getattr(reference.keras_applications(), published.model)
+    return build(weights=None, input_shape=input_shape, classifier_activation=None)
 
 
 def state_of_keras(network: Network, model: Any) -> dict[str, Any]:

@@ -118,6 +118,7 @@ def test_failures_and_changes_show() -> None:
     for part in ("torch", "keras", "references"):
         changed = row(digests={**row().digests, part: "another"})
         assert f"`{NAME}`†" in line(changed)
+        assert "1 networks have changed" in zoo_page.summary([entry(changed)])
     assert f"`{NAME}`³" in line(row(deep=True))
 
 

@@ -99,6 +99,8 @@ def summary(found: list[Entry]) -> str:
         ("reshaped", "so, with 1x1 convolutions as the linear layers that they are"),
     ):
         lines.append(f"- {sum(r.names == names for r in against)} {text}")
+    if stale := sum(each.stale for each in found):
+        lines.append(f"- {stale} networks have changed since they were measured ({STALE.sign})")
     for each in wrong:
         assert each.row is not None
         lines.append(f"- {_code(each.network.name)}: {'; '.join(map(_line, each.row.findings()))}")

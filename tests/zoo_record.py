@@ -6,6 +6,7 @@ networks with their rules for names. Where one of them has changed since, the ro
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -129,9 +130,26 @@ def _count(value: list[int]) -> Count:
     return trainable, statistics
 
 
+# What a module has for fine-tuning, which changes nothing that is measured here.
+_FINE_TUNING = ("PARTS", "freeze_until", "train")
+
+
 def digest(text: str) -> str:
-    """Of a generated module, without the header that names its spec's hash."""
-    return _short(text.split('"""', 1)[1])
+    """Of what a generated module computes: comments, docstrings and fine-tuning left out."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [each for each in node.body if not _is_aside(each)]
+    return _short(ast.dump(tree))
+
+
+def _is_aside(node: ast.stmt) -> bool:
+    match node:
+        case ast.FunctionDef(name=name) | ast.Assign(targets=[ast.Name(id=name)]):
+            return name in _FINE_TUNING
+        case ast.Expr(value=ast.Constant()) | ast.Import() | ast.ImportFrom():
+            return True
+    return False
 
 
 def digests_of(network: Network) -> dict[str, str]:

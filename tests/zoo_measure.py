@@ -307,7 +307,7 @@ def keras_side(
         for size in plan.sizes:
             if not logits or used & FIXED:
                 shape = size if used & FIXED else (None, None)
-                model = keras_model(plan.network, shape, row)
+                model = keras_model(plan.network, shape)
                 values = {name: value.numpy() for name, value in state.items()}
                 carried = keras_model_of.assign(plan.network, model, values)
                 assert carried == len(model.weights), "a layer of ours has no weights"
@@ -316,25 +316,12 @@ def keras_side(
         return parity.keras_counts(model), logits
 
 
-def keras_model(network: Network, size: tuple[int | None, int | None], row: Row) -> Any:
-    """Our Keras model; what was there before is given up.
-
-    Keras goes back from the output through all layers by recursion; the row notes where that needs
-    more than Python usually allows.
-    """
+def keras_model(network: Network, size: tuple[int | None, int | None]) -> Any:
+    """Our Keras model; what was there before is given up."""
     import keras
 
     keras.backend.clear_session()
-    shape = (*size, network.input.channels)
-    before = sys.getrecursionlimit()
-    try:
-        return parity.build(network, "keras", input_shape=shape)
-    except RecursionError:
-        row.deep = True
-        sys.setrecursionlimit(100_000)
-        return parity.build(network, "keras", input_shape=shape)
-    finally:
-        sys.setrecursionlimit(before)
+    return parity.build(network, "keras", input_shape=(*size, network.input.channels))
 
 
 # --- Keras, then PyTorch -------------------------------------------------------------------------
@@ -348,7 +335,7 @@ def compare_keras(plan: Plan, published: Published, row: Row) -> None:
     row.references.append(against)
     with keras_model_of.precision(plan.precision):
         for size in plan.sizes:
-            ours = keras_model(plan.network, size, row)
+            ours = keras_model(plan.network, size)
             theirs = zoo.keras_application(published, (*size, plan.network.input.channels))
             against.count, against.names = parity.keras_counts(theirs), "renamed"
             row.counts["keras"] = parity.keras_counts(ours)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from pathlib import Path
 
@@ -31,8 +32,13 @@ def test_ruff_has_nothing_to_say() -> None:
     assert parity.complaints(texts) == ""
 
 
+def digest(text: str) -> str:
+    """Of a file, without the header that names its spec's hash."""
+    return hashlib.sha256(text.split('"""', 1)[1].encode()).hexdigest()[:16]
+
+
 def test_lock_is_current(update_goldens: bool) -> None:
-    made = {path: zoo_record.digest(text) for path, text in sorted(files().items())}
+    made = {path: digest(text) for path, text in sorted(files().items())}
     if update_goldens:
         LOCK.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     stored = json.loads(LOCK.read_text(encoding="utf-8"))

@@ -47,6 +47,13 @@ Settings stand in pyproject.toml or resnet-spec.toml, in this folder or above:
   resnet-spec show my_net.yaml --set input.height=32 --set input.width=32
   resnet-spec show my_net.yaml --resolved                 the spec with 'extends' merged
 """,
+    "verify": """examples:
+  resnet-spec verify my_net.yaml                          PyTorch against Keras on TensorFlow
+  resnet-spec verify my_net.yaml --keras-backend jax --precision float32
+  resnet-spec verify resnet18 resnet50 --format json
+
+Exit 1 when the backends differ; the first operation that does is named with its place.
+""",
     "list": """examples:
   resnet-spec list --family resnet --max-parameters 30M
   resnet-spec list 'wide_*' --format json
@@ -72,6 +79,7 @@ _VERBS = {
     "compile": "write the source of networks",
     "check": "validate specs and blocks, infer every shape",
     "show": "print a network as a table",
+    "verify": "run what the backends write with the same numbers, and compare",
     "list": "print the built-in networks",
     "weights": "carry trained weights between frameworks, or compare a file with a spec",
     "explain": "tell more about the code of an error",
@@ -102,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
         "compile": _compile,
         "check": _check,
         "show": _show,
+        "verify": _verify,
         "list": _list,
         "weights": _weights,
         "explain": _explain,
@@ -179,6 +188,35 @@ def _show(verb: argparse.ArgumentParser) -> None:
     _format_flag(verb, ("text", "json"))
     _stdin_flag(verb)
     _color_flag(verb)
+
+
+def _verify(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "specs", nargs="+", metavar="SPEC", help="a file, the name of a built-in spec, or -"
+    )
+    verb.add_argument(
+        "--backends",
+        default="torch,keras",
+        metavar="NAMES",
+        help="whom to compare with torch; default: torch,keras",
+    )
+    verb.add_argument(
+        "--keras-backend",
+        choices=("tensorflow", "jax", "torch"),
+        default="tensorflow",
+        help="what Keras computes on; default: tensorflow",
+    )
+    verb.add_argument(
+        "--precision", choices=("float64", "float32"), default="float64", help="default: float64"
+    )
+    verb.add_argument(
+        "--size", metavar="HxW", help="size of the images; default: the spec's, at most 64x75"
+    )
+    _set_flag(verb)
+    _format_flag(verb, ("text", "json"))
+    verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+    _color_flag(verb)
+    _stdin_flag(verb)
 
 
 def _list(verb: argparse.ArgumentParser) -> None:

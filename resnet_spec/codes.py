@@ -448,6 +448,21 @@ _SETTINGS = {
     ),
 }
 
+_VERIFYING = {
+    "RS801": Code(
+        "backends that compute differently",
+        "'verify' ran what the backends write with the same numbers, and they differ by more than "
+        "rounding. Named is the first operation whose output differs though its inputs agree; for "
+        "statistics, gradients and first values, the operation that owns them. A backend writes it "
+        "wrongly, or a framework computes it otherwise: compare how the two files write it.",
+    ),
+    "RS802": Code(
+        "a network that a backend can't run",
+        "'verify' asked a framework to build, run or train the network, and it failed. The message "
+        "is the framework's own. Try the generated file by itself, and another --keras-backend.",
+    ),
+}
+
 _WEIGHTS = {
     "RS901": Code(
         "a file of weights that can't be read",
@@ -496,5 +511,6 @@ CODES: dict[str, Code] = {
     **_BACKENDS,
     **_FILES,
     **_SETTINGS,
+    **_VERIFYING,
     **_WEIGHTS,
 }

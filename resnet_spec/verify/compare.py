@@ -1,0 +1,83 @@
+"""The one measure of a difference, and how large a difference rounding can make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+FLOOR = 1e-3
+"""Part of the largest value of a measurement below which no tensor's own scale is taken.
+
+A sum whose terms cancel, such as the gradient of a bias before a norm, is as exact as its terms,
+not as itself: what is left of it is rounding alone.
+"""
+
+
+# In double precision, where one operation is rounded by 1e-16. Each is above what 150 layers add up
+# to (docs/equivalence.md has the largest that were measured) and far below what any mistake makes.
+DOUBLE = {
+    "exact": 0.0,
+    "chance": 1.0,
+    # Sums of up to 5,000 products, 150 times one after the other, roundings of any sign.
+    "forward": 1e-11,
+    # Means and squares of those.
+    "statistics": 1e-11,
+    # Through all layers a second time; norms over a dozen values divide by small deviations.
+    "gradients": 1e-10,
+    # Ten updates, each of which starts from the roundings of the one before.
+    "trajectory": 1e-9,
+}
+# In single precision one operation is rounded by 6e-8, and a value that rounding moves across zero
+# takes the other branch of a ReLU: its gradient changes as a whole.
+SINGLE = {**DOUBLE, "forward": 1e-4, "statistics": 1e-4, "gradients": 1e-2, "trajectory": 1e-2}
+
+# TensorFlow holds their constants in single precision, whatever their input is.
+SINGLE_ON_TENSORFLOW = frozenset({"gelu", "leaky_relu"})
+CONSTANTS = 1e-6
+
+
+def tolerance(kind: str, precision: str, primitives: Iterable[str], keras_backend: str) -> float:
+    """How far two witnesses of a network may be apart."""
+    usual = (DOUBLE if precision == "float64" else SINGLE)[kind]
+    rounded = keras_backend == "tensorflow" and SINGLE_ON_TENSORFLOW & set(primitives)
+    return max(usual, CONSTANTS) if rounded and kind not in ("exact", "chance") else usual
+
+
+class Difference(NamedTuple):
+    """The largest difference of a measurement, and the tensor in which it was found."""
+
+    value: float
+    name: str
+    compared: int
+
+
+def relative(one: np.ndarray, other: np.ndarray, floor: float = 0.0) -> float:
+    """The largest absolute difference over the largest absolute value of `other`."""
+    if one.shape != other.shape:
+        return float("inf")
+    if not one.size:
+        return 0.0
+    distance = float(np.abs(one - other).max())
+    if not np.isfinite(distance):
+        return float("inf")
+    scale = max(float(np.abs(other).max()), floor)
+    return distance / scale if scale else distance
+
+
+def largest(
+    one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], names: Iterable[str]
+) -> Difference:
+    """Over some tensors; one that is missing on one side differs without bound."""
+    found, worst, count = 0.0, "", 0
+    wanted = list(names)
+    scale = max((float(np.abs(other[n]).max()) for n in wanted if n in other and other[n].size),
+                default=0.0)  # fmt: skip
+    for name in wanted:
+        count += 1
+        missing = name not in one or name not in other
+        value = float("inf") if missing else relative(one[name], other[name], FLOOR * scale)
+        if value > found or not worst:
+            found, worst = max(value, found), name
+    return Difference(found, worst, count)

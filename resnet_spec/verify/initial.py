@@ -1,0 +1,128 @@
+"""Whether fresh parameters have the distribution that the spec states.
+
+Every bound below holds for any number of values, not only for large ones, so that the rate of
+false alarms is what is said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from resnet_spec.verify.plan import Tensor
+
+FALSE_ALARMS = 1e-6  # of one network on one framework, all its tensors together
+TESTS = 3  # of each tensor: mean, standard deviation, distribution
+QUANTILES = 512  # places at which the distribution is looked at
+
+
+class Distribution(NamedTuple):
+    """What a spec states; `bound` is that of a uniform distribution, else None."""
+
+    mean: float
+    deviation: float
+    bound: float | None = None
+
+
+class Summary(NamedTuple):
+    """What was drawn: how many values, and how they lie about the stated mean.
+
+    `distance` is the largest between the stated distribution and that of the values, `first`
+    tells one draw from another.
+    """
+
+    size: int
+    mean: float
+    power: float  # mean square about the stated mean
+    low: float
+    high: float
+    distance: float
+    first: str
+
+
+def stated(tensor: Tensor) -> Distribution:
+    """The distribution of an initializer."""
+    kind, value = tensor.kind, tensor.value
+    if kind in ("zeros", "ones", "constant"):
+        return Distribution({"zeros": 0.0, "ones": 1.0}.get(kind, float(value or 0)), 0.0)
+    if kind == "normal":
+        return Distribution(0.0, float(value or 0))
+    fan = math.prod(tensor.shape[2:]) * tensor.shape[0 if value == "fan_out" else 1]
+    variance = {"he_normal": 2.0, "he_uniform": 2.0, "lecun_uniform": 1 / 3}[kind] / fan
+    bound = None if kind == "he_normal" else math.sqrt(3 * variance)
+    return Distribution(0.0, math.sqrt(variance), bound)
+
+
+def summarize(draws: Sequence[np.ndarray], distribution: Distribution) -> Summary:
+    """A summary of the values of one tensor in several fresh models."""
+    values = np.concatenate([draw.ravel().astype("float64") for draw in draws])
+    about = values - distribution.mean
+    return Summary(
+        size=values.size,
+        mean=float(about.mean() + distribution.mean),
+        power=float(np.square(about).mean()),
+        low=float(values.min()),
+        high=float(values.max()),
+        distance=_distance(values, distribution) if distribution.deviation else 0.0,
+        first=np.sort(draws[0].ravel())[:8].astype("float32").tobytes().hex(),
+    )
+
+
+def _distance(values: np.ndarray, distribution: Distribution) -> float:
+    levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    if distribution.bound is None:
+        normal = NormalDist(distribution.mean, distribution.deviation)
+        places = np.array([normal.inv_cdf(level) for level in levels])
+    else:
+        places = distribution.mean + distribution.bound * (2 * levels - 1)
+    below = np.searchsorted(np.sort(values), places, side="right") / values.size
+    return float(np.abs(below - levels).max())
+
+
+def excess(found: Summary, distribution: Distribution, tensors: int) -> tuple[float, str]:
+    """How much of what chance may do a tensor has used up, at most, and which test says so.
+
+    Above one it is no chance: fewer than `FALSE_ALARMS` of all fair draws come there.
+    """
+    if not distribution.deviation:
+        scale = max(abs(distribution.mean), 1.0)
+        off = max(abs(found.low - distribution.mean), abs(found.high - distribution.mean))
+        return off / (scale * 1e-6), f"all {distribution.mean:g}"  # stored in single precision
+    chance = FALSE_ALARMS / (TESTS * tensors)
+    ratios = [
+        (abs(found.mean - distribution.mean) / _mean_bound(distribution, found.size, chance),
+         f"mean {distribution.mean:g}"),
+        (_power_ratio(distribution, found, chance),
+         f"standard deviation {distribution.deviation:.4g}"),
+        (found.distance / math.sqrt(math.log(2 / chance) / (2 * found.size)),  # Massart 1990
+         "uniform" if distribution.bound else "normal"),
+    ]  # fmt: skip
+    if distribution.bound:
+        reach = max(-found.low, found.high) / (distribution.bound * (1 + 1e-6))
+        ratios.append((reach if reach > 1 else 0.0, f"bound {distribution.bound:.4g}"))
+    return max(ratios)
+
+
+def _mean_bound(distribution: Distribution, count: int, chance: float) -> float:
+    if distribution.bound is None:
+        return NormalDist().inv_cdf(1 - chance / 2) * distribution.deviation / math.sqrt(count)
+    return distribution.bound * math.sqrt(2 * math.log(2 / chance) / count)  # Hoeffding 1963
+
+
+def _power_ratio(distribution: Distribution, found: Summary, chance: float) -> float:
+    """The mean square's distance from the variance over what chance allows."""
+    variance = distribution.deviation**2
+    off = found.power - variance
+    if distribution.bound is not None:  # squares lie between 0 and bound**2: Hoeffding 1963
+        allowed = distribution.bound**2 * math.sqrt(math.log(2 / chance) / (2 * found.size))
+        return abs(off) / allowed
+    # Squares of normal values: Laurent and Massart 2000, lemma 1.
+    x = math.log(2 / chance)
+    spread = 2 * math.sqrt(x / found.size)
+    return (
+        off / (variance * (spread + 2 * x / found.size)) if off > 0 else -off / (variance * spread)
+    )

@@ -1,0 +1,223 @@
+"""The measurements of one network, in the order in which they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from resnet_spec.verify import compare, draw, initial, optimizers
+from resnet_spec.verify.compare import Difference
+from resnet_spec.verify.optimizers import Recipe
+from resnet_spec.verify.plan import Plan, normalized
+from resnet_spec.verify.session import Session
+
+Arrays = Mapping[str, np.ndarray]
+
+STEPS = 10
+RECIPES = {
+    "SGD": Recipe("sgd", optimizers.rates(1e-3, STEPS), momentum=0.9, weight_decay=1e-2),
+    "AdamW": Recipe("adamw", optimizers.rates(1e-4, STEPS), 0.9, 1e-2, epsilon=1e-5),
+}
+
+
+class Row(NamedTuple):
+    """One measurement: what was compared, the largest difference, how large it may be."""
+
+    measurement: str
+    kind: str  # of tolerance
+    difference: float
+    tolerance: float
+    compared: int
+    worst: str  # the tensor that differs most
+    note: str = ""
+
+    @property
+    def passes(self) -> bool:
+        return self.difference <= self.tolerance
+
+
+class Measurements:
+    """Runs one network through all measurements; witnesses other than PyTorch's are `others`."""
+
+    def __init__(self, plan: Plan, session: Session, folder: Path, exact: bool) -> None:
+        self.plan, self.session, self.folder, self.exact = plan, session, folder, exact
+        self.parameters = [name for name, each in plan.tensors() if each.trainable]
+        self.statistics = [name for name, each in plan.tensors() if not each.trainable]
+        self.outputs = [*(f"stage {name}" for name in plan.stages), "logits"]
+        self.before: Arrays = {}
+
+    def tolerance(self, kind: str) -> float:
+        primitives = {operation.primitive for operation in self.plan.operations}
+        keras_backend = self.session.keras_backend
+        return compare.tolerance(kind, self.plan.precision, primitives, keras_backend)
+
+    # - rows -
+
+    def all(self) -> Iterator[Row]:
+        """Every row, as it is measured; what rests on something that differs is left out."""
+        row = self.names(self.session.ask("open", folder=str(self.folder)))
+        yield row
+        if not row.passes:
+            return
+        self.prepare()
+        for row in self.computed():
+            yield row
+            if not row.passes:
+                break
+        yield from self.initialisation()
+
+    def computed(self) -> Iterator[Row]:
+        yield self.outputs_row("evaluation", training=False)
+        yield self.outputs_row("training", training=True)
+        if self.statistics:
+            self.session.ask("state", out="state")
+            yield self.statistics_row("statistics", "state", steps=1)
+        yield self.gradients()
+        for name, recipe in RECIPES.items():
+            yield from self.trajectory(name, recipe)
+
+    def names(self, described: Mapping[str, Any]) -> Row:
+        """Names, shapes and trainability, of each witness against the compiler's own."""
+        expected = {
+            name: {"shape": list(each.shape), "trainable": each.trainable}
+            for name, each in self.plan.tensors()
+        }
+        wrong = [
+            name
+            for found in described.values()
+            for name in sorted(found.keys() | expected.keys())
+            if found.get(name) != expected.get(name)
+        ]
+        return Row("parameters", "exact", len(wrong), 0, len(expected), (wrong or [""])[0])
+
+    def prepare(self) -> None:
+        """Gives all witnesses the same weights, statistics, images and labels."""
+        self.save("weights.npz", draw.weights(self.plan, seed=1))
+        for step in range(STEPS):
+            batch, target = draw.images(self.plan, 100 + step), draw.targets(self.plan, 200 + step)
+            np.save(self.folder / f"images{step}.npy", batch)
+            np.save(self.folder / f"targets{step}.npy", target)
+        first = [np.load(self.folder / f"images{step}.npy") for step in range(STEPS)]
+        np.save(self.folder / "batches.npy", np.stack(first))
+        labels = [np.load(self.folder / f"targets{step}.npy") for step in range(STEPS)]
+        np.save(self.folder / "labels.npy", np.stack(labels))
+        torch = self.session["torch"]
+        torch.ask("load", weights="weights.npz")
+        torch.answer()
+        torch.ask("calibrate", images="images0.npy", out="calibrated.npz")
+        torch.answer()
+        self.save("weights.npz", draw.near(self.plan, self.read("calibrated.npz"), seed=2))
+        self.before = self.read("weights.npz")
+        self.reset()
+
+    def reset(self) -> None:
+        self.session.ask("load", weights="weights.npz")
+
+    def outputs_row(self, measurement: str, training: bool) -> Row:
+        self.session.ask("forward", images="images1.npy", training=training, out="outputs")
+        return self.row(measurement, "forward", self.compared("outputs", self.outputs))
+
+    def gradients(self) -> Row:
+        self.reset()
+        self.session.ask("gradients", images="images1.npy", targets="targets1.npy", out="gradients")
+        names = ["loss", *self.parameters, "images"]
+        return self.row("gradients", "gradients", self.compared("gradients", names))
+
+    def trajectory(self, name: str, recipe: Recipe) -> Iterator[Row]:
+        """Training by a recipe, and evaluation with what it left."""
+        self.reset()
+        self.session.ask(
+            "train", images="batches.npy", targets="labels.npy", recipe=recipe, out="trained"
+        )
+        found = self.compared("trained", ["losses", *self.parameters])
+        moved = compare.largest(self.before, self.read("torch.trained.npz"), self.parameters)
+        note = f"the weights moved by up to {moved.value:.1%}"
+        yield self.row(f"{name} weights", "trajectory", found, note)
+        if self.statistics:
+            yield self.statistics_row(f"{name} statistics", "trained", STEPS)
+        yield self.evaluation_after(name)
+
+    def evaluation_after(self, name: str) -> Row:
+        """Evaluation with what training left, the running variance carried over."""
+        self.session.ask("forward", images="images0.npy", training=False, out="outputs")
+        found, note = self.compared("outputs", self.outputs), ""
+        if self.statistics and not self.exact:
+            note = f"{found.value:.1e} with Keras' own running variance"
+            for witness in self.session:
+                if witness == "keras":
+                    self.save("carried.npz", self.carried(self.read("keras.trained.npz"), STEPS))
+                    process = self.session[witness]
+                    process.ask("load", weights="carried.npz")
+                    process.answer()
+                    process.ask(
+                        "forward", images="images0.npy", training=False, out="keras.outputs.npz"
+                    )
+                    process.answer()
+            found = self.compared("outputs", self.outputs)
+        return self.row(f"{name} evaluation", "trajectory", found, note)
+
+    def statistics_row(self, measurement: str, file: str, steps: int) -> Row:
+        """Running means and variances, the variance carried from Keras' rule to PyTorch's."""
+        found, note = self.compared(file, self.statistics), ""
+        if not self.exact:
+            note = f"{found.value:.1e} as Keras keeps the variance: over N values, not N - 1"
+            reference = self.read(f"torch.{file}.npz")
+            carried = self.carried(self.read(f"keras.{file}.npz"), steps)
+            found = compare.largest(carried, reference, self.statistics)
+        return self.row(measurement, "statistics" if steps == 1 else "trajectory", found, note)
+
+    def carried(self, found: Arrays, steps: int) -> dict[str, np.ndarray]:
+        """What the statistics would be had each variance been taken over N - 1 values.
+
+        A running variance is `kept * before` and a weighted sum of the variances of the batches,
+        each of which PyTorch multiplies by N / (N - 1).
+        """
+        moved = dict(found)
+        for operation in self.plan.operations:
+            name = f"{operation.name}.running_var"
+            if name in found:
+                kept = (1 - operation.momentum) ** steps * self.before[name]
+                count = normalized(self.plan, operation)
+                moved[name] = kept + (found[name] - kept) * count / (count - 1)
+        return moved
+
+    def initialisation(self) -> Iterator[Row]:
+        """The distribution of fresh parameters, for each witness."""
+        seeds = list(range(4 if sum(np.size(v) for v in self.before.values()) < 10**6 else 1))
+        answers = self.session.ask("initial", seeds=seeds)
+        tensors = dict(self.plan.tensors())
+        for witness, found in answers.items():
+            spent = []
+            for name, values in found.items():
+                stated = initial.stated(tensors[name])
+                ratio, test = initial.excess(initial.Summary(*values), stated, len(tensors))
+                spent.append((ratio, name, test))
+            beyond = [each for each in spent if each[0] > 1.0]  # of several, the first is told
+            ratio, name, test = (beyond or sorted(spent, reverse=True))[0]
+            note = f"{test}; a fair draw goes beyond 1 in {initial.FALSE_ALARMS:.0e} of all runs"
+            yield Row(f"initial values, {witness}", "chance", ratio, 1.0, len(found), name, note)
+
+    # - comparing -
+
+    def compared(self, file: str, names: list[str]) -> Difference:
+        """The largest difference of any other witness from PyTorch's."""
+        reference = self.read(f"torch.{file}.npz")
+        others = [each for each in self.session if each != "torch"]
+        return max(
+            (compare.largest(self.read(f"{each}.{file}.npz"), reference, names) for each in others),
+            key=lambda found: found.value,
+        )
+
+    def row(self, measurement: str, kind: str, found: Difference, note: str = "") -> Row:
+        tolerance = self.tolerance(kind)
+        return Row(measurement, kind, found.value, tolerance, found.compared, found.name, note)
+
+    def read(self, name: str) -> Arrays:
+        with np.load(self.folder / name) as found:
+            return {each: found[each] for each in found.files}
+
+    def save(self, name: str, values: Arrays) -> None:
+        np.savez(self.folder / name, **dict[str, Any](values))

@@ -1,0 +1,90 @@
+"""The updates that training is compared with: PyTorch's, written out for arrays.
+
+PyTorch's witness takes `torch.optim` itself. Keras' own optimizers are other ones: momentum with
+the rate inside, decay apart from the gradient, Adam's epsilon before the correction of the bias.
+So Keras' witness takes these, and they are a part of what is proven: `torch.optim.SGD` and
+`torch.optim.AdamW` do the same to the same gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+Array = Any  # a numpy array
+
+
+class Recipe(NamedTuple):
+    """How a network is trained: one rate for each step; `momentum` is Adam's first beta, too."""
+
+    optimizer: str  # sgd or adamw
+    rates: tuple[float, ...]
+    momentum: float
+    weight_decay: float
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+
+def rates(peak: float, steps: int, warmup: int = 3) -> tuple[float, ...]:
+    """A linear warm-up and half a cosine: another rate at every step."""
+    found = []
+    for step in range(steps):
+        rising = (step + 1) / warmup
+        falling = (1 + math.cos(math.pi * (step - warmup + 1) / (steps - warmup + 1))) / 2
+        found.append(peak * (rising if step < warmup else falling))
+    return tuple(found)
+
+
+class SGD:
+    """`torch.optim.SGD`: decay is part of the gradient, the rate is outside of the momentum."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.velocities: list[Array] = []
+
+    def update(self, values: Sequence[Array], gradients: Sequence[Array], step: int) -> list[Array]:
+        """The new values; `step` counts from 0."""
+        given = self.recipe
+        total = [g + given.weight_decay * p for p, g in zip(values, gradients, strict=True)]
+        if step == 0:
+            self.velocities = total
+        else:
+            pairs = zip(self.velocities, total, strict=True)
+            self.velocities = [given.momentum * v + g for v, g in pairs]
+        rate = given.rates[step]
+        return [p - rate * v for p, v in zip(values, self.velocities, strict=True)]
+
+
+class AdamW:
+    """`torch.optim.AdamW`: decay is apart, epsilon is added after the correction of the bias."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.first: list[Array] = []
+        self.second: list[Array] = []
+
+    def update(self, values: Sequence[Array], gradients: Sequence[Array], step: int) -> list[Array]:
+        """The new values; `step` counts from 0."""
+        if step == 0:
+            self.first = [0.0 * g for g in gradients]
+            self.second = [0.0 * g for g in gradients]
+        return [
+            self._one(number, value, gradient, step)
+            for number, (value, gradient) in enumerate(zip(values, gradients, strict=True))
+        ]
+
+    def _one(self, number: int, value: Array, gradient: Array, step: int) -> Array:
+        given, rate = self.recipe, self.recipe.rates[step]
+        one, two = given.momentum, given.beta2
+        self.first[number] = one * self.first[number] + (1 - one) * gradient
+        self.second[number] = two * self.second[number] + (1 - two) * gradient**2
+        mean = self.first[number] / (1 - one ** (step + 1))
+        power = self.second[number] / (1 - two ** (step + 1))
+        decayed = value - rate * given.weight_decay * value
+        return decayed - rate * mean / (power**0.5 + given.epsilon)
+
+
+def optimizer(recipe: Recipe) -> SGD | AdamW:
+    """The update that a recipe names."""
+    return SGD(recipe) if recipe.optimizer == "sgd" else AdamW(recipe)

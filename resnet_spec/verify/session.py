@@ -1,0 +1,128 @@
+"""The processes in which the witnesses run, seen from the one that asks them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+WORKER = "resnet_spec.verify.worker"
+
+
+class WitnessError(Exception):
+    """A witness could not do what it was asked; the text is for people."""
+
+    def __init__(self, witness: str, request: str, message: str) -> None:
+        super().__init__(f"{witness} failed to {request}: {message}")
+        self.witness, self.request, self.message = witness, request, message
+
+
+class Process:
+    """One witness, asked by one request at a time."""
+
+    def __init__(self, kind: str, environment: Mapping[str, str], module: str = WORKER) -> None:
+        self.kind = kind
+        self.log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - lives as long
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self.asked = ""
+
+    def ask(self, do: str, **arguments: Any) -> None:
+        assert self.process.stdin is not None
+        self.asked = do
+        with contextlib.suppress(BrokenPipeError):  # told by what is missing: the answer
+            print(json.dumps({"do": do, **arguments}), file=self.process.stdin, flush=True)
+
+    def answer(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise WitnessError(self.kind, self.asked, f"the process ended.\n{self.last_words()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise WitnessError(self.kind, self.asked, answer["error"])
+        return answer["value"]
+
+    def last_words(self, lines: int = 12) -> str:
+        """The end of what the process printed."""
+        self.process.wait(timeout=30)
+        self.log.seek(0)
+        return "".join(self.log.readlines()[-lines:])
+
+    def close(self) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.log.close()
+
+
+class Session:
+    """All witnesses of a run; each request goes to all before the first answer is awaited."""
+
+    def __init__(
+        self, witnesses: Sequence[str], keras_backend: str, modules: Mapping[str, str] | None = None
+    ) -> None:
+        threads = str(max(1, (os.cpu_count() or 1) // len(witnesses)))
+        environment = {**ENVIRONMENT, "KERAS_BACKEND": keras_backend, "OMP_NUM_THREADS": threads}
+        environment["TF_NUM_INTRAOP_THREADS"] = threads
+        self.keras_backend = keras_backend
+        self.processes: dict[str, Process] = {}
+        for kind in witnesses:
+            module = (modules or {}).get(kind, WORKER)
+            self.processes[kind] = Process(kind, environment, module)
+
+    def __getitem__(self, witness: str) -> Process:
+        return self.processes[witness]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.processes)
+
+    def ask(self, do: str, out: str | None = None, **arguments: Any) -> dict[str, Any]:
+        """The answer of each witness; `out` names a file, which each gets one of."""
+        for kind, process in self.processes.items():
+            file = {} if out is None else {"out": f"{kind}.{out}.npz"}
+            process.ask(do, **arguments, **file)
+        return {kind: process.answer() for kind, process in self.processes.items()}
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for process in self.processes.values():
+            process.close()
+
+
+# One thread count and one order of sums for all; single precision on an accelerator is none of it.
+ENVIRONMENT = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "JAX_PLATFORMS": "cpu",
+    "JAX_ENABLE_X64": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "PYTHONIOENCODING": "utf-8",
+}
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A temporary folder for the arrays of a run."""
+    with tempfile.TemporaryDirectory(prefix="resnet-spec-verify-") as folder:
+        yield Path(folder)

@@ -1,0 +1,131 @@
+"""A witness in a process of its own: `python -m resnet_spec.verify.worker KIND`.
+
+Reads one request a line as JSON, answers each with one line of JSON; arrays go through files.
+Whatever else a framework prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from resnet_spec.verify import initial
+from resnet_spec.verify.optimizers import Recipe
+from resnet_spec.verify.plan import Plan
+
+
+class Worker:
+    """Answers requests about one network at a time."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.witness: Any = None
+        self.folder = Path()
+        self.plan: Plan | None = None
+
+    # - requests -
+
+    def open(self, folder: str) -> dict[str, Any]:
+        """Builds the model whose source and plan stand in a folder."""
+        self.folder = Path(folder)
+        self.plan = Plan.read(self.folder)
+        self.witness = None  # frees the last one
+        module = load_module(self.folder / f"{self.kind}.py", f"generated_{self.plan.name}")
+        self.witness = _witness(self.kind)(self.plan, module)
+        described: dict[str, Any] = self.witness.describe()
+        return described
+
+    def load(self, weights: str) -> None:
+        with np.load(self.folder / weights) as found:
+            self.witness.load({name: found[name] for name in found.files})
+
+    def state(self, out: str) -> None:
+        self.save(out, self.witness.state())
+
+    def calibrate(self, images: str, out: str) -> None:
+        self.save(out, self.witness.calibrate(self.array(images)))
+
+    def forward(self, images: str, training: bool, out: str) -> None:
+        self.save(out, self.witness.forward(self.array(images), training))
+
+    def gradients(self, images: str, targets: str, out: str) -> None:
+        self.save(out, self.witness.gradients(self.array(images), self.array(targets)))
+
+    def train(self, images: str, targets: str, recipe: list[Any], out: str) -> None:
+        given = Recipe(recipe[0], tuple(recipe[1]), *recipe[2:])
+        self.save(out, self.witness.train(self.array(images), self.array(targets), given))
+
+    def trace(self, images: str, training: bool, out: str) -> None:
+        self.save(out, self.witness.trace(self.array(images), training))
+
+    def initial(self, seeds: list[int]) -> dict[str, Any]:
+        assert self.plan is not None
+        draws = [self.witness.initial(seed) for seed in seeds]
+        return {
+            name: initial.summarize([draw[name] for draw in draws], initial.stated(tensor))
+            for name, tensor in self.plan.tensors()
+            if name in draws[0]
+        }
+
+    # - arrays -
+
+    def array(self, name: str) -> np.ndarray:
+        found: np.ndarray = np.load(self.folder / name)
+        return found
+
+    def save(self, name: str, values: dict[str, np.ndarray]) -> None:
+        np.savez(self.folder / name, **dict[str, Any](values))
+
+
+def load_module(path: Path, name: str) -> types.ModuleType:
+    """A generated module."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # saving looks a class up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def _witness(kind: str) -> Callable[[Plan, types.ModuleType], Any]:
+    if kind == "torch":
+        from resnet_spec.verify import witness_torch
+
+        return witness_torch.Witness
+    from resnet_spec.verify import witness_keras
+
+    witness_keras.keep_double_precision()
+    return witness_keras.Witness
+
+
+def serve(worker: Worker, requests: IO[str], answers: IO[str]) -> None:
+    """Answers until there are no more requests."""
+    for line in requests:
+        request = json.loads(line)
+        try:
+            answer = {"value": getattr(worker, request.pop("do"))(**request)}
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc()
+            answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def main() -> None:
+    """Serves standard input; what frameworks print must not get between the answers."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(Worker(sys.argv[1]), sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()

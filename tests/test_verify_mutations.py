@@ -1,0 +1,172 @@
+"""`verify` finds each known way in which two frameworks come apart, and names where it is.
+
+One mistake at a time is planted into what one witness runs. Counts and shapes, which is all that
+most converters check, are the same for nearly every one of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import parity
+import pytest
+
+from resnet_spec.verify.run import Verification, sources_of
+from resnet_spec.verify.session import Session
+
+pytestmark = [pytest.mark.torch, pytest.mark.keras]
+
+SPEC = """\
+spec_version: 1
+name: small
+description: A little of everything that two frameworks do in two ways
+input: {channels: 3, height: 20, width: 23}
+classes: 5
+blocks:
+  own:
+    description: A residual of two branches
+    args: {filters: int, stride: {default: 1, only: first}}
+    layers:
+      - {conv: conv1, filters: filters, kernel: 1}
+      - {norm: bn1}
+      - {act: act1}
+      - {conv: conv2, filters: filters, kernel: 3, stride: stride, groups: 2, as: wide}
+      - {avg_pool: smooth, kernel: 3, stride: 1, as: one}
+      - {max_pool: largest, from: wide, kernel: 3, stride: 1, as: two}
+      - {concat: [one, two], name: both}
+      - {conv: conv3, filters: filters, kernel: 1}
+      - {norm: bn3, as: residual}
+      - {subsample: thin, from: x, stride: stride}
+      - {conv: shortcut, filters: filters, kernel: 1, as: shortcut}
+      - {add: [residual, shortcut]}
+      - {act: act2}
+stem:
+  - {conv: conv1, filters: 8, kernel: 3, stride: 2}
+  - {norm: bn1}
+  - {act: act1}
+stages:
+  - {name: layer1, block: own, repeat: 2, filters: 8}
+  - {name: layer2, block: own, filters: 12, stride: 2}
+head:
+  - {global_avg_pool: avgpool}
+  - {linear: fc, features: classes}
+"""
+
+
+class Trap(NamedTuple):
+    """A mistake: changes of one text, and what `verify` must name."""
+
+    backend: str
+    changes: tuple[tuple[str, str], ...]
+    measurement: str  # the first that fails
+    operation: str
+    counted: bool = False  # whether counts and shapes tell it
+
+
+def keras(*changes: tuple[str, str], finds: str, at: str, counted: bool = False) -> Trap:
+    return Trap("keras", changes, finds, at, counted)
+
+
+def torch(*changes: tuple[str, str], finds: str, at: str, counted: bool = False) -> Trap:
+    return Trap("torch", changes, finds, at, counted)
+
+
+# A norm whose running variance is over N - 1 values where the file says that it is over N.
+OTHER_VARIANCE = """class Norm(layers.BatchNormalization):
+    def call(self, inputs, training=None):
+        before = ops.convert_to_tensor(self.moving_variance)
+        outputs = super().call(inputs, training=training)
+        if training:
+            count = ops.cast(ops.size(inputs) / inputs.shape[-1], before.dtype)
+            kept = self.momentum * before
+            moved = ops.convert_to_tensor(self.moving_variance) - kept
+            self.moving_variance.assign(kept + moved * count / (count - 1))
+        return outputs
+
+
+def conv2d("""
+
+# The channels of a group are every second one, not one half.
+OTHER_GROUPS = r"""\1    if groups > 1:
+        x = ops.take(x, [*range(0, x.shape[-1], 2), *range(1, x.shape[-1], 2)], axis=-1)
+\2"""
+
+TRAPS = {
+    "padding on the far side": keras(
+        (r"    if padding > 0:\n +x = layers.ZeroPadding2D.*\n", ""),
+        (r"groups=groups,", 'groups=groups, padding="same",'),
+        finds="evaluation", at="conv1",
+    ),
+    "zero for minus infinity": keras(
+        (r'float\("-inf"\)', "0.0"), finds="evaluation", at="layer1.0.largest"
+    ),
+    "epsilon": keras((r"epsilon=1e-5", "epsilon=1e-3"), finds="evaluation", at="bn1"),
+    "momentum of the old statistics": keras(
+        (r"momentum=0.9", "momentum=0.1"), finds="statistics", at="bn1"
+    ),
+    "stride on another convolution": torch(
+        (r"(conv1 = nn.Conv2d\(8, filters, 1), bias", r"\1, stride=stride, bias"),
+        (r"filters, filters, 3, stride=stride", "filters, filters, 3"),
+        finds="evaluation", at="layer2.conv1",
+    ),
+    "padding that is not counted": torch(
+        (r"nn.AvgPool2d\(3,", "nn.AvgPool2d(3, count_include_pad=False,"),
+        finds="evaluation", at="layer1.0.smooth",
+    ),
+    "mode of the fan": torch(
+        (r'mode="fan_out"', 'mode="fan_in"'), finds="initial values, torch", at="conv1"
+    ),
+    "biased variance": keras(
+        (r"def conv2d\(", OTHER_VARIANCE),
+        (r"layers.BatchNormalization\(momentum", "Norm(momentum"),
+        finds="statistics", at="bn1",
+    ),
+    "order of a concatenation": torch(
+        (r"cat\(\[one, two\]", "cat([two, one]"), finds="evaluation", at="layer1.0.both"
+    ),
+    "layout of groups": keras(
+        (r"(def conv2d(?:.*\n)*?.*even.*|\"\"\"Convolution.*\n)(    # With)", OTHER_GROUPS),
+        finds="evaluation", at="layer1.0.conv2",
+    ),
+    "an activation that is another": torch(
+        (r"F.relu\(wide, inplace=True\)", "F.leaky_relu(wide, 0.1)"),
+        finds="evaluation", at="layer1.0.act1",
+    ),
+    "an activation left out": torch(
+        (r"return F.relu\(x, inplace=True\)", "return x"), finds="evaluation", at="layer1.0.act2"
+    ),
+    "a gradient that is stopped": keras(
+        (r"(    x = layers.Add)", r"    shortcut = ops.stop_gradient(shortcut)\n\1"),
+        finds="gradients", at="layer2.shortcut",
+    ),
+    "a bias too many": keras(
+        (r"use_bias=False", "use_bias=True"), finds="parameters", at="conv1", counted=True
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Session]:
+    with Session(["torch", "keras"], "tensorflow") as session:
+        yield session
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_trap(name: str, session: Session, tmp_path: Path) -> None:
+    trap = TRAPS[name]
+    network = parity.network_of_text(SPEC)
+    sources = sources_of(network)
+    for pattern, replacement in trap.changes:
+        text, count = re.subn(pattern, replacement, sources[trap.backend])
+        assert count, f"nothing to change: {pattern}"
+        sources[trap.backend] = text
+    verification = Verification(network, session, tmp_path / "one", sources=sources)
+    failed = [row.measurement for row in verification.run() if not row.passes]
+    assert failed == [trap.measurement]
+    (found,) = verification.found
+    assert found.message.startswith(f"'{trap.operation}': "), found.message
+    assert found.span is not None
+    assert SPEC.splitlines()[found.span.line - 1].strip().startswith("- {")

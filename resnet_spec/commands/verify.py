@@ -15,7 +15,7 @@ from resnet_spec.ir import Network
 from resnet_spec.load import load
 from resnet_spec.lower import lower
 
-BACKENDS = ("torch", "keras")
+BACKENDS = ("torch", "keras", "onnx")
 LARGEST = (64, 75)  # odd and oblong: what takes rows for columns, or pads one side, is seen
 
 # What is imported for a backend, and how it is installed.
@@ -24,6 +24,8 @@ _NEEDED = {
     "keras": ("keras", "'resnet-spec[keras]'"),
     "tensorflow": ("tensorflow", "tensorflow"),
     "jax": ("jax", "jax"),
+    "onnx": ("onnx", "'resnet-spec[onnx]'"),
+    "onnxruntime": ("onnxruntime", "'resnet-spec[onnx]'"),
     "numpy": ("numpy", "numpy"),
 }
 
@@ -87,8 +89,8 @@ def _witnesses(text: str) -> list[str]:
     for name in names:
         if name not in BACKENDS:
             raise UsageError(f"--backends takes {', '.join(BACKENDS)}, not {name!r}")
-    if "torch" not in names or len(names) < 2:
-        raise UsageError("--backends needs torch, and another one to compare with it")
+    if not {"torch", "keras"} <= set(names):
+        raise UsageError("--backends needs torch and keras; onnx is a third witness beside them")
     return names
 
 
@@ -103,9 +105,10 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 def _check_installed(witnesses: list[str], keras_backend: str) -> None:
     needed = ["numpy", *witnesses, *([keras_backend] if "keras" in witnesses else [])]
+    needed += ["onnxruntime"] if "onnx" in witnesses else []
     missing = [name for name in dict.fromkeys(needed) if not _is_installed(_NEEDED[name][0])]
     if missing:
-        install = " ".join(_NEEDED[name][1] for name in missing)
+        install = " ".join(dict.fromkeys(_NEEDED[name][1] for name in missing))
         raise UsageError(
             f"verify runs what was compiled, and {' and '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} not installed\ntry: pip install {install}"

@@ -42,6 +42,8 @@ def _blamed(row: Row, measurements: Measurements) -> tuple[str, str]:
     if row.kind == "chance":
         what = f"{quoted(row.worst)} does not begin as the spec says"
         return _owner(row.worst), what
+    if row.kind == "single":
+        return "", f"ONNX Runtime differs from PyTorch in {quoted(row.worst)}"
     if row.kind == "forward":
         return _first_output(row, measurements)
     if row.measurement == "statistics":
@@ -61,7 +63,7 @@ def _owner(tensor: str) -> str:
 def _others(measurements: Measurements, file: str) -> Iterable[tuple[Arrays, Arrays]]:
     """The arrays of each other witness, with PyTorch's."""
     reference = measurements.read(f"torch.{file}.npz")
-    for witness in measurements.session:
+    for witness in measurements.whole:
         if witness != "torch":
             yield measurements.read(f"{witness}.{file}.npz"), reference
 
@@ -70,7 +72,9 @@ def _first_output(row: Row, measurements: Measurements) -> tuple[str, str]:
     """The first operation whose outputs differ; its inputs agree, for they came before it."""
     training = row.measurement == "training"
     measurements.reset()
-    measurements.session.ask("trace", images="images1.npy", training=training, out="trace")
+    measurements.session.ask(
+        "trace", of=measurements.whole, images="images1.npy", training=training, out="trace"
+    )
     bound = measurements.tolerance("forward")
     for one, other in _others(measurements, "trace"):
         for operation in measurements.plan.operations:

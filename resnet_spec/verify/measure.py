@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +12,11 @@ from resnet_spec.verify import compare, draw, initial, optimizers
 from resnet_spec.verify.compare import Difference
 from resnet_spec.verify.optimizers import Recipe
 from resnet_spec.verify.plan import Plan, normalized
-from resnet_spec.verify.session import Session
+from resnet_spec.verify.session import Session, WitnessError
 
 Arrays = Mapping[str, np.ndarray]
 
+ONNX = "onnx"
 STEPS = 10
 RECIPES = {
     "SGD": Recipe("sgd", optimizers.rates(1e-3, STEPS), momentum=0.9, weight_decay=1e-2),
@@ -40,13 +41,14 @@ class Row(NamedTuple):
 
 
 class Measurements:
-    """Runs one network through all measurements; witnesses other than PyTorch's are `others`."""
+    """Runs one network through all measurements."""
 
     def __init__(self, plan: Plan, session: Session, folder: Path, exact: bool) -> None:
         self.plan, self.session, self.folder, self.exact = plan, session, folder, exact
         self.parameters = [name for name, each in plan.tensors() if each.trainable]
         self.statistics = [name for name, each in plan.tensors() if not each.trainable]
         self.outputs = [*(f"stage {name}" for name in plan.stages), "logits"]
+        self.whole = [each for each in session if each != ONNX]  # who can do everything
         self.before: Arrays = {}
 
     def tolerance(self, kind: str) -> float:
@@ -58,7 +60,8 @@ class Measurements:
 
     def all(self) -> Iterator[Row]:
         """Every row, as it is measured; what rests on something that differs is left out."""
-        row = self.names(self.session.ask("open", folder=str(self.folder)))
+        self.session.ask("open", folder=str(self.folder))
+        row = self.names(self.session.ask("describe", of=self.whole))
         yield row
         if not row.passes:
             return
@@ -71,9 +74,11 @@ class Measurements:
 
     def computed(self) -> Iterator[Row]:
         yield self.outputs_row("evaluation", training=False)
+        if ONNX in self.session:
+            yield self.onnx_row()
         yield self.outputs_row("training", training=True)
         if self.statistics:
-            self.session.ask("state", out="state")
+            self.session.ask("state", of=self.whole, out="state")
             yield self.statistics_row("statistics", "state", steps=1)
         yield self.gradients()
         for name, recipe in RECIPES.items():
@@ -114,15 +119,34 @@ class Measurements:
         self.reset()
 
     def reset(self) -> None:
-        self.session.ask("load", weights="weights.npz")
+        self.session.ask("load", of=self.whole, weights="weights.npz")
 
     def outputs_row(self, measurement: str, training: bool) -> Row:
-        self.session.ask("forward", images="images1.npy", training=training, out="outputs")
+        self.session.ask(
+            "forward", of=self.whole, images="images1.npy", training=training, out="outputs"
+        )
         return self.row(measurement, "forward", self.compared("outputs", self.outputs))
+
+    def onnx_row(self) -> Row:
+        """Evaluation of what PyTorch exports; an operation that does not export is no mistake."""
+        images = "images1.npy"
+        try:
+            self.session.ask("load", of=[ONNX], weights="weights.npz")
+        except WitnessError as error:
+            return Row("evaluation, onnx", "skipped", 0.0, 0.0, 0, "", f"skipped: {error.message}")
+        self.session.ask("forward", of=[ONNX], images=images, training=False, out="outputs")
+        found = self.compared("outputs", self.outputs, [ONNX])
+        return self.row("evaluation, onnx", "single", found, "in single precision")
 
     def gradients(self) -> Row:
         self.reset()
-        self.session.ask("gradients", images="images1.npy", targets="targets1.npy", out="gradients")
+        self.session.ask(
+            "gradients",
+            of=self.whole,
+            images="images1.npy",
+            targets="targets1.npy",
+            out="gradients",
+        )
         names = ["loss", *self.parameters, "images"]
         return self.row("gradients", "gradients", self.compared("gradients", names))
 
@@ -130,7 +154,12 @@ class Measurements:
         """Training by a recipe, and evaluation with what it left."""
         self.reset()
         self.session.ask(
-            "train", images="batches.npy", targets="labels.npy", recipe=recipe, out="trained"
+            "train",
+            of=self.whole,
+            images="batches.npy",
+            targets="labels.npy",
+            recipe=recipe,
+            out="trained",
         )
         found = self.compared("trained", ["losses", *self.parameters])
         moved = compare.largest(self.before, self.read("torch.trained.npz"), self.parameters)
@@ -142,20 +171,18 @@ class Measurements:
 
     def evaluation_after(self, name: str) -> Row:
         """Evaluation with what training left, the running variance carried over."""
-        self.session.ask("forward", images="images0.npy", training=False, out="outputs")
+        self.session.ask(
+            "forward", of=self.whole, images="images0.npy", training=False, out="outputs"
+        )
         found, note = self.compared("outputs", self.outputs), ""
         if self.statistics and not self.exact:
             note = f"{found.value:.1e} with Keras' own running variance"
-            for witness in self.session:
-                if witness == "keras":
-                    self.save("carried.npz", self.carried(self.read("keras.trained.npz"), STEPS))
-                    process = self.session[witness]
-                    process.ask("load", weights="carried.npz")
-                    process.answer()
-                    process.ask(
-                        "forward", images="images0.npy", training=False, out="keras.outputs.npz"
-                    )
-                    process.answer()
+            self.save("carried.npz", self.carried(self.read("keras.trained.npz"), STEPS))
+            keras = ["keras"]
+            self.session.ask("load", of=keras, weights="carried.npz")
+            self.session.ask(
+                "forward", of=keras, images="images0.npy", training=False, out="outputs"
+            )
             found = self.compared("outputs", self.outputs)
         return self.row(f"{name} evaluation", "trajectory", found, note)
 
@@ -187,7 +214,7 @@ class Measurements:
     def initialisation(self) -> Iterator[Row]:
         """The distribution of fresh parameters, for each witness."""
         seeds = list(range(4 if sum(np.size(v) for v in self.before.values()) < 10**6 else 1))
-        answers = self.session.ask("initial", seeds=seeds)
+        answers = self.session.ask("initial", of=self.whole, seeds=seeds)
         tensors = dict(self.plan.tensors())
         for witness, found in answers.items():
             spent = []
@@ -202,14 +229,12 @@ class Measurements:
 
     # - comparing -
 
-    def compared(self, file: str, names: list[str]) -> Difference:
+    def compared(self, file: str, names: list[str], of: Sequence[str] = ()) -> Difference:
         """The largest difference of any other witness from PyTorch's."""
         reference = self.read(f"torch.{file}.npz")
-        others = [each for each in self.session if each != "torch"]
-        return max(
-            (compare.largest(self.read(f"{each}.{file}.npz"), reference, names) for each in others),
-            key=lambda found: found.value,
-        )
+        others = of or [each for each in self.whole if each != "torch"]
+        found = [compare.largest(self.read(f"{e}.{file}.npz"), reference, names) for e in others]
+        return max(found, key=lambda each: each.value)
 
     def row(self, measurement: str, kind: str, found: Difference, note: str = "") -> Row:
         tolerance = self.tolerance(kind)

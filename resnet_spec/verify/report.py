@@ -31,10 +31,14 @@ def heading(plan: Plan, session: Session) -> str:
 
 def line(row: Row) -> str:
     """One measurement, its note below it."""
-    exact = row.kind == "exact"
-    difference = f"{row.difference:.0f}" if exact else f"{row.difference:.1e}"
-    tolerance = "0" if exact else "1" if row.kind == "chance" else f"{row.tolerance:.0e}"
+    difference, tolerance = f"{row.difference:.1e}", f"{row.tolerance:.0e}"
     verdict = "equal" if row.passes else f"DIFFERS: {row.worst}"
+    if row.kind == "exact":
+        difference, tolerance = f"{row.difference:.0f}", "0"
+    elif row.kind == "chance":
+        tolerance = "1"
+    elif row.kind == "skipped":
+        difference, tolerance, verdict = "-", "-", "skipped"
     text = _line((row.measurement, f"{row.compared:,}", difference, tolerance), verdict)
     return f"{text}\n{_note(row.note)}" if row.note else text
 
@@ -72,7 +76,7 @@ def _json_row(row: Row) -> dict[str, Any]:
         "compared": row.compared,
         "difference": row.difference if math.isfinite(row.difference) else None,
         "tolerance": row.tolerance,
-        "equal": row.passes,
+        "equal": None if row.kind == "skipped" else row.passes,
         "worst": row.worst,
         "note": row.note or None,
     }

@@ -95,12 +95,26 @@ class Session:
     def __iter__(self) -> Iterator[str]:
         return iter(self.processes)
 
-    def ask(self, do: str, out: str | None = None, **arguments: Any) -> dict[str, Any]:
-        """The answer of each witness; `out` names a file, which each gets one of."""
-        for kind, process in self.processes.items():
+    def ask(
+        self, do: str, *, out: str | None = None, of: Sequence[str] | None = None, **arguments: Any
+    ) -> dict[str, Any]:
+        """The answer of each witness, or of some; `out` names a file, which each gets one of.
+
+        Raises `WitnessError` for the first that fails, when all have answered.
+        """
+        asked = {kind: self.processes[kind] for kind in (self.processes if of is None else of)}
+        for kind, process in asked.items():
             file = {} if out is None else {"out": f"{kind}.{out}.npz"}
             process.ask(do, **arguments, **file)
-        return {kind: process.answer() for kind, process in self.processes.items()}
+        answers, errors = {}, []
+        for kind, process in asked.items():
+            try:
+                answers[kind] = process.answer()
+            except WitnessError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return answers
 
     def __enter__(self) -> Session:
         return self

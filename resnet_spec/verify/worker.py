@@ -6,6 +6,7 @@ Whatever else a framework prints goes to standard error.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -33,13 +34,26 @@ class Worker:
 
     # - requests -
 
-    def open(self, folder: str) -> dict[str, Any]:
+    def versions(self) -> dict[str, str]:
+        """Of what the witness rests on."""
+        return {name: importlib.import_module(name).__version__ for name in self.rests_on()}
+
+    def rests_on(self) -> list[str]:
+        if self.kind == "keras":
+            return list(dict.fromkeys(["keras", os.environ["KERAS_BACKEND"]]))
+        return [{"onnx": "onnxruntime"}.get(self.kind, self.kind)]
+
+    def open(self, folder: str) -> None:
         """Builds the model whose source and plan stand in a folder."""
         self.folder = Path(folder)
         self.plan = Plan.read(self.folder)
         self.witness = None  # frees the last one
-        module = load_module(self.folder / f"{self.kind}.py", f"generated_{self.plan.name}")
+        source = "keras" if self.kind == "keras" else "torch"
+        module = load_module(self.folder / f"{source}.py", f"generated_{self.plan.name}")
         self.witness = _witness(self.kind)(self.plan, module)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, shape and trainability of every parameter and statistic."""
         described: dict[str, Any] = self.witness.describe()
         return described
 
@@ -100,6 +114,10 @@ def _witness(kind: str) -> Callable[[Plan, types.ModuleType], Any]:
         from resnet_spec.verify import witness_torch
 
         return witness_torch.Witness
+    if kind == "onnx":
+        from resnet_spec.verify import witness_onnx
+
+        return witness_onnx.Witness
     from resnet_spec.verify import witness_keras
 
     witness_keras.keep_double_precision()

@@ -64,6 +64,9 @@ def _verify(
 
     results: list[dict[str, Any]] = []
     with scratch() as folder, Session(witnesses, arguments.keras_backend) as session:
+        versions: dict[str, str] = {}
+        for found_versions in session.ask("versions").values():
+            versions |= found_versions
         for number, network in enumerate(networks):
             place = folder / str(number)
             verification = Verification(network, session, place, arguments.precision)
@@ -75,7 +78,7 @@ def _verify(
             results.append(report.as_json(verification, network.path))
     found = in_order(reader.findings)
     if arguments.format == "json":
-        shared.print_json({**as_json(found), "networks": results})
+        shared.print_json({**as_json(found), "versions": versions, "networks": results})
     elif found:
         shared.print_findings(found, reader.sources, arguments.format, arguments.color)
     elif shows:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from resnet_spec.verify.plan import Plan
+
 FLOOR = 1e-3
 """Part of the largest value of a measurement below which no tensor's own scale is taken.
 
@@ -30,27 +32,31 @@ DOUBLE = {
     "gradients": 1e-10,
     # Ten updates, each of which starts from the roundings of the one before.
     "trajectory": 1e-9,
+    # Adam divides each gradient by its own size: the rounding of small ones counts as of large.
+    "adam": 1e-8,
 }
 # In single precision one operation is rounded by 6e-8, and a value that rounding moves across zero
 # takes the other branch of a ReLU: its gradient changes as a whole.
-SINGLE = {**DOUBLE, "forward": 1e-4, "statistics": 1e-4, "gradients": 1e-2, "trajectory": 1e-2}
+SINGLE = {**DOUBLE, "forward": 1e-4, "statistics": 1e-4, "gradients": 1e-2,
+          "trajectory": 1e-2, "adam": 1e-1}  # fmt: skip
 
 # Some operations have constants that are rounded to single precision, whatever their input is:
-# these on TensorFlow, and PyTorch's 1/6 in the derivative of a hard sigmoid.
+# these on TensorFlow, if not `numerics: exact`, and PyTorch's 1/6 in the slope of a hard sigmoid.
 ROUNDED_BY_TENSORFLOW = frozenset({"gelu", "leaky_relu"})
 ROUNDED_BY_TORCH = frozenset({"hard_sigmoid"})
 CONSTANTS = 1e-6
 
 
-def tolerance(kind: str, precision: str, primitives: Iterable[str], keras_backend: str) -> float:
+def tolerance(kind: str, plan: Plan, keras_backend: str) -> float:
     """How far two witnesses of a network may be apart."""
-    usual = (DOUBLE if precision == "float64" else SINGLE)[kind]
-    if kind in ("exact", "chance"):
-        return usual
-    rounded = ROUNDED_BY_TENSORFLOW if keras_backend == "tensorflow" else frozenset()
-    if kind in ("gradients", "trajectory"):
+    usual = (DOUBLE if plan.precision == "float64" else SINGLE)[kind]
+    rounded: frozenset[str] = frozenset()
+    if keras_backend == "tensorflow" and not plan.exact:
+        rounded |= ROUNDED_BY_TENSORFLOW
+    if kind in ("gradients", "trajectory", "adam"):
         rounded |= ROUNDED_BY_TORCH
-    return max(usual, CONSTANTS) if rounded & set(primitives) else usual
+    uses = any(operation.primitive in rounded for operation in plan.operations)
+    return max(usual, CONSTANTS) if uses and kind not in ("exact", "chance") else usual
 
 
 class Difference(NamedTuple):

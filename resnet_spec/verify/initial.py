@@ -7,7 +7,7 @@ false alarms is what is said.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -45,16 +45,21 @@ class Summary(NamedTuple):
 
 
 def stated(tensor: Tensor) -> Distribution:
-    """The distribution of an initializer."""
+    """The distribution of an initializer; `KeyError` for one that is not known here."""
     kind, value = tensor.kind, tensor.value
     if kind in ("zeros", "ones", "constant"):
         return Distribution({"zeros": 0.0, "ones": 1.0}.get(kind, float(value or 0)), 0.0)
     if kind == "normal":
         return Distribution(0.0, float(value or 0))
-    fan = math.prod(tensor.shape[2:]) * tensor.shape[0 if value == "fan_out" else 1]
-    variance = {"he_normal": 2.0, "he_uniform": 2.0, "lecun_uniform": 1 / 3}[kind] / fan
-    bound = None if kind == "he_normal" else math.sqrt(3 * variance)
-    return Distribution(0.0, math.sqrt(variance), bound)
+    fan, gain = str(value), {"he_normal": 2.0, "he_uniform": 2.0, "lecun_uniform": 1 / 3}.get(kind)
+    if gain is None:  # the number stands in the place of the fan, which is in the name
+        fan, gain = (
+            {"fan_in_normal": "fan_in", "fan_out_normal": "fan_out"}[kind],
+            float(value or 0),
+        )
+    connections = math.prod(tensor.shape[2:]) * tensor.shape[0 if fan == "fan_out" else 1]
+    deviation = math.sqrt(gain / connections)
+    return Distribution(0.0, deviation, math.sqrt(3) * deviation if "uniform" in kind else None)
 
 
 def summarize(draws: Sequence[np.ndarray], distribution: Distribution) -> Summary:
@@ -81,6 +86,21 @@ def _distance(values: np.ndarray, distribution: Distribution) -> float:
         places = distribution.mean + distribution.bound * (2 * levels - 1)
     below = np.searchsorted(np.sort(values), places, side="right") / values.size
     return float(np.abs(below - levels).max())
+
+
+def worst(tensors: Mapping[str, Tensor], found: Mapping[str, Summary]) -> tuple[float, str, str]:
+    """What chance allows is used up most where, and by what; of several beyond it, the first."""
+    seen: dict[str, str] = {}
+    spent = []
+    for name, summary in found.items():
+        distribution = stated(tensors[name])
+        ratio, test = excess(summary, distribution, len(tensors))
+        twin = seen.setdefault(summary.first, name) if distribution.deviation else name
+        if twin != name:  # one initializer for two layers draws the same for both
+            ratio, test = math.inf, f"another draw than that of {twin}"
+        spent.append((ratio, name, test))
+    beyond = [each for each in spent if each[0] > 1.0]
+    return (beyond or sorted(spent, reverse=True))[0]
 
 
 def excess(found: Summary, distribution: Distribution, tensors: int) -> tuple[float, str]:

@@ -97,7 +97,7 @@ def _how(apart: float, one: np.ndarray, other: np.ndarray) -> str:
 def _first_statistic(measurements: Measurements) -> tuple[str, str]:
     bound = measurements.tolerance("statistics")
     for one, other in _others(measurements, "state"):
-        found = one if measurements.exact else measurements.carried(one, 1)
+        found = one if measurements.plan.exact else measurements.carried(one, 1)
         for name in measurements.statistics:
             if compare.relative(found[name], other[name]) > bound:
                 return _owner(name), f"training moves {quoted(name)} otherwise, from equal outputs"

@@ -18,10 +18,22 @@ Arrays = Mapping[str, np.ndarray]
 
 ONNX = "onnx"
 STEPS = 10
-RECIPES = {
-    "SGD": Recipe("sgd", optimizers.rates(1e-3, STEPS), momentum=0.9, weight_decay=1e-2),
-    "AdamW": Recipe("adamw", optimizers.rates(1e-4, STEPS), 0.9, 1e-2, epsilon=1e-5),
-}
+PEAK = 0.01
+"""Rate of the fastest step, unless the gradients call for less."""
+PACE = 0.01
+"""Part of its largest weight by which a tensor moves in one step, at most: training that diverges
+multiplies every rounding with each step and compares nothing."""
+
+
+def recipes(peak: float) -> dict[str, Recipe]:
+    """Momentum, decay and a rate that changes at every step; Adam's steps are of the rate's size.
+
+    Adam's epsilon is large enough for its place in the update to show.
+    """
+    return {
+        "SGD": Recipe("sgd", optimizers.rates(peak, STEPS), momentum=0.9, weight_decay=1e-2),
+        "AdamW": Recipe("adamw", optimizers.rates(1e-4, STEPS), 0.9, 1e-2, epsilon=1e-5),
+    }
 
 
 class Row(NamedTuple):
@@ -43,8 +55,8 @@ class Row(NamedTuple):
 class Measurements:
     """Runs one network through all measurements."""
 
-    def __init__(self, plan: Plan, session: Session, folder: Path, exact: bool) -> None:
-        self.plan, self.session, self.folder, self.exact = plan, session, folder, exact
+    def __init__(self, plan: Plan, session: Session, folder: Path) -> None:
+        self.plan, self.session, self.folder = plan, session, folder
         self.parameters = [name for name, each in plan.tensors() if each.trainable]
         self.statistics = [name for name, each in plan.tensors() if not each.trainable]
         self.outputs = [*(f"stage {name}" for name in plan.stages), "logits"]
@@ -52,9 +64,7 @@ class Measurements:
         self.before: Arrays = {}
 
     def tolerance(self, kind: str) -> float:
-        primitives = {operation.primitive for operation in self.plan.operations}
-        keras_backend = self.session.keras_backend
-        return compare.tolerance(kind, self.plan.precision, primitives, keras_backend)
+        return compare.tolerance(kind, self.plan, self.session.keras_backend)
 
     # - rows -
 
@@ -79,9 +89,9 @@ class Measurements:
         yield self.outputs_row("training", training=True)
         if self.statistics:
             self.session.ask("state", of=self.whole, out="state")
-            yield self.statistics_row("statistics", "state", steps=1)
+            yield self.statistics_row("statistics", "statistics", "state", steps=1)
         yield self.gradients()
-        for name, recipe in RECIPES.items():
+        for name, recipe in recipes(self.peak()).items():
             yield from self.trajectory(name, recipe)
 
     def names(self, described: Mapping[str, Any]) -> Row:
@@ -133,7 +143,15 @@ class Measurements:
         try:
             self.session.ask("load", of=[ONNX], weights="weights.npz")
         except WitnessError as error:
-            return Row("evaluation, onnx", "skipped", 0.0, 0.0, 0, "", f"skipped: {error.message}")
+            return Row(
+                "evaluation, onnx",
+                "skipped",
+                0.0,
+                0.0,
+                0,
+                "",
+                error.message.removeprefix("NotExported: "),
+            )
         self.session.ask("forward", of=[ONNX], images=images, training=False, out="outputs")
         found = self.compared("outputs", self.outputs, [ONNX])
         return self.row("evaluation, onnx", "single", found, "in single precision")
@@ -150,6 +168,15 @@ class Measurements:
         names = ["loss", *self.parameters, "images"]
         return self.row("gradients", "gradients", self.compared("gradients", names))
 
+    def peak(self) -> float:
+        """The largest rate at which no tensor moves by more than its pace."""
+        gradients = self.read("torch.gradients.npz")
+        moves = (
+            float(np.abs(gradients[name]).max() / np.abs(self.before[name]).max())
+            for name in self.parameters
+        )
+        return min(PEAK, PACE / max(moves))
+
     def trajectory(self, name: str, recipe: Recipe) -> Iterator[Row]:
         """Training by a recipe, and evaluation with what it left."""
         self.reset()
@@ -164,18 +191,19 @@ class Measurements:
         found = self.compared("trained", ["losses", *self.parameters])
         moved = compare.largest(self.before, self.read("torch.trained.npz"), self.parameters)
         note = f"the weights moved by up to {moved.value:.1%}"
-        yield self.row(f"{name} weights", "trajectory", found, note)
+        kind = "trajectory" if recipe.optimizer == "sgd" else "adam"
+        yield self.row(f"{name} weights", kind, found, note)
         if self.statistics:
-            yield self.statistics_row(f"{name} statistics", "trained", STEPS)
-        yield self.evaluation_after(name)
+            yield self.statistics_row(f"{name} statistics", kind, "trained", STEPS)
+        yield self.evaluation_after(name, kind)
 
-    def evaluation_after(self, name: str) -> Row:
+    def evaluation_after(self, name: str, kind: str) -> Row:
         """Evaluation with what training left, the running variance carried over."""
         self.session.ask(
             "forward", of=self.whole, images="images0.npy", training=False, out="outputs"
         )
         found, note = self.compared("outputs", self.outputs), ""
-        if self.statistics and not self.exact:
+        if self.statistics and not self.plan.exact:
             note = f"{found.value:.1e} with Keras' own running variance"
             self.save("carried.npz", self.carried(self.read("keras.trained.npz"), STEPS))
             keras = ["keras"]
@@ -184,17 +212,17 @@ class Measurements:
                 "forward", of=keras, images="images0.npy", training=False, out="outputs"
             )
             found = self.compared("outputs", self.outputs)
-        return self.row(f"{name} evaluation", "trajectory", found, note)
+        return self.row(f"{name} evaluation", kind, found, note)
 
-    def statistics_row(self, measurement: str, file: str, steps: int) -> Row:
+    def statistics_row(self, measurement: str, kind: str, file: str, steps: int) -> Row:
         """Running means and variances, the variance carried from Keras' rule to PyTorch's."""
         found, note = self.compared(file, self.statistics), ""
-        if not self.exact:
+        if not self.plan.exact:
             note = f"{found.value:.1e} as Keras keeps the variance: over N values, not N - 1"
             reference = self.read(f"torch.{file}.npz")
             carried = self.carried(self.read(f"keras.{file}.npz"), steps)
             found = compare.largest(carried, reference, self.statistics)
-        return self.row(measurement, "statistics" if steps == 1 else "trajectory", found, note)
+        return self.row(measurement, kind, found, note)
 
     def carried(self, found: Arrays, steps: int) -> dict[str, np.ndarray]:
         """What the statistics would be had each variance been taken over N - 1 values.
@@ -215,15 +243,9 @@ class Measurements:
         """The distribution of fresh parameters, for each witness."""
         seeds = list(range(4 if sum(np.size(v) for v in self.before.values()) < 10**6 else 1))
         answers = self.session.ask("initial", of=self.whole, seeds=seeds)
-        tensors = dict(self.plan.tensors())
         for witness, found in answers.items():
-            spent = []
-            for name, values in found.items():
-                stated = initial.stated(tensors[name])
-                ratio, test = initial.excess(initial.Summary(*values), stated, len(tensors))
-                spent.append((ratio, name, test))
-            beyond = [each for each in spent if each[0] > 1.0]  # of several, the first is told
-            ratio, name, test = (beyond or sorted(spent, reverse=True))[0]
+            summaries = {name: initial.Summary(*values) for name, values in found.items()}
+            ratio, name, test = initial.worst(dict(self.plan.tensors()), summaries)
             note = f"{test}; a fair draw goes beyond 1 in {initial.FALSE_ALARMS:.0e} of all runs"
             yield Row(f"initial values, {witness}", "chance", ratio, 1.0, len(found), name, note)
 

@@ -56,6 +56,7 @@ class Plan:
     classes: tuple[int, ...]  # shape of the logits of one sample
     batch: int
     precision: str
+    exact: bool  # Keras is to train and round as PyTorch does, `numerics: exact`
     stages: tuple[str, ...]
     operations: tuple[PlannedOperation, ...]
 
@@ -106,6 +107,7 @@ def plan_of(network: Network, precision: str, batch: int) -> tuple[Plan, Mapping
         classes=network.root.output.dimensions,
         batch=batch,
         precision=precision,
+        exact=network.numerics == "exact",
         stages=tuple(stage.name for stage in network.stages if stage.feature),
         operations=tuple(operation for operation, _ in found),
     )

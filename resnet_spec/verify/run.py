@@ -46,7 +46,7 @@ class Verification:
 
     def run(self) -> Iterator[Row]:
         """Every measurement as it is done."""
-        measurements = Measurements(self.plan, self.session, self.folder, exact=False)
+        measurements = Measurements(self.plan, self.session, self.folder)
         try:
             for row in measurements.all():
                 self.rows.append(row)

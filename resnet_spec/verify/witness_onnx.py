@@ -62,7 +62,7 @@ class NotExported(Exception):
 
     def __init__(self, culprit: str, error: Exception) -> None:
         first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        super().__init__(f"{culprit} does not export: {type(error).__name__}: {first:.120}")
+        super().__init__(f"{culprit} does not export: {first:.120}")
 
 
 class _Outputs(nn.Module):

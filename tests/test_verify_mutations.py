@@ -6,6 +6,7 @@ most converters check, are the same for nearly every one of them.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +64,7 @@ class Trap(NamedTuple):
     changes: tuple[tuple[str, str], ...]
     measurement: str  # the first that fails
     operation: str
-    counted: bool = False  # whether counts and shapes tell it
+    counted: bool = False  # whether counts of parameters and shapes of outputs tell it
 
 
 def keras(*changes: tuple[str, str], finds: str, at: str, counted: bool = False) -> Trap:
@@ -164,9 +165,46 @@ def test_trap(name: str, session: Session, tmp_path: Path) -> None:
         assert count, f"nothing to change: {pattern}"
         sources[trap.backend] = text
     verification = Verification(network, session, tmp_path / "one", sources=sources)
-    failed = [row.measurement for row in verification.run() if not row.passes]
-    assert failed == [trap.measurement]
+    rows = list(verification.run())
+    assert [row.measurement for row in rows if not row.passes] == [trap.measurement]
     (found,) = verification.found
     assert found.message.startswith(f"'{trap.operation}': "), found.message
     assert found.span is not None
     assert SPEC.splitlines()[found.span.line - 1].strip().startswith("- {")
+    counted = not rows[0].passes or any(math.isinf(row.difference) for row in rows)
+    assert counted == trap.counted
+
+
+def test_nothing_planted(session: Session, tmp_path: Path) -> None:
+    verification = Verification(parity.network_of_text(SPEC), session, tmp_path / "one")
+    assert all(row.passes for row in verification.run())
+    assert not verification.found
+
+
+def test_counts_and_shapes_miss_most() -> None:
+    assert sum(trap.counted for trap in TRAPS.values()) == 1
+    assert len(TRAPS) + len(UPDATES) > 15
+
+
+# --- updates of the weights ----------------------------------------------------------------------
+
+# What Keras' own optimizers do, by the names of tests/planted_worker.py, and what fails first.
+UPDATES = {
+    "decoupled decay": "SGD moves the weights otherwise",
+    "rate within the momentum": "SGD moves the weights otherwise",
+    "coupled decay": "AdamW moves the weights otherwise",
+    "epsilon before the correction": "AdamW moves the weights otherwise",
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_update(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PLANTED", name)
+    modules = {"keras": "planted_worker"}
+    with Session(["torch", "keras"], "tensorflow", modules) as session:
+        verification = Verification(parity.network_of_text(SPEC), session, tmp_path / "one")
+        failed = [row.measurement for row in verification.run() if not row.passes]
+    assert failed == [f"{UPDATES[name].split()[0]} weights"]
+    (found,) = verification.found
+    assert found.message.startswith(UPDATES[name])

@@ -50,10 +50,10 @@ def _blamed(row: Row, measurements: Measurements) -> tuple[str, str]:
         return _first_statistic(measurements)
     if row.kind == "gradients":
         return _last_gradient(measurements)
-    return "", (
-        f"the update by {row.measurement} differs, though outputs and gradients agree, "
-        f"first in {quoted(row.worst)}"
-    )
+    recipe, _, part = row.measurement.partition(" ")
+    if part == "weights":
+        return "", f"{recipe} moves the weights otherwise, from equal outputs and gradients"
+    return "", f"after training by {recipe} the {part} differs in {quoted(row.worst)} alone"
 
 
 def _owner(tensor: str) -> str:

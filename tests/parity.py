@@ -19,6 +19,7 @@ from resnet_spec.ir import Network
 from resnet_spec.library import Library
 from resnet_spec.load import load
 from resnet_spec.lower import lower
+from resnet_spec.verify import compare
 from resnet_spec.weights import keras_model as keras_model_of
 
 SPECS = Path(__file__).parent / "specs"
@@ -100,9 +101,7 @@ def images(*shape: int, seed: int = 1) -> np.ndarray:
 def difference(one: np.ndarray, other: np.ndarray) -> float:
     """The largest absolute difference, relative to the largest value."""
     assert one.shape == other.shape, f"{one.shape} and {other.shape}"
-    assert np.isfinite(other).all()
-    largest = float(np.abs(other).max())
-    return float(np.abs(one - other).max()) / largest if largest else float(np.abs(one).max())
+    return compare.relative(one, other)
 
 
 def keras_to_torch(value: Any) -> np.ndarray:

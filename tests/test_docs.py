@@ -17,6 +17,7 @@ from resnet_spec.definition import POSITION
 from resnet_spec.expr import FUNCTIONS
 from resnet_spec.lower import frame, values
 from resnet_spec.ops import INITIALIZERS, PRIMITIVES
+from resnet_spec.verify import records
 
 PAGES = [
     ROOT / name
@@ -28,9 +29,10 @@ PAGES = [
         "docs/walkthrough.md",
         "docs/weights.md",
         "docs/zoo.md",
+        "docs/equivalence.md",
     )
 ]
-LANGUAGE, ARCHITECTURE = PAGES[2], PAGES[3]
+LANGUAGE, ARCHITECTURE, EQUIVALENCE = PAGES[2], PAGES[3], PAGES[-1]
 LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
 FIX = "run pytest tests/test_docs.py --update-goldens, and read the difference"
 
@@ -87,6 +89,7 @@ PARTS: dict[Path, Callable[[], dict[str, str]]] = {
     LANGUAGE: reference.parts,
     ARCHITECTURE: lambda: {"modules": reference.modules(ROOT)},
     zoo_page.PAGE: zoo_page.parts,
+    EQUIVALENCE: lambda: records.parts(ROOT / "docs" / "equivalence"),
 }
 
 

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
 import parity
 import pytest
 
@@ -95,52 +89,3 @@ def test_training_moves_the_running_mean_alike() -> None:
         count = images.size // images.shape[1]
         moved = (layer.moving_variance.numpy() - 0.9 * before) * count / (count - 1)
         assert parity.difference(moved, module.running_var.numpy() - 0.9 * before) < 1e-10
-
-
-# Keras' framework is chosen when it is imported, so each of the others has its own process.
-OTHER = textwrap.dedent(
-    """
-    import sys
-    import keras
-    import parity
-
-    assert keras.backend.backend() == sys.argv[1]
-    for path in sys.argv[2:]:
-        network = parity.network_of(path)
-        with parity.float64():
-            pair = parity.pair(network)
-            images = parity.images(2, *network.input.dimensions)
-            expected = parity.torch_outputs(pair.torch, images)
-            given = images.transpose(0, 2, 3, 1)
-            found = pair.features.predict(given, verbose=0)
-            found["logits"] = pair.keras.predict(given, verbose=0)
-            for name, value in found.items():
-                # Keras has its norms and means in single precision on these two.
-                distance = parity.difference(parity.keras_to_torch(value), expected[name])
-                assert distance < 1e-5, (path, name, distance)
-        print(network.name)
-    """
-)
-
-
-@pytest.mark.parametrize(("framework", "module"), [("jax", "jax"), ("torch", "torch")])
-def test_keras_agrees_on_other_frameworks(framework: str, module: str) -> None:
-    pytest.importorskip(module)
-    names = ["primitives", "more_primitives", "same_padding"]
-    here = Path(__file__).parent
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": framework,
-        "JAX_ENABLE_X64": "1",
-        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", OTHER, framework, *map(spec, names)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == names

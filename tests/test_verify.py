@@ -306,7 +306,9 @@ def test_a_run_of_the_command(
 @pytest.mark.parametrize("framework", ["jax", "torch"])
 def test_keras_on_other_frameworks(framework: str, tmp_path: Path) -> None:
     pytest.importorskip(framework)
-    measured(str(parity.SPECS / "more_primitives.yaml"), framework, tmp_path)
+    for name in ("primitives", "more_primitives"):
+        (tmp_path / name).mkdir()
+        measured(str(parity.SPECS / f"{name}.yaml"), framework, tmp_path / name)
 
 
 @pytest.mark.torch

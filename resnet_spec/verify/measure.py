@@ -20,7 +20,7 @@ ONNX = "onnx"
 STEPS = 10
 PEAK = 0.01
 """Rate of the fastest step, unless the gradients call for less."""
-PACE = 0.01
+PACE = 0.001
 """Part of its largest weight by which a tensor moves in one step, at most: training that diverges
 multiplies every rounding with each step and compares nothing."""
 
@@ -32,7 +32,7 @@ def recipes(peak: float) -> dict[str, Recipe]:
     """
     return {
         "SGD": Recipe("sgd", optimizers.rates(peak, STEPS), momentum=0.9, weight_decay=1e-2),
-        "AdamW": Recipe("adamw", optimizers.rates(1e-4, STEPS), 0.9, 1e-2, epsilon=1e-5),
+        "AdamW": Recipe("adamw", optimizers.rates(1e-5, STEPS), 0.9, 1e-2, epsilon=1e-5),
     }
 
 
@@ -90,6 +90,8 @@ class Measurements:
         if self.statistics:
             self.session.ask("state", of=self.whole, out="state")
             yield self.statistics_row("statistics", "statistics", "state", steps=1)
+        if self.plan.precision == "float32":
+            return
         yield self.gradients()
         for name, recipe in recipes(self.peak()).items():
             yield from self.trajectory(name, recipe)
@@ -190,7 +192,7 @@ class Measurements:
         )
         found = self.compared("trained", ["losses", *self.parameters])
         moved = compare.largest(self.before, self.read("torch.trained.npz"), self.parameters)
-        note = f"the weights moved by up to {moved.value:.1%}"
+        note = f"the weights moved by up to {moved.value:.2%}"
         kind = "trajectory" if recipe.optimizer == "sgd" else "adam"
         yield self.row(f"{name} weights", kind, found, note)
         if self.statistics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ class Witness:
 
     def __init__(self, plan: Plan, module: types.ModuleType) -> None:
         self.plan, self.module = plan, module
+        _compiled.cache_clear()
         keras.backend.clear_session(free_memory=False)
         keras.config.set_floatx(plan.precision)
         channels, height, width = plan.input
@@ -214,16 +216,21 @@ def run(model: Any, images: Any, training: bool) -> Any:
     """A model's outputs; training moves its statistics."""
     if keras.backend.backend() != "jax":
         return model(images, training=training)
-    import jax  # one compiled function is far faster than its parts
-
     state = [each.value for each in model.non_trainable_variables]
     values = [each.value for each in model.trainable_variables]
-    call = jax.jit(lambda t, n, x: model.stateless_call(t, n, x, training=training))
-    outputs, updated = call(values, state, images)
+    outputs, updated = _compiled(model, training)(values, state, images)
     if training:
         for variable, value in zip(model.non_trainable_variables, updated, strict=True):
             variable.assign(value)
     return outputs
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(model: Any, training: bool) -> Any:
+    """A model as a function for JAX, which is slow to compile one and to run its parts."""
+    import jax
+
+    return jax.jit(lambda t, n, x: model.stateless_call(t, n, x, training=training))
 
 
 def _on_tensorflow(model: Any, loss_of: Callable[[Any, Any], Any]) -> Callable[..., Derivatives]:

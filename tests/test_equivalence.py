@@ -1,0 +1,49 @@
+"""The recorded measurements of docs/equivalence: whole, by their commands, within the bounds."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from resnet_spec import cli
+from resnet_spec.verify import compare, records
+
+FOLDER = Path(__file__).parents[1] / "docs" / "equivalence"
+RECORDS = records.read(FOLDER)
+BAR = {"forward": 1e-10, "gradients": 1e-9, "trajectory": 1e-8, "adam": 1e-8}
+ALL = {
+    "parameters", "evaluation", "training", "gradients", "SGD weights", "SGD evaluation",
+    "AdamW weights", "AdamW evaluation", "initial values, torch", "initial values, keras",
+}  # fmt: skip
+
+
+def test_tolerances_are_no_looser_than_the_bar() -> None:
+    for kind, bound in BAR.items():
+        assert compare.DOUBLE[kind] <= bound
+
+
+def test_the_networks_of_the_paper_are_recorded() -> None:
+    assert RECORDS.keys() >= {*records.PAPER, "resnet18_exact"}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_record_is_of_its_command(name: str) -> None:
+    arguments = cli.parser().parse_args(shlex.split(records.command(name))[1:])
+    record = RECORDS[name]
+    assert [network["name"] for network in record["networks"]] == arguments.specs
+    assert record["valid"] and record["diagnostics"] == []
+    assert {"torch", "keras", "tensorflow"} == record["versions"].keys()
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_every_measurement_was_made_and_passed(name: str) -> None:
+    (network,) = RECORDS[name]["networks"]
+    rows = {row["measurement"]: row for row in network["measurements"]}
+    assert rows.keys() >= ALL
+    assert network["precision"] == "float64" and network["equal"]
+    for row in rows.values():
+        assert row["equal"] and row["difference"] <= row["tolerance"], row
+        exact = name.endswith(records.EXACT)
+        assert not (exact and "Keras" in (row["note"] or "")), "nothing is carried over"

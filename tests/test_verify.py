@@ -293,7 +293,7 @@ def test_a_run_of_the_command(
         "initial values, torch", "initial values, keras",
     ]  # fmt: skip
     assert all(row["equal"] for row in rows.values())
-    assert rows["evaluation"]["difference"] <= rows["evaluation"]["tolerance"] == 1e-11
+    assert rows["evaluation"]["difference"] <= rows["evaluation"]["tolerance"] == 1e-10
     # PyTorch does not export an adaptive pooling whose parts overlap.
     (skipped,) = [row for row in flat["measurements"] if row["equal"] is None]
     assert skipped["measurement"] == "evaluation, onnx"

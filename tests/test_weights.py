@@ -22,7 +22,9 @@ import safetensors.numpy as safetensors
 import resnet_spec
 from resnet_spec import cli, read_network
 from resnet_spec.ir import Network
+from resnet_spec.ops import INITIALIZERS, Initializer, Parameter, distribution
 from resnet_spec.weights.entries import counters, entries
+from resnet_spec.weights.initialize import fresh
 
 SPEC = """\
 spec_version: 1
@@ -796,3 +798,16 @@ def test_no_framework_is_imported() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("kind", INITIALIZERS)
+def test_fresh_values_of_each_initializer(kind: str) -> None:
+    value = INITIALIZERS[kind][1]
+    tensor = Parameter("weight", (64, 32, 5, 5), True, Initializer(kind, value))
+    stated = distribution(tensor.initializer, tensor.shape)
+    drawn = fresh(tensor, np.random.default_rng(0)).astype("float64")
+    assert drawn.shape == tensor.shape
+    assert abs(drawn.mean() - stated.mean) <= 0.02 * stated.deviation
+    assert drawn.std() == pytest.approx(stated.deviation, rel=0.01)
+    if stated.bound is not None:
+        assert np.abs(drawn).max() <= stated.bound

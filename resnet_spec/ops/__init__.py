@@ -9,11 +9,13 @@ from resnet_spec.ops.record import (
     INITIALIZERS,
     SAME,
     Attribute,
+    Distribution,
     Initializer,
     Parameter,
     Primitive,
     Shape,
     ShapeError,
+    distribution,
 )
 from resnet_spec.ops.table import PRIMITIVES, ROLES
 
@@ -24,9 +26,11 @@ __all__ = [
     "ROLES",
     "SAME",
     "Attribute",
+    "Distribution",
     "Initializer",
     "Parameter",
     "Primitive",
     "Shape",
     "ShapeError",
+    "distribution",
 ]

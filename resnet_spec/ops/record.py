@@ -84,6 +84,42 @@ INITIALIZERS: dict[str, tuple[Literal["none", "number", "fan"], float | str | No
 }
 FANS = ("fan_in", "fan_out")
 
+
+class Distribution(NamedTuple):
+    """What fresh values are drawn from: normal or uniform, or all of them the mean."""
+
+    mean: float
+    deviation: float
+    uniform: bool = False
+
+    @property
+    def bound(self) -> float | None:
+        """The largest distance of a value from the mean; None where there is none."""
+        return math.sqrt(3) * self.deviation if self.uniform else None
+
+
+def distribution(given: Initializer, shape: Sequence[int]) -> Distribution:
+    """What an initializer states for a tensor of this shape, in PyTorch's order of axes.
+
+    Fans are counted as PyTorch counts them: of a grouped convolution without regard to the groups.
+    """
+    match given:
+        case ("zeros", _):
+            return Distribution(0.0, 0.0)
+        case ("ones", _):
+            return Distribution(1.0, 0.0)
+        case ("constant", value):
+            return Distribution(float(value or 0), 0.0)
+        case ("normal", value):
+            return Distribution(0.0, float(value or 0))
+        case ("fan_in_normal" | "fan_out_normal") as kind, value:
+            fan, gain = kind.removesuffix("_normal"), float(value or 0)
+        case kind, value:
+            fan, gain = str(value), {"lecun_uniform": 1 / 3}.get(kind, 2.0)
+    connections = shape[0 if fan == "fan_out" else 1] * math.prod(shape[2:])
+    return Distribution(0.0, math.sqrt(gain / connections), given.kind.endswith("uniform"))
+
+
 SAME = "same"  # padding as TensorFlow has it: what the input's size asks for, so no number
 
 Attributes = Any  # a namespace: numbers while shapes are inferred, `Expr` while code is emitted

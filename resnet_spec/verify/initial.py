@@ -13,19 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from resnet_spec.ops import Distribution, Initializer, distribution
 from resnet_spec.verify.plan import Tensor
 
 FALSE_ALARMS = 1e-6  # of one network on one framework, all its tensors together
 TESTS = 3  # of each tensor: mean, standard deviation, distribution
 QUANTILES = 512  # places at which the distribution is looked at
-
-
-class Distribution(NamedTuple):
-    """What a spec states; `bound` is that of a uniform distribution, else None."""
-
-    mean: float
-    deviation: float
-    bound: float | None = None
 
 
 class Summary(NamedTuple):
@@ -45,21 +38,8 @@ class Summary(NamedTuple):
 
 
 def stated(tensor: Tensor) -> Distribution:
-    """The distribution of an initializer; `KeyError` for one that is not known here."""
-    kind, value = tensor.kind, tensor.value
-    if kind in ("zeros", "ones", "constant"):
-        return Distribution({"zeros": 0.0, "ones": 1.0}.get(kind, float(value or 0)), 0.0)
-    if kind == "normal":
-        return Distribution(0.0, float(value or 0))
-    fan, gain = str(value), {"he_normal": 2.0, "he_uniform": 2.0, "lecun_uniform": 1 / 3}.get(kind)
-    if gain is None:  # the number stands in the place of the fan, which is in the name
-        fan, gain = (
-            {"fan_in_normal": "fan_in", "fan_out_normal": "fan_out"}[kind],
-            float(value or 0),
-        )
-    connections = math.prod(tensor.shape[2:]) * tensor.shape[0 if fan == "fan_out" else 1]
-    deviation = math.sqrt(gain / connections)
-    return Distribution(0.0, deviation, math.sqrt(3) * deviation if "uniform" in kind else None)
+    """The distribution of a tensor's initializer."""
+    return distribution(Initializer(tensor.kind, tensor.value), tensor.shape)
 
 
 def summarize(draws: Sequence[np.ndarray], distribution: Distribution) -> Summary:

@@ -83,7 +83,7 @@ _VERBS = {
     "list": "print the built-in networks",
     "weights": "carry trained weights between frameworks, or compare a file with a spec",
     "explain": "tell more about the code of an error",
-    "schema": "print the JSON Schema of specs or blocks, for editors",
+    "schema": "print the JSON Schema of specs, blocks or recipes, for editors",
     "init": "write a small spec to start from",
 }
 
@@ -306,7 +306,11 @@ def _explain(verb: argparse.ArgumentParser) -> None:
 
 def _schema(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "kind", nargs="?", choices=("network", "block"), default="network", help="default: network"
+        "kind",
+        nargs="?",
+        choices=("network", "block", "recipe"),
+        default="network",
+        help="default: network",
     )
 
 

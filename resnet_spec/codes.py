@@ -164,6 +164,15 @@ _WRITING = {
         f"{_TOP}extends: resnet50\nstages:\n  layer5: {{repeat: 2}}\n",
         f"{_TOP}extends: resnet50\nstages:\n  layer4: {{repeat: 2}}\n",
     ),
+    "RS109": Code(
+        "a recipe of training whose values do not go together",
+        "Each value is right alone, but not beside the others: a milestone that lies behind the "
+        "end of training, a schedule without what it needs, means without deviations. The length, "
+        "the milestones and the warm-up all count what 'unit' says, epochs or steps. A recipe's "
+        "values hold until the spec gives others.",
+        f"{_TOP}{_STAGES}{_HEAD}training: {{recipe: cifar_paper, length: 20000}}\n",
+        f"{_TOP}{_STAGES}{_HEAD}training: {{recipe: cifar_paper, length: 50000}}\n",
+    ),
 }
 
 _EXPRESSIONS = {

@@ -19,7 +19,10 @@ BUILTIN = ("json", "keras", "torch")
 
 
 class Backend(Protocol):
-    """A backend: a name, a template of its package's `templates` folder, and its variables."""
+    """A backend: a name, a template of its package's `templates` folder, and its variables.
+
+    One that can train has `trainer`, too: the files that train any network, templates as well.
+    """
 
     name: str
     suffix: str
@@ -61,8 +64,13 @@ def find_backend(name: str) -> Any:
     fail("RS501", f"there is no backend {quoted(name)}", None, expected(name, backend_names()))
 
 
-def generate(network: Network, backends: Sequence[str]) -> dict[PurePosixPath, str]:
-    """The files of a network, by path below the output folder; raises `SpecError`."""
+def generate(
+    network: Network, backends: Sequence[str], with_training: bool = True
+) -> dict[PurePosixPath, str]:
+    """The files of a network, by path below the output folder; raises `SpecError`.
+
+    Where its spec says how it is trained, its recipe and the trainers stand beside it.
+    """
     found = [find_backend(name) for name in backends]
     program: Program | None = None
     files: dict[PurePosixPath, str] = {}
@@ -77,6 +85,12 @@ def generate(network: Network, backends: Sequence[str]) -> dict[PurePosixPath, s
             text = template.render(header=lines, docstring=_docstring(network), **variables)
         path = PurePosixPath(backend.name) / f"{network.name}{backend.suffix}"
         files[path] = header.seal(text)
+        if with_training and network.recipe is not None and hasattr(backend, "trainer"):
+            from resnet_spec import trainer
+
+            again = command(network, backend.name)
+            environment = _environment(type(backend).__module__)
+            files |= trainer.files(network, network.recipe, backend, again, environment)
     return files
 
 
@@ -98,10 +112,11 @@ def _docstring(network: Network) -> list[str]:
 
 @functools.cache
 def _environment(package: str) -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+    shared = PackageLoader("resnet_spec.backends")
     return Environment(
-        loader=PackageLoader(package),
+        loader=ChoiceLoader([PackageLoader(package), shared]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -26,6 +26,11 @@ def lines(path: str, digest: str, command: str) -> list[str]:
     ]
 
 
+def shared(command: str) -> list[str]:
+    """The header's lines of a file that is the same whatever spec it is written for."""
+    return [f"{MARK}. Do not edit; it is written anew by:", f"  {command}", _OPEN]
+
+
 def _printable(text: str) -> str:
     """A path or a command that can't leave its line: a file's name may hold anything."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -250,6 +250,15 @@ class Published(NamedTuple):
     rename: Mapping[str, str]
 
 
+class Recipe(NamedTuple):
+    """How a network is trained: each key of the language with its value, and whose recipe it is."""
+
+    settings: Mapping[str, object]
+    name: str | None
+    description: str | None
+    source: str | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
     """A whole network: metadata, the root instance, and which of its steps are stages."""
@@ -266,10 +275,11 @@ class Network:
     head: int  # index of the root's first step that belongs to the head
     defaults: Mapping[str, Mapping[str, Bound | Initializer | str]]  # of primitives and of blocks
     path: str  # of the spec, as it is shown
-    digest: str  # of everything that the spec says, the blocks included
+    digest: str  # of everything that the spec says of the network, the blocks included
     references: tuple[Published, ...] = ()
     numerics: Literal["idiomatic", "exact"] = "idiomatic"
     overridden: tuple[str, ...] = ()  # every `--set key=value`
+    recipe: Recipe | None = None  # of training
 
     def operations(self) -> Iterator[tuple[str, Operation]]:
         """Every operation with its canonical name, in the order in which they run."""

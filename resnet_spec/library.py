@@ -15,6 +15,7 @@ from resnet_spec.ops import PRIMITIVES
 from resnet_spec.source import Node
 
 SUFFIXES = (".yaml", ".yml")
+BLOCKS, RECIPES = "blocks", "recipes"  # folders of files that are no networks
 
 
 @functools.cache
@@ -28,14 +29,22 @@ def builtin_folder() -> Path:
 def builtin_specs() -> dict[str, Path]:
     """Our networks: name to file."""
     root = builtin_folder()
-    files = sorted(path for path in root.rglob("*.yaml") if path.parent.name != "blocks")
+    files = sorted(
+        path for path in root.rglob("*.yaml") if path.parent.name not in (BLOCKS, RECIPES)
+    )
     return {path.stem: path for path in files}
 
 
 @functools.cache
 def builtin_blocks() -> dict[str, Path]:
     """Our blocks: name to file."""
-    return {path.stem: path for path in sorted((builtin_folder() / "blocks").glob("*.yaml"))}
+    return {path.stem: path for path in sorted((builtin_folder() / BLOCKS).glob("*.yaml"))}
+
+
+@functools.cache
+def builtin_recipes() -> dict[str, Path]:
+    """Our recipes of training: name to file."""
+    return {path.stem: path for path in sorted((builtin_folder() / RECIPES).glob("*.yaml"))}
 
 
 def shown_path(path: Path) -> str:
@@ -91,12 +100,26 @@ class Library:
             fail("RS107", f"there is no spec {quoted(name)}", span, hint)
         return builtin
 
+    def find_recipe(self, name: str, near: Path, span: Span) -> Path:
+        """The file of a recipe: by path, in `recipes/` beside the spec, or one of ours (RS107)."""
+        if name.endswith(SUFFIXES) or "/" in name or os.sep in name:
+            if not os.path.exists(near / name):
+                fail("RS107", f"there is no file {quoted(name)}", span)
+            return near / name
+        beside = near / RECIPES / f"{name}.yaml"
+        if name.isidentifier() and os.path.isfile(beside):
+            return beside
+        if name not in builtin_recipes():
+            known = {*builtin_recipes(), *(p.stem for p in (near / RECIPES).glob("*.yaml"))}
+            fail("RS107", f"there is no recipe {quoted(name)}", span, expected(name, known))
+        return builtin_recipes()[name]
+
     def find_block(self, name: str, near: Path) -> Definition | None:
         """A block's definition from `blocks/` beside the spec, or one of ours; None: no such block.
 
         Raises `SpecError` with what is wrong in the block's file.
         """
-        beside = near / "blocks" / f"{name}.yaml"
+        beside = near / BLOCKS / f"{name}.yaml"
         is_beside = name.isidentifier() and os.path.isfile(beside)
         path = beside if is_beside else builtin_blocks().get(name)
         if path is None:
@@ -130,7 +153,7 @@ class Library:
 
     def block_names(self, near: Path) -> set[str]:
         """Every block that `find_block` would find."""
-        return {path.stem for path in (near / "blocks").glob("*.yaml")} | set(builtin_blocks())
+        return {path.stem for path in (near / BLOCKS).glob("*.yaml")} | set(builtin_blocks())
 
 
 class Blocks:

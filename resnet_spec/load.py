@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from resnet_spec import definition, names, scopes, source, validate
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
-from resnet_spec.ir import Definition, Loop, Statement
+from resnet_spec.ir import Definition, Loop, Recipe, Statement
 from resnet_spec.library import Blocks, Library
 from resnet_spec.ops import ROLES
 from resnet_spec.source import Mapping, Node, Scalar, Sequence
@@ -36,6 +36,7 @@ class Loaded:
     stages: tuple[Statement, ...]
     head: tuple[Statement | Loop, ...]
     library: Library
+    recipe: Recipe | None  # of training
     report: Report  # what is wrong so far; lowering goes on and tells it with what it finds
     overridden: tuple[str, ...] = ()
 
@@ -87,11 +88,11 @@ def _extended(
     if len(chain) > MAX_CHAIN:
         fail("RS107", f"more than {MAX_CHAIN} specs extend one another", base_node.span)
     base = _extended(base, path.parent, library, (*chain, shown), report)
-    kept = _without(base, _OWN_KEYS)
+    kept = without(base, _OWN_KEYS)
     return merge(kept, node, report)
 
 
-def _without(node: Mapping, keys: SequenceOf[str]) -> Mapping:
+def without(node: Mapping, keys: SequenceOf[str]) -> Mapping:
     entries = {key: value for key, value in node.entries.items() if key not in keys}
     return Mapping(entries, {key: node.keys[key] for key in entries}, node.span)
 
@@ -105,6 +106,8 @@ def merge(base: Mapping, change: Mapping, report: Report, path: tuple[str, ...] 
     for key, new in change.entries.items():
         old = entries.get(key)
         keys[key] = change.keys[key]
+        if isinstance(new, Mapping) and not path and key == "training":
+            old = old and written_out(old)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             within = (*path, key)
             entries[key] = new if _replaces(old, new, within) else merge(old, new, report, within)
@@ -115,8 +118,17 @@ def merge(base: Mapping, change: Mapping, report: Report, path: tuple[str, ...] 
     return Mapping(entries, keys, change.span)
 
 
+def written_out(node: Node) -> Node:
+    """What stands under `training`, with `cifar_paper` as `{recipe: cifar_paper}`."""
+    if isinstance(node, Scalar) and isinstance(node.value, str) and node.value != "none":
+        return Mapping({"recipe": node}, {"recipe": node.span}, node.span)
+    return node
+
+
 def _replaces(old: Mapping, new: Mapping, path: tuple[str, ...]) -> bool:
     """Whether a mapping is one choice, `{batch_norm: …}`, that another takes the place of."""
+    if path == ("training",):
+        return "recipe" in new.entries  # what was said of another recipe means nothing for it
     is_choice = path[0] == "defaults" and (len(path) > 2 or path[-1] in ROLES)
     return is_choice and list(old.entries) != list(new.entries)
 
@@ -159,7 +171,7 @@ def _with_settings(
 ) -> Mapping:
     """The tree with every `--set key.key=value`; numbers that it changes are not expected."""
     library.sources[SET_PATH] = "\n".join(" ".join(each.splitlines()) for each in settings)
-    node = _without(node, ("expect",))
+    node = without(node, ("expect",))
     for line, setting in enumerate(settings, 1):
         key, separator, value = setting.partition("=")
         parts = key.split(".")
@@ -248,10 +260,23 @@ def _validated(
     head = definition.read_layers(node.get("head"), "the head", report)
     stages = _read_stages(node.get("stages"), report)
     _check_scopes(node, (*stem, *stages, *head), blocks, report)
+    recipe = _read_training(node, folder, library, report)
     if model is None:
         report.raise_if_any()
     assert model is not None
-    return Loaded(path, folder, node, model, blocks, stem, stages, head, library, report, settings)
+    return Loaded(
+        path, folder, node, model, blocks, stem, stages, head, library, recipe, report, settings
+    )
+
+
+def _read_training(node: Mapping, folder: Path, library: Library, report: Report) -> Recipe | None:
+    section = node.get("training")
+    if section is None or (isinstance(section, Scalar) and section.value in (None, "none")):
+        return None
+    from resnet_spec import training  # few specs need it
+
+    name = definition.plain_text(node.get("name")) or ""
+    return training.read(section, name, folder, library, report)
 
 
 def _check_scopes(
@@ -345,7 +370,7 @@ def _read_stages(node: Node | None, report: Report) -> tuple[Statement, ...]:
 
 def resolved(loaded: Loaded) -> dict[str, object]:
     """The whole spec as plain values, `extends` and `--set` merged."""
-    node = _without(loaded.node, ("extends",))
+    node = without(loaded.node, ("extends",))
     value = source.plain(node)
     assert isinstance(value, dict)
     return value

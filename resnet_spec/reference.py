@@ -13,8 +13,10 @@ from typing import Any
 
 from resnet_spec.definition import POSITION
 from resnet_spec.expr import FUNCTIONS
+from resnet_spec.library import builtin_recipes
 from resnet_spec.ops import INITIALIZERS, PRIMITIVES, ROLES, Attribute, Primitive
 from resnet_spec.schema import Schema, json_schema, shown
+from resnet_spec.source import parse, plain
 
 _PART = re.compile(r"(<!-- generated: ([a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -43,6 +45,7 @@ _KINDS = {
     "Defaults": "[mapping](#defaults)",
     "Input": "[mapping](#keys-of-input)",
     "Expect": "[mapping](#keys-of-expect)",
+    "TrainingChoice": "[recipe](#training)",
 }
 _ITEMS = {
     "Layer": "list of [layers](#keys-of-every-layer)",
@@ -57,6 +60,7 @@ _ITEMS = {
 def parts() -> dict[str, str]:
     """Every generated part by its name."""
     network, block = json_schema("network"), json_schema("block")
+    recipe = json_schema("recipe")
     definitions = network["$defs"]
     common = _keys(definitions["IdentityLayer"], without=["identity"])
     call = [*common, "block", "slot"]
@@ -65,6 +69,11 @@ def parts() -> dict[str, str]:
         "network keys": _key_table(network, _keys(network)),
         "input keys": _key_table(definitions["Input"], _keys(definitions["Input"])),
         "expect keys": _key_table(definitions["Expect"], _keys(definitions["Expect"])),
+        "training keys": _key_table(definitions["Training"], _keys(definitions["Training"])),
+        "recipe keys": _key_table(
+            recipe, _keys(recipe, without=_keys(definitions["Training"], without=["recipe"]))
+        ),
+        "recipes": _recipes(),
         "stage keys": _key_table(definitions["Stage"], _keys(definitions["Stage"], without=common)),
         "block keys": _key_table(block, _keys(block)),
         "argument keys": _key_table(argument, _keys(argument)),
@@ -145,11 +154,14 @@ def _kind(schema: Schema) -> str:
     if kinds:  # of a list that may also be patched, the list
         return _kind(kinds[0]) if len(kinds) == 1 or _holds(kinds[0]) else _kinds(kinds)
     match schema["type"]:
+        case "array" if isinstance(items := schema.get("items"), dict) and "$ref" not in items:
+            return f"list of {_kind(items)}" if "enum" in items else f"list: {_kind(items)}"
         case "array" | "object":
             return _ITEMS.get(_holds(schema), "list of names")
-        case "integer":
+        case "integer" | "number" as kind:
             low, high = schema.get("minimum"), schema.get("maximum")
-            return f"whole number, {low} to {high:,}" if high else f"whole number, {low} or more"
+            what = "whole number" if kind == "integer" else "number"
+            return f"{what}, {low} to {high:,}" if high else f"{what}, {low} or more"
         case "boolean":
             return "`true` or `false`"
     return "text"
@@ -214,6 +226,17 @@ def _range(attribute: Attribute) -> str:
 def _roles() -> str:
     rows = [(_code(role), _code(usual)) for role, usual in ROLES.items()]
     return _table(("slot", "filled by default with"), rows)
+
+
+# --- recipes -------------------------------------------------------------------------------------
+
+
+def _recipes() -> str:
+    rows = []
+    for name, path in builtin_recipes().items():
+        values: Any = plain(parse(path.read_text(encoding="utf-8"), path.name))
+        rows.append((_code(name), values["description"], values.get("source", "")))
+    return _table(("recipe", "what it is", "source"), rows)
 
 
 # --- expressions ---------------------------------------------------------------------------------

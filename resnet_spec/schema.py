@@ -19,23 +19,28 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 Schema = dict[str, Any]
 
-_ROOTS: dict[str, type[spec.Model]] = {"network": spec.NetworkModel, "block": spec.BlockModel}
+_ROOTS: dict[str, type[spec.Model]] = {
+    "network": spec.NetworkModel,
+    "block": spec.BlockModel,
+    "recipe": spec.RecipeModel,
+}
 _TYPES = {"int": "integer", "float": "number", "bool": "boolean"}
 # What a spec without `extends` must say as a list; one that extends another may patch it by name.
 _LISTS = ("stem", "stages", "head")
 
 
-def json_schema(kind: Literal["network", "block"]) -> Schema:
-    """The schema of a network's spec or of a block's file."""
+def json_schema(kind: Literal["network", "block", "recipe"]) -> Schema:
+    """The schema of a network's spec, of a block's file or of a recipe's."""
     root = _model_schema(_ROOTS[kind])
     if kind == "network":
         _allow_patches(root)
     definitions = _definitions()
+    used = _reachable(root, definitions)
     return {
         "$schema": DIALECT,
         "title": f"{kind} of resnet-spec",
         **root,
-        "$defs": {name: definitions[name] for name in _reachable(root, definitions)},
+        **({"$defs": {name: definitions[name] for name in used}} if used else {}),
     }
 
 
@@ -135,6 +140,12 @@ def _definitions() -> dict[str, Schema]:
         "Input": _model_schema(spec.InputModel),
         "Expect": _model_schema(spec.ExpectModel),
         "Reference": _model_schema(spec.ReferenceModel),
+        "Training": _model_schema(spec.TrainingModel),
+        "TrainingChoice": _any_of(
+            "the name of a recipe, keys that change one, or none",
+            {"type": ["string", "null"]},
+            _reference("Training"),
+        ),
         "Argument": _any_of(
             "a type (int, float, bool), a default, or a mapping of both",
             {"type": ["number", "boolean", "string"]},

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, expected, quoted
-from resnet_spec.library import SUFFIXES, shown_path
+from resnet_spec.library import BLOCKS, RECIPES, SUFFIXES, shown_path
 
 OWN_FILE, PROJECT_FILE = "resnet-spec.toml", "pyproject.toml"
 DEFAULT_BACKENDS = ("torch", "keras")
@@ -225,7 +225,7 @@ class _Reader:
         return tuple(value)
 
     def matches(self, pattern: str, start: int) -> list[Path]:
-        """The specs that a pattern stands for; blocks are no specs (RS705)."""
+        """The specs that a pattern stands for; blocks and recipes are no specs (RS705)."""
         where = self.find("specs", start)
         try:
             found = sorted(self.folder.glob(pattern))
@@ -233,7 +233,9 @@ class _Reader:
             message = f"{quoted(pattern)} is not a pattern of paths relative to this file"
             self.report.add("RS703", message, where, 'write it like "specs/**/*.yaml"')
             return []
-        files = [p for p in found if p.suffix in SUFFIXES and p.parent.name != "blocks"]
+        files = [
+            p for p in found if p.suffix in SUFFIXES and p.parent.name not in (BLOCKS, RECIPES)
+        ]
         if not files:
             self.report.add(
                 "RS705",

@@ -51,9 +51,15 @@ InputsNode = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
 InitializerNode = Annotated[Any, Raw, WithJsonSchema(_definition("Initializer"))]
+TrainingNode = Annotated[Any, Raw, WithJsonSchema(_definition("TrainingChoice"))]
 
 Size = Annotated[int, Field(strict=True, ge=1, le=65_536)]
 Count = Annotated[int, Field(strict=True, ge=0)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+BelowOne = Annotated[float, Field(strict=True, ge=0, le=0.99999, allow_inf_nan=False)]
+Amount = Annotated[float, Field(strict=True, ge=0, le=1_000, allow_inf_nan=False)]
+Duration = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)]
+Switch = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(strict=True, max_length=2_000, pattern=r"[^\s\x1c-\x1f]")]
 ShortText = Annotated[str, Field(strict=True, max_length=200)]
 
@@ -162,6 +168,96 @@ class NetworkModel(Model):
     stages: StagesNode = Field(description="repeated blocks; each output is a feature map")
     head: LayersNode = Field(None, description="layers after the stages, to the logits")
     expect: ExpectModel | None = Field(None, description="numbers checked at every compile")
+    training: TrainingNode = Field(
+        None, description="how it is trained: the name of a recipe, or keys that change one"
+    )
+
+
+class TrainingKeys(Model):
+    """What a trainer follows: the keys of a compiled recipe and the flags of the trainers."""
+
+    length: Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)] = Field(
+        90, description="how long training is, in units"
+    )
+    unit: Literal["epochs", "steps"] = Field(
+        "epochs", description="what length, milestones and warmup count"
+    )
+    batch_size: Size = Field(256, description="images in a step, on all devices together")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="in PyTorch's form")
+    learning_rate: Amount = Field(0.1, description="the highest of the schedule")
+    momentum: BelowOne = Field(0.9, description="of sgd")
+    nesterov: Switch = Field(False, description="of sgd: look ahead by the momentum")
+    beta1: BelowOne = Field(0.9, description="of adamw: memory of the gradient")
+    beta2: BelowOne = Field(0.999, description="of adamw: memory of its square")
+    epsilon: Share = Field(1e-8, description="of adamw: added to the divisor")
+    weight_decay: Share = Field(
+        1e-4, description="sgd adds it to the gradient, adamw shrinks the weights by it"
+    )
+    no_decay: list[Literal["norm", "bias"]] = Field(
+        [], max_length=2, description="kinds of parameters that do not decay"
+    )
+    clip_norm: Amount = Field(0.0, description="the largest norm of all gradients; 0: any")
+    schedule: Literal["constant", "step", "cosine", "one_cycle"] = Field(
+        "cosine", description="of the learning rate, after the warm-up"
+    )
+    milestones: list[Duration] = Field(
+        [], max_length=100, description="of step: where the rate is multiplied by factor"
+    )
+    factor: Share = Field(0.1, description="of step")
+    final_rate: Share = Field(
+        0.0, description="of cosine and one_cycle: share of the rate at the end"
+    )
+    warmup: Duration = Field(0, description="how long the rate rises at first, in units")
+    warmup_start: Share = Field(0.0, description="share of the rate at the first step")
+    warmup_shape: Literal["linear", "constant"] = Field(
+        "linear", description="constant: it stays at its start until the warm-up is over"
+    )
+    label_smoothing: BelowOne = Field(
+        0.0, description="share of the target spread over all classes"
+    )
+    mixup: Amount = Field(0.0, description="alpha of mixup; 0: none")
+    cutmix: Amount = Field(0.0, description="alpha of CutMix; 0: none; with both, one by chance")
+    ema: BelowOne = Field(0.0, description="decay of the averaged weights; 0: none are kept")
+    crop: Literal["none", "pad", "resized", "scaled"] = Field(
+        "none", description="how training images are cropped to the network's input"
+    )
+    padding: Annotated[int, Field(strict=True, ge=0, le=1_000)] = Field(
+        4, description="of pad: pixels on each side, before a random crop"
+    )
+    min_area: Share = Field(0.08, description="of resized: the smallest share of the image")
+    scales: list[Size] = Field(
+        [256, 480],
+        min_length=2,
+        max_length=2,
+        description="of scaled: range of the shorter side, before a random crop",
+    )
+    flip: Switch = Field(False, description="mirror half of the training images")
+    resize: Size = Field(256, description="shorter side before evaluation's crop, of image folders")
+    mean: list[Amount] = Field(
+        [0.485, 0.456, 0.406],
+        max_length=16,
+        description="of each channel, from 0 to 1; empty: measured on the training images",
+    )
+    std: list[Amount] = Field(
+        [0.229, 0.224, 0.225], max_length=16, description="of each channel, like mean"
+    )
+
+
+class TrainingModel(TrainingKeys):
+    """A recipe by name, with changes."""
+
+    recipe: ShortText | None = Field(
+        None, description="recipe that the other keys change: a name, or a file beside the spec"
+    )
+
+
+class RecipeModel(TrainingKeys):
+    """A recipe of training, for specs to name."""
+
+    name: ShortText = Field(description="the recipe's name; its file is called the same")
+    description: Text = Field(description="one sentence: what it is for")
+    source: ShortText | None = Field(None, description="paper or address that it comes from")
+    extends: ShortText | None = Field(None, description="recipe that this one changes")
 
 
 class LayerModel(Model):
@@ -262,6 +358,8 @@ MODELS: tuple[type[Model], ...] = (
     SlotCallModel,
     StageModel,
     LoopModel,
+    TrainingModel,
+    RecipeModel,
 )
 
 

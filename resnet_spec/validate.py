@@ -144,7 +144,8 @@ def kind_of(node: Node) -> str:
 def _report(detail: Any, table: Table, node: Mapping, what: str, report: Report) -> None:
     location, kind = list(detail["loc"]), detail["type"]
     parent, found = locate(node, location)
-    key = str(location[-1]) if location else ""
+    # An item of a list is told by the list's name and its place.
+    key = next((part for part in reversed(location) if isinstance(part, str)), "")
     if kind == "extra_forbidden":
         owner = _table_at(table, location[:-1]) or table
         span = parent.keys.get(key, parent.span) if isinstance(parent, Mapping) else found.span
@@ -175,30 +176,38 @@ def _missing_help(table: Table, location: list[Any]) -> str | None:
     return f"{location[-1]}: {description}" if description else None
 
 
+# What a message says after the key, by pydantic's kind of error; other kinds have cases below.
+_RULES = {
+    "int_type": "must be a whole number, {got}",
+    "int_from_float": "must be a whole number, {got}",
+    "float_type": "must be a number, {got}",
+    "finite_number": "must be finite, {got}",
+    "bool_type": "must be true or false, {got}",
+    "greater_than_equal": "must be at least {ge}, {got}",
+    "less_than_equal": "must be at most {le}, {got}",
+    "string_pattern_mismatch": "must not be empty",
+    "string_too_long": "is longer than {max_length} characters",
+    "too_short": "must list {min_length} values, not {actual_length}",
+    "too_long": "must list no more than {max_length} values, not {actual_length}",
+}
+
+
 def _wrong_value(detail: Any, found: Node) -> tuple[str, str | None]:
     """What a message says after the key: the rule in our words, the value as it stands."""
     context = detail.get("ctx", {})
     got = contrast(found)
     match detail["type"]:
-        case "int_type" | "int_from_float":
-            return f"must be a whole number, {got}", None
+        case rule if rule in _RULES:
+            return _RULES[rule].format(got=got, **context), None
         case "string_type":
             is_scalar = isinstance(found, Scalar) and not _is_null(found)
             return f"must be text, {got}", "put quotes around it" if is_scalar else None
-        case "string_pattern_mismatch":
-            return "must not be empty", None
-        case "bool_type":
-            return f"must be true or false, {got}", None
+        case "list_type":
+            return f"must be a list, {got}", "write it as '[first, second]'"
         case "literal_error":
             quotes = isinstance(found, Scalar) and found.value == context.get("expected")
             hint = "remove the quotes" if quotes else None
             return f"must be {context.get('expected')}, {got}", hint
-        case "greater_than_equal":
-            return f"must be at least {context.get('ge')}, {got}", None
-        case "less_than_equal":
-            return f"must be at most {context.get('le')}, {got}", None
-        case "string_too_long":
-            return f"is longer than {context.get('max_length')} characters", None
         case "model_type" | "dict_type" | "typed_dict_type":
             return f"must be a mapping, {got}", "write it as 'key: value' lines"
     return f"is not valid: {detail['msg'].lower()}", None

@@ -51,7 +51,9 @@ class Result:
 Run = Callable[..., Result]
 
 
-def fake_generate(network: Network, backends: Sequence[str]) -> dict[PurePosixPath, str]:
+def fake_generate(
+    network: Network, backends: Sequence[str], with_training: bool = True
+) -> dict[PurePosixPath, str]:
     """Files like a backend's, without one: fast, and independent of how code is written."""
     result = {}
     for backend in backends:

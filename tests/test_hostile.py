@@ -62,7 +62,7 @@ def compiled(data: bytes, name: str = "spec.yaml") -> dict[str, str]:
     network = lower(loaded)
     if found := expectations(loaded, network):
         raise SpecError(found)
-    files = generate(network, BACKENDS)
+    files = generate(network, BACKENDS, with_training=False)
     return {path.parts[0]: text for path, text in files.items()}
 
 

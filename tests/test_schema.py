@@ -15,13 +15,16 @@ from resnet_spec.ops import PRIMITIVES, ROLES
 from resnet_spec.schema import json_schema
 
 ROOT = Path(__file__).parents[1]
-COMMITTED = {kind: ROOT / "docs" / "schema" / f"{kind}.json" for kind in ("network", "block")}
+KINDS = ("network", "block", "recipe")
+COMMITTED = {kind: ROOT / "docs" / "schema" / f"{kind}.json" for kind in KINDS}
 LINE = re.compile(r"# yaml-language-server: \$schema=(\S+)")
 
 BLOCKS = sorted((ROOT / "specs").rglob("blocks/*.yaml"))
 NETWORKS = sorted({*(ROOT / "specs").rglob("*.yaml"), *(ROOT / "tests/specs").glob("*.yaml")})
-NETWORKS = [path for path in NETWORKS if path.parent.name != "blocks"]
-COMMITTED_SPECS = [path for path in (*NETWORKS, *BLOCKS) if path.is_relative_to(ROOT / "specs")]
+NETWORKS = [path for path in NETWORKS if path.parent.name not in ("blocks", "recipes")]
+RECIPES = sorted((ROOT / "specs/recipes").glob("*.yaml"))
+COMMITTED_SPECS = [*NETWORKS, *BLOCKS, *RECIPES]
+COMMITTED_SPECS = [path for path in COMMITTED_SPECS if path.is_relative_to(ROOT / "specs")]
 
 NETWORK = """\
 spec_version: 1
@@ -98,12 +101,17 @@ def test_blocks_are_valid(path: Path) -> None:
     assert errors("block", path.read_text(encoding="utf-8")) == []
 
 
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_are_valid(path: Path) -> None:
+    assert errors("recipe", path.read_text(encoding="utf-8")) == []
+
+
 @pytest.mark.parametrize("path", COMMITTED_SPECS, ids=lambda path: path.stem)
 def test_editors_find_the_schema(path: Path) -> None:
     """The first line names the right schema, by a relative path that exists."""
     match = LINE.fullmatch(path.read_text(encoding="utf-8").split("\n", 1)[0])
     assert match, "the first line must be: # yaml-language-server: $schema=…"
-    kind = "block" if path in BLOCKS else "network"
+    kind = {"blocks": "block", "recipes": "recipe"}.get(path.parent.name, "network")
     assert (path.parent / match[1]).resolve() == COMMITTED[kind]
 
 

@@ -22,7 +22,9 @@ def files() -> dict[str, str]:
     return {
         str(path): text
         for name in builtin_specs()
-        for path, text in generate(parity.network_of(name), zoo_record.BACKENDS).items()
+        for path, text in generate(
+            parity.network_of(name), zoo_record.BACKENDS, with_training=False
+        ).items()
     }
 
 

@@ -1,4 +1,4 @@
-"""`check`: validate specs and blocks, infer every shape, work out the code; no framework needed."""
+"""`check`: validate specs, blocks and recipes, infer shapes, work out the code; no framework."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_spec.commands import shared
 from resnet_spec.commands.shared import STDIN, Exit, Reader
 from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, as_json, in_order, quoted
-from resnet_spec.library import SUFFIXES
+from resnet_spec.library import BLOCKS, RECIPES, SUFFIXES
 from resnet_spec.source import Mapping
 
 if TYPE_CHECKING:
@@ -29,25 +29,24 @@ def run(arguments: argparse.Namespace) -> Exit:
         found = in_order(error.diagnostics)
         shared.print_findings(found, {}, arguments.format, arguments.color, sys.stderr)
         return Exit.FAILURE
-    specs = blocks = 0
+    numbers = {"specs": 0, "blocks": 0, "recipes": 0}
     for name in _files(arguments.paths, reader):
-        if name != STDIN and _is_block(name, reader):
-            blocks += 1
-            _check_block(Path(name), reader)
-        else:
-            specs += 1
-            read = reader.network(name)
-            if read is not None:
-                _check_program(read[1], backends, reader)
+        kind = _kind(name, reader)
+        numbers[kind] += 1
+        if kind != "specs":
+            _check_part(Path(name), kind, reader)
+        elif (read := reader.network(name)) is not None:
+            _check_program(read[1], backends, reader)
     found = in_order(reader.findings)
     if arguments.format == "json":
-        shared.print_json({**as_json(found), "specs": specs, "blocks": blocks})
+        shared.print_json({**as_json(found), **numbers})
     elif found:
         shared.print_findings(found, reader.sources, arguments.format, arguments.color, sys.stdout)
     elif not arguments.quiet:
-        parts = [shared.counted(specs, "spec")] if specs or not blocks else []
-        parts += [shared.counted(blocks, "block")] if blocks else []
-        print(f"{' and '.join(parts)} checked, no errors")
+        parts = [shared.counted(number, kind[:-1]) for kind, number in numbers.items() if number]
+        *most, last = parts or ["0 specs"]
+        listed = f"{', '.join(most)} and {last}" if most else last
+        print(f"{listed} checked, no errors")
     return Exit.FINDINGS if found else Exit.CLEAN
 
 
@@ -83,18 +82,20 @@ def _below(folder: Path) -> Iterator[str]:
                 yield str(Path(root, name))
 
 
-def _is_block(name: str, reader: Reader) -> bool:
-    """Whether a file holds a block: it lies in a folder `blocks`, or says so."""
+def _kind(name: str, reader: Reader) -> str:
+    """What a file holds: a block or a recipe lies in a folder of its own, or a block says so."""
     path = Path(name)
-    if not path.is_file():
-        return False
-    if path.absolute().parent.name == "blocks":
-        return True
+    if name == STDIN or not path.is_file():
+        return "specs"
+    folder = path.absolute().parent.name
+    if folder in (BLOCKS, RECIPES):
+        return folder
     try:
         _, node = reader.library.read(path)
     except SpecError:
-        return False  # told when it is read as a spec
-    return isinstance(node, Mapping) and "block" in node.entries and "stages" not in node.entries
+        return "specs"  # told when it is read as a spec
+    keys = node.entries if isinstance(node, Mapping) else {}
+    return "blocks" if "block" in keys and "stages" not in keys else "specs"
 
 
 def _backends(names: Iterable[str]) -> list[Any]:
@@ -119,15 +120,21 @@ def _check_program(network: Network, backends: Iterable[Any], reader: Reader) ->
         reader.fail(error.diagnostics)
 
 
-def _check_block(path: Path, reader: Reader) -> None:
-    from resnet_spec.library import Blocks
-    from resnet_spec.scopes import check_block
-
-    blocks = Blocks({}, reader.library, path.parent.parent)
+def _check_part(path: Path, kind: str, reader: Reader) -> None:
+    """Check a block or a recipe."""
     try:
-        report = Report()
-        check_block(reader.library.read_block(path), blocks, report)
-        report.raise_if_any()
+        if kind == RECIPES:
+            from resnet_spec import training
+
+            training.check_file(path, reader.library)
+        else:
+            from resnet_spec.library import Blocks
+            from resnet_spec.scopes import check_block
+
+            report = Report()
+            blocks = Blocks({}, reader.library, path.parent.parent)
+            check_block(reader.library.read_block(path), blocks, report)
+            report.raise_if_any()
     except SpecError as error:
         reader.fail(error.diagnostics)
     reader.sources.update(reader.library.sources)

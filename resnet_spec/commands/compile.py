@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> Exit:
         found = _settings(arguments)
         jobs = _jobs(arguments, found)
         _check_backends(jobs)
-        outputs = _generated(jobs, reader, _root(arguments, found))
+        outputs = _generated(jobs, reader, _root(arguments, found), not arguments.stdout)
         if reader.findings:
             _print(arguments, reader.findings, reader.sources)
             return Exit.FINDINGS
@@ -153,7 +153,9 @@ class Output(NamedTuple):
     backends: dict[str, None]
 
 
-def _generated(jobs: Iterable[Job], reader: Reader, root: Path) -> dict[Path, Output]:
+def _generated(
+    jobs: Iterable[Job], reader: Reader, root: Path, with_training: bool
+) -> dict[Path, Output]:
     """Every file of the run, by output folder; what is wrong is in the reader."""
     from resnet_spec.generate import generate
 
@@ -169,7 +171,7 @@ def _generated(jobs: Iterable[Job], reader: Reader, root: Path) -> dict[Path, Ou
         if network is None:
             continue
         try:
-            made = generate(network, job.backends)
+            made = generate(network, job.backends, with_training)
         except SpecError as error:
             reader.fail(error.diagnostics)
             continue

@@ -1,4 +1,4 @@
-"""`schema`: the JSON Schema of a spec or of a block, for editors."""
+"""`schema`: the JSON Schema of a spec, a block or a recipe, for editors."""
 
 from __future__ import annotations
 

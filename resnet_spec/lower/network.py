@@ -115,12 +115,15 @@ class _Lowering:
             ),
             numerics=model.numerics,
             overridden=loaded.overridden,
+            recipe=loaded.recipe,
         )
 
     def digest(self) -> str:
         """Of the spec as it is resolved, and of the blocks that it uses."""
         used = sorted(self.targets.used_blocks.items())
-        return digest([resolved(self.loaded), {name: plain(block.node) for name, block in used}])
+        said = resolved(self.loaded)
+        said.pop("training", None)  # it changes how the network is trained, not the network
+        return digest([said, {name: plain(block.node) for name, block in used}])
 
     # - stages -
 

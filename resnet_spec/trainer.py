@@ -1,0 +1,56 @@
+"""The files beside a network that train it: its recipe as TOML, and the trainer of its backend."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+from typing import Any
+
+from resnet_spec import emit, header
+from resnet_spec.ir import Network, Recipe
+from resnet_spec.load import digest
+from resnet_spec.training import keys
+
+
+def files(
+    network: Network, recipe: Recipe, backend: Any, command: str, environment: Any
+) -> dict[PurePosixPath, str]:
+    """The recipe, which is the network's, and the trainer, the same for every network."""
+    folder = PurePosixPath(backend.name)
+    found = {folder / f"{network.name}.toml": header.seal(recipe_text(network, recipe, command))}
+    anyone = f"resnet-spec compile NETWORK --backend {backend.name}"
+    for name in backend.trainer:
+        text = environment.get_template(f"{name}.jinja").render(header=header.shared(anyone))
+        found[folder / name] = header.seal(text)
+    return found
+
+
+def recipe_text(network: Network, recipe: Recipe, command: str) -> str:
+    """The recipe as TOML: every key with its value and, in a column of its own, what it means."""
+    facts = {
+        "input": network.input.dimensions,
+        "classes": network.classes,
+    }
+    meanings = {"input": "channels, height and width of an image", "classes": "to tell apart"}
+    values = {**facts, **recipe.settings}
+    meanings |= keys()
+    lines = [f"{key} = {_value(value)}" for key, value in values.items()]
+    width = max(map(len, lines))
+    body = [f"{line:<{width}}  # {meanings[key]}" for line, key in zip(lines, values, strict=True)]
+    found = digest([network.name, facts["input"], facts["classes"], dict(recipe.settings)])
+    head = [f"# {line}" for line in header.lines(network.path, found, command)]
+    return "\n".join([*head, *_title(network, recipe), "", *body]) + "\n"
+
+
+def _title(network: Network, recipe: Recipe) -> list[str]:
+    """How the network is trained, and who says so."""
+    said = recipe.description or "A recipe of its own"
+    texts = [f"{network.name}: {said}", *([recipe.source] if recipe.source else [])]
+    return ["#", *(f"# {' '.join(emit.safe_text(text).split())}" for text in texts)]
+
+
+def _value(value: object) -> str:
+    """A value as TOML writes it; floats as Python does, which reads them back the same."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    return repr(value) if isinstance(value, float) else json.dumps(value)

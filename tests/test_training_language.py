@@ -1,0 +1,82 @@
+"""The `training` section: what it comes to, and the files that it adds beside a network."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from resnet_spec import cli, header
+from resnet_spec.ir import Recipe
+from resnet_spec.library import Library
+from resnet_spec.load import load
+
+NET = """\
+spec_version: 1
+name: net
+description: A net
+input: {channels: 3, height: 32, width: 32}
+stages:
+  - {name: layer1, block: basic, filters: 8}
+head: [global_avg_pool, {linear: fc, features: classes}]
+training: {recipe: cifar_paper, length: 50000}
+"""
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a spec that says how it is trained, for the true backends."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.yaml").write_text(NET)
+    return tmp_path
+
+
+def test_the_recipe_stands_beside_the_network(trained: Path) -> None:
+    assert cli.main(["compile", "net.yaml", "--backend", "torch", "--quiet"]) == 0
+    text = (trained / "generated/torch/net.toml").read_text()
+    recipe = tomllib.loads(text)
+    assert (recipe["length"], recipe["milestones"]) == (50_000, [32_000, 48_000])
+    assert (recipe["mean"], recipe["flip"], recipe["input"]) == ([], True, [3, 32, 32])
+    assert header.status(text) == "intact"
+
+
+def test_the_recipe_is_checked_and_orphaned(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (trained / "resnet-spec.toml").write_text(
+        '[[compile]]\nspecs = ["net.yaml"]\nbackends = ["torch"]\n'
+    )
+    assert cli.main(["compile", "--quiet"]) == 0
+    model = (trained / "generated/torch/net.py").read_bytes()
+    spec = trained / "net.yaml"
+
+    spec.write_text(spec.read_text().replace("length: 50000", "length: 50001"))
+    capsys.readouterr()
+    assert cli.main(["compile", "--check"]) == 1
+    assert capsys.readouterr().err.startswith("out of date: generated/torch/net.toml\n1 out of")
+
+    spec.write_text(spec.read_text().split("training:")[0])
+    assert cli.main(["compile", "--check"]) == 1
+    assert "orphaned: generated/torch/net.toml\n" in capsys.readouterr().err
+    assert (trained / "generated/torch/net.py").read_bytes() == model
+
+
+def test_stdout_prints_the_network_alone(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compile", "net.yaml", "--backend", "torch", "--stdout"]) == 0
+    assert capsys.readouterr().out.count("body-sha256") == 1
+
+
+def test_training_is_inherited_changed_and_dropped(tmp_path: Path) -> None:
+    def recipe(text: str, *settings: str) -> Recipe | None:
+        spec = f"name: mine\ndescription: Mine\nextends: resnet110\n{text}\n"
+        return load(str(tmp_path / "mine.yaml"), Library(), settings, spec.encode()).recipe
+
+    whole = recipe("")
+    assert whole and (whole.settings["warmup"], whole.settings["batch_size"]) == (400, 128)
+    changed = recipe("training: {batch_size: 64}", "training.momentum=0.5")
+    assert changed and changed.settings == {**whole.settings, "batch_size": 64, "momentum": 0.5}
+    other = recipe("training: {recipe: imagenet_paper}")
+    assert other and (other.name, other.settings["warmup"]) == ("imagenet_paper", 0)
+    assert recipe("training: fashion_mnist", "training.ema=0.5") is not None
+    assert recipe("training: none") is None

@@ -1,0 +1,142 @@
+"""What the tests of the trainers share: a small network, small images, and a trainer on them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from resnet_spec.generate import generate
+from resnet_spec.library import Library
+from resnet_spec.load import load
+from resnet_spec.lower import lower
+
+MODULES = ("train", "common", "images", "batches")
+SPEC = """\
+spec_version: 1
+name: small
+description: A small network
+input: {channels: 1, height: 8, width: 8}
+classes: 10
+defaults: {norm: batch_norm}
+stem:
+  - {conv: conv1, filters: 8, kernel: 3}
+  - {norm: bn1}
+  - act
+stages:
+  - {name: layer1, block: basic, filters: 8}
+  - {name: layer2, block: basic, filters: 8}
+head:
+  - {global_avg_pool: avgpool}
+  - {dropout: drop, rate: 0.1}
+  - {linear: fc, features: classes}
+training:
+  recipe: cifar_paper
+  length: 40
+  unit: epochs
+  milestones: [20, 30]
+  batch_size: 8
+  padding: 1
+"""
+GROUP_NORM = ("norm: batch_norm", "norm: {group_norm: {groups: 2}}")
+NO_DROPOUT = ("rate: 0.1", "rate: 0")
+
+
+def compiled(folder: Path, backend: str, *changes: tuple[str, str]) -> Path:
+    """The folder with the network `small`, its recipe and the trainer of a backend."""
+    text = SPEC
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    network = lower(load("small.yaml", Library(), text=text.encode()))
+    for path, made in generate(network, [backend]).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(made, encoding="utf-8")
+    return folder / backend
+
+
+def write_idx(folder: Path, train: int = 64, test: int = 24, size: int = 8) -> Path:
+    """Images in the format of Fashion-MNIST, whose brightness tells the class."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for part, number in (("train", train), ("t10k", test)):
+        labels = np.arange(number, dtype=np.uint8) % 10
+        noise = rng.integers(0, 20, (number, size, size))
+        images = (labels[:, None, None] * 24 + noise).astype(np.uint8)
+        for name, array in (("images", images), ("labels", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+            file = folder / f"{part}-{name}-idx{array.ndim}-ubyte"
+            file.write_bytes(head + array.tobytes())
+    return folder
+
+
+def imported(folder: Path, name: str) -> ModuleType:
+    """A module of a compiled folder, not one of the same name of another folder."""
+    for each in (*MODULES, "small"):
+        sys.modules.pop(each, None)
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+
+
+def command(folder: Path, *flags: object, processes: int = 1) -> list[str]:
+    """The command line that trains `small`, by torchrun where it takes more processes."""
+    program = [str(folder / "train.py"), "small", "--workers", "0", *map(str, flags)]
+    if processes == 1:
+        return [sys.executable, *program]
+    run = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [sys.executable, "-m", *run, *program]
+
+
+def environment() -> dict[str, str]:
+    """One thread, so that small tensors are not dealt out among busy cores."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def run(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """A process of a trainer, to its end."""
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=environment())
+
+
+def trained(words: list[str]) -> None:
+    """Run a trainer that must succeed."""
+    done = run(words)
+    assert done.returncode == 0, done.stderr
+
+
+def called(folder: Path, *flags: object) -> None:
+    """The trainer of a folder, within this process; raises `SystemExit` where it stops."""
+    words, handler = sys.argv, signal.getsignal(signal.SIGTERM)
+    sys.argv = ["train.py", "small", "--workers", "0", *map(str, flags)]
+    train = imported(folder, "train")
+    sys.path.insert(0, str(folder))
+    try:
+        train.main()
+    finally:
+        sys.path.remove(str(folder))
+        sys.argv = words
+        signal.signal(signal.SIGTERM, handler)
+
+
+def problem(folder: Path, *flags: object) -> str:
+    """What a trainer says that stops with a message."""
+    with pytest.raises(SystemExit) as stopped:
+        called(folder, *flags)
+    return str(stopped.value.code).removeprefix("train.py: ")
+
+
+def recipe_of(folder: Path, **changes: Any) -> dict[str, Any]:
+    """The recipe of `small` with some of its values changed."""
+    recipe: dict[str, Any] = imported(folder, "common").read_recipe("small")
+    assert changes.keys() <= recipe.keys()
+    return {**recipe, **changes}

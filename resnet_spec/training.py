@@ -19,7 +19,7 @@ from resnet_spec.source import Mapping, Node
 # What a recipe's file says of itself, besides the keys that a trainer follows.
 _OWN_KEYS = ("name", "description", "source", "extends")
 # Modules that stand beside the networks.
-TRAINER_NAMES = ("train", "common", "images", "batches")
+TRAINER_NAMES = ("train", "optimizers", "common", "images", "batches")
 
 
 def read(node: Node, name: str, folder: Path, library: Library, report: Report) -> Recipe | None:

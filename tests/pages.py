@@ -13,7 +13,8 @@ Every fenced block says behind its language what is to be done with it:
   python [needs=torch]   run; with `>>>` the output is compared
   python primitive       the record of a primitive; the language has it from here on
   python rule=MODULE:TABLE   an entry of a table that says how a primitive is written
-  shell                  commands that are not run here; targets of make and our flags must exist
+  shell                  commands that are not run here; targets of make, our flags and trainers
+                         must exist
   text                   anything else
 """
 
@@ -306,6 +307,11 @@ class Page:
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         for line in fence.body:
             words = line.partition("#")[0].split()
+            trainers = [word for word in words if word.endswith("/train.py")]
+            if trainers:  # whose flags are looked at by the tests of the trainers
+                if not (self.folder / trainers[0]).is_file():
+                    raise PageError(f"nothing compiles {trainers[0]}")
+                continue
             if words[0] == "make" and words[1] not in targets:
                 raise PageError(f"the Makefile has no target {words[1]!r}")
             if words[0] == "resnet-spec":

@@ -30,6 +30,7 @@ PAGES = [
         "docs/weights.md",
         "docs/zoo.md",
         "docs/equivalence.md",
+        "docs/training.md",
     )
 ]
 LANGUAGE, ARCHITECTURE, EQUIVALENCE = PAGES[2], PAGES[3], PAGES[-1]

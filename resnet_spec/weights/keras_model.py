@@ -57,7 +57,7 @@ def prepare() -> None:
 
 def build(network: Network) -> Any:
     """The model of the generated source, with fresh weights."""
-    (source,) = generate(network, ["keras"]).values()
+    (source,) = generate(network, ["keras"], with_training=False).values()
     module = types.ModuleType(f"generated_keras_{network.name}")
     exec(compile(source, f"{module.__name__}.py", "exec"), module.__dict__)
     return getattr(module, network.name)()

@@ -21,7 +21,8 @@ BUILTIN = ("json", "keras", "torch")
 class Backend(Protocol):
     """A backend: a name, a template of its package's `templates` folder, and its variables.
 
-    One that can train has `trainer`, too: the files that train any network, templates as well.
+    One that can train has `trainer`, too: the files that train any network, which stand with
+    the ending `.txt` in its package's folder `trainer` or in that of `resnet_spec.backends`.
     """
 
     name: str
@@ -89,8 +90,7 @@ def generate(
             from resnet_spec import trainer
 
             again = command(network, backend.name)
-            environment = _environment(type(backend).__module__)
-            files |= trainer.files(network, network.recipe, backend, again, environment)
+            files |= trainer.files(network, network.recipe, backend, again)
     return files
 
 
@@ -112,11 +112,10 @@ def _docstring(network: Network) -> list[str]:
 
 @functools.cache
 def _environment(package: str) -> Any:
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    shared = PackageLoader("resnet_spec.backends")
     return Environment(
-        loader=ChoiceLoader([PackageLoader(package), shared]),
+        loader=PackageLoader(package),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

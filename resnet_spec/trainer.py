@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import PurePosixPath
+from importlib import import_module
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from resnet_spec import emit, header
@@ -13,16 +14,27 @@ from resnet_spec.training import keys
 
 
 def files(
-    network: Network, recipe: Recipe, backend: Any, command: str, environment: Any
+    network: Network, recipe: Recipe, backend: Any, command: str
 ) -> dict[PurePosixPath, str]:
     """The recipe, which is the network's, and the trainer, the same for every network."""
     folder = PurePosixPath(backend.name)
     found = {folder / f"{network.name}.toml": header.seal(recipe_text(network, recipe, command))}
-    anyone = f"resnet-spec compile NETWORK --backend {backend.name}"
+    anyone = header.shared(f"resnet-spec compile NETWORK --backend {backend.name}")
+    head = "".join(f"# {line}\n" for line in anyone)
+    own = _package_folder(type(backend).__module__)
     for name in backend.trainer:
-        text = environment.get_template(f"{name}.jinja").render(header=header.shared(anyone))
-        found[folder / name] = header.seal(text)
+        path = own / f"{name}.txt"
+        if not path.is_file():
+            path = _package_folder("resnet_spec.backends") / f"{name}.txt"
+        found[folder / name] = header.seal(head + path.read_text(encoding="utf-8"))
     return found
+
+
+def _package_folder(package: str) -> Path:
+    """The folder of a package that holds its part of a trainer."""
+    file = import_module(package).__file__
+    assert file is not None
+    return Path(file).parent / "trainer"
 
 
 def recipe_text(network: Network, recipe: Recipe, command: str) -> str:

@@ -13,9 +13,7 @@ from resnet_spec.load import digest
 from resnet_spec.training import keys
 
 
-def files(
-    network: Network, recipe: Recipe, backend: Any, command: str
-) -> dict[PurePosixPath, str]:
+def files(network: Network, recipe: Recipe, backend: Any, command: str) -> dict[PurePosixPath, str]:
     """The recipe, which is the network's, and the trainer, the same for every network."""
     folder = PurePosixPath(backend.name)
     found = {folder / f"{network.name}.toml": header.seal(recipe_text(network, recipe, command))}

@@ -56,6 +56,12 @@ def test_the_recipe_is_checked_and_orphaned(
     assert cli.main(["compile", "--check"]) == 1
     assert capsys.readouterr().err.startswith("out of date: generated/torch/net.toml\n1 out of")
 
+    assert cli.main(["compile", "--quiet"]) == 0
+    with (trained / "generated/torch/train.py").open("a") as file:
+        file.write("# mine\n")
+    assert cli.main(["compile", "--check"]) == 1
+    assert "edited by hand: generated/torch/train.py\n" in capsys.readouterr().err
+
     spec.write_text(spec.read_text().split("training:")[0])
     assert cli.main(["compile", "--check"]) == 1
     assert "orphaned: generated/torch/net.toml\n" in capsys.readouterr().err
@@ -80,3 +86,28 @@ def test_training_is_inherited_changed_and_dropped(tmp_path: Path) -> None:
     assert other and (other.name, other.settings["warmup"]) == ("imagenet_paper", 0)
     assert recipe("training: fashion_mnist", "training.ema=0.5") is not None
     assert recipe("training: none") is None
+
+
+def test_texts_of_a_recipe_stay_in_their_comment(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (trained / "recipes").mkdir()
+    (trained / "recipes" / "hostile.yaml").write_text(
+        'name: hostile\ndescription: "one\\nlength = 7\\r[x]\\u2028\\"\\"\\" two"\n'
+        'source: "https://x\\n[evil]"\nlength: 3\n'
+    )
+    spec = trained / "net.yaml"
+    spec.write_text(spec.read_text().replace("{recipe: cifar_paper, length: 50000}", "hostile"))
+    assert cli.main(["compile", "net.yaml", "--backend", "torch"]) == 0, capsys.readouterr().err
+    recipe = tomllib.loads((trained / "generated/torch/net.toml").read_text(encoding="utf-8"))
+    assert (recipe["length"], "x" in recipe, "evil" in recipe) == (3, False, False)
+
+
+def test_floats_are_read_back_as_they_were(trained: Path) -> None:
+    spec = trained / "net.yaml"
+    text = spec.read_text().replace("length: 50000", "length: 50000, epsilon: 1e-20, ema: 0")
+    spec.write_text(text)
+    assert cli.main(["compile", "net.yaml", "--backend", "torch", "--quiet"]) == 0
+    recipe = tomllib.loads((trained / "generated/torch/net.toml").read_text())
+    assert (recipe["epsilon"], recipe["weight_decay"]) == (1e-20, 1e-4)
+    assert isinstance(recipe["ema"], float)

@@ -29,8 +29,8 @@ PAGES = [
         "docs/walkthrough.md",
         "docs/weights.md",
         "docs/zoo.md",
-        "docs/equivalence.md",
         "docs/training.md",
+        "docs/equivalence.md",
     )
 ]
 LANGUAGE, ARCHITECTURE, EQUIVALENCE = PAGES[2], PAGES[3], PAGES[-1]

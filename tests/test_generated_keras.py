@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -118,29 +117,3 @@ def test_layers_are_called_as_in_the_ir() -> None:
     for canonical, operation in network.operations():
         if operation.parameters:
             assert canonical.replace(".", "_") in names
-
-
-DEEP = """\
-spec_version: 1
-name: deep
-description: More layers one behind the other than Python recurses by default
-input: {channels: 3, height: 8, width: 8}
-classes: 5
-blocks:
-  chain:
-    description: Activations alone
-    layers: [{for: k, count: 100, layers: [{act: "act.{k}"}]}]
-stages: [{name: stage, block: chain, repeat: 11}]
-head: [{global_avg_pool: avgpool}, {linear: fc, features: classes}]
-"""
-
-
-def test_depth_is_no_hindrance() -> None:
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(1000)
-    try:
-        network = parity.network_of_text(DEEP)
-        model = parity.build(network, "keras")
-        assert len(model.layers) > 1000
-    finally:
-        sys.setrecursionlimit(before)

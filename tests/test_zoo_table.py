@@ -54,7 +54,7 @@ def test_what_was_measured_is_as_it_must_be() -> None:
 def test_record_is_kept(tmp_path: Path) -> None:
     rows = {
         "one": row(environment={"torch": "1"}),
-        "other": row(environment={"torch": "2"}, failures=["broken"]),
+        "other": row(environment={"torch": "2"}, failures=["broken"], deep=True),
         "third": row(
             environment={"torch": "1"}, references=[Against("timm", "third")], backends=[]
         ),
@@ -119,6 +119,7 @@ def test_failures_and_changes_show() -> None:
         changed = row(digests={**row().digests, part: "another"})
         assert f"`{NAME}`†" in line(changed)
         assert "1 networks have changed" in zoo_page.summary([entry(changed)])
+    assert f"`{NAME}`³" in line(row(deep=True))
 
 
 def test_what_was_not_measured_shows() -> None:

@@ -307,7 +307,7 @@ def keras_side(
         for size in plan.sizes:
             if not logits or used & FIXED:
                 shape = size if used & FIXED else (None, None)
-                model = keras_model(plan.network, shape)
+                model = keras_model(plan.network, shape, row)
                 values = {name: value.numpy() for name, value in state.items()}
                 carried = keras_model_of.assign(plan.network, model, values)
                 assert carried == len(model.weights), "a layer of ours has no weights"
@@ -316,12 +316,25 @@ def keras_side(
         return parity.keras_counts(model), logits
 
 
-def keras_model(network: Network, size: tuple[int | None, int | None]) -> Any:
-    """Our Keras model; what was there before is given up."""
+def keras_model(network: Network, size: tuple[int | None, int | None], row: Row) -> Any:
+    """Our Keras model; what was there before is given up.
+
+    Keras goes back from the output through all layers by recursion; the row notes where that needs
+    more than Python usually allows.
+    """
     import keras
 
     keras.backend.clear_session()
-    return parity.build(network, "keras", input_shape=(*size, network.input.channels))
+    shape = (*size, network.input.channels)
+    before = sys.getrecursionlimit()
+    try:
+        return parity.build(network, "keras", input_shape=shape)
+    except RecursionError:
+        row.deep = True
+        sys.setrecursionlimit(100_000)
+        return parity.build(network, "keras", input_shape=shape)
+    finally:
+        sys.setrecursionlimit(before)
 
 
 # --- Keras, then PyTorch -------------------------------------------------------------------------
@@ -335,7 +348,7 @@ def compare_keras(plan: Plan, published: Published, row: Row) -> None:
     row.references.append(against)
     with keras_model_of.precision(plan.precision):
         for size in plan.sizes:
-            ours = keras_model(plan.network, size)
+            ours = keras_model(plan.network, size, row)
             theirs = zoo.keras_application(published, (*size, plan.network.input.channels))
             against.count, against.names = parity.keras_counts(theirs), "renamed"
             row.counts["keras"] = parity.keras_counts(ours)

@@ -34,9 +34,14 @@ CASTS = Mark(
     "The reference computes a part of itself in single precision, whatever its input is. In "
     "brackets the difference with these conversions (`Tensor.float()`) left out.",
 )
+DEEP = Mark(
+    "³",
+    "Keras goes through the layers by recursion, and so many need more than Python's usual limit: "
+    "call `sys.setrecursionlimit` before the model is built.",
+)
 STALE = Mark("†", "The spec, its rules for names or its output has changed since it was measured.")
 WRONG = Mark("✗", "Not as it must be.")
-MARKS = (SINGLE, CASTS, STALE, WRONG)
+MARKS = (SINGLE, CASTS, DEEP, STALE, WRONG)
 
 
 class Entry(NamedTuple):
@@ -135,7 +140,8 @@ def _rows(entry: Entry) -> Iterator[list[str]]:
     if row is None:
         yield [name, f"{network.root.parameters:,}", "", "", "not measured", "", ""]
         return
-    first = [name + (STALE.sign if stale else ""), _parameters(row)]
+    marks = (DEEP.sign if row.deep else "") + (STALE.sign if stale else "")
+    first = [name + marks, _parameters(row)]
     last = [_differences(row.backends, "backends"), _images(row)]
     for reference in row.references or (None,):
         yield [*first, *_against(network, reference), *last]

@@ -70,6 +70,7 @@ class Row:
     references: list[Against] = field(default_factory=list)
     backends: list[Difference] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    deep: bool = False  # too deep for Keras at Python's usual limit of recursion
     environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -90,6 +91,7 @@ class Row:
             ],
             backends=[Difference(**each) for each in value["backends"]],
             failures=value["failures"],
+            deep=value["deep"],
             environment=value["environment"],
         )
 
@@ -145,8 +147,6 @@ def _is_aside(node: ast.stmt) -> bool:
     match node:
         case ast.FunctionDef(name=name) | ast.Assign(targets=[ast.Name(id=name)]):
             return name in _FINE_TUNING
-        case ast.Expr(value=ast.Call(func=ast.Attribute(attr="setrecursionlimit"))):
-            return True
         case ast.Expr(value=ast.Constant()) | ast.Import() | ast.ImportFrom():
             return True
     return False

@@ -36,10 +36,8 @@ class KerasBackend:
         own = helpers.layers_in(body)
         texts, body = [*own, *texts], [*body, *(line for text in own for line in text)]
         model.check_automatic_names(program.network, body)
-        limit = model.recursion_limit(program.network)
         return {
-            "imports": model.imports(body, limit is not None),
-            "recursion_limit": limit,
+            "imports": model.imports(body),
             "helpers": texts,
             "blocks": blocks,
             "network": network,

@@ -437,20 +437,9 @@ def check_layer_names(network: Network) -> None:
                 )
 
 
-def recursion_limit(network: Network) -> int | None:
-    """The depth of recursion that Keras needs for a network; None where Python's usual 1000 does.
-
-    `keras.Model` goes back from the output, a call for each layer (keras/src/ops/function.py).
-    """
-    layers = 2 * network.root.size  # each operation may come with a layer that pads for it
-    return None if layers < 1200 else (layers // 1000 + 2) * 1000
-
-
-def imports(body: Iterable[str], is_deep: bool) -> list[str]:
+def imports(body: Iterable[str]) -> list[str]:
     """The import block, of what the body uses and nothing else."""
     text = "\n".join(body)
     used = [name for name in ("initializers", "layers", "ops") if f"{name}." in text]
-    lines = ["import math"] if "math." in text else []
-    lines += ["import sys"] if is_deep else []
-    lines += [""] if lines else []
+    lines = ["import math", ""] if "math." in text else []
     return [*lines, "import keras", f"from keras import {', '.join(['KerasTensor', *used])}"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,32 @@ def test_layers_are_called_as_in_the_ir() -> None:
     for canonical, operation in network.operations():
         if operation.parameters:
             assert canonical.replace(".", "_") in names
+
+
+DEEP = """\
+spec_version: 1
+name: deep
+description: More layers one behind the other than Python recurses by default
+input: {channels: 3, height: 8, width: 8}
+classes: 5
+blocks:
+  chain:
+    description: Activations alone
+    layers: [{for: k, count: 100, layers: [{act: "act.{k}"}]}]
+stages: [{name: stage, block: chain, repeat: 11}]
+head: [{global_avg_pool: avgpool}, {linear: fc, features: classes}]
+"""
+
+
+def test_a_deep_network_says_what_it_needs() -> None:
+    module = parity.module_of(parity.network_of_text(DEEP), "keras")
+    (needed,) = re.findall(r"after sys.setrecursionlimit\((\d+)\)", module.deep.__doc__)
+    before = sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(1000)
+        with pytest.raises(RecursionError):
+            module.deep()
+        sys.setrecursionlimit(int(needed))
+        assert len(module.deep().layers) > 1000
+    finally:
+        sys.setrecursionlimit(before)

@@ -288,7 +288,7 @@ def network_view(
         name=network.name,
         last_stage=network.stages[-1].name,
         build=emit.signature(f"def {network.name}", [*declared, size], " -> keras.Model:"),
-        build_docstring=emit.docstring(f"Build {network.name} with fresh weights", indent=4),
+        build_docstring=emit.docstring(_what_is_built(network), indent=4),
         build_features=emit.signature(
             f"def {network.name}_features", [*needed, size], " -> keras.Model:"
         ),
@@ -435,6 +435,18 @@ def check_layer_names(network: Network) -> None:
                     span,
                     help="rename one of them; '.' becomes '_', and padding adds '_pad'",
                 )
+
+
+def _what_is_built(network: Network) -> str:
+    """For the docstring, with what a network needs that is deeper than Python usually recurses.
+
+    `keras.Model` goes back from the output, a call for each layer (keras/src/ops/function.py).
+    """
+    what = f"Build {network.name} with fresh weights"
+    layers = 2 * network.root.size  # each operation may come with a layer that pads for it
+    if layers < 1200:
+        return what
+    return f"{what}, after sys.setrecursionlimit({(layers // 1000 + 2) * 1000})"
 
 
 def imports(body: Iterable[str]) -> list[str]:

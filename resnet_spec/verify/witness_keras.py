@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -43,6 +44,8 @@ class Witness:
         _compiled.cache_clear()
         keras.backend.clear_session(free_memory=False)
         keras.config.set_floatx(plan.precision)
+        # Keras goes back through the layers by recursion.
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), 100_000))
         channels, height, width = plan.input
         self.shape = (height, width, channels)
         self.model = getattr(module, plan.name)(input_shape=self.shape)

@@ -48,7 +48,9 @@ test: lint types check unit wheel  ## everything that must hold before a change 
 lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff's defaults
 	$(BIN)/ruff check --quiet $(SOURCES)
 	$(BIN)/ruff format --quiet --check $(SOURCES)
-	$(BIN)/ruff check --quiet --isolated generated
+	@# From within, as the trainers run: the files beside one another are one project.
+	for backend in generated/torch generated/keras; do \
+		(cd $$backend && $(abspath $(BIN))/ruff check --quiet --isolated .) || exit 1; done
 	$(BIN)/ruff format --quiet --check --isolated generated
 
 # mypy does not know that backends/ is installed as resnet_spec.backends; a folder of links shows it.

@@ -146,9 +146,10 @@ class _Checker:
 
     def attributes(self, primitive: Primitive, statement: Statement) -> None:
         given = link.attributes(primitive, statement.arguments, {}, _Anything())
-        for value in given.values():
+        words = {attribute.name: attribute.words for attribute in primitive.attributes}
+        for name, value in given.items():
             if isinstance(value, Expression):
-                check_expression(value, self.known, self.report)
+                check_expression(value, self.known, self.report, words=words[name])
 
 
 class _Anything(dict):  # type: ignore[type-arg]
@@ -183,14 +184,18 @@ def check_expression(
     known: Iterable[str],
     report: Report,
     later: Container[str] = (),
+    words: Iterable[str] = (),
 ) -> None:
-    """RS202 for every name of an expression that is not known; `later` holds those further down."""
+    """RS202 for every name of an expression that is not known.
+
+    `later` holds those further down, `words` what could stand in place of an expression.
+    """
     if expression is None or not expression.names:
         return
     known = set(known)
     for name, offset in expression.names.items():
         if name not in known:
-            hint = _SWITCHES.get(name) or expected(name, known)
+            hint = _SWITCHES.get(name) or expected(name, {*known, *words})
             if name in later:
                 hint = f"values are defined from top to bottom: put {quoted(name)} above"
             where = expression.span_at(offset, len(name))

@@ -1,7 +1,7 @@
 """The small functions at the top of a Keras module, specialised to what the network uses.
 
-An option with one value at every place is written into the function; one that varies is a keyword
-with its most usual value as the default.
+An option with one value at every place is written into the function; one that varies is a keyword.
+Its default is what PyTorch and Keras leave out of a call, too, and else the most usual value.
 """
 
 from __future__ import annotations
@@ -42,6 +42,15 @@ _OTHERS: dict[str, tuple[str, Sequence[str]]] = {
     "threshold": ("threshold", ()),
     "learned_scale": ("learned_scale", ()),
     "learned_shift": ("learned_shift", ()),
+}
+
+# What says nothing, so a call without it reads as it does in both frameworks.
+_NEUTRAL = {
+    "stride": Const(1),
+    "padding": Const(0),
+    "dilation": Const(1),
+    "groups": Const(1),
+    "ceil": Const(False),
 }
 
 _TYPES = {"bias": "bool", "ceil": "bool", "eps": "float", "momentum": "float"}
@@ -104,7 +113,7 @@ def _conv_options(line: OperationLine) -> Sequence[str]:
 
 
 class Usage:
-    """How one helper function is used: which options vary, and what is most usual."""
+    """How one helper function is used: the options that never vary, and defaults of the others."""
 
     def __init__(self, lines: Sequence[OperationLine], options: Sequence[str]) -> None:
         self.values: dict[str, Constant] = {}
@@ -118,7 +127,7 @@ class Usage:
             if len(set(given)) == 1 and counts:
                 self.values[name] = usual
             else:
-                self.varying[name] = usual
+                self.varying[name] = _NEUTRAL.get(name, usual)
 
     def constant(self, name: str) -> object:
         """An option's value where it never varies, else None."""

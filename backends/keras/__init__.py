@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resnet_spec.backends.keras import helpers, model
+from resnet_spec.backends.keras import helpers, layers, model
 
 from resnet_spec import emit
 from resnet_spec.specialize import OperationLine, Program
@@ -33,7 +33,7 @@ class KerasBackend:
         body = [line for text in texts for line in text]
         body += [line for block in blocks for line in (*block.signature, *block.body)]
         body += [*network.stages, *network.head]
-        own = helpers.layers_in(body)
+        own = layers.layers_in(body)
         texts, body = [*own, *texts], [*body, *(line for text in own for line in text)]
         model.check_automatic_names(program.network, body)
         return {

@@ -37,11 +37,6 @@ _OTHERS: dict[str, tuple[str, Sequence[str]]] = {
     "channel_conv": ("channel_conv", ("init",)),
     "adaptive_avg_pool": ("adaptive_avg_pool", ()),
     "flatten": ("flatten_channels_first", ()),
-    "filter_response_norm": ("filter_response_norm", ()),
-    "evo_norm": ("evo_norm", ()),
-    "threshold": ("threshold", ()),
-    "learned_scale": ("learned_scale", ()),
-    "learned_shift": ("learned_shift", ()),
 }
 
 # What says nothing, so a call without it reads as it does in both frameworks.
@@ -162,23 +157,11 @@ def write(name: str, usage: Usage, exact: bool) -> list[str]:
     """The source of one helper function; `exact`: with every number as PyTorch has it."""
     if name in FIXED:
         return FIXED[name].split("\n")
-    return {
-        "conv2d": _conv2d,
-        "conv2d_same": lambda usage: _conv2d(usage, "conv2d_same"),
-        "batch_norm": lambda usage: _batch_norm(usage, exact),
-        "max_pool": _max_pool,
-        "max_pool_signed": _max_pool_signed,
-        "avg_pool": _avg_pool,
-        "blur_pool": _blur_pool,
-        "channel_conv": _channel_conv,
-        "standardized_conv2d": lambda usage: _conv2d(usage, "standardized_conv2d"),
-        "standardized_conv2d_same": lambda usage: _conv2d(usage, "standardized_conv2d_same"),
-        "filter_response_norm": _filter_response_norm,
-        "evo_norm": _evo_norm,
-        "threshold": _threshold,
-        "learned_scale": _learned_scale,
-        "learned_shift": _learned_shift,
-    }[name](usage)
+    if name.removesuffix("_same").endswith("conv2d"):
+        return _conv2d(usage, name)
+    if name == "batch_norm":
+        return _batch_norm(usage, exact)
+    return _WRITERS[name](usage)
 
 
 def _signature(function: str, positional: Sequence[str], usage: Usage) -> list[str]:
@@ -218,7 +201,7 @@ def _layer(
     return layout.statement("return ", made, "(x)", 4)
 
 
-def _conv2d(usage: Usage, function: str = "conv2d") -> list[str]:
+def _conv2d(usage: Usage, function: str) -> list[str]:
     standardized, same = function.startswith("standardized"), function.endswith("same")
     biased = {True: "with a bias", False: "without a bias"}.get(usage.constant("bias"))  # type: ignore[call-overload]
     what = f"Convolution {biased}" if biased else "Convolution"
@@ -359,175 +342,10 @@ def _channel_conv(usage: Usage) -> list[str]:
     return [*lines, '    return layers.Reshape((1, 1, channels), name=f"{name}_out")(x)']
 
 
-_REGISTERED = '@keras.saving.register_keras_serializable(package="resnet_spec")'
-
-
-# Layers that stand on one of Keras', for the functions and blocks that call them.
-LAYERS = {
-    "BatchNormalization": f'''{_REGISTERED}
-class BatchNormalization(layers.BatchNormalization):
-    """Batch normalisation that keeps the unbiased variance, as PyTorch does."""
-
-    def call(self, inputs, training=None, mask=None):
-        kept = self.moving_variance * self.momentum
-        outputs = super().call(inputs, training=training, mask=mask)
-        if training and self.trainable:
-            # Keras has added the mean over N values, which PyTorch takes over N - 1.
-            moved = self.moving_variance
-            count = ops.cast(ops.size(inputs) // inputs.shape[-1], moved.dtype)
-            moved.assign(moved + (moved - kept) / ops.maximum(count - 1, 1))
-        return outputs''',
-    "Gelu": f'''{_REGISTERED}
-class Gelu(layers.Layer):
-    """x * Phi(x), with constants as exact as the input."""
-
-    def call(self, inputs):
-        return inputs * (1 + ops.erf(inputs / math.sqrt(2))) / 2''',
-    "LeakyReLU": f'''{_REGISTERED}
-class LeakyReLU(layers.LeakyReLU):
-    """Leaky ReLU, with a slope as exact as the input."""
-
-    def call(self, inputs):
-        return ops.where(inputs > 0, inputs, self.negative_slope * inputs)''',
-    "StandardizedConv2D": f'''{_REGISTERED}
-class StandardizedConv2D(layers.Conv2D):
-    """Convolution with filters of mean 0 and variance 1 (Qiao et al. 2019)."""
-
-    def __init__(self, *arguments, epsilon: float, **options) -> None:
-        super().__init__(*arguments, **options)
-        self.epsilon = epsilon
-
-    def convolution_op(self, inputs, kernel):
-        mean = ops.mean(kernel, axis=(0, 1, 2))
-        variance = ops.var(kernel, axis=(0, 1, 2))
-        kernel = (kernel - mean) * ops.rsqrt(variance + self.epsilon)
-        return super().convolution_op(inputs, kernel)
-
-    def get_config(self) -> dict:
-        return super().get_config() | {{"epsilon": self.epsilon}}''',
-    "AveragePooling": f'''{_REGISTERED}
-class AveragePooling(layers.AveragePooling2D):
-    """Average pooling of what each window covers, whatever Keras runs on."""
-
-    def call(self, inputs):
-        # On PyTorch, Keras' own layer averages copies of the border, too.
-        covered = self.total(ops.ones_like(inputs[:1, :, :, :1]))
-        return self.total(inputs) / covered
-
-    def total(self, x):
-        """The sum of each window, with zeros for the padding."""
-        window = ops.ones((*self.pool_size, x.shape[-1], 1), dtype=x.dtype)
-        return ops.depthwise_conv(x, window, self.strides, padding="same")''',
+_WRITERS = {
+    "max_pool": _max_pool,
+    "max_pool_signed": _max_pool_signed,
+    "avg_pool": _avg_pool,
+    "blur_pool": _blur_pool,
+    "channel_conv": _channel_conv,
 }
-
-
-def layers_in(body: Iterable[str]) -> list[list[str]]:
-    """The source of each layer of `LAYERS` that the body calls."""
-    text = "\n".join(body)
-    return [source.split("\n") for name, source in LAYERS.items() if f" {name}(" in text]
-
-
-def _filter_response_norm(usage: Usage) -> list[str]:
-    return f'''{_REGISTERED}
-class FilterResponseNorm(layers.Layer):
-    """Divides each channel by its root mean square (Singh and Krishnan 2019)."""
-
-    def __init__(self, epsilon: float, gamma_initializer="ones", **options) -> None:
-        super().__init__(**options)
-        self.epsilon = epsilon
-        self.gamma_initializer = initializers.get(gamma_initializer)
-
-    def build(self, input_shape) -> None:
-        shape = (input_shape[-1],)
-        self.gamma = self.add_weight(shape, self.gamma_initializer, name="gamma")
-        self.beta = self.add_weight(shape, "zeros", name="beta")
-
-    def call(self, inputs):
-        power = ops.mean(ops.square(inputs), axis=(1, 2), keepdims=True)
-        return inputs * ops.rsqrt(power + self.epsilon) * self.gamma + self.beta
-
-    def get_config(self) -> dict:
-        return super().get_config() | {{
-            "epsilon": self.epsilon,
-            "gamma_initializer": initializers.serialize(self.gamma_initializer),
-        }}'''.split("\n")
-
-
-def _evo_norm(usage: Usage) -> list[str]:
-    return f'''{_REGISTERED}
-class EvoNorm(layers.Layer):
-    """EvoNorm-S0, norm and activation in one (Liu et al. 2020)."""
-
-    def __init__(
-        self, groups: int, epsilon: float, gamma_initializer="ones", **options
-    ) -> None:
-        super().__init__(**options)
-        self.groups = groups
-        self.epsilon = epsilon
-        self.gamma_initializer = initializers.get(gamma_initializer)
-
-    def build(self, input_shape) -> None:
-        shape = (input_shape[-1],)
-        self.gamma = self.add_weight(shape, self.gamma_initializer, name="gamma")
-        self.beta = self.add_weight(shape, "zeros", name="beta")
-        self.v = self.add_weight(shape, "ones", name="v")
-
-    def call(self, inputs):
-        mean = self.group_mean(inputs)
-        variance = self.group_mean(ops.square(inputs - mean))
-        x = inputs * ops.sigmoid(inputs * self.v)
-        return x * ops.rsqrt(variance + self.epsilon) * self.gamma + self.beta
-
-    def group_mean(self, x):
-        """The mean of each group, given to all of its channels."""
-        x = ops.mean(x, axis=(1, 2), keepdims=True)
-        size = x.shape[-1] // self.groups
-        means = ops.mean(ops.reshape(x, (-1, 1, 1, self.groups, size)), axis=-1)
-        return ops.repeat(means, size, axis=-1)
-
-    def get_config(self) -> dict:
-        return super().get_config() | {{
-            "groups": self.groups,
-            "epsilon": self.epsilon,
-            "gamma_initializer": initializers.serialize(self.gamma_initializer),
-        }}'''.split("\n")
-
-
-def _threshold(usage: Usage) -> list[str]:
-    return f'''{_REGISTERED}
-class Threshold(layers.Layer):
-    """The larger of a value and a learned threshold (Singh and Krishnan 2019)."""
-
-    def build(self, input_shape) -> None:
-        self.tau = self.add_weight((input_shape[-1],), "zeros", name="tau")
-
-    def call(self, inputs):
-        return ops.maximum(inputs, self.tau)'''.split("\n")
-
-
-def _learned_scale(usage: Usage) -> list[str]:
-    return _learned_number("LearnedScale", "Multiplies by", "scale", "ones", "*")
-
-
-def _learned_shift(usage: Usage) -> list[str]:
-    return _learned_number("LearnedShift", "Adds", "shift", "zeros", "+")
-
-
-def _learned_number(name: str, summary: str, weight: str, initial: str, operator: str) -> list[str]:
-    return f'''{_REGISTERED}
-class {name}(layers.Layer):
-    """{summary} one learned number."""
-
-    def __init__(self, initializer="{initial}", **options) -> None:
-        super().__init__(**options)
-        self.initializer = initializers.get(initializer)
-
-    def build(self, input_shape) -> None:
-        self.{weight} = self.add_weight((1,), self.initializer, name="{weight}")
-
-    def call(self, inputs):
-        return inputs {operator} self.{weight}
-
-    def get_config(self) -> dict:
-        config = {{"initializer": initializers.serialize(self.initializer)}}
-        return super().get_config() | config'''.split("\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resnet_spec.backends.torch import model
+from resnet_spec.backends.torch import initialization, model
 from resnet_spec.backends.torch.primitives import HELPERS
 
 from resnet_spec import emit
@@ -21,7 +21,7 @@ class TorchBackend:
         """The variables of the template."""
         blocks = [model.class_view(routine) for routine in program.routines]
         network = model.network_view(program)
-        init = model.initialization(program)
+        init = initialization.initialization(program)
         body = [line for b in blocks for line in (*b.signature, *b.constructor, *b.forward)]
         body += [*network.constructor, *network.features, *network.head, *init]
         text = "\n".join(body)

@@ -13,10 +13,13 @@ import pytest
 
 from resnet_spec import cli
 from resnet_spec.commands import verify as command
+from resnet_spec.library import Library
+from resnet_spec.load import load
+from resnet_spec.lower import lower
 from resnet_spec.verify import compare, draw, initial, optimizers
 from resnet_spec.verify.align import IMAGES, Node, align
 from resnet_spec.verify.optimizers import Recipe
-from resnet_spec.verify.plan import Plan, PlannedOperation, Tensor, plan_of
+from resnet_spec.verify.plan import ENOUGH, Plan, PlannedOperation, Tensor, normalized, plan_of
 from resnet_spec.verify.run import Verification, sources_of
 from resnet_spec.verify.session import Session
 
@@ -27,14 +30,14 @@ SMALL = str(parity.SPECS / "blur.yaml")
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
-    plan, sites = plan_of(parity.network_of(SMALL), "float64", 2)
+    plan, sites = plan_of(parity.network_of(SMALL), "float64")
     plan.write(tmp_path)
     assert Plan.read(tmp_path) == plan
     assert list(sites) == [operation.name for operation in plan.operations]
 
 
 def test_a_site_tells_the_uses_that_led_there() -> None:
-    _, sites = plan_of(parity.network_of("resnet50"), "float64", 2)
+    _, sites = plan_of(parity.network_of("resnet50"), "float64")
     span, uses = sites["layer2.0.downsample.0"]
     assert span.path == "specs/blocks/projection.yaml"
     assert [use.text for use in uses] == [
@@ -43,7 +46,7 @@ def test_a_site_tells_the_uses_that_led_there() -> None:
 
 
 def test_the_values_of_a_plan_are_those_of_the_graph() -> None:
-    plan, _ = plan_of(parity.network_of("resnet18"), "float64", 2)
+    plan, _ = plan_of(parity.network_of("resnet18"), "float64")
     by_name = {operation.name: operation for operation in plan.operations}
     joined = by_name["layer2.0.add"]
     made = (by_name["layer2.0.bn2"].outputs[0], by_name["layer2.0.downsample.1"].outputs[0])
@@ -51,8 +54,20 @@ def test_the_values_of_a_plan_are_those_of_the_graph() -> None:
     assert by_name["conv1"].inputs == (0,)
 
 
+@pytest.mark.parametrize(
+    ("name", "height", "batch"),
+    [("resnet18", 64, 2), ("resnet18", 32, 8), ("skresnet18", 64, 8), ("resnet18_gn", 32, 2)],
+)
+def test_every_norm_sees_enough_values(name: str, height: int, batch: int) -> None:
+    size = (f"input.height={height}", f"input.width={height}")
+    plan, _ = plan_of(lower(load(name, Library(), size)), "float64")
+    norms = [each for each in plan.operations if any(not t.trainable for t in each.tensors)]
+    assert plan.batch == batch
+    assert all(normalized(plan, norm) >= ENOUGH for norm in norms)
+
+
 def test_drawn_numbers_hide_nothing() -> None:
-    plan, _ = plan_of(parity.network_of("resnet18"), "float64", 2)
+    plan, _ = plan_of(parity.network_of("resnet18"), "float64")
     values = draw.weights(plan, seed=0)
     assert values.keys() == {name for name, _ in plan.tensors()}
     for name, value in values.items():

@@ -30,11 +30,10 @@ DOUBLE = {
     "statistics": 1e-11,
     # Through all layers a second time; norms over a dozen values divide by small deviations.
     "gradients": 1e-10,
-    # Ten updates, each of which starts from the roundings of the one before: skresnet18 makes 2e-9
-    # of 3e-12 in the gradients.
-    "trajectory": 1e-8,
+    # Ten updates, each of which starts from the roundings of the one before.
+    "trajectory": 1e-9,
     # Adam divides each gradient by its own size: the rounding of small ones counts as of large.
-    "adam": 1e-8,
+    "adam": 1e-9,
 }
 # In single precision one operation is rounded by 6e-8. Gradients have no bound there: a value that
 # rounding moves across zero takes the other branch of its ReLU, and deep networks have many.

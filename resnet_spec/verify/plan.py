@@ -19,6 +19,13 @@ from resnet_spec.ir import Instance, Network, Operation, Step
 
 PLAN = "plan.json"
 RANDOM = frozenset({"dropout", "drop_path"})  # what training draws is never the same twice
+BATCH = 2
+ENOUGH = 8
+"""Values of a channel that a norm is to see in a batch, which is larger than `BATCH` for it.
+
+Of two values a norm makes -1 and 1, whatever they are: it hides what came before, and where they are
+as close as the root of its epsilon it magnifies their rounding by the hundreds, at every layer.
+"""
 
 
 class Tensor(NamedTuple):
@@ -96,20 +103,21 @@ class Site(NamedTuple):
     uses: tuple[Use, ...]
 
 
-def plan_of(network: Network, precision: str, batch: int) -> tuple[Plan, Mapping[str, Site]]:
+def plan_of(network: Network, precision: str) -> tuple[Plan, Mapping[str, Site]]:
     """The plan of a network, and where its operations stand in the spec."""
     height, width = network.input.height, network.input.width
     assert height is not None and width is not None
     found = list(_flat(network))
+    operations = tuple(operation for operation, _ in found)
     plan = Plan(
         name=network.name,
         input=(network.input.channels, height, width),
         classes=network.root.output.dimensions,
-        batch=batch,
+        batch=_batch(operations),
         precision=precision,
         exact=network.numerics == "exact",
         stages=tuple(stage.name for stage in network.stages if stage.feature),
-        operations=tuple(operation for operation, _ in found),
+        operations=operations,
     )
     return plan, {operation.name: site for operation, site in found}
 
@@ -168,6 +176,17 @@ def _planned(
     )
 
 
+def _batch(operations: Sequence[PlannedOperation]) -> int:
+    """The smallest batch in which every norm sees enough values."""
+    norms = (each for each in operations if not all(tensor.trainable for tensor in each.tensors))
+    fewest = min((_places(norm) for norm in norms), default=ENOUGH)
+    return max(BATCH, math.ceil(ENOUGH / fewest))
+
+
 def normalized(plan: Plan, operation: PlannedOperation) -> int:
     """How many values of a channel one batch gives to an operation."""
-    return plan.batch * math.prod(operation.given[1:])
+    return plan.batch * _places(operation)
+
+
+def _places(operation: PlannedOperation) -> int:
+    return math.prod(operation.given[1:])

@@ -69,7 +69,8 @@ def _table(records: Mapping[str, Record], names: Sequence[str]) -> str:
     for name in names:
         (network,) = records[name]["networks"]
         found = {row["measurement"]: row for row in network["measurements"]}
-        cells = [f"`{command(name)}`", "x".join(map(str, network["input"]))]
+        images = f"{network['batch']} of {'x'.join(map(str, network['input']))}"
+        cells = [f"`{command(name)}`", images]
         cells += [f"{found[each]['difference']:.0e}" for each in _COLUMNS]
         rows.append([*cells, *([_own(records[name]) or "-"] if own else [])])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -13,8 +13,6 @@ from resnet_spec.verify.measure import Measurements, Row
 from resnet_spec.verify.plan import plan_of
 from resnet_spec.verify.session import Session, WitnessError
 
-BATCH = 2
-
 
 def sources_of(network: Network) -> dict[str, str]:
     """The generated text of each backend."""
@@ -37,7 +35,7 @@ class Verification:
         sources: Mapping[str, str] | None = None,
     ) -> None:
         self.network, self.session, self.folder = network, session, folder
-        self.plan, self.sites = plan_of(network, precision, BATCH)
+        self.plan, self.sites = plan_of(network, precision)
         self.rows: list[Row] = []
         self.found: list[Diagnostic] = []
         folder.mkdir()

@@ -13,9 +13,11 @@ import pytest
 
 from resnet_spec import cli
 from resnet_spec.commands import verify as command
+from resnet_spec.ir import Network
 from resnet_spec.library import Library
 from resnet_spec.load import load
 from resnet_spec.lower import lower
+from resnet_spec.ops import PRIMITIVES
 from resnet_spec.verify import compare, draw, initial, optimizers
 from resnet_spec.verify.align import IMAGES, Node, align
 from resnet_spec.verify.optimizers import Recipe
@@ -24,6 +26,10 @@ from resnet_spec.verify.run import Verification, sources_of
 from resnet_spec.verify.session import Session
 
 SMALL = str(parity.SPECS / "blur.yaml")
+ALL_OPERATIONS = [
+    str(parity.SPECS / f"{name}.yaml")
+    for name in ("primitives", "more_primitives", "gates_and_pools", "flat")
+]
 
 
 # --- the plan ------------------------------------------------------------------------------------
@@ -277,12 +283,10 @@ def test_a_broken_spec_is_told_before_anything_runs(
 # --- whole runs ----------------------------------------------------------------------------------
 
 
-def measured(spec: str, keras_backend: str, folder: Path, **options: Any) -> Verification:
-    witnesses = options.pop("witnesses", ["torch", "keras"])
-    with Session(witnesses, keras_backend) as session:
-        verification = Verification(parity.network_of(spec), session, folder / "one", **options)
-        for row in verification.run():
-            assert row.passes, row
+def measured(network: Network, session: Session, folder: Path, **options: Any) -> Verification:
+    verification = Verification(network, session, folder / network.name, **options)
+    for row in verification.run():
+        assert row.passes, row
     assert not verification.found
     return verification
 
@@ -316,20 +320,38 @@ def test_a_run_of_the_command(
     assert {"torch", "keras", "tensorflow", "onnxruntime"} == found["versions"].keys()
 
 
+def test_the_specs_have_every_operation() -> None:
+    networks = [parity.network_of(spec) for spec in ALL_OPERATIONS]
+    operations = [each for network in networks for _, each in network.operations()]
+    assert {each.primitive.name for each in operations} == PRIMITIVES.keys()
+
+
 @pytest.mark.torch
 @pytest.mark.keras
 @pytest.mark.parametrize("framework", ["jax", "torch"])
 def test_keras_on_other_frameworks(framework: str, tmp_path: Path) -> None:
     pytest.importorskip(framework)
-    for name in ("primitives", "more_primitives"):
-        (tmp_path / name).mkdir()
-        measured(str(parity.SPECS / f"{name}.yaml"), framework, tmp_path / name)
+    with Session(["torch", "keras"], framework) as session:
+        for spec in ALL_OPERATIONS:
+            measured(parity.network_of(spec), session, tmp_path)
+
+
+@pytest.mark.torch
+@pytest.mark.keras
+@pytest.mark.parametrize("framework", ["tensorflow", "torch"])
+def test_exact_numerics(framework: str, tmp_path: Path) -> None:
+    with Session(["torch", "keras"], framework) as session:
+        for spec in ALL_OPERATIONS:
+            network = lower(load(spec, Library(), ["numerics=exact"]))
+            found = measured(network, session, tmp_path)
+            assert not any("Keras" in row.note for row in found.rows), "nothing is carried over"
 
 
 @pytest.mark.torch
 @pytest.mark.keras
 def test_single_precision(tmp_path: Path) -> None:
-    found = measured(SMALL, "tensorflow", tmp_path, precision="float32")
+    with Session(["torch", "keras"], "tensorflow") as session:
+        found = measured(parity.network_of(SMALL), session, tmp_path, precision="float32")
     assert max(row.difference for row in found.rows if row.kind == "forward") > 1e-9
 
 

@@ -23,8 +23,8 @@ BATCH = 2
 ENOUGH = 8
 """Values of a channel that a norm is to see in a batch, which is larger than `BATCH` for it.
 
-Of two values a norm makes -1 and 1, whatever they are: it hides what came before, and where they are
-as close as the root of its epsilon it magnifies their rounding by the hundreds, at every layer.
+Of two values a norm makes -1 and 1, whatever they are: it hides what came before. Where they are as
+close as the root of its epsilon, it magnifies their rounding by the hundreds, at every layer.
 """
 
 

@@ -36,6 +36,25 @@ def keep_double_precision() -> None:
         table["float64"] = "float64"
 
 
+def keep_kernels_in_order() -> None:
+    """Lets Keras differentiate a convolution with one filter in double precision on PyTorch.
+
+    Keras' kernels are turned, which PyTorch's convolution of doubles refuses for a single filter:
+    "slow_conv2d: grad_weight must be contiguous". The values are the same in any order.
+    """
+    if keras.backend.backend() != "torch":
+        return
+    from torch.nn import functional
+
+    convolve: Any = functional.conv2d
+
+    @functools.wraps(convolve)
+    def conv2d(inputs: Any, weight: Any, *arguments: Any, **options: Any) -> Any:
+        return convolve(inputs, weight.contiguous(), *arguments, **options)
+
+    functional.conv2d = conv2d
+
+
 class Witness:
     """One network in Keras; arrays go in and out in PyTorch's order of axes."""
 

@@ -121,6 +121,7 @@ def _witness(kind: str) -> Callable[[Plan, types.ModuleType], Any]:
     from resnet_spec.verify import witness_keras
 
     witness_keras.keep_double_precision()
+    witness_keras.keep_kernels_in_order()
     return witness_keras.Witness
 
 

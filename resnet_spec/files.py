@@ -250,6 +250,9 @@ def replacing(path: Path, shown: str, suffix: str, force: bool) -> Iterator[Path
     temporary = path.with_name(f".{os.urandom(4).hex()}.tmp{suffix}")
     try:
         _make_folder(path.parent, shown, folders)
+        # Whoever writes to it may tell badly why it can't be written.
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        os.remove(temporary)
         yield temporary
         os.replace(temporary, path)
     except BaseException as error:

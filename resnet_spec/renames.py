@@ -29,6 +29,22 @@ def renamed(name: str, rules: Mapping[str, str]) -> str:
     return name
 
 
+def check(pattern: str, replacement: str) -> None:
+    """Raise `RenameError` for a rule that can't be read, whether or not a name fits it."""
+    _compiled(pattern)
+    for text in (pattern, replacement):
+        if set(_BRACES.sub("", text)) & set("{}"):
+            raise RenameError(f"'{text}' has a brace without its other one")
+    counters = set(_BRACES.findall(pattern))
+    for text in _BRACES.findall(replacement):
+        try:
+            used = expr.names(expr.parse(text)[0])
+        except expr.ExpressionError as error:
+            raise RenameError(str(error)) from None
+        for name in sorted(used - counters):
+            raise RenameError(f"'{name}' is no counter of '{pattern}'")
+
+
 def _compiled(pattern: str) -> re.Pattern[str]:
     """A rule as a regular expression for whole parts of a dotted name."""
     parts = _BRACES.split(pattern)

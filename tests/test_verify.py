@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
@@ -21,7 +22,15 @@ from resnet_spec.ops import PRIMITIVES
 from resnet_spec.verify import compare, draw, initial, optimizers
 from resnet_spec.verify.align import IMAGES, Node, align
 from resnet_spec.verify.optimizers import Recipe
-from resnet_spec.verify.plan import ENOUGH, Plan, PlannedOperation, Tensor, normalized, plan_of
+from resnet_spec.verify.plan import (
+    ENOUGH,
+    Plan,
+    PlannedOperation,
+    Tensor,
+    memory,
+    normalized,
+    plan_of,
+)
 from resnet_spec.verify.run import Verification, sources_of
 from resnet_spec.verify.session import Session
 
@@ -257,7 +266,41 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert "takes torch, keras, onnx" in failure(capsys, SMALL, "--backends", "torch,caffe")
     assert "needs torch and keras" in failure(capsys, SMALL, "--backends", "torch")
-    assert "HEIGHTxWIDTH" in failure(capsys, SMALL, "--size", "64")
+    for size in ("64", "0x64", "64x0", "-1x5", "12345x5", "6\N{ARABIC-INDIC DIGIT ONE}x5"):
+        assert "HEIGHTxWIDTH" in failure(capsys, SMALL, f"--size={size}")
+
+
+def test_what_the_machine_cannot_hold_is_not_begun(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_is_installed", lambda module: True)
+    monkeypatch.setattr(command, "_verify", lambda *arguments: pytest.fail("it ran"))
+    monkeypatch.setattr("os.sysconf", lambda name: 10**5)  # 10 GB, in pages or bytes of a page
+    text = failure(capsys, SMALL, "--size", "4000x4000")
+    assert "blur needs more than 45 GB of memory for images of 4000x4000" in text
+    assert "there are 10 GB" in text
+    assert "try: --size with smaller ones" in text
+
+
+def test_the_least_memory_of_a_network() -> None:
+    """Of two frameworks: outputs of each operation twice, weights with what training adds."""
+    plan, _ = plan_of(parity.network_of("resnet18"), "float64")
+    weights = sum(math.prod(tensor.shape) for _, tensor in plan.tensors())
+    assert 8 * 8 * weights < memory(plan) < 2e9
+
+
+@pytest.mark.parametrize(("size", "expected"), [([], (64, 75)), (["--size", "40x50"], (40, 50))])
+def test_a_spec_from_standard_input_is_resized(
+    size: list[str], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Network] = []
+    monkeypatch.setattr(command, "_is_installed", lambda module: True)
+    monkeypatch.setattr(command, "_verify", lambda networks, *others: given.extend(networks) or 0)
+    text = Path(SMALL).read_text(encoding="utf-8").replace("height: 33, width: 30", "")
+    text = text.replace("channels: 3,", "channels: 3")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert cli.main(["verify", "-", *size]) == 0
+    assert [(each.input.height, each.input.width) for each in given] == [expected]
 
 
 def test_what_is_not_installed_is_named(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import re
 import shutil
 from typing import Any
@@ -46,6 +47,8 @@ def run(arguments: argparse.Namespace) -> Exit:
     if reader.findings:
         shared.print_findings(reader.findings, reader.sources, arguments.format, arguments.color)
         return Exit.FINDINGS
+    for network in networks:
+        _check_memory(network, arguments.precision)
     return _verify(networks, witnesses, arguments, reader)
 
 
@@ -100,7 +103,7 @@ def _witnesses(text: str) -> list[str]:
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    found = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
+    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text, re.ASCII)
     if not found:
         raise UsageError("--size takes HEIGHTxWIDTH, such as 64x75")
     return int(found[1]), int(found[2])
@@ -118,6 +121,23 @@ def _check_installed(witnesses: list[str], keras_backend: str) -> None:
         )
 
 
+def _check_memory(network: Network, precision: str) -> None:
+    """`UsageError` for what would bring the machine down, and leave its arrays on the disk."""
+    from resnet_spec.verify.plan import memory, plan_of
+
+    try:
+        installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # a system that does not say
+        return
+    needed = memory(plan_of(network, precision)[0])
+    if needed > installed:
+        size = f"{network.input.height}x{network.input.width}"
+        raise UsageError(
+            f"{network.name} needs more than {needed / 1e9:,.0f} GB of memory for images of "
+            f"{size}, and there are {installed / 1e9:,.0f} GB\ntry: --size with smaller ones"
+        )
+
+
 def _is_installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
@@ -126,11 +146,14 @@ def _sized(network: Network, name: str, reader: Reader, size: tuple[int, int] | 
     """The network for smaller images, where its spec allows them and none other are asked for."""
     given = (network.input.height or 1, network.input.width or 1)
     wanted = size or (min(given[0], LARGEST[0]), min(given[1], LARGEST[1]))
-    if wanted == given or name == shared.STDIN:
+    if wanted == given:
         return network
     settings = [*reader.settings, f"input.height={wanted[0]}", f"input.width={wanted[1]}"]
+    text = None
+    if name == shared.STDIN:
+        name, text = reader.stdin_name, reader.sources[reader.stdin_name].encode()
     try:
-        return lower(load(name, reader.library, settings))
+        return lower(load(name, reader.library, settings, text))
     except SpecError as error:
         if size is None:
             return network  # a network that only takes images of its own size

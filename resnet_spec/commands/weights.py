@@ -13,7 +13,7 @@ from resnet_spec.commands import shared
 from resnet_spec.commands.shared import Exit, Reader, UsageError
 from resnet_spec.diagnostics import Diagnostic, SpecError, quoted
 from resnet_spec.ir import Network
-from resnet_spec.renames import RenameError
+from resnet_spec.renames import RenameError, check
 from resnet_spec.weights import adapt, carry, formats, report
 from resnet_spec.weights.checkpoint import MissingPackage, read
 from resnet_spec.weights.match import Match, match
@@ -72,6 +72,7 @@ def _rules(given: Sequence[str]) -> dict[str, str]:
         theirs, mark, ours = text.partition("=")
         if not (theirs and mark and ours):
             raise UsageError(f"--rename {quoted(text)} is not of the form FROM=TO")
+        check(theirs, ours)
         rules[theirs] = ours
     return rules
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, NoReturn
 
@@ -9,6 +11,8 @@ from resnet_spec.diagnostics import Diagnostic, Span, SpecError, quoted
 
 Layout = Literal["torch", "keras"]
 
+# What reading a broken file raises, within an archive too.
+BROKEN = (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -37,11 +41,9 @@ class Checkpoint(NamedTuple):
 
 def read(tensor: Tensor, shown: str) -> Any:
     """A tensor's values as a numpy array; raises RS901 where the file is broken there."""
-    import zipfile
-
     try:
         return tensor.read()
-    except (OSError, RuntimeError, zipfile.BadZipFile) as error:
+    except BROKEN as error:
         reason = str(error).partition("\n")[0].lower()[:200]
         unreadable(shown, f"{quoted(tensor.name)} in {quoted(shown)} can't be read: {reason}")
 

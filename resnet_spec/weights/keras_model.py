@@ -47,7 +47,7 @@ def prepare() -> None:
 
     What the user has chosen stays: by the variable, in the file, or by having imported it.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     if "KERAS_BACKEND" in os.environ or (home / "keras.json").exists() or "keras" in sys.modules:
         return

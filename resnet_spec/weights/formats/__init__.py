@@ -61,8 +61,8 @@ def write(path: Path, name: str, network: Network, state: Mapping[str, Any]) -> 
 
 
 def _plain(error: OSError) -> OSError:
-    """What the system said; HDF5 tells it in a paragraph, with the number in it."""
-    number = re.search(r"errno = (\d+)", str(error))
+    """What the system said; HDF5 and safetensors tell it in a paragraph, with the number in it."""
+    number = re.search(r"(?:errno =|os error) (\d+)", str(error))
     if error.strerror is not None or number is None:
         return error
     return OSError(int(number.group(1)), os.strerror(int(number.group(1))))

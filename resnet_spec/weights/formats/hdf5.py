@@ -16,7 +16,7 @@ from typing import Any
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.ir import Network
-from resnet_spec.weights.checkpoint import Checkpoint, Tensor, refused, unreadable
+from resnet_spec.weights.checkpoint import BROKEN, Checkpoint, Tensor, refused, unreadable
 
 _MAX_DEPTH = 16
 # What Keras keeps of a layer beside its weights: the state of a generator of random numbers.
@@ -37,7 +37,7 @@ def opened_as(file: Any, shown: str, kind: str) -> Iterator[Checkpoint]:
 
     try:
         root = h5py.File(file, "r")
-    except (OSError, ValueError, RuntimeError) as error:
+    except (*BROKEN, ValueError) as error:
         reason = str(error).partition("(")[2].rstrip(")").lower() or str(error).lower()
         unreadable(
             shown,
@@ -47,7 +47,7 @@ def opened_as(file: Any, shown: str, kind: str) -> Iterator[Checkpoint]:
     with root:
         try:
             tensors = tuple(_tensors(root, shown))
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        except (*BROKEN, KeyError, TypeError, ValueError) as error:
             unreadable(shown, f"{quoted(shown)} is a broken HDF5 file: {error}")
         if not tensors:
             unreadable(

@@ -128,7 +128,7 @@ def test_fine_tuning_leaves_frozen_layers_alone(
 ) -> None:
     called(folder, "--data", data, "--out", tmp_path / "a", "--max-steps", 8)
     weights = ("--weights", tmp_path / "a" / "last.npz")
-    flags = ("--reset-head", "--freeze-until", "layer2", "--max-steps", 8)
+    flags = ("--reset-head", "--freeze", "layer1", "--max-steps", 8)
     called(folder, "--data", data, "--out", tmp_path / "b", *weights, *flags)
 
     first, second = (saved(tmp_path / name / "last.npz") for name in "ab")
@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_told(folder: Path, data: Path, tmp_path: Path) -> 
     assert "not of this network" in problem(other, *elsewhere, "--weights", out / "last.npz")
     (tmp_path / "junk.npz").write_bytes(b"junk")
     assert "cannot be read" in problem(folder, *elsewhere, "--weights", tmp_path / "junk.npz")
-    assert "'layer9' is no part" in problem(folder, *elsewhere, "--freeze-until", "layer9")
+    assert "'layer9' is no part" in problem(folder, *elsewhere, "--freeze", "layer9")
     diverged = (*elsewhere, "--learning-rate", 1e30, "--log-every", 1, "--max-steps", 5)
     assert "the last checkpoint stays" in problem(folder, *diverged)
     assert {path: path.read_bytes() for path in out.iterdir()} == before

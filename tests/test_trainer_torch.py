@@ -149,7 +149,7 @@ def test_fine_tuning_leaves_frozen_layers_alone(
 ) -> None:
     called(folder, "--data", data, "--out", tmp_path / "a", "--max-steps", 8)
     weights = ("--weights", tmp_path / "a" / "last.pt")
-    flags = ("--reset-head", "--freeze-until", "layer2", "--max-steps", 8)
+    flags = ("--reset-head", "--freeze", "layer1", "--max-steps", 8)
     called(folder, "--data", data, "--out", tmp_path / "b", *weights, *flags)
 
     first, second = (saved(tmp_path / name / "last.pt")["model"] for name in "ab")
@@ -175,7 +175,7 @@ def test_what_does_not_fit_is_told(folder: Path, data: Path, tmp_path: Path) -> 
     assert "not of this network" in problem(other, *elsewhere, "--weights", out / "last.pt")
     (tmp_path / "junk.pt").write_bytes(b"junk")
     assert "cannot be read" in problem(folder, *elsewhere, "--weights", tmp_path / "junk.pt")
-    assert "'layer9' is no part" in problem(folder, *elsewhere, "--freeze-until", "layer9")
+    assert "'layer9' is no part" in problem(folder, *elsewhere, "--freeze", "layer9")
     assert "dealt out evenly in 3 parts" in problem(folder, *elsewhere, "--accumulate", 3)
     assert "leaves nothing of --length" in problem(folder, *elsewhere, "--warmup", 40)
     assert "--mean: 3 values for images of 1" in problem(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +75,23 @@ def trained(words: Sequence[str], **more: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_a_killed_run_goes_on_as_if_nothing_had_been(
-    folder: Path, data: Path, tmp_path: Path
+    folder: Path, data: Path, tmp_path: Path, backend: str
 ) -> None:
     flags = ("--data", data, "--save-every", 3, "--max-steps", 60, *RICH)
-    trained(command(folder, *flags, "--out", tmp_path / "whole"))
+    trained(command(folder, *flags, "--out", tmp_path / "whole"), KERAS_BACKEND=backend)
     words = command(folder, *flags, "--out", tmp_path / "parts", "--resume")
     last = tmp_path / "parts" / "last.npz"
-    process = subprocess.Popen(words, env=environment(), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        words, env={**environment(), "KERAS_BACKEND": backend}, stderr=subprocess.DEVNULL
+    )
     while process.poll() is None and not last.exists():
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 0 < step_of(last) < 60
-    trained(words)
+    trained(words, KERAS_BACKEND=backend)
 
     whole, parts = saved(tmp_path / "whole" / "last.npz"), saved(last)
     assert whole.keys() == parts.keys()
@@ -94,33 +99,144 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
     assert (tmp_path / "parts" / "curve.png").is_file()
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_devices_and_parts_of_a_step_change_nothing(
-    data: Path, tmp_path: Path, backend: str
-) -> None:
-    """Without statistics of a batch, only the order of sums differs."""
-    folder = compiled(tmp_path, "keras", GROUP_NORM, NO_DROPOUT)
-    flags = ("--data", data, "--precision", "fp64", "--max-steps", 8)
-    more = {"KERAS_BACKEND": backend, "JAX_ENABLE_X64": "1"}
-    start = START if backend == "tensorflow" else DOUBLE + START
+class Runs:
+    """A network without statistics of a batch, and runs of it that should all be the same one."""
 
-    def prepared(name: str, *more: object, first: str = "") -> list[str]:
-        words = command(folder, *flags, "--out", tmp_path / name, *more)
+    def __init__(self, root: Path, backend: str) -> None:
+        self.root, self.backend = root, backend
+        self.folder = compiled(root, "keras", GROUP_NORM, NO_DROPOUT)
+        self.data = write_idx(root / "idx", test=27)  # an odd number
+        xla = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+        names = {"KERAS_BACKEND": backend, "JAX_ENABLE_X64": "1", "XLA_FLAGS": xla}
+        self.environment = {**environment(), **names}
+
+    def command(self, name: str, *more: object, first: str = "") -> list[str]:
+        flags = ("--data", self.data, "--precision", "fp64", "--clip-norm", 0.5, "--ema", 0.9)
+        words = command(self.folder, *flags, "--max-steps", 48, "--out", self.root / name, *more)
+        start = START if self.backend == "tensorflow" else DOUBLE + START
         return [sys.executable, "-c", first + start, *words[1:]]
 
-    trained(prepared("one"), **more)
-    trained(prepared("parts", "--accumulate", 2), **more)
-    two = prepared("two", "--all-devices", first=TWO_CPUS if backend == "tensorflow" else "")
-    devices = "--xla_force_host_platform_device_count=2"
-    trained(two, **more, XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} {devices}".strip())
+    def assert_same(self, one: str, other: str) -> None:
+        """The same but for the order of sums: the weights, and what was evaluated."""
+        apart = 1e-10
+        first, second = (saved(self.root / name / "last.npz") for name in (one, other))
+        names = [name for name in first if name.partition("|")[0] in ("model", "ema")]
+        assert len(names) > 20
+        for name in names:
+            assert np.abs(first[name] - second[name]).max() < apart, (other, name)
+        lines = [(self.root / name / "metrics.jsonl").open() for name in (one, other)]
+        losses = [
+            [each["val_loss"] for each in map(json.loads, file) if "val_loss" in each]
+            for file in lines
+        ]
+        assert losses[1] == pytest.approx(losses[0], abs=apart)
 
-    one = {k: v for k, v in saved(tmp_path / "one" / "last.npz").items() if k.startswith("model|")}
-    assert len(one) > 10
-    for name in ("parts", "two"):
-        other = saved(tmp_path / name / "last.npz")
-        for key, value in one.items():
-            apart = np.abs(other[key] - value).max()
-            assert apart < 1e-10, (name, key)
+
+@pytest.fixture(scope="module")
+def runs_on(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Runs]:
+    """For a backend, runs with the first one made, `one`: of one process on one device."""
+
+    @functools.cache
+    def made(backend: str) -> Runs:
+        runs = Runs(tmp_path_factory.mktemp(backend), backend)
+        trained(runs.command("one"), **runs.environment)
+        return runs
+
+    return made
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_devices_and_parts_of_a_step_change_nothing(
+    runs_on: Callable[[str], Runs], backend: str
+) -> None:
+    runs = runs_on(backend)
+    first = TWO_CPUS if runs.backend == "tensorflow" else ""
+    words = runs.command("two", "--all-devices", "--accumulate", 2, first=first)
+    trained(words, **runs.environment)
+    runs.assert_same("one", "two")
+
+
+# What the two devices of TensorFlow get of a batch of eight, and make of it.
+SHARES = """\
+import keras, numpy as np
+from devices import TensorFlowDevices
+place, seen = TensorFlowDevices(1), []
+class See(keras.layers.Layer):
+    def call(self, x):
+        seen.append(x.shape[0])
+        return x
+with place.scope():
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(See()(inputs)))
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+    model.optimizer.build(model.trainable_variables)
+    seen.clear()
+    images = np.arange(8, dtype=np.float32)[:, None]
+    place.step(model, [(images, np.eye(2, dtype=np.float32)[[0, 1] * 4])])
+    logits = place.logits(model, images)
+assert set(seen) == {4}, seen
+assert np.allclose(logits, model.predict_on_batch(images)[:8], atol=1e-6)
+"""
+
+
+def test_each_device_gets_its_part_of_a_batch(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_CPUS + SHARES],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
+
+
+def hosts(backend: str) -> list[dict[str, str]]:
+    """The environments of two processes that are to train together."""
+    ports = free_port(), free_port()
+    if backend == "jax":
+        address, prefix = f"localhost:{ports[0]}", "KERAS_DISTRIBUTION"
+        here = {f"{prefix}_JOB_ADDRESSES": address, f"{prefix}_NUM_PROCESSES": "2"}
+        return [{**here, f"{prefix}_PROCESS_ID": str(rank)} for rank in (0, 1)]
+    cluster = {"worker": [f"localhost:{port}" for port in ports]}
+    tasks = [{"type": "worker", "index": rank} for rank in (0, 1)]
+    return [{"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})} for task in tasks]
+
+
+def start_on_hosts(runs: Runs, *flags: object) -> list[subprocess.Popen[str]]:
+    words = runs.command("hosts", "--resume", *flags)
+    return [
+        subprocess.Popen(words, env={**runs.environment, **here}, stderr=subprocess.PIPE, text=True)
+        for here in hosts(runs.backend)
+    ]
+
+
+def ended(processes: list[subprocess.Popen[str]]) -> tuple[list[int], list[str]]:
+    told = [process.communicate()[1] for process in processes]
+    return [process.returncode for process in processes], told
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
+def test_hosts_train_stop_and_go_on_together(runs_on: Callable[[str], Runs], backend: str) -> None:
+    """One of two processes is told to stop; two more take it to the end."""
+    runs = runs_on(backend)
+    processes = start_on_hosts(runs)
+    last = runs.root / "hosts" / "last.npz"
+    while processes[1].poll() is None and not last.exists():
+        time.sleep(0.005)
+    processes[1].send_signal(signal.SIGTERM)
+    codes, told = ended(processes)
+    assert codes == [143, 143], told
+    assert 0 < step_of(last) < 48
+    codes, told = ended(start_on_hosts(runs))
+    assert codes == [0, 0], told
+    runs.assert_same("one", "hosts")
 
 
 def test_fine_tuning_leaves_frozen_layers_alone(

@@ -19,7 +19,7 @@ from resnet_spec.library import Library
 from resnet_spec.load import load
 from resnet_spec.lower import lower
 
-MODULES = ("train", "optimizers", "common", "images", "batches")
+MODULES = ("train", "devices", "optimizers", "common", "images", "batches")
 SPEC = """\
 spec_version: 1
 name: small

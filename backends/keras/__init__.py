@@ -14,7 +14,10 @@ class KerasBackend:
     name = "keras"
     suffix = ".py"
     template = "model.py.jinja"
-    trainer = ("train.py", "optimizers.py", "common.py", "images.py", "batches.py")
+    trainer = (
+        *("train.py", "devices.py", "optimizers.py"),
+        *("common.py", "images.py", "batches.py"),
+    )
 
     def view(self, program: Program) -> dict[str, object]:
         """The variables of the template."""

@@ -128,7 +128,7 @@ def test_both_trainers_take_the_same_steps(root: Path, name: str, parts: int) ->
 
 def test_the_shared_files_are_the_same(root: Path) -> None:
     """Recipe, schedule and images are one text in both folders."""
-    for name in ("common.py", "images.py", "batches.py"):
+    for name in ("flags.py", "common.py", "images.py", "batches.py"):
         bodies = [
             (root / backend / name).read_text().split('"""', 1)[1] for backend in ("torch", "keras")
         ]
@@ -152,7 +152,7 @@ def test_commands_of_the_page_are_understood(words: list[str]) -> None:
     folder = Path(__file__).parents[1] / "generated" / Path(words[0]).parent.name
     train = imported(folder, "train")
     name = "resnet50"  # the only recipes in the repository's output are the paper networks'
-    args, recipe = sys.modules["common"].parse([name, *words[2:]], "", train.FLAGS)
+    args, recipe = sys.modules["flags"].parse([name, *words[2:]], "", train.FLAGS)
     assert args.data
     assert recipe["batch_size"] == 256
 

@@ -198,7 +198,7 @@ def test_a_full_disk_loses_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(common.os, "fsync", full)
-    with pytest.raises(common.Problem, match="No space left on device; the file is as before"):
+    with pytest.raises(common.Problem, match="No space left on device; the last checkpoint is as before"):
         common.write_whole(file, b"other")
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
     assert file.read_bytes() == b"whole"

@@ -19,7 +19,7 @@ from resnet_spec.library import Library
 from resnet_spec.load import load
 from resnet_spec.lower import lower
 
-MODULES = ("train", "devices", "optimizers", "common", "images", "batches")
+MODULES = ("train", "devices", "optimizers", "flags", "common", "images", "batches")
 SPEC = """\
 spec_version: 1
 name: small
@@ -116,7 +116,8 @@ def trained(words: list[str]) -> None:
 
 def called(folder: Path, *flags: object) -> None:
     """The trainer of a folder, within this process; raises `SystemExit` where it stops."""
-    words, handler = sys.argv, signal.getsignal(signal.SIGTERM)
+    words = sys.argv
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
     sys.argv = ["train.py", "small", "--workers", "0", *map(str, flags)]
     train = imported(folder, "train")
     sys.path.insert(0, str(folder))
@@ -125,7 +126,8 @@ def called(folder: Path, *flags: object) -> None:
     finally:
         sys.path.remove(str(folder))
         sys.argv = words
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def problem(folder: Path, *flags: object) -> str:
@@ -137,6 +139,6 @@ def problem(folder: Path, *flags: object) -> str:
 
 def recipe_of(folder: Path, **changes: Any) -> dict[str, Any]:
     """The recipe of `small` with some of its values changed."""
-    recipe: dict[str, Any] = imported(folder, "common").read_recipe("small")
+    recipe: dict[str, Any] = imported(folder, "flags").read_recipe("small")[0]
     assert changes.keys() <= recipe.keys()
     return {**recipe, **changes}

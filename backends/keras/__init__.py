@@ -16,7 +16,7 @@ class KerasBackend:
     template = "model.py.jinja"
     trainer = (
         *("train.py", "devices.py", "optimizers.py"),
-        *("common.py", "images.py", "batches.py"),
+        *("flags.py", "common.py", "images.py", "batches.py"),
     )
 
     def view(self, program: Program) -> dict[str, object]:

@@ -15,7 +15,7 @@ class TorchBackend:
     name = "torch"
     suffix = ".py"
     template = "model.py.jinja"
-    trainer = ("train.py", "common.py", "images.py", "batches.py")
+    trainer = ("train.py", "devices.py", "flags.py", "common.py", "images.py", "batches.py")
 
     def view(self, program: Program) -> dict[str, object]:
         """The variables of the template."""

@@ -19,11 +19,9 @@ import pytest
 from trainers import (
     GROUP_NORM,
     NO_DROPOUT,
-    called,
     command,
     compiled,
     environment,
-    problem,
     write_idx,
 )
 
@@ -237,39 +235,3 @@ def test_hosts_train_stop_and_go_on_together(runs_on: Callable[[str], Runs], bac
     codes, told = ended(start_on_hosts(runs))
     assert codes == [0, 0], told
     runs.assert_same("one", "hosts")
-
-
-def test_fine_tuning_leaves_frozen_layers_alone(
-    folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    called(folder, "--data", data, "--out", tmp_path / "a", "--max-steps", 8)
-    weights = ("--weights", tmp_path / "a" / "last.npz")
-    flags = ("--reset-head", "--freeze", "layer1", "--max-steps", 8)
-    called(folder, "--data", data, "--out", tmp_path / "b", *weights, *flags)
-
-    first, second = (saved(tmp_path / name / "last.npz") for name in "ab")
-    names = [name for name in first if name.startswith("model|")]
-    changed = {name for name in names if (first[name] != second[name]).any()}
-    assert {name.split("|")[1].split("_")[0].split("/")[0] for name in changed} == {"layer2", "fc"}
-
-    capsys.readouterr()
-    called(folder, "--data", data, "--evaluate", "--ten-crop", *weights)
-    assert "val_error_top5" in capsys.readouterr().out
-
-
-def test_what_does_not_fit_is_told(folder: Path, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    common = ("--data", data, "--out", out)
-    called(folder, *common, "--max-steps", 1)
-    before = {path: path.read_bytes() for path in out.iterdir()}
-
-    assert "holds a run: go on with --resume" in problem(folder, *common)
-    elsewhere = ("--data", data, "--out", tmp_path / "c")
-    other = compiled(tmp_path / "other", "keras", ("filters: 8", "filters: 16"))
-    assert "not of this network" in problem(other, *elsewhere, "--weights", out / "last.npz")
-    (tmp_path / "junk.npz").write_bytes(b"junk")
-    assert "cannot be read" in problem(folder, *elsewhere, "--weights", tmp_path / "junk.npz")
-    assert "'layer9' is no part" in problem(folder, *elsewhere, "--freeze", "layer9")
-    diverged = (*elsewhere, "--learning-rate", 1e30, "--log-every", 1, "--max-steps", 5)
-    assert "the last checkpoint stays" in problem(folder, *diverged)
-    assert {path: path.read_bytes() for path in out.iterdir()} == before

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -114,12 +115,19 @@ def trained(words: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def called(folder: Path, *flags: object) -> None:
-    """The trainer of a folder, within this process; raises `SystemExit` where it stops."""
+def called(
+    folder: Path, *flags: object, change: Callable[[ModuleType], None] | None = None
+) -> None:
+    """The trainer of a folder, within this process; raises `SystemExit` where it stops.
+
+    `change` is given its module first.
+    """
     words = sys.argv
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
     sys.argv = ["train.py", "small", "--workers", "0", *map(str, flags)]
     train = imported(folder, "train")
+    if change is not None:
+        change(train)
     sys.path.insert(0, str(folder))
     try:
         train.main()

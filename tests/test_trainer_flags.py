@@ -1,0 +1,113 @@
+"""The flags of the trainers: the keys of a recipe, within the bounds of the language."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+from trainers import compiled, imported
+
+from resnet_spec.spec import TrainingKeys
+
+pytestmark = pytest.mark.torch  # pillow and tqdm come with the frameworks
+
+FIELDS = TrainingKeys.model_fields
+CHOICES = ("unit", "optimizer", "schedule", "warmup_shape", "crop", "no_decay")
+SWITCHES = ("nesterov", "flip")
+SEVERAL = {"milestones": 1, "scales": 2, "mean": 1, "std": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("compiled"), "torch")
+
+
+@pytest.fixture
+def flags(folder: Path) -> ModuleType:
+    return imported(folder, "flags")
+
+
+def parsed(flags: ModuleType, *words: str) -> dict[str, Any]:
+    recipe: dict[str, Any] = flags.parse(["small", *words], "", {})[1]
+    return recipe
+
+
+def test_every_key_is_a_flag(flags: ModuleType) -> None:
+    assert {*flags.KINDS, *SWITCHES} == set(FIELDS)
+    changes = ("--momentum", "0.5", "--scales", "8", "9", "--no-decay", "bias", "--nesterov")
+    unchanged, recipe = parsed(flags), parsed(flags, *changes)
+    changed = {key: recipe[key] for key in recipe if recipe[key] != unchanged[key]}
+    assert changed == {"momentum": 0.5, "scales": [8, 9], "no_decay": ["bias"], "nesterov": True}
+    assert parsed(flags, "--milestones")["milestones"] == []
+
+
+@pytest.mark.parametrize("key", [key for key in FIELDS if key not in (*CHOICES, *SWITCHES)])
+def test_bounds_are_those_of_the_language(flags: ModuleType, key: str) -> None:
+    read = flags.KINDS[key]["type"]
+    whole = read.__name__ == "int"
+    for value in (-1, 0, 1, 2) if whole else (-0.1, 0.0, 0.5, 0.999, 1.0, 1.5):
+        given = [value] * SEVERAL[key] if key in SEVERAL else value
+        assert accepts(read, str(value)) == accepts(lambda v: TrainingKeys(**{key: v}), given)
+    assert not accepts(read, "nan")
+
+
+def accepts(read: Any, value: object) -> bool:
+    try:
+        read(value)
+    except (argparse.ArgumentTypeError, ValueError, ValidationError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_choices_are_those_of_the_language(flags: ModuleType, key: str) -> None:
+    kind = FIELDS[key].annotation
+    options = get_args(kind)
+    assert flags.KINDS[key] == {"choices": get_args(options[0]) or options}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--momentum 1", "argument --momentum: 1: expected 0 to 0.99999"),
+        ("--learning-rate -1", "argument --learning-rate: -1: expected 0 or more"),
+        ("--learning-rate nan", "argument --learning-rate: nan: expected 0 or more"),
+        ("--batch-size 0", "argument --batch-size: 0: expected 1 or more"),
+        ("--batch-size many", "argument --batch-size: invalid int value: 'many'"),
+        ("--optimizer lamb", "argument --optimizer: invalid choice: 'lamb'"),
+        ("--no-decay weight", "argument --no-decay: invalid choice: 'weight'"),
+        ("--max-steps 0", "argument --max-steps: 0: expected 1 or more"),
+        ("--seed -1", "argument --seed"),
+        ("--precision fp8", "argument --precision: invalid choice: 'fp8'"),
+        ("--learning 0.1", "unrecognized arguments: --learning 0.1"),
+        ("--input 3 8 8", "unrecognized arguments: --input 3 8 8"),
+    ],
+)
+def test_a_wrong_flag_is_told(
+    flags: ModuleType, capsys: pytest.CaptureFixture[str], words: str, message: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parsed(flags, *words.split())
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("usage: train.py NETWORK [--flag VALUE ...]\n")
+    assert message in told
+
+
+@pytest.mark.parametrize("words", [["--data", "synthetic", "small"], ["small2"], ["../small"]])
+def test_the_network_comes_first(flags: ModuleType, words: list[str]) -> None:
+    with pytest.raises(flags.Problem, match=r"name comes first|there are: small$"):
+        flags.parse(words, "", {})
+
+
+def test_help_tells_what_a_key_means(flags: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed(flags, "--help")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--milestones [VALUE ...]" in told
+    for key, field in FIELDS.items():
+        assert f"{field.description} (default: {parsed(flags)[key]})" in told

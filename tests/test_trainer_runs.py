@@ -1,0 +1,344 @@
+"""A run of either trainer: what it leaves, how it ends, and what it says of what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from trainers import called, compiled, imported, problem, write_idx
+
+BACKENDS = [
+    pytest.param("torch", marks=pytest.mark.torch),
+    pytest.param("keras", marks=pytest.mark.keras),
+]
+
+
+class Trainer:
+    """The trainer of a framework, with the network `small` and one of other widths."""
+
+    def __init__(self, root: Path, backend: str) -> None:
+        self.root, self.backend = root, backend
+        self.suffix = {"torch": "pt", "keras": "npz"}[backend]
+        self.folder = compiled(root, backend)
+        self.other = compiled(root / "other", backend, ("filters: 8", "filters: 16"))
+        self.data = write_idx(root / "idx")
+        self.run = root / "run"  # of three steps
+        called(self.folder, *self.flags(self.run), "--max-steps", 3)
+
+    def flags(self, out: Path) -> tuple[object, ...]:
+        return ("--data", self.data, "--out", out)
+
+    def last(self, out: Path) -> Path:
+        return out / f"last.{self.suffix}"
+
+    def state(self, out: Path) -> dict[str, Any]:
+        read: dict[str, Any] = imported(self.folder, "train").read(self.last(out))
+        return read
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def trainer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    return Trainer(tmp_path_factory.mktemp(request.param), request.param)
+
+
+def told(out: Path, key: str) -> list[float]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").open()]
+    return [line[key] for line in lines if key in line]
+
+
+# --- what a run leaves ---------------------------------------------------------------------------
+
+
+def test_a_run_leaves_checkpoints_metrics_and_a_curve(trainer: Trainer, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    called(trainer.folder, *trainer.flags(run), "--length", 3, "--schedule", "cosine")
+    names = {f"{name}.{trainer.suffix}" for name in ("best", "last")}
+    assert {path.name for path in run.iterdir()} == names | {"metrics.jsonl", "curve.png"}
+    assert told(run, "step") == [8, 8, 10, 16, 16, 20, 24, 24]
+    assert all(0 <= error <= 1 for error in told(run, "error") + told(run, "val_error_top5"))
+    assert told(run, "loss")[-1] < told(run, "loss")[0]
+
+    pixels = np.asarray(Image.open(run / "curve.png"))
+    assert pixels.shape == (400, 800, 3)
+    for colour in ((65, 105, 225), (220, 20, 60)):  # royalblue: the loss; crimson: the error
+        rows, columns = np.nonzero((pixels[41:360, 41:760] == colour).all(axis=2))
+        assert np.ptp(columns) > 400
+        assert np.ptp(rows) > 10
+
+
+def test_tensorboard_is_told_the_same(
+    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[object, ...]] = []
+
+    class SummaryWriter:
+        def __init__(self, *arguments: object, **options: object) -> None:
+            calls.append(("open", *arguments, options))
+
+        def add_scalar(self, *arguments: object) -> None:
+            calls.append(arguments)
+
+        def close(self) -> None:
+            calls.append(("close",))
+
+    module = ModuleType("tensorboardX")
+    module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tensorboardX", module)
+    run = tmp_path / "run"
+    called(trainer.folder, *trainer.flags(run), "--max-steps", 2)
+    assert calls[0] == ("open", str(run), {"purge_step": 0})
+    assert calls[-1] == ("close",)
+    assert ("val_error", told(run, "val_error")[0], 2) in calls
+    assert ("loss", told(run, "loss")[0], 2) in calls
+
+
+def test_a_run_that_has_ended_goes_no_further(trainer: Trainer, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trainer.run, run)
+    before = trainer.last(run).read_bytes()
+    called(trainer.folder, *trainer.flags(run), "--max-steps", 3, "--resume")
+    called(trainer.folder, *trainer.flags(run), "--max-steps", 2, "--resume")
+    assert trainer.last(run).read_bytes() == before
+    assert told(run, "step") == [3, 3]
+
+
+def test_one_batch_is_learned_by_heart(trainer: Trainer, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    flags = ("--overfit-one-batch", "--max-steps", 60, "--schedule", "constant")
+    called(trainer.folder, *trainer.flags(run), *flags)
+    losses = told(run, "loss")
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_a_checkpoint_is_evaluated_as_it_was_in_its_run(
+    trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--evaluate", "--weights", trainer.last(trainer.run))
+    found = []
+    for more in ((), ("--ten-crop",)):
+        capsys.readouterr()
+        called(trainer.folder, *trainer.flags(tmp_path / "none"), *flags, *more)
+        found.append(json.loads(capsys.readouterr().out.replace("'", '"')))
+    expected = {key: told(trainer.run, key)[0] for key in found[0]}
+    assert found[0] == pytest.approx(expected, abs=1e-6)
+    assert found[1]["val_loss"] != pytest.approx(found[0]["val_loss"], abs=1e-6)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fine_tuning_leaves_frozen_parts_alone(trainer: Trainer, tmp_path: Path) -> None:
+    """Statistics, too: every array of the network is compared."""
+    data = write_folder(tmp_path / "data", ("cat", "dog"))
+    weights = ("--weights", trainer.last(trainer.run), "--reset-head", "--freeze", "layer1")
+    small = ("--mean", 0.5, "--std", 0.25, "--batch-size", 4, "--max-steps", 4)
+    called(trainer.folder, "--data", data, "--out", tmp_path / "run", *weights, *small)
+    first, second = (trainer.state(out)["model"] for out in (trainer.run, tmp_path / "run"))
+    assert first.keys() == second.keys()
+    changed = {
+        name.replace("_", ".").replace("/", ".").partition(".")[0]
+        for name in first
+        if first[name].shape != second[name].shape or (first[name] != second[name]).any()
+    }
+    assert changed == {"layer2", "fc"}
+
+
+def write_folder(root: Path, classes: tuple[str, ...], size: int = 8) -> Path:
+    """Image folders of four images in each class."""
+    for part in ("train", "val"):
+        for label, name in enumerate(classes):
+            (root / part / name).mkdir(parents=True)
+            for index in range(4):
+                pixels = np.full((size, size), 100 * label + index, np.uint8)
+                Image.fromarray(pixels).save(root / part / name / f"{index}.png")
+    return root
+
+
+# --- how it ends ---------------------------------------------------------------------------------
+
+
+def signals(number: signal.Signals, *steps: int) -> Callable[[ModuleType], None]:
+    """A trainer that gets a signal in these steps."""
+
+    def change(train: ModuleType) -> None:
+        advance = train.Log.advance
+
+        def advanced(log: Any) -> None:
+            advance(log)
+            if log.step in steps:
+                os.kill(os.getpid(), number)
+
+        train.Log.advance = advanced
+
+    return change
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_step_and_saves(
+    trainer: Trainer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(SystemExit) as stopped:
+        called(trainer.folder, *trainer.flags(run), change=signals(number, 5))
+    assert stopped.value.code == 128 + number
+    assert "stopped after step 5; go on with --resume" in capsys.readouterr().err
+    assert trainer.state(run)["step"] == 5
+    called(trainer.folder, *trainer.flags(run), "--resume", "--max-steps", 6)
+    assert trainer.state(run)["step"] == 6
+
+
+def test_a_second_signal_ends_at_once(trainer: Trainer, tmp_path: Path) -> None:
+    def twice(train: ModuleType) -> None:
+        signals(signal.SIGINT, 5)(train)
+        signals(signal.SIGINT, 5)(train)
+
+    run = tmp_path / "run"
+    with pytest.raises(SystemExit) as stopped:
+        called(trainer.folder, *trainer.flags(run), change=twice)
+    assert stopped.value.code == 128 + signal.SIGINT
+    assert not trainer.last(run).exists()
+
+
+def test_diverged_training_stops_and_keeps_its_checkpoint(trainer: Trainer, tmp_path: Path) -> None:
+    flags = (*trainer.flags(tmp_path / "run"), "--learning-rate", 1e30, "--warmup", 1)
+    called(trainer.folder, *flags, "--max-steps", 1)
+    before = trainer.last(tmp_path / "run").read_bytes()
+    assert "the last checkpoint stays" in problem(trainer.folder, *flags, "--resume")
+    assert trainer.last(tmp_path / "run").read_bytes() == before
+
+
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file may become larger, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(("size", "file"), [(10, "metrics.jsonl"), (5_000, "last")])
+def test_a_full_disk_loses_nothing(
+    trainer: Trainer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    file: str,
+) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # pytest's is a file
+    run = tmp_path / "run"
+    shutil.copytree(trainer.run, run)
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.stem != "metrics"}
+    with file_size_limit(size):
+        message = problem(trainer.folder, *trainer.flags(run), "--resume", "--max-steps", 5)
+    assert message.startswith(f"cannot write {run / file}")
+    assert message.endswith("File too large; the last checkpoint is as before")
+    after = {path.name: path.read_bytes() for path in run.iterdir() if path.stem != "metrics"}
+    assert after == before
+    called(trainer.folder, *trainer.flags(run), "--resume", "--max-steps", 5)
+    assert trainer.state(run)["step"] == 5
+
+
+def test_metrics_that_were_cut_off_are_mended(trainer: Trainer, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trainer.run, run)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')
+    called(trainer.folder, *trainer.flags(run), "--resume", "--max-steps", 5)
+    assert told(run, "step") == [3, 3, 5, 5]
+
+
+# --- what it says --------------------------------------------------------------------------------
+
+
+def test_what_does_not_fit_is_told(trainer: Trainer, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in trainer.run.iterdir()}
+    new, junk = trainer.flags(tmp_path / "new"), tmp_path / f"junk.{trainer.suffix}"
+    junk.write_bytes(b"junk")
+    last = trainer.last(trainer.run)
+    for flags, message in (
+        (trainer.flags(trainer.run), "holds a run: go on with --resume"),
+        ((*new, "--weights", junk), "cannot be read"),
+        ((*new, "--weights", tmp_path / "none.x"), "none.x: cannot be read"),
+        ((*new, "--evaluate"), "--evaluate needs --weights"),
+        ((*new, "--reset-head"), "--reset-head needs --weights"),
+        ((*new, "--freeze", "layer9"), "--freeze: 'layer9' is no part before the head"),
+        ((*new, "--freeze", "head"), "there are stem, layer1, layer2"),
+        ((*new, "--accumulate", 3), "a batch of 8 cannot be dealt out evenly in 3 parts"),
+        ((*new, "--warmup", 40), "leaves nothing of --length"),
+        ((*new, "--schedule", "step", "--milestones"), "step needs --milestones"),
+        ((*new, "--momentum", 0, "--nesterov"), "--nesterov needs --momentum"),
+        ((*new, "--scales", 9, 8), "two rising sizes, not [9, 8]"),
+        ((*new, "--mean", 0.5, "--std", 0), "--std: no channel can have a deviation of 0"),
+        ((*new, "--mean", 0, 0, 0, "--std", 1, 1, 1), "--mean: 3 values for images of 1"),
+        ((*new, "--batch-size", 65), "64 training images do not fill a batch of 65"),
+        (trainer.flags(junk / "run"), "cannot make the folder"),
+        (("--data", tmp_path / "none"), "there is no folder"),
+    ):
+        assert message in problem(trainer.folder, *flags)
+    assert "not of this network" in problem(trainer.other, *new, "--weights", last)
+    assert {path: path.read_bytes() for path in trainer.run.iterdir()} == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_another_run_is_not_gone_on_with(trainer: Trainer, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in trainer.run.iterdir()}
+    go_on = (*trainer.flags(trainer.run), "--resume")
+    folder = write_folder(tmp_path / "data", ("cat", "dog"))
+    for flags, message in (
+        ((*go_on, "--momentum", 0.5), "was trained with momentum 0.9, not 0.5"),
+        ((*go_on, "--seed", 1), "was trained with seed 0, not 1"),
+        ((*go_on, "--freeze", "layer1"), "was trained with freeze None, not layer1"),
+        (
+            (*go_on, "--data", folder, "--mean", 0.5, "--std", 0.5),
+            "was trained with classes 10, not 2",
+        ),
+    ):
+        assert message in problem(trainer.folder, *flags)
+    twin = f"twin_{trainer.backend}"
+    for name in ("py", "toml"):
+        text = (trainer.folder / f"small.{name}").read_text()
+        (trainer.folder / f"{twin}.{name}").write_text(text.replace("small", twin))
+    with pytest.raises(SystemExit, match=f"was trained with network small, not {twin}"):
+        called(trainer.folder, *go_on, change=lambda _: sys.argv.__setitem__(1, twin))
+    assert {path: path.read_bytes() for path in trainer.run.iterdir()} == before
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_is_told_when_its_turn_comes(
+    trainer: Trainer, tmp_path: Path, workers: int
+) -> None:
+    data = write_folder(tmp_path / "data", ("cat", "dog"))
+
+    def spoiled(train: ModuleType) -> None:
+        prepare = train.prepare
+
+        def prepared(*arguments: Any) -> Any:
+            found = prepare(*arguments)
+            (data / "train/cat/2.png").write_bytes(b"no image")
+            return found
+
+        train.prepare = prepared
+
+    flags = ("--data", data, "--out", tmp_path / "run", "--workers", workers)
+    more = ("--mean", 0.5, "--std", 0.25, "--batch-size", 4)
+    with pytest.raises(SystemExit) as stopped:
+        called(trainer.folder, *flags, *more, change=spoiled)
+    message = str(stopped.value.code)
+    assert message.startswith(f"train.py: {data}/train/cat/2.png: not an image that can be read")
+    assert "\n" not in message

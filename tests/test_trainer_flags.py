@@ -98,7 +98,7 @@ def test_a_wrong_flag_is_told(
     assert message in told
 
 
-@pytest.mark.parametrize("words", [["--data", "synthetic", "small"], ["small2"], ["../small"]])
+@pytest.mark.parametrize("words", [["--momentum", "0.5", "small"], [], ["small2"], ["../small"]])
 def test_the_network_comes_first(flags: ModuleType, words: list[str]) -> None:
     with pytest.raises(flags.Problem, match=r"name comes first|there are: small$"):
         flags.parse(words, "", {})

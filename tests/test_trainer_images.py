@@ -170,6 +170,16 @@ def test_wrong_data_is_told(
         images.load_images(str(broken(kind, tmp_path)), train, recipe)
 
 
+def test_how_to_get_fashion_mnist_is_told(
+    images: ModuleType, recipe: Recipe, tmp_path: Path
+) -> None:
+    images.FASHION_MNIST = tmp_path / "none"
+    with pytest.raises(images.Problem, match="apt-get install dataset-fashion-mnist; elsewhere"):
+        images.load_images("fashion-mnist", True, recipe)
+    images.FASHION_MNIST = write_idx(tmp_path / "idx")
+    assert len(images.load_images("fashion-mnist", True, recipe)) == 64
+
+
 def test_a_folder_is_not_measured(images: ModuleType, recipe: Recipe, tmp_path: Path) -> None:
     found = images.load_images(str(write_folder(tmp_path / "data")), True, recipe)
     with pytest.raises(images.Problem, match="give --mean and --std"):

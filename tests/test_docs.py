@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import training_page
+import training_record
 import zoo_page
 from pages import ROOT, Page, PageError, clear_backends, fences, matches
 
@@ -91,6 +93,7 @@ PARTS: dict[Path, Callable[[], dict[str, str]]] = {
     ARCHITECTURE: lambda: {"modules": reference.modules(ROOT)},
     zoo_page.PAGE: zoo_page.parts,
     EQUIVALENCE: lambda: records.parts(ROOT / "docs" / "equivalence"),
+    training_page.PAGE: lambda: training_page.parts(training_record.read()),
 }
 
 

@@ -63,7 +63,8 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 	@ln -s $(CURDIR)/tests $(CURDIR)/benchmarks $(TYPES)/
 	cd $(TYPES) && MYPYPATH=tests:benchmarks $(MYPY) --config-file $(CURDIR)/pyproject.toml \
 		--package resnet_spec --module conftest --module reference --module check_wheel \
-		--module zoo_table --module zoo_measure --module startup --module inference
+		--module zoo_table --module zoo_measure --module startup --module inference \
+		--module training
 ifeq ($(FRAMEWORKS),yes)
 	$(MYPY) --config-file= --strict generated/torch
 endif
@@ -96,6 +97,9 @@ bench: $(STAMP)  ## speed beside a yardstick of the same run, as ratios
 	$(BIN)/python benchmarks/startup.py
 ifeq ($(FRAMEWORKS),yes)
 	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/training.py torch
+	$(BIN)/python benchmarks/training.py tensorflow
+	$(BIN)/python benchmarks/training.py jax
 endif
 
 # Takes hours when everything has changed. NAMES="resnet18 vgg*": these networks alone.

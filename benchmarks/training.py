@@ -1,0 +1,185 @@
+"""A step of training under the compiled trainer: compiled networks beside hand-written ones.
+
+    python benchmarks/training.py torch        beside torchvision's and timm's network
+    python benchmarks/training.py tensorflow   beside that of keras.applications
+    python benchmarks/training.py jax
+
+All of a run have the same weights, batch, recipe, precision and layout, which their first losses
+show. They run on a GPU where the framework finds one: in bfloat16, PyTorch with channels last and
+torch.compile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import zoo  # noqa: E402 - stands in the folder of the tests
+from measure import Comparison, interleaved, report  # noqa: E402 - sorted with the line above
+
+from resnet_spec.generate import generate  # noqa: E402
+from resnet_spec.ir import Network  # noqa: E402
+from resnet_spec.library import Library  # noqa: E402
+from resnet_spec.load import load  # noqa: E402
+from resnet_spec.lower import lower  # noqa: E402
+from resnet_spec.renames import renamed  # noqa: E402
+
+NETWORKS = {"torch": "resnet50", "tensorflow": "keras_resnet50", "jax": "keras_resnet50"}
+OURS = "compiled"
+CLASSES = 1000
+RATE = 1e-3  # of a network that sees one batch again and again
+SAME_LOSS = {"float32": 1e-3, "bfloat16": 3e-2}
+
+Step = Callable[[], float]  # trains once, gives the loss, and so waits for the device
+
+
+def main(words: list[str]) -> None:
+    options = parse(words)
+    network = lower(load(options.network or NETWORKS[options.engine], Library()))
+    with tempfile.TemporaryDirectory() as folder:
+        if options.engine == "torch":
+            device, precision, steps = torch_steps(network, Path(folder), options)
+        else:
+            os.environ["KERAS_BACKEND"] = options.engine
+            device, precision, steps = keras_steps(network, Path(folder), options)
+        check_same(steps, SAME_LOSS[precision])
+        shape = f"{options.batch} images of {options.size}x{options.size}"
+        print(f"{network.name}, {shape}, {precision}, {options.engine} on {device}")
+        medians = interleaved(steps, options.repetitions)
+    print(report(medians, [Comparison(OURS, other, 1.0) for other in steps if other != OURS]))
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("engine", choices=NETWORKS)
+    parser.add_argument("--network", help="a spec that names published networks")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--repetitions", type=int, default=9)
+    return parser.parse_args(words)
+
+
+def check_same(steps: dict[str, Step], tolerance: float) -> None:
+    """The first losses agree, or these are not the same networks."""
+    losses = {name: step() for name, step in steps.items()}
+    if max(losses.values()) - min(losses.values()) > tolerance * abs(losses[OURS]):
+        sys.exit(f"not the same network: the first losses are {losses}")
+
+
+def compiled(
+    network: Network, backend: str, folder: Path
+) -> tuple[ModuleType, Any, dict[str, Any]]:
+    """The trainer of a network, the function that builds it, and its recipe."""
+    for path, text in generate(network, [backend]).items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    sys.path.insert(0, str(folder / backend))
+    trainer = importlib.import_module("train")
+    recipe = importlib.import_module("common").read_recipe(network.name)
+    build = getattr(importlib.import_module(network.name), network.name)
+    return trainer, build, {**recipe, "learning_rate": RATE, "schedule": "constant", "warmup": 0}
+
+
+def batch_of(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """Noise (n, H, W, 3) and targets (n, classes)."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((options.batch, options.size, options.size, 3))
+    targets = np.eye(CLASSES)[rng.integers(0, CLASSES, options.batch)]
+    return images.astype(np.float32), targets.astype(np.float32)
+
+
+# --- PyTorch -------------------------------------------------------------------------------------
+
+
+def torch_steps(
+    network: Network, folder: Path, options: argparse.Namespace
+) -> tuple[str, str, dict[str, Step]]:
+    """The device, the precision, and a step of each network."""
+    import torch
+
+    train, build, recipe = compiled(network, "torch", folder)
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    layout = torch.channels_last if cuda else torch.contiguous_format
+    models = {OURS: build()}
+    for published in network.references:
+        if published.library in ("torchvision", "timm"):
+            model = zoo.published_model(published)
+            names = {renamed(name, published.rename): name for name in model.state_dict()}
+            state = {names[name]: value for name, value in models[OURS].state_dict().items()}
+            model.load_state_dict(state)
+            models[published.library] = model
+    images, targets = (torch.from_numpy(values).to(device) for values in batch_of(options))
+    images = images.permute(0, 3, 1, 2).contiguous(memory_format=layout)
+
+    def step_of(model: Any) -> Step:
+        model = model.to(device, memory_format=layout).train()
+        optimizer = train.make_optimizer(model, recipe, fused=cuda)
+        model = torch.compile(model) if cuda else model
+        batches = [(images, targets)]
+        return lambda: float(train.update(model, optimizer, batches, recipe, RATE, cuda)[0])
+
+    name = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads"
+    steps = {name: step_of(model) for name, model in models.items()}
+    return name, "bfloat16" if cuda else "float32", steps
+
+
+# --- Keras ---------------------------------------------------------------------------------------
+
+
+def keras_steps(
+    network: Network, folder: Path, options: argparse.Namespace
+) -> tuple[str, str, dict[str, Step]]:
+    """The device, the precision, and a step of each network."""
+    import keras
+
+    gpu = gpu_of(options.engine)
+    if gpu:
+        keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    train, build, recipe = compiled(network, "keras", folder)
+    (published,) = (r for r in network.references if r.library == "keras.applications")
+    shape = (options.size, options.size, 3)
+    ours, theirs = build(CLASSES, shape), zoo.keras_application(published, shape)
+    for layer in theirs.layers:
+        if layer.weights:
+            name = renamed(layer.name, published.rename).replace(".", "_")
+            layer.set_weights(ours.get_layer(name).get_weights())
+    images, targets = batch_of(options)
+
+    def step_of(raw: Any) -> Step:
+        steps = recipe["length"]
+        model = train.make_ready(raw, recipe, 1, steps, 1, "auto")
+        return lambda: float(model.train_on_batch(images, targets)[0])
+
+    steps = {OURS: step_of(ours), published.library: step_of(theirs)}
+    return gpu or f"{os.cpu_count()} cores", "bfloat16" if gpu else "float32", steps
+
+
+def gpu_of(engine: str) -> str:
+    """The name of the first GPU; empty where there is none."""
+    if engine == "jax":
+        import jax
+
+        return str(jax.devices()[0].device_kind) if jax.default_backend() == "gpu" else ""
+    import tensorflow as tf
+
+    found = tf.config.list_physical_devices("GPU")
+    return str(tf.config.experimental.get_device_details(found[0])["device_name"] if found else "")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

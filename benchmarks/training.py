@@ -16,7 +16,7 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -73,7 +73,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def check_same(steps: dict[str, Step], tolerance: float) -> None:
+def check_same(steps: Mapping[str, Step], tolerance: float) -> None:
     """The first losses agree, or these are not the same networks."""
     losses = {name: step() for name, step in steps.items()}
     if max(losses.values()) - min(losses.values()) > tolerance * abs(losses[OURS]):

@@ -89,7 +89,7 @@ def compiled(
         (folder / path).write_text(text, encoding="utf-8")
     sys.path.insert(0, str(folder / backend))
     trainer = importlib.import_module("train")
-    recipe = importlib.import_module("common").read_recipe(network.name)
+    recipe = importlib.import_module("flags").read_recipe(network.name)[0]
     build = getattr(importlib.import_module(network.name), network.name)
     return trainer, build, {**recipe, "learning_rate": RATE, "schedule": "constant", "warmup": 0}
 

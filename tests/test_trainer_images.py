@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import math
 import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import trainer_checks
 import trainers
 from trainers import compiled, imported, write_idx
 
@@ -189,29 +189,8 @@ def test_a_folder_is_not_measured(images: ModuleType, recipe: Recipe, tmp_path: 
 # --- making --------------------------------------------------------------------------------------
 
 
-def test_each_image_of_an_epoch_is_seen_once_by_one_process(
-    batches: ModuleType, recipe: Recipe, tmp_path: Path
-) -> None:
-    import numpy as np
-
-    data = batches.Images(np.arange(64, dtype=np.uint8).reshape(64, 1, 1, 1), np.arange(64), 1, [])
-    data.classes = [str(i) for i in range(64)]
-    still = {**recipe, "crop": "none", "flip": False, "mean": [0.0], "std": [1.0]}
-    whole = [batches.Batches(data, still, 0, 0)[i][2] for i in range(8)]
-    assert sorted(np.concatenate(whole)) == list(range(64))
-    for step in range(8):
-        shares = [
-            batches.Batches(data, still, 0, 0, rank, 2, 2)[2 * step + part][2]
-            for part in range(2)
-            for rank in range(2)
-        ]
-        assert (np.concatenate(shares) == whole[step]).all()
-    other = np.concatenate([batches.Batches(data, still, 0, 1)[i][2] for i in range(8)])
-    assert sorted(other) == list(range(64))
-    assert (other != np.concatenate(whole)).any()
-
-    seen = np.concatenate([batches.Views(data, still, False, r, 3)[0][1] for r in range(3)])
-    assert sorted(seen) == list(range(8))
+def test_each_image_of_an_epoch_is_seen_once_by_one_process(folder: Path) -> None:
+    trainer_checks.images_in_order(folder)
 
 
 @pytest.mark.parametrize("crop", ["none", "pad", "resized", "scaled"])
@@ -281,25 +260,4 @@ def test_ten_crops_are_corners_and_centre_with_mirrors(batches: ModuleType, reci
 
 
 def test_the_learning_rate_of_each_schedule(folder: Path) -> None:
-    common = imported(folder, "common")
-    given = {"length": 100, "learning_rate": 2.0, "milestones": [50, 75], "factor": 0.1}
-
-    def rates(unit: int = 1, **changes: Any) -> list[float]:
-        recipe = trainers.recipe_of(folder, **given, **changes)
-        return [common.lr_at(step, recipe, unit) for step in range(100 * unit)]
-
-    assert rates(schedule="constant") == [2.0] * 100
-    step = [2.0] * 50 + [0.2] * 25 + [0.02] * 25
-    assert rates(schedule="step") == pytest.approx(step)
-    assert rates(3, schedule="step") == pytest.approx([r for r in step for _ in range(3)])
-    cosine = [1 + math.cos(math.pi * i / 100) for i in range(100)]
-    assert rates(schedule="cosine") == pytest.approx(cosine)
-    assert rates(schedule="cosine", final_rate=0.5)[99] == pytest.approx(1 + cosine[99] / 2)
-    warm = rates(schedule="step", warmup=10, warmup_start=0.5)
-    assert warm[:11] == pytest.approx([1 + i / 10 for i in range(11)])
-    assert warm[10:] == pytest.approx(step[10:])
-    flat = rates(schedule="step", warmup=10, warmup_start=0.1, warmup_shape="constant")
-    assert flat == pytest.approx([0.2] * 10 + step[10:])
-    cycle = rates(schedule="one_cycle", warmup=20)
-    assert cycle[:20] == pytest.approx([1 - math.cos(math.pi * i / 20) for i in range(20)])
-    assert cycle[20:] == pytest.approx([1 + math.cos(math.pi * i / 80) for i in range(80)])
+    trainer_checks.rates(folder)

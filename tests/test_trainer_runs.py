@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from trainer_checks import averages, goes_on
 from trainers import called, compiled, imported, problem, write_idx
 
 BACKENDS = [
@@ -103,6 +104,14 @@ def test_tensorboard_is_told_the_same(
     assert calls[-1] == ("close",)
     assert ("val_error", told(run, "val_error")[0], 2) in calls
     assert ("loss", told(run, "loss")[0], 2) in calls
+
+
+def test_a_run_goes_on_where_it_stopped(trainer: Trainer, tmp_path: Path) -> None:
+    goes_on(trainer.folder, trainer.data, tmp_path)
+
+
+def test_weights_and_statistics_are_averaged(trainer: Trainer, tmp_path: Path) -> None:
+    averages(trainer.folder, trainer.data, tmp_path)
 
 
 def test_a_run_that_has_ended_goes_no_further(trainer: Trainer, tmp_path: Path) -> None:

@@ -6,124 +6,27 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import parity
 import pytest
-import trainers
-from trainers import NO_DROPOUT, compiled, imported, write_idx
+from trainer_checks import RECIPES, same_run, same_steps, write_root
+from trainers import imported
 
 pytestmark = [pytest.mark.torch, pytest.mark.keras]
-
-STEPS = 8
-RECIPES: dict[str, dict[str, Any]] = {
-    "the paper's": {"length": 8, "unit": "steps", "milestones": [3, 6]},
-    "all of SGD": {
-        "schedule": "cosine",
-        "warmup": 1,
-        "nesterov": True,
-        "no_decay": ["norm", "bias"],
-        "weight_decay": 0.01,
-        "clip_norm": 0.5,
-        "label_smoothing": 0.1,
-        "mixup": 0.4,
-        "cutmix": 1.0,
-    },
-    "AdamW": {
-        "optimizer": "adamw",
-        "schedule": "one_cycle",
-        "learning_rate": 0.01,
-        "warmup": 10,
-        "warmup_start": 0.1,
-        "no_decay": ["bias"],
-        "weight_decay": 0.05,
-    },
-    "no momentum": {"momentum": 0.0, "schedule": "constant", "no_decay": ["norm"]},
-}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("same")
-    compiled(folder, "torch", NO_DROPOUT)
-    compiled(folder, "keras", NO_DROPOUT)
-    write_idx(folder / "idx")
-    return folder
-
-
-def weights_of(pair: parity.Pair) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Every trained parameter of both, by PyTorch's name and in its order of axes."""
-    from resnet_spec.backends.keras.variables import VARIABLES, layer_name
-
-    state = pair.torch.state_dict()
-    found = []
-    for name, operation in pair.network.operations():
-        for parameter in operation.parameters:
-            if parameter.trainable:
-                attribute, axes = VARIABLES[operation.primitive.name, parameter.name]
-                value = np.asarray(getattr(pair.keras.get_layer(layer_name(name)), attribute))
-                one = state[f"{name}.{parameter.name}"].numpy()
-                found.append((f"{name}.{parameter.name}", one, value.transpose(np.argsort(axes))))
-    return found
-
-
-def as_keras(names: list[str], pair: parity.Pair) -> set[str]:
-    """Names of PyTorch's parameters as Keras has them."""
-    from resnet_spec.backends.keras.variables import VARIABLES, layer_name
-
-    paths = {
-        f"{name}.{p.name}": f"{layer_name(name)}/{VARIABLES[op.primitive.name, p.name][0]}"
-        for name, op in pair.network.operations()
-        for p in op.parameters
-    }
-    return {paths[name] for name in names}
-
-
-def normalized(images: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A batch whose targets add up to one in double precision, as TensorFlow's gradient takes."""
-    exact = targets.astype(np.float64)
-    return images.astype(np.float64), exact / exact.sum(axis=1, keepdims=True)
+    return write_root(tmp_path_factory.mktemp("same"))
 
 
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("name", RECIPES)
 def test_both_trainers_take_the_same_steps(root: Path, name: str, parts: int) -> None:
-    import keras
-    import torch
+    same_steps(root, name, parts)
 
-    keras_trainer = imported(root / "keras", "train")
-    text = trainers.SPEC.replace(*NO_DROPOUT)
-    torch_trainer = imported(root / "torch", "train")
-    batches, images = (sys.modules[each] for each in ("batches", "images"))
-    common: Any = sys.modules["common"]
-    recipe = trainers.recipe_of(root / "torch", **RECIPES[name])
-    data = images.load_images(str(root / "idx"), True, recipe)
-    recipe = images.measured(data, recipe)
-    unit = 8 if recipe["unit"] == "epochs" else 1
-    assert [each for each in RECIPES[name] if recipe[each] != RECIPES[name][each]] == []
 
-    with parity.float64():
-        pair = parity.pair(parity.network_of_text(text))
-        pair.torch.train()
-        optimizer = torch_trainer.make_optimizer(pair.torch, recipe, fused=False)
-        names = torch_trainer.decayed_names(pair.torch, recipe)
-        assert as_keras(names, pair) == set(keras_trainer.decayed_names(pair.keras, recipe))
-        model = keras_trainer.make_ready(pair.keras, recipe, unit, STEPS, parts, False)
-        epoch = batches.Batches(data, recipe, 0, 0, accumulate=parts)
-        for step in range(STEPS):
-            share = [normalized(*epoch[step * parts + part][:2]) for part in range(parts)]
-            rate = common.lr_at(step, recipe, unit)
-            assert float(model.optimizer.learning_rate) == pytest.approx(rate, rel=1e-12, abs=0)
-            given = [
-                (torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(y)) for x, y in share
-            ]
-            loss, _ = torch_trainer.update(pair.torch, optimizer, given, recipe, rate)
-            losses = [float(model.train_on_batch(*each)[0]) for each in share]
-            assert np.mean(losses) == pytest.approx(float(loss), rel=1e-9)
-            for key, one, other in weights_of(pair):
-                assert parity.difference(one, other) < 1e-9, (step, key)
-    keras.backend.clear_session(free_memory=False)
+def test_both_trainers_make_the_same_run(root: Path, tmp_path: Path) -> None:
+    same_run(root, tmp_path / "out")
 
 
 def test_the_shared_files_are_the_same(root: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -150,3 +151,27 @@ def recipe_of(folder: Path, **changes: Any) -> dict[str, Any]:
     recipe: dict[str, Any] = imported(folder, "flags").read_recipe("small")[0]
     assert changes.keys() <= recipe.keys()
     return {**recipe, **changes}
+
+
+def told(out: Path) -> list[dict[str, Any]]:
+    """What a run told of itself."""
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def arrays(folder: Path, out: Path) -> dict[str, np.ndarray]:
+    """Every number of a run's last checkpoint, by its group and name, such as `model|fc/bias`."""
+    suffix = {"torch": "pt", "keras": "npz"}[folder.name]
+    saved = imported(folder, "train").read(out / f"last.{suffix}")
+    return {key: np.asarray(value) for key, value in _flat(saved) if not key.startswith("recipe")}
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    items: Any = {}
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    else:
+        yield key, value
+    for name, each in items:
+        yield from _flat(each, f"{key}|{name}".lstrip("|"))

@@ -1,0 +1,265 @@
+"""What both trainers must do, as checks that a test runs and that a planted mistake must fail."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import parity
+import pytest
+import trainers
+from trainers import NO_DROPOUT, called, compiled, imported, write_idx
+
+EXACT = ("classes: 10", "classes: 10\nnumerics: exact")  # statistics like PyTorch's
+TEXT = trainers.SPEC.replace(*NO_DROPOUT).replace(*EXACT)
+# Changes of the recipe of `small` that bring in each part of an update.
+RECIPES: dict[str, dict[str, Any]] = {
+    "the paper's": {"length": 8, "unit": "steps", "milestones": [3, 6]},
+    "all of SGD": {
+        "schedule": "cosine",
+        "warmup": 1,
+        "nesterov": True,
+        "no_decay": ["norm", "bias"],
+        "weight_decay": 0.01,
+        "clip_norm": 0.5,
+        "label_smoothing": 0.1,
+        "mixup": 0.4,
+        "cutmix": 1.0,
+    },
+    "AdamW": {
+        "optimizer": "adamw",
+        "schedule": "one_cycle",
+        "learning_rate": 0.01,
+        "warmup": 10,
+        "warmup_start": 0.1,
+        "no_decay": ["bias"],
+        "weight_decay": 0.05,
+        "epsilon": 1e-4,
+    },
+    "no momentum": {"momentum": 0.0, "schedule": "constant", "no_decay": ["norm"]},
+}
+# Flags of a run with everything that has a state or a choice by chance.
+RICH = ("--ema", 0.9, "--mixup", 0.2, "--cutmix", 1.0, "--label-smoothing", 0.1, "--nesterov")
+# Flags of a run that both trainers should make the same; without dropout.
+SAME = (
+    *("--schedule", "cosine", "--length", 4, "--warmup", 1, "--nesterov", "--no-decay", "norm"),
+    *("--weight-decay", 0.01, "--clip-norm", 1, "--ema", 0.9, "--accumulate", 2),
+    *("--precision", "fp64", "--max-steps", 12, "--log-every", 4),
+)
+
+
+def write_root(folder: Path) -> Path:
+    """Both trainers, with a network that is the same in training, and images."""
+    compiled(folder, "torch", NO_DROPOUT, EXACT)
+    compiled(folder, "keras", NO_DROPOUT, EXACT)
+    write_idx(folder / "idx", test=27)
+    return folder
+
+
+# --- the same updates ----------------------------------------------------------------------------
+
+
+def same_steps(root: Path, name: str, parts: int, steps: int = 8) -> None:
+    """Rates, decayed parameters, losses and weights are the same, step by step."""
+    import keras
+    import torch
+
+    keras_trainer = imported(root / "keras", "train")
+    torch_trainer = imported(root / "torch", "train")
+    batches, images, common = (sys.modules[each] for each in ("batches", "images", "common"))
+    recipe = trainers.recipe_of(root / "torch", **RECIPES[name])
+    data = images.load_images(str(root / "idx"), True, recipe)
+    recipe = images.measured(data, recipe)
+    unit = 8 if recipe["unit"] == "epochs" else 1
+    with parity.float64():
+        pair = parity.pair(parity.network_of_text(TEXT))
+        pair.torch.train()
+        optimizer = torch_trainer.make_optimizer(pair.torch, recipe, fused=False)
+        names = torch_trainer.decayed_names(pair.torch, recipe)
+        assert _as_keras(names, pair) == set(keras_trainer.decayed_names(pair.keras, recipe))
+        model = keras_trainer.make_ready(pair.keras, recipe, unit, steps, parts, False)
+        epoch = batches.Batches(data, recipe, 0, 0, accumulate=parts)
+        for step in range(steps):
+            share = [_normalized(*epoch[step * parts + part][:2]) for part in range(parts)]
+            rate = common.lr_at(step, recipe, unit)
+            assert float(model.optimizer.learning_rate) == pytest.approx(rate, rel=1e-12, abs=0)
+            given = [
+                (torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(y)) for x, y in share
+            ]
+            loss, _ = torch_trainer.update(pair.torch, optimizer, given, recipe, rate)
+            losses = [float(model.train_on_batch(*each)[0]) for each in share]
+            assert np.mean(losses) == pytest.approx(float(loss), rel=1e-9)
+            for key, one, other in weights_of(pair):
+                assert parity.difference(one, other) < 1e-9, (step, key)
+    keras.backend.clear_session(free_memory=False)
+
+
+def weights_of(pair: parity.Pair) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Every trained parameter of both, by PyTorch's name and in its order of axes."""
+    from resnet_spec.backends.keras.variables import VARIABLES, layer_name
+
+    state = pair.torch.state_dict()
+    found = []
+    for name, operation in pair.network.operations():
+        for parameter in operation.parameters:
+            if parameter.trainable:
+                attribute, axes = VARIABLES[operation.primitive.name, parameter.name]
+                value = np.asarray(getattr(pair.keras.get_layer(layer_name(name)), attribute))
+                one = state[f"{name}.{parameter.name}"].numpy()
+                found.append((f"{name}.{parameter.name}", one, value.transpose(np.argsort(axes))))
+    return found
+
+
+def _as_keras(names: list[str], pair: parity.Pair) -> set[str]:
+    """Names of PyTorch's parameters as Keras has them."""
+    from resnet_spec.backends.keras.variables import VARIABLES, layer_name
+
+    paths = {
+        f"{name}.{p.name}": f"{layer_name(name)}/{VARIABLES[op.primitive.name, p.name][0]}"
+        for name, op in pair.network.operations()
+        for p in op.parameters
+    }
+    return {paths[name] for name in names}
+
+
+def _normalized(images: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A batch whose targets add up to one in double precision, as TensorFlow's gradient takes."""
+    exact = targets.astype(np.float64)
+    return images.astype(np.float64), exact / exact.sum(axis=1, keepdims=True)
+
+
+# --- the same runs -------------------------------------------------------------------------------
+
+
+def same_run(root: Path, out: Path) -> None:
+    """Whole runs of both, from the same weights: what they tell, and the averaged weights."""
+    import keras
+    import torch
+
+    with parity.float64():
+        pair = parity.pair(parity.network_of_text(TEXT))
+        out.mkdir()
+        torch.save(pair.torch.state_dict(), out / "weights.pt")
+        weights = {weight.path: weight for weight in pair.keras.weights}
+        imported(root / "keras", "train").save(out / "weights.npz", {}, model=weights)
+        for backend, suffix in (("torch", "pt"), ("keras", "npz")):
+            start = ("--weights", out / f"weights.{suffix}", "--out", out / backend)
+            called(root / backend, "--data", root / "idx", *start, *SAME)
+        pair.torch.load_state_dict(torch.load(out / "torch/last.pt")["ema"])
+        saved = np.load(out / "keras/last.npz")
+        for weight in pair.keras.weights:
+            weight.assign(saved[f"ema|{weight.path}"])
+        for key, one, other in weights_of(pair):
+            assert parity.difference(one, other) < 1e-9, key
+    keras.backend.clear_session(free_memory=False)
+    lines = [trainers.told(out / backend) for backend in ("torch", "keras")]
+    assert len(lines[0]) == len(lines[1]) == 5
+    for first, second in zip(*lines, strict=True):
+        for key in first.keys() - {"images_per_second"}:
+            assert first[key] == pytest.approx(second[key], rel=1e-6), (key, first["step"])
+
+
+def goes_on(folder: Path, data: Path, out: Path) -> None:
+    """A run in two parts ends where one goes that never stopped, to the bit."""
+    flags = ("--data", data, *RICH)
+    called(folder, *flags, "--out", out / "whole", "--max-steps", 14)
+    called(folder, *flags, "--out", out / "parts", "--max-steps", 11)
+    called(folder, *flags, "--out", out / "parts", "--max-steps", 14, "--resume")
+    whole, parts = (trainers.arrays(folder, out / name) for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert [key for key in whole if not np.array_equal(whole[key], parts[key])] == []
+
+
+def averages(folder: Path, data: Path, out: Path) -> None:
+    """A tenth of each step's weights and statistics joins the averaged ones."""
+    flags = ("--data", data, "--out", out / "run", "--ema", 0.9)
+    before: dict[str, np.ndarray] = {}
+    for step in (1, 2):
+        called(folder, *flags, "--max-steps", step, *(("--resume",) if step > 1 else ()))
+        found = trainers.arrays(folder, out / "run")
+        means = {key[4:]: value for key, value in found.items() if key.startswith("ema|")}
+        assert len(means) > 20
+        for key, mean in means.items() if before else ():
+            expected = 0.9 * before[key] + 0.1 * found[f"model|{key}"]
+            if mean.dtype.kind == "f":
+                assert mean == pytest.approx(expected, abs=1e-6), key
+        before = means
+
+
+# --- the learning rate ---------------------------------------------------------------------------
+
+
+def rates(folder: Path) -> None:
+    """The learning rate of each schedule, step by step."""
+    common = imported(folder, "common")
+    given = {"length": 100, "learning_rate": 2.0, "milestones": [50, 75], "factor": 0.1}
+
+    def found(unit: int = 1, **changes: Any) -> list[float]:
+        recipe = trainers.recipe_of(folder, **given, **changes)
+        return [common.lr_at(step, recipe, unit) for step in range(100 * unit)]
+
+    assert found(schedule="constant") == [2.0] * 100
+    step = [2.0] * 50 + [0.2] * 25 + [0.02] * 25
+    assert found(schedule="step") == pytest.approx(step)
+    assert found(3, schedule="step") == pytest.approx([r for r in step for _ in range(3)])
+    cosine = [1 + math.cos(math.pi * i / 100) for i in range(100)]
+    assert found(schedule="cosine") == pytest.approx(cosine)
+    assert found(schedule="cosine", final_rate=0.5)[99] == pytest.approx(1 + cosine[99] / 2)
+    warm = found(schedule="step", warmup=10, warmup_start=0.5)
+    assert warm[:11] == pytest.approx([1 + i / 10 for i in range(11)])
+    assert warm[10:] == pytest.approx(step[10:])
+    flat = found(schedule="step", warmup=10, warmup_start=0.1, warmup_shape="constant")
+    assert flat == pytest.approx([0.2] * 10 + step[10:])
+    cycle = found(schedule="one_cycle", warmup=20)
+    assert cycle[:20] == pytest.approx([1 - math.cos(math.pi * i / 20) for i in range(20)])
+    assert cycle[20:] == pytest.approx([1 + math.cos(math.pi * i / 80) for i in range(80)])
+
+
+# --- images --------------------------------------------------------------------------------------
+
+
+def images_in_order(folder: Path) -> None:
+    """Each image is seen once in an epoch, the same by any number of processes."""
+    batches = imported(folder, "batches")
+    source = np.arange(64, dtype=np.uint8).reshape(64, 1, 1, 1) + np.zeros((4, 4, 1), np.uint8)
+    source[:, 0, 0] = 200  # a corner that tells a crop
+    data = batches.Images(source, np.arange(64), 1, [str(i) for i in range(64)])
+    recipe = {**trainers.recipe_of(folder), "mean": [0.0], "std": [1.0]}
+    whole = [batches.Batches(data, recipe, 0, 0)[i] for i in range(8)]
+    assert sorted(np.concatenate([labels for *_, labels in whole])) == list(range(64))
+    for step in range(8):
+        shares = [
+            batches.Batches(data, recipe, 0, 0, rank, 2, 2)[2 * step + part]
+            for part in range(2)
+            for rank in range(2)
+        ]
+        for index in range(3):
+            assert np.array_equal(np.concatenate([s[index] for s in shares]), whole[step][index])
+    later = [batches.Batches(data, recipe, 0, 1)[i] for i in range(8)]
+    images, again = (
+        {
+            int(n): image
+            for inputs, _, labels in epoch
+            for n, image in zip(labels, inputs, strict=True)
+        }
+        for epoch in (whole, later)
+    )
+    assert images.keys() == again.keys() == set(range(64))
+    assert any(not np.array_equal(images[n], again[n]) for n in images)
+    assert list(images) != list(again)
+    crops = {tuple((image > 0.7).ravel()) for image in images.values()}
+    assert len(crops) > 4
+
+    seen = [batches.Views(data, recipe, False, rank, 3)[0][1] for rank in range(3)]
+    assert sorted(np.concatenate(seen)) == list(range(8))
+
+
+def plant(root: Path, backend: str, file: str, old: str, new: str) -> None:
+    """Change a trainer's text, which must hold what is changed once."""
+    path = root / backend / file
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{file} holds {text.count(old)} of: {old}"
+    path.write_text(text.replace(old, new), encoding="utf-8")

@@ -1,0 +1,307 @@
+"""Mistakes planted into the trainers: each is one that a check must not let pass."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from trainer_checks import (
+    averages,
+    goes_on,
+    images_in_order,
+    rates,
+    same_run,
+    same_steps,
+    write_root,
+)
+from trainers import compiled
+
+pytestmark = [pytest.mark.torch, pytest.mark.keras]
+
+Check = Callable[[Path, str], None]  # of the folder that holds both trainers, and of one of them
+
+
+def steps(recipe: str, parts: int = 1) -> Check:
+    return lambda root, _: same_steps(root, recipe, parts, steps=4)
+
+
+def run(root: Path, _: str) -> None:
+    same_run(root, root / "out")
+
+
+def resumed(root: Path, backend: str) -> None:
+    goes_on(root / "dropout" / backend, root / "idx", root / "out")
+
+
+def averaged(root: Path, backend: str) -> None:
+    averages(root / backend, root / "idx", root / "out")
+
+
+def order(root: Path, backend: str) -> None:
+    images_in_order(root / backend)
+
+
+def schedule(root: Path, backend: str) -> None:
+    rates(root / backend)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What is changed where, and the check that is to fail."""
+
+    name: str
+    file: str
+    changes: dict[str, str]
+    check: Check
+
+
+MISTAKES = [
+    Mistake(
+        "torch: all parameters decay",
+        "torch/train.py",
+        {' and kind_of(module, name) not in recipe["no_decay"]': ""},
+        steps("AdamW"),
+    ),
+    Mistake(
+        "torch: the others decay, too",
+        "torch/train.py",
+        {'    groups[1]["weight_decay"] = 0.0\n': ""},
+        steps("no momentum"),
+    ),
+    Mistake(
+        "torch: no Nesterov",
+        "torch/train.py",
+        {"nesterov=nesterov": "nesterov=False"},
+        steps("all of SGD"),
+    ),
+    Mistake(
+        "torch: no clipping",
+        "torch/train.py",
+        {'if recipe["clip_norm"]:': "if False:"},
+        steps("all of SGD"),
+    ),
+    Mistake(
+        "torch: clipping after the step",
+        "torch/train.py",
+        {
+            'if recipe["clip_norm"]:': "if False:",
+            "    optimizer.step()\n": "    optimizer.step()\n    nn.utils.clip_grad_norm_("
+            'model.parameters(), recipe["clip_norm"])\n',
+        },
+        steps("all of SGD"),
+    ),
+    Mistake(
+        "torch: the sum over the parts of a step",
+        "torch/train.py",
+        {"targets) / len(batches)": "targets)"},
+        steps("the paper's", parts=2),
+    ),
+    Mistake(
+        "torch: Adam's decay by the gradient",
+        "torch/train.py",
+        {"torch.optim.AdamW(groups": "torch.optim.Adam(groups"},
+        steps("AdamW"),
+    ),
+    Mistake(
+        "torch: another epsilon",
+        "torch/train.py",
+        {'eps=recipe["epsilon"]': "eps=1e-8"},
+        steps("AdamW"),
+    ),
+    Mistake(
+        "torch: the rate of the next step",
+        "torch/train.py",
+        {"rate = common.lr_at(step, recipe, unit)": "rate = common.lr_at(step + 1, recipe, unit)"},
+        run,
+    ),
+    Mistake(
+        "torch: the first batches again",
+        "torch/train.py",
+        {"first * args.accumulate": "0"},
+        resumed,
+    ),
+    Mistake(
+        "torch: a fresh optimizer",
+        "torch/train.py",
+        {'optimizer.load_state_dict(saved["optimizer"])': "pass"},
+        resumed,
+    ),
+    Mistake(
+        "torch: fresh averages",
+        "torch/train.py",
+        {'ema.load_state_dict(saved["ema"])': "pass"},
+        resumed,
+    ),
+    Mistake(
+        "torch: chance goes on by itself",
+        "torch/train.py",
+        {"torch.manual_seed((args.seed << 32) + step * place.world + place.rank)": "pass"},
+        resumed,
+    ),
+    Mistake(
+        "torch: averages without statistics",
+        "torch/train.py",
+        {
+            "ema.state_dict().values()": "ema.parameters()",
+            "model.state_dict().values()": "model.parameters()",
+        },
+        averaged,
+    ),
+    Mistake(
+        "keras: all parameters decay",
+        "keras/train.py",
+        {'if kind_of(layer, weight.name) not in recipe["no_decay"]': "if True"},
+        steps("AdamW"),
+    ),
+    Mistake(
+        "keras: no Nesterov",
+        "keras/optimizers.py",
+        {"velocity = gradient + momentum * velocity": "pass"},
+        steps("all of SGD"),
+    ),
+    Mistake(
+        "keras: Nesterov without the gradient",
+        "keras/optimizers.py",
+        {"velocity = gradient + momentum * velocity": "velocity = momentum * velocity"},
+        steps("all of SGD"),
+    ),
+    Mistake(
+        "keras: momentum remembers the rate",
+        "keras/optimizers.py",
+        {
+            "self.first[index] + gradient": "self.first[index] + rate * gradient",
+            "self.assign_sub(variable, rate * velocity)": "self.assign_sub(variable, velocity)",
+        },
+        steps("the paper's"),
+    ),
+    Mistake(
+        "keras: no decay",
+        "keras/optimizers.py",
+        {" + self.decays[index] * variable": ""},
+        steps("the paper's"),
+    ),
+    Mistake(
+        "keras: decay without the rate",
+        "keras/optimizers.py",
+        {"variable * (1 - rate * self.decays[index])": "variable * (1 - self.decays[index])"},
+        steps("AdamW"),
+    ),
+    Mistake(
+        "keras: epsilon before the correction",
+        "keras/optimizers.py",
+        {"ops.sqrt(second) /": '(ops.sqrt(second) + self.recipe["epsilon"]) /'},
+        steps("AdamW"),
+    ),
+    Mistake(
+        "keras: no clipping",
+        "keras/optimizers.py",
+        {"ops.minimum(most / (norm + 1e-6), 1.0)": "1.0"},
+        steps("all of SGD"),
+    ),
+    Mistake(
+        "keras: a rate for each part of a step",
+        "keras/train.py",
+        {"common.lr_at(step // parts, recipe, unit)": "common.lr_at(step, recipe, unit)"},
+        steps("all of SGD", parts=2),
+    ),
+    Mistake(
+        "keras: a step for each part",
+        "keras/train.py",
+        {'{"gradient_accumulation_steps": parts} if parts > 1 else {}': "{}"},
+        steps("the paper's", parts=2),
+    ),
+    Mistake(
+        "keras: the first batches again",
+        "keras/train.py",
+        {"first * args.accumulate": "0"},
+        resumed,
+    ),
+    Mistake(
+        "keras: a fresh optimizer",
+        "keras/train.py",
+        {"in groups.items():\n": "in list(groups.items())[:2]:\n"},
+        resumed,
+    ),
+    Mistake(
+        "keras: chance goes on by itself",
+        "keras/train.py",
+        {"layer.seed_generator.state.assign([seed, number * parts])": "pass"},
+        resumed,
+    ),
+    Mistake(
+        "keras: averages without statistics",
+        "keras/train.py",
+        {
+            "zip(ema.weights,": "zip(ema.trainable_weights,",
+            " model.weights, strict": " model.trainable_weights, strict",
+        },
+        averaged,
+    ),
+    Mistake(
+        "warm-up off by one",
+        "torch/common.py",
+        {"rise = step / warmup": "rise = (step + 1) / warmup"},
+        schedule,
+    ),
+    Mistake(
+        "milestones off by one",
+        "torch/common.py",
+        {"step >= milestone * unit": "step > milestone * unit"},
+        schedule,
+    ),
+    Mistake(
+        "the same order in each epoch",
+        "torch/batches.py",
+        {"default_rng([seed, epoch]).permutation": "default_rng([seed]).permutation"},
+        order,
+    ),
+    Mistake(
+        "chance by the place in a share",
+        "torch/batches.py",
+        {"[self.seed, self.epoch, i]": "[self.seed, self.epoch, chosen.index(i)]"},
+        order,
+    ),
+    Mistake(
+        "the same crops in each epoch",
+        "torch/batches.py",
+        {"default_rng([self.seed, self.epoch, i])": "default_rng([self.seed, i])"},
+        order,
+    ),
+    Mistake(
+        "the same share for each process",
+        "torch/batches.py",
+        {"number * self.world + self.rank": "number * self.world"},
+        order,
+    ),
+    Mistake(
+        "each process evaluates all",
+        "torch/batches.py",
+        {"[rank::world]": ""},
+        order,
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = write_root(tmp_path_factory.mktemp("clean"))
+    for backend in ("torch", "keras"):
+        compiled(root / "dropout", backend)
+    return root
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_a_planted_mistake_is_found(clean: Path, tmp_path: Path, mistake: Mistake) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(clean, root)
+    text = (clean / mistake.file).read_text(encoding="utf-8")
+    for old, new in mistake.changes.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    for folder in (root, root / "dropout"):
+        (folder / mistake.file).write_text(text, encoding="utf-8")
+    with pytest.raises(AssertionError):
+        mistake.check(root, mistake.file.partition("/")[0])

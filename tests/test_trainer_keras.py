@@ -165,15 +165,19 @@ class See(keras.layers.Layer):
         return x
 with place.scope():
     inputs = keras.Input((1,))
-    model = keras.Model(inputs, keras.layers.Dense(2)(See()(inputs)))
+    normalized = keras.layers.BatchNormalization(momentum=0.5)(See()(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2)(normalized))
     model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
     model.optimizer.build(model.trainable_variables)
     seen.clear()
     images = np.arange(8, dtype=np.float32)[:, None]
     place.step(model, [(images, np.eye(2, dtype=np.float32)[[0, 1] * 4])])
+    own = place.logits(model, images)  # each device by statistics of its own
+    place.agree(model)
     logits = place.logits(model, images)
 assert set(seen) == {4}, seen
 assert np.allclose(logits, model.predict_on_batch(images)[:8], atol=1e-6)
+assert not np.allclose(logits, own, atol=1e-2)
 """
 
 

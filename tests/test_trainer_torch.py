@@ -14,10 +14,12 @@ import trainers
 from trainers import (
     GROUP_NORM,
     NO_DROPOUT,
+    called,
     command,
     compiled,
     environment,
     imported,
+    problem,
     trained,
     write_idx,
 )
@@ -122,6 +124,45 @@ def test_processes_and_parts_of_a_step_change_nothing(data: Path, tmp_path: Path
         assert abs(found["best"] - expected["best"]) < 1e-9
         for key, value in expected["model"].items():
             torch.testing.assert_close(found["model"][key], value, rtol=1e-9, atol=1e-11)
+
+
+def test_processes_stop_together_and_evaluate_what_they_save(
+    folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each has statistics of its own; those of the first are saved, and evaluated by all."""
+    run = tmp_path / "run"
+    flags = ("--data", data, "--out", run, "--max-steps", 160, "--resume")
+    words = command(folder, *flags, processes=2)
+    interrupted(words, run / "last.pt", signal.SIGTERM)
+    assert 0 < saved(run / "last.pt")["step"] < 160
+    trained(words)
+    losses = [line["val_loss"] for line in trainers.told(run) if "val_loss" in line]
+    assert len(losses) == 20
+    capsys.readouterr()
+    called(folder, "--data", data, "--evaluate", "--weights", run / "last.pt")
+    found = json.loads(capsys.readouterr().out.replace("'", '"'))
+    assert found["val_loss"] == pytest.approx(losses[-1], rel=1e-6)
+
+
+def test_batch_norms_are_synchronised_unless_frozen(folder: Path, data: Path) -> None:
+    import torch
+
+    assert "--sync-batch-norm: PyTorch does it on cuda alone" in problem(
+        folder, "--data", data, "--sync-batch-norm", "--device", "cpu"
+    )
+    devices = imported(folder, "devices")
+    model = imported(folder, "small").small()
+    before = model.state_dict()
+    model.freeze_until("layer2")
+    devices.sync_batch_norms(model)
+    synced = {
+        path for path, each in model.named_modules() if isinstance(each, torch.nn.SyncBatchNorm)
+    }
+    every = {path.rpartition(".")[0] for path in before if path.endswith("running_mean")}
+    assert synced == {path for path in every if path.startswith("layer2.")}
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
 
 
 def test_kinds_of_parameters_that_do_not_decay(folder: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 Task = Callable[[], object]
+Clock = Callable[[], float]
 
 MIN_SECONDS = 0.05
 
@@ -22,7 +23,9 @@ class Comparison:
     target: float
 
 
-def interleaved(tasks: Mapping[str, Task], repetitions: int) -> dict[str, float]:
+def interleaved(
+    tasks: Mapping[str, Task], repetitions: int, clock: Clock = time.perf_counter
+) -> dict[str, float]:
     """The median seconds of each task; every repetition runs all of them, after one warm-up.
 
     A task that takes less than `MIN_SECONDS` is run several times in a row, and its mean counts.
@@ -31,7 +34,7 @@ def interleaved(tasks: Mapping[str, Task], repetitions: int) -> dict[str, float]
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(repetitions):
         for name, task in tasks.items():
-            times[name].append(seconds(task, calls[name]) / calls[name])
+            times[name].append(seconds(task, calls[name], clock) / calls[name])
     return {name: statistics.median(found) for name, found in times.items()}
 
 
@@ -41,11 +44,11 @@ def calls_needed(task: Task) -> int:
     return max(1, math.ceil(MIN_SECONDS / seconds(task, 1)))
 
 
-def seconds(task: Task, calls: int) -> float:
-    started = time.perf_counter()
+def seconds(task: Task, calls: int, clock: Clock = time.perf_counter) -> float:
+    started = clock()
     for _ in range(calls):
         task()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def report(medians: Mapping[str, float], comparisons: list[Comparison]) -> str:

@@ -83,8 +83,8 @@ def test_choices_are_those_of_the_language(flags: ModuleType, key: str) -> None:
         ("--max-steps 0", "argument --max-steps: 0: expected 1 or more"),
         ("--seed -1", "argument --seed"),
         ("--precision fp8", "argument --precision: invalid choice: 'fp8'"),
-        ("--learning 0.1", "unrecognized arguments: --learning 0.1"),
-        ("--input 3 8 8", "unrecognized arguments: --input 3 8 8"),
+        ("--learning 0.1", "there is no flag --learning; did you mean --learning-rate?"),
+        ("--input 3 8 8", "there is no flag --input; "),
     ],
 )
 def test_a_wrong_flag_is_told(

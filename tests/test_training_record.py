@@ -60,6 +60,13 @@ def test_a_run_is_recorded_to_its_end(record: Record) -> None:
     assert 0 < record.val_error < 0.9 and record.curve[-1][1] < record.curve[0][1]
 
 
+@pytest.mark.parametrize("name", ["resnet8_mlperf_tiny", "resnet20"])
+def test_three_seeds_were_run_in_both_frameworks(name: str) -> None:
+    (runs,) = (r for r in training_page.grouped(RECORDS) if r["torch"][0].network == name)
+    for engine in ("torch", "tensorflow"):
+        assert {each.seed for each in runs[engine]} >= {0, 1, 2}
+
+
 @pytest.mark.parametrize(("torch", "keras"), PAIRS, ids=lambda runs: runs[0].name)
 def test_frameworks_come_to_the_same_accuracy(torch: list[Record], keras: list[Record]) -> None:
     """Within 4.6 standard errors: of two times three seeds, one in a hundred is further apart."""

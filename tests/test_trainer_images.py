@@ -171,12 +171,12 @@ def test_wrong_data_is_told(
 
 
 def test_how_to_get_fashion_mnist_is_told(
-    images: ModuleType, recipe: Recipe, tmp_path: Path
+    images: ModuleType, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images.FASHION_MNIST = tmp_path / "none"
+    monkeypatch.setattr(images, "FASHION_MNIST", tmp_path / "none")
     with pytest.raises(images.Problem, match="apt-get install dataset-fashion-mnist; elsewhere"):
         images.load_images("fashion-mnist", True, recipe)
-    images.FASHION_MNIST = write_idx(tmp_path / "idx")
+    monkeypatch.setattr(images, "FASHION_MNIST", write_idx(tmp_path / "idx"))
     assert len(images.load_images("fashion-mnist", True, recipe)) == 64
 
 

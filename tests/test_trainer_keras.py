@@ -22,6 +22,7 @@ from trainers import (
     command,
     compiled,
     environment,
+    problem,
     write_idx,
 )
 
@@ -239,3 +240,21 @@ def test_hosts_train_stop_and_go_on_together(runs_on: Callable[[str], Runs], bac
     codes, told = ended(start_on_hosts(runs))
     assert codes == [0, 0], told
     runs.assert_same("one", "hosts")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("junk", "TF_CONFIG or KERAS_DISTRIBUTION_...: Expecting value"),
+        ("[1]", "TF_CONFIG or KERAS_DISTRIBUTION_...: 'list' object"),
+        ('{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}}', "a cluster of workers alone"),
+    ],
+)
+def test_a_wrong_cluster_is_told(
+    folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch, given: str, message: str
+) -> None:
+    monkeypatch.setenv("TF_CONFIG", given)
+    assert message in problem(folder, "--data", data)
+    monkeypatch.delenv("TF_CONFIG")
+    several = problem(folder, "--data", data, "--all-devices", "--compile")
+    assert several.startswith("--compile: XLA cannot add up gradients")

@@ -330,7 +330,7 @@ def test_another_run_is_not_gone_on_with(trainer: Trainer, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_broken_image_is_told_when_its_turn_comes(
-    trainer: Trainer, tmp_path: Path, workers: int
+    trainer: Trainer, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = write_folder(tmp_path / "data", ("cat", "dog"))
 
@@ -342,7 +342,7 @@ def test_a_broken_image_is_told_when_its_turn_comes(
             (data / "train/cat/2.png").write_bytes(b"no image")
             return found
 
-        train.prepare = prepared
+        monkeypatch.setattr(train, "prepare", prepared)
 
     flags = ("--data", data, "--out", tmp_path / "run", "--workers", workers)
     more = ("--mean", 0.5, "--std", 0.25, "--batch-size", 4)

@@ -19,7 +19,7 @@ from resnet_spec.library import Library
 from resnet_spec.load import load
 from resnet_spec.lower import lower
 from resnet_spec.ops import PRIMITIVES
-from resnet_spec.verify import compare, draw, initial, optimizers
+from resnet_spec.verify import compare, draw, initial, optimizers, single
 from resnet_spec.verify.align import IMAGES, Node, align
 from resnet_spec.verify.optimizers import Recipe
 from resnet_spec.verify.plan import (
@@ -147,6 +147,49 @@ def test_differences_are_relative_to_the_largest_value() -> None:
 def test_a_tensor_that_is_missing_differs() -> None:
     found = compare.largest({}, {"a": np.ones(2)}, ["a"])
     assert math.isinf(found.value) and found.name == "a"
+
+
+# --- single precision ----------------------------------------------------------------------------
+
+
+def noisy(truth: np.ndarray, size: float, seed: int) -> np.ndarray:
+    return truth + np.random.default_rng(seed).standard_normal(truth.shape) * size
+
+
+def ratio(torch: dict[str, float], keras: dict[str, float], values: int = 200) -> dict[str, float]:
+    """The ratios of errors of the given sizes, about tensors of size one."""
+    source = np.random.default_rng(0)
+    truth = {name: source.standard_normal(values) for name in torch}
+    found = {
+        witness: {name: noisy(truth[name], size, seed) for name, size in sizes.items()}
+        for seed, (witness, sizes) in enumerate({"torch": torch, "keras": keras}.items())
+    }
+    return single.ratios(found, truth, list(truth))
+
+
+def test_errors_are_compared_tensor_by_tensor() -> None:
+    even = {"a": 1e-5, "b": 1e-6, "c": 1e-6}
+    assert max(ratio(even, even).values()) < 1.5
+    for one, other in ((even, even | {"b": 1e-3}), (even | {"b": 1e-3}, even)):
+        found = ratio(one, other)
+        assert 500 < found["b"] < 2000 and found["a"] < 1.5 and found["c"] < 1.5
+
+
+def test_an_error_below_rounding_is_none() -> None:
+    assert ratio({"a": 1e-12, "b": 1e-7}, {"a": 1e-8, "b": 1e-7})["a"] < 1
+
+
+def test_few_values_may_be_exact_by_chance() -> None:
+    one = {"a": 1e-5, "b": 1e-8, "c": 1e-5}
+    other = {"a": 1e-5, "b": 1e-5, "c": 1e-5}
+    assert ratio(one, other, values=3)["b"] < 5
+    assert ratio(one, other, values=200)["b"] > 50
+
+
+def test_what_is_not_finite_is_no_error_of_any_size() -> None:
+    truth = {"a": np.ones(20)}
+    found = {"torch": {"a": np.ones(20) + 1e-7}, "keras": {"a": np.full(20, np.nan)}}
+    assert math.isinf(single.ratios(found, truth, ["a"])["a"])
 
 
 # --- first values --------------------------------------------------------------------------------
@@ -396,6 +439,8 @@ def test_single_precision(tmp_path: Path) -> None:
     with Session(["torch", "keras"], "tensorflow") as session:
         found = measured(parity.network_of(SMALL), session, tmp_path, precision="float32")
     assert max(row.difference for row in found.rows if row.kind == "forward") > 1e-9
+    errors = [row.measurement for row in found.rows if row.kind == "error"]
+    assert errors == ["error of gradients", "error of SGD weights", "error of AdamW weights"]
 
 
 @pytest.mark.torch

@@ -186,6 +186,59 @@ def test_counts_and_shapes_miss_most() -> None:
     assert len(TRAPS) + len(UPDATES) > 15
 
 
+# --- fewer bits ----------------------------------------------------------------------------------
+
+# Gradients that pass through a type of fewer bits on their way back; outputs are as they were.
+IN_TORCH = """
+def narrow(x: Tensor) -> Tensor:
+    if x.requires_grad:
+        x.register_hook(lambda gradient: gradient.to(torch.KIND).to(gradient.dtype))
+    return x
+
+
+class Own("""
+IN_KERAS = """
+import tensorflow as tf
+
+
+@tf.custom_gradient
+def narrow(x):
+    return tf.identity(x), lambda gradient: tf.cast(tf.cast(gradient, tf.KIND), gradient.dtype)
+
+
+def own("""
+
+
+# Where the helper goes, and what is passed through it.
+NARROW = {
+    "torch": ("\n\nclass Own(", IN_TORCH, r"return (F.relu\(x, .*\))", r"return narrow(\1)"),
+    "keras": (
+        "\n\ndef own(",
+        IN_KERAS,
+        r'return (layers.ReLU\(name=f"{name}_act2"\)\(x\))',
+        r'return layers.Lambda(narrow, name=f"{name}_narrow")(\1)',
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+@pytest.mark.parametrize("backend", ["torch", "keras"])
+def test_fewer_bits(backend: str, kind: str, session: Session, tmp_path: Path) -> None:
+    network = parity.network_of_text(SPEC)
+    sources = sources_of(network)
+    definition, helper, pattern, replacement = NARROW[backend]
+    text = sources[backend].replace(definition, helper.replace("KIND", kind))
+    sources[backend], count = re.subn(pattern, replacement, text)
+    assert count == 1 and "def narrow" in text
+    verification = Verification(network, session, tmp_path / "one", "float32", sources)
+    failed = [row.measurement for row in verification.run() if not row.passes]
+    assert failed == ["error of gradients"]
+    (found,) = verification.found
+    assert found.message.startswith(
+        "'layer2.shortcut': one framework computes the gradients of 'layer2.shortcut.weight' less"
+    )
+
+
 # --- updates of the weights ----------------------------------------------------------------------
 
 # What Keras' own optimizers do, by the names of tests/planted_worker.py, and what fails first.

@@ -29,6 +29,8 @@ def _diagnostic(row: Row, measurements: Measurements, sites: Mapping[str, Site])
         size = f"{row.difference:.0f} of {row.compared}"
     elif row.kind == "chance":
         size = f"{row.difference:.2g} times what chance allows, not {row.note.split(';')[0]}"
+    elif row.kind == "error":
+        size = f"{row.difference:.0f} times as large in one framework as in the other"
     message = f"{quoted(name)}: {what} ({row.measurement}: {size})" if name else f"{what} ({size})"
     uses = tuple(reversed(site.uses)) if site is not None else ()
     help = "run 'resnet-spec compile' and compare how both files write it"
@@ -50,6 +52,8 @@ def _blamed(row: Row, measurements: Measurements) -> tuple[str, str]:
         return _first_statistic(measurements)
     if row.kind == "gradients":
         return _last_gradient(measurements)
+    if row.kind == "error":
+        return _last_error(row, measurements)
     recipe, _, part = row.measurement.partition(" ")
     if part == "weights":
         return "", f"{recipe} moves the weights otherwise, from equal outputs and gradients"
@@ -113,3 +117,14 @@ def _last_gradient(measurements: Measurements) -> tuple[str, str]:
             if compare.relative(one[name], other[name], floor) > bound:
                 return _owner(name), f"the gradients of {quoted(name)} differ, from equal outputs"
     return "", "the gradients differ"
+
+
+def _last_error(row: Row, measurements: Measurements) -> tuple[str, str]:
+    """Errors flow backwards, too."""
+    kind = row.measurement.removeprefix("error of ")
+    what = "gradients" if kind == "gradients" else "training"
+    ratios = measurements.ratios(kind)
+    for name in reversed(measurements.parameters):
+        if ratios[name] > row.tolerance:
+            return _owner(name), f"one framework computes the {what} of {quoted(name)} less exactly"
+    return "", f"one framework computes the {what} of {quoted(row.worst)} less exactly"

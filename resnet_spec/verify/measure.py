@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from resnet_spec.verify import compare, draw, initial, optimizers
+from resnet_spec.verify import compare, draw, initial, optimizers, single
 from resnet_spec.verify.compare import Difference
 from resnet_spec.verify.optimizers import Recipe
 from resnet_spec.verify.plan import Plan, normalized
@@ -60,6 +61,7 @@ class Measurements:
         self.parameters = [name for name, each in plan.tensors() if each.trainable]
         self.statistics = [name for name, each in plan.tensors() if not each.trainable]
         self.outputs = [*(f"stage {name}" for name in plan.stages), "logits"]
+        self.derivatives = ["loss", *self.parameters, "images"]
         self.whole = [each for each in session if each != ONNX]  # who can do everything
         self.before: Arrays = {}
 
@@ -91,6 +93,7 @@ class Measurements:
             self.session.ask("state", of=self.whole, out="state")
             yield self.statistics_row("statistics", "statistics", "state", steps=1)
         if self.plan.precision == "float32":
+            yield from self.errors()
             return
         yield self.gradients()
         for name, recipe in recipes(self.peak()).items():
@@ -115,7 +118,7 @@ class Measurements:
         self.save("weights.npz", draw.weights(self.plan, seed=1))
         for step in range(STEPS):
             batch, target = draw.images(self.plan, 100 + step), draw.targets(self.plan, 200 + step)
-            np.save(self.folder / f"images{step}.npy", batch)
+            np.save(self.folder / f"images{step}.npy", self.held({"images": batch})["images"])
             np.save(self.folder / f"targets{step}.npy", target)
         first = [np.load(self.folder / f"images{step}.npy") for step in range(STEPS)]
         np.save(self.folder / "batches.npy", np.stack(first))
@@ -126,9 +129,14 @@ class Measurements:
         torch.answer()
         torch.ask("calibrate", images="images0.npy", out="calibrated.npz")
         torch.answer()
-        self.save("weights.npz", draw.near(self.plan, self.read("calibrated.npz"), seed=2))
+        weights = draw.near(self.plan, self.read("calibrated.npz"), seed=2)
+        self.save("weights.npz", self.held(weights))
         self.before = self.read("weights.npz")
         self.reset()
+
+    def held(self, values: Arrays) -> Arrays:
+        """What the precision can hold of some values."""
+        return single.rounded(values) if self.plan.precision == "float32" else values
 
     def reset(self) -> None:
         self.session.ask("load", of=self.whole, weights="weights.npz")
@@ -159,20 +167,43 @@ class Measurements:
         return self.row("evaluation, onnx", "single", found, "in single precision")
 
     def gradients(self) -> Row:
-        self.reset()
-        self.session.ask(
-            "gradients",
-            of=self.whole,
-            images="images1.npy",
-            targets="targets1.npy",
-            out="gradients",
-        )
-        names = ["loss", *self.parameters, "images"]
-        return self.row("gradients", "gradients", self.compared("gradients", names))
+        self.differentiate(self.whole, "gradients")
+        found = self.compared("gradients", self.derivatives)
+        return self.row("gradients", "gradients", found)
 
-    def peak(self) -> float:
+    def differentiate(self, of: Sequence[str], out: str) -> None:
+        self.session.ask("load", of=of, weights="weights.npz")
+        images, targets = "images1.npy", "targets1.npy"
+        self.session.ask("gradients", of=of, images=images, targets=targets, out=out)
+
+    def errors(self) -> Iterator[Row]:
+        """What is lost in single precision, against what double precision makes of the same."""
+        tasks: dict[str, Callable[[Sequence[str], str], None]] = {"gradients": self.differentiate}
+        folder, torch = str(self.folder), ["torch"]
+        self.session.ask("open", of=torch, folder=folder, precision="float64", smooth=True)
+        self.differentiate(torch, "truth gradients")
+        for name, recipe in recipes(self.peak("truth gradients")).items():
+            tasks[f"{name} weights"] = functools.partial(self.train, recipe)
+            self.train(recipe, torch, f"truth {name} weights")
+        self.session.ask("open", of=self.whole, folder=folder, smooth=True)
+        note = "the larger error over the smaller, by the result of double precision"
+        for name, measure in tasks.items():
+            measure(self.whole, name)
+            ratios = self.ratios(name)
+            worst = max(ratios, key=lambda each: ratios[each])
+            found = Difference(ratios[worst], worst, len(ratios))
+            yield self.row(f"error of {name}", "error", found, note)
+        self.session.ask("open", of=self.whole, folder=folder)
+
+    def ratios(self, name: str) -> dict[str, float]:
+        """How many times one framework's error of each tensor is another's."""
+        found = {witness: self.read(f"{witness}.{name}.npz") for witness in self.whole}
+        names = self.derivatives if name == "gradients" else self.parameters
+        return single.ratios(found, self.read(f"torch.truth {name}.npz"), names)
+
+    def peak(self, file: str = "gradients") -> float:
         """The largest rate at which no tensor moves by more than its pace."""
-        gradients = self.read("torch.gradients.npz")
+        gradients = self.read(f"torch.{file}.npz")
         moves = (
             float(np.abs(gradients[name]).max() / np.abs(self.before[name]).max())
             for name in self.parameters
@@ -181,15 +212,7 @@ class Measurements:
 
     def trajectory(self, name: str, recipe: Recipe) -> Iterator[Row]:
         """Training by a recipe, and evaluation with what it left."""
-        self.reset()
-        self.session.ask(
-            "train",
-            of=self.whole,
-            images="batches.npy",
-            targets="labels.npy",
-            recipe=recipe,
-            out="trained",
-        )
+        self.train(recipe, self.whole, "trained")
         found = self.compared("trained", ["losses", *self.parameters])
         moved = compare.largest(self.before, self.read("torch.trained.npz"), self.parameters)
         note = f"the weights moved by up to {moved.value:.2%}"
@@ -198,6 +221,11 @@ class Measurements:
         if self.statistics:
             yield self.statistics_row(f"{name} statistics", kind, "trained", STEPS)
         yield self.evaluation_after(name, kind)
+
+    def train(self, recipe: Recipe, of: Sequence[str], out: str) -> None:
+        self.session.ask("load", of=of, weights="weights.npz")
+        images, targets = "batches.npy", "labels.npy"
+        self.session.ask("train", of=of, images=images, targets=targets, recipe=recipe, out=out)
 
     def evaluation_after(self, name: str, kind: str) -> Row:
         """Evaluation with what training left, the running variance carried over."""

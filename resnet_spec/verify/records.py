@@ -11,7 +11,10 @@ from resnet_spec.verify import compare
 from resnet_spec.verify.measure import STEPS
 
 PAPER = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-EXACT = "_exact"  # ends the name of a record that was made with --set numerics=exact
+# How the name of a record ends that was made with a flag.
+EXACT = "_exact"
+SINGLE = "_float32"
+FLAGS = {EXACT: "--set numerics=exact", SINGLE: "--precision float32"}
 
 # Measurements, and the headings of their columns.
 _COLUMNS = {
@@ -22,6 +25,13 @@ _COLUMNS = {
     "SGD evaluation": "then evaluation",
     "AdamW weights": f"after {STEPS} AdamW",
     "AdamW evaluation": "then evaluation",
+}
+_SINGLE_COLUMNS = {
+    "evaluation": "evaluation",
+    "training": "training",
+    "error of gradients": "error of gradients",
+    "error of SGD weights": f"of weights after {STEPS} SGD",
+    "error of AdamW weights": f"after {STEPS} AdamW",
 }
 _KINDS = {
     "stages and logits, evaluation and training": "forward",
@@ -38,13 +48,13 @@ Record = Mapping[str, Any]  # what the command printed
 def parts(folder: Path) -> dict[str, str]:
     """The generated parts of the page, by name."""
     records = read(folder)
-    others = sorted(name for name in records if name not in PAPER and not name.endswith(EXACT))
-    exact = [name for name in records if name.endswith(EXACT)]
+    others = [name for name in records if name not in PAPER and not name.endswith((*FLAGS,))]
     return {
         "tolerances": _tolerances(),
         "paper": _table(records, PAPER),
-        "exact": _table(records, sorted(exact)),
+        "exact": _table(records, [name for name in records if name.endswith(EXACT)]),
         "families": _table(records, others),
+        "single": _single(records, [name for name in records if name.endswith(SINGLE)]),
         "versions": _versions(records),
     }
 
@@ -57,9 +67,10 @@ def read(folder: Path) -> dict[str, Record]:
 
 def command(name: str) -> str:
     """The command that makes a record."""
-    spec = name.removesuffix(EXACT)
-    setting = " --set numerics=exact" if name.endswith(EXACT) else ""
-    return f"resnet-spec verify {spec}{setting} --format json"
+    for ending, flag in FLAGS.items():
+        if name.endswith(ending):
+            return f"resnet-spec verify {name.removesuffix(ending)} {flag} --format json"
+    return f"resnet-spec verify {name} --format json"
 
 
 def _table(records: Mapping[str, Record], names: Sequence[str]) -> str:
@@ -67,12 +78,31 @@ def _table(records: Mapping[str, Record], names: Sequence[str]) -> str:
     headings = ["command", "images", *_COLUMNS.values(), *(["with Keras' variance"] if own else [])]
     rows = [headings, ["---"] * len(headings)]
     for name in names:
-        (network,) = records[name]["networks"]
-        found = {row["measurement"]: row for row in network["measurements"]}
-        images = f"{network['batch']} of {'x'.join(map(str, network['input']))}"
-        cells = [f"`{command(name)}`", images]
-        cells += [f"{found[each]['difference']:.0e}" for each in _COLUMNS]
-        rows.append([*cells, *([_own(records[name]) or "-"] if own else [])])
+        first, found = _measured(records[name], name)
+        cells = [f"{found[each]:.0e}" for each in _COLUMNS]
+        rows.append([*first, *cells, *([_own(records[name]) or "-"] if own else [])])
+    return _lines(rows)
+
+
+def _single(records: Mapping[str, Record], names: Sequence[str]) -> str:
+    headings = ["command", "images", *_SINGLE_COLUMNS.values()]
+    rows = [headings, ["---"] * len(headings)]
+    for name in names:
+        first, found = _measured(records[name], name)
+        cells = (f"{found[each]:{'.1f' if 'error' in each else '.0e'}}" for each in _SINGLE_COLUMNS)
+        rows.append([*first, *cells])
+    return _lines(rows)
+
+
+def _measured(record: Record, name: str) -> tuple[list[str], dict[str, float]]:
+    """The first cells of a row, and each difference by its measurement."""
+    (network,) = record["networks"]
+    images = f"{network['batch']} of {'x'.join(map(str, network['input']))}"
+    found = {row["measurement"]: row["difference"] for row in network["measurements"]}
+    return [f"`{command(name)}`", images], found
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -90,9 +120,10 @@ def _versions(records: Mapping[str, Record]) -> str:
 
 
 def _tolerances() -> str:
-    rows = ["| measurement | float64 | float32 |", "| --- | --- | --- |"]
+    rows = [["measurement", "float64", "float32"], ["---"] * 3]
+    errors = f"errors of one size, up to {compare.SINGLE['error']:.0f} times"
     for name, kind in _KINDS.items():
-        bounds = (compare.DOUBLE[kind], compare.SINGLE.get(kind))
-        cells = (name, *("not compared" if bound is None else f"{bound:.0e}" for bound in bounds))
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+        bound = compare.SINGLE.get(kind)
+        single = errors if bound is None else f"{bound:.0e}"
+        rows.append([name, f"{compare.DOUBLE[kind]:.0e}", single])
+    return _lines(rows)

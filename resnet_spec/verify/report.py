@@ -37,6 +37,8 @@ def line(row: Row) -> str:
         difference, tolerance = f"{row.difference:.0f}", "0"
     elif row.kind == "chance":
         tolerance = "1"
+    elif row.kind == "error":
+        difference, tolerance = f"{row.difference:.1f}", f"{row.tolerance:.0f}"
     elif row.kind == "skipped":
         difference, tolerance, verdict = "-", "-", "skipped"
     text = _line((row.measurement, f"{row.compared:,}", difference, tolerance), verdict)

@@ -36,6 +36,7 @@ def keep_double_precision() -> None:
         table["float64"] = "float64"
 
 
+@functools.cache
 def keep_kernels_in_order() -> None:
     """Lets Keras differentiate a convolution with one filter in double precision on PyTorch.
 
@@ -53,6 +54,18 @@ def keep_kernels_in_order() -> None:
         return convolve(inputs, weight.contiguous(), *arguments, **options)
 
     functional.conv2d = conv2d
+
+
+_RELU = keras.layers.ReLU.call
+
+
+def set_smooth(wanted: bool) -> None:
+    """Computes softplus wherever a model asks for ReLU, or ReLU again."""
+
+    def softplus(layer: Any, inputs: Any) -> Any:
+        return keras.ops.softplus(inputs)
+
+    keras.layers.ReLU.call = softplus if wanted else _RELU
 
 
 class Witness:

@@ -20,6 +20,17 @@ from resnet_spec.verify.plan import RANDOM, Plan
 
 Arrays = Mapping[str, np.ndarray]
 
+_RELU = F.relu
+
+
+def set_smooth(wanted: bool) -> None:
+    """Computes softplus wherever a model asks for ReLU, or ReLU again."""
+
+    def softplus(x: Tensor, inplace: bool = False) -> Tensor:
+        return F.softplus(x)
+
+    F.relu = softplus if wanted else _RELU  # type: ignore[assignment]
+
 
 class Witness:
     """One network in PyTorch; arrays go in and out in its order of axes."""

@@ -6,6 +6,7 @@ Whatever else a framework prints goes to standard error.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -43,14 +44,20 @@ class Worker:
             return list(dict.fromkeys(["keras", os.environ["KERAS_BACKEND"]]))
         return [{"onnx": "onnxruntime"}.get(self.kind, self.kind)]
 
-    def open(self, folder: str) -> None:
-        """Builds the model whose source and plan stand in a folder."""
+    def open(self, folder: str, precision: str | None = None, smooth: bool = False) -> None:
+        """Builds the model whose source and plan stand in a folder.
+
+        In another precision than the plan's, if one is given, and with softplus for ReLU.
+        """
         self.folder = Path(folder)
-        self.plan = Plan.read(self.folder)
+        plan = Plan.read(self.folder)
+        self.plan = dataclasses.replace(plan, precision=precision or plan.precision)
         self.witness = None  # frees the last one
         source = "keras" if self.kind == "keras" else "torch"
         module = load_module(self.folder / f"{source}.py", f"generated_{self.plan.name}")
-        self.witness = _witness(self.kind)(self.plan, module)
+        make, set_smooth = _witness(self.kind)
+        set_smooth(smooth)
+        self.witness = make(self.plan, module)
 
     def describe(self) -> dict[str, Any]:
         """Name, shape and trainability of every parameter and statistic."""
@@ -109,20 +116,21 @@ def load_module(path: Path, name: str) -> types.ModuleType:
     return module
 
 
-def _witness(kind: str) -> Callable[[Plan, types.ModuleType], Any]:
-    if kind == "torch":
-        from resnet_spec.verify import witness_torch
+def _witness(kind: str) -> tuple[Callable[[Plan, types.ModuleType], Any], Callable[[bool], None]]:
+    """The class of a witness, and what gives its framework softplus for ReLU."""
+    if kind == "keras":
+        from resnet_spec.verify import witness_keras
 
-        return witness_torch.Witness
+        witness_keras.keep_double_precision()
+        witness_keras.keep_kernels_in_order()
+        return witness_keras.Witness, witness_keras.set_smooth
+    from resnet_spec.verify import witness_torch
+
     if kind == "onnx":
         from resnet_spec.verify import witness_onnx
 
-        return witness_onnx.Witness
-    from resnet_spec.verify import witness_keras
-
-    witness_keras.keep_double_precision()
-    witness_keras.keep_kernels_in_order()
-    return witness_keras.Witness
+        return witness_onnx.Witness, witness_torch.set_smooth
+    return witness_torch.Witness, witness_torch.set_smooth
 
 
 def serve(worker: Worker, requests: IO[str], answers: IO[str]) -> None:

@@ -239,6 +239,20 @@ def test_fewer_bits(backend: str, kind: str, session: Session, tmp_path: Path) -
     )
 
 
+@pytest.mark.parametrize("name", ["momentum of the old statistics", "biased variance", "epsilon"])
+def test_trap_in_single_precision(name: str, session: Session, tmp_path: Path) -> None:
+    trap = TRAPS[name]
+    network = parity.network_of_text(SPEC)
+    sources = sources_of(network)
+    for pattern, replacement in trap.changes:
+        sources[trap.backend] = re.sub(pattern, replacement, sources[trap.backend])
+    verification = Verification(network, session, tmp_path / "one", "float32", sources)
+    failed = [row.measurement for row in verification.run() if not row.passes]
+    assert failed == [{"statistics": "error of statistics"}.get(trap.measurement, trap.measurement)]
+    (found,) = verification.found
+    assert found.message.startswith(f"'{trap.operation}': ")
+
+
 # --- updates of the weights ----------------------------------------------------------------------
 
 # What Keras' own optimizers do, by the names of tests/planted_worker.py, and what fails first.

@@ -24,6 +24,8 @@ DOUBLE = {
     "chance": 1.0,
     # Sums of up to 5,000 products, 150 times one after the other, roundings of any sign.
     "forward": 1e-10,
+    # The same; norms divide by what few values make of their deviation.
+    "training": 1e-10,
     # ONNX Runtime convolves in single precision alone, in which one operation is rounded by 6e-8.
     "single": 1e-4,
     # Means and squares of those of "forward".
@@ -35,14 +37,14 @@ DOUBLE = {
     # Adam divides each gradient by its own size: the rounding of small ones counts as of large.
     "adam": 1e-9,
 }
-# In single precision one operation is rounded by 6e-8. Gradients have no bound there, each network
-# magnifies rounding in its own measure; but the errors of two frameworks are of one size.
+# In single precision one operation is rounded by 6e-8. Training has no bound there: norms of few
+# values magnify rounding, each network in its own measure; but the errors of two frameworks are of
+# one size.
 SINGLE = {
     "exact": 0.0,
     "chance": 1.0,
     "forward": 1e-4,
     "single": 1e-4,
-    "statistics": 1e-4,
     # Half way, in bits, to what one operation makes in float16 or TF32, which have 13 bits less;
     # bfloat16 has 16 less.
     "error": 100.0,

@@ -46,14 +46,14 @@ def _blamed(row: Row, measurements: Measurements) -> tuple[str, str]:
         return _owner(row.worst), what
     if row.kind == "single":
         return "", f"ONNX Runtime differs from PyTorch in {quoted(row.worst)}"
-    if row.kind == "forward":
+    if row.kind in ("forward", "training"):
         return _first_output(row, measurements)
     if row.measurement == "statistics":
         return _first_statistic(measurements)
     if row.kind == "gradients":
         return _last_gradient(measurements)
     if row.kind == "error":
-        return _last_error(row, measurements)
+        return _less_exact(row, measurements)
     recipe, _, part = row.measurement.partition(" ")
     if part == "weights":
         return "", f"{recipe} moves the weights otherwise, from equal outputs and gradients"
@@ -74,7 +74,7 @@ def _others(measurements: Measurements, file: str) -> Iterable[tuple[Arrays, Arr
 
 def _first_output(row: Row, measurements: Measurements) -> tuple[str, str]:
     """The first operation whose outputs differ; its inputs agree, for they came before it."""
-    training = row.measurement == "training"
+    training = row.kind == "training"
     measurements.reset()
     measurements.session.ask(
         "trace", of=measurements.whole, images="images1.npy", training=training, out="trace"
@@ -119,12 +119,12 @@ def _last_gradient(measurements: Measurements) -> tuple[str, str]:
     return "", "the gradients differ"
 
 
-def _last_error(row: Row, measurements: Measurements) -> tuple[str, str]:
-    """Errors flow backwards, too."""
+def _less_exact(row: Row, measurements: Measurements) -> tuple[str, str]:
+    """Errors flow onwards in what is computed of images, and backwards in gradients."""
     kind = row.measurement.removeprefix("error of ")
-    what = "gradients" if kind == "gradients" else "training"
     ratios = measurements.ratios(kind)
-    for name in reversed(measurements.parameters):
-        if ratios[name] > row.tolerance:
-            return _owner(name), f"one framework computes the {what} of {quoted(name)} less exactly"
-    return "", f"one framework computes the {what} of {quoted(row.worst)} less exactly"
+    forwards = kind in ("training", "statistics")
+    ordered = list(ratios) if forwards else [*reversed(measurements.parameters)]
+    worst = next((name for name in ordered if ratios[name] > row.tolerance), row.worst)
+    what = f"one framework computes the {kind} of {quoted(worst)} less exactly"
+    return (_owner(worst) if worst in dict(measurements.plan.tensors()) else ""), what

@@ -16,6 +16,7 @@ from resnet_spec.verify.plan import Plan, normalized
 from resnet_spec.verify.session import Session, WitnessError
 
 Arrays = Mapping[str, np.ndarray]
+Task = Callable[[Sequence[str], str], object]  # given witnesses, and the file in which to save
 
 ONNX = "onnx"
 STEPS = 10
@@ -88,13 +89,13 @@ class Measurements:
         yield self.outputs_row("evaluation", training=False)
         if ONNX in self.session:
             yield self.onnx_row()
+        if self.plan.precision == "float32":
+            yield from self.errors()
+            return
         yield self.outputs_row("training", training=True)
         if self.statistics:
             self.session.ask("state", of=self.whole, out="state")
             yield self.statistics_row("statistics", "statistics", "state", steps=1)
-        if self.plan.precision == "float32":
-            yield from self.errors()
-            return
         yield self.gradients()
         for name, recipe in recipes(self.peak()).items():
             yield from self.trajectory(name, recipe)
@@ -145,7 +146,8 @@ class Measurements:
         self.session.ask(
             "forward", of=self.whole, images="images1.npy", training=training, out="outputs"
         )
-        return self.row(measurement, "forward", self.compared("outputs", self.outputs))
+        kind = "training" if training else "forward"
+        return self.row(measurement, kind, self.compared("outputs", self.outputs))
 
     def onnx_row(self) -> Row:
         """Evaluation of what PyTorch exports; an operation that does not export is no mistake."""
@@ -176,30 +178,53 @@ class Measurements:
         images, targets = "images1.npy", "targets1.npy"
         self.session.ask("gradients", of=of, images=images, targets=targets, out=out)
 
+    def look(self, of: Sequence[str], out: str) -> None:
+        """Outputs in training."""
+        self.session.ask("load", of=of, weights="weights.npz")
+        self.session.ask("forward", of=of, images="images1.npy", training=True, out=out)
+
     def errors(self) -> Iterator[Row]:
         """What is lost in single precision, against what double precision makes of the same."""
-        tasks: dict[str, Callable[[Sequence[str], str], None]] = {"gradients": self.differentiate}
+        after_look: dict[str, Task] = {}
+        if self.statistics:
+            after_look["statistics"] = lambda of, out: self.session.ask("state", of=of, out=out)
+        yield from self.lost({"training": self.look, **after_look}, smooth=False)
+        trained: dict[str, Task] = {
+            f"{name} weights": functools.partial(self.train_at_peak, name) for name in recipes(PEAK)
+        }
+        yield from self.lost({"gradients": self.differentiate, **trained}, smooth=True)
+
+    def lost(self, tasks: Mapping[str, Task], smooth: bool) -> Iterator[Row]:
+        """The errors of some tasks, each of which some witnesses do and save."""
         folder, torch = str(self.folder), ["torch"]
-        self.session.ask("open", of=torch, folder=folder, precision="float64", smooth=True)
-        self.differentiate(torch, "truth gradients")
-        for name, recipe in recipes(self.peak("truth gradients")).items():
-            tasks[f"{name} weights"] = functools.partial(self.train, recipe)
-            self.train(recipe, torch, f"truth {name} weights")
-        self.session.ask("open", of=self.whole, folder=folder, smooth=True)
-        note = "the larger error over the smaller, by the result of double precision"
-        for name, measure in tasks.items():
-            measure(self.whole, name)
+        self.session.ask("open", of=torch, folder=folder, precision="float64", smooth=smooth)
+        for name, task in tasks.items():
+            task(torch, f"truth {name}")
+        self.session.ask("open", of=self.whole, folder=folder, smooth=smooth)
+        for name, task in tasks.items():
+            task(self.whole, name)
             ratios = self.ratios(name)
             worst = max(ratios, key=lambda each: ratios[each])
             found = Difference(ratios[worst], worst, len(ratios))
+            note = "the larger over the smaller, against double precision" * (name == "training")
             yield self.row(f"error of {name}", "error", found, note)
         self.session.ask("open", of=self.whole, folder=folder)
+
+    def train_at_peak(self, name: str, of: Sequence[str], out: str) -> None:
+        self.train(recipes(self.peak("truth gradients"))[name], of, out)
 
     def ratios(self, name: str) -> dict[str, float]:
         """How many times one framework's error of each tensor is another's."""
         found = {witness: self.read(f"{witness}.{name}.npz") for witness in self.whole}
-        names = self.derivatives if name == "gradients" else self.parameters
-        return single.ratios(found, self.read(f"torch.truth {name}.npz"), names)
+        if name == "statistics" and not self.plan.exact:
+            found["keras"] = self.carried(found["keras"], steps=1)
+        compared = {
+            "training": self.outputs,
+            "statistics": self.statistics,
+            "gradients": self.derivatives,
+        }
+        truth = self.read(f"torch.truth {name}.npz")
+        return single.ratios(found, truth, compared.get(name, self.parameters))
 
     def peak(self, file: str = "gradients") -> float:
         """The largest rate at which no tensor moves by more than its pace."""

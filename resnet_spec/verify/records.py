@@ -28,14 +28,16 @@ _COLUMNS = {
 }
 _SINGLE_COLUMNS = {
     "evaluation": "evaluation",
-    "training": "training",
-    "error of gradients": "error of gradients",
+    "error of training": "error of training",
+    "error of statistics": "of statistics",
+    "error of gradients": "of gradients",
     "error of SGD weights": f"of weights after {STEPS} SGD",
     "error of AdamW weights": f"after {STEPS} AdamW",
 }
 _KINDS = {
-    "stages and logits, evaluation and training": "forward",
+    "stages and logits, evaluation": "forward",
     "the same by ONNX Runtime, which has float32 alone": "single",
+    "stages and logits, training": "training",
     "running statistics after one step": "statistics",
     "gradients of all parameters and of the images": "gradients",
     f"weights, statistics and evaluation after {STEPS} steps of SGD": "trajectory",

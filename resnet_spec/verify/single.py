@@ -38,7 +38,7 @@ class Errors:
     def over(self, other: Errors) -> dict[str, float]:
         """How many times as large these are as others."""
         return {
-            name: size / max(other.sizes[name], self.least[name], other.least[name])
+            name: size / max(other.sizes[name], other.least[name])
             for name, size in self.sizes.items()
         }
 

@@ -53,7 +53,7 @@ def keep_kernels_in_order() -> None:
     def conv2d(inputs: Any, weight: Any, *arguments: Any, **options: Any) -> Any:
         return convolve(inputs, weight.contiguous(), *arguments, **options)
 
-    functional.conv2d = conv2d
+    functional.conv2d = conv2d  # type: ignore[assignment]
 
 
 _RELU = keras.layers.ReLU.call

@@ -214,7 +214,7 @@ def magnifies(model: Any, batch: np.ndarray) -> bool:
     """Whether a change of the images by their last bit shows in the logits."""
     changed = np.nextafter(batch, np.inf, dtype=batch.dtype)
     moved = parity.difference(run(model, changed), run(model, batch))
-    return moved > MAGNIFIED * np.finfo(batch.dtype).eps
+    return bool(moved > MAGNIFIED * np.finfo(batch.dtype).eps)
 
 
 def soften(plan: Plan, model: Any) -> None:

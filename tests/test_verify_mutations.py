@@ -97,9 +97,7 @@ OTHER_GROUPS = r"""\1    if groups > 1:
 
 TRAPS = {
     "padding on the far side": keras(
-        (r"    if padding > 0:\n +x = layers.ZeroPadding2D.*\n", ""),
-        (r"groups=groups,", 'groups=groups, padding="same",'),
-        finds="evaluation", at="conv1",
+        (r"same = .*", "same = True"), finds="evaluation", at="conv1"
     ),
     "zero for minus infinity": keras(
         (r'float\("-inf"\)', "0.0"), finds="evaluation", at="layer1.0.largest"

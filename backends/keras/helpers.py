@@ -113,6 +113,7 @@ class Usage:
     def __init__(self, lines: Sequence[OperationLine], options: Sequence[str]) -> None:
         self.values: dict[str, Constant] = {}
         self.varying: dict[str, Constant] = {}
+        self.kernels = {line.attributes.get("kernel") for line in lines}
         biased = [line for line in lines if line.attributes.get("bias") != Const(False)]
         for name in options:
             used = biased or lines if name == "bias_init" else lines
@@ -180,18 +181,21 @@ def _signature(function: str, positional: Sequence[str], usage: Usage) -> list[s
     return emit.signature(f"def {function}", options, " -> KerasTensor:")
 
 
-def _padding(usage: Usage, pad: Sequence[str]) -> list[str]:
-    """The lines that pad, under a condition where the amount varies."""
+def _padding(usage: Usage, pad: Sequence[str], unless: str = "") -> list[str]:
+    """The lines that pad, under a condition where the amount varies or something else may hold."""
     if usage.constant("padding") == 0:
         return []
-    if usage.constant("padding") is not None:
+    conditions = ["padding > 0"] if usage.constant("padding") is None else []
+    conditions += [f"not {unless}"] if unless else []
+    if not conditions:
         return [f"    {line}" for line in pad]
-    return ["    if padding > 0:", *(f"        {line}" for line in pad)]
+    return [f"    if {' and '.join(conditions)}:", *(f"        {line}" for line in pad)]
 
 
-def _zero_padding(usage: Usage) -> list[str]:
+def _zero_padding(usage: Usage, unless: str = "") -> list[str]:
     amount = layout.flat(usage.python("padding"))
-    return _padding(usage, [f'x = layers.ZeroPadding2D({amount}, name=f"{{name}}_pad")(x)'])
+    pad = f'x = layers.ZeroPadding2D({amount}, name=f"{{name}}_pad")(x)'
+    return _padding(usage, [pad], unless)
 
 
 def _layer(
@@ -211,9 +215,12 @@ def _conv2d(usage: Usage, function: str) -> list[str]:
         summary = f"{what}, padded by the size of its input"
     lines = _signature(function, ["filters: int", "kernel_size: int"], usage)
     lines += emit.docstring(summary, indent=4)
+    fitting = _fitting(usage) if padded else None
     if padded and usage.constant("stride") != 1:
         lines.append('    # With a stride, padding="same" would pad the far sides more.')
-    lines += [] if same else _zero_padding(usage)
+    same = same or fitting == []
+    lines += [f"    same = {' and '.join(fitting)}"] if fitting else []
+    lines += [] if same else _zero_padding(usage, unless="same" if fitting else "")
     lines += [*usage.unset("init"), *usage.unset("bias_init")]
     options: dict[str, layout.Code] = {}
     for attribute, keyword, default in (
@@ -224,8 +231,8 @@ def _conv2d(usage: Usage, function: str) -> list[str]:
     ):
         if usage.constant(attribute) != default or attribute in usage.varying:
             options[keyword] = usage.python(attribute)
-    if same:
-        options["padding"] = '"same"'
+    if same or fitting:
+        options["padding"] = '"same"' if same else '"same" if same else "valid"'
     options["kernel_initializer"] = usage.python("init")
     bias = usage.values.get("bias_init")
     if usage.constant("bias") is not False and bias != Initializer("zeros"):
@@ -236,6 +243,22 @@ def _conv2d(usage: Usage, function: str) -> list[str]:
     layer = "StandardizedConv2D" if standardized else "layers.Conv2D"
     made = layout.call(layer, "filters", "kernel_size", **options)
     return [*lines, *layout.statement("return ", made, "(x)", 4)]
+
+
+def _fitting(usage: Usage) -> list[str] | None:
+    """Conditions for "same" to be this padding, which takes no layer then; None: it never is."""
+    stride, padding, dilation = (usage.constant(n) for n in ("stride", "padding", "dilation"))
+    if stride not in (None, 1):
+        return None
+    conditions = [] if stride == 1 else ["stride == 1"]
+    if isinstance(padding, int) and isinstance(dilation, int):
+        kernel, rest = divmod(2 * padding, dilation)
+        always = usage.kernels == {Const(kernel + 1)}
+        return None if rest else conditions + ([] if always else [f"kernel_size == {kernel + 1}"])
+    span = "kernel_size - 1"
+    if dilation != 1:
+        span = f"{layout.flat(usage.python('dilation'))} * ({span})"
+    return [*conditions, f"2 * {layout.flat(usage.python('padding'))} == {span}"]
 
 
 def _batch_norm(usage: Usage, exact: bool) -> list[str]:

@@ -74,11 +74,21 @@ def test_frameworks_come_to_the_same_accuracy(torch: list[Record], keras: list[R
     assert abs(value) <= 4.6 * error
 
 
+def test_networks_without_shortcuts_fall_behind_with_depth() -> None:
+    behind = []
+    for names in training_page.PANELS:
+        plain, residual = training_page.pair_of(RECORDS, names)
+        behind.append(plain.curve[-1][1] - residual.curve[-1][1])
+    assert 0 < behind[0] < behind[1]
+
+
 def test_the_figure_is_current(update_goldens: bool) -> None:
     made = training_page.figure(RECORDS)
     if update_goldens:
         training_page.FIGURE.write_text(made, encoding="utf-8")
     assert training_page.FIGURE.read_text(encoding="utf-8") == made
+    for name in (name for names in training_page.PANELS for name in names):
+        assert f"{name}: " in made
 
 
 # --- how a record is made ------------------------------------------------------------------------

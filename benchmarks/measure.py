@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -28,13 +29,15 @@ def interleaved(
 ) -> dict[str, float]:
     """The median seconds of each task; every repetition runs all of them, after one warm-up.
 
-    A task that takes less than `MIN_SECONDS` is run several times in a row, and its mean counts.
+    Their order changes, for what ran before leaves the caches as it does. A task that takes less
+    than `MIN_SECONDS` is run several times in a row, and its mean counts.
     """
     calls = {name: calls_needed(task) for name, task in tasks.items()}
     times: dict[str, list[float]] = {name: [] for name in tasks}
+    chance = random.Random(0)
     for _ in range(repetitions):
-        for name, task in tasks.items():
-            times[name].append(seconds(task, calls[name], clock) / calls[name])
+        for name in chance.sample(sorted(tasks), len(tasks)):
+            times[name].append(seconds(tasks[name], calls[name], clock) / calls[name])
     return {name: statistics.median(found) for name, found in times.items()}
 
 

@@ -150,6 +150,8 @@ def _report(detail: Any, table: Table, node: Mapping, what: str, report: Report)
         owner = _table_at(table, location[:-1]) or table
         span = parent.keys.get(key, parent.span) if isinstance(parent, Mapping) else found.span
         hint = expected(key, owner["keys"])
+        if key.isdigit():  # 0,1 within {…}
+            hint = f"write decimals with a point, 0.{key}: a comma begins another key"
         report.add("RS101", f"unknown key {quoted(key)} in {_inside(what, location)}", span, hint)
     elif kind == "missing":
         report.add(

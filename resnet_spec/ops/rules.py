@@ -209,9 +209,19 @@ def equal_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
             raise ShapeError(
                 "RS401",
                 f"the inputs have different shapes: {shapes}",
-                help="give the shortcut the same stride and filters as the residual",
+                help=_unequal_help(inputs[0], other),
             )
     return replace(inputs[0], open=any(shape.open for shape in inputs))
+
+
+def _unequal_help(shape: Shape, other: Shape) -> str:
+    apart = [abs(a - b) for a, b in zip(shape.dimensions, other.dimensions, strict=False)]
+    if shape.is_map and other.is_map and apart[0] == 0 and max(apart) == 1:
+        return (
+            "of an odd number of rows a pooling keeps the smaller half, a padded convolution the "
+            "larger: give the pooling 'ceil: true'"
+        )
+    return "give the shortcut the same stride and filters as the residual"
 
 
 def broadcast_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:

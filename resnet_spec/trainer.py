@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from importlib import import_module
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,14 @@ def files(network: Network, recipe: Recipe, backend: Any, command: str) -> dict[
             path = _package_folder("resnet_spec.backends") / f"{name}.txt"
         found[folder / name] = header.seal(head + path.read_text(encoding="utf-8"))
     return found
+
+
+@functools.cache
+def modules() -> frozenset[str]:
+    """The names of the trainers' modules, which stand beside the networks."""
+    root = _package_folder("resnet_spec.backends").parent
+    found = [*root.glob("trainer/*.txt"), *root.glob("*/trainer/*.txt")]
+    return frozenset(path.name.partition(".")[0] for path in found)
 
 
 def _package_folder(package: str) -> Path:

@@ -18,29 +18,22 @@ from resnet_spec.source import Mapping, Node
 
 # What a recipe's file says of itself, besides the keys that a trainer follows.
 _OWN_KEYS = ("name", "description", "source", "extends")
-# Modules that stand beside the networks.
-TRAINER_NAMES = ("train", "optimizers", "common", "images", "batches")
 
 
 def read(node: Node, name: str, folder: Path, library: Library, report: Report) -> Recipe | None:
     """The recipe of the network `name`, every key with its value; None with what is wrong told."""
+    from resnet_spec import trainer  # which needs the keys of this module
+
+    before = len(report.diagnostics)
     given = written_out(node)
-    if name in TRAINER_NAMES:
+    if name in trainer.modules():
         message = f"a network called {quoted(name)} would take the place of the trainer's file"
         report.add("RS106", message, node.span, "give the network another name")
-    before = len(report.diagnostics)
     model = validate.validate("TrainingModel", given, "'training'", report)
-    if model is None or not isinstance(given, Mapping):
+    if not isinstance(given, Mapping):
         return None
-    try:
-        base = None
-        if model.recipe is not None:
-            span = given.span_of("recipe")
-            base = _recipe(library.find_recipe(model.recipe, folder, span), library, report)
-    except SpecError as error:
-        report.extend(error)
-        return None
-    if len(report.diagnostics) > before:
+    base = _base(given, folder, library, report)
+    if model is None or len(report.diagnostics) > before:
         return None
     whole = given if base is None else merge(without(base, _OWN_KEYS), given, report)
     values = validate.validate("TrainingModel", whole, "'training'", report)
@@ -50,6 +43,19 @@ def read(node: Node, name: str, folder: Path, library: Library, report: Report) 
     description = definition.plain_text(base.get("description")) if base is not None else None
     source = definition.plain_text(base.get("source")) if base is not None else None
     return Recipe(_settings(values), model.recipe, description, source)
+
+
+def _base(given: Mapping, folder: Path, library: Library, report: Report) -> Mapping | None:
+    """The recipe that the section names; None where it names none, or a wrong one, which is told."""
+    name = definition.plain_text(given.get("recipe"))
+    if name is None:
+        return None
+    try:
+        found = library.find_recipe(name, folder, given.span_of("recipe"))
+        return _recipe(found, library, report)
+    except SpecError as error:
+        report.extend(error)
+        return None
 
 
 def check_file(path: Path, library: Library) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from resnet_spec import cli, header
+from resnet_spec.generate import find_backend
 from resnet_spec.ir import Recipe
 from resnet_spec.library import Library
 from resnet_spec.load import load
@@ -22,6 +23,12 @@ stages:
 head: [global_avg_pool, {linear: fc, features: classes}]
 training: {recipe: cifar_paper, length: 50000}
 """
+
+
+def trainer_of(backend: str) -> tuple[str, ...]:
+    """The files of a backend's trainer."""
+    files: tuple[str, ...] = find_backend(backend).trainer
+    return files
 
 
 @pytest.fixture
@@ -111,3 +118,14 @@ def test_floats_are_read_back_as_they_were(trained: Path) -> None:
     recipe = tomllib.loads((trained / "generated/torch/net.toml").read_text())
     assert (recipe["epsilon"], recipe["weight_decay"]) == (1e-20, 1e-4)
     assert isinstance(recipe["ema"], float)
+
+
+@pytest.mark.parametrize(
+    "name", sorted({Path(file).stem for each in ("torch", "keras") for file in trainer_of(each)})
+)
+def test_no_network_takes_the_place_of_the_trainer(
+    trained: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (trained / "net.yaml").write_text(NET.replace("name: net\n", f"name: {name}\n"))
+    assert cli.main(["check", "net.yaml"]) == 1
+    assert f"error RS106: a network called '{name}'" in capsys.readouterr().out

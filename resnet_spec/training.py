@@ -46,7 +46,7 @@ def read(node: Node, name: str, folder: Path, library: Library, report: Report) 
 
 
 def _base(given: Mapping, folder: Path, library: Library, report: Report) -> Mapping | None:
-    """The recipe that the section names; None where it names none, or a wrong one, which is told."""
+    """The recipe that the section names; None without one, or with a wrong one, which is told."""
     name = definition.plain_text(given.get("recipe"))
     if name is None:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from trainers import (
     environment,
     imported,
     problem,
+    run,
     trained,
     write_idx,
 )
@@ -142,6 +144,42 @@ def test_processes_stop_together_and_evaluate_what_they_save(
     called(folder, "--data", data, "--evaluate", "--weights", run / "last.pt")
     found = json.loads(capsys.readouterr().out.replace("'", '"'))
     assert found["val_loss"] == pytest.approx(losses[-1], rel=1e-6)
+
+
+# Runs the trainer beside it, and writes down the threads that outlive it in its process.
+THREADS = """\
+import gc, os, sys
+from pathlib import Path
+from train import main
+
+gc.disable()  # no cycle is found by chance
+try:
+    main()
+finally:
+    names = (path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+    Path(sys.argv[-1], "threads-" + os.environ["RANK"]).write_text(" ".join(names))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are read from /proc")
+@pytest.mark.parametrize(
+    ("flags", "status"),
+    [(("--max-steps", 8), 0), (("--max-steps", 8, "--learning-rate", 1e30, "--warmup", 0), 1)],
+    ids=["done", "diverged"],
+)
+def test_no_thread_of_the_processes_group_is_left(
+    folder: Path, data: Path, tmp_path: Path, flags: tuple[object, ...], status: int
+) -> None:
+    """One of gloo's that frees a tensor while Python ends would abort the process, at times."""
+    (folder / "threads.py").write_text(THREADS)
+    words = command(folder, "--data", data, *flags, "--out", tmp_path, processes=2)
+    words[words.index(str(folder / "train.py"))] = str(folder / "threads.py")
+    done = run(words)
+    assert done.returncode == status, done.stderr
+    assert ("loss is nan" in done.stderr) == bool(status)
+    left = [path.read_text() for path in tmp_path.glob("threads-*")]
+    assert len(left) >= (1 if status else 2)  # the first that fails ends the other
+    assert all("python" in names and "gloo" not in names for names in left), left
 
 
 def test_batch_norms_are_synchronised_unless_frozen(folder: Path, data: Path) -> None:

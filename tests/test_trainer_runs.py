@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from trainer_checks import averages, goes_on
-from trainers import called, compiled, imported, problem, write_idx
+from trainers import NO_DROPOUT, arrays, called, compiled, imported, problem, write_idx
 
 BACKENDS = [
     pytest.param("torch", marks=pytest.mark.torch),
@@ -130,6 +130,31 @@ def test_one_batch_is_learned_by_heart(trainer: Trainer, tmp_path: Path) -> None
     called(trainer.folder, *trainer.flags(run), *flags)
     losses = told(run, "loss")
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_bf16_is_of_what_is_computed_not_of_what_is_kept(trainer: Trainer, tmp_path: Path) -> None:
+    """Weights stay whole; three steps part them by what 8 bits lose, and by no more."""
+    folder = compiled(tmp_path, trainer.backend, NO_DROPOUT)  # draws others for other types
+    found = {}
+    for precision in ("fp32", "bf16"):
+        flags = (*trainer.flags(tmp_path / precision), "--precision", precision)
+        try:
+            called(folder, *flags, "--max-steps", 3)
+        finally:
+            if trainer.backend == "keras":
+                import keras
+
+                keras.mixed_precision.set_global_policy("float32")
+        found[precision] = arrays(folder, tmp_path / precision)
+    assert found["fp32"].keys() == found["bf16"].keys()
+    apart = {}
+    for key, whole in found["fp32"].items():
+        assert found["bf16"][key].dtype == whole.dtype
+        if key.startswith("model|") and whole.ndim > 1:  # not what began at zero
+            assert whole.dtype == np.float32
+            apart[key] = float(np.abs(found["bf16"][key] - whole).max() / np.abs(whole).max())
+    assert len(apart) == 6
+    assert 1e-4 < max(apart.values()) < 0.05, apart
 
 
 def test_a_checkpoint_is_evaluated_as_it_was_in_its_run(

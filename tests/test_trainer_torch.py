@@ -182,6 +182,20 @@ def test_no_thread_of_the_processes_group_is_left(
     assert all("python" in names and "gloo" not in names for names in left), left
 
 
+@pytest.mark.slow
+def test_a_compiled_network_trains_alike(data: Path, tmp_path: Path) -> None:
+    """torch.compile under DistributedDataParallel, in another layout of memory."""
+    import torch
+
+    folder = compiled(tmp_path, "torch", NO_DROPOUT)
+    flags = ("--data", data, "--max-steps", 6)
+    for name, more in (("plain", ()), ("compiled", ("--compile", "--channels-last"))):
+        trained(command(folder, *flags, *more, "--out", tmp_path / name, processes=2))
+    expected, found = (saved(tmp_path / name / "last.pt") for name in ("plain", "compiled"))
+    for key, value in expected["model"].items():
+        torch.testing.assert_close(found["model"][key], value, rtol=1e-3, atol=1e-4)
+
+
 def test_batch_norms_are_synchronised_unless_frozen(folder: Path, data: Path) -> None:
     import torch
 

@@ -124,11 +124,17 @@ def in_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that `name` was probably meant to be."""
+    """The candidate that `name` was probably meant to be, or of which it is all initials."""
     import difflib  # not needed by a run that finds nothing wrong
 
-    found = difflib.get_close_matches(name[:64], sorted(candidates), n=1, cutoff=0.6)
+    names = sorted(candidates)
+    found = [each for each in names if "_" in each and _initials(each) == name]
+    found = found or difflib.get_close_matches(name[:64], names, n=1, cutoff=0.6)
     return found[0] if found else None
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in name.split("_"))
 
 
 def expected(name: str, candidates: Iterable[str], limit: int = 40) -> str:

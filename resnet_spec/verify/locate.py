@@ -49,9 +49,9 @@ def _blamed(row: Row, measurements: Measurements) -> tuple[str, str]:
     if row.kind in ("forward", "training"):
         return _first_output(row, measurements)
     if row.measurement == "statistics":
-        return _first_statistic(measurements)
+        return _first_statistic(row, measurements)
     if row.kind == "gradients":
-        return _last_gradient(measurements)
+        return _last_gradient(row, measurements)
     if row.kind == "error":
         return _less_exact(row, measurements)
     recipe, _, part = row.measurement.partition(" ")
@@ -79,14 +79,13 @@ def _first_output(row: Row, measurements: Measurements) -> tuple[str, str]:
     measurements.session.ask(
         "trace", of=measurements.whole, images="images1.npy", training=training, out="trace"
     )
-    bound = measurements.tolerance("forward")
     for one, other in _others(measurements, "trace"):
         for operation in measurements.plan.operations:
             for k in range(len(operation.outputs)):
                 name = f"{operation.name}:{k}"
                 if name in one and name in other:
                     apart = compare.relative(one[name], other[name])
-                    if apart > bound:
+                    if apart > row.tolerance:
                         return operation.name, _how(apart, one[name], other[name])
     return "", "the outputs differ, but those of no single operation do"
 
@@ -98,23 +97,21 @@ def _how(apart: float, one: np.ndarray, other: np.ndarray) -> str:
     return f"from equal inputs, the outputs are {apart:.1e} apart"
 
 
-def _first_statistic(measurements: Measurements) -> tuple[str, str]:
-    bound = measurements.tolerance("statistics")
+def _first_statistic(row: Row, measurements: Measurements) -> tuple[str, str]:
     for one, other in _others(measurements, "state"):
         found = one if measurements.plan.exact else measurements.carried(one, 1)
         for name in measurements.statistics:
-            if compare.relative(found[name], other[name]) > bound:
+            if compare.relative(found[name], other[name]) > row.tolerance:
                 return _owner(name), f"training moves {quoted(name)} otherwise, from equal outputs"
     return "", "the statistics differ"
 
 
-def _last_gradient(measurements: Measurements) -> tuple[str, str]:
+def _last_gradient(row: Row, measurements: Measurements) -> tuple[str, str]:
     """Gradients flow backwards: the last operation whose gradient differs is the first to err."""
-    bound = measurements.tolerance("gradients")
     for one, other in _others(measurements, "gradients"):
-        floor = compare.FLOOR * max(float(np.abs(each).max()) for each in other.values())
+        floor = compare.FLOOR * max(map(compare.most, other.values()))
         for name in reversed(measurements.parameters):
-            if compare.relative(one[name], other[name], floor) > bound:
+            if compare.relative(one[name], other[name], floor) > row.tolerance:
                 return _owner(name), f"the gradients of {quoted(name)} differ, from equal outputs"
     return "", "the gradients differ"
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from resnet_spec.verify import compare
-from resnet_spec.verify.measure import STEPS
+from resnet_spec.verify.measure import IN_ITSELF, STEPS
 
+DEEP = ("resnet200",)  # whose training magnifies rounding beyond what is usual
 PAPER = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 # How the name of a record ends that was made with a flag.
 EXACT = "_exact"
@@ -50,12 +52,14 @@ Record = Mapping[str, Any]  # what the command printed
 def parts(folder: Path) -> dict[str, str]:
     """The generated parts of the page, by name."""
     records = read(folder)
-    others = [name for name in records if name not in PAPER and not name.endswith((*FLAGS,))]
+    shown = {*PAPER, *DEEP}
+    others = [name for name in records if name not in shown and not name.endswith((*FLAGS,))]
     return {
         "tolerances": _tolerances(),
         "paper": _table(records, PAPER),
         "exact": _table(records, [name for name in records if name.endswith(EXACT)]),
         "families": _table(records, others),
+        "deep": _deep(records),
         "single": _single(records, [name for name in records if name.endswith(SINGLE)]),
         "versions": _versions(records),
     }
@@ -86,6 +90,21 @@ def _table(records: Mapping[str, Record], names: Sequence[str]) -> str:
     return _lines(rows)
 
 
+def _deep(records: Mapping[str, Record]) -> str:
+    """Below each network, how far PyTorch is from itself where rounding is magnified."""
+    headings = ["command", "images", *_COLUMNS.values()]
+    rows = [headings, ["---"] * len(headings)]
+    for name in DEEP:
+        first, found = _measured(records[name], name)
+        rows.append([*first, *(f"{found[each]:.0e}" for each in _COLUMNS)])
+        (network,) = records[name]["networks"]
+        notes = {row["measurement"]: row["note"] or "" for row in network["measurements"]}
+        own = (re.search(rf"(\S+) {re.escape(IN_ITSELF)}", notes[each]) for each in _COLUMNS)
+        cells = (f"{float(each[1]):.0e}" if each else "" for each in own)
+        rows.append(["in PyTorch itself", "", *cells])
+    return _lines(rows)
+
+
 def _single(records: Mapping[str, Record], names: Sequence[str]) -> str:
     headings = ["command", "images", *_SINGLE_COLUMNS.values()]
     rows = [headings, ["---"] * len(headings)]
@@ -112,7 +131,8 @@ def _own(record: Record) -> str:
     """How far evaluation after SGD is apart where no variance is carried over."""
     (network,) = record["networks"]
     notes = {row["measurement"]: row["note"] for row in network["measurements"]}
-    return f"{float(note.split()[0]):.0e}" if (note := notes["SGD evaluation"]) else ""
+    found = re.match(r"(\S+) with Keras' own", notes["SGD evaluation"] or "")
+    return f"{float(found[1]):.0e}" if found else ""
 
 
 def _versions(records: Mapping[str, Record]) -> str:

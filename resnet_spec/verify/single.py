@@ -49,20 +49,16 @@ def errors(found: Arrays, truth: Arrays, names: Iterable[str]) -> Errors:
     None counts as smaller than rounding makes a tensor, or those beside it where its terms cancel,
     and none of a few values as smaller than is usual for the network.
     """
-    scales = {name: _root_mean_square(truth[name]) for name in names}
+    scales = {name: compare.root_mean_square(truth[name]) for name in names}
     floor = compare.FLOOR * max(scales.values())
     scales = {name: max(scale, floor) for name, scale in scales.items()}
-    sizes = {name: _root_mean_square(found[name] - truth[name]) for name in scales}
+    sizes = {name: compare.root_mean_square(found[name] - truth[name]) for name in scales}
     usual = float(np.median([sizes[name] / scales[name] for name in scales]))
     least = {
         name: scale * (max(usual, EPSILON) if truth[name].size < FEW else EPSILON)
         for name, scale in scales.items()
     }
     return Errors(sizes, least)
-
-
-def _root_mean_square(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(values.astype("float64"))))) if values.size else 0.0
 
 
 def ratios(found: Mapping[str, Arrays], truth: Arrays, names: list[str]) -> dict[str, float]:

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from trainer_checks import averages, goes_on
 from trainers import NO_DROPOUT, arrays, called, compiled, imported, problem, write_idx
 
@@ -64,6 +63,8 @@ def told(out: Path, key: str) -> list[float]:
 
 
 def test_a_run_leaves_checkpoints_metrics_and_a_curve(trainer: Trainer, tmp_path: Path) -> None:
+    from PIL import Image
+
     run = tmp_path / "run"
     called(trainer.folder, *trainer.flags(run), "--length", 3, "--schedule", "cosine")
     names = {f"{name}.{trainer.suffix}" for name in ("best", "last")}
@@ -190,6 +191,8 @@ def test_fine_tuning_leaves_frozen_parts_alone(trainer: Trainer, tmp_path: Path)
 
 def write_folder(root: Path, classes: tuple[str, ...], size: int = 8) -> Path:
     """Image folders of four images in each class."""
+    from PIL import Image
+
     for part in ("train", "val"):
         for label, name in enumerate(classes):
             (root / part / name).mkdir(parents=True)

@@ -10,6 +10,7 @@ import ast
 import hashlib
 import json
 import os
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -140,7 +141,16 @@ def digest(text: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = [each for each in node.body if not _is_aside(each)]
-    return _short(ast.dump(tree))
+    return _short(_dump(tree))
+
+
+def _dump(tree: ast.AST) -> str:
+    """The tree as Python 3.11 writes it: later ones know more fields, or leave out empty ones."""
+    if sys.version_info >= (3, 13):
+        text = ast.dump(tree, show_empty=True)
+    else:
+        text = ast.dump(tree)
+    return text.replace(", type_params=[]", "")
 
 
 def _is_aside(node: ast.stmt) -> bool:

@@ -340,6 +340,8 @@ class Measurements:
     ) -> Row:
         """What is apart in a file that a task made, as rounding is magnified."""
         row = self.row(measurement, kind, self.compared(file, names), note)
+        if row.passes:
+            return row
         found = [self.read(f"{each}.{file}.npz") for each in self.whole if each != TORCH]
         return self.magnified(row, task, found, self.read(f"{TORCH}.{file}.npz"), names)
 

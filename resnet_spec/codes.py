@@ -373,6 +373,13 @@ _BACKENDS = {
         _layers("{conv: train, filters: 64, kernel: 7}"),
         _layers("{conv: conv1, filters: 64, kernel: 7}"),
     ),
+    "RS504": Code(
+        "an internal error: code that would not be the network",
+        "Before anything is written, the program that the code is made from is run with the "
+        "network's own numbers and compared with it, operation by operation. They differ, so "
+        "nothing was written. The mistake is resnet-spec's, not the spec's; please report it with "
+        "the spec. The message names the routine and the statement.",
+    ),
 }
 
 _FILES = {

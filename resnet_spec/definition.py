@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TypeVar
 
 from resnet_spec import expr, names, validate
@@ -319,6 +320,94 @@ def read_layers(node: Node | None, what: str, report: Report) -> tuple[Statement
     return _Reader(report, what).layers(node)
 
 
+# --- names of layers without one ------------------------------------------------------------------
+
+
+def with_names(body: Iterable[Statement | Loop]) -> tuple[Statement | Loop, ...]:
+    """The body with a name for each statement that has none of its own.
+
+    It is called as its target, the second of a body with a 2 behind, and within loops with their
+    counters: `act`, `act2`, `max_pool.{k}`. That depends on where it stands alone, not on which
+    layers run, so a layer has one name in every use of a block.
+    """
+    body = tuple(body)
+    given = [each.name for each in _statements(body) if each.name is not None]
+    return _Namer([_matching(pattern) for pattern in given]).named(body, ())
+
+
+class _Namer:
+    """Gives out names that no layer of the spec's own can have, or be within.
+
+    `given` are the first parts of the names that the spec gives itself.
+    """
+
+    def __init__(self, given: Iterable[re.Pattern[str]]) -> None:
+        self.given = list(given)
+        # Number of the last name that each target has got, and each depth of loops.
+        self.last: dict[tuple[str, int], int] = {}
+
+    def named(
+        self, body: Iterable[Statement | Loop], counters: tuple[str, ...]
+    ) -> tuple[Statement | Loop, ...]:
+        found: list[Statement | Loop] = []
+        for each in body:
+            if isinstance(each, Loop):
+                inner = self.named(each.body, (*counters, each.variable))
+                found.append(replace(each, body=inner))
+            elif each.name is None and each.kind != "broken":
+                name = self.pattern(each, counters)
+                found.append(each._replace(name=name, unnamed=True))
+            else:
+                found.append(each)
+        return tuple(found)
+
+    def pattern(self, statement: Statement, counters: tuple[str, ...]) -> Pattern:
+        text = self.next(statement, len(counters))
+        parts: list[str | Expression] = [f"{text}." if counters else text]
+        for depth, counter in enumerate(counters):
+            parts += [*(["."] if depth else []), parse_expression(counter, statement.span, False)]
+        shown = "".join([text, *(f".{{{counter}}}" for counter in counters)])
+        return Pattern(tuple(parts), shown, statement.span)
+
+    def next(self, statement: Statement, depth: int) -> str:
+        """`act`, `act2`, …; behind a `_` where names with counters may be all of these."""
+        stem = target = statement.target
+        while any(each.fullmatch(f"{stem}{10**9}") for each in self.given):
+            stem += "_"
+        # What may own layers can't be called as what it stands beside in a loop is called.
+        key = (target, depth if statement.kind == "primitive" else 0)
+        number = self.last.get(key, 0) + 1
+        while any(each.fullmatch(_numbered(stem, number)) for each in self.given):
+            number += 1
+        self.last[key] = number
+        return _numbered(stem, number)
+
+
+def _numbered(stem: str, number: int) -> str:
+    return f"{stem}{number}" if number > 1 else stem
+
+
+def _matching(pattern: Pattern) -> re.Pattern[str]:
+    """What finds the first part of every dotted name that a pattern may spell."""
+    text = ""
+    for part in pattern.parts:
+        if isinstance(part, str):
+            text += re.escape(part.partition(".")[0])
+            if "." in part:
+                break
+        else:
+            text += "[-+0-9A-Za-z]+"
+    return re.compile(text)
+
+
+def _statements(body: Iterable[Statement | Loop]) -> Iterable[Statement]:
+    for each in body:
+        if isinstance(each, Loop):
+            yield from _statements(each.body)
+        else:
+            yield each
+
+
 def read_stage(node: Node, report: Report) -> Statement:
     """One stage of a network; what is wrong goes to the report."""
     try:
@@ -390,7 +479,7 @@ def read_block(
         arguments=arguments,
         slots=slots,
         lets=lets,
-        body=read_layers(node.get("layers"), what, report),
+        body=with_names(read_layers(node.get("layers"), what, report)),
         span=span,
         node=node,
     )

@@ -41,6 +41,9 @@ class Use(NamedTuple):
         return f"{self.text} ({self.span.path}:{self.span.line})"
 
 
+INTERNAL = "RS504"  # a mistake of ours
+
+
 class Diagnostic(NamedTuple):
     """One finding; `code` is a key of `resnet_spec.codes.CODES`."""
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import ast
+import builtins
+import functools
+import textwrap
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from resnet_spec import layout
-from resnet_spec.expr import Call, Const, Expr, Name, binary, substitute, to_python, walk
+from resnet_spec.diagnostics import fail, quoted
+from resnet_spec.expr import Const, Expr, Name, binary, substitute, to_python
 from resnet_spec.ir import Instance, Network, Step
 from resnet_spec.ops import Shape
 from resnet_spec.specialize import (
@@ -16,9 +21,7 @@ from resnet_spec.specialize import (
     OperationLine,
     Parameter,
     Path,
-    Program,
     Run,
-    line_expressions,
 )
 
 
@@ -127,21 +130,38 @@ def run_range(run: Run, spelling: Mapping[str, str]) -> str:
     return f"range({to_python(run.start, spelling)}, {to_python(end, spelling)})"
 
 
-def functions_used(program: Program) -> set[str]:
-    """The functions of the expression language that stand in the program's expressions."""
+# What every file may use without an import.
+BUILTINS = frozenset(name for name in dir(builtins) if name.islower())
 
-    found: set[str] = set()
-    expressions: list[Expr] = []
-    for routine in program.routines:
-        expressions += [value for _, value in routine.locals]
-        for line in routine.body:
-            expressions += line_expressions(line)
-    expressions += [value for _, value in program.locals]
-    for line in (*program.body, *program.head):
-        expressions += line_expressions(line)
-    for each in expressions:
-        found |= {node.function for node in walk(each) if isinstance(node, Call)}
-    return found
+
+@functools.lru_cache(maxsize=256)
+def names_in(text: str) -> frozenset[str]:
+    """The names that a piece of Python reads, by its syntax tree.
+
+    None of them is a variable of the spec's where these hide nothing that the file takes.
+    """
+    waiting: list[ast.AST] = [ast.parse(textwrap.dedent(text))]
+    found = set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        else:
+            waiting.extend(ast.iter_child_nodes(node))
+    return frozenset(found)
+
+
+def check_network_name(network: Network, taken: Container[str], framework: str) -> None:
+    """RS503 for a network whose function or class would hide a name that its file uses."""
+    for name, what in ((network.name, "name"), (network.class_name, "class_name")):
+        if name in taken:
+            fail(
+                "RS503",
+                f"a network can't be called {quoted(name)} in {framework}, whose file uses the "
+                "name itself",
+                network.root.definition.node.span_of(what),
+                help=f"give it another {what}",
+            )
 
 
 MAKE_DIVISIBLE = '''def make_divisible(
@@ -188,8 +208,12 @@ def parts(network: Network) -> dict[str, tuple[str, ...]]:
     stem = [step for index, step in enumerate(steps[: network.head]) if index not in in_stages]
     if learning := _learning(stem):
         found["stem"] = learning
+    others = [step.name for n, step in enumerate(steps) if n not in in_stages]
     for stage in network.stages:
-        found[stage.name] = (stage.name,) if _learning(steps[n] for n in stage.steps) else ()
+        learning = _learning(steps[n] for n in stage.steps)
+        # A layer beside the stage's blocks may be called as if it was one: features.16.
+        alone = not any(name.startswith(f"{stage.name}.") for name in others)
+        found[stage.name] = (stage.name,) if learning and alone else learning
     found["head"] = (*found.get("head", ()), *_learning(steps[network.head :]))
     return found
 

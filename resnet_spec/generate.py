@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from resnet_spec import emit, header
-from resnet_spec.diagnostics import expected, fail, quoted
+from resnet_spec.diagnostics import Report, SpecError, expected, fail, quoted
 from resnet_spec.ir import Network
-from resnet_spec.specialize import Program, specialize
+from resnet_spec.specialize import Program, renamed, specialize
 
 GROUP = "resnet_spec.backends"
 BUILTIN = ("json", "keras", "torch")
@@ -21,6 +21,8 @@ BUILTIN = ("json", "keras", "torch")
 class Backend(Protocol):
     """A backend: a name, a template of its package's `templates` folder, and its variables.
 
+    `taken` are the names that its files use themselves, which no name of a spec may hide.
+
     One that can train has `trainer`, too: the files that train any network, which stand with
     the ending `.txt` in its package's folder `trainer` or in that of `resnet_spec.backends`.
     """
@@ -28,6 +30,7 @@ class Backend(Protocol):
     name: str
     suffix: str
     template: str
+    taken: Collection[str]
 
     def view(self, program: Program) -> dict[str, Any]: ...
 
@@ -73,25 +76,39 @@ def generate(
     Where its spec says how it is trained, its recipe and the trainers stand beside it.
     """
     found = [find_backend(name) for name in backends]
-    program: Program | None = None
     files: dict[PurePosixPath, str] = {}
+    report = Report()
     for backend in found:
-        lines = header.lines(network.path, network.digest, command(network, backend.name))
-        if hasattr(backend, "render"):
-            text = backend.render(network, lines)
-        else:
-            program = program or specialize(network)
-            variables = backend.view(program)
-            template = _environment(type(backend).__module__).get_template(backend.template)
-            text = template.render(header=lines, docstring=_docstring(network), **variables)
-        path = PurePosixPath(backend.name) / f"{network.name}{backend.suffix}"
-        files[path] = header.seal(text)
-        if with_training and network.recipe is not None and hasattr(backend, "trainer"):
-            from resnet_spec import trainer
-
-            again = command(network, backend.name)
-            files |= trainer.files(network, network.recipe, backend, again)
+        try:
+            files |= _files(network, backend, with_training)
+        except SpecError as error:
+            report.extend(error)
+    report.raise_if_any()
     return files
+
+
+def _files(network: Network, backend: Any, with_training: bool) -> dict[PurePosixPath, str]:
+    """The files of a network for one backend."""
+    lines = header.lines(network.path, network.digest, command(network, backend.name))
+    if hasattr(backend, "render"):
+        text = backend.render(network, lines)
+    else:
+        variables = backend.view(renamed(_program(network), backend.taken))
+        template = _environment(type(backend).__module__).get_template(backend.template)
+        text = template.render(header=lines, docstring=_docstring(network), **variables)
+    path = PurePosixPath(backend.name) / f"{network.name}{backend.suffix}"
+    files = {path: header.seal(text)}
+    if with_training and network.recipe is not None and hasattr(backend, "trainer"):
+        from resnet_spec import trainer
+
+        files |= trainer.files(network, network.recipe, backend, command(network, backend.name))
+    return files
+
+
+@functools.lru_cache(maxsize=1)
+def _program(network: Network) -> Program:
+    """The program of a network, which its backends share."""
+    return specialize(network)
 
 
 def command(network: Network, backend: str) -> str:

@@ -2,8 +2,11 @@
 
 Two halves. A **definition** is a block as it was written: arguments, lets and statements over
 expressions. An **instance** is one use of it with numbers: operations with shapes and parameters.
-Instances that are equal are one object, so a network of a thousand equal blocks stays small; a
-backend specialises each definition to the instances that a network has of it.
+Instances that are equal are one object, so a network of a thousand equal blocks stays small.
+
+Beside the operations an instance keeps what lowering read on the way to them, one event for each
+run of a statement: what fed it, whether it ran, which expression each number came from. That is
+all that specialisation knows of a block; it never looks at a statement's text again.
 """
 
 from __future__ import annotations
@@ -79,7 +82,8 @@ class Binding(NamedTuple):
 class Statement(NamedTuple):
     """One line of a block. `target` names a primitive, a slot or a block, as `kind` says.
 
-    A broken one stands for a line with a mistake, so that what it names is not missed elsewhere.
+    `unnamed` tells that `name` is not the spec's but follows from the target. A broken one stands
+    for a line with a mistake, so that what it names is not missed elsewhere.
     """
 
     kind: Literal["primitive", "slot", "block", "broken"]
@@ -94,6 +98,7 @@ class Statement(NamedTuple):
     repeat: Expression | None = None
     names: Pattern | None = None  # of the repeated blocks
     feature: bool = True  # of a stage: its output is one of the network's feature maps
+    unnamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +167,66 @@ class Step(NamedTuple):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     statement: Statement
+    sources: Mapping[str, Source] = {}  # of each attribute or argument: what gave its number
+
+
+Source = Expression | Bound | Initializer | str | None  # None: the default of the attribute
+
+# Where a statement ran: its position in the body, or position, turn, position, turn, …, position
+# for one within loops.
+Key = tuple[int, ...]
+
+
+class Read(NamedTuple):
+    """What a statement read: a value, one element of a list, or all of a list.
+
+    `source` is the key of the event that gave the value or began the list; () is the input.
+    """
+
+    kind: Literal["value", "element", "list"]
+    source: Key = ()
+    place: int = 0  # of the element
+    expression: Expression | None = None  # of its place
+
+
+INPUT = Read("value")
+
+
+class Event(NamedTuple):
+    """One run of a statement by an instance.
+
+    `reads` are its inputs where it `ran`; `passing` is what its value is where it does not run
+    (told where it did not, or where that may depend on an argument of the generated model).
+    """
+
+    key: Key
+    statement: Statement
+    ran: bool
+    reads: tuple[Read, ...]
+    passing: Read | None
+    shape: Shape  # of its value, whether it ran or not; of a split: of each part
+    steps: tuple[Step, ...] = ()  # one, or as many as `repeat` says
+    appends: Read | None = None  # the element that its value becomes
+    gives_list: bool = False
+    open: bool = False  # whether it runs may depend on an argument of the generated model
+    place: tuple[int, int] = (0, 1)  # of the first block among those of all stages; their number
+
+
+class LoopEvent(NamedTuple):
+    """One run of a loop by an instance, with the number of its turns; those follow."""
+
+    key: Key
+    statement: Loop
+    turns: int
+    values: Mapping[str, Read]  # what each name stood for before it, those of lists aside
 
 
 @dataclass(frozen=True, eq=False)
 class Instance:
     """One use of a definition: its arguments as numbers and what it is made of.
 
-    `scope` holds every name with its value; `choices` how each slot was filled.
+    `scope` holds every name with its value; `choices` how each slot was filled; `events` what its
+    statements did, in their order, and `last` what its output is.
     """
 
     definition: Definition
@@ -178,6 +236,8 @@ class Instance:
     output: Shape
     steps: tuple[Step, ...]
     result: int
+    events: tuple[Event | LoopEvent, ...] = ()
+    last: Read = INPUT
 
     @cached_property
     def parameters(self) -> int:

@@ -259,7 +259,9 @@ def _validated(
     stem = definition.read_layers(node.get("stem"), "the stem", report)
     head = definition.read_layers(node.get("head"), "the head", report)
     stages = _read_stages(node.get("stages"), report)
-    _check_scopes(node, (*stem, *stages, *head), blocks, report)
+    body = definition.with_names((*stem, *stages, *head))
+    stem, head = body[: len(stem)], body[len(stem) + len(stages) :]
+    _check_scopes(node, body, blocks, report)
     recipe = _read_training(node, folder, library, report)
     if model is None:
         report.raise_if_any()

@@ -198,36 +198,6 @@ REFUSED = {
         "torch",
         "RS502",
     ),
-    "a layer's name varies": (
-        """
-        blocks:
-          one:
-            description: A convolution with a number in its name
-            args: {number: int}
-            layers:
-              - {conv: "conv{number}", filters: 4, kernel: 3}
-        stages:
-          - {name: stage, block: one, repeat: 2, number: i}
-        """,
-        "torch",
-        "RS502",
-    ),
-    "a split runs in some blocks alone": (
-        """
-        blocks:
-          one:
-            description: A list in one block, a value in the other
-            args: {parts: int}
-            layers:
-              - {conv: conv, filters: 4, kernel: 3}
-              - {split: split, parts: parts, as: part, when: parts > 1}
-              - {add: part, when: parts > 1}
-        stages:
-          - {name: stage, block: one, repeat: 2, parts: i + 1}
-        """,
-        "torch",
-        "RS502",
-    ),
     "a value would be written out in thousands of parts": (
         """
         blocks:

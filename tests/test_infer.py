@@ -183,7 +183,7 @@ def test_receptive_field_agrees_with_a_walk_from_the_output(name: str) -> None:
         # a value that nobody reads is alive while it is made
         ("- {conv: a, filters: 9, kernel: 1}\n- {conv: b, filters: 2, kernel: 1, from: x}", 1 + 9),
         # all four parts are made at once
-        ("- {conv: a, filters: 4, kernel: 1}\n- {split: b, parts: 4, as: p}", 4 + 4),
+        ("- {conv: a, filters: 4, kernel: 1}\n- {split: b, parts: 4, as: p}\n- {concat: p}", 4 + 4),
     ],
 )
 def test_peak(body: str, peak: int) -> None:

@@ -19,33 +19,45 @@ class KerasBackend:
         *("flags.py", "common.py", "images.py", "batches.py"),
     )
 
+    # Names of the module, of its imports and of its helpers, which nothing else may hide.
+    taken = emit.BUILTINS | {
+        *("keras", "KerasTensor", "layers", "ops", "initializers", "math", "PARTS", "stages"),
+        *("inputs", "features", "name", "model", "freeze_until", "make_divisible"),
+        *helpers.NAMES,
+    }
+
     def view(self, program: Program) -> dict[str, object]:
         """The variables of the template."""
-        model.check_layer_names(program.network)
-        model.check_convolutions(program.network)
-        model.check_parts(program.network)
+        network = program.network
+        emit.check_network_name(network, self.taken, "Keras")
+        model.check_layer_names(network)
+        model.check_convolutions(network)
+        model.check_parts(network)
         operations = [line for _, line in program.lines() if isinstance(line, OperationLine)]
         usages = helpers.collect(operations)
-        functions = model.function_names(program)
-        exact = program.network.numerics == "exact"
-        texts = [helpers.write(name, usage, exact) for name, usage in usages.items()]
-        if "make_divisible" in emit.functions_used(program):
-            texts.insert(0, emit.MAKE_DIVISIBLE.split("\n"))
+        functions = model.function_names(program, self.taken)
+        exact = network.numerics == "exact"
         blocks = [model.function_view(each, usages, functions, exact) for each in program.routines]
-        network = model.network_view(program, usages, functions)
-        body = [line for text in texts for line in text]
-        body += [line for block in blocks for line in (*block.signature, *block.body)]
-        body += [*network.stages, *network.head]
-        own = layers.layers_in(body)
-        texts, body = [*own, *texts], [*body, *(line for text in own for line in text)]
-        model.check_automatic_names(program.network, body)
+        shown = model.network_view(program, usages, functions)
+        code = model.code_of(blocks, shown)
+        used = emit.names_in(code)
+        texts = [helpers.write(name, usage, exact) for name, usage in usages.items()]
+        if "make_divisible" in used:
+            texts.insert(0, emit.MAKE_DIVISIBLE.split("\n"))
+        for text in texts:
+            used |= emit.names_in("\n".join(text))
+        own = [source for name, source in layers.LAYERS.items() if name in used]
+        for source in own:
+            used |= emit.names_in(source)
+        texts = [*(source.split("\n") for source in own), *texts]
+        model.check_automatic_names(network, code, texts)
         return {
-            "imports": model.imports(body),
+            "imports": model.imports(used),
             "helpers": texts,
             "blocks": blocks,
-            "network": network,
-            "parts": emit.parts_table(model.parts(program.network), "_"),
-            "normed": program.network.root.statistics > 0,
+            "network": shown,
+            "parts": emit.parts_table(model.parts(network), "_"),
+            "normed": network.root.statistics > 0,
         }
 
 

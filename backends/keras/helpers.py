@@ -83,6 +83,16 @@ def flatten_channels_first(x: KerasTensor, *, name: str) -> KerasTensor:
 }
 
 
+# Every function that a module may define.
+NAMES = frozenset(
+    {
+        *("conv2d", "conv2d_same", "standardized_conv2d", "standardized_conv2d_same"),
+        *("batch_norm", "max_pool", "max_pool_signed", "avg_pool", "blur_pool", "channel_conv"),
+        *FIXED,
+    }
+)
+
+
 def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
     """The helper function that an operation calls, and the options of it."""
     match line.primitive.name:

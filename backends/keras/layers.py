@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 _REGISTERED = '@keras.saving.register_keras_serializable(package="resnet_spec")'
 
 
@@ -154,9 +152,3 @@ class Threshold(layers.Layer):
     "LearnedScale": _learned_number("LearnedScale", "Multiplies by", "scale", "ones", "*"),
     "LearnedShift": _learned_number("LearnedShift", "Adds", "shift", "zeros", "+"),
 }
-
-
-def layers_in(body: Iterable[str]) -> list[list[str]]:
-    """The source of each layer of `LAYERS` that the body calls."""
-    text = "\n".join(body)
-    return [source.split("\n") for name, source in LAYERS.items() if f" {name}(" in text]

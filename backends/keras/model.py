@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeGuard
 
@@ -15,7 +15,6 @@ from resnet_spec import emit, layout
 from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expr import Expr, names, to_python, unary
 from resnet_spec.ir import Network, Operation
-from resnet_spec.names import RESERVED
 from resnet_spec.ops import SAME
 from resnet_spec.specialize import (
     AssignLine,
@@ -58,7 +57,7 @@ class _Writer:
         margin = " " * indent
         match line:
             case OperationLine():
-                return self.guarded(line, [self.operation(line)], indent)
+                return self.run_operation(line, indent)
             case CallLine():
                 return self.call(line, indent)
             case AssignLine():
@@ -81,40 +80,38 @@ class _Writer:
         return RULES[line.primitive.name](op)
 
     def guarded(
-        self, line: OperationLine | CallLine, codes: Sequence[Code], indent: int
+        self, line: OperationLine | CallLine, write: Callable[[int], list[str]], indent: int
     ) -> list[str]:
-        """The statement, under its condition where it has one."""
+        """What `write` gives at an indentation, under the line's condition where it has one."""
         if line.when is None:
-            return [text for code in codes for text in self.store(line.output, code, indent)]
+            return write(indent)
         condition = layout.condition("if", to_python(line.when, self.spelling), indent)
-        body = [text for code in codes for text in self.store(line.output, code, indent + 4)]
+        body = write(indent + 4)
         passing = line.otherwise or line.inputs[0]
         if line.output == passing:
             return [*condition, *body]
         passed = self.store(line.output, Code(self.value(passing)), indent)
-        if [code.call for code in codes] == [line.output.name]:
+        clobbers = any(line.output.name == each.name for each in line.inputs if each != passing)
+        # An element need not be there where it is not read.
+        if clobbers or line.output.index is not None or passing.index is not None:
+            return [*condition, *body, f"{' ' * indent}else:", *layout.indented(passed)]
+        return [*passed, *condition, *body]
+
+    def run_operation(self, line: OperationLine, indent: int) -> list[str]:
+        code = self.operation(line)
+        passing = line.otherwise or line.inputs[0]
+        if line.when is not None and code.call == line.output.name and line.output != passing:
             # Only where the condition does not hold is there something to do.
             negated = to_python(unary("not", line.when), self.spelling)
-            return [*layout.condition("if", negated, indent), *layout.indented(passed)]
-        clobbers = any(line.output.name == each.name for each in line.inputs if each != passing)
-        if clobbers or line.output.index is not None:
-            otherwise = [f"{' ' * indent}else:", *layout.indented(passed)]
-            return [*condition, *body, *otherwise]
-        return [*passed, *condition, *body]
+            passed = self.store(line.output, Code(self.value(passing)), indent + 4)
+            return [*layout.condition("if", negated, indent), *passed]
+        return self.guarded(line, lambda at: self.store(line.output, code, at), indent)
 
     def call(self, line: CallLine, indent: int) -> list[str]:
         if line.names is None:
-            path = line.path
-            code = self.block(line.routine, line.runs[0], line.inputs[0], path)
-            return self.guarded(line, [code], indent)
-        if line.when is not None:
-            condition = layout.condition("if", to_python(line.when, self.spelling), indent)
-            inner = self.runs(line, indent + 4)
-            if line.output == (line.otherwise or line.inputs[0]):
-                return [*condition, *inner]
-            passing = self.value(line.otherwise or line.inputs[0])
-            return [*self.store(line.output, Code(passing), indent), *condition, *inner]
-        return self.runs(line, indent)
+            code = self.block(line.runs[0], line.inputs[0], line.path)
+            return self.guarded(line, lambda at: self.store(line.output, code, at), indent)
+        return self.guarded(line, lambda at: self.runs(line, at), indent)
 
     def runs(self, line: CallLine, indent: int) -> list[str]:
         """Repeated blocks, one statement or one loop for each run."""
@@ -124,7 +121,7 @@ class _Writer:
         for run in line.runs:
             if run.is_single:
                 path = (*line.path, ".", *emit.at_index(line.names, run.start))
-                code = self.block(line.routine, run, source, path)
+                code = self.block(run, source, path)
                 text += self.store(line.output, code, indent)
             else:
                 path = (*line.path, ".", *line.names)
@@ -132,14 +129,14 @@ class _Writer:
                     text += self.store(line.output, Code(self.value(source)), indent)
                 over = emit.run_range(run, self.spelling)
                 text.append(f"{' ' * indent}for i in {over}:")
-                code = self.block(line.routine, run, line.output, path)
+                code = self.block(run, line.output, path)
                 text += self.store(line.output, code, indent + 4)
             source = line.output
         return text
 
-    def block(self, routine: Routine, run: Run, source: Value, path: Path) -> Code:
+    def block(self, run: Run, source: Value, path: Path) -> Code:
         positional, keywords = emit.passed(_shown(run.arguments), self.spelling)
-        function = self.functions[routine.class_name]
+        function = self.functions[run.routine.class_name]
         name = self.name(path)
         return Code(layout.call(function, self.value(source), *positional, **keywords, name=name))
 
@@ -314,9 +311,9 @@ def _values(program: Program, lines: Sequence[Line], images: str) -> list[str]:
     return text
 
 
-def function_names(program: Program) -> dict[str, str]:
+def function_names(program: Program, reserved: Collection[str]) -> dict[str, str]:
     """The function of each routine, under a name that no variable hides."""
-    taken = {program.network.name, f"{program.network.name}_features", *RESERVED}
+    taken = {program.network.name, f"{program.network.name}_features", *reserved}
     taken |= {name for routine in program.routines for name in _variables(routine)}
     taken |= {line.output.name for line in (*program.body, *program.head) if _has_output(line)}
     found = {}
@@ -401,9 +398,10 @@ def _has_layer(operation: Operation) -> bool:
     return operation.primitive.name not in UNNAMED
 
 
-def check_automatic_names(network: Network, body: Iterable[str]) -> None:
+def check_automatic_names(network: Network, code: str, helpers_: Iterable[Sequence[str]]) -> None:
     """RS503 for a layer with a name that Keras gives to a function of `keras.ops` itself."""
-    functions = set(re.findall(r"\bops\.(\w+)\(", "\n".join(body)))
+    text = "\n".join([code, *("\n".join(each) for each in helpers_)])
+    functions = set(re.findall(r"\bops\.(\w+)\(", text))
     if any(operation.primitive.name == "rescale" for _, operation in network.operations()):
         functions |= ARITHMETIC
     for canonical, operation, span in network.places():
@@ -449,9 +447,18 @@ def _what_is_built(network: Network) -> str:
     return f"{what}, after sys.setrecursionlimit({(layers // 1000 + 2) * 1000})"
 
 
-def imports(body: Iterable[str]) -> list[str]:
-    """The import block, of what the body uses and nothing else."""
-    text = "\n".join(body)
-    used = [name for name in ("initializers", "layers", "ops") if f"{name}." in text]
-    lines = ["import math", ""] if "math." in text else []
-    return [*lines, "import keras", f"from keras import {', '.join(['KerasTensor', *used])}"]
+def code_of(blocks: Iterable[FunctionView], network: NetworkView) -> str:
+    """All statements of a module, as Python that can be parsed."""
+    lines: list[str] = []
+    for block in blocks:
+        lines += [*block.signature, *block.body]
+    lines += [*network.stages_signature, *(network.stages or ["    pass"])]
+    lines += [*network.build, *(network.head or ["    pass"])]
+    return "\n".join(lines)
+
+
+def imports(used: Container[str]) -> list[str]:
+    """The import block, of the names that the module uses and nothing else."""
+    modules = [name for name in ("initializers", "layers", "ops") if name in used]
+    lines = ["import math", ""] if "math" in used else []
+    return [*lines, "import keras", f"from keras import {', '.join(['KerasTensor', *modules])}"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from resnet_spec.backends.torch import initialization, model
-from resnet_spec.backends.torch.primitives import HELPERS
+from resnet_spec.backends.torch.helpers import HELPERS
+from resnet_spec.backends.torch.placement import check_names
 
 from resnet_spec import emit
 from resnet_spec.specialize import Program
@@ -17,26 +18,28 @@ class TorchBackend:
     template = "model.py.jinja"
     trainer = ("train.py", "devices.py", "flags.py", "common.py", "images.py", "batches.py")
 
+    # Names of the module, of its imports and of its helpers, which nothing else may hide.
+    taken = emit.BUILTINS | {
+        *("torch", "nn", "F", "Tensor", "math", "Self", "OrderedDict", "reduce", "PARTS"),
+        *("self", "features", "module", "init_weights", *HELPERS),
+    }
+
     def view(self, program: Program) -> dict[str, object]:
         """The variables of the template."""
+        check_names(program.network)
+        emit.check_network_name(program.network, self.taken, "PyTorch")
         blocks = [model.class_view(routine) for routine in program.routines]
         network = model.network_view(program)
         init = initialization.initialization(program)
-        body = [line for b in blocks for line in (*b.signature, *b.constructor, *b.forward)]
-        body += [*network.constructor, *network.features, *network.head, *init]
-        text = "\n".join(body)
-        known = {"make_divisible": emit.MAKE_DIVISIBLE, **HELPERS}
+        used = emit.names_in(model.code_of(blocks, network, init))
         helpers: list[str] = []
-        for name, source in reversed(known.items()):
-            if f"{name}(" in text:
+        for name, source in reversed(HELPERS.items()):
+            if name in used:
                 helpers.insert(0, source)
-                text += source
-        body += helpers
+                used |= emit.names_in(source)
         normed = model.has_batch_norm(program.network)
-        if normed:
-            body.append("def train(self, mode: bool = True) -> Self:")
         return {
-            "imports": model.imports(body, program),
+            "imports": model.imports(used | {"Self"} if normed else used),
             "helpers": helpers,
             "blocks": blocks,
             "initialization": init,

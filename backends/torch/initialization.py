@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from resnet_spec.backends.torch import primitives
+from resnet_spec.backends.torch.placement import Layer, Place, Placement, layers_in, text_of
 from resnet_spec.backends.torch.writer import BODY
 
-from resnet_spec import layout
-from resnet_spec.expr import Const
+from resnet_spec import emit, layout
+from resnet_spec.expr import Const, Expr, names, to_python
 from resnet_spec.ops import Initializer
-from resnet_spec.specialize import OperationLine, Program, Routine
+from resnet_spec.specialize import Line, LoopLine, OperationLine, Program, Routine
 
 
 class _Rule(NamedTuple):
-    """A statement that fills one tensor, and the line that it stands under where it has one."""
+    """A statement that fills one tensor, and the lines that it stands under."""
 
-    under: str
+    under: tuple[str, ...]
     fill: layout.Code
 
     def lines(self) -> list[str]:
-        if not self.under:
-            return layout.statement("", self.fill, indent=BODY)
-        return [f"{' ' * BODY}{self.under}", *layout.statement("", self.fill, indent=BODY + 4)]
+        indents = [BODY + 4 * depth for depth in range(len(self.under) + 1)]
+        text = [f"{' ' * at}{line}" for at, line in zip(indents, self.under, strict=False)]
+        return [*text, *layout.statement("", self.fill, indent=indents[-1])]
 
 
 def initialization(program: Program) -> list[str]:
@@ -39,7 +40,7 @@ def initialization(program: Program) -> list[str]:
             if given is None or given.kind == already:
                 continue
             optional = attribute == "bias_init" and not _all_biased(program, primitive)
-            under = f"if module.{tensor} is not None:" if optional else ""
+            under = (f"if module.{tensor} is not None:",) if optional else ()
             rules.append(_Rule(under, primitives.initializer(given, f"module.{tensor}")))
         if rules:
             branches.append((module, rules))
@@ -88,27 +89,105 @@ def _exceptions(
 ) -> list[tuple[str, list[_Rule]]]:
     """Tensors that begin otherwise than their kind; a block is visited after its layers."""
     found: dict[str, list[_Rule]] = {}
-    for routine, line, attribute, given in _initialized(program):
-        if given == usual[(line.primitive.name, attribute)]:
-            continue
-        owner = routine.class_name if routine is not None else program.network.class_name
-        tensor = primitives.INITIALIZED[line.primitive.name][1][attribute]
-        found.setdefault(owner, []).append(_exception(line, tensor, given, routine))
+    for owner, lines in _owners(program):
+        placement = Placement(lines)
+        name = owner.class_name if owner is not None else program.network.class_name
+        spelling = _spelling(owner or program, placement)
+        for line, loops in layers_in(lines):
+            for tensor, given in _unusual(line, usual):
+                place = _Placed(line, loops, placement, owner is not None and owner.is_chain)
+                found.setdefault(name, []).append(place.rule(tensor, given, spelling))
     return list(found.items())
 
 
-def _exception(
-    line: OperationLine, tensor: str, given: Initializer, routine: Routine | None
-) -> _Rule:
-    text = "".join(part for part in line.path if isinstance(part, str))
-    if len(line.path) == 2:
-        under = f"for layer in module.{text.rstrip('.')}:"
-        return _Rule(under, primitives.initializer(given, f'layer.get_parameter("{tensor}")'))
-    if (routine is not None and routine.is_chain) or "." in text:
-        target = f'module.get_parameter("{text}.{tensor}")'
-    elif tensor == "bias":
-        target = f'module.{text}.get_parameter("bias")'  # the attribute may be None
-    else:
-        target = f"module.{text}.{tensor}"
-    under = f"if module.{text} is not None:" if line.when is not None else ""
-    return _Rule(under, primitives.initializer(given, target))
+def stored_for_initialization(owner: Routine | Program) -> set[str]:
+    """The names of a class that `init_weights` needs to find the layers of loops.
+
+    Which initializers are unusual depends on the whole program, so this takes all of them.
+    """
+    lines = owner.body if isinstance(owner, Routine) else (*owner.body, *owner.head)
+    placement = Placement(lines)
+    own = {p.name for p in owner.parameters} | {name for name, _ in owner.locals}
+    found: set[str] = set()
+    for line, loops in layers_in(lines):
+        if not isinstance(line, OperationLine) or placement.of(line) is not Place.SUBMODULE:
+            continue
+        if line.primitive.name in primitives.INITIALIZED and (loops or text_of(line.path) is None):
+            each = [*(loop.count for loop in loops), *([line.when] if line.when else [])]
+            each += [part for part in line.path if isinstance(part, Expr)]
+            found |= {name for value in each for name in names(value)} & own
+    return found
+
+
+def _owners(program: Program) -> Iterator[tuple[Routine | None, Sequence[Line]]]:
+    for routine in program.routines:
+        yield routine, routine.body
+    yield None, (*program.body, *program.head)
+
+
+def _spelling(owner: Routine | Program, placement: Placement) -> dict[str, str]:
+    """How `init_weights` spells the names of a class that its module keeps."""
+    found = {}
+    for name in (*(p.name for p in owner.parameters), *(n for n, _ in owner.locals)):
+        kept = name
+        while placement.hides(kept):
+            kept += "_"
+        found[name] = f"module.{kept}"
+    return found
+
+
+def _unusual(
+    line: Layer, usual: Mapping[tuple[str, str], Initializer]
+) -> Iterator[tuple[str, Initializer]]:
+    """The tensors of a layer that begin otherwise than those of its kind."""
+    if not isinstance(line, OperationLine) or line.primitive.name not in primitives.INITIALIZED:
+        return
+    for attribute, tensor in primitives.INITIALIZED[line.primitive.name][1].items():
+        if attribute == "bias_init" and line.attributes.get("bias") == Const(False):
+            continue
+        given = line.attributes[attribute]
+        assert isinstance(given, Initializer)
+        if given != usual[(line.primitive.name, attribute)]:
+            yield tensor, given
+
+
+class _Placed(NamedTuple):
+    """A layer with where its class keeps it."""
+
+    line: Layer
+    loops: tuple[LoopLine, ...]
+    placement: Placement
+    in_chain: bool
+
+    def rule(self, tensor: str, given: Initializer, spelling: Mapping[str, str]) -> _Rule:
+        """What fills one of its tensors."""
+        line, place = self.line, self.placement.of(self.line)
+        if place is Place.ITEM and not self.in_chain:
+            over = f"for layer in module.{str(line.path[0])[:-1]}:"
+            filled = primitives.initializer(given, f'layer.get_parameter("{tensor}")')
+            return _Rule((over,), filled)
+        if place is Place.SUBMODULE or self.in_chain:
+            return self.by_name(tensor, given, spelling)
+        text = str(text_of(line.path))
+        if place is Place.KEY:
+            target = f'module.get_parameter("{text}.{tensor}")'
+        elif tensor == "bias":
+            target = f'module.{text}.get_parameter("bias")'  # the attribute may be None
+        else:
+            target = f"module.{text}.{tensor}"
+        head, _, key = text.partition(".")
+        kept = f'module.{head}["{key}"]' if key else f"module.{head}"
+        under = (f"if {kept} is not None:",) if line.when is not None else ()
+        return _Rule(under, primitives.initializer(given, target))
+
+    def by_name(self, tensor: str, given: Initializer, spelling: Mapping[str, str]) -> _Rule:
+        """What fills a tensor that is found by its dotted name, in every turn of its loops."""
+        under = [
+            f"for {loop.variable} in range({to_python(loop.count, spelling)}):"
+            for loop in self.loops
+        ]
+        if self.line.when is not None and not self.in_chain:
+            under.append(f"if {to_python(self.line.when, spelling)}:")
+        path = emit.spelled((*self.line.path, f".{tensor}"), spelling)
+        target = f"module.get_parameter({emit.literal(path)})"
+        return _Rule(tuple(under), primitives.initializer(given, target))

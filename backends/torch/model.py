@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from resnet_spec.backends.torch import primitives
+from resnet_spec.backends.torch.initialization import stored_for_initialization
 from resnet_spec.backends.torch.primitives import Context
 from resnet_spec.backends.torch.writer import BODY, Writer
 
 from resnet_spec import emit, layout
 from resnet_spec.expr import to_python
 from resnet_spec.ir import Network
-from resnet_spec.specialize import (
-    CallLine,
-    Line,
-    OperationLine,
-    Program,
-    Routine,
-    flat,
-)
+from resnet_spec.specialize import OperationLine, Program, Routine
 
 
 class ClassView(NamedTuple):
@@ -35,11 +29,10 @@ class ClassView(NamedTuple):
 
 def class_view(routine: Routine) -> ClassView:
     """The class of a routine."""
-    writer = Writer(routine.class_name, routine.parameters, routine.locals, _layers(routine.body))
     signature = emit.signature(
         "def __init__", ["self", *emit.declared(routine.parameters)], " -> None:", 4
     )
-    if routine.is_chain and _is_sequential(routine):
+    if is_sequential(routine):
         return ClassView(
             routine.class_name,
             "nn.Sequential",
@@ -48,26 +41,22 @@ def class_view(routine: Routine) -> ClassView:
             _sequence(routine),
             [],
         )
+    writer = Writer(routine.parameters, routine.locals, routine.body)
     forward = writer.returning(routine.body, routine.result)
-    constructor = writer.constructor(routine.body)
+    writer.stored |= stored_for_initialization(routine)
     return ClassView(
         routine.class_name,
         "nn.Module",
         emit.docstring(routine.description, indent=4),
         signature,
-        constructor,
+        writer.constructor(),
         forward,
     )
 
 
-def _layers(lines: Iterable[Line]) -> frozenset[str]:
-    """The first parts of the names of all layers and blocks."""
-    found = (line.path[0] for line in flat(lines) if isinstance(line, OperationLine | CallLine))
-    return frozenset(part.split(".")[0] for part in found if isinstance(part, str))
-
-
-def _is_sequential(routine: Routine) -> bool:
-    return all(
+def is_sequential(routine: Routine) -> bool:
+    """Whether the class is a plain `nn.Sequential`."""
+    return routine.is_chain and all(
         isinstance(line, OperationLine) and line.primitive.name in primitives.SEQUENTIAL
         for line in routine.body
     )
@@ -122,13 +111,13 @@ class NetworkView(NamedTuple):
 def network_view(program: Program) -> NetworkView:
     """The class of the network."""
     network = program.network
-    layers = _layers([*program.body, *program.head])
-    writer = Writer(network.class_name, program.parameters, program.locals, layers)
+    writer = Writer(program.parameters, program.locals, [*program.body, *program.head])
     features = writer.forward(program.body, {"x"})
     stage = network.stages[-1].name
     given = program.features.name
     head = [f'{" " * BODY}{given} = self.forward_features(x)["{stage}"]']
     head += writer.returning(program.head, program.result, {"x", given})
+    writer.stored |= stored_for_initialization(program)
     parameters = emit.declared(program.parameters)
     passed = ", ".join(p.name for p in program.parameters)
     return NetworkView(
@@ -136,7 +125,7 @@ def network_view(program: Program) -> NetworkView:
         function=network.name,
         docstring=emit.docstring(network.description, indent=4),
         signature=emit.signature("def __init__", ["self", *parameters], " -> None:", 4),
-        constructor=writer.constructor([*program.body, *program.head]),
+        constructor=writer.constructor(),
         features=features,
         head=head,
         build=emit.signature(f"def {network.name}", parameters, f" -> {network.class_name}:"),
@@ -145,18 +134,34 @@ def network_view(program: Program) -> NetworkView:
     )
 
 
-def imports(body: Iterable[str], program: Program) -> list[str]:
-    """The import block, of what the body uses and nothing else."""
-    text = "\n".join(body)
-    standard = []
-    if "OrderedDict" in text:
+def code_of(blocks: Sequence[ClassView], network: NetworkView, init: Sequence[str]) -> str:
+    """All statements of a module, as Python that can be parsed."""
+    lines: list[str] = []
+    for block in blocks:
+        lines += [f"class {block.name}({block.base}):", *block.signature]
+        lines += block.constructor or [" " * BODY + "pass"]
+        if block.forward:
+            lines += ["    def forward(self, x: Tensor) -> Tensor:", *block.forward]
+    lines += [f"class {network.name}(nn.Module):", *network.signature]
+    lines += [*(network.constructor or [" " * BODY + "pass"])]
+    lines += ["    def forward_features(self, x):", *(network.features or [" " * BODY + "pass"])]
+    lines += ["    def forward(self, x: Tensor) -> Tensor:", *network.head]
+    if init:
+        lines += ["def init_weights(module: nn.Module) -> None:", *init]
+    return "\n".join(lines)
+
+
+def imports(used: Container[str]) -> list[str]:
+    """The import block, of the names that the module uses and nothing else."""
+    standard = ["import math"] if "math" in used else []
+    if "OrderedDict" in used:
         standard.append("from collections import OrderedDict")
-    if "-> Self:" in text:
+    if "reduce" in used:
+        standard.append("from functools import reduce")
+    if "Self" in used:
         standard.append("from typing import Self")
-    if "math." in text:
-        standard.insert(0, "import math")
-    needs = ["import torch"] if "torch." in text.replace("torch.nn", "") else []
+    needs = ["import torch"] if "torch" in used else []
     needs.append("from torch import Tensor, nn")
-    if "F." in text:
+    if "F" in used:
         needs.append("from torch.nn import functional as F")
     return [*standard, *([""] if standard else []), *needs]

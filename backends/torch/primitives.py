@@ -35,6 +35,7 @@ class Context(NamedTuple):
     @property
     def channels(self) -> str:
         """The channels of the first input, as Python."""
+        assert self.line.channels[0] is not None
         return to_python(self.line.channels[0], self.spelling)
 
     def unless(self, **defaults: object) -> dict[str, Code]:
@@ -169,8 +170,17 @@ SEQUENTIAL: dict[str, Callable[[Context], Code]] = {
 Inputs = list[str]
 
 
-def _joined(operator: str) -> Callable[[Context, Inputs], Code]:
-    return lambda op, inputs: f" {operator} ".join(inputs)
+def _multiply(op: Context, inputs: Inputs) -> Code:
+    if any(each.startswith("*") for each in inputs):
+        return call("reduce", "torch.mul", _listed(inputs))
+    return " * ".join(inputs)
+
+
+def _listed(inputs: Inputs) -> str:
+    """The inputs as one sequence."""
+    if len(inputs) == 1 and inputs[0].startswith("*"):
+        return inputs[0][1:]
+    return f"[{', '.join(inputs)}]"
 
 
 def _global_pool(method: str) -> Callable[[Context, Inputs], Code]:
@@ -192,14 +202,14 @@ def _rescale(op: Context, inputs: Inputs) -> Code:
 def _add(op: Context, inputs: Inputs) -> Code:
     if len(inputs) == 1 and inputs[0].startswith("*"):
         return f"torch.stack(list({inputs[0][1:]})).sum(dim=0)"
+    if any(each.startswith("*") for each in inputs):
+        return f"torch.stack({_listed(inputs)}).sum(dim=0)"
     return " + ".join(inputs)
 
 
 def _concat(axis: int) -> Callable[[Context, Inputs], Code]:
     def write(op: Context, inputs: Inputs) -> Code:
-        whole = len(inputs) == 1 and inputs[0].startswith("*")
-        joined = inputs[0][1:] if whole else f"[{', '.join(inputs)}]"
-        return call("torch.cat", joined, dim=str(axis))
+        return call("torch.cat", _listed(inputs), dim=str(axis))
 
     return write
 
@@ -247,7 +257,7 @@ CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
     "rescale": _rescale,
     "flatten": lambda op, inputs: call(f"{inputs[0]}.flatten", "1"),
     "add": _add,
-    "multiply": _joined("*"),
+    "multiply": _multiply,
     "concat": _concat(1),
     "stack_rows": _concat(2),
     "split": lambda op, inputs: call(f"{inputs[0]}.chunk", op.get("parts"), dim="1"),
@@ -257,175 +267,6 @@ CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
     "subsample": _subsample,
     "blur_pool": lambda op, inputs: call("blur_pool", inputs[0], stride=op.get("stride")),
     "identity": lambda op, inputs: inputs[0],
-}
-
-_CONV_SAME = '''class {name}Same({base}):
-    """Convolution, padded as by TensorFlow: by the size of its input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        size, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
-        return super().forward(pad_same(x, size, stride, dilation))'''
-
-# Functions and classes that some calls need, written once above the blocks; what one of them
-# stands on comes before it.
-HELPERS = {
-    "pad_same": '''def pad_same(
-    x: Tensor, kernel_size: int, stride: int, dilation: int = 1, value: float = 0.0
-) -> Tensor:
-    """Pad as TensorFlow's `same` does: the odd row below, the odd column to the right."""
-    amounts: list[int] = []
-    for size in (x.shape[3], x.shape[2]):
-        last = (size - 1) // stride * stride  # where the last window begins
-        total = max(last + dilation * (kernel_size - 1) + 1 - size, 0)
-        amounts += [total // 2, total - total // 2]
-    return F.pad(x, amounts, value=value)''',
-    "softmax_over_groups": '''def softmax_over_groups(x: Tensor, groups: int) -> Tensor:
-    """Softmax across groups of channels, at each place within the groups."""
-    return torch.unflatten(x, 1, (groups, -1)).softmax(dim=1).flatten(1, 2)''',
-    "shuffle_channels": '''def shuffle_channels(x: Tensor, groups: int, parts: int) -> Tensor:
-    """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""
-    x = torch.unflatten(x, 1, (groups, parts, -1))
-    return x.transpose(1, 2).flatten(1, 3)''',
-    "blur_pool": '''def blur_pool(x: Tensor, stride: int) -> Tensor:
-    """Blur by (1, 2, 1) / 4 in both directions, then take every n-th row and column."""
-    x = F.pad(x, (1, 1, 1, 1), mode="reflect")
-    # Averaging two neighbours twice is the filter (1, 2, 1) / 4.
-    return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=stride)''',
-    "StdConv2d": '''class StdConv2d(nn.Conv2d):
-    """Convolution with filters of mean 0 and variance 1 (Qiao et al. 2019)."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        filters: int,
-        kernel_size: int,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-        eps: float = 1e-6,
-    ) -> None:
-        super().__init__(
-            in_channels, filters, kernel_size, stride, padding, dilation, groups, bias
-        )
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(
-            self.weight, dim=(1, 2, 3), correction=0, keepdim=True
-        )
-        weight = (self.weight - mean) * torch.rsqrt(variance + self.eps)
-        out: Tensor = self._conv_forward(x, weight, self.bias)
-        return out''',
-    "Conv2dSame": _CONV_SAME.format(name="Conv2d", base="nn.Conv2d"),
-    "StdConv2dSame": _CONV_SAME.format(name="StdConv2d", base="StdConv2d"),
-    "MaxPool2dSame": '''class MaxPool2dSame(nn.Module):
-    """Max pooling, padded as by TensorFlow with what never wins."""
-
-    def __init__(self, kernel_size: int, stride: int) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = pad_same(x, self.kernel_size, self.stride, value=float("-inf"))
-        return F.max_pool2d(x, self.kernel_size, self.stride)''',
-    "AvgPool2dSame": '''class AvgPool2dSame(nn.Module):
-    """Average pooling of what each window covers, placed as by TensorFlow."""
-
-    def __init__(self, kernel_size: int, stride: int) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        covered = self.mean(torch.ones_like(x[:1, :1]))
-        return self.mean(x) / covered
-
-    def mean(self, x: Tensor) -> Tensor:
-        """The mean of each window, with zeros for the padding."""
-        x = pad_same(x, self.kernel_size, self.stride)
-        return F.avg_pool2d(x, self.kernel_size, self.stride)''',
-    "FilterResponseNorm": '''class FilterResponseNorm(nn.Module):
-    """Divides each channel by its root mean square (Singh and Krishnan 2019)."""
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        power = x.square().mean(dim=(2, 3), keepdim=True)
-        x = x * torch.rsqrt(power + self.eps)
-        return x * self.weight[:, None, None] + self.bias[:, None, None]''',
-    "EvoNorm": '''class EvoNorm(nn.Module):
-    """EvoNorm-S0, norm and activation in one (Liu et al. 2020)."""
-
-    def __init__(self, groups: int, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.groups = groups
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.v = nn.Parameter(torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        grouped = torch.unflatten(x, 1, (self.groups, -1))
-        variance = grouped.var(dim=(2, 3, 4), correction=0, keepdim=True)
-        grouped = grouped * torch.rsqrt(variance + self.eps)
-        gate = torch.sigmoid(x * self.v[:, None, None])
-        x = grouped.flatten(1, 2) * gate
-        return x * self.weight[:, None, None] + self.bias[:, None, None]''',
-    "Threshold": '''class Threshold(nn.Module):
-    """The larger of a value and a learned threshold (Singh and Krishnan 2019)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.tau = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.maximum(x, self.tau[:, None, None])''',
-    "LearnedScale": '''class LearnedScale(nn.Module):
-    """Multiplies by one learned number."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight''',
-    "LearnedShift": '''class LearnedShift(nn.Module):
-    """Adds one learned number."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias''',
-    "ChannelConv": '''class ChannelConv(nn.Conv1d):
-    """1-D convolution along the channels of a 1x1 map (Wang et al. 2019)."""
-
-    def __init__(self, kernel_size: int) -> None:
-        super().__init__(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x.flatten(1).unsqueeze(1))
-        return x.transpose(1, 2).unsqueeze(3)''',
-    "DropPath": '''class DropPath(nn.Module):
-    """Zeroes whole samples at random in training (stochastic depth, Huang et al. 2016)."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0.0:
-            return x
-        keep = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(1.0 - self.rate)
-        return x * keep / (1.0 - self.rate)''',
 }
 
 

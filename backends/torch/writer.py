@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from resnet_spec.backends.torch import primitives
+from resnet_spec.backends.torch.placement import (
+    Layer,
+    Place,
+    Placement,
+    container_of,
+    is_layer,
+    layers_in,
+    text_of,
+)
 from resnet_spec.backends.torch.primitives import Context
 
 from resnet_spec import emit, layout
-from resnet_spec.diagnostics import Span, fail, quoted
 from resnet_spec.expr import Expr, Name, names, to_python, unary
 from resnet_spec.specialize import (
     AssignLine,
@@ -20,10 +28,8 @@ from resnet_spec.specialize import (
     OperationLine,
     Parameter,
     Path,
-    Routine,
     Run,
     Value,
-    flat,
     line_expressions,
 )
 
@@ -32,23 +38,25 @@ BODY = 8  # indentation of a method's body
 
 @dataclass
 class Writer:
-    """Writes the constructor and the forward function of one class."""
+    """Writes the constructor and the forward function of one class.
 
-    name: str
+    `lines` are all lines of the class, which say where its layers are kept.
+    """
+
     parameters: Sequence[Parameter]
     locals: Sequence[tuple[str, Expr]]
-    layers: Container[str] = ()  # attributes that hold layers
+    lines: Sequence[Line]
     stored: set[str] = field(default_factory=set)  # names that forward needs
     containers: set[str] = field(default_factory=set)
 
-    @property
-    def own(self) -> set[str]:
-        return {p.name for p in self.parameters} | {name for name, _ in self.locals}
+    def __post_init__(self) -> None:
+        self.placement = Placement(self.lines)
+        self.own = {p.name for p in self.parameters} | {name for name, _ in self.locals}
 
     # - constructor -
 
-    def constructor(self, lines: Sequence[Line]) -> list[str]:
-        """The statements after `super().__init__()`."""
+    def constructor(self) -> list[str]:
+        """The statements after `super().__init__()`; written after what needs `stored` names."""
         text = [
             statement
             for name, value in self.locals
@@ -57,101 +65,74 @@ class Writer:
         order = [*(p.name for p in self.parameters), *(name for name, _ in self.locals)]
         kept = [name for name in order if name in self.stored]
         text += [f"{' ' * BODY}{self.kept_as(name)} = {name}" for name in kept]
-        body = [line for line in lines if self.makes_module(line)]
+        body = [line for line in self.lines if any(layers_in([line]))]
         for line, gap in zip(body, emit.groups(body), strict=True):
             if gap or (text and line is body[0]):
                 text.append("")
             text += self.construct(line)
         return text
 
-    def makes_module(self, line: Line) -> bool:
-        match line:
-            case OperationLine():
-                return line.primitive.name in primitives.MODULES
-            case CallLine():
-                return True
-            case LoopLine():
-                return any(self.makes_module(inner) for inner in line.body)
-        return False
-
     def construct(self, line: Line) -> list[str]:
-        match line:
-            case OperationLine():
-                return self.assign(line, self.module(line))
-            case CallLine():
-                return self.assign(line, self.blocks(line))
-            case LoopLine():
-                return self.module_lists(line)
-        raise TypeError(line)
+        if isinstance(line, LoopLine):
+            return [*self.module_lists(line), *self.added(line, BODY)]
+        assert isinstance(line, OperationLine | CallLine)
+        if self.placement.of(line) is Place.SUBMODULE:
+            return self.added(line, BODY)
+        return self.assign(line)
 
-    def module(self, line: OperationLine) -> layout.Code:
-        return primitives.MODULES[line.primitive.name](Context(line, {}))
-
-    def assign(self, line: OperationLine | CallLine, code: layout.Code) -> list[str]:
-        if any(isinstance(part, Expr) for part in line.path):
-            fail(
-                "RS502",
-                f"{self.name}: the name of a layer with parameters can't vary",
-                line.span,
-                help="use names with expressions within a loop, or for repeated blocks",
-            )
-        target, lines = self.target(line.path, line.span)
+    def assign(self, line: Layer) -> list[str]:
+        """`self.name = layer`, with the line that makes its container where it is within one."""
+        code = self.module(line) if isinstance(line, OperationLine) else self.blocks(line)
+        target, before = self.target(line)
         if line.when is None:
-            return [*lines, *layout.statement(f"{target} = ", code, indent=BODY)]
+            return [*before, *layout.statement(f"{target} = ", code, indent=BODY)]
         return [
-            *lines,
+            *before,
             f"{' ' * BODY}{target} = None",
             *layout.condition("if", to_python(line.when), BODY),
             *layout.statement(f"{target} = ", code, indent=BODY + 4),
         ]
 
-    def target(self, path: Path, span: Span | None) -> tuple[str, list[str]]:
-        """`self.name`, with the line that makes its container where the name is dotted."""
-        text = "".join(part for part in path if isinstance(part, str))
-        head, _, rest = text.partition(".")
-        check_attribute(head, self.name, span)
+    def target(self, line: Layer) -> tuple[str, list[str]]:
+        head, _, rest = str(text_of(container_of(line)[0])).partition(".")
         if not rest:
             return f"self.{head}", []
-        if "." in rest:
-            fail(
-                "RS503",
-                f"{self.name}: the name {quoted(text)} is more than two levels deep",
-                span,
-                help="let a block of its own give the inner names",
-            )
-        lines = []
+        before = []
         if head not in self.containers:
             self.containers.add(head)
-            lines.append(f"{' ' * BODY}self.{head} = nn.ModuleDict()")
-        return f'self.{head}["{rest}"]', lines
+            before.append(f"{' ' * BODY}self.{head} = nn.ModuleDict()")
+        return f'self.{head}["{rest}"]', before
+
+    def module(self, line: OperationLine) -> layout.Code:
+        return primitives.MODULES[line.primitive.name](Context(line, {}))
 
     def blocks(self, line: CallLine) -> layout.Code:
-        if line.names is None:
-            return self.block(line.routine, line.runs[0])
-        positional = line.names == (Name("i", True),)
-        if not positional:
-            return self.named_blocks(line)
+        """A block, or a sequence of blocks under their names."""
+        _, own = container_of(line)
+        if own is None:
+            return self.block(line.runs[0])
+        if own != (Name("i", True),):
+            return self.named_blocks(line.runs, own)
         items: list[tuple[str, layout.Code]] = []
         for run in line.runs:
             if run.is_single:
-                items.append(("", self.block(line.routine, run)))
+                items.append(("", self.block(run)))
                 continue
             counter = "i" if run.uses_index else "_"
             over = emit.run_range(run, {})
             if not run.uses_index:
                 over = f"range({to_python(run.count)})"
             clause = f"for {counter} in {over}"
-            items.append(("", layout.Comprehension("*(", self.block(line.routine, run), clause)))
+            items.append(("", layout.Comprehension("*(", self.block(run), clause)))
         return layout.Bracket("nn.Sequential(", tuple(items), spread=True)
 
-    def named_blocks(self, line: CallLine) -> layout.Code:
-        assert line.names is not None
+    def named_blocks(self, runs: Sequence[Run], own: Path) -> layout.Code:
         items: list[layout.Code] = []
-        for run in line.runs:
-            name = emit.literal(emit.spelled(line.names, {}))
+        for run in runs:
+            name = emit.literal(emit.spelled(own, {}))
             if run.is_single:
-                name = emit.literal(emit.spelled(emit.at_index(line.names, run.start), {}))
-            pair = layout.Bracket("(", (("", name), ("", self.block(line.routine, run))))
+                name = emit.literal(emit.spelled(emit.at_index(own, run.start), {}))
+            pair = layout.Bracket("(", (("", name), ("", self.block(run))))
             if run.is_single:
                 items.append(pair)
             else:
@@ -164,17 +145,16 @@ class Writer:
             inner = layout.Bracket("OrderedDict(", (("", layout.array(items)),))
         return layout.Bracket("nn.Sequential(", (("", inner),))
 
-    def block(self, routine: Routine, run: Run) -> layout.Code:
+    def block(self, run: Run) -> layout.Code:
         positional, keywords = emit.passed(run.arguments, {})
-        return layout.call(routine.class_name, *positional, **keywords)
+        return layout.call(run.routine.class_name, *positional, **keywords)
 
     def module_lists(self, loop: LoopLine) -> list[str]:
-        """A list for each module that a loop makes."""
+        """A list for each layer of a loop that ends with its counter."""
         text = []
-        for line in flat(loop.body):
-            if not isinstance(line, OperationLine | CallLine) or not self.makes_module(line):
+        for line, _ in layers_in(loop.body):
+            if self.placement.of(line) is not Place.ITEM:
                 continue
-            base = self.list_name(line, loop)
             element = self.module(line) if isinstance(line, OperationLine) else self.blocks(line)
             counted = any(
                 loop.variable in names(each)
@@ -184,30 +164,44 @@ class Writer:
             counter = loop.variable if counted else "_"
             clause = f"for {counter} in range({to_python(loop.count)})"
             code = layout.Comprehension("nn.ModuleList(", element, clause)
-            text += layout.statement(f"self.{base} = ", code, indent=BODY)
+            text += layout.statement(f"self.{str(line.path[0])[:-1]} = ", code, indent=BODY)
         return text
 
-    def list_name(self, line: OperationLine | CallLine, loop: LoopLine) -> str:
-        """The list of a layer called `convs.{i}`; other names within a loop have no module."""
-        ok = (
-            line.when is None
-            and len(line.path) == 2
-            and isinstance(line.path[0], str)
-            and line.path[0].endswith(".")
-            and line.path[0].count(".") == 1
-            and line.path[1] == Name(loop.variable, True)
-        )
-        if not ok or not isinstance(line.path[0], str):
-            fail(
-                "RS502",
-                f"{self.name}: a layer with parameters in a loop must always run and be called "
-                f'"name.{{{loop.variable}}}"',
-                line.span,
-                help="move 'when' to a layer without parameters",
-            )
-        base = line.path[0][:-1]
-        check_attribute(base, self.name, line.span)
-        return base
+    def added(self, line: Line, indent: int) -> list[str]:
+        """`add_layer(self, name, layer)`, within the loops and conditions of `forward`."""
+        margin = " " * indent
+        if isinstance(line, LoopLine):
+            inner = [text for each in line.body for text in self.added(each, indent + 4)]
+            over = f"range({to_python(line.count)})"
+            return [f"{margin}for {line.variable} in {over}:", *inner] if inner else []
+        if not isinstance(line, OperationLine | CallLine) or not is_layer(line):
+            return []
+        if self.placement.of(line) is not Place.SUBMODULE:
+            return []
+        if line.when is not None:
+            condition = layout.condition("if", to_python(line.when), indent)
+            return [*condition, *self.added_always(line, indent + 4)]
+        return self.added_always(line, indent)
+
+    def added_always(self, line: Layer, indent: int) -> list[str]:
+        if isinstance(line, OperationLine):
+            return self.add_layer(line.path, self.module(line), indent)
+        if line.names is None:
+            return self.add_layer(line.path, self.block(line.runs[0]), indent)
+        text = []
+        for run in line.runs:
+            path = (*line.path, ".", *line.names)
+            if run.is_single:
+                path = emit.at_index(path, run.start)
+                text += self.add_layer(path, self.block(run), indent)
+            else:
+                text.append(f"{' ' * indent}for i in {emit.run_range(run, {})}:")
+                text += self.add_layer(path, self.block(run), indent + 4)
+        return text
+
+    def add_layer(self, path: Path, code: layout.Code, indent: int) -> list[str]:
+        name = emit.literal(emit.spelled(path, {}))
+        return layout.statement("", layout.call("add_layer", "self", name, code), indent=indent)
 
     # - forward -
 
@@ -216,8 +210,9 @@ class Writer:
 
     def kept_as(self, name: str) -> str:
         """The attribute that keeps a value of the constructor for `forward`."""
-        hides = name in self.layers or name in _MODULE_NAMES
-        return f"self.{name}_" if hides else f"self.{name}"
+        while self.placement.hides(name):
+            name += "_"
+        return f"self.{name}"
 
     def forward(self, lines: Sequence[Line], typed: set[str], indent: int = BODY) -> list[str]:
         """The statements of a forward function; `typed` are variables known to be tensors."""
@@ -259,7 +254,7 @@ class Writer:
             case OperationLine():
                 return self.run_operation(line, typed, indent)
             case CallLine():
-                return self.run_module(line, line.path, typed, indent)
+                return self.run_module(line, typed, indent)
             case AssignLine():
                 if not line.inputs:
                     typed.add(line.output.name)
@@ -274,33 +269,55 @@ class Writer:
 
     def run_operation(self, line: OperationLine, typed: set[str], indent: int) -> list[str]:
         if line.primitive.name in primitives.MODULES:
-            return self.run_module(line, line.path, typed, indent)
+            return self.run_module(line, typed, indent)
         code = self.call(line)
-        if line.when is None:
-            return self.store(line.output, code, typed, indent, line.primitive.gives == "many")
-        condition = layout.condition("if", self.printed(line.when), indent)
+        many = line.primitive.gives == "many"
         passing = line.otherwise or line.inputs[0]
-        same = line.output == passing
-        body = self.store(line.output, code, set(typed) | {line.output.name}, indent + 4)
-        if same:
-            return [*condition, *body]
-        if code == line.output.name:
+        if line.when is not None and code == line.output.name and line.output != passing:
             # Only where the condition does not hold is there something to do.
             negated = self.printed(unary("not", line.when))
-            other = self.stored_to(line.output, self.value(passing), typed)
-            return [*layout.condition("if", negated, indent), f"{' ' * (indent + 4)}{other}"]
-        clobbers = any(line.output.name == each.name for each in line.inputs if each != passing)
-        if clobbers or line.output.index is not None:
-            other = self.stored_to(line.output, self.value(passing), typed)
-            return [*condition, *body, f"{' ' * indent}else:", f"{' ' * (indent + 4)}{other}"]
-        return [*self.store(line.output, self.value(passing), typed, indent), *condition, *body]
+            known = {*typed, line.output.name}
+            other = self.store(line.output, self.value(passing), known, indent + 4)
+            return [*layout.condition("if", negated, indent), *other]
 
-    def run_module(
-        self, line: OperationLine | CallLine, path: Path, typed: set[str], indent: int
+        def write(known: set[str], at: int) -> list[str]:
+            return self.store(line.output, code, known, at, many)
+
+        return self.guarded(line, write, typed, indent)
+
+    def guarded(
+        self,
+        line: Layer,
+        write: Callable[[set[str], int], list[str]],
+        typed: set[str],
+        indent: int,
     ) -> list[str]:
-        module = self.attribute(path)
-        given = self.value(line.inputs[0])
-        code = layout.call(module, given)
+        """What `write` gives, under the condition of the line where it has one."""
+        if line.when is None:
+            return write(typed, indent)
+        condition = layout.condition("if", self.printed(line.when), indent)
+        passing = line.otherwise or line.inputs[0]
+        body = write({*typed, line.output.name}, indent + 4)
+        if line.output == passing:
+            return [*condition, *body]
+        other = self.value(passing)
+        clobbers = any(line.output.name == each.name for each in line.inputs if each != passing)
+        # An element need not be there where it is not read.
+        if clobbers or line.output.index is not None or passing.index is not None:
+            typed.add(line.output.name)
+            rest = self.store(line.output, other, typed, indent + 4)
+            return [*condition, *body, f"{' ' * indent}else:", *rest]
+        return [*self.store(line.output, other, typed, indent), *condition, *body]
+
+    def run_module(self, line: Layer, typed: set[str], indent: int) -> list[str]:
+        if self.placement.of(line) is Place.SUBMODULE:
+
+            def write(known: set[str], at: int) -> list[str]:
+                return self.run_submodule(line, known, at)
+
+            return self.guarded(line, write, typed, indent)
+        module = self.attribute(line)
+        code = layout.call(module, self.value(line.inputs[0]))
         if line.when is None:
             return self.store(line.output, code, typed, indent)
         if line.output == (line.otherwise or line.inputs[0]):
@@ -310,11 +327,47 @@ class Writer:
         whole = layout.Choice(passing, f"{module} is None", layout.flat(code))
         return self.store(line.output, whole, typed, indent)
 
-    def attribute(self, path: Path) -> str:
-        if len(path) == 2 and isinstance(path[0], str) and isinstance(path[1], Expr):
-            return f"self.{path[0][:-1]}[{to_python(path[1], self.spelling())}]"
-        text = "".join(part for part in path if isinstance(part, str))
-        head, _, rest = text.partition(".")
+    def run_submodule(self, line: Layer, typed: set[str], indent: int) -> list[str]:
+        """A layer, or repeated blocks one after the other, by their dotted names."""
+        source = self.value(line.inputs[0])
+        if isinstance(line, OperationLine) or line.names is None:
+            code = layout.call(self.submodule(line.path), source)
+            return self.store(line.output, code, typed, indent)
+        text: list[str] = []
+        output = line.output
+        for number, run in enumerate(line.runs):
+            path = (*line.path, ".", *line.names)
+            if run.is_single:
+                code = layout.call(self.submodule(emit.at_index(path, run.start)), source)
+                text += self.store(output, code, typed, indent)
+            else:
+                if source != output.name and number == 0:
+                    text += self.store(output, source, typed, indent)
+                text.append(f"{' ' * indent}for i in {emit.run_range(run, self.kept(run))}:")
+                code = layout.call(self.submodule(path), output.name)
+                text += self.store(output, code, typed, indent + 4)
+            source = output.name
+        return text
+
+    def kept(self, run: Run) -> dict[str, str]:
+        """How `forward` spells the names in the range of a run."""
+        for each in (run.start, run.count):
+            self.printed(each)
+        return self.spelling()
+
+    def submodule(self, path: Path) -> str:
+        for part in path:
+            if isinstance(part, Expr):
+                self.printed(part)
+        return f"self.get_submodule({emit.literal(emit.spelled(path, self.spelling()))})"
+
+    def attribute(self, line: Layer) -> str:
+        path, _ = container_of(line)
+        if self.placement.of(line) is Place.ITEM:
+            counter = path[1]
+            assert isinstance(counter, Expr)
+            return f"self.{str(path[0])[:-1]}[{to_python(counter, self.spelling())}]"
+        head, _, rest = str(text_of(path)).partition(".")
         return f'self.{head}["{rest}"]' if rest else f"self.{head}"
 
     def store(
@@ -335,12 +388,6 @@ class Writer:
         typed.add(output.name)
         return layout.statement(f"{output.name}{annotation} = ", code, indent=indent)
 
-    def stored_to(self, output: Value, text: str, typed: set[str]) -> str:
-        if output.index is not None:
-            return f"{output.name}.append({text})"
-        typed.add(output.name)
-        return f"{output.name} = {text}"
-
     def value(self, value: Value) -> str:
         if value.whole:
             return f"*{value.name}"
@@ -352,31 +399,3 @@ class Writer:
         """An expression in forward; the names of the constructor are kept as attributes."""
         self.stored |= names(expression) & self.own
         return to_python(expression, self.spelling())
-
-
-# Attributes of nn.Module that a layer must not hide.
-_MODULE_NAMES = frozenset(
-    {
-        *("T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init"),
-        *("children", "compile", "cpu", "cuda", "double", "dump_patches", "eval", "extra_repr"),
-        *("float", "forward", "forward_features", "freeze_until", "get_buffer", "get_extra_state"),
-        *("get_parameter", "get_submodule", "half", "ipu", "load_state_dict", "modules"),
-        *("mtia", "named_buffers", "named_children", "named_modules", "named_parameters"),
-        *("parameters", "register_buffer", "register_module", "register_parameter"),
-        *("requires_grad_", "set_extra_state", "set_submodule", "share_memory", "state_dict"),
-        *("to", "to_empty", "train", "training", "type", "xpu", "zero_grad"),
-    }
-)
-
-
-def check_attribute(name: str, where: str, span: Span | None) -> None:
-    """RS503 for a layer that can't be an attribute of a module."""
-    if not name.isidentifier() or name in _MODULE_NAMES or name.startswith("_"):
-        fail(
-            "RS503",
-            f"{where}: a layer can't be called {quoted(name)} in PyTorch",
-            span,
-            help="a number is a name only in a block that is a plain sequence"
-            if name[:1].isdigit()
-            else "torch.nn.Module has an attribute of this name; call the layer something else",
-        )

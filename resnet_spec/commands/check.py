@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnet_spec import settings
 from resnet_spec.commands import shared
 from resnet_spec.commands.shared import STDIN, Exit, Reader
 from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, as_json, in_order, quoted
@@ -24,7 +25,11 @@ def run(arguments: argparse.Namespace) -> Exit:
     shared.check_stdin(arguments.paths, arguments.stdin_filename)
     reader = Reader(stdin_name=arguments.stdin_filename)
     try:
-        backends = _backends(arguments.backend)
+        backends = _backends(arguments.backend or _wanted())
+    except settings.SettingsError as error:
+        findings, sources = error.diagnostics, error.sources
+        shared.print_findings(findings, sources, arguments.format, arguments.color, sys.stderr)
+        return Exit.FAILURE
     except SpecError as error:
         found = in_order(error.diagnostics)
         shared.print_findings(found, {}, arguments.format, arguments.color, sys.stderr)
@@ -47,7 +52,7 @@ def run(arguments: argparse.Namespace) -> Exit:
         *most, last = parts or ["0 specs"]
         listed = f"{', '.join(most)} and {last}" if most else last
         print(f"{listed} checked, no errors")
-    return Exit.FINDINGS if found else Exit.CLEAN
+    return shared.outcome(found)
 
 
 def _files(names: list[str], reader: Reader) -> Iterator[str]:
@@ -98,26 +103,38 @@ def _kind(name: str, reader: Reader) -> str:
     return "blocks" if "block" in keys and "stages" not in keys else "specs"
 
 
+def _wanted() -> Sequence[str]:
+    """The backends that the settings name; the usual ones without settings."""
+    found = settings.find(Path.cwd())
+    named = [name for target in found.targets for name in target.backends] if found else []
+    return named or settings.DEFAULT_BACKENDS
+
+
 def _backends(names: Iterable[str]) -> list[Any]:
     """The backends of these names; raises `SpecError` (RS501)."""
-    if not names:
-        return []
     from resnet_spec.generate import find_backend
 
     return [find_backend(name) for name in dict.fromkeys(names)]
 
 
 def _check_program(network: Network, backends: Iterable[Any], reader: Reader) -> None:
-    """What stands in the way of a network as Python, and as the code of some backends."""
-    from resnet_spec.specialize import specialize
+    """What stands in the way of a network as Python, and as the code of these backends."""
+    from resnet_spec.specialize import renamed, specialize
 
+    found = Report()
     try:
         program = specialize(network)
-        for backend in backends:
-            if hasattr(backend, "view"):
-                backend.view(program)
     except SpecError as error:
-        reader.fail(error.diagnostics)
+        found.extend(error)
+        backends = ()
+    for backend in backends:
+        try:
+            if hasattr(backend, "view"):
+                backend.view(renamed(program, backend.taken))
+        except SpecError as error:
+            found.extend(error)
+    if found.diagnostics:
+        reader.fail(found.diagnostics)
 
 
 def _check_part(path: Path, kind: str, reader: Reader) -> None:

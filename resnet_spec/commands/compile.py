@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> Exit:
         outputs = _generated(jobs, reader, _root(arguments, found), not arguments.stdout)
         if reader.findings:
             _print(arguments, reader.findings, reader.sources)
-            return Exit.FINDINGS
+            return shared.outcome(reader.findings)
         if arguments.stdout:
             return _print_single(outputs)
         return _compare(arguments, outputs, with_orphans=not arguments.specs)

@@ -135,6 +135,16 @@ class Reader:
             return None
 
 
+def outcome(found: Iterable[Diagnostic]) -> Exit:
+    """The exit code of a run with these findings."""
+    from resnet_spec.diagnostics import INTERNAL
+
+    codes = {each.code for each in found}
+    if INTERNAL in codes:
+        return Exit.FAILURE
+    return Exit.FINDINGS if codes else Exit.CLEAN
+
+
 # --- printing ------------------------------------------------------------------------------------
 
 

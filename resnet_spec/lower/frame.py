@@ -4,28 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple, NoReturn
 
 from resnet_spec.diagnostics import Span, expected, fail, quoted
-from resnet_spec.ir import Bound, Choice, Reference, Statement, Step
+from resnet_spec.ir import (
+    INPUT,
+    Bound,
+    Choice,
+    Event,
+    Key,
+    Loop,
+    LoopEvent,
+    Read,
+    Reference,
+    Statement,
+    Step,
+)
 from resnet_spec.lower.values import TooLarge, evaluate, spell
 from resnet_spec.ops import Shape
 
 MAX_OPERATIONS = 50_000
 
 
+class Value(NamedTuple):
+    """A value by its number, and what a statement reads when it reads it."""
+
+    number: int
+    read: Read
+
+
+@dataclass
+class Values:
+    """A list of values by their numbers; `key` is of the event that began it."""
+
+    key: Key
+    numbers: list[int]
+
+
+FIRST = Value(0, INPUT)
+
+
 @dataclass
 class Frame:
-    """The run of one block's statements."""
+    """The run of one block's statements; `key` is where it is."""
 
     scope: dict[str, Bound]
     choices: Mapping[str, Choice]
     shapes: list[Shape | None]
-    values: dict[str, int | list[int]]
-    current: int = 0
+    values: dict[str, Value | Values] = field(default_factory=lambda: {"x": FIRST})
+    current: Value | None = FIRST  # None: the last statement gave a list
+    key: Key = ()
     steps: list[Step] = field(default_factory=list)
+    events: list[Event | LoopEvent] = field(default_factory=list)
     taken: dict[str, Span] = field(default_factory=dict)
     outer: dict[str, str] = field(default_factory=dict)  # `a` of a layer that is called `a.b`
-    numbers: dict[str, int] = field(default_factory=dict)  # of layers without a name of their own
     counters: list[str] = field(default_factory=list)  # of the loops around the statement
     size: int = 0
 
@@ -33,20 +65,32 @@ class Frame:
         self.shapes.append(shape)
         return len(self.shapes) - 1
 
-    def one(self, reference: Reference) -> int:
-        found = self.many(reference)
-        if len(found) != 1 or (
-            reference.index is None and isinstance(self.values.get(reference.name), list)
-        ):
+    # - reading -
+
+    def previous(self, span: Span) -> Value:
+        """The output of the statement before."""
+        if self.current is None:
+            lists = [name for name, found in self.values.items() if isinstance(found, Values)]
             fail(
                 "RS306",
-                f"{quoted(reference.name)} is a list of {len(found)} values; one is needed",
+                "the layer before is a split, which gives several values",
+                span,
+                help=f'say which part is taken: from: "{lists[-1] if lists else "part"}.0"',
+            )
+        return self.current
+
+    def one(self, reference: Reference) -> Value:
+        numbers, read = self.many(reference)
+        if read.kind == "list":
+            fail(
+                "RS306",
+                f"{quoted(reference.name)} is a list of {len(numbers)} values; one is needed",
                 reference.span,
                 help=f'take one of them: "{reference.name}.{{0}}"',
             )
-        return found[0]
+        return Value(numbers[0], read)
 
-    def many(self, reference: Reference) -> list[int]:
+    def many(self, reference: Reference) -> tuple[list[int], Read]:
         if reference.name not in self.values:
             fail(
                 "RS306",
@@ -55,39 +99,106 @@ class Frame:
                 help=expected(reference.name, self.values),
             )
         value = self.values[reference.name]
+        if isinstance(value, Value):
+            if reference.index is not None:
+                fail("RS306", f"{quoted(reference.name)} is one value, not a list", reference.span)
+            return [value.number], value.read
         if reference.index is None:
-            return value if isinstance(value, list) else [value]
-        if not isinstance(value, list):
-            fail("RS306", f"{quoted(reference.name)} is one value, not a list", reference.span)
+            return value.numbers, Read("list", value.key)
         index = evaluate(reference.index, self.scope).value
-        if not isinstance(index, int) or not 0 <= index < len(value):
+        if type(index) is not int or not 0 <= index < len(value.numbers):
             fail(
                 "RS306",
                 f"{quoted(reference.name)} has no element {index}",
                 reference.span,
-                help=f"it has {len(value)}, from 0 to {len(value) - 1}",
+                help=f"it has {len(value.numbers)}, from 0 to {len(value.numbers) - 1}",
             )
-        return [value[index]]
+        return [value.numbers[index]], Read("element", value.key, index, reference.index)
 
-    def bind(self, reference: Reference | None, outputs: list[int], listed: bool) -> None:
+    # - what a statement gives -
+
+    def ran(
+        self,
+        statement: Statement,
+        reads: tuple[Read, ...],
+        number: int,
+        steps: tuple[Step, ...],
+        passing: Read | None = None,
+        place: tuple[int, int] = (0, 1),
+    ) -> None:
+        """Record a statement that ran, and that `number` is its value.
+
+        `passing` is given where another number of classes or of input channels may leave it out,
+        `place` of the blocks of a stage.
+        """
+        appends = self.bind(statement.result, number)
+        self.record(
+            Event(
+                self.key,
+                statement,
+                True,
+                reads,
+                passing,
+                self.shape(number),
+                steps,
+                appends,
+                open=passing is not None,
+                place=place,
+            ),
+            number,
+        )
+
+    def split(
+        self, statement: Statement, reads: tuple[Read, ...], outputs: list[int], step: Step
+    ) -> None:
+        """Record a statement that gives a list."""
+        assert statement.result is not None
+        if statement.result.index is not None:
+            fail_next(statement.result)
+        self.values[statement.result.name] = Values(self.key, outputs)
+        event = Event(self.key, statement, True, reads, None, self.shape(outputs[0]), (step,))
+        self.events.append(event._replace(gives_list=True))
+        self.current = None
+
+    def passed(self, statement: Statement, source: Value) -> None:
+        """Record a statement that does nothing: its value is another."""
+        appends = self.bind(statement.result, source.number)
+        shape = self.shape(source.number)
+        self.record(
+            Event(self.key, statement, False, (), source.read, shape, appends=appends),
+            source.number,
+        )
+
+    def record(self, event: Event, number: int) -> None:
+        self.events.append(event)
+        self.current = Value(number, Read("value", event.key))
+
+    def shape(self, number: int) -> Shape:
+        found = self.shapes[number]
+        assert found is not None
+        return found
+
+    def bind(self, reference: Reference | None, number: int) -> Read | None:
+        """Give a name to the value of the present statement; the element that it becomes."""
         if reference is None:
-            return
+            return None
         if reference.index is None:
-            self.values[reference.name] = outputs if listed else outputs[0]
-            return
-        target = self.values.setdefault(reference.name, [])
+            self.values[reference.name] = Value(number, Read("value", self.key))
+            return None
+        target = self.values.get(reference.name)
         index = evaluate(reference.index, self.scope).value
-        if not isinstance(target, list) or listed or index not in (0, len(target)):
-            fail(
-                "RS306",
-                f"{quoted(str(reference))} is not the next element of a list",
-                reference.span,
-                help="elements are added in order, from 0",
-            )
-        if index == 0:
-            self.values[reference.name] = [outputs[0]]
-        else:
-            target.append(outputs[0])
+        if type(index) is int and index == 0:
+            self.values[reference.name] = Values(self.key, [number])
+            return Read("element", self.key, 0, reference.index)
+        if not isinstance(target, Values) or index != len(target.numbers):
+            fail_next(reference)
+        target.numbers.append(number)
+        return Read("element", target.key, int(index), reference.index)
+
+    def enter(self, loop: Loop, turns: int) -> None:
+        """Record a loop before its turns."""
+        known = {n: v.read for n, v in self.values.items() if isinstance(v, Value)}
+        self.events.append(LoopEvent(self.key, loop, turns, known))
 
     def add_step(self, step: Step, size: int) -> None:
         self.steps.append(step)
@@ -95,49 +206,47 @@ class Frame:
         if self.size > MAX_OPERATIONS:
             raise TooLarge(step.statement.span, f"{MAX_OPERATIONS:,} operations")
 
-    def finish(self, statement: Statement, outputs: list[int]) -> None:
-        self.bind(statement.result, outputs, listed=False)
-        self.current = outputs[0]
-
     # - names -
 
     def name(self, statement: Statement) -> str:
-        """The name of a statement's layer, taken for it; RS106 where another has it."""
-        if statement.name is not None:
-            name, span = spell(statement.name, self.scope), statement.name.span
-            self.claim_place(name, span)
-        else:
-            index = "".join(f".{self.scope[each].value}" for each in self.counters)
-            stem, span = statement.target, statement.span
-            name, number = f"{stem}{index}", self.numbers.get(f"{stem}{index}", 1)
-            while name in self.taken:
-                number += 1
-                name = f"{stem}{number}{index}"
-            self.numbers[f"{stem}{index}"] = number
-        self.claim(name, span)
-        return name
+        """The name of a statement's layer, with its braces filled."""
+        assert statement.name is not None
+        return spell(statement.name, self.scope)
 
-    def claim_place(self, name: str, span: Span) -> None:
-        """RS106 for a layer within another: `a.b` where `a` is not a mere part of names."""
-        ends = [index for index, character in enumerate(name) if character == "."]
-        outer = [name[:end] for end in ends]
-        for each in outer:
-            if each in self.taken:
-                fail("RS106", f"{quoted(name)} is within {quoted(each)}, a layer itself", span)
+    def claim(self, name: str, span: Span, owns: bool = True) -> None:
+        """Take a name for a layer; RS106 where another has it, or is called by a part of it.
+
+        One that `owns` nothing may be called by a part of another's name.
+        """
+        first = self.taken.get(name)
+        if first is not None:
+            hint = f"the first is at {first}"
+            if first == span and self.counters:
+                hint = f'put the counter into the name: "{name}.{{{self.counters[-1]}}}"'
+            elif first == span:
+                hint = 'put the number of the block into it: names: "{i}"'
+            fail("RS106", f"two layers are called {quoted(name)}", span, hint)
+        if not owns:
+            self.taken[name] = span
+            return
         if name in self.outer:
             message = f"{quoted(name)} is a part of the name of {quoted(self.outer[name])}"
             fail("RS106", f"{message}, so it can't be a layer itself", span)
-        self.outer.update(dict.fromkeys(outer, name))
+        end = name.find(".")
+        while end >= 0:
+            if name[:end] in self.taken:
+                fail(
+                    "RS106", f"{quoted(name)} is within {quoted(name[:end])}, a layer itself", span
+                )
+            self.outer[name[:end]] = name
+            end = name.find(".", end + 1)
+        self.taken[name] = span
 
-    def claim(self, name: str, span: Span) -> None:
-        """Give a name to a layer; RS106 where another has it."""
-        first = self.taken.get(name)
-        if first is None:
-            self.taken[name] = span
-            return
-        hint = f"the first is at {first}"
-        if first == span and self.counters:
-            hint = f'put the counter into the name: "{name}.{{{self.counters[-1]}}}"'
-        elif first == span:
-            hint = 'put the number of the block into it: names: "{i}"'
-        fail("RS106", f"two layers are called {quoted(name)}", span, hint)
+
+def fail_next(reference: Reference) -> NoReturn:
+    fail(
+        "RS306",
+        f"{quoted(str(reference))} is not the next element of a list",
+        reference.span,
+        help="elements are added in order, from 0",
+    )

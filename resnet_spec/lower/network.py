@@ -19,7 +19,7 @@ from resnet_spec.load import Loaded, digest, resolved
 from resnet_spec.lower.frame import Frame
 from resnet_spec.lower.targets import Targets
 from resnet_spec.lower.values import TooLarge, Unknown, evaluate, repetitions
-from resnet_spec.lower.walk import Walk
+from resnet_spec.lower.walk import Inputs, Walk
 from resnet_spec.ops import Shape
 from resnet_spec.source import plain
 
@@ -48,7 +48,7 @@ class _Lowering:
         source = Shape(given.channels, given.height, given.width, open=True)
         lets = reading.read_lets(self.loaded.node.get("let"), self.report)
         self.walk.evaluate_lets(lets, self.scope)
-        frame = Frame(dict(self.scope), self.targets.roles, [source], {"x": 0})
+        frame = Frame(dict(self.scope), self.targets.roles, [source])
         stages, head = self.run(frame)
         self.report.raise_if_any()
         return self.assembled(self.root(lets, frame), stages, head)
@@ -58,10 +58,11 @@ class _Lowering:
         stages, head = [], 0
         try:
             self.targets.read_defaults(self.loaded.node.get("defaults"), self.report)
+            before = len(self.loaded.stem)
             self.walk.run(self.loaded.stem, frame)
-            stages = self.run_stages(frame)
+            stages = self.run_stages(frame, before)
             head = len(frame.steps)
-            self.walk.run(self.loaded.head, frame)
+            self.walk.run(self.loaded.head, frame, before + len(self.loaded.stages))
         except TooLarge as error:
             self.report.add(
                 "RS305",
@@ -86,11 +87,17 @@ class _Lowering:
             span=loaded.node.span,
             node=loaded.node,
         )
-        source, output = frame.shapes[0], frame.shapes[frame.current]
-        assert source is not None and output is not None
-        steps = tuple(frame.steps)
+        last = self.walk.last(frame, block)
         return Instance(
-            block, self.targets.roles, frame.scope, source, output, steps, frame.current
+            block,
+            self.targets.roles,
+            frame.scope,
+            frame.shape(0),
+            frame.shape(last.number),
+            tuple(frame.steps),
+            last.number,
+            tuple(frame.events),
+            last.read,
         )
 
     def assembled(self, root: Instance, stages: list[Stage], head: int) -> Network:
@@ -127,11 +134,13 @@ class _Lowering:
 
     # - stages -
 
-    def run_stages(self, frame: Frame) -> list[Stage]:
+    def run_stages(self, frame: Frame, first: int) -> list[Stage]:
+        """The stages, the first of which is at the position `first` of the network's body."""
         counts = [self.stage_count(stage, frame) for stage in self.loaded.stages]
         stages = []
         for number, statement in enumerate(self.loaded.stages):
-            before, source = len(frame.steps), frame.shapes[frame.current]
+            frame.key = (first + number,)
+            before, source = len(frame.steps), frame.current
             try:
                 self.run_stage(statement, frame, (sum(counts[:number]), sum(counts)))
             except SpecError as error:
@@ -139,13 +148,16 @@ class _Lowering:
                 self.walk.poison(statement, frame)
             except Unknown:
                 self.walk.poison(statement, frame)
-            output = frame.shapes[frame.current]
+            assert frame.current is not None
             name = statement.name.text if statement.name else statement.target
             frame.values[name] = frame.current
-            if source is not None and output is not None:
+            given = frame.shapes[source.number] if source is not None else None
+            output = frame.shapes[frame.current.number]
+            if given is not None and output is not None:
                 steps = tuple(range(before, len(frame.steps)))
                 feature = statement.feature
-                stages.append(Stage(name, steps, statement, source, output, feature))
+                stages.append(Stage(name, steps, statement, given, output, feature))
+        frame.key = ()
         return stages
 
     def stage_count(self, statement: Statement, frame: Frame) -> int:
@@ -159,14 +171,16 @@ class _Lowering:
     def run_stage(self, statement: Statement, frame: Frame, position: tuple[int, int]) -> None:
         if statement.kind == "broken":
             raise Unknown
-        inputs = self.walk.inputs(statement, frame)
-        if any(frame.shapes[number] is None for number in inputs):
-            # An earlier mistake hides the shapes; the block itself is looked at all the same.
-            block = self.targets.block(statement.target, statement.span)
-            link.arguments(block, statement.arguments)
-            raise Unknown
-        if statement.when is not None and not evaluate(statement.when, frame.scope).value:
+        when = Bound(True) if statement.when is None else evaluate(statement.when, frame.scope)
+        if not when.value:
             self.walk.pass_through(statement, frame)
             return
+        passing = self.walk.passing(statement, frame).read if when.open else None
+        numbers, reads = self.walk.inputs(statement, frame)
         block = self.targets.block(statement.target, statement.span)
+        if frame.shapes[numbers[0]] is None:
+            # An earlier mistake hides the shapes; the block itself is looked at all the same.
+            link.arguments(block, statement.arguments)
+            raise Unknown
+        inputs = Inputs(numbers, reads, passing)
         self.walk.run_call(statement, block, None, frame, inputs, position)

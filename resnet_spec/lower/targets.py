@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from resnet_spec import expr, link
 from resnet_spec.definition import read_binding
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
-from resnet_spec.ir import Argument, Binding, Bound, Choice, Definition, Expression, Statement
+from resnet_spec.ir import (
+    Argument,
+    Binding,
+    Bound,
+    Choice,
+    Definition,
+    Expression,
+    Source,
+    Statement,
+)
 from resnet_spec.library import Blocks
 from resnet_spec.lower.frame import Frame
 from resnet_spec.lower.values import Scope, TooLarge, Unknown, evaluate, ranged, typed
@@ -17,6 +27,20 @@ from resnet_spec.source import Node
 
 MAX_STATEMENTS = 20_000  # run with numbers, equal blocks once
 MAX_NESTING = 24
+
+
+class Attributes(NamedTuple):
+    """What an operation is given, and where each number comes from."""
+
+    values: Mapping[str, Bound | Initializer | str]
+    sources: Mapping[str, Source]
+
+
+class Arguments(NamedTuple):
+    """What a block is given, and where each number comes from."""
+
+    values: Mapping[str, Bound]
+    sources: Mapping[str, Source]
 
 
 class Targets:
@@ -30,6 +54,8 @@ class Targets:
         self.roles: dict[str, Choice] = {}
         self.used_blocks: dict[str, Definition] = {}
         self.statements = 0
+        # Of each statement with what fills its slot, both kept alive for as long as their ids are.
+        self._sources: dict[tuple[int, int], tuple[Any, ...]] = {}
 
     def spend(self, span: Span) -> None:
         """Count one statement more; `TooLarge` when there have been too many."""
@@ -123,35 +149,22 @@ class Targets:
         return fixed
 
     def attributes(
-        self,
-        primitive: Primitive,
-        statement: Statement,
-        choice: Choice | None,
-        scope: Scope,
-        constants: bool = False,
-    ) -> dict[str, Bound | Initializer | str]:
-        """The attributes of an operation; with `constants`, those that depend on nothing."""
-        binding = dict(choice.arguments) if choice is not None else {}
-        defaults = self.defaults.get(primitive.name, {})
-        given = link.attributes(primitive, statement.arguments, binding, defaults)
+        self, primitive: Primitive, statement: Statement, choice: Choice | None, scope: Scope
+    ) -> Attributes:
+        """The attributes of an operation, and where each comes from."""
+        sources, known = self.sources(primitive, statement, choice)
+        if known is not None:
+            return Attributes(known, sources)
         values: dict[str, Bound | Initializer | str] = {}
         found, complete = Report(), True
-        # Defaults that are expressions over other attributes come last.
-        for attribute in sorted(primitive.attributes, key=lambda a: isinstance(a.default, str)):
-            source = given[attribute.name]
+        for attribute in primitive.in_order:
+            source = sources[attribute.name]
             if source is None and isinstance(attribute.default, str) and not complete:
                 continue
-            if constants and isinstance(source, Expression) and source.names:
-                complete = False
-                continue
             try:
-                value, span = self.attribute(attribute, source, values, scope)
-                if isinstance(value, Bound):
-                    what, where = quoted(attribute.name), span or statement.span
-                    value = ranged(
-                        typed(value, attribute.type, where, what), attribute, where, what
-                    )
-                values[attribute.name] = value
+                values[attribute.name] = self.attribute(
+                    attribute, source, values, scope, statement.span
+                )
             except SpecError as error:
                 found.extend(error)
                 complete = False
@@ -160,26 +173,72 @@ class Targets:
         found.raise_if_any()
         if not complete:
             raise Unknown
-        return values
+        return Attributes(values, sources)
+
+    def sources(
+        self, primitive: Primitive, statement: Statement, choice: Choice | None
+    ) -> tuple[Mapping[str, Source], Mapping[str, Bound | Initializer | str] | None]:
+        """Where the attributes of a statement come from; with their values if none is open.
+
+        A statement that only states numbers gives the same ones in every run.
+        """
+        key = (id(statement), id(choice))
+        if key not in self._sources:
+            binding = dict(choice.arguments) if choice is not None else {}
+            defaults = self.defaults.get(primitive.name, {})
+            given = link.attributes(primitive, statement.arguments, binding, defaults)
+            fixed = not any(isinstance(each, Expression) and each.names for each in given.values())
+            self._sources[key] = (given, None, statement, choice)
+            if fixed:
+                values = self.attributes(primitive, statement, choice, {}).values
+                self._sources[key] = (given, values, statement, choice)
+        return self._sources[key][:2]
+
+    def check_constants(
+        self, primitive: Primitive, statement: Statement, choice: Choice | None
+    ) -> None:
+        """Judge the attributes that depend on nothing; raises `SpecError`."""
+        sources, known = self.sources(primitive, statement, choice)
+        found = Report()
+        for attribute in primitive.attributes if known is None else ():
+            source = sources[attribute.name]
+            if source is None or (isinstance(source, Expression) and source.names):
+                continue
+            try:
+                self.attribute(attribute, source, {}, {}, statement.span)
+            except SpecError as error:
+                found.extend(error)
+        found.raise_if_any()
 
     def attribute(
         self,
         attribute: Attribute,
-        given: link.Given | None,
+        source: Source,
         values: Mapping[str, Bound | Initializer | str],
         scope: Scope,
-    ) -> tuple[Bound | Initializer | str, Span | None]:
-        if isinstance(given, Expression):
-            return evaluate(given, scope), given.span
-        if given is not None:
-            return given, None
-        if isinstance(attribute.default, str):
-            numbers = {n: v.value for n, v in values.items() if isinstance(v, Bound)}
-            return Bound(expr.evaluate(link.default_expression(attribute.default), numbers)), None
-        if isinstance(attribute.default, Initializer):
-            return attribute.default, None
-        assert attribute.default is not None
-        return Bound(attribute.default), None
+        span: Span,
+    ) -> Bound | Initializer | str:
+        """The value of one attribute; `values` are those that its default may rest on."""
+        value: Bound | Initializer | str
+        if isinstance(source, Expression):
+            value, span = evaluate(source, scope), source.span
+        elif source is not None:
+            value = source
+        elif isinstance(attribute.default, str):
+            expression = link.default_expression(attribute.default)
+            known = [(name, values[name]) for name in expr.names(expression)]
+            numbers = {name: bound.value for name, bound in known if isinstance(bound, Bound)}
+            opened = any(isinstance(bound, Bound) and bound.open for _, bound in known)
+            value = Bound(expr.evaluate(expression, numbers), opened)
+        elif isinstance(attribute.default, Initializer):
+            return attribute.default
+        else:
+            assert attribute.default is not None
+            value = Bound(attribute.default)
+        if not isinstance(value, Bound):
+            return value
+        what = quoted(attribute.name)
+        return ranged(typed(value, attribute.type, span, what), attribute, span, what)
 
     def arguments(
         self,
@@ -188,8 +247,8 @@ class Targets:
         choice: Choice | None,
         given: link.Arguments,
         scope: Scope,
-    ) -> dict[str, Bound]:
-        """The numbers of a block's arguments at one position of a repetition."""
+    ) -> Arguments:
+        """A block's arguments at one position of a repetition, and where each comes from."""
         binding = dict(choice.arguments) if choice is not None else {}
         for key in binding:
             if key in given.values:
@@ -201,6 +260,7 @@ class Targets:
                 )
         defaults = self.defaults.get(block.name, {})
         values: dict[str, Bound] = {}
+        sources: dict[str, Source] = {}
         for name, argument in block.arguments.items():
             source = given.values.get(name) or binding.get(name) or defaults.get(name)
             if argument.first_only and scope["i"].value:
@@ -214,26 +274,31 @@ class Targets:
                     statement.span,
                     help=f"add it to the line: {name}: …",
                 )
+            sources[name] = source = self.at_position(argument, source, scope, statement.span)
             values[name] = self.argument(argument, source, scope, statement.span)
-        return values
+        return Arguments(values, sources)
 
-    def argument(
+    def at_position(
         self,
         argument: Argument,
-        source: Expression | tuple[Expression, ...] | Bound | Initializer | str,
+        source: Source | tuple[Expression, ...],
         scope: Scope,
         span: Span,
-    ) -> Bound:
-        if isinstance(source, tuple) and not isinstance(source, Bound | Initializer):
-            count = int(scope["n"].value)
-            if len(source) != count:
-                fail(
-                    "RS103",
-                    f"{quoted(argument.name)} lists {len(source)} values for {count} blocks",
-                    source[0].span if source else span,
-                    help=f"give {count} values, one for each block",
-                )
-            source = source[int(scope["i"].value)]
+    ) -> Source:
+        """What gives an argument to one of several blocks: of a list, the item at its place."""
+        if not isinstance(source, tuple) or isinstance(source, Bound | Initializer):
+            return source
+        count = int(scope["n"].value)
+        if len(source) != count:
+            fail(
+                "RS103",
+                f"{quoted(argument.name)} lists {len(source)} values for {count} blocks",
+                source[0].span if source else span,
+                help=f"give {count} values, one for each block",
+            )
+        return source[int(scope["i"].value)]
+
+    def argument(self, argument: Argument, source: Source, scope: Scope, span: Span) -> Bound:
         if isinstance(source, Expression):
             span, value = source.span, evaluate(source, scope)
         else:

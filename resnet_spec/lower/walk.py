@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from resnet_spec import link
 from resnet_spec.diagnostics import Report, Span, SpecError, Use, expected, fail, quoted
@@ -17,21 +17,21 @@ from resnet_spec.ir import (
     Instance,
     Loop,
     Operation,
+    Read,
     Statement,
     Step,
 )
-from resnet_spec.lower.frame import Frame
+from resnet_spec.lower.frame import Frame, Value, Values
 from resnet_spec.lower.targets import MAX_NESTING, Targets
 from resnet_spec.lower.values import (
     BROKEN,
     MAX_REPEAT,
-    Scope,
     Unknown,
     evaluate,
     repetitions,
     spell,
 )
-from resnet_spec.ops import PRIMITIVES, Primitive, Shape, ShapeError
+from resnet_spec.ops import PRIMITIVES, Initializer, Primitive, Shape, ShapeError
 
 
 class Walk:
@@ -55,7 +55,11 @@ class Walk:
         self.report.extend(error, tuple(self.uses))
 
     def instance(
-        self, block: Definition, choices: Mapping[str, Choice], given: Scope, source: Shape
+        self,
+        block: Definition,
+        choices: Mapping[str, Choice],
+        given: Mapping[str, Bound],
+        source: Shape,
     ) -> Instance | None:
         """One use of a block; None where it has a mistake."""
         key = (
@@ -85,12 +89,36 @@ class Walk:
     ) -> Instance | None:
         before = len(self.report.diagnostics)
         self.evaluate_lets(block.lets, scope)
-        frame = Frame(scope, choices, [source], {"x": 0})
+        frame = Frame(scope, choices, [source])
         self.run(block.body, frame)
-        output = frame.shapes[frame.current]
-        if output is None or len(self.report.diagnostics) > before:
+        if len(self.report.diagnostics) > before:
             return None
-        return Instance(block, choices, scope, source, output, tuple(frame.steps), frame.current)
+        last = self.last(frame, block)
+        output = frame.shapes[last.number]
+        if output is None:
+            return None
+        return Instance(
+            block,
+            choices,
+            scope,
+            source,
+            output,
+            tuple(frame.steps),
+            last.number,
+            tuple(frame.events),
+            last.read,
+        )
+
+    def last(self, frame: Frame, block: Definition) -> Value:
+        """What a block gives: the output of its last statement."""
+        if frame.current is None:
+            fail(
+                "RS306",
+                f"the block {quoted(block.name)} ends with a split, which gives several values",
+                block.span,
+                help="end it with a layer that takes one of them, or joins them",
+            )
+        return frame.current
 
     def evaluate_lets(self, lets: Mapping[str, Expression], scope: dict[str, Bound]) -> None:
         for name, expression in lets.items():
@@ -102,8 +130,11 @@ class Walk:
             except Unknown:
                 pass
 
-    def run(self, body: Iterable[Statement | Loop], frame: Frame) -> None:
-        for statement in body:
+    def run(self, body: Iterable[Statement | Loop], frame: Frame, first: int = 0) -> None:
+        """Run statements, the first of which is at the position `first` of its body."""
+        outer = frame.key
+        for position, statement in enumerate(body, first):
+            frame.key = (*outer, position)
             self.targets.spend(statement.span)
             try:
                 if isinstance(statement, Loop):
@@ -115,30 +146,36 @@ class Walk:
                 self.poison(statement, frame)
             except Unknown:
                 self.poison(statement, frame)
+        frame.key = outer
 
     def poison(self, statement: Statement | Loop, frame: Frame) -> None:
         """The output of a statement that has a mistake is unknown, and quiet from here on."""
         if isinstance(statement, Loop):
             return
-        unknown = frame.new(None)
+        unknown = Value(frame.new(None), Read("value", frame.key))
         frame.current = unknown
         if statement.result is not None:
             several = statement.target == "split" and statement.result.index is None
-            frame.values[statement.result.name] = [unknown] * 64 if several else unknown
+            many = Values(frame.key, [unknown.number] * 64)
+            frame.values[statement.result.name] = many if several else unknown
 
     def run_loop(self, loop: Loop, frame: Frame) -> None:
         count = repetitions(loop.count, frame.scope, "'count'", least=0)
         outer = frame.scope.get(loop.variable)
         if outer is not None:
             fail("RS106", f"{quoted(loop.variable)} has a value already", loop.span)
+        key = frame.key
+        frame.enter(loop, count)
         frame.counters.append(loop.variable)
         for index in range(count):
             self.targets.spend(loop.span)  # a turn without layers takes time as well
             frame.scope[loop.variable] = Bound(index)
+            frame.key = (*key, index)
             before = len(self.report.diagnostics)
             self.run(loop.body, frame)
             if len(self.report.diagnostics) > before:
                 break
+        frame.key = key
         frame.counters.pop()
         frame.scope.pop(loop.variable, None)
 
@@ -146,39 +183,52 @@ class Walk:
         if statement.kind == "broken":
             self.poison(statement, frame)
             return
-        if statement.when is not None and not evaluate(statement.when, frame.scope).value:
+        when = Bound(True) if statement.when is None else evaluate(statement.when, frame.scope)
+        if not when.value:
             self.pass_through(statement, frame)
             return
-        inputs = self.inputs(statement, frame)
+        passing = self.passing(statement, frame).read if when.open else None
+        numbers, reads = self.inputs(statement, frame)
         target, choice = self.target(statement, frame)
-        if any(frame.shapes[number] is None for number in inputs):
+        if any(frame.shapes[number] is None for number in numbers):
             # An earlier mistake hides the shapes; the rest can be judged all the same.
             if isinstance(target, Primitive):
-                frame.name(statement)
+                frame.claim(frame.name(statement), statement.span)
                 # A number that is computed may be wrong for the reason that has been told.
-                self.targets.attributes(target, statement, choice, frame.scope, constants=True)
+                self.targets.check_constants(target, statement, choice)
             self.poison(statement, frame)
         elif target is None:
-            frame.finish(statement, [inputs[0]])
+            frame.passed(statement, Value(numbers[0], reads[0]))
         elif isinstance(target, Primitive):
-            self.run_operation(statement, target, choice, frame, inputs)
+            self.run_operation(statement, target, choice, frame, Inputs(numbers, reads, passing))
         else:
-            self.run_call(statement, target, choice, frame, inputs)
+            self.run_call(statement, target, choice, frame, Inputs(numbers, reads, passing))
+
+    def passing(self, statement: Statement, frame: Frame) -> Value:
+        """What the value of a statement is where it does not run."""
+        reference = statement.otherwise or next(iter(statement.inputs), None)
+        return frame.one(reference) if reference is not None else frame.previous(statement.span)
 
     def pass_through(self, statement: Statement, frame: Frame) -> None:
-        passing = statement.otherwise or next(iter(statement.inputs), None)
-        source = frame.one(passing) if passing is not None else frame.current
-        frame.finish(statement, [source])
+        source = self.passing(statement, frame)
+        if frame.shapes[source.number] is None:
+            raise Unknown
+        frame.passed(statement, source)
 
-    def inputs(self, statement: Statement, frame: Frame) -> list[int]:
+    def inputs(self, statement: Statement, frame: Frame) -> tuple[list[int], tuple[Read, ...]]:
+        """The numbers of the inputs, and what was read for them: one number for each value."""
         if not statement.inputs:
-            return [frame.current]
+            previous = frame.previous(statement.span)
+            return [previous.number], (previous.read,)
         primitive = PRIMITIVES.get(statement.target)
         if statement.kind == "primitive" and primitive and primitive.takes == "many":
-            return [number for each in statement.inputs for number in frame.many(each)]
+            found = [frame.many(each) for each in statement.inputs]
+            numbers = [number for numbers, _ in found for number in numbers]
+            return numbers, tuple(read for _, read in found)
         if len(statement.inputs) > 1:
             fail("RS306", "'from' names one value", statement.inputs[1].span)
-        return [frame.one(statement.inputs[0])]
+        value = frame.one(statement.inputs[0])
+        return [value.number], (value.read,)
 
     def target(
         self, statement: Statement, frame: Frame
@@ -199,45 +249,50 @@ class Walk:
         primitive: Primitive,
         choice: Choice | None,
         frame: Frame,
-        inputs: list[int],
+        inputs: Inputs,
     ) -> None:
-        shapes = tuple(shape for n in inputs if (shape := frame.shapes[n]) is not None)
-        values = self.targets.attributes(primitive, statement, choice, frame.scope)
+        shapes = tuple(shape for n in inputs.numbers if (shape := frame.shapes[n]) is not None)
+        given = self.targets.attributes(primitive, statement, choice, frame.scope)
         name = frame.name(statement)
-        numbers = {k: v.value if isinstance(v, Bound) else v for k, v in values.items()}
+        owns = not (statement.unnamed and statement.kind == "primitive")
+        frame.claim(name, statement.name.span if statement.name else statement.span, owns)
         try:
-            output = primitive.infer(numbers, shapes)
+            operation = made(primitive, given.values, shapes)
         except ShapeError as error:
             fail(error.code, f"{name}: {error.message}", statement.span, error.help)
-        if any(isinstance(v, Bound) and v.open for v in values.values()):
-            output = replace(output, open=True)
-        attributes = Namespace(numbers)
-        operation = Operation(
-            primitive,
-            numbers,
-            shapes,
-            output,
-            primitive.parameters(attributes, shapes),
-            primitive.macs(attributes, shapes, output),
-        )
-        if operation.parameters and statement.name is None:
+        if operation.parameters and statement.unnamed:
             fail(
                 "RS102",
                 f"{quoted(primitive.name)} has parameters, so this layer needs a name",
                 statement.span,
                 help=f"for example {{{statement.target}: {statement.target}1}}",
             )
-        several, parts = primitive.gives == "many", numbers.get("parts", 1)
+        if primitive.gives == "many":
+            self.run_split(
+                statement,
+                Step(name, operation, tuple(inputs.numbers), (), statement, given.sources),
+                frame,
+                inputs,
+            )
+            return
+        output = frame.new(operation.output)
+        step = Step(name, operation, tuple(inputs.numbers), (output,), statement, given.sources)
+        frame.add_step(step, 1)
+        frame.ran(statement, inputs.reads, output, (step,), inputs.passing)
+
+    def run_split(self, statement: Statement, step: Step, frame: Frame, inputs: Inputs) -> None:
+        assert isinstance(step.node, Operation)
+        parts = step.node.attributes["parts"]
         assert isinstance(parts, int)
-        if several and parts > MAX_REPEAT:
+        if parts > MAX_REPEAT:
             message = f"'parts' must be at most {MAX_REPEAT}, but is {parts}"
             fail("RS205", message, statement.arguments.span_of("parts"))
-        outputs = [frame.new(output) for _ in range(parts if several else 1)]
-        frame.add_step(Step(name, operation, tuple(inputs), tuple(outputs), statement), 1)
-        if several and statement.result is None:
+        if statement.result is None:
             fail("RS102", "the parts need a name: as: part", statement.span)
-        frame.bind(statement.result, outputs, listed=several)
-        frame.current = outputs[-1]
+        outputs = [frame.new(step.node.output) for _ in range(parts)]
+        step = step._replace(outputs=tuple(outputs))
+        frame.add_step(step, 1)
+        frame.split(statement, inputs.reads, outputs, step)
 
     def run_call(
         self,
@@ -245,23 +300,20 @@ class Walk:
         block: Definition,
         choice: Choice | None,
         frame: Frame,
-        inputs: list[int],
+        inputs: Inputs,
         stages: tuple[int, int] = (0, 1),
     ) -> None:
         """A block, or a run of them: `stages` is the index of the first and the number of all."""
-        if statement.kind == "block" and block in self.active:
-            chain = [each.name for each in self.active[self.active.index(block) :]]
-            loop = " uses ".join((*chain, block.name))
-            fail("RS302", f"a block can't contain itself: {loop}", statement.span)
-        if len(self.active) > MAX_NESTING:
-            fail("RS302", f"blocks are nested more than {MAX_NESTING} deep", statement.span)
+        self.check_nesting(statement, block)
         arguments = link.arguments(block, statement.arguments)
         count = 1
         if statement.repeat is not None:
             count = repetitions(statement.repeat, frame.scope, "'repeat'")
         name = frame.name(statement)
+        if statement.repeat is None:
+            frame.claim(name, statement.name.span if statement.name else statement.span)
         choices = self.targets.slots(statement, block, choice, arguments, frame)
-        value = inputs[0]
+        value, steps = inputs.numbers[0], []
         for index in range(count):
             position = {
                 "i": Bound(index),
@@ -275,19 +327,53 @@ class Walk:
             if statement.repeat is not None:
                 own = spell(statement.names, scope) if statement.names else str(index)
                 step_name = f"{name}.{own}"
-                where = statement.names.span if statement.names else statement.span
-                frame.claim(step_name, where)
-            shape = frame.shapes[value]
-            assert shape is not None
-            with self.use(f"{name}", statement.span):
-                made = self.instance(block, choices, given, shape)
+                where = statement.names or statement.name
+                frame.claim(step_name, where.span if where else statement.span)
+            with self.use(name, statement.span):
+                made = self.instance(block, choices, given.values, frame.shape(value))
             if made is None:
                 raise Unknown
             output = frame.new(made.output)
-            step = Step(step_name, made, (value,), (output,), statement)
-            frame.add_step(step, made.size)
+            steps.append(Step(step_name, made, (value,), (output,), statement, given.sources))
+            frame.add_step(steps[-1], made.size)
             value = output
-        frame.finish(statement, [value])
+        frame.ran(statement, inputs.reads, value, tuple(steps), inputs.passing, stages)
+
+    def check_nesting(self, statement: Statement, block: Definition) -> None:
+        """RS302 for a block within itself, or too deep within others."""
+        if statement.kind == "block" and block in self.active:
+            chain = [each.name for each in self.active[self.active.index(block) :]]
+            loop = " uses ".join((*chain, block.name))
+            fail("RS302", f"a block can't contain itself: {loop}", statement.span)
+        if len(self.active) > MAX_NESTING:
+            fail("RS302", f"blocks are nested more than {MAX_NESTING} deep", statement.span)
+
+
+class Inputs(NamedTuple):
+    """What a statement reads; `passing` is what its value may be elsewhere instead."""
+
+    numbers: list[int]
+    reads: tuple[Read, ...]
+    passing: Read | None
+
+
+def made(
+    primitive: Primitive, values: Mapping[str, Bound | Initializer | str], shapes: tuple[Shape, ...]
+) -> Operation:
+    """An operation with its output and parameters; raises `ShapeError`."""
+    numbers = {k: v.value if isinstance(v, Bound) else v for k, v in values.items()}
+    output = primitive.infer(numbers, shapes)
+    if not output.open and any(isinstance(v, Bound) and v.open for v in values.values()):
+        output = replace(output, open=True)
+    attributes = Namespace(numbers)
+    return Operation(
+        primitive,
+        numbers,
+        shapes,
+        output,
+        primitive.parameters(attributes, shapes),
+        primitive.macs(attributes, shapes, output),
+    )
 
 
 class Namespace:

@@ -8,6 +8,7 @@ the backend's part alone.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -175,7 +176,7 @@ def no_work(attributes: Attributes, inputs: Sequence[Shape], output: Shape) -> i
     return 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Primitive:
     """One operation that every backend knows how to write.
 
@@ -207,6 +208,11 @@ class Primitive:
         """Whether the operation can only be made for a known number of input channels."""
         return self.fits_input and self.parameters is not no_parameters
 
+    @property
+    def in_order(self) -> tuple[Attribute, ...]:
+        """The attributes, those with a default over others last."""
+        return _in_order(self)
+
     def attribute(self, name: str) -> Attribute | None:
         return next((a for a in self.attributes if a.name == name), None)
 
@@ -232,3 +238,8 @@ class Primitive:
                 f"'{self.name}' needs a vector, but its input is a {given} map",
                 help="put a global_avg_pool before it",
             )
+
+
+@functools.cache
+def _in_order(primitive: Primitive) -> tuple[Attribute, ...]:
+    return tuple(sorted(primitive.attributes, key=lambda each: isinstance(each.default, str)))

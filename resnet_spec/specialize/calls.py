@@ -2,154 +2,196 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from resnet_spec import expr
-from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expr import Const, Expr, Name
-from resnet_spec.ir import (
-    Bound,
-    Definition,
-    Expression,
-    Instance,
-    Statement,
-    Step,
-)
-from resnet_spec.specialize.draft import Scope
-from resnet_spec.specialize.program import Parameter, Routine, Run
-from resnet_spec.specialize.symbolic import simplified
+from resnet_spec.ir import Bound, Expression, Instance, Statement, Step
+from resnet_spec.specialize.numbers import Numbers
+from resnet_spec.specialize.program import Routine, Run
+from resnet_spec.specialize.statements import Occurrence
+from resnet_spec.specialize.wiring import Unfit
+
+INDEX = Name("i", True)
+
+
+@dataclass
+class Call:
+    """One block of a run: its routine, its arguments and the channels of its output."""
+
+    routine: Routine
+    arguments: tuple[Expr, ...]
+    channels: Expr | None
 
 
 @dataclass
 class Calls:
-    """The uses of a block by one statement, as runs."""
+    """The uses of blocks by one statement, over all of its runs."""
 
-    routine: Routine
-    block: Definition
-    sources: Mapping[str, Any]
     statement: Statement
-    scope: Scope
-    found: list[list[Step]]  # for each instance that runs the statement, its steps
+    runs: Sequence[Occurrence]
+    numbers: Numbers
+    routine_of: Callable[[Instance], Routine]
 
-    def runs(self, channels: Expr) -> tuple[tuple[Run, ...], Expr]:
-        """The runs and the channels of the last output."""
-        repeat = self.statement.repeat
-        count = simplified(repeat, self.scope) if repeat is not None else Const(1)
-        if not isinstance(count, Const):
-            return self.open_runs(channels, count)
+    def grouped(self, channels: Expr | None) -> tuple[tuple[Run, ...], Expr | None]:
+        """The uses as runs, and the channels of the last output."""
+        counts = {len(run.event.steps) for run in self.runs}
+        if len(counts) > 1:
+            return self.varying(channels)
+        number = counts.pop()
         calls = []
-        for index in range(int(count.value)):
-            inputs = {(s[index].node.input.channels, s[index].node.input.open) for s in self.found}  # type: ignore[union-attr]
-            if len(inputs) == 1 and not next(iter(inputs))[1]:
-                channels = Const(next(iter(inputs))[0])
-            arguments = self.arguments(index, channels, Const(index), count)
-            calls.append(arguments)
-            channels = self.after(arguments)
-        return tuple(self.grouped(calls, count)), channels
+        for index in range(number):
+            channels = self.entering(index, channels)
+            calls.append(self.call(index, channels, Const(index), Const(number)))
+            channels = calls[-1].channels
+        return tuple(self.collected(calls, Const(number))), channels
 
-    def open_runs(self, channels: Expr, count: Expr) -> tuple[tuple[Run, ...], Expr]:
+    def varying(self, channels: Expr | None) -> tuple[tuple[Run, ...], Expr | None]:
         """A number of repetitions that varies: the first block, then the others in a loop."""
-        first = self.arguments(0, channels, Const(0), count)
-        later = self.after(first)
-        rest = self.arguments(1, later, Name("i", True), count)
-        if self.after(rest) != later:
-            fail(
-                "RS502",
-                f"'repeat' of {quoted(self.block.name)} varies although its output grows",
-                self.statement.span,
-                help="give 'repeat' the same value wherever this block is used",
-            )
-        if first == rest:
-            return (Run(Const(0), count, self.named(first)),), later
+        assert self.statement.repeat is not None
+        count = self.numbers.substituted(self.statement.repeat)
+        if not self.numbers.fits(count, self.runs, [len(run.event.steps) for run in self.runs]):
+            raise Unfit("is repeated as no expression says")
+        first = self.call(0, self.entering(0, channels), Const(0), count)
+        later = [run for run in self.runs if len(run.event.steps) > 1]
+        rest = Calls(self.statement, later, self.numbers, self.routine_of)
+        then = rest.call(1, rest.entering(1, first.channels), INDEX, count)
+        for run in later:
+            for index, step in enumerate(run.event.steps):
+                if index and not rest.holds(then, run, index, step):
+                    raise Unfit("is repeated with arguments that no expression gives")
+        outputs = [run.event.shape.channels for run in self.runs]
+        if first.channels is None or not self.numbers.fits(first.channels, self.runs, outputs):
+            raise Unfit("gives other channels the more often it is repeated")
+        if (first.routine, first.arguments) == (then.routine, then.arguments):
+            return (Run(first.routine, Const(0), count, first.arguments),), first.channels
         runs = (
-            Run(Const(0), Const(1), self.named(first)),
-            Run(Const(1), expr.binary("-", count, Const(1)), self.named(rest)),
+            Run(first.routine, Const(0), Const(1), first.arguments),
+            Run(then.routine, Const(1), expr.binary("-", count, Const(1)), then.arguments),
         )
-        return runs, later
+        return runs, first.channels
 
-    def named(self, arguments: tuple[Expr, ...]) -> tuple[tuple[Parameter, Expr], ...]:
-        return tuple(zip(self.routine.parameters, arguments, strict=True))
+    def holds(self, call: Call, run: Occurrence, index: int, step: Step) -> bool:
+        """Whether a call over `i` is what one of the blocks was."""
+        assert isinstance(step.node, Instance)
+        known = self.numbers.at(run.instance, run.event.key, {"i": index})
+        return self.routine_of(step.node) is call.routine and all(
+            expr.evaluate(value, known) == step.node.scope[parameter.name].value
+            for parameter, value in zip(call.routine.parameters, call.arguments, strict=True)
+        )
 
-    def arguments(
-        self, index: int, channels: Expr, position: Expr, count: Expr
-    ) -> tuple[Expr, ...]:
-        """An expression for each parameter of the routine."""
-        names = {**self.scope.names, "i": position, "n": count}
-        steps = self.found[0]
-        if len(self.scope.instances) == 1 and isinstance(steps[index].node, Instance):
-            names.update(self.block_position(index, position))
-        values = []
-        for parameter in self.routine.parameters:
+    # - one block -
+
+    def entering(self, index: int, channels: Expr | None) -> Expr | None:
+        """The channels of a block's input."""
+        inputs = [run.event.steps[index].node.input for run in self.runs]  # type: ignore[union-attr]
+        wanted = [each.channels for each in inputs]
+        return self.numbers.best(channels, self.runs, wanted, any(each.open for each in inputs))
+
+    def call(self, index: int, channels: Expr | None, position: Expr, count: Expr) -> Call:
+        """The block at one place of the repetition, with an expression for each parameter."""
+        steps = [run.event.steps[index] for run in self.runs]
+        routines = {id(found): found for found in map(self.routine, steps)}
+        if len(routines) > 1:
+            raise Unfit("is another routine in other uses")
+        routine = next(iter(routines.values()))
+        names = self.position(position, count)
+        arguments = []
+        for parameter in routine.parameters:
             if parameter.name == "in_channels":
-                values.append(channels)
-                continue
-            argument = self.block.arguments[parameter.name]
-            source = self.sources[parameter.name]
-            if argument.first_only and index:
-                source = argument.default
-            values.append(_argument(source, index, names, argument.type))
-        return tuple(values)
+                if channels is None:
+                    raise Unfit("has input channels that no expression gives")
+                arguments.append(channels)
+            else:
+                source = steps[0].sources[parameter.name]
+                value = self.argument(source, names, parameter.type)
+                if not isinstance(position, Name):
+                    self.check(value, parameter.name, steps)
+                arguments.append(value)
+        known = {p.name: value for p, value in zip(routine.parameters, arguments, strict=True)}
+        given = None
+        if routine.channels is not None and (channels is not None or "in_channels" in known):
+            entering = {} if channels is None else {"in_channels": channels}
+            given = expr.substitute(routine.channels, {**entering, **known})
+        elif routine.channels is not None and "in_channels" not in expr.names(routine.channels):
+            given = expr.substitute(routine.channels, known)
+        if not isinstance(position, Name):
+            outputs = [step.node.output for step in steps]
+            given = self.numbers.best(
+                given,
+                self.runs,
+                [each.channels for each in outputs],
+                any(each.open for each in outputs),
+            )
+        return Call(routine, tuple(arguments), given)
 
-    def block_position(self, index: int, position: Expr) -> dict[str, Expr]:
-        start, total = self.statement_position()
+    def routine(self, step: Step) -> Routine:
+        assert isinstance(step.node, Instance)
+        return self.routine_of(step.node)
+
+    def check(self, value: Expr, name: str, steps: Sequence[Step]) -> None:
+        wanted = [step.node.scope[name].value for step in steps]  # type: ignore[union-attr]
+        if not self.numbers.fits(value, self.runs, wanted):
+            raise Unfit(f"has no expression for {name!r} that holds in every use")
+
+    def position(self, position: Expr, count: Expr) -> Mapping[str, Expr]:
+        """What the names that tell the place of a repeated block stand for."""
+        first, total = self.runs[0].event.place
         return {
-            "block_index": expr.binary("+", position, Const(start)),
+            **self.numbers.names,
+            "i": position,
+            "n": count,
+            "block_index": expr.binary("+", position, Const(first)),
             "block_count": Const(total),
         }
 
-    def statement_position(self) -> tuple[int, int]:
-        """How many stage blocks stand before this statement's, and in all."""
-        root = self.scope.instances[0]
-        counts: dict[int, int] = {}
-        for step in root.steps:
-            if isinstance(step.node, Instance):
-                key = id(step.statement)
-                counts[key] = counts.get(key, 0) + 1
-        before = 0
-        for key, number in counts.items():
-            if key == id(self.statement):
-                break
-            before += number
-        return before, sum(counts.values())
+    def argument(self, source: Any, names: Mapping[str, Expr], kind: str) -> Expr:
+        if isinstance(source, Expression):
+            value = expr.substitute(source.expr, names)
+        else:
+            assert isinstance(source, Bound)
+            value = Const(source.value)
+        if kind == "float" and isinstance(value, Const):
+            return Const(float(value.value))
+        return value
 
-    def after(self, arguments: tuple[Expr, ...]) -> Expr:
-        """The output's channels, given the arguments."""
-        names = {p.name: value for p, value in self.named(arguments)}
-        return expr.substitute(self.routine.channels, names)
+    # - runs -
 
-    def grouped(self, calls: list[tuple[Expr, ...]], count: Expr) -> Iterator[Run]:
+    def collected(self, calls: Sequence[Call], count: Expr) -> Iterator[Run]:
         start = 0
         while start < len(calls):
             end, arguments = self.longest(calls, start, count)
-            yield Run(Const(start), Const(end - start), self.named(arguments))
+            yield Run(calls[start].routine, Const(start), Const(end - start), arguments)
             start = end
 
     def longest(
-        self, calls: list[tuple[Expr, ...]], start: int, count: Expr
+        self, calls: Sequence[Call], start: int, count: Expr
     ) -> tuple[int, tuple[Expr, ...]]:
         """The end of the longest run from `start`, and its arguments over `i`."""
+        first = calls[start]
+        same = [each.routine is first.routine for each in calls]
         end = start + 1
-        while end < len(calls) and calls[end] == calls[start]:
+        while end < len(calls) and same[end] and calls[end].arguments == first.arguments:
             end += 1
-        if end > start + 1 or end == len(calls):
-            return end, calls[start]
-        symbolic = self.arguments(start, Name("in_channels", True), Name("i", True), count)
-        if start == 0 and any(a.first_only for a in self.block.arguments.values()):
-            symbolic = calls[0]
-        forms = [
-            _growing(calls[start][k], calls[start + 1][k], start, symbolic[k])
-            for k in range(len(calls[start]))
-        ]
+        if end > start + 1 or end == len(calls) or not same[end]:
+            return end, first.arguments
+        symbolic = self.call(start, Name("in_channels", True), INDEX, count).arguments
+        second = calls[start + 1].arguments
+        forms = tuple(
+            _growing(one, other, start, over)
+            for one, other, over in zip(first.arguments, second, symbolic, strict=True)
+        )
         end = start
-        while end < len(calls) and all(
-            expr.substitute(form, {"i": Const(end)}) == calls[end][k]
-            for k, form in enumerate(forms)
-        ):
+        while end < len(calls) and same[end] and _at(forms, end) == calls[end].arguments:
             end += 1
         # Two values are always in line; three are a rule.
-        return (end, tuple(forms)) if end - start > 2 else (start + 1, calls[start])
+        return (end, forms) if end - start > 2 else (start + 1, first.arguments)
+
+
+def _at(forms: tuple[Expr, ...], index: int) -> tuple[Expr, ...]:
+    return tuple(expr.substitute(form, {"i": Const(index)}) for form in forms)
 
 
 def _growing(first: Expr, second: Expr, start: int, symbolic: Expr) -> Expr:
@@ -162,25 +204,12 @@ def _growing(first: Expr, second: Expr, start: int, symbolic: Expr) -> Expr:
     if base != other or type(low) is not int or type(high) is not int:
         return first
     step = high - low
-    grown = expr.binary("*", Name("i", True), Const(step))
+    grown = expr.binary("*", INDEX, Const(step))
     if step != 1:
-        grown = expr.Binary("*", Const(step), Name("i", True))
+        grown = expr.Binary("*", Const(step), INDEX)
     offset = (
         expr.binary("+", base, Const(low - step * start))
         if base != Const(0)
         else Const(low - step * start)
     )
     return expr.binary("+", offset, grown)
-
-
-def _argument(source: Any, index: int, names: Mapping[str, Expr], kind: str) -> Expr:
-    if isinstance(source, tuple) and not isinstance(source, Bound):
-        source = source[index]
-    if isinstance(source, Expression):
-        value = expr.substitute(source.expr, names)
-    else:
-        assert isinstance(source, Bound)
-        value = Const(source.value)
-    if kind == "float" and isinstance(value, Const):
-        return Const(float(value.value))
-    return value

@@ -56,8 +56,8 @@ def expanded_locals(locals_: Iterable[tuple[str, Expr]]) -> Iterator[tuple[str, 
 
 
 def inline_locals(
-    locals_: list[tuple[str, Expr]], body: tuple[Line, ...], channels: Expr
-) -> tuple[tuple[tuple[str, Expr], ...], tuple[Line, ...], Expr]:
+    locals_: list[tuple[str, Expr]], body: tuple[Line, ...], channels: Expr | None
+) -> tuple[tuple[tuple[str, Expr], ...], tuple[Line, ...], Expr | None]:
     """Local values that are used once go where they are used; unused ones go away."""
     changed = True
     while changed:
@@ -76,7 +76,7 @@ def inline_locals(
                 rest = locals_[:number] + locals_[number + 1 :]
                 locals_ = [(n, expr.substitute(v, names)) for n, v in rest]
                 body = tuple(substituted(line, names) for line in body)
-                channels = expr.substitute(channels, names)
+                channels = channels and expr.substitute(channels, names)
                 changed = True
                 break
     return tuple(locals_), body, channels

@@ -41,7 +41,7 @@ class OperationLine(NamedTuple):
     attributes: Mapping[str, Expr | Initializer | str]
     path: Path
     inputs: tuple[Value, ...]
-    channels: tuple[Expr, ...]  # of the inputs
+    channels: tuple[Expr | None, ...]  # of the inputs; None: no expression gives them
     output: Value
     when: Expr | None = None
     otherwise: Value | None = None  # passes where `when` does not hold; None: the first input
@@ -55,9 +55,15 @@ class OperationLine(NamedTuple):
 class Run:
     """Uses of one routine, one after the other: for `i` from `start`, `count` of them."""
 
+    routine: Routine
     start: Expr
     count: Expr
-    arguments: tuple[tuple[Parameter, Expr], ...]
+    values: tuple[Expr, ...]  # of the routine's parameters
+
+    @property
+    def arguments(self) -> tuple[tuple[Parameter, Expr], ...]:
+        """Each parameter with its value."""
+        return tuple(zip(self.routine.parameters, self.values, strict=True))
 
     @property
     def is_single(self) -> bool:
@@ -65,13 +71,12 @@ class Run:
 
     @property
     def uses_index(self) -> bool:
-        return any("i" in expr.names(value) for _, value in self.arguments)
+        return any("i" in expr.names(value) for value in self.values)
 
 
 class CallLine(NamedTuple):
-    """`output = routine(input)`, or a chain of `runs` of it where `names` is given."""
+    """`output = routine(input)`, or a chain of `runs` where `names` is given."""
 
-    routine: Routine
     runs: tuple[Run, ...]
     path: Path
     names: Path | None  # of the repeated blocks, an expression over `i`
@@ -110,7 +115,7 @@ Line = OperationLine | CallLine | AssignLine | LoopLine | FeatureLine
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Routine:
-    """One block as one network needs it. `channels` is the output's, over the parameters."""
+    """One block as one network needs it. `channels` are the output's, over the parameters."""
 
     name: str
     class_name: str
@@ -120,7 +125,7 @@ class Routine:
     locals: tuple[tuple[str, Expr], ...]
     body: tuple[Line, ...]
     result: Value
-    channels: Expr
+    channels: Expr | None  # None: no expression gives them in every use
     is_chain: bool  # a plain sequence whose layers are called 0, 1, …
 
 
@@ -159,10 +164,10 @@ def line_expressions(line: Line) -> Iterator[Expr]:
     match line:
         case OperationLine():
             yield from (v for v in line.attributes.values() if isinstance(v, Expr))
-            yield from line.channels
+            yield from filter(None, line.channels)
         case CallLine():
             for run in line.runs:
-                yield from (run.start, run.count, *(value for _, value in run.arguments))
+                yield from (run.start, run.count, *run.values)
         case LoopLine():
             yield line.count
             for inner in line.body:
@@ -196,9 +201,8 @@ def substituted(line: Line, names: Mapping[str, Expr]) -> Line:
                 return expr.substitute(value, names)
             case Value(_, index) if index is not None:
                 return replace(value, index=expr.substitute(index, names))
-            case Run():
-                arguments = tuple((p, new(v)) for p, v in value.arguments)
-                return Run(new(value.start), new(value.count), arguments)
+            case Run(routine, start, count, values):
+                return Run(routine, new(start), new(count), new(values))
             case Value():
                 return value
             case tuple() if type(value) is tuple:

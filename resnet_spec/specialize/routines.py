@@ -1,334 +1,370 @@
-"""Each block definition specialised to the instances that a network has of it."""
+"""One routine from what was recorded of its instances: no statement is read again.
+
+What all runs of a statement agree on is a literal; what differs is the expression that the
+lowering found the number by, and that must give the recorded number in every run. Where runs are
+no runs of one line, `Unfit` tells which loop may be unrolled to set them apart.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from resnet_spec import expr, link
-from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expr import Const, Expr, Name
-from resnet_spec.ir import (
-    Choice,
-    Definition,
-    Instance,
-    Loop,
-    Network,
-    Statement,
-    Step,
-)
-from resnet_spec.ops import Initializer, Primitive
+from resnet_spec.ir import Bound, Expression, Instance, Operation, Read, Source
+from resnet_spec.ops import Attribute, Initializer, Primitive
 from resnet_spec.specialize.calls import Calls
-from resnet_spec.specialize.draft import (
-    Draft,
-    Element,
-    List,
-    Scope,
-    Slot,
-    Symbol,
-    assigned_names,
-    channels_of,
-    copied,
-    flat_drafts,
-    new_scope,
-    otherwise_of,
-    reads_current,
-    resolve,
-    wanted_name,
-)
-from resnet_spec.specialize.finish import (
-    expanded_locals,
-    inline_locals,
-    is_chain,
-    parameters_of,
-    snake_case,
-    used_names,
-)
+from resnet_spec.specialize.numbers import Numbers
 from resnet_spec.specialize.program import (
     AssignLine,
     CallLine,
-    FeatureLine,
     LoopLine,
     OperationLine,
-    Parameter,
     Path,
-    Program,
     Routine,
     Value,
 )
-from resnet_spec.specialize.symbolic import (
-    attribute_of,
-    common_value,
-    condition_of,
-    constant_output,
-    filled_pattern,
-    input_channels,
-    is_identity,
-    path_of,
-    read_locals,
-    simplified,
+from resnet_spec.specialize.statements import (
+    LoopNode,
+    Node,
+    Occurrence,
+    Position,
+    StatementNode,
+    loops_around,
+    merged,
 )
-from resnet_spec.specialize.variables import assign_variables, drop_unused, finished_lines, value_of
+from resnet_spec.specialize.values import (
+    Draft,
+    Element,
+    ListSymbol,
+    Slot,
+    Symbol,
+    channels_of,
+)
+from resnet_spec.specialize.variables import finished_lines, value_of
+from resnet_spec.specialize.wiring import Carried, ListRead, Origin, Unfit, Wiring
+
+KEEP_SIGN = ("max_pool", "avg_pool")  # of values that are not negative, they give such again
 
 
-def specialize(network: Network) -> Program:
-    """The program of a network; raises `SpecError` (RS305, RS502, RS503)."""
-    try:
-        return _Specialization(network).program()
-    except expr.ExpressionError as error:
-        fail(
-            "RS305",
-            f"{network.name}: {error.message}",
-            network.root.definition.span,
-            help="let a block compute less from values that are computed from one another",
-        )
+class Builder:
+    """The drafts of one routine; `nodes` are its statements, in order."""
 
+    def __init__(
+        self,
+        instances: Sequence[Instance],
+        numbers: Numbers,
+        unrolled: Collection[Position],
+        routine_of: Callable[[Instance], Routine],
+    ) -> None:
+        self.numbers, self.unrolled, self.routine_of = numbers, unrolled, routine_of
+        self.nodes = merged(instances, unrolled)
+        self.wiring = Wiring(instances, self.nodes, unrolled)
+        self.input = Symbol(numbers.names["in_channels"], "x")
+        self.symbols: dict[Position, Symbol] = {(): self.input}
+        self.carriers: dict[Carried, Symbol] = {}
+        self.lists: dict[Position, ListSymbol] = {}
+        self.drafts: list[Draft] = []
+        self.loops: list[tuple[str, Expr]] = []  # counters and counts of the loops around
+        self.counters: set[str] = set()
+        self.nodes_at = self.wiring.nodes
+        self.lists_before: dict[Position, list[Position]] = {}
+        for begin, place in self.wiring.begun.items():
+            self.lists_before.setdefault(place, []).append(begin)
+        self.value_names = {
+            node.statement.result.name
+            for node in self.nodes_at.values()
+            if isinstance(node, StatementNode) and node.statement.result is not None
+        }
 
-class _Specialization:
-    """Builds the routines of one network."""
+    @property
+    def result(self) -> Symbol:
+        """The value that the routine gives."""
+        return self.symbol(self.origin(self.wiring.result))
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.variants: dict[Any, list[Instance]] = {}
-        self.routines: dict[Any, Routine] = {}
-        self.taken: set[str] = set()
-        self.collect(network.root, set())
-        ends = [stage.steps[-1] for stage in network.stages if stage.steps and stage.feature]
-        outputs = [output for index in ends for output in network.root.steps[index].outputs]
-        _check_used(network.root, [network.root.result, *outputs])
+    # - values -
 
-    def collect(self, instance: Instance, seen: set[int]) -> None:
-        for step in instance.steps:
-            node = step.node
-            if isinstance(node, Instance) and id(node) not in seen:
-                seen.add(id(node))
-                self.variants.setdefault(_variant(node), []).append(node)
-                _check_used(node, [node.result])
-                self.collect(node, seen)
+    def origin(self, found: Origin) -> Symbol:
+        return self.carriers[found] if isinstance(found, Carried) else self.symbols[found]
 
-    # - routines -
+    def slot(self, found: Origin | ListRead) -> Slot:
+        if not isinstance(found, ListRead):
+            return self.origin(found)
+        listed = self.lists[found.begin]
+        if found.whole:
+            return Element(listed, None, listed.each)
+        runs = [run for run, _ in found.reads]
+        index = self.index([read for _, read in found.reads], runs)
+        return Element(listed, index, listed.each)
 
-    def routine(self, instance: Instance) -> Routine:
-        key = _variant(instance)
-        if key not in self.routines:
-            self.routines[key] = self.build(instance.definition, self.variants[key])
-        return self.routines[key]
+    def index(self, reads: Sequence[Read], runs: Sequence[Occurrence]) -> Expr:
+        """The index of an element, as an expression that holds in every run."""
+        wanted = [read.place for read in reads]
+        value = None
+        if reads[0].expression is not None:
+            value = self.numbers.substituted(reads[0].expression)
+        if value is not None and self.numbers.fits(value, runs, wanted):
+            return value
+        if all(each == wanted[0] for each in wanted):
+            return Const(wanted[0])
+        raise Unfit("takes elements that no expression tells")
 
-    def build(self, block: Definition, instances: list[Instance]) -> Routine:
-        names: dict[str, Expr] = {}
-        for name in ("in_channels", *block.arguments):
-            argument = block.arguments.get(name)
-            integral = argument is None or argument.type == "int"
-            names[name] = common_value(name, instances) or Name(name, integral)
-        locals_ = read_locals(block.lets, names, instances)
-        first = Symbol(names["in_channels"], "x")
-        scope = new_scope(names, first, instances, instances[0].choices)
-        self.statements(block.body, scope)
-        result = scope.current
-        drop_unused(scope, [result])
-        assign_variables(scope, first, result, {*names, *(n for n, _ in locals_)})
-        body = finished_lines(scope.drafts)
-        kept, body, channels = inline_locals(locals_, body, result.channels)
-        used = used_names(body, kept)
-        class_name = self.unique(block, instances[0])
-        return Routine(
-            name=snake_case(class_name, block),
-            class_name=class_name,
-            description=block.description,
-            source=block.source,
-            parameters=parameters_of(block, names, used),
-            locals=kept,
-            body=body,
-            result=Value(result.variable),
-            channels=expr.substitute(channels, dict(expanded_locals(locals_))),
-            is_chain=is_chain(body),
-        )
+    def symbol(self, slot: Slot, name: str | None = None) -> Symbol:
+        """A value that has a variable of its own."""
+        if isinstance(slot, Symbol):
+            return slot
+        copy = Symbol(channels_of(slot), name)
+        self.assign(slot, copy)
+        return copy
 
-    def unique(self, block: Definition, instance: Instance) -> str:
-        """A class name: the block's, with what fills its slots where there are several of it."""
-        name = block.class_name
-        if name in self.taken:
-            for slot, usual in block.slots.items():
-                label = instance.choices[slot].label
-                if label not in (usual.target or "none", "none"):
-                    name += "".join(part.capitalize() for part in label.split("_"))
-        base, number = name, 1
-        while name in self.taken or name == self.network.class_name:
-            number += 1
-            name = f"{base}{number}"
-        self.taken.add(name)
-        return name
+    def assign(self, source: Slot, target: Slot, kind: str = "assign", group: str = "") -> None:
+        def make(inputs: tuple[Value, ...], output: Value) -> AssignLine:
+            return AssignLine(inputs, output)
+
+        self.drafts.append(Draft(kind, (source,), target, make, group=group))
 
     # - statements -
 
-    def statements(self, body: Iterable[Statement | Loop], scope: Scope) -> None:
-        for statement in body:
-            if isinstance(statement, Loop):
-                self.loop(statement, scope)
-            else:
-                self.statement(statement, scope)
+    def build(self, nodes: Sequence[Node]) -> None:
+        """Append the drafts of these statements."""
+        for node in nodes:
+            for begin in self.lists_before.get(node.position, ()):
+                self.begin_list(begin)
+            if isinstance(node, LoopNode):
+                self.loop(node)
+                continue
+            try:
+                self.statement(node)
+            except Unfit as error:
+                raise Unfit(
+                    f"{node.statement.target!r} {error}",
+                    error.loop or next(self.rolled_around(node.position), None),
+                ) from None
 
-    def loop(self, loop: Loop, scope: Scope) -> None:
-        count = simplified(loop.count, scope)
-        if count == Const(0):
+    def rolled_around(self, position: Position) -> Iterator[Position]:
+        """The loops around a statement that are not unrolled, the innermost first."""
+        return (loop for loop in loops_around(position) if loop not in self.unrolled)
+
+    def begin_list(self, begin: Position) -> None:
+        """The empty list, before the first statement that adds to it."""
+        node = self.nodes_at[begin]
+        assert isinstance(node, StatementNode) and node.statement.result is not None
+        listed = ListSymbol(node.statement.result.name, Const(0), Const(0))
+        self.lists[begin] = listed
+        self.drafts.append(Draft("assign", (), listed, lambda _, output: AssignLine((), output)))
+
+    def loop(self, node: LoopNode) -> None:
+        turns = [run.event.turns for run in node.runs]
+        if not any(turns):
             return
-        entry = scope.current
-        if reads_current(loop.body):
-            # The running value changes in the loop, so it needs a variable of its own.
-            entry = scope.current = copied(entry, None, scope)
-        for name in assigned_names(loop.body):
-            bound = scope.values.get(name)
-            if isinstance(bound, Symbol) and bound.wanted != name:
-                scope.values[name] = copied(bound, name, scope)
-            elif isinstance(bound, Symbol):
-                bound.nonnegative = False  # later turns see what the loop makes of it
-            scope.rebound.add(name)
-        outer, scope.drafts = scope.drafts, []
-        if not scope.loops:
-            scope.outermost = outer
-        loops = scope.loops
-        scope.loops = (*loops, (loop.variable, count))
-        scope.names[loop.variable] = Name(loop.variable, True)
-        self.statements(loop.body, scope)
-        del scope.names[loop.variable]
-        scope.loops = loops
-        inner, scope.drafts = scope.drafts, outer
-        if scope.current is not entry and reads_current(loop.body):
-            scope.current.follows = entry
+        variable = node.statement.variable
+        if node.position in self.unrolled:
+            if len(set(turns)) > 1:
+                raise Unfit("a loop has other numbers of turns in other uses")
+            for inner_node in node.body:
+                self.numbers.names[variable] = Const(inner_node.position[-2])
+                self.build([inner_node])
+            del self.numbers.names[variable]
+            return
+        count = self.count(node, turns)
+        carried = self.wiring.carried.get(node.position, [])
+        for each in carried:
+            self.begin_carrying(each)
+        outer, self.drafts = self.drafts, []
+        counter = self.counter(variable)
+        self.numbers.names[variable] = Name(counter, True)
+        self.numbers.counters[counter] = len(list(loops_around(node.position)))
+        self.loops.append((counter, count))
+        self.build(node.body)
+        for each in carried:
+            symbol = self.carriers[each]
+            again = Symbol(None, symbol.wanted, follows=symbol)
+            self.assign(self.symbols[each.following], again, "again")
+        self.loops.pop()
+        del self.numbers.names[variable], self.numbers.counters[counter]
+        inner, self.drafts = self.drafts, outer
 
-        def make(inputs: Any, output: Any) -> LoopLine:
-            return LoopLine(loop.variable, count, finished_lines(inner))
+        def make(inputs: tuple[Value, ...], output: Value) -> LoopLine:
+            return LoopLine(counter, count, finished_lines(inner))
 
-        scope.drafts.append(Draft("loop", (), None, make, body=inner))
+        self.drafts.append(Draft("loop", (), None, make, body=inner))
 
-    def statement(self, statement: Statement, scope: Scope) -> None:
-        inputs = self.inputs(statement, scope)
-        steps = scope.steps.get(id(statement), [])
-        when = condition_of(statement, scope, any(steps))
-        target, choice = self.target(statement, scope)
-        if when is False and statement.otherwise is not None:
-            self.alias(statement, resolve(statement.otherwise, scope), scope)
-        elif when is False or target is None or (when is None and is_identity(target)):
-            self.alias(statement, inputs[0], scope)
-        elif isinstance(target, Primitive):
-            self.operation(statement, target, choice, inputs, when, scope)
+    def count(self, node: LoopNode, turns: Sequence[int]) -> Expr:
+        value = self.numbers.substituted(node.statement.count)
+        names = expr.names(value)
+        counted = any(counter in names for counter, _ in self.loops)
+        if not counted and len(set(turns)) == 1:
+            return Const(turns[0])
+        if not self.numbers.fits(value, node.runs, turns):
+            raise Unfit(
+                f"the loop over {node.statement.variable!r} has a count that no expression gives",
+                next(self.rolled_around(node.position), None),
+            )
+        return value
+
+    def counter(self, wanted: str) -> str:
+        """A name for a counter that no value of the block has, nor a loop around."""
+        taken = {"x", "out", *self.value_names, *self.numbers.counters}
+        while wanted in taken:
+            wanted += "_"
+        self.counters.add(wanted)
+        return wanted
+
+    def begin_carrying(self, carried: Carried) -> None:
+        """The variable that a loop changes, with what it is before the loop."""
+        name = self.name_at(carried.following)
+        start = self.origin(carried.start)
+        self.carriers[carried] = symbol = Symbol(start.channels, name)
+        self.assign(start, symbol, group="carried")
+
+    def name_at(self, position: Position) -> str | None:
+        """The name that the spec gives to the value of a statement."""
+        node = self.nodes_at[position]
+        reference = node.statement.result if isinstance(node, StatementNode) else None
+        return reference.name if reference is not None and reference.index is None else None
+
+    def statement(self, node: StatementNode) -> None:
+        ran = [run for run in node.runs if run.event.ran]
+        slots = [self.slot(each) for each in self.wiring.inputs[node.position]]
+        if not ran:
+            self.alias(node, slots[0])
+            return
+        when = self.condition(node, ran)
+        otherwise = None
+        if when is not None and node.position in self.wiring.otherwise:
+            otherwise = self.slot(self.wiring.otherwise[node.position])
+        step = ran[0].event.steps[0]
+        if isinstance(step.node, Instance):
+            self.call(node, ran, tuple(slots), when, otherwise)
+        elif step.node.primitive.name == "identity" and when is None:
+            self.alias(node, slots[0])
         else:
-            self.call(statement, choice, inputs, when, scope)
+            self.operation(node, ran, tuple(slots), when, otherwise)
 
-    def inputs(self, statement: Statement, scope: Scope) -> tuple[Slot, ...]:
-        if not statement.inputs:
-            return (scope.current,)
-        return tuple(resolve(reference, scope) for reference in statement.inputs)
+    def condition(self, node: StatementNode, ran: Sequence[Occurrence]) -> Expr | None:
+        """The condition of a statement; None for one that always runs."""
+        always = len(ran) == len(node.runs)
+        if always and not any(run.event.open for run in ran):
+            return None
+        if node.statement.when is None:
+            raise Unfit("does something in some uses and nothing in others")
+        value = self.numbers.substituted(node.statement.when)
+        if not self.numbers.fits(value, node.runs, [run.event.ran for run in node.runs]):
+            raise Unfit("runs when no expression says so")
+        return None if isinstance(value, Const) else value
 
-    def target(
-        self, statement: Statement, scope: Scope
-    ) -> tuple[Primitive | Statement | None, Choice | None]:
-        from resnet_spec.ops import PRIMITIVES
-
-        if statement.kind == "primitive":
-            return PRIMITIVES[statement.target], None
-        if statement.kind == "block":
-            return statement, None
-        choice = scope.choices[statement.target]
-        if choice.target is None or isinstance(choice.target, Primitive):
-            return choice.target, choice
-        return statement, choice
-
-    def alias(self, statement: Statement, source: Slot, scope: Scope) -> None:
+    def alias(self, node: StatementNode, source: Slot) -> None:
         """A statement that does nothing gives its input another name at most."""
-        reference = statement.result
-        if reference is not None and (
-            reference.index is not None or reference.name in scope.rebound or scope.loops
-        ):
-            self.bind_copy(statement, source, scope)
+        if any(run.event.appends is not None for run in node.runs):
+            element = self.element(node, channels_of(source))
+            self.assign(source, element)
+            if node.position in self.wiring.read_as_value:
+                self.symbols[node.position] = self.symbol(source)
             return
-        if not isinstance(source, Symbol):
-            source = copied(source, wanted_name(statement), scope)
-        if reference is not None:
-            scope.values[reference.name] = source
-            if source.wanted is None and source is not scope.values["x"]:
-                source.wanted = reference.name
-        scope.current = source
+        name = self.name_at(node.position)
+        symbol = self.symbol(source, name)
+        if any(symbol is each for each in self.carriers.values()):
+            # The variable changes before the turn ends, the value that it has here does not.
+            symbol = Symbol(symbol.channels, name)
+            self.assign(source, symbol)
+        if symbol.wanted is None and symbol is not self.input:
+            symbol.wanted = name
+        self.symbols[node.position] = symbol
 
-    def bind_copy(self, statement: Statement, source: Slot, scope: Scope) -> None:
-        output = self.output(statement, channels_of(source), scope)
-        scope.drafts.append(Draft("assign", (source,), output, AssignLine))
-        if isinstance(output, Element) and isinstance(source, Symbol):
-            scope.current = source
-
-    def output(self, statement: Statement, channels: Expr, scope: Scope) -> Slot:
-        """The value that a statement gives, bound to its name."""
-        reference = statement.result
-        if reference is None:
-            scope.current = Symbol(channels)
-            return scope.current
-        if reference.index is None:
-            symbol = Symbol(channels, reference.name)
-            scope.values[reference.name] = scope.current = symbol
-            if scope.loops:
-                scope.rebound.add(reference.name)
-            return symbol
-        index = expr.substitute(reference.index.expr, scope.names)
+    def element(self, node: StatementNode, channels: Expr | None) -> Element:
+        """The place in its list of what a statement gives."""
+        runs = [run for run in node.runs if run.event.appends is not None]
+        adds = [(run, run.event.appends) for run in runs if run.event.appends is not None]
+        begin = self.wiring.list_of(node, adds)
+        listed = self.lists[begin]
+        index = self.index([read for _, read in adds], runs)
         times: Expr = Const(1)
-        for _, count in scope.loops:
+        for _, count in self.loops:
             times = times * count
-        found = scope.values.get(reference.name)
-        if not isinstance(found, List):
-            found = List(Const(0), channels, reference.name)
-            # The empty list stands before the outermost loop.
-            drafts = scope.outermost if scope.loops else scope.drafts
-            drafts.append(Draft("assign", (), found, AssignLine))
-            scope.values[reference.name] = found
-        found.total, found.each = found.total + channels * times, channels
-        scope.current = Symbol(channels)
-        return Element(found, index, channels)
+        known = listed.total is not None and channels is not None
+        listed.total = listed.total + channels * times if known else None  # type: ignore[operator]
+        listed.each = channels
+        return Element(listed, index, channels)
+
+    def output(self, node: StatementNode, channels: Expr | None) -> Slot:
+        """What a line gives: a value, or straight away an element where nothing else reads it.
+
+        Repeated blocks read what they give, so they always have a variable.
+        """
+        appends = any(run.event.appends is not None for run in node.runs)
+        own = node.position in self.wiring.read_as_value or node.statement.repeat is not None
+        if appends and not own:
+            return self.element(node, channels)
+        symbol = Symbol(channels, None if appends else self.name_at(node.position))
+        for each in self.wiring.carried.get(node.position[:-2], []):
+            if each.following == node.position and not self.read_later(each):
+                symbol.follows = self.carriers[each]
+        self.symbols[node.position] = symbol
+        return symbol
+
+    def read_later(self, carried: Carried) -> bool:
+        """Whether a carried value is needed after the line that gives the next turn's."""
+        inside = carried.loop
+        return any(
+            reader > carried.following and reader[: len(inside)] == inside
+            for reader in self.wiring.readers[carried]
+        )
+
+    def given(
+        self,
+        node: StatementNode,
+        slots: tuple[Slot, ...],
+        when: Expr | None,
+        otherwise: Slot | None,
+        computed: Expr | None,
+    ) -> Expr | None:
+        """The channels of what a statement gives, whether it runs or not."""
+        if when is not None:
+            passing = channels_of(otherwise or slots[0])
+            both = computed is not None and passing is not None
+            computed = expr.conditional(when, computed, passing) if both else None  # type: ignore[arg-type]
+        shapes = [run.event.shape for run in node.runs]
+        wanted = [shape.channels for shape in shapes]
+        return self.numbers.best(computed, node.runs, wanted, any(s.open for s in shapes))
+
+    # - operations -
 
     def operation(
         self,
-        statement: Statement,
-        primitive: Primitive,
-        choice: Choice | None,
-        inputs: tuple[Slot, ...],
+        node: StatementNode,
+        ran: Sequence[Occurrence],
+        slots: tuple[Slot, ...],
         when: Expr | None,
-        scope: Scope,
+        otherwise: Slot | None,
     ) -> None:
-        attributes = self.attributes(primitive, statement, choice, scope)
-        _check_turns(statement, scope)
-        steps = [step for each in scope.steps.get(id(statement), []) for step in each]
-        numbers = SimpleNamespace(**attributes)
-        # A list gives all of its channels to a concat, those of one element to others.
-        channels = tuple(
-            value.list.total
-            if primitive.joins and isinstance(value, Element) and value.index is None
-            else channels_of(value)
-            for value in inputs
-        )
-        constant = None
-        if when is None:
-            # Numbers of the instances that run it say nothing of the others.
-            channels, constant = input_channels(channels, steps), constant_output(steps)
-        given = constant or expr.wrap(primitive.channels(numbers, channels))
-        otherwise = otherwise_of(statement, when, scope)
-        if when is not None:
-            given = expr.conditional(when, given, channels_of(otherwise or inputs[0]))
-        path = path_of(statement, scope)
+        operations = [run.event.steps[0].node for run in ran]
+        first = operations[0]
+        assert isinstance(first, Operation)
+        primitive = first.primitive
+        attributes = self.attributes(ran, primitive)
+        channels = self.channels(slots, ran, primitive, when is not None)
+        computed = None
+        if all(each is not None for each in channels):
+            computed = expr.wrap(primitive.channels(SimpleNamespace(**attributes), channels))  # type: ignore[arg-type]
+        computed = self.given(node, slots, when, otherwise, computed)
+        path = self.path(node)
         output: Slot
         if primitive.gives == "many":
-            _check_always(statement, when)
-            assert statement.result is not None
-            output = List(channels[0], given, statement.result.name)
-            scope.values[statement.result.name] = output
-            scope.current = Symbol(given)
+            if when is not None:
+                raise Unfit("gives a list in some uses and one value in others")
+            assert node.statement.result is not None
+            output = ListSymbol(node.statement.result.name, channels[0], computed)
+            self.lists[node.position] = output
         else:
-            output = self.output(statement, given, scope)
-
-        source = inputs[0]
-        nonnegative = isinstance(source, Symbol) and source.nonnegative
+            output = self.output(node, computed)
+        nonnegative = isinstance(slots[0], Symbol) and slots[0].nonnegative
         if isinstance(output, Symbol) and when is None:
             output.nonnegative = primitive.nonnegative or (
-                nonnegative and primitive.name in ("max_pool", "avg_pool")
+                nonnegative and primitive.name in KEEP_SIGN
             )
+        statement = node.statement
 
         def make(values: tuple[Value, ...], result: Value) -> OperationLine:
             return OperationLine(
@@ -341,226 +377,124 @@ class _Specialization:
                 when,
                 value_of(otherwise) if otherwise is not None else None,
                 nonnegative=nonnegative,
-                named=statement.name is not None,
+                named=not statement.unnamed,
                 span=statement.span,
             )
 
-        scope.drafts.append(
-            Draft(
-                "operation",
-                inputs,
-                output,
-                make,
-                when,
-                otherwise,
-                group=primitive.group,
-                span=statement.span,
-            )
-        )
+        draft = Draft("operation", slots, output, make, when, otherwise, span=statement.span)
+        draft.group = primitive.group
+        self.drafts.append(draft)
+        self.settle(node, output)
+
+    def settle(self, node: StatementNode, output: Slot) -> None:
+        """Add a value to its list that has a variable of its own."""
+        if isinstance(output, Symbol) and any(run.event.appends for run in node.runs):
+            self.assign(output, self.element(node, output.channels))
+
+    def path(self, node: StatementNode) -> Path:
+        assert node.statement.name is not None
+        return self.numbers.filled(node.statement.name)
 
     def attributes(
-        self, primitive: Primitive, statement: Statement, choice: Choice | None, scope: Scope
+        self, ran: Sequence[Occurrence], primitive: Primitive
     ) -> dict[str, Expr | Initializer | str]:
-        binding = dict(choice.arguments) if choice is not None else {}
-        defaults = self.network.defaults.get(primitive.name, {})
-        given = link.attributes(primitive, statement.arguments, binding, defaults)
+        """Each attribute as an expression that gives the recorded number in every run."""
+        steps = [run.event.steps[0] for run in ran]
         values: dict[str, Any] = {}
-        for attribute in sorted(primitive.attributes, key=lambda a: isinstance(a.default, str)):
-            values[attribute.name] = attribute_of(attribute, given[attribute.name], values, scope)
+        for attribute in primitive.in_order:
+            value = self.attribute(attribute, steps[0].sources[attribute.name], values)
+            if isinstance(value, Expr):
+                wanted = [step.node.attributes[attribute.name] for step in steps]  # type: ignore[union-attr]
+                if not self.numbers.fits(value, ran, wanted):
+                    raise Unfit(f"has no expression for {attribute.name!r} that always holds")
+            values[attribute.name] = value
         return {attribute.name: values[attribute.name] for attribute in primitive.attributes}
 
-    # - calls -
+    def attribute(
+        self, attribute: Attribute, source: Source, values: dict[str, Any]
+    ) -> Expr | Initializer | str:
+        value: Expr | Initializer | str
+        if isinstance(source, Expression):
+            value = self.numbers.substituted(source)
+        elif isinstance(source, Bound):
+            value = Const(source.value)
+        elif source is not None:
+            value = source
+        elif isinstance(attribute.default, str):
+            value = expr.substitute(link.default_expression(attribute.default), values)
+        elif isinstance(attribute.default, Initializer):
+            value = attribute.default
+        else:
+            assert attribute.default is not None
+            value = Const(attribute.default)
+        if attribute.type == "float" and isinstance(value, Const):
+            return Const(float(value.value))
+        return value
+
+    def channels(
+        self,
+        slots: tuple[Slot, ...],
+        ran: Sequence[Occurrence],
+        primitive: Primitive,
+        some: bool,
+    ) -> tuple[Expr | None, ...]:
+        """The channels of each input, as numbers or as what has these numbers in every run.
+
+        A list gives all of its channels to a concat, those of one element to others.
+        """
+        found: list[Expr | None] = []
+        behind_list = False  # the number of inputs before may vary from run to run
+        for position, slot in enumerate(slots):
+            whole = isinstance(slot, Element) and slot.index is None
+            behind_list = behind_list or whole
+            if behind_list:
+                joined = whole and primitive.joins
+                assert not joined or isinstance(slot, Element)
+                found.append(slot.list.total if joined else channels_of(slot))  # type: ignore[union-attr]
+                continue
+            shapes = [run.event.steps[0].node.inputs[position] for run in ran]  # type: ignore[union-attr]
+            wanted = [shape.channels for shape in shapes]
+            opened = any(shape.open for shape in shapes)
+            found.append(self.numbers.best(channels_of(slot), ran, wanted, opened, some))
+        if primitive.is_sized_by_input and found[0] is None:
+            raise Unfit("has input channels that no expression gives")
+        return tuple(found)
+
+    # - blocks -
 
     def call(
         self,
-        statement: Statement,
-        choice: Choice | None,
-        inputs: tuple[Slot, ...],
+        node: StatementNode,
+        ran: Sequence[Occurrence],
+        slots: tuple[Slot, ...],
         when: Expr | None,
-        scope: Scope,
+        otherwise: Slot | None,
     ) -> None:
-        found = [steps for steps in scope.steps.get(id(statement), []) if steps]
-        child = found[0][0].node
-        assert isinstance(child, Instance)
-        _check_turns(statement, scope)
-        routine = self.routine(child)
-        block = child.definition
-        binding = dict(choice.arguments) if choice is not None else {}
-        sources = link.arguments(block, statement.arguments)
-        defaults = self.network.defaults.get(block.name, {})
-        path = path_of(statement, scope)
-        names: Path | None = None
-        if statement.repeat is not None:
-            own = {**scope.names, "i": Name("i", True)}
-            names = filled_pattern(statement.names, own) if statement.names else (Name("i", True),)
-        source_of = {
-            name: sources.values.get(name)
-            or binding.get(name)
-            or defaults.get(name)
-            or argument.default
-            for name, argument in block.arguments.items()
-        }
-        calls = Calls(routine, block, source_of, statement, scope, found)
-        runs, channels = calls.runs(channels_of(inputs[0]))
-        given = constant_output([steps[-1] for steps in found]) or channels
-        otherwise = otherwise_of(statement, when, scope)
-        if when is not None:
-            given = expr.conditional(when, given, channels_of(otherwise or inputs[0]))
-        output = self.output(statement, given, scope)
+        statement = node.statement
+        calls = Calls(statement, ran, self.numbers, self.routine_of)
+        runs, computed = calls.grouped(channels_of(slots[0]))
+        computed = self.given(node, slots, when, otherwise, computed)
+        path, names = self.path(node), self.names(statement, calls, ran)
+        output = self.output(node, computed)
 
         def make(values: tuple[Value, ...], result: Value) -> CallLine:
             passing = value_of(otherwise) if otherwise is not None else None
-            return CallLine(
-                routine, runs, path, names, values, result, when, passing, statement.span
-            )
+            return CallLine(runs, path, names, values, result, when, passing, statement.span)
 
-        scope.drafts.append(
-            Draft("call", inputs, output, make, when, otherwise, group="call", span=statement.span)
+        self.drafts.append(
+            Draft("call", slots, output, make, when, otherwise, group="call", span=statement.span)
         )
+        self.settle(node, output)
 
-    # - the network -
-
-    def program(self) -> Program:
-        network, root = self.network, self.network.root
-        names: dict[str, Expr] = {
-            "classes": Name("num_classes", True),
-            "in_channels": Name("in_channels", True),
-        }
-        locals_ = read_locals(root.definition.lets, names, [root])
-        first = Symbol(names["in_channels"], "x")
-        scope = new_scope(names, first, [root], root.choices)
-        stages = {id(stage.statement): stage for stage in network.stages}
-        body = list(root.definition.body)
-        ends = [n for n, s in enumerate(body) if id(s) in stages]
-        last_stage = ends[-1] if ends else -1
-        _check_last_stage(network)
-        for statement in body[: last_stage + 1]:
-            self.statements([statement], scope)
-            stage = stages.get(id(statement))
-            if stage is not None:
-                scope.values[stage.name] = scope.current
-                if stage.feature:
-                    self.feature(stage.name, scope)
-        split, boundary = len(scope.drafts), scope.current
-        self.statements(body[last_stage + 1 :], scope)
-        self.check_head(scope.drafts[split:], boundary, first)
-        boundary.readers += 1
-        result = scope.current
-        stem_and_stages = {id(draft) for draft in scope.drafts[:split]}
-        drop_unused(scope, [result, boundary])
-        split = sum(id(draft) in stem_and_stages for draft in scope.drafts)
-        reserved = {*names, "num_classes", *(n for n, _ in locals_)}
-        assign_variables(scope, first, result, reserved)
-        first_lines = finished_lines(scope.drafts[:split])
-        lines = (*first_lines, *finished_lines(scope.drafts[split:]))
-        split = len(first_lines)
-        kept, lines, _ = inline_locals(locals_, lines, result.channels)
-        used = used_names(lines, kept)
-        return Program(
-            network=network,
-            routines=tuple(self.routines.values()),
-            parameters=tuple(
-                Parameter(name, "int", value)
-                for name, value in (
-                    ("num_classes", network.classes),
-                    ("in_channels", network.input.channels),
-                )
-                if name in used
-            ),
-            locals=kept,
-            body=lines[:split],
-            features=Value(boundary.variable),
-            head=lines[split:],
-            result=Value(result.variable),
+    def names(self, statement: Any, calls: Calls, ran: Sequence[Occurrence]) -> Path | None:
+        """What repeated blocks are called, over `i`; None for a block that is not repeated."""
+        if statement.repeat is None:
+            return None
+        if statement.names is None:
+            return (Name("i", True),)
+        counts = {len(run.event.steps) for run in ran}
+        count = Const(counts.pop()) if len(counts) == 1 else None
+        position = calls.position(
+            Name("i", True), count or self.numbers.substituted(statement.repeat)
         )
-
-    def feature(self, name: str, scope: Scope) -> None:
-        current = scope.current
-        current.readers += 1  # it is handed out, so nothing may change it in place
-
-        def make(inputs: tuple[Value, ...], output: Any) -> FeatureLine:
-            return FeatureLine(name, inputs[0])
-
-        scope.drafts.append(Draft("feature", (current,), None, make))
-
-    def check_head(self, drafts: list[Draft], boundary: Symbol, first: Symbol) -> None:
-        made = {id(draft.output) for draft in flat_drafts(drafts)} | {id(boundary)}
-        for draft in flat_drafts(drafts):
-            for each in filter(None, (*draft.inputs, draft.otherwise)):
-                root = each.list if isinstance(each, Element) else each
-                if id(root) not in made and id(each) not in made:
-                    fail(
-                        "RS502",
-                        "the head can only use the output of the last stage",
-                        draft.span,
-                        help="move the layer that joins earlier values into a stage's block",
-                    )
-
-
-def _check_last_stage(network: Network) -> None:
-    """The head begins at the feature map of the last stage."""
-    if not network.stages[-1].feature:
-        fail(
-            "RS502",
-            f"the last stage, {quoted(network.stages[-1].name)}, must give a feature map",
-            network.stages[-1].statement.span,
-            help="leave 'feature: false' out",
-        )
-
-
-def _variant(instance: Instance) -> Any:
-    choices = tuple((name, choice.key) for name, choice in sorted(instance.choices.items()))
-    return id(instance.definition), choices
-
-
-def _check_turns(statement: Statement, scope: Scope) -> None:
-    """RS502 for a layer that has another number of input channels in each turn of a loop."""
-    if not scope.loops:
-        return
-    for steps in scope.steps.get(id(statement), []):
-        if len({_sizing_channels(step) for step in steps}) > 1:
-            fail(
-                "RS502",
-                f"{quoted(statement.target)} has other input channels in later turns of the loop",
-                statement.span,
-                help="put the first turn before the loop, or repeat a block instead",
-            )
-
-
-def _sizing_channels(step: Step) -> int | None:
-    """The input channels that a layer's parameters are made for."""
-    node = step.node
-    if isinstance(node, Instance):
-        return node.input.channels
-    return node.inputs[0].channels if node.primitive.is_sized_by_input else None
-
-
-def _check_always(statement: Statement, when: Expr | None) -> None:
-    """RS502 for a list that only some uses of a block have."""
-    if when is not None:
-        fail(
-            "RS502",
-            f"{quoted(statement.target)} runs in some uses of this block and not in others, so its "
-            "result would be a list in some and one value in others",
-            statement.span,
-            help="give all uses within a network alike what 'when' depends on",
-        )
-
-
-def _check_used(instance: Instance, results: Iterable[int]) -> None:
-    """RS502 for a layer with parameters whose output nothing uses; Keras would leave it out."""
-    needed = set(results)
-    for step in reversed(instance.steps):
-        if needed.isdisjoint(step.outputs):
-            node = step.node
-            owned = node.parameters if isinstance(node, Instance) else len(node.parameters)
-            if owned:
-                fail(
-                    "RS502",
-                    f"{quoted(instance.definition.name)}: nothing uses the output of "
-                    f"{quoted(step.name)}, which has parameters",
-                    step.statement.span,
-                    help="use it, or leave the layer out with 'when'",
-                )
-        else:
-            needed.update(step.inputs)
+        return self.numbers.filled(statement.names, position)

@@ -2,60 +2,179 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from resnet_spec.specialize.draft import Draft, List, Scope, Slot, Symbol, flat_drafts, root_of
 from resnet_spec.specialize.program import AssignLine, Line, LoopLine, OperationLine, Value
+from resnet_spec.specialize.values import (
+    Draft,
+    ListSymbol,
+    Slot,
+    Symbol,
+    flat_drafts,
+    read_by,
+    root_of,
+)
+
+Span = tuple[float, float]  # from behind the line that makes a value up to the last that reads it
 
 
-def assign_variables(scope: Scope, first: Symbol, result: Symbol, reserved: set[str]) -> None:
-    """Gives every value a variable, as a person would: the name of what it is on its way to."""
-    drafts, rebound = scope.drafts, scope.rebound
-    order = list(flat_drafts(drafts))
-    for index, draft in enumerate(order):
-        draft.index = index
-    _count_readers(drafts, len(order))
-    result.last = len(order)
-    result.readers += 1  # it is given back, so nothing may change it in place
-    first.variable = "x"
-    reader = {id(s): d for d in order for s in d.inputs[:1] if isinstance(s, Symbol)}
-    holder: dict[str, Symbol] = {"x": first}
-    for draft in order:
-        output = draft.output
-        if not isinstance(output, Symbol):
-            continue
-        wanted = _wanted_variable(output, reader, first)
-        for name in _candidates(wanted, reserved):
-            held = holder.get(name)
-            if held is None or held.last <= draft.index or output.follows is held:
-                break
-            if output.wanted is not None and output.wanted in rebound:
-                break  # one variable through all turns of a loop
-        output.variable = name
-        holder[name] = output
+def drop_unused(drafts: Sequence[Draft], results: Iterable[Symbol]) -> list[Draft]:
+    """The drafts without those whose value nothing needs, within loops and of lists, too."""
+    every = list(flat_drafts(drafts))
+    needed: set[int] = {id(each) for each in results}
+    before = -1
+    while len(needed) > before:
+        before = len(needed)
+        for draft in reversed(every):
+            if _is_needed(draft, needed):
+                needed.update(id(root_of(each)) for each in read_by(draft))
+    return _kept(drafts, needed)
 
 
-def _count_readers(drafts: list[Draft], length: int) -> None:
-    def visit(body: list[Draft], loop_end: int | None, outside: set[int]) -> None:
+def _is_needed(draft: Draft, needed: Collection[int]) -> bool:
+    if draft.kind == "loop":
+        return False  # its body is looked at
+    if draft.kind == "feature":
+        return True
+    output = root_of(draft.output)
+    if draft.kind == "again":
+        assert isinstance(output, Symbol)
+        return id(output.follows) in needed
+    return id(output) in needed
+
+
+def _kept(drafts: Sequence[Draft], needed: Collection[int]) -> list[Draft]:
+    result = []
+    for draft in drafts:
+        draft.body[:] = _kept(draft.body, needed)
+        if draft.body or (draft.kind != "loop" and _is_needed(draft, needed)):
+            result.append(draft)
+    return result
+
+
+class _Lives:
+    """When each value is needed, in the order of the lines."""
+
+    def __init__(self, drafts: Sequence[Draft], result: Symbol) -> None:
+        self.order = list(flat_drafts(drafts))
+        for index, draft in enumerate(self.order):
+            draft.index = index
+        self.first: dict[int, int] = {}
+        self.last: dict[int, float] = {}
+        self.carried: dict[int, Span] = {}  # of variables that loops change: body's first and last
+        self.around: dict[int, tuple[int, ...]] = {}  # the ends of the loops around the first line
+        self.read_in_body: dict[int, float] = {}
+        self.visit(drafts, (), {})
+        self.last[id(result)] = len(self.order)
+
+    def visit(
+        self, body: Sequence[Draft], loops: tuple[int, ...], begun: Mapping[int, Draft]
+    ) -> None:
+        fresh: dict[int, Draft] = {}
         for draft in body:
-            for value in (*draft.inputs, draft.otherwise):
-                if isinstance(value, Symbol):
-                    value.readers += 1
-                    # A value from outside a loop is needed until the loop's last line.
-                    is_outer = loop_end is not None and id(value) in outside
-                    value.last = max(value.last, loop_end or 0 if is_outer else draft.index)
-            if draft.body:
-                end = max(inner.index for inner in flat_drafts(draft.body))
-                made = {id(inner.output) for inner in flat_drafts(draft.body)}
-                everything = {
-                    id(v) for d in flat_drafts(draft.body) for v in (*d.inputs, d.otherwise)
-                }
-                visit(draft.body, end, everything - made)
+            for slot in read_by(draft):
+                self.read(root_of(slot), draft, loops)
+            output = root_of(draft.output)
+            if output is not None and draft.kind != "again":
+                if id(output) in self.first:
+                    self.read(output, draft, loops)  # a list that is added to
+                else:
+                    self.first[id(output)] = draft.index
+                    self.around[id(output)] = loops
+            if draft.group == "carried":
+                fresh[id(output)] = draft
+            if draft.kind == "loop":
+                inner = list(flat_drafts(draft.body))
+                end = inner[-1].index if inner else draft.index
+                for each in inner:
+                    follows = each.output.follows if isinstance(each.output, Symbol) else None
+                    if each.kind == "again" and id(follows) in fresh:
+                        self.carried[id(follows)] = (draft.index, each.index)
+                self.visit(draft.body, (*loops, end), fresh)
 
-    visit(drafts, None, set())
+    def read(self, symbol: Slot | None, draft: Draft, loops: tuple[int, ...]) -> None:
+        if isinstance(symbol, Symbol):
+            symbol.readers += 1
+        own = self.around.get(id(symbol), ())
+        outside = [end for end in loops if end not in own]
+        if id(symbol) in self.carried and outside:
+            if len(outside) == 1:
+                self.read_in_body[id(symbol)] = max(
+                    self.read_in_body.get(id(symbol), 0), draft.index
+                )
+                return
+            # Read within a loop in the loop that changes it: needed until that one's end.
+            self.read_in_body[id(symbol)] = max(
+                self.read_in_body.get(id(symbol), 0), outside[1] + 0.5
+            )
+            return
+        # A value from outside of a loop is needed until the loop's last line.
+        last = outside[0] + 0.5 if outside else draft.index
+        self.last[id(symbol)] = max(self.last.get(id(symbol), 0), last)
+
+    def spans(self, symbol: Symbol | ListSymbol) -> list[Span]:
+        first: float = self.first.get(id(symbol), -1)
+        last = max(self.last.get(id(symbol), first), first + 0.5)
+        if id(symbol) not in self.carried:
+            return [(first, last)]
+        _, again = self.carried[id(symbol)]
+        body = max(self.read_in_body.get(id(symbol), first), first + 0.5)
+        return [(first, body), (again, max(last, again + 0.5))]
 
 
-def _wanted_variable(symbol: Symbol, reader: Mapping[int, Draft], first: Symbol) -> str:
+def assign_variables(
+    drafts: Sequence[Draft], first: Symbol, result: Symbol, reserved: Collection[str]
+) -> None:
+    """Gives every value a variable, as a person would: the name of what it is on its way to.
+
+    `reserved` are names of numbers: arguments, local values and counters.
+    """
+    lives = _Lives(drafts, result)
+    result.readers += 1  # it is given back, so nothing may change it in place
+    reader = {id(s): d for d in lives.order for s in d.inputs[:1] if isinstance(s, Symbol)}
+    held: dict[str, list[Span]] = {}
+    first.variable = "x"
+    held["x"] = [(-1.0, max(lives.last.get(id(first), -1), -0.5))]
+    for draft in lives.order:
+        output = draft.output
+        if draft.kind == "again" or not isinstance(output, Symbol | ListSymbol):
+            continue
+        if output.variable:
+            continue
+        wanted = output.wanted if isinstance(output, ListSymbol) else _wanted(output, reader)
+        spans = lives.spans(output)
+        for name in _candidates(wanted, reserved):
+            if isinstance(output, Symbol) and output.follows is not None:
+                if name == output.follows.variable and not _clash(
+                    spans, _without(held[name], lives.spans(output.follows))
+                ):
+                    break
+                if name == output.follows.variable:
+                    continue
+            if not _clash(spans, held.get(name, ())):
+                break
+        output.variable = name
+        held.setdefault(name, []).extend(spans)
+    for draft in lives.order:
+        if draft.kind == "again":
+            assert isinstance(draft.output, Symbol) and draft.output.follows is not None
+            draft.output.variable = draft.output.follows.variable
+
+
+def _without(spans: Iterable[Span], others: Iterable[Span]) -> list[Span]:
+    left = list(spans)
+    for each in others:
+        if each in left:
+            left.remove(each)
+    return left
+
+
+def _clash(spans: Iterable[Span], held: Iterable[Span]) -> bool:
+    """Whether a variable would be written while it is needed for something else."""
+    return any(a < d and c < b for a, b in spans for c, d in held)
+
+
+def _wanted(symbol: Symbol, reader: Mapping[int, Draft]) -> str:
     """`as`, else the name of what the value becomes through the lines that read it first."""
     seen = 0
     while symbol.wanted is None and seen < 64:
@@ -69,26 +188,34 @@ def _wanted_variable(symbol: Symbol, reader: Mapping[int, Draft], first: Symbol)
     return symbol.wanted or "x"
 
 
-def _candidates(wanted: str, reserved: set[str]) -> Iterator[str]:
-    if wanted in reserved:
+def _candidates(wanted: str, reserved: Collection[str]) -> Iterator[str]:
+    while wanted in reserved:
         wanted += "_"
     yield wanted
     if wanted == "x":
         wanted = "out" if "out" not in reserved else "y"
+        while wanted in reserved:
+            wanted += "_"
         yield wanted
-    for number in range(2, 1000):
-        yield f"{wanted}_{number}"
+    for number in range(2, 100_000):
+        if f"{wanted}_{number}" not in reserved:
+            yield f"{wanted}_{number}"
+
+
+# --- lines ---------------------------------------------------------------------------------------
 
 
 def value_of(slot: Slot) -> Value:
+    """The slot as what a line reads or gives, once its value has a variable."""
     if isinstance(slot, Symbol):
         return Value(slot.variable or slot.wanted or "x")
-    if isinstance(slot, List):
-        return Value(slot.name, whole=True)
-    return Value(slot.list.name, slot.index, whole=slot.index is None)
+    if isinstance(slot, ListSymbol):
+        return Value(slot.variable, whole=True)
+    return Value(slot.list.variable, slot.index, whole=slot.index is None)
 
 
-def finished_lines(drafts: list[Draft]) -> tuple[Line, ...]:
+def finished_lines(drafts: Sequence[Draft]) -> tuple[Line, ...]:
+    """The lines of drafts whose values have variables."""
     lines = []
     fresh = _changeable(drafts)
     for draft in drafts:
@@ -111,35 +238,17 @@ def _says_nothing(line: Line) -> bool:
     return False
 
 
-def drop_unused(scope: Scope, results: list[Symbol]) -> None:
-    """Drops lines whose value no other line needs, which a branch that is never taken leaves."""
-    while True:
-        drafts = list(flat_drafts(scope.drafts))
-        needed = {id(each) for each in results}
-        for draft in drafts:
-            needed |= {id(root_of(each)) for each in (*draft.inputs, draft.otherwise)}
-        kept = [draft for draft in scope.drafts if not _is_unused(draft, needed, scope)]
-        if len(kept) == len(scope.drafts):
-            return
-        scope.drafts = kept
-
-
-def _is_unused(draft: Draft, needed: set[int], scope: Scope) -> bool:
-    output = draft.output
-    if draft.kind not in ("operation", "assign") or not isinstance(output, Symbol | List):
-        return False
-    if isinstance(output, Symbol) and output.wanted in scope.rebound:
-        return False  # a loop may need it under its name
-    return id(output) not in needed
-
-
-def _changeable(drafts: list[Draft]) -> set[int]:
+def _changeable(drafts: Sequence[Draft]) -> set[int]:
     """Activations whose input nobody else reads and whose producer does not keep its output."""
     keeps_nothing = ("weights", "norm", "merge")
     made = {
         id(draft.output)
         for draft in drafts
-        if draft.kind == "operation" and draft.group in keeps_nothing and draft.when is None
+        if draft.kind == "operation"
+        and draft.group in keeps_nothing
+        and draft.when is None
+        # The sum or product of a single value, or of a list of one, may be that value itself.
+        and (draft.group != "merge" or len(draft.inputs) > 1)
     }
     return {
         id(draft)

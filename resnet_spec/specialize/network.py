@@ -1,0 +1,326 @@
+"""A network as a program: a routine for each variant of each block, and its own lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from resnet_spec import expr
+from resnet_spec.diagnostics import INTERNAL, Diagnostic, SpecError, fail, quoted
+from resnet_spec.expr import Expr, Name
+from resnet_spec.ir import Definition, Event, Instance, Network
+from resnet_spec.specialize.finish import (
+    expanded_locals,
+    inline_locals,
+    is_chain,
+    parameters_of,
+    snake_case,
+    used_names,
+)
+from resnet_spec.specialize.numbers import Numbers, common_value, read_locals
+from resnet_spec.specialize.program import FeatureLine, Parameter, Program, Routine, Value
+from resnet_spec.specialize.replay import differences
+from resnet_spec.specialize.routines import Builder
+from resnet_spec.specialize.statements import Position, loops_around
+from resnet_spec.specialize.values import Draft, Symbol, flat_drafts, read_by, root_of
+from resnet_spec.specialize.variables import assign_variables, drop_unused, finished_lines
+from resnet_spec.specialize.wiring import Unfit
+
+
+def specialize(network: Network) -> Program:
+    """The program of a network, proven to be it; raises `SpecError` (RS305, RS502, RS504)."""
+    try:
+        program = _Specialization(network).program()
+    except expr.ExpressionError as error:
+        fail(
+            "RS305",
+            f"{network.name}: {error.message}",
+            network.root.definition.span,
+            help="let a block compute less from values that are computed from one another",
+        )
+    prove(program)
+    return program
+
+
+def prove(program: Program) -> None:
+    """Run a program with its network's numbers; RS504 where it does anything else."""
+    found = differences(program, program.network)
+    if found:
+        raise SpecError(
+            Diagnostic(INTERNAL, f"{_INTERNAL} {each.text}", each.span, _REPORT) for each in found
+        )
+
+
+_INTERNAL = "internal error: the code would not be this network, so none was written:"
+_REPORT = "the mistake is resnet-spec's, not yours: please report it with this spec"
+
+
+class _Specialization:
+    """Builds the routines of one network."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.variants: dict[Any, list[Instance]] = {}
+        self.routines: dict[int, Routine] = {}  # of each instance
+        self.order: list[Routine] = []
+        self.taken: set[str] = set()
+        self.collect(network.root, set())
+        ends = [stage.steps[-1] for stage in network.stages if stage.steps and stage.feature]
+        outputs = [output for index in ends for output in network.root.steps[index].outputs]
+        _check_used(network.root, [network.root.result, *outputs])
+
+    def collect(self, instance: Instance, seen: set[int]) -> None:
+        for step in instance.steps:
+            node = step.node
+            if isinstance(node, Instance) and id(node) not in seen:
+                seen.add(id(node))
+                self.variants.setdefault(_variant(node), []).append(node)
+                _check_used(node, [node.result])
+                self.collect(node, seen)
+
+    # - routines -
+
+    def routine(self, instance: Instance) -> Routine:
+        """The routine of which an instance is a use."""
+        if id(instance) not in self.routines:
+            self.build(self.variants[_variant(instance)])
+        return self.routines[id(instance)]
+
+    def build(self, instances: list[Instance]) -> None:
+        """One routine for all instances, or one for each of the ways in which they are wired."""
+        try:
+            self.add(instances)
+        except Unfit as error:
+            alike: dict[Any, list[Instance]] = {}
+            for instance in instances:
+                alike.setdefault(self.wiring_of(instance), []).append(instance)
+            if len(alike) == 1:
+                _refuse(instances[0].definition, error)
+            for each in alike.values():
+                self.build(each)
+
+    def wiring_of(self, instance: Instance) -> Any:
+        """Equal for instances that do the same steps in the same order, with any numbers."""
+        return tuple(
+            (
+                each.key,
+                each.ran,
+                tuple((read.kind, read.source, read.place) for read in each.reads),
+                each.passing and each.passing[:3],
+                tuple(id(self.routine(s.node)) for s in each.steps if isinstance(s.node, Instance)),
+            )
+            if isinstance(each, Event)
+            else (each.key, each.turns)
+            for each in instance.events
+        )
+
+    def add(self, instances: list[Instance]) -> None:
+        """Add the one routine of these instances; raises `Unfit`."""
+        routine = self.attempt(instances)
+        self.order.append(routine)
+        self.routines.update((id(instance), routine) for instance in instances)
+
+    def attempt(self, instances: list[Instance]) -> Routine:
+        """Their routine, with the fewest loops written out that lets all runs be lines of one."""
+        block = instances[0].definition
+        unrolled: set[Position] = set()
+        while True:
+            names: dict[str, Expr] = {}
+            for name in ("in_channels", *block.arguments):
+                argument = block.arguments.get(name)
+                integral = argument is None or argument.type == "int"
+                names[name] = common_value(name, instances) or Name(name, integral)
+            locals_ = read_locals(block.lets, names, instances)
+            try:
+                builder = Builder(instances, Numbers(names, instances), unrolled, self.routine)
+                builder.build(builder.nodes)
+                return self.finished(block, instances, names, locals_, builder)
+            except Unfit as error:
+                unrolled.add(_to_unroll(error, unrolled))
+
+    def finished(
+        self,
+        block: Definition,
+        instances: list[Instance],
+        names: dict[str, Expr],
+        locals_: list[tuple[str, Expr]],
+        builder: Builder,
+    ) -> Routine:
+        result = builder.result
+        drafts = drop_unused(builder.drafts, [result])
+        reserved = {*names, *(name for name, _ in locals_), *builder.counters}
+        assign_variables(drafts, builder.input, result, reserved)
+        body = finished_lines(drafts)
+        kept, body, channels = inline_locals(locals_, body, result.channels)
+        used = used_names(body, kept)
+        if channels is not None:
+            channels = expr.substitute(channels, dict(expanded_locals(locals_)))
+        class_name = self.unique(block, instances[0])
+        return Routine(
+            name=snake_case(class_name, block),
+            class_name=class_name,
+            description=block.description,
+            source=block.source,
+            parameters=parameters_of(block, names, used),
+            locals=kept,
+            body=body,
+            result=Value(result.variable),
+            channels=channels,
+            is_chain=is_chain(body),
+        )
+
+    def unique(self, block: Definition, instance: Instance) -> str:
+        """A class name: the block's, with what fills its slots where there are several of it."""
+        name = block.class_name
+        if name in self.taken:
+            for slot, usual in block.slots.items():
+                label = instance.choices[slot].label
+                if label not in (usual.target or "none", "none"):
+                    name += "".join(part.capitalize() for part in label.split("_"))
+        base, number = name, 1
+        while name in self.taken or name == self.network.class_name:
+            number += 1
+            name = f"{base}{number}"
+        self.taken.add(name)
+        return name
+
+    # - the network -
+
+    def program(self) -> Program:
+        """The program, with as few loops of stem and head written out as will do."""
+        _check_last_stage(self.network)
+        unrolled: set[Position] = set()
+        while True:
+            try:
+                return self.attempt_program(unrolled)
+            except Unfit as error:
+                try:
+                    unrolled.add(_to_unroll(error, unrolled))
+                except Unfit:
+                    _refuse(self.network.root.definition, error)
+
+    def attempt_program(self, unrolled: set[Position]) -> Program:
+        network, root = self.network, self.network.root
+        names: dict[str, Expr] = {
+            "classes": Name("num_classes", True),
+            "in_channels": Name("in_channels", True),
+        }
+        locals_ = read_locals(root.definition.lets, names, [root])
+        builder = Builder([root], Numbers(names, [root]), unrolled, self.routine)
+        before = sum(node.position < self.first_of_head() for node in builder.nodes)
+        boundary = self.stages(builder, before)
+        first_drafts, builder.drafts = builder.drafts, []
+        builder.build(builder.nodes[before:])
+        result = builder.result
+        self.check_head(builder.drafts, boundary)
+        split = {id(draft) for draft in first_drafts}
+        boundary.readers += 1
+        drafts = drop_unused([*first_drafts, *builder.drafts], [result, boundary])
+        reserved = {*names, "num_classes", *(n for n, _ in locals_), *builder.counters}
+        assign_variables(drafts, builder.input, result, reserved)
+        first_lines = finished_lines([draft for draft in drafts if id(draft) in split])
+        lines = (*first_lines, *finished_lines([d for d in drafts if id(d) not in split]))
+        kept, lines, _ = inline_locals(locals_, lines, None)
+        used = used_names(lines, kept)
+        return Program(
+            network=network,
+            routines=tuple(self.order),
+            parameters=tuple(
+                Parameter(name, "int", value)
+                for name, value in (
+                    ("num_classes", network.classes),
+                    ("in_channels", network.input.channels),
+                )
+                if name in used
+            ),
+            locals=kept,
+            body=lines[: len(first_lines)],
+            features=Value(boundary.variable),
+            head=lines[len(first_lines) :],
+            result=Value(result.variable),
+        )
+
+    def first_of_head(self) -> Position:
+        """The position behind the last stage."""
+        last = self.network.stages[-1].statement
+        body = self.network.root.definition.body
+        return (next(n for n, each in enumerate(body) if each is last) + 1,)
+
+    def stages(self, builder: Builder, before: int) -> Symbol:
+        """Build stem and stages; the value that the head begins at."""
+        stages = {id(stage.statement): stage for stage in self.network.stages}
+        boundary = builder.input
+        for node in builder.nodes[:before]:
+            builder.build([node])
+            stage = stages.get(id(node.statement))
+            if stage is not None:
+                boundary = builder.symbols[node.position]
+                if stage.feature:
+                    builder.drafts.append(_feature(stage.name, boundary))
+        return boundary
+
+    def check_head(self, drafts: Sequence[Draft], boundary: Symbol) -> None:
+        """RS502 for a head that reads anything but the last feature map."""
+        made = {id(root_of(draft.output)) for draft in flat_drafts(drafts)} | {id(boundary)}
+        for draft in flat_drafts(drafts):
+            for each in read_by(draft):
+                if id(root_of(each)) not in made:
+                    fail(
+                        "RS502",
+                        "the head can only use the output of the last stage",
+                        draft.span,
+                        help="move the layer that joins earlier values into a stage's block",
+                    )
+
+
+def _feature(name: str, value: Symbol) -> Draft:
+    return Draft("feature", (value,), None, lambda inputs, _: FeatureLine(name, inputs[0]))
+
+
+def _to_unroll(error: Unfit, unrolled: set[Position]) -> Position:
+    """The loop to write out next; raises the error where there is none left."""
+    if error.loop is not None:
+        for loop in (error.loop, *loops_around(error.loop)):
+            if loop not in unrolled:
+                return loop
+    raise error
+
+
+def _refuse(block: Definition, error: Unfit) -> NoReturn:
+    """RS504 for what can't be written as a routine, however it is written out."""
+    fail(INTERNAL, f"{_INTERNAL} {block.name}: {error}", block.span, _REPORT)
+
+
+def _check_last_stage(network: Network) -> None:
+    """The head begins at the feature map of the last stage."""
+    if not network.stages[-1].feature:
+        fail(
+            "RS502",
+            f"the last stage, {quoted(network.stages[-1].name)}, must give a feature map",
+            network.stages[-1].statement.span,
+            help="leave 'feature: false' out",
+        )
+
+
+def _variant(instance: Instance) -> Any:
+    choices = tuple((name, choice.key) for name, choice in sorted(instance.choices.items()))
+    return id(instance.definition), choices
+
+
+def _check_used(instance: Instance, results: Iterable[int]) -> None:
+    """RS502 for a layer with parameters whose output nothing uses; Keras would leave it out."""
+    needed = set(results)
+    for step in reversed(instance.steps):
+        if needed.isdisjoint(step.outputs):
+            node = step.node
+            owned = node.parameters if isinstance(node, Instance) else len(node.parameters)
+            if owned:
+                fail(
+                    "RS502",
+                    f"{quoted(instance.definition.name)}: nothing uses the output of "
+                    f"{quoted(step.name)}, which has parameters",
+                    step.statement.span,
+                    help="use it, or leave the layer out with 'when'",
+                )
+        else:
+            needed.update(step.inputs)

@@ -1,0 +1,141 @@
+"""Expressions over a routine's names that give the recorded number in every run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from resnet_spec import expr
+from resnet_spec.expr import Const, Expr, Name, Number
+from resnet_spec.ir import Expression, Instance, Key, Pattern
+from resnet_spec.specialize.program import Path
+
+
+class Run(Protocol):
+    """One run of a statement or loop: an event, and the instance that it belongs to."""
+
+    @property
+    def instance(self) -> int: ...
+    @property
+    def event(self) -> Any: ...
+
+
+def common_value(name: str, instances: Sequence[Instance]) -> Const | None:
+    """The value that a name has in every instance, if it is one and surely stays one."""
+    values = [instance.scope[name] for instance in instances]
+    first = values[0]
+    same = all(v.value == first.value and type(v.value) is type(first.value) for v in values)
+    return Const(first.value) if same and not any(v.open for v in values) else None
+
+
+def read_locals(
+    lets: Mapping[str, Expression], names: dict[str, Expr], instances: Sequence[Instance]
+) -> list[tuple[str, Expr]]:
+    """Adds each `let` to the names: as a constant, as another name, or as a local value."""
+    kept = []
+    for name, expression in lets.items():
+        value = expr.substitute(expression.expr, names)
+        if not isinstance(value, Const | Name):
+            value = common_value(name, instances) or value
+        if isinstance(value, Const | Name):
+            names[name] = value
+        else:
+            kept.append((name, value))
+            integral = all(type(instance.scope[name].value) is int for instance in instances)
+            names[name] = Name(name, integral)
+    return kept
+
+
+class Numbers:
+    """The names of a routine: what they are in its text, and their numbers in each run.
+
+    `names` leads from a name of the spec to an expression over names of the routine; `counters`
+    are those of the loops around the present statement, by depth.
+    """
+
+    def __init__(self, names: dict[str, Expr], instances: Sequence[Instance]) -> None:
+        self.names = names
+        self.counters: dict[str, int] = {}
+        self.scopes: list[dict[str, Number]] = [
+            {
+                value.name: instance.scope[name].value
+                for name, value in names.items()
+                if isinstance(value, Name)
+            }
+            for instance in instances
+        ]
+
+    def substituted(self, expression: Expression) -> Expr:
+        """An expression of the spec over the names of the routine."""
+        tree = expression.expr
+        return tree if isinstance(tree, Const) else expr.substitute(tree, self.names)
+
+    def at(self, instance: int, key: Key, more: Mapping[str, Number] | None = None) -> Any:
+        """The number of each name in one run."""
+        known: dict[str, Number] = self.scopes[instance]
+        if self.counters or more:
+            turns = {name: key[2 * depth + 1] for name, depth in self.counters.items()}
+            known = {**known, **turns, **(more or {})}
+        return known
+
+    def fits(self, value: Expr, runs: Sequence[Run], wanted: Sequence[Any]) -> bool:
+        """Whether an expression has the recorded number in every run."""
+        if isinstance(value, Const):
+            return all(value.value == each for each in wanted)
+        try:
+            return all(
+                expr.evaluate(value, self.at(run.instance, run.event.key)) == each
+                for run, each in zip(runs, wanted, strict=True)
+            )
+        except (KeyError, expr.ExpressionError):
+            return False
+
+    def best(
+        self,
+        value: Expr | None,
+        runs: Sequence[Run],
+        wanted: Sequence[Number],
+        is_open: bool,
+        some: bool = False,
+    ) -> Expr | None:
+        """A constant where all agree, else the expression if it fits, else a name that does.
+
+        `some` tells that these are not all runs of a statement: that they agree says nothing of
+        the others, so the expression comes first.
+        """
+        agree = not is_open and all(each == wanted[0] for each in wanted)
+        if agree and not some:
+            return Const(wanted[0])
+        fits = value is not None and self.fits(value, runs, wanted)
+        if value is not None and fits and not _branches(value):
+            return value
+        own = expr.names(value) if value is not None else set()
+        known = [each for each in self.names.values() if isinstance(each, Name)]
+        for name in sorted(known, key=lambda each: each.name not in own):
+            if self.fits(name, runs, wanted):
+                return name
+        if fits:
+            return value
+        return Const(wanted[0]) if agree else None
+
+    def filled(self, pattern: Pattern, more: Mapping[str, Expr] | None = None) -> Path:
+        """A name with its braces as expressions over the names of the routine."""
+        parts: list[str | Expr] = []
+        for part in pattern.parts:
+            value: str | Expr
+            if isinstance(part, str):
+                value = part
+            else:
+                value = expr.substitute(part.expr, {**self.names, **more} if more else self.names)
+            if isinstance(value, Const):
+                value = str(value.value)
+            if isinstance(value, str) and parts and isinstance(parts[-1], str):
+                parts[-1] += value
+            else:
+                parts.append(value)
+        return tuple(parts)
+
+
+def _branches(value: Expr) -> bool:
+    """Whether an expression chooses between others, so that a name reads better."""
+    return any(isinstance(each, expr.Conditional) for each in expr.walk(value))

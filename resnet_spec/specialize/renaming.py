@@ -1,0 +1,153 @@
+"""A program whose names hide nothing that a backend's files use themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import count
+
+from resnet_spec import expr
+from resnet_spec.expr import Expr, Name
+from resnet_spec.specialize.program import (
+    AssignLine,
+    CallLine,
+    FeatureLine,
+    Line,
+    LoopLine,
+    OperationLine,
+    Parameter,
+    Program,
+    Routine,
+    Run,
+    Value,
+    flat,
+    substituted,
+)
+
+
+def renamed(program: Program, taken: Collection[str]) -> Program:
+    """The program with `_` behind each variable, and a number behind each class, that is taken.
+
+    The parameters of the whole network are the backend's own names and stay.
+    """
+    classes = {routine.class_name for routine in program.routines}
+    own = {*classes, program.network.class_name}
+    new: dict[int, Routine] = {}
+    for routine in program.routines:
+        variables = [*(p.name for p in routine.parameters), *(n for n, _ in routine.locals)]
+        spelling = _spelling([*variables, *_variables(routine.body)], taken)
+        class_name = routine.class_name
+        if class_name in taken:
+            names = (f"{routine.class_name}{number}" for number in count(2))
+            class_name = next(each for each in names if each not in own and each not in taken)
+            own.add(class_name)
+        if not spelling and class_name == routine.class_name and not _calls(routine.body, new):
+            continue
+        new[id(routine)] = replace(
+            routine,
+            class_name=class_name,
+            parameters=tuple(_parameter(each, spelling) for each in routine.parameters),
+            locals=_locals(routine.locals, spelling),
+            body=_lines(routine.body, spelling, new),
+            result=_value(routine.result, spelling),
+            channels=routine.channels and _expression(routine.channels, spelling),
+        )
+    lines = (*program.body, *program.head)
+    fixed = {parameter.name for parameter in program.parameters}
+    names_ = [*(n for n, _ in program.locals), *_variables(lines)]
+    spelling = _spelling([name for name in names_ if name not in fixed], taken)
+    if not spelling and not new:
+        return program
+    return replace(
+        program,
+        routines=tuple(new.get(id(routine), routine) for routine in program.routines),
+        locals=_locals(program.locals, spelling),
+        body=_lines(program.body, spelling, new),
+        features=_value(program.features, spelling),
+        head=_lines(program.head, spelling, new),
+        result=_value(program.result, spelling),
+    )
+
+
+def _variables(lines: Iterable[Line]) -> Iterator[str]:
+    for line in flat(lines):
+        if isinstance(line, LoopLine):
+            yield line.variable
+        elif isinstance(line, OperationLine | CallLine | AssignLine):
+            yield line.output.name
+
+
+def _spelling(names: Iterable[str], taken: Collection[str]) -> dict[str, str]:
+    """A new name for each of these that is taken."""
+    used = dict.fromkeys(names)
+    found: dict[str, str] = {}
+    for name in used:
+        new = name
+        while new in taken or (new != name and (new in used or new in found.values())):
+            new += "_"
+        if new != name:
+            found[name] = new
+    return found
+
+
+def _calls(lines: Iterable[Line], new: Mapping[int, Routine]) -> bool:
+    """Whether lines use a routine that has been renamed."""
+    return any(
+        id(run.routine) in new
+        for line in flat(lines)
+        if isinstance(line, CallLine)
+        for run in line.runs
+    )
+
+
+def _parameter(parameter: Parameter, spelling: Mapping[str, str]) -> Parameter:
+    return parameter._replace(name=spelling.get(parameter.name, parameter.name))
+
+
+def _locals(
+    values: Iterable[tuple[str, Expr]], spelling: Mapping[str, str]
+) -> tuple[tuple[str, Expr], ...]:
+    return tuple((spelling.get(name, name), _expression(v, spelling)) for name, v in values)
+
+
+def _expression(value: Expr, spelling: Mapping[str, str]) -> Expr:
+    return expr.substitute(value, _names(spelling)) if spelling else value
+
+
+def _names(spelling: Mapping[str, str]) -> dict[str, Expr]:
+    return {old: Name(new) for old, new in spelling.items()}
+
+
+def _value(value: Value, spelling: Mapping[str, str]) -> Value:
+    index = value.index and _expression(value.index, spelling)
+    return Value(spelling.get(value.name, value.name), index, value.whole)
+
+
+def _lines(
+    lines: Iterable[Line], spelling: Mapping[str, str], new: Mapping[int, Routine]
+) -> tuple[Line, ...]:
+    return tuple(_line(line, spelling, new) for line in lines)
+
+
+def _line(line: Line, spelling: Mapping[str, str], new: Mapping[int, Routine]) -> Line:
+    if isinstance(line, LoopLine):
+        variable = spelling.get(line.variable, line.variable)
+        body = _lines(line.body, spelling, new)
+        return LoopLine(variable, _expression(line.count, spelling), body)
+    if isinstance(line, FeatureLine):
+        return line._replace(value=_value(line.value, spelling))
+    inputs = tuple(_value(each, spelling) for each in line.inputs)
+    output = _value(line.output, spelling)
+    if isinstance(line, AssignLine):
+        return AssignLine(inputs, output)
+    otherwise = line.otherwise and _value(line.otherwise, spelling)
+    if isinstance(line, CallLine):
+        runs = tuple(_run(run, new) for run in line.runs)
+        line = line._replace(inputs=inputs, output=output, otherwise=otherwise, runs=runs)
+    else:
+        line = line._replace(inputs=inputs, output=output, otherwise=otherwise)
+    return substituted(line, _names(spelling))
+
+
+def _run(run: Run, new: Mapping[int, Routine]) -> Run:
+    return replace(run, routine=new.get(id(run.routine), run.routine))

@@ -1,0 +1,105 @@
+"""The statements of a block with all that was recorded of them, over all instances at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from resnet_spec.ir import Event, Instance, Key, Loop, LoopEvent, Statement
+
+# Where a statement stands: a key in which the turn of each loop that stays a loop is EVERY.
+Position = tuple[int, ...]
+EVERY = -1
+
+
+class Occurrence(NamedTuple):
+    """One run of a statement, by the instance of this number."""
+
+    instance: int
+    event: Event
+
+
+class LoopOccurrence(NamedTuple):
+    """One run of a loop, by the instance of this number."""
+
+    instance: int
+    event: LoopEvent
+
+
+@dataclass(eq=False)
+class StatementNode:
+    """A statement with its runs."""
+
+    position: Position
+    statement: Statement
+    runs: list[Occurrence] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class LoopNode:
+    """A loop with its runs; of one that is unrolled, the turns stand one after the other."""
+
+    position: Position
+    statement: Loop
+    runs: list[LoopOccurrence] = field(default_factory=list)
+    body: list[Node] = field(default_factory=list)
+
+
+Node = StatementNode | LoopNode
+
+
+def positioned(key: Key, unrolled: Collection[Position]) -> Position:
+    """Where the statement of a key stands."""
+    if len(key) < 2:
+        return key
+    found: Position = ()
+    for depth in range(0, len(key) - 1, 2):
+        found = (*found, key[depth])
+        found = (*found, key[depth + 1] if found in unrolled else EVERY)
+    return (*found, key[-1])
+
+
+def loops_around(position: Position) -> Iterator[Position]:
+    """The positions of the loops around a statement, the innermost first."""
+    for end in range(len(position) - 2, 0, -2):
+        yield position[:end]
+
+
+def merged(instances: Sequence[Instance], unrolled: Collection[Position]) -> list[Node]:
+    """A node for each statement that some instance has come to, in the order of the block."""
+    nodes: dict[Position, Node] = {}
+    top: list[Node] = []
+    for number, instance in enumerate(instances):
+        for event in instance.events:
+            position = positioned(event.key, unrolled)
+            node = nodes.get(position)
+            if node is None:
+                node = nodes[position] = _node(position, event)
+                parent = nodes[position[:-2]] if len(position) > 1 else None
+                assert parent is None or isinstance(parent, LoopNode)
+                (top if parent is None else parent.body).append(node)
+            if isinstance(event, LoopEvent):
+                assert isinstance(node, LoopNode)
+                node.runs.append(LoopOccurrence(number, event))
+            else:
+                assert isinstance(node, StatementNode)
+                node.runs.append(Occurrence(number, event))
+    if len(instances) > 1 or len(nodes) > len(top):
+        for body in (top, *(n.body for n in nodes.values() if isinstance(n, LoopNode))):
+            body.sort(key=lambda each: each.position)
+    return top
+
+
+def _node(position: Position, event: Event | LoopEvent) -> Node:
+    if isinstance(event, LoopEvent):
+        return LoopNode(position, event.statement)
+    return StatementNode(position, event.statement)
+
+
+def flat(nodes: Iterable[Node]) -> Iterator[Node]:
+    """The nodes with those within loops."""
+    for node in nodes:
+        yield node
+        if isinstance(node, LoopNode):
+            yield from flat(node.body)

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from resnet_spec import expr
-from resnet_spec.definition import read_binding, read_expression, read_initializer
+from resnet_spec.definition import POSITION, read_binding, read_expression, read_initializer
 from resnet_spec.diagnostics import expected, fail, nearest, quoted
-from resnet_spec.ir import Binding, Bound, Definition, Expression
+from resnet_spec.ir import Argument, Binding, Bound, Definition, Expression
 from resnet_spec.ops import ROLES, Attribute, Initializer, Primitive
 from resnet_spec.source import Mapping as MappingNode
 from resnet_spec.source import Node, Sequence
@@ -22,6 +22,7 @@ from resnet_spec.validate import keys_of
 
 Fixed = Mapping[str, "Bound | Initializer | str"]
 Given = Expression | Bound | Initializer | str  # a text: one of the words of an attribute
+Listed = tuple[Expression, ...]  # one for each repetition
 
 
 @functools.cache
@@ -81,13 +82,13 @@ def read_attribute(attribute: Attribute, node: Node) -> Expression | Initializer
 class Arguments(NamedTuple):
     """What a call gives to a block: expressions (a tuple: one for each repetition) and slots."""
 
-    values: Mapping[str, Expression | tuple[Expression, ...]]
+    values: Mapping[str, Expression | Listed]
     slots: Mapping[str, Binding]
 
 
 def arguments(definition: Definition, node: MappingNode) -> Arguments:
     """The keys of a call as arguments and slots of a block; RS101 for a key that is neither."""
-    values: dict[str, Expression | tuple[Expression, ...]] = {}
+    values: dict[str, Expression | Listed] = {}
     slots: dict[str, Binding] = {}
     for key, child in node.entries.items():
         if key in definition.arguments:
@@ -106,7 +107,26 @@ def arguments(definition: Definition, node: MappingNode) -> Arguments:
     return Arguments(values, slots)
 
 
-def _read_argument(key: str, node: Node) -> Expression | tuple[Expression, ...]:
+def at_position(argument: Argument, source: Given | Listed | None, index: int) -> Given | None:
+    """What the block at one place of a repetition gets; None where it has to be given.
+
+    A list holds one value for each block, and an expression over the position says itself what each
+    gets. Of any other value `only: first` leaves the first block alone; the others take the
+    default.
+    """
+    if isinstance(source, tuple) and not isinstance(source, Bound | Initializer):
+        return source[index]
+    if source is None or (argument.first_only and index and not follows_position(source)):
+        return argument.default
+    return source
+
+
+def follows_position(source: Given) -> bool:
+    """Whether a source is an expression over the place of the repeated block."""
+    return isinstance(source, Expression) and not source.names.keys().isdisjoint(POSITION)
+
+
+def _read_argument(key: str, node: Node) -> Expression | Listed:
     if isinstance(node, Sequence):
         if not node.items:
             fail("RS103", f"{quoted(key)} is an empty list", node.span)

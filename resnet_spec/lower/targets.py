@@ -190,6 +190,22 @@ class Targets:
         scope: Scope,
     ) -> dict[str, Bound]:
         """The numbers of a block's arguments at one position of a repetition."""
+        sources = self.sources(statement, block, choice, given, scope)
+        return {
+            name: self.argument(block.arguments[name], source, scope, statement.span)
+            for name, source in sources.items()
+        }
+
+    def sources(
+        self,
+        statement: Statement,
+        block: Definition,
+        choice: Choice | None,
+        given: link.Arguments,
+        scope: Scope,
+    ) -> dict[str, link.Given]:
+        """Where each argument comes from at one position: an item of a list, an expression of the
+        call, a number that a slot or `defaults` gives, or the argument's own default."""
         binding = dict(choice.arguments) if choice is not None else {}
         for key in binding:
             if key in given.values:
@@ -200,13 +216,12 @@ class Targets:
                     help=f"leave {quoted(key)} out where {quoted(block.name)} fills the slot",
                 )
         defaults = self.defaults.get(block.name, {})
-        values: dict[str, Bound] = {}
+        found: dict[str, link.Given] = {}
         for name, argument in block.arguments.items():
             source = given.values.get(name) or binding.get(name) or defaults.get(name)
-            if argument.first_only and scope["i"].value:
-                source = argument.default
-            source = source if source is not None else argument.default
-            if source is None:
+            check_length(argument, source, int(scope["n"].value))
+            at = link.at_position(argument, source, int(scope["i"].value))
+            if at is None:
                 fail(
                     "RS102",
                     f"the block {quoted(block.name)} needs {quoted(name)}"
@@ -214,26 +229,10 @@ class Targets:
                     statement.span,
                     help=f"add it to the line: {name}: …",
                 )
-            values[name] = self.argument(argument, source, scope, statement.span)
-        return values
+            found[name] = at
+        return found
 
-    def argument(
-        self,
-        argument: Argument,
-        source: Expression | tuple[Expression, ...] | Bound | Initializer | str,
-        scope: Scope,
-        span: Span,
-    ) -> Bound:
-        if isinstance(source, tuple) and not isinstance(source, Bound | Initializer):
-            count = int(scope["n"].value)
-            if len(source) != count:
-                fail(
-                    "RS103",
-                    f"{quoted(argument.name)} lists {len(source)} values for {count} blocks",
-                    source[0].span if source else span,
-                    help=f"give {count} values, one for each block",
-                )
-            source = source[int(scope["i"].value)]
+    def argument(self, argument: Argument, source: link.Given, scope: Scope, span: Span) -> Bound:
         if isinstance(source, Expression):
             span, value = source.span, evaluate(source, scope)
         else:
@@ -281,3 +280,16 @@ class Targets:
             values[name] = typed(number, block.arguments[name].type, value.span, quoted(name))
         self.defaults[key] = values
         self.default_slots[key] = dict(given.slots)
+
+
+def check_length(argument: Argument, source: link.Given | link.Listed | None, count: int) -> None:
+    """RS103 for a list that does not have one value for each block."""
+    if not isinstance(source, tuple) or isinstance(source, Bound | Initializer):
+        return
+    if len(source) != count:
+        fail(
+            "RS103",
+            f"{quoted(argument.name)} lists {len(source)} values for {count} blocks",
+            source[0].span,
+            help=f"give {count} values, one for each block",
+        )

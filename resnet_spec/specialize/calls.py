@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_spec import expr
+from resnet_spec import expr, link
 from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expr import Const, Expr, Name
 from resnet_spec.ir import (
@@ -86,10 +86,8 @@ class Calls:
                 values.append(channels)
                 continue
             argument = self.block.arguments[parameter.name]
-            source = self.sources[parameter.name]
-            if argument.first_only and index:
-                source = argument.default
-            values.append(_argument(source, index, names, argument.type))
+            source = link.at_position(argument, self.sources[parameter.name], index)
+            values.append(_argument(source, names, argument.type))
         return tuple(values)
 
     def block_position(self, index: int, position: Expr) -> dict[str, Expr]:
@@ -173,9 +171,7 @@ def _growing(first: Expr, second: Expr, start: int, symbolic: Expr) -> Expr:
     return expr.binary("+", offset, grown)
 
 
-def _argument(source: Any, index: int, names: Mapping[str, Expr], kind: str) -> Expr:
-    if isinstance(source, tuple) and not isinstance(source, Bound):
-        source = source[index]
+def _argument(source: Any, names: Mapping[str, Expr], kind: str) -> Expr:
     if isinstance(source, Expression):
         value = expr.substitute(source.expr, names)
     else:

@@ -94,6 +94,7 @@ class Statement(NamedTuple):
     repeat: Expression | None = None
     names: Pattern | None = None  # of the repeated blocks
     feature: bool = True  # of a stage: its output is one of the network's feature maps
+    meant: Literal["primitive", "slot", "block", ""] = ""  # the kind that a broken one would have
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from resnet_spec import expr
 from resnet_spec.definition import POSITION, read_binding, read_expression, read_initializer
-from resnet_spec.diagnostics import expected, fail, nearest, quoted
+from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, nearest, quoted
 from resnet_spec.ir import Argument, Binding, Bound, Definition, Expression
 from resnet_spec.ops import ROLES, Attribute, Initializer, Primitive
 from resnet_spec.source import Mapping as MappingNode
@@ -32,33 +32,75 @@ def default_expression(text: str) -> expr.Expr:
 
 
 def attributes(
-    primitive: Primitive, arguments: MappingNode, binding: Fixed, defaults: Fixed
+    primitive: Primitive,
+    arguments: MappingNode,
+    binding: Fixed,
+    defaults: Fixed,
+    report: Report | None = None,
 ) -> dict[str, Given | None]:
-    """Where each attribute comes from; None: the attribute's own default."""
-    for key in arguments.entries:
-        if primitive.attribute(key) is None:
-            known = [attribute.name for attribute in primitive.attributes]
-            meant = nearest(key, [*known, "from", "as", "when", "else"])
-            fail(
-                "RS101",
-                f"'{primitive.name}' has no attribute {quoted(key)}",
-                arguments.keys[key],
-                help=expected(meant or key, [meant] if meant else known),
-            )
+    """Where each attribute comes from; None: the attribute's own default.
+
+    Everything that is wrong goes to the report, or is raised where there is none. An attribute
+    that is wrong is left out.
+    """
+    found = Report() if report is None else report
+    meant = _unknown_attributes(primitive, arguments, found)
     given: dict[str, Given | None] = {}
     for attribute in primitive.attributes:
         node = arguments.get(attribute.name)
-        if node is not None and getattr(node, "value", node) is not None:
-            given[attribute.name] = read_attribute(attribute, node)
-        else:
-            given[attribute.name] = binding.get(attribute.name, defaults.get(attribute.name))
-        if given[attribute.name] is None and attribute.required:
-            fail(
-                "RS102",
-                f"'{primitive.name}' needs {quoted(attribute.name)}: {attribute.description}",
-                arguments.span,
-            )
+        try:
+            if node is not None and getattr(node, "value", node) is not None:
+                value: Given | None = read_attribute(attribute, node)
+            else:
+                value = binding.get(attribute.name, defaults.get(attribute.name))
+            if value is not None or not attribute.required:
+                given[attribute.name] = value
+            elif attribute.name not in meant:
+                tell_missing_attribute(primitive, attribute, arguments.span, found)
+        except SpecError as error:
+            found.extend(error)
+    if report is None:
+        found.raise_if_any()
     return given
+
+
+def _unknown_attributes(
+    primitive: Primitive, arguments: MappingNode, report: Report
+) -> set[str | None]:
+    """Tells keys that are no attributes (RS101), and gives those that were probably meant."""
+    found = set()
+    for key in divided(primitive, arguments)[1]:
+        meant = meant_attribute(primitive, key)
+        known = [attribute.name for attribute in primitive.attributes]
+        report.add(
+            "RS101",
+            f"'{primitive.name}' has no attribute {quoted(key)}",
+            arguments.keys[key],
+            help=expected(meant or key, [meant] if meant else known),
+        )
+        found.add(meant)
+    return found
+
+
+def divided(primitive: Primitive, arguments: MappingNode) -> tuple[MappingNode, list[str]]:
+    """The keys of a layer that are attributes, and those that are not."""
+    unknown = [key for key in arguments.entries if primitive.attribute(key) is None]
+    known = {key: node for key, node in arguments.entries.items() if key not in unknown}
+    return MappingNode(known, arguments.keys, arguments.span), unknown
+
+
+def meant_attribute(primitive: Primitive, key: str) -> str | None:
+    """The key of a layer that an unknown one was probably meant to be."""
+    known = [attribute.name for attribute in primitive.attributes]
+    return nearest(key, [*known, "from", "as", "when", "else"])
+
+
+def tell_missing_attribute(
+    primitive: Primitive, attribute: Attribute, span: Span, report: Report
+) -> None:
+    """RS102 for an attribute that nothing gives."""
+    message = f"'{primitive.name}' needs {quoted(attribute.name)}: {attribute.description}"
+    report.add("RS102", message, span)
 
 
 def read_attribute(attribute: Attribute, node: Node) -> Expression | Initializer | str:
@@ -86,25 +128,60 @@ class Arguments(NamedTuple):
     slots: Mapping[str, Binding]
 
 
-def arguments(definition: Definition, node: MappingNode) -> Arguments:
-    """The keys of a call as arguments and slots of a block; RS101 for a key that is neither."""
+def arguments(definition: Definition, node: MappingNode, report: Report | None = None) -> Arguments:
+    """The keys of a call as arguments and slots of a block; RS101 for a key that is neither.
+
+    Everything that is wrong goes to the report, or is raised where there is none.
+    """
+    found = Report() if report is None else report
     values: dict[str, Expression | Listed] = {}
     slots: dict[str, Binding] = {}
     for key, child in node.entries.items():
-        if key in definition.arguments:
-            values[key] = _read_argument(key, child)
-        elif key in definition.slots or key in ROLES:
-            slots[key] = read_binding(child)
-        else:
-            known = [*definition.arguments, *definition.slots, *ROLES]
-            meant = nearest(key, [*known, *keys_of("BlockCallModel")])
-            fail(
-                "RS101",
-                f"the block {quoted(definition.name)} has no argument {quoted(key)}",
-                node.keys[key],
-                help=expected(meant or key, [meant] if meant else known),
-            )
+        try:
+            if key in definition.arguments:
+                values[key] = _read_argument(key, child)
+            elif key in definition.slots or key in ROLES:
+                slots[key] = read_binding(child)
+            else:
+                meant = meant_argument(definition, key)
+                found.add(
+                    "RS101",
+                    f"the block {quoted(definition.name)} has no argument {quoted(key)}",
+                    node.keys[key],
+                    help=expected(meant or key, [meant] if meant else _taken(definition)),
+                )
+        except SpecError as error:
+            found.extend(error)
+    if report is None:
+        found.raise_if_any()
     return Arguments(values, slots)
+
+
+def _taken(definition: Definition) -> list[str]:
+    return [*definition.arguments, *definition.slots, *ROLES]
+
+
+def takes(definition: Definition, key: str) -> bool:
+    """Whether a key of a call is an argument or a slot of the block."""
+    return key in _taken(definition)
+
+
+def meant_argument(definition: Definition, key: str) -> str | None:
+    """The key of a call that an unknown one was probably meant to be."""
+    return nearest(key, [*_taken(definition), *keys_of("BlockCallModel")])
+
+
+def tell_missing_argument(
+    definition: Definition, argument: Argument, span: Span, report: Report
+) -> None:
+    """RS102 for an argument that nothing gives."""
+    report.add(
+        "RS102",
+        f"the block {quoted(definition.name)} needs {quoted(argument.name)}"
+        + (f": {argument.description}" if argument.description else ""),
+        span,
+        help=f"add it to the line: {argument.name}: …",
+    )
 
 
 def at_position(argument: Argument, source: Given | Listed | None, index: int) -> Given | None:

@@ -61,14 +61,7 @@ class Targets:
             return Choice(primitive, tuple(given.items()), label=primitive.name)
         block = self.block(binding.target, binding.span, slot=True)
         arguments = link.arguments(block, binding.arguments)
-        values: dict[str, Bound | Initializer | str] = {}
-        for key, value in arguments.values.items():
-            if isinstance(value, tuple):
-                message = f"{quoted(key)} of a slot can't be a list"
-                fail("RS304", message, value[0].span, "give one value for all blocks")
-            values[key] = typed(
-                evaluate(value, scope), block.arguments[key].type, value.span, quoted(key)
-            )
+        values = self.fixed_arguments(block, arguments, scope, "RS304", "a slot")
         slots = {**block.slots, **self.default_slots.get(block.name, {}), **arguments.slots}
         choices = {name: self.choose(each, scope, depth + 1) for name, each in slots.items()}
         return Choice(block, tuple(values.items()), tuple(choices.items()), block.name)
@@ -95,6 +88,25 @@ class Targets:
             else:
                 choices[name] = self.choose(binding, frame.scope)
         return choices
+
+    def fixed_arguments(
+        self, block: Definition, given: link.Arguments, scope: Scope, code: str, place: str
+    ) -> dict[str, Bound | Initializer | str]:
+        """Arguments of a block that are given as constants."""
+        fixed: dict[str, Bound | Initializer | str] = {}
+        found = Report()
+        for key, value in given.values.items():
+            if isinstance(value, tuple):
+                message = f"{quoted(key)} of {place} can't be a list"
+                found.add(code, message, value[0].span, "give one value for all blocks")
+                continue
+            try:
+                number = evaluate(value, scope)
+                fixed[key] = typed(number, block.arguments[key].type, value.span, quoted(key))
+            except SpecError as error:
+                found.extend(error)
+        found.raise_if_any()
+        return fixed
 
     def fixed_attributes(
         self, primitive: Primitive, node: MappingNode, scope: Scope
@@ -133,11 +145,15 @@ class Targets:
         """The attributes of an operation; with `constants`, those that depend on nothing."""
         binding = dict(choice.arguments) if choice is not None else {}
         defaults = self.defaults.get(primitive.name, {})
-        given = link.attributes(primitive, statement.arguments, binding, defaults)
+        found = Report()
+        given = link.attributes(primitive, statement.arguments, binding, defaults, found)
         values: dict[str, Bound | Initializer | str] = {}
-        found, complete = Report(), True
+        complete = True
         # Defaults that are expressions over other attributes come last.
         for attribute in sorted(primitive.attributes, key=lambda a: isinstance(a.default, str)):
+            if attribute.name not in given:
+                complete = False
+                continue
             source = given[attribute.name]
             if source is None and isinstance(attribute.default, str) and not complete:
                 continue
@@ -190,11 +206,20 @@ class Targets:
         scope: Scope,
     ) -> dict[str, Bound]:
         """The numbers of a block's arguments at one position of a repetition."""
-        sources = self.sources(statement, block, choice, given, scope)
-        return {
-            name: self.argument(block.arguments[name], source, scope, statement.span)
-            for name, source in sources.items()
-        }
+        values: dict[str, Bound] = {}
+        found = Report()
+        sources = self.sources(statement, block, choice, given, scope, found)
+        for name, source in sources.items():
+            try:
+                values[name] = self.argument(block.arguments[name], source, scope, statement.span)
+            except SpecError as error:
+                found.extend(error)
+            except Unknown:
+                pass
+        found.raise_if_any()
+        if len(values) < len(sources):
+            raise Unknown
+        return values
 
     def sources(
         self,
@@ -203,13 +228,14 @@ class Targets:
         choice: Choice | None,
         given: link.Arguments,
         scope: Scope,
+        report: Report,
     ) -> dict[str, link.Given]:
         """Where each argument comes from at one position: an item of a list, an expression of the
         call, a number that a slot or `defaults` gives, or the argument's own default."""
         binding = dict(choice.arguments) if choice is not None else {}
         for key in binding:
             if key in given.values:
-                fail(
+                report.add(
                     "RS304",
                     f"the slot {quoted(statement.target)} gives {quoted(key)} itself",
                     statement.span,
@@ -219,17 +245,13 @@ class Targets:
         found: dict[str, link.Given] = {}
         for name, argument in block.arguments.items():
             source = given.values.get(name) or binding.get(name) or defaults.get(name)
-            check_length(argument, source, int(scope["n"].value))
+            if not has_length(argument, source, int(scope["n"].value), report):
+                continue
             at = link.at_position(argument, source, int(scope["i"].value))
             if at is None:
-                fail(
-                    "RS102",
-                    f"the block {quoted(block.name)} needs {quoted(name)}"
-                    + (f": {argument.description}" if argument.description else ""),
-                    statement.span,
-                    help=f"add it to the line: {name}: …",
-                )
-            found[name] = at
+                link.tell_missing_argument(block, argument, statement.span, report)
+            else:
+                found[name] = at
         return found
 
     def argument(self, argument: Argument, source: link.Given, scope: Scope, span: Span) -> Bound:
@@ -272,24 +294,20 @@ class Targets:
             return
         block = self.block(key, span)
         given = link.arguments(block, node)
-        values: dict[str, Bound | Initializer | str] = {}
-        for name, value in given.values.items():
-            if isinstance(value, tuple):
-                fail("RS103", f"the default of {quoted(name)} must be one value", span)
-            number = evaluate(value, self.scope)
-            values[name] = typed(number, block.arguments[name].type, value.span, quoted(name))
-        self.defaults[key] = values
+        self.defaults[key] = self.fixed_arguments(block, given, self.scope, "RS103", "'defaults'")
         self.default_slots[key] = dict(given.slots)
 
 
-def check_length(argument: Argument, source: link.Given | link.Listed | None, count: int) -> None:
-    """RS103 for a list that does not have one value for each block."""
+def has_length(
+    argument: Argument, source: link.Given | link.Listed | None, count: int, report: Report
+) -> bool:
+    """Whether a list has one value for each block (RS103); what is no list serves all of them."""
     if not isinstance(source, tuple) or isinstance(source, Bound | Initializer):
-        return
-    if len(source) != count:
-        fail(
-            "RS103",
-            f"{quoted(argument.name)} lists {len(source)} values for {count} blocks",
-            source[0].span,
-            help=f"give {count} values, one for each block",
-        )
+        return True
+    if len(source) == count:
+        return True
+    blocks = f"{count} blocks" if count > 1 else "1 block"
+    hint = f"give {count} values, one for each block" if count > 1 else "give one value"
+    message = f"{quoted(argument.name)} lists {len(source)} values for {blocks}"
+    report.add("RS103", message, source[0].span, hint)
+    return False

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from resnet_spec import expr, names, validate
+from resnet_spec import expr, foreign, names, validate
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
 from resnet_spec.ir import (
     Argument,
@@ -227,7 +227,7 @@ class _Reader:
             "RS101",
             f"{quoted(first)} is no operation: this layer says nothing to do",
             node.keys.get(first, node.span),
-            help=expected(first, validate.LAYER_KEYS),
+            help=foreign.hint(first, validate.LAYER_KEYS),
         )
 
     def optional(self, node: Node | None, read: Callable[[Node], T]) -> T | None:

@@ -8,21 +8,24 @@ network's `defaults`, then the default of the attribute or argument.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from resnet_spec import expr
+from resnet_spec import expr, validate
 from resnet_spec.definition import POSITION, read_binding, read_expression, read_initializer
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, nearest, quoted
 from resnet_spec.ir import Argument, Binding, Bound, Definition, Expression
 from resnet_spec.ops import ROLES, Attribute, Initializer, Primitive
 from resnet_spec.source import Mapping as MappingNode
-from resnet_spec.source import Node, Sequence
-from resnet_spec.validate import keys_of
+from resnet_spec.source import Node, Scalar, Sequence
 
 Fixed = Mapping[str, "Bound | Initializer | str"]
 Given = Expression | Bound | Initializer | str  # a text: one of the words of an attribute
 Listed = tuple[Expression, ...]  # one for each repetition
+
+OF_WINDOWS = ("kernel", "stride", "padding", "dilation")
+_PAIR = re.compile(r"\(?\s*([0-9]+)\s*[x×,]\s*([0-9]+)\s*\)?")  # noqa: RUF001 - a text of users
 
 
 @functools.cache
@@ -107,6 +110,7 @@ def read_attribute(attribute: Attribute, node: Node) -> Expression | Initializer
     word = getattr(node, "value", None)
     if isinstance(word, str) and word in attribute.words:
         return word
+    _check_square(attribute, node)
     if attribute.type == "init":
         given = read_initializer(node)
         if given.needs_fan and not attribute.has_fans:
@@ -119,6 +123,39 @@ def read_attribute(attribute: Attribute, node: Node) -> Expression | Initializer
             )
         return given
     return read_expression(node, quoted(attribute.name))
+
+
+def _check_square(attribute: Attribute, node: Node) -> None:
+    """RS103 for a number for rows and another for columns, as other libraries take them."""
+    name, sizes = attribute.name, _sizes(node)
+    if sizes is None or attribute.type == "init":
+        return
+    hint = f"write {name}: {sizes[0]}" if sizes else None
+    if name not in OF_WINDOWS:
+        found = validate.kind_of(node)
+        fail(
+            "RS103",
+            f"{quoted(name)} must be a number or an expression, not {found}",
+            node.span,
+            hint if len(sizes) == 1 else None,
+        )
+    if len(set(sizes)) > 1:
+        hint = f"write one number, such as {name}: {max(sizes, key=lambda size: (len(size), size))}"
+    fail(
+        "RS103",
+        f"windows are square: {quoted(name)} is one number for rows and columns",
+        node.span,
+        hint,
+    )
+
+
+def _sizes(node: Node) -> list[str] | None:
+    """The numbers of `[1, 7]`, `1x7` or `(1, 7)` as texts; None for what is no such pair."""
+    if isinstance(node, Sequence):
+        return [str(each.value) for each in node.items if isinstance(each, Scalar)]
+    text = node.value if isinstance(node, Scalar) else None
+    match = _PAIR.fullmatch(text) if isinstance(text, str) else None
+    return list(match.groups()) if match is not None else None
 
 
 class Arguments(NamedTuple):
@@ -168,7 +205,7 @@ def takes(definition: Definition, key: str) -> bool:
 
 def meant_argument(definition: Definition, key: str) -> str | None:
     """The key of a call that an unknown one was probably meant to be."""
-    return nearest(key, [*_taken(definition), *keys_of("BlockCallModel")])
+    return nearest(key, [*_taken(definition), *validate.keys_of("BlockCallModel")])
 
 
 def tell_missing_argument(

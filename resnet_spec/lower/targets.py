@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from resnet_spec import expr, link
+from resnet_spec import expr, foreign, link
 from resnet_spec.definition import read_binding
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
 from resnet_spec.ir import Argument, Binding, Bound, Choice, Definition, Expression, Statement
@@ -285,7 +285,7 @@ class Targets:
             return
         known = self.blocks.names()
         if key not in known and key not in PRIMITIVES:
-            hint = expected(key, {*known, *PRIMITIVES, *ROLES})
+            hint = foreign.hint(key, {*known, *PRIMITIVES, *ROLES})
             fail("RS101", f"{quoted(key)} is no block, primitive or slot", span, hint)
         if not isinstance(node, MappingNode):
             fail("RS103", f"the defaults of {quoted(key)} must be a mapping", node.span)
@@ -308,6 +308,8 @@ def has_length(
         return True
     blocks = f"{count} blocks" if count > 1 else "1 block"
     hint = f"give {count} values, one for each block" if count > 1 else "give one value"
+    if count == 1 and argument.name in link.OF_WINDOWS:
+        hint = "give one value: windows are square, and a list is for repeated blocks"
     message = f"{quoted(argument.name)} lists {len(source)} values for {blocks}"
     report.add("RS103", message, source[0].span, hint)
     return False

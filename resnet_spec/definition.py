@@ -28,6 +28,11 @@ T = TypeVar("T")
 POSITION = ("i", "n", "block_index", "block_count")
 IMPLICIT = ("in_channels",)
 
+_UNREADABLE = {
+    **dict.fromkeys(expr.CONSTANTS, "in an expression it is the boolean"),
+    "null": "in YAML it is an empty value",
+}
+
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _REFERENCE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:\.\{([^{}]*)\}|\.([0-9]+))?")
 
@@ -318,6 +323,7 @@ def read_inputs(node: Node) -> tuple[Reference, ...]:
 
 def read_counter(node: Node) -> str:
     name = read_text(node, "'for'")
+    _check_readable(name, node.span, "a counter")
     names.check_identifier(name, node.span, "a counter")
     if name in POSITION:
         # Arguments of a block within the loop would mean the block's own place by it.
@@ -445,6 +451,7 @@ def _read_arguments(node: Node | None, report: Report) -> dict[str, Argument]:
 
 def _check_variable(name: str, span: Span, what: str) -> None:
     """A name that a spec gives to a number, and that the language does not give itself (RS105)."""
+    _check_readable(name, span, what)
     names.check_identifier(name, span, what)
     if name in (*POSITION, *IMPLICIT, "classes", "x", SAME):
         fail(
@@ -453,6 +460,13 @@ def _check_variable(name: str, span: Span, what: str) -> None:
             span,
             help="use another name",
         )
+
+
+def _check_readable(name: str, span: Span, what: str) -> None:
+    """RS105 for a name that no expression could read."""
+    if name in _UNREADABLE:
+        message = f"{quoted(name)} can't name {what}: {_UNREADABLE[name]}"
+        fail("RS105", message, span, help="use another name")
 
 
 def _read_argument(name: str, node: Node, report: Report) -> Argument:

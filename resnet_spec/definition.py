@@ -287,6 +287,9 @@ class _Reader:
             names=self.optional(node.get("names"), lambda n: read_pattern(n, "'names'")),
             feature=getattr(node.get("feature"), "value", True) is not False,
         )
+        if statement.names is not None and "repeat" not in node.entries:
+            hint = "'names' is for repeated blocks; 'name' is that of the layer"
+            self.report.add("RS102", "'names' needs a 'repeat'", node.keys["names"], hint)
         return self.sound(statement, before)
 
     def sound(self, statement: Statement, before: int) -> Statement:

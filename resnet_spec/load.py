@@ -163,7 +163,7 @@ def _item_name(item: Node) -> str:
     if not isinstance(item, Mapping) or not item.entries:
         return ""
     named = item.get("name") or next(iter(item.entries.values()))
-    return str(named.value) if isinstance(named, Scalar) else ""
+    return str(named.value) if isinstance(named, Scalar) and named.value is not None else ""
 
 
 def _with_settings(

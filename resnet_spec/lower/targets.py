@@ -146,6 +146,10 @@ class Targets:
         binding = dict(choice.arguments) if choice is not None else {}
         defaults = self.defaults.get(primitive.name, {})
         found = Report()
+        if statement.repeat is not None:
+            message = f"'repeat' is for blocks, but {quoted(primitive.name)} fills the slot"
+            hint = "fill it with a block, or repeat the layer in a loop"
+            found.add("RS304", message, statement.repeat.span, hint)
         given = link.attributes(primitive, statement.arguments, binding, defaults, found)
         values: dict[str, Bound | Initializer | str] = {}
         complete = True

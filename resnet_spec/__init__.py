@@ -54,17 +54,17 @@ def read_network(
     """The network of a spec, given by path or by the name of a built-in one.
 
     `settings` are changes of the form `key.key=value`. Raises `SpecError` with every mistake, a
-    number under `expect` that is not the network's among them.
+    number under `expect` that is not the network's and a default without effect among them.
     """
     from resnet_spec.diagnostics import SpecError
-    from resnet_spec.infer import expectations
+    from resnet_spec.effects import findings
     from resnet_spec.library import Library
     from resnet_spec.load import load
     from resnet_spec.lower import lower
 
     loaded = load(spec, library or Library(), settings)
     network = lower(loaded)
-    found = expectations(loaded, network)
+    found = findings(loaded, network)
     if found:
         raise SpecError(found)
     return network

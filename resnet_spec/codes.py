@@ -156,11 +156,13 @@ _WRITING = {
         f"{_TOP}extends: resnet50\n",
     ),
     "RS108": Code(
-        "a change that fits nothing",
+        "a change, a default or a rule that reaches nothing",
         "With 'extends' and --set, a list of stages or layers is changed by the names of its "
         "items: 'stages.layer4.repeat=2', or a mapping under 'stages'. The name must be one that "
-        "is in the list. A value 'none' removes the item; a mapping changes some of its keys. To "
-        "write the list anew, write a list.",
+        "is in the list; 'none' removes the item, a mapping changes some of its keys, and a list "
+        "takes the place of the list. A default that a spec states itself must be one that some "
+        "layer takes, and a rule of 'rename' must lead to weights of the network. What a spec has "
+        "from the one that it extends may be for others.",
         f"{_TOP}extends: resnet50\nstages:\n  layer5: {{repeat: 2}}\n",
         f"{_TOP}extends: resnet50\nstages:\n  layer4: {{repeat: 2}}\n",
     ),
@@ -514,7 +516,8 @@ _WEIGHTS = {
     "RS906": Code(
         "weights that can't be adapted or converted so",
         "An adaptation was asked for that the network has no place for, nothing in the file fits, "
-        "or values do not fit the type that is to be written. The message names it.",
+        "a --rename changes no name in it, or values do not fit the type that is to be written. "
+        "The message names it.",
     ),
 }
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
-from resnet_spec import expr, names, validate
+from resnet_spec import expr, foreign, names, validate
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
 from resnet_spec.ir import (
     Argument,
@@ -28,6 +28,11 @@ T = TypeVar("T")
 # and the same for all blocks of the network's stages.
 POSITION = ("i", "n", "block_index", "block_count")
 IMPLICIT = ("in_channels",)
+
+_UNREADABLE = {
+    **dict.fromkeys(expr.CONSTANTS, "in an expression it is the boolean"),
+    "null": "in YAML it is an empty value",
+}
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _REFERENCE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:\.\{([^{}]*)\}|\.([0-9]+))?")
@@ -186,17 +191,17 @@ class _Reader:
                 help="write each layer as '- {conv: conv1, filters: 64, kernel: 3}'",
             )
             return ()
-        found = []
+        found: list[Statement | Loop] = []
         for item in node.items:
             try:
-                statement = self.layer(item)
+                found += self.layer(item)
             except SpecError as error:
                 self.report.extend(error)
-                statement = broken(item)
-            found.append(statement)
+                found.append(broken(item))
         return tuple(found)
 
-    def layer(self, node: Node) -> Statement | Loop:
+    def layer(self, node: Node) -> tuple[Statement | Loop, ...]:
+        """The statement of a layer; those within a loop whose counter can't be read."""
         if isinstance(node, Scalar) and isinstance(node.value, str):
             # `- act` is short for `- {act: }`.
             bare = Scalar(None, node.span)
@@ -209,8 +214,8 @@ class _Reader:
         if key == "for":
             return self.loop(node)
         if key in ("block", "slot"):
-            return self.call(node, key)
-        return self.operation(node, key)
+            return (self.call(node, key),)
+        return (self.operation(node, key),)
 
     def leading_key(self, node: Mapping) -> str:
         """The key that says what a layer is."""
@@ -228,86 +233,106 @@ class _Reader:
             "RS101",
             f"{quoted(first)} is no operation: this layer says nothing to do",
             node.keys.get(first, node.span),
-            help=expected(first, validate.LAYER_KEYS),
+            help=foreign.hint(first, validate.LAYER_KEYS),
         )
 
-    def checked(self, model: str, node: Mapping, what: str) -> None:
-        report = Report()
-        validate.validate(model, node, what, report)
-        report.raise_if_any()
+    def optional(self, node: Node | None, read: Callable[[Node], T]) -> T | None:
+        """A part of a layer; None where it is not there, or wrong, which the report then tells."""
+        if node is None or (isinstance(node, Scalar) and node.value is None):
+            return None
+        try:
+            return read(node)
+        except SpecError as error:
+            self.report.extend(error)
+            return None
 
     def operation(self, node: Mapping, key: str) -> Statement:
-        self.checked(f"layer {key}", node, f"the layer {quoted(key)}")
+        before = len(self.report.diagnostics)
+        validate.validate(f"layer {key}", node, f"the layer {quoted(key)}", self.report)
         lead = node.entries[key]
         primitive = PRIMITIVES.get(key)
         many = primitive is not None and primitive.takes == "many"
         name_node = node.get("name") if many else lead
-        inputs = self.inputs(lead) if many else self.inputs(node.get("from"))
         own = {key, "from", "as", "when", "else"} | ({"name"} if many else set())
-        return Statement(
+        statement = Statement(
             kind="slot" if key in ROLES else "primitive",
             target=key,
             span=node.keys[key],
-            name=_optional(name_node, lambda n: read_pattern(n, "the name of a layer")),
-            inputs=inputs,
-            result=_optional(node.get("as"), read_result),
-            when=_optional(node.get("when"), lambda n: read_expression(n, "'when'")),
+            name=self.optional(name_node, lambda n: read_pattern(n, "the name of a layer")),
+            inputs=self.optional(lead if many else node.get("from"), read_inputs) or (),
+            result=self.optional(node.get("as"), read_result),
+            when=self.optional(node.get("when"), lambda n: read_expression(n, "'when'")),
             otherwise=self.otherwise(node),
             arguments=_without(node, own),
         )
+        return self.sound(statement, before)
 
     def call(self, node: Mapping, key: str, stage: bool = False) -> Statement:
+        before = len(self.report.diagnostics)
         model = "BlockCallModel" if key == "block" else "SlotCallModel"
         if stage:
             model = "StageModel"
-        self.checked(model, node, "a stage" if stage else f"the {key}")
-        own = set(validate.keys_of(model))
-        target = read_text(node.entries[key], quoted(key))
-        return Statement(
+        validate.validate(model, node, "a stage" if stage else f"the {key}", self.report)
+        target = node.get(key)
+        statement = Statement(
             kind="block" if key == "block" else "slot",
-            target=target,
-            span=node.entries[key].span,
-            name=_optional(node.get("name"), lambda n: read_pattern(n, "the name of a layer")),
-            inputs=self.inputs(node.get("from")),
-            result=_optional(node.get("as"), read_result),
-            when=_optional(node.get("when"), lambda n: read_expression(n, "'when'")),
+            target=plain_text(target) or "",
+            span=target.span if target is not None else node.span,
+            name=self.optional(node.get("name"), lambda n: read_pattern(n, "the name of a layer")),
+            inputs=self.optional(node.get("from"), read_inputs) or (),
+            result=self.optional(node.get("as"), read_result),
+            when=self.optional(node.get("when"), lambda n: read_expression(n, "'when'")),
             otherwise=self.otherwise(node),
-            arguments=_without(node, own),
-            repeat=_optional(node.get("repeat"), lambda n: read_expression(n, "'repeat'")),
-            names=_optional(node.get("names"), lambda n: read_pattern(n, "'names'")),
+            arguments=_without(node, validate.keys_of(model)),
+            repeat=self.optional(node.get("repeat"), lambda n: read_expression(n, "'repeat'")),
+            names=self.optional(node.get("names"), lambda n: read_pattern(n, "'names'")),
             feature=getattr(node.get("feature"), "value", True) is not False,
         )
+        if statement.names is not None and "repeat" not in node.entries:
+            hint = "'names' is for repeated blocks; 'name' is that of the layer"
+            self.report.add("RS102", "'names' needs a 'repeat'", node.keys["names"], hint)
+        return self.sound(statement, before)
+
+    def sound(self, statement: Statement, before: int) -> Statement:
+        """The statement, as a broken one where something was told of it."""
+        if len(self.report.diagnostics) == before or statement.kind == "broken":
+            return statement
+        return statement._replace(kind="broken", meant=statement.kind)
 
     def otherwise(self, node: Mapping) -> Reference | None:
-        found = _optional(node.get("else"), lambda n: read_reference(n, "'else'"))
+        found = self.optional(node.get("else"), lambda n: read_reference(n, "'else'"))
         if found is not None and "when" not in node.entries:
-            fail("RS102", "'else' needs a 'when'", node.keys["else"])
+            self.report.add("RS102", "'else' needs a 'when'", node.keys["else"])
         return found
 
-    def loop(self, node: Mapping) -> Loop:
-        self.checked("LoopModel", node, "the loop")
-        variable = read_text(node.entries["for"], "'for'")
-        names.check_identifier(variable, node.entries["for"].span, "a counter")
-        if variable in POSITION:
-            # Arguments of a block within the loop would mean the block's own place by it.
-            where = node.entries["for"].span
-            fail("RS105", f"{quoted(variable)} is the place of a repeated block", where)
-        count = read_expression(node.entries["count"], "'count'")
-        return Loop(variable, count, self.layers(node.get("layers")), node.keys["for"])
-
-    def inputs(self, node: Node | None) -> tuple[Reference, ...]:
-        if node is None or (isinstance(node, Scalar) and node.value is None):
-            return ()
-        items = node.items if isinstance(node, Sequence) else (node,)
-        if not items:
-            fail("RS103", "an operation needs at least one input", node.span)
-        return tuple(read_reference(item, "an input") for item in items)
+    def loop(self, node: Mapping) -> tuple[Statement | Loop, ...]:
+        before = len(self.report.diagnostics)
+        validate.validate("LoopModel", node, "the loop", self.report)
+        named = node.get("for") if plain_text(node.get("for")) is not None else None
+        variable = self.optional(named, read_counter)
+        count = self.optional(node.get("count"), lambda n: read_expression(n, "'count'"))
+        wrong = len(self.report.diagnostics) > before
+        body = self.layers(node.get("layers"))
+        if variable is None or count is None or wrong:
+            return tuple(unknown(each) for each in given_by(body))
+        return (Loop(variable, count, body, node.keys["for"]),)
 
 
-def _optional(node: Node | None, read: Callable[[Node], T]) -> T | None:
-    if node is None or (isinstance(node, Scalar) and node.value is None):
-        return None
-    return read(node)
+def read_inputs(node: Node) -> tuple[Reference, ...]:
+    items = node.items if isinstance(node, Sequence) else (node,)
+    if not items:
+        fail("RS103", "an operation needs at least one input", node.span)
+    return tuple(read_reference(item, "an input") for item in items)
+
+
+def read_counter(node: Node) -> str:
+    name = read_text(node, "'for'")
+    _check_readable(name, node.span, "a counter")
+    names.check_identifier(name, node.span, "a counter")
+    if name in POSITION:
+        # Arguments of a block within the loop would mean the block's own place by it.
+        fail("RS105", f"{quoted(name)} is the place of a repeated block", node.span)
+    return name
 
 
 def _without(node: Mapping, keys: Iterable[str]) -> Mapping:
@@ -410,20 +435,19 @@ def _statements(body: Iterable[Statement | Loop]) -> Iterable[Statement]:
 
 def read_stage(node: Node, report: Report) -> Statement:
     """One stage of a network; what is wrong goes to the report."""
-    try:
-        if not isinstance(node, Mapping):
-            found = validate.kind_of(node)
-            hint = "write it as '- {name: layer1, block: bottleneck, repeat: 3, filters: 64}'"
-            fail("RS103", f"a stage must be a mapping, not {found}", node.span, hint)
-        statement = _Reader(report, "the stages").call(node, "block", stage=True)
-        if statement.name is not None and not statement.name.is_fixed:
-            fail("RS105", "the name of a stage can't hold an expression", statement.name.span)
-        if statement.name is not None and statement.name.text == "x":
-            fail("RS105", "'x' can't name a stage: it is the input", statement.name.span)
-    except SpecError as error:
-        report.extend(error)
+    if not isinstance(node, Mapping):
+        found = validate.kind_of(node)
+        hint = "write it as '- {name: layer1, block: bottleneck, repeat: 3, filters: 64}'"
+        report.add("RS103", f"a stage must be a mapping, not {found}", node.span, hint)
         return broken(node)
-    return statement
+    reader, before = _Reader(report, "the stages"), len(report.diagnostics)
+    statement = reader.call(node, "block", stage=True)
+    if statement.name is not None and not statement.name.is_fixed:
+        report.add("RS105", "the name of a stage can't hold an expression", statement.name.span)
+        statement = statement._replace(name=None)
+    if statement.name is not None and statement.name.text == "x":
+        report.add("RS105", "'x' can't name a stage: it is the input", statement.name.span)
+    return reader.sound(statement, before)
 
 
 def broken(node: Node) -> Statement:
@@ -434,6 +458,22 @@ def broken(node: Node) -> Statement:
     own = plain_text(node.get("name")) if isinstance(node, Mapping) else None
     pattern = Pattern((own,), own, node.span) if own is not None else None
     return Statement("broken", "", node.span, name=pattern, result=result)
+
+
+def given_by(body: Iterable[Statement | Loop]) -> Iterator[Statement]:
+    """The statements that give values a name, those within loops as well."""
+    for statement in body:
+        if isinstance(statement, Loop):
+            yield from given_by(statement.body)
+        elif statement.result is not None:
+            yield statement
+
+
+def unknown(statement: Statement) -> Statement:
+    """Stands for a layer in a loop that can't be read: its value may be one or a list."""
+    assert statement.result is not None
+    result = Reference(statement.result.name, None, statement.result.span)
+    return Statement("broken", "split", statement.span, result=result)
 
 
 # --- blocks --------------------------------------------------------------------------------------
@@ -503,6 +543,7 @@ def _read_arguments(node: Node | None, report: Report) -> dict[str, Argument]:
 
 def _check_variable(name: str, span: Span, what: str) -> None:
     """A name that a spec gives to a number, and that the language does not give itself (RS105)."""
+    _check_readable(name, span, what)
     names.check_identifier(name, span, what)
     if name in (*POSITION, *IMPLICIT, "classes", "x", SAME):
         fail(
@@ -511,6 +552,13 @@ def _check_variable(name: str, span: Span, what: str) -> None:
             span,
             help="use another name",
         )
+
+
+def _check_readable(name: str, span: Span, what: str) -> None:
+    """RS105 for a name that no expression could read."""
+    if name in _UNREADABLE:
+        message = f"{quoted(name)} can't name {what}: {_UNREADABLE[name]}"
+        fail("RS105", message, span, help="use another name")
 
 
 def _read_argument(name: str, node: Node, report: Report) -> Argument:

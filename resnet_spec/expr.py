@@ -17,6 +17,7 @@ Number = int | float | bool
 
 MAX_LENGTH = 400
 MAX_PARTS = 2_000  # of an expression with everything put into it that it names
+CONSTANTS = {"true": True, "false": False}  # names that no value can have
 MAX_MAGNITUDE = 2**53  # every integer up to here is exact as a float, too
 
 
@@ -224,7 +225,7 @@ def _convert(node: ast.expr, names: dict[str, int], lead: int) -> Expr:
                 raise _error(node, lead, f"the number is larger than {MAX_MAGNITUDE}")
             return Const(value)
         case ast.Name(id=name):
-            constant = {"true": True, "false": False}.get(name)
+            constant = CONSTANTS.get(name)
             if constant is not None:
                 return Const(constant)
             names.setdefault(name, lead + node.col_offset)

@@ -7,6 +7,7 @@ costs hardly more than one of ten.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Literal, NamedTuple
 
@@ -22,8 +23,9 @@ Kind = Literal["stem", "stage", "head"]
 class Reach(NamedTuple):
     """How far one output value sees: rows (and columns) of the input, and the step between two.
 
-    Sliding windows and `subsample` count; paths that meet count by the longest. Pooling over the
-    whole map has no reach of its own (None): a gate that is made of it widens nothing.
+    Windows and `subsample` count; paths that meet count by the longest. What sees the whole map,
+    such as a global pooling, has no reach of its own (None): a gate that is made of it widens
+    nothing.
     """
 
     field: int = 1
@@ -38,7 +40,7 @@ class Section(NamedTuple):
     """The stem, a stage or the head: what it is made of and what it costs.
 
     `filters` holds the distinct values of the argument of that name, in order. `receptive_field`
-    and `stride` are those of the section's output; None after pooling over the whole map.
+    and `stride` are those of the section's output; None where it sees the whole input.
     """
 
     name: str
@@ -172,7 +174,7 @@ class _Reaches:
         self.known: dict[int, Reach | None] = {}
 
     def of(self, node: Operation | Instance) -> Reach | None:
-        """How a node widens the reach of its input; None where it pools over the whole map."""
+        """How a node widens the reach of its input; None where it sees all of it."""
         if isinstance(node, Operation):
             return _own_reach(node)
         if id(node) not in self.known:
@@ -197,11 +199,46 @@ class _Reaches:
 
 
 def _own_reach(operation: Operation) -> Reach | None:
-    if operation.primitive.window is not None:
-        return Reach(*operation.primitive.window(SimpleNamespace(**operation.attributes)))
-    if operation.primitive.name == "global_avg_pool":
+    if _sees_all(operation):
         return None
+    values = operation.attributes
+    if operation.primitive.window is not None:
+        return Reach(*operation.primitive.window(SimpleNamespace(**values)))
+    if operation.primitive.name == "adaptive_avg_pool":
+        given, size = operation.inputs[0], values["size"]
+        assert isinstance(size, int)
+        parts = [_parts(length or 1, size) for length in (given.height, given.width)]
+        return Reach(max(part.field for part in parts), max(part.stride for part in parts))
     return Reach()
+
+
+def _sees_all(operation: Operation) -> bool:
+    """Whether each output value rests on all rows and columns of the input.
+
+    That is so where nothing of a map's height and width is left, by pooling, by flattening or by a
+    window of its size, and where it had none.
+    """
+    primitive, given, output = operation.primitive, operation.inputs[0], operation.output
+    if primitive.name in ("global_avg_pool", "global_max_pool"):
+        return True
+    if primitive.needs != "map" or _area(given) == 1 or _area(output) > 1:
+        return False
+    if primitive.window is None:
+        return True
+    extent, _ = primitive.window(SimpleNamespace(**operation.attributes))
+    return extent == given.height == given.width and operation.attributes.get("padding") == 0
+
+
+def _area(shape: Shape) -> int:
+    return (shape.height or 1) * (shape.width or 1)
+
+
+def _parts(length: int, size: int) -> Reach:
+    """The largest of `size` parts that share `length` rows, and the longest step between two."""
+    first = [index * length // size for index in range(size)]
+    behind = [-(-(index + 1) * length // size) for index in range(size)]
+    field = max(end - start for start, end in zip(first, behind, strict=True))
+    return Reach(field, max((b - a for a, b in pairwise(first)), default=1))
 
 
 def _joined(reaches: Iterable[Reach | None]) -> Reach | None:

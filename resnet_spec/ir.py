@@ -99,6 +99,7 @@ class Statement(NamedTuple):
     names: Pattern | None = None  # of the repeated blocks
     feature: bool = True  # of a stage: its output is one of the network's feature maps
     unnamed: bool = False
+    meant: Literal["primitive", "slot", "block", ""] = ""  # the kind that a broken one would have
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ class Event(NamedTuple):
     appends: Read | None = None  # the element that its value becomes
     gives_list: bool = False
     open: bool = False  # whether it runs may depend on an argument of the generated model
-    place: tuple[int, int] = (0, 1)  # of the first block among those of all stages; their number
+    place: tuple[int, int] | None = None  # of a stage's first block among all, and their number
 
 
 class LoopEvent(NamedTuple):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from resnet_spec import source
+from resnet_spec import foreign, source
 from resnet_spec.definition import read_block
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
 from resnet_spec.ir import Definition
@@ -177,7 +177,10 @@ class Blocks:
         if found is None:
             what = "block or primitive" if slot else "block"
             known = {*self.names(), *(PRIMITIVES if slot else ())}
-            fail("RS301", f"there is no {what} {quoted(name)}", span, expected(name, known))
+            hint = foreign.hint(name, known)
+            if name in PRIMITIVES:
+                hint = f"it is a primitive, which a block or the stem can have: {{{name}: …}}"
+            fail("RS301", f"there is no {what} {quoted(name)}", span, hint)
         self.used[name] = found
         return found
 

@@ -163,7 +163,7 @@ def _item_name(item: Node) -> str:
     if not isinstance(item, Mapping) or not item.entries:
         return ""
     named = item.get("name") or next(iter(item.entries.values()))
-    return str(named.value) if isinstance(named, Scalar) else ""
+    return str(named.value) if isinstance(named, Scalar) and named.value is not None else ""
 
 
 def _with_settings(
@@ -290,12 +290,19 @@ def _check_scopes(
     for name, expression in lets.items():
         scopes.check_expression(expression, names_, report, lets)
         names_.add(name)
-    scopes.check_layers(body, names_, blocks, report)
+    defaults = _defaulted(node.get("defaults"))
+    scopes.check_layers(body, names_, blocks, report, defaults)
     checked: set[str] = set()
     while waiting := [name for name in blocks.used if name not in checked]:
         for name in waiting:
-            scopes.check_block(blocks.used[name], blocks, report)
+            scopes.check_block(blocks.used[name], blocks, report, defaults)
             checked.add(name)
+
+
+def _defaulted(node: Node | None) -> dict[str, list[str]]:
+    """What `defaults` gives to each block and primitive, right or wrong."""
+    entries = node.entries if isinstance(node, Mapping) else {}
+    return {key: list(each.entries) for key, each in entries.items() if isinstance(each, Mapping)}
 
 
 def _check_version(node: Mapping) -> None:

@@ -35,7 +35,7 @@ _FUNCTION_MEANINGS = {
 _VARIABLES = {
     "i": "the place of a repeated block among its like, from 0",
     "n": "their number",
-    "block_index": "the place among the blocks of all stages, from 0",
+    "block_index": "the place among the blocks of all stages, from 0; within a block as i",
     "block_count": "their number",
 }
 _KINDS = {

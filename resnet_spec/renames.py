@@ -7,7 +7,7 @@ it becomes, an expression over the counters in braces: `layer{s + 1}.{b}`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from resnet_spec import expr
 
@@ -21,12 +21,32 @@ class RenameError(ValueError):
 
 def renamed(name: str, rules: Mapping[str, str]) -> str:
     """The name with the beginning that the first fitting rule describes replaced."""
-    for pattern, replacement in rules.items():
-        match = _compiled(pattern).match(name)
-        if match is not None:
-            counters = {key: int(value) for key, value in match.groupdict().items()}
-            return _filled(replacement, counters) + name[match.end() :]
-    return name
+    pattern = rule_of(name, rules)
+    match = _compiled(pattern).match(name) if pattern is not None else None
+    if pattern is None or match is None:
+        return name
+    counters = {key: int(value) for key, value in match.groupdict().items()}
+    return _filled(rules[pattern], counters) + name[match.end() :]
+
+
+def rule_of(name: str, rules: Iterable[str]) -> str | None:
+    """The first rule that fits a name."""
+    return next((pattern for pattern in rules if _compiled(pattern).match(name)), None)
+
+
+def sample(pattern: str) -> str:
+    """A name that a rule fits, with numbers that no other rule states."""
+    return _BRACES.sub("987654321", pattern)
+
+
+def leads_to(replacement: str, names: Iterable[str], flat: bool = False) -> bool:
+    """Whether any name begins as a rule's replacement does; `flat`: '_' stands for '.' as well."""
+    dot = "_" if flat else "."
+    text = ""
+    for index, part in enumerate(_BRACES.split(replacement)):
+        text += "[0-9]+" if index % 2 else re.escape(part.replace(".", dot))
+    fits = re.compile(rf"{text}(?={re.escape(dot)}|$)")
+    return any(fits.match(name.replace(".", dot)) for name in names)
 
 
 def check(pattern: str, replacement: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from contextlib import contextmanager
 
 from resnet_spec import link
@@ -18,11 +18,19 @@ from resnet_spec.ir import (
     Statement,
 )
 from resnet_spec.library import Blocks
-from resnet_spec.ops import PRIMITIVES, ROLES, Primitive
+from resnet_spec.ops import PRIMITIVES, ROLES, Attribute, Primitive
+from resnet_spec.source import plain
+
+Defaulted = Mapping[str, Collection[str]]  # by block or primitive, what a network's defaults give
 
 
-def check_block(block: Definition, blocks: Blocks, report: Report) -> None:
-    """Undefined names, unknown targets and arguments anywhere in a block (RS101, RS202, RS30x)."""
+def check_block(
+    block: Definition, blocks: Blocks, report: Report, defaults: Defaulted | None = None
+) -> None:
+    """Undefined names, unknown targets and arguments anywhere in a block (RS101, RS202, RS30x).
+
+    Without `defaults` they are not known, as where a block is looked at alone.
+    """
     for argument in block.arguments.values():
         check_expression(argument.default, POSITION, report)
     known = {*IMPLICIT, *block.arguments}
@@ -31,15 +39,19 @@ def check_block(block: Definition, blocks: Blocks, report: Report) -> None:
         known.add(name)
     for binding in block.slots.values():
         _check_binding(binding, blocks, report)
-    checker = _Checker(blocks, {**block.slots, **_roles()}, known, {"x"}, report)
+    checker = _Checker(blocks, {**block.slots, **_roles()}, known, defaults, report)
     checker.statements(block.body)
 
 
 def check_layers(
-    body: Iterable[Statement | Loop], names: Iterable[str], blocks: Blocks, report: Report
+    body: Iterable[Statement | Loop],
+    names: Iterable[str],
+    blocks: Blocks,
+    report: Report,
+    defaults: Defaulted | None = None,
 ) -> None:
     """The same for the layers of a network, which may use the constants in `names`."""
-    _Checker(blocks, _roles(), {*names}, {"x"}, report).statements(body)
+    _Checker(blocks, _roles(), {*names}, defaults, report).statements(body)
 
 
 def _roles() -> dict[str, Binding | None]:
@@ -54,11 +66,12 @@ class _Checker:
         blocks: Blocks,
         slots: Mapping[str, Binding | None],
         known: set[str],
-        values: set[str],
+        defaults: Defaulted | None,
         report: Report,
     ) -> None:
         self.blocks, self.slots, self.report = blocks, slots, report
-        self.known, self.values = known, values
+        self.known, self.defaults = known, defaults
+        self.values = {"x"}
 
     def statements(self, body: Iterable[Statement | Loop]) -> None:
         for statement in body:
@@ -119,23 +132,28 @@ class _Checker:
             check_expression(expression, self.known, self.report)
 
     def target(self, statement: Statement) -> None:
-        if statement.kind == "primitive":
+        kind = statement.meant or statement.kind
+        if kind == "primitive":
             self.attributes(PRIMITIVES[statement.target], statement)
-            return
-        if statement.kind == "slot":
-            if statement.target not in self.slots:
-                self.report.add(
-                    "RS304",
-                    f"there is no slot {quoted(statement.target)}",
-                    statement.span,
-                    help=expected(statement.target, self.slots),
-                )
-            # What fills the slot is known where the block is used, and looked at there.
-            return
-        if statement.kind == "broken":
-            return
-        block = self.blocks.find(statement.target, statement.span)
-        given = link.arguments(block, statement.arguments)
+        elif kind == "slot" and statement.target not in self.slots:
+            # What fills a slot is known where the block is used, and looked at there.
+            self.report.add(
+                "RS304",
+                f"there is no slot {quoted(statement.target)}",
+                statement.span,
+                help=expected(statement.target, self.slots),
+            )
+        elif kind == "block" and statement.target:
+            block = self.blocks.find(statement.target, statement.span)
+            self.call(block, statement)
+
+    def call(self, block: Definition, statement: Statement) -> None:
+        found = Report()
+        given = link.arguments(block, statement.arguments, found)
+        self.missing_arguments(block, statement, found)
+        self.report.extend(SpecError(found.diagnostics))
+        if found.diagnostics or statement.kind == "broken":
+            self.constant_arguments(block, given)
         with self.local(POSITION):
             for value in given.values.values():
                 for each in value if isinstance(value, tuple) else (value,):
@@ -144,12 +162,41 @@ class _Checker:
             if binding.target not in self.slots:
                 _check_binding(binding, self.blocks, self.report)
 
+    def missing_arguments(self, block: Definition, statement: Statement, report: Report) -> None:
+        if self.defaults is None:
+            return
+        given = statement.arguments.entries
+        known: set[str | None] = {*given, *self.defaults.get(block.name, ())}
+        known |= {link.meant_argument(block, key) for key in given if not link.takes(block, key)}
+        for name, argument in block.arguments.items():
+            if argument.default is None and name not in known:
+                link.tell_missing_argument(block, argument, statement.span, report)
+
+    def constant_arguments(self, block: Definition, given: link.Arguments) -> None:
+        """Numbers of a line with other mistakes, which keep it from being run."""
+        for name, value in given.values.items():
+            for each in value if isinstance(value, tuple) else (value,):
+                _check_constant(each, block.arguments[name].type, name, self.report)
+
     def attributes(self, primitive: Primitive, statement: Statement) -> None:
-        given = link.attributes(primitive, statement.arguments, {}, _Anything())
+        # Unknown keys were told when the layer was read.
+        known, unknown = link.divided(primitive, statement.arguments)
+        given = link.attributes(primitive, known, {}, _Anything(), self.report)
         words = {attribute.name: attribute.words for attribute in primitive.attributes}
         for name, value in given.items():
             if isinstance(value, Expression):
                 check_expression(value, self.known, self.report, words=words[name])
+                if statement.kind == "broken":
+                    attribute = primitive.attribute(name)
+                    assert attribute is not None
+                    _check_constant(value, attribute.type, name, self.report, attribute)
+        if self.defaults is not None:
+            told: set[str | None] = {*self.defaults.get(primitive.name, ())}
+            told |= {key for key, node in known.entries.items() if plain(node) is not None}
+            told |= {link.meant_attribute(primitive, key) for key in unknown}
+            for attribute in primitive.attributes:
+                if attribute.required and attribute.name not in told:
+                    link.tell_missing_attribute(primitive, attribute, known.span, self.report)
 
 
 class _Anything(dict):  # type: ignore[type-arg]
@@ -157,6 +204,22 @@ class _Anything(dict):  # type: ignore[type-arg]
 
     def get(self, key: str, default: object = None) -> object:
         return True
+
+
+def _check_constant(
+    expression: Expression, kind: str, name: str, report: Report, attribute: Attribute | None = None
+) -> None:
+    """What is wrong with a number, as the lowering tells it of a line that it can run."""
+    from resnet_spec.lower import values  # which comes after this module
+
+    if expression.names:
+        return
+    try:
+        number = values.typed(values.evaluate(expression, {}), kind, expression.span, quoted(name))
+        if attribute is not None:
+            values.ranged(number, attribute, expression.span, quoted(name))
+    except SpecError as error:
+        report.extend(error)
 
 
 def _results(body: Iterable[Statement | Loop]) -> Iterable[Reference]:

@@ -299,8 +299,7 @@ class _Builder:
         for key, value in zip(children[::2], children[1::2], strict=True):
             if not isinstance(key, Scalar):
                 fail("RS004", "a key must be text, not a list or a mapping", key.span)
-            # `on` and `1` are keys as they are written.
-            name = key.value if isinstance(key.value, str) else str(key.value)
+            name = _key(key.value)
             if name == "<<":
                 fail(
                     "RS004",
@@ -319,6 +318,13 @@ class _Builder:
             entries[name] = value
             keys[name] = key.span
         return Mapping(entries, keys, span)
+
+
+def _key(value: Value) -> str:
+    """`on` and `1` are keys as they are written, so are `true` and `null`."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
 def _extent(node: Node) -> tuple[int, int]:

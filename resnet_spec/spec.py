@@ -106,7 +106,9 @@ class ArgumentModel(Model):
     type: Literal["int", "float", "bool"] | None = Field(None, description="of its values")
     default: ExpressionNode = Field(None, description="value where none is given")
     only: Literal["first"] | None = Field(
-        None, description="'first': in a repeated block the others take the default"
+        None,
+        description="'first': of repeated blocks the others take the default, unless a list or an "
+        "expression says what each gets",
     )
     description: ShortText | None = Field(None, description="what it means")
 

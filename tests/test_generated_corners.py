@@ -120,6 +120,23 @@ CORNERS = {
         stages:
           - {name: stage, block: one}
         """,
+    "strides of a list and over the place, for an argument with only: first": """
+        stages:
+          - {name: stage1, block: basic, repeat: 3, filters: 4, stride: [1, 2, 1]}
+          - {name: stage2, block: basic, repeat: 4, filters: 4, stride: 1 + i % 2}
+          - {name: stage3, block: basic, repeat: 2, filters: 4, stride: 1 + block_index // 8}
+        """,
+    "a block in a block counts its strides by itself, as often as the outer one says": """
+        blocks:
+          outer:
+            description: Some blocks of which the last one shrinks the map
+            args: {depth: int}
+            layers:
+              - {block: basic, name: blocks, repeat: depth, filters: 4, stride: 1 + (i + 1) // n}
+        stages:
+          - {name: stage1, block: outer, depth: 2}
+          - {name: stage2, block: outer, depth: 3}
+        """,
     "norms differ in epsilon and momentum": """
         stem:
           - {conv: conv1, filters: 4, kernel: 3}

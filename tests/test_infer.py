@@ -128,6 +128,61 @@ def test_a_pooled_gate_widens_nothing() -> None:
     assert (pooled.receptive_field, pooled.stride) == (None, None)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "- {global_avg_pool: a}",
+        "- {global_max_pool: a}",
+        "- {global_max_pool: a, keep_map: true}\n- {conv: b, filters: 3, kernel: 1}",
+        "- {adaptive_avg_pool: a, size: 1}",
+        "- {flatten: a, height: 32}\n- {linear: b, features: 3}",
+        "- {avg_pool: a, kernel: 32, padding: 0}",
+        "- {conv: a, filters: 3, kernel: 32, padding: 0}",
+        "- {conv: a, filters: 3, kernel: 3, dilation: 5, padding: 0}\n- {global_max_pool: b}",
+        "- {max_pool: a, kernel: 16, padding: 0}\n- {conv: b, filters: 3, kernel: 2, padding: 0}",
+    ],
+)
+def test_what_sees_the_whole_map(body: str) -> None:
+    only = section(small(body))
+    assert (only.receptive_field, only.stride) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("height", "size", "field", "stride"),
+    [(32, 32, 1, 1), (32, 8, 4, 4), (32, 2, 16, 16), (7, 2, 4, 3), (7, 3, 3, 2), (8, 3, 4, 3),
+     (7, 5, 3, 2), (5, 8, 2, 1), (1, 1, 1, 1)],
+)  # fmt: skip
+def test_parts_of_a_map(height: int, size: int, field: int, stride: int) -> None:
+    only = section(small(f"- {{adaptive_avg_pool: a, size: {size}}}", height))
+    assert (only.receptive_field, only.stride) == (field, stride)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "- {conv: a, filters: 3, kernel: 3}\n- {conv: b, filters: 3, kernel: 3}",  # padded
+        "- {max_pool: a, kernel: 3, stride: 2}",
+        "- {flatten: a, height: 1}\n- {linear: b, features: 3}",
+    ],
+)
+def test_a_map_of_one_place_is_not_the_whole_input(body: str) -> None:
+    only = section(small(f"- {{subsample: s, stride: 32}}\n{body}"))
+    assert only.receptive_field is not None
+
+
+@pytest.mark.parametrize("pool", ["global_max_pool: pool", "adaptive_avg_pool: pool, size: 1"])
+def test_a_head_sees_all(pool: str) -> None:
+    flatten = "" if "global" in pool else "\n          - {flatten: flat, height: 1}"
+    _, network = read(f"""
+        extends: resnet18
+        head:
+          - {{{pool}}}{flatten}
+          - {{linear: fc, features: classes}}
+        """)
+    *_, last, head = summarize(network).sections
+    assert (last.receptive_field, head.receptive_field, head.stride) == (435, None, None)
+
+
 def seen_rows(instance: Instance, number: int, rows: tuple[int, int]) -> tuple[int, int]:
     """Which rows of an instance's input a stretch of rows of a value rests on: the other way round
     than the code under test, from outputs to inputs."""

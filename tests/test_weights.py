@@ -404,6 +404,7 @@ def test_names_by_rules_of_the_command_line(run: Run) -> None:
         (["--rename", "fc={n}"], "--rename: 'n' is no counter of 'fc'"),
         (["--rename", "stem.{i=conv"], "--rename: 'stem.{i' has a brace without its other one"),
         (["--rename", "stem.{i}=a{i +}"], "--rename: 'i +' is not an expression"),
+        (["--rename", "fc=a", "--rename", "fc=b"], "--rename 'fc' is given twice"),
         (["--from", "timm"], "the spec small names no network of timm: it names none"),
     ],
 )
@@ -412,6 +413,32 @@ def test_wrong_names(run: Run, arguments: Sequence[str], message: str) -> None:
     result = run("inspect", "small.safetensors", "small.yaml", *arguments)
     assert result.code == 2
     assert result.err.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize("action", ["inspect", "import"])
+@pytest.mark.parametrize("ending", ["safetensors", "weights.h5"])
+def test_a_rule_that_fits_nothing_is_told(run: Run, action: str, ending: str) -> None:
+    save(random_state(small()))
+    if ending != "safetensors":
+        run("convert", "small.safetensors", "small.yaml", "--out", f"small.{ending}")
+    rules = ["fc=fc", "layer9=layer1", "conv2.weight=conv1.weight", "fc.{n}=fc"]
+    words = [word for rule in rules for word in ("--rename", rule)]
+    out = [] if action == "inspect" else ["--out", "o.safetensors"]
+    result = run(action, f"small.{ending}", "small.yaml", *words, *out)
+    assert result.code == 1
+    told = [line for line in result.err.splitlines() if "RS906" in line]
+    assert len(told) == 3 and not any("'fc=fc'" in line for line in told)
+    assert told[2].endswith("error RS906: --rename 'layer9=layer1' renames nothing in the file")
+    assert "'fc' comes before it: put the longer one first" not in result.err
+    assert not Path("o.safetensors").exists()
+
+
+def test_a_rule_behind_one_that_takes_its_names_is_told(run: Run) -> None:
+    save(random_state(small()))
+    rules = ("--rename", "layer{n}=layer{n}", "--rename", "layer{n}.conv1=layer1.conv1")
+    result = run("inspect", "small.safetensors", "small.yaml", *rules)
+    assert result.code == 1
+    assert "'layer{n}' comes before it: put the longer one first" in result.err
 
 
 def test_a_name_that_comes_twice_is_left_over(run: Run) -> None:

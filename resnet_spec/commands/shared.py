@@ -89,7 +89,7 @@ class Reader:
     def network(self, name: str) -> tuple[Loaded, Network] | None:
         """A spec and its network, `expect` checked; None where there are findings."""
         from resnet_spec.diagnostics import SpecError
-        from resnet_spec.infer import expectations
+        from resnet_spec.effects import findings
         from resnet_spec.load import load
         from resnet_spec.lower import lower
         from resnet_spec.source import MAX_BYTES
@@ -103,7 +103,7 @@ class Reader:
             else:
                 loaded = load(name, self.library, self.settings)
             network = lower(loaded)
-            found = expectations(loaded, network)
+            found = findings(loaded, network)
             if found:
                 raise SpecError(found)
         except SpecError as error:

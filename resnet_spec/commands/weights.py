@@ -11,13 +11,13 @@ from pathlib import Path
 from resnet_spec import files
 from resnet_spec.commands import shared
 from resnet_spec.commands.shared import Exit, Reader, UsageError
-from resnet_spec.diagnostics import Diagnostic, SpecError, quoted
+from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, expected, quoted
 from resnet_spec.ir import Network
-from resnet_spec.renames import RenameError, check
+from resnet_spec.renames import RenameError, check, rule_of
 from resnet_spec.weights import adapt, carry, formats, report
-from resnet_spec.weights.checkpoint import MissingPackage, read
+from resnet_spec.weights.checkpoint import Checkpoint, MissingPackage, read
 from resnet_spec.weights.match import Match, match
-from resnet_spec.weights.naming import OWN, Naming, namings
+from resnet_spec.weights.naming import OWN, Naming, names, namings
 
 _LIBRARIES = {"keras": "keras.applications"}
 
@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> Exit:
     try:
         asked = _namings(arguments, read[1])
         with formats.opened(Path(arguments.file), arguments.file) as checkpoint:
+            _check_renames(arguments, checkpoint)
             found = match(checkpoint, read[1], asked)
             return (_inspect if arguments.action == "inspect" else _write)(arguments, found)
     except files.OutputError as error:
@@ -66,6 +67,26 @@ def _namings(arguments: argparse.Namespace, network: Network) -> list[Naming]:
     return found
 
 
+def _check_renames(arguments: argparse.Namespace, checkpoint: Checkpoint) -> None:
+    """Raises `SpecError` (RS906) with the `--rename` rules that no name of the file comes to."""
+    if arguments.action == "convert":
+        return
+    rules, held = _rules(arguments.rename), names(checkpoint)
+    taken = {rule_of(name, rules) for name in held}
+    report = Report()
+    for theirs, ours in rules.items():
+        if theirs in taken:
+            continue
+        message = f"--rename {quoted(f'{theirs}={ours}')} renames nothing in the file"
+        before = {rule_of(name, rules) for name in held if rule_of(name, [theirs])}
+        if before:
+            hint = f"{quoted(min(filter(None, before)))} comes before it: put the longer one first"
+        else:
+            hint = expected(theirs, {name.partition(".")[0] for name in held}, limit=8)
+        report.add("RS906", message, Span(arguments.file), hint)
+    report.raise_if_any()
+
+
 def _rules(given: Sequence[str]) -> dict[str, str]:
     rules = {}
     for text in given:
@@ -73,6 +94,8 @@ def _rules(given: Sequence[str]) -> dict[str, str]:
         if not (theirs and mark and ours):
             raise UsageError(f"--rename {quoted(text)} is not of the form FROM=TO")
         check(theirs, ours)
+        if theirs in rules:
+            raise UsageError(f"--rename {quoted(theirs)} is given twice")
         rules[theirs] = ours
     return rules
 

@@ -124,7 +124,7 @@ class Frame:
         number: int,
         steps: tuple[Step, ...],
         passing: Read | None = None,
-        place: tuple[int, int] = (0, 1),
+        place: tuple[int, int] | None = None,
     ) -> None:
         """Record a statement that ran, and that `number` is its value.
 

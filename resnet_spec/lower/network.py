@@ -150,7 +150,8 @@ class _Lowering:
                 self.walk.poison(statement, frame)
             assert frame.current is not None
             name = statement.name.text if statement.name else statement.target
-            frame.values[name] = frame.current
+            if statement.result is None:
+                frame.values[name] = frame.current
             given = frame.shapes[source.number] if source is not None else None
             output = frame.shapes[frame.current.number]
             if given is not None and output is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from resnet_spec import expr, link
+from resnet_spec import expr, foreign, link
 from resnet_spec.definition import read_binding
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
 from resnet_spec.ir import (
@@ -87,14 +87,7 @@ class Targets:
             return Choice(primitive, tuple(given.items()), label=primitive.name)
         block = self.block(binding.target, binding.span, slot=True)
         arguments = link.arguments(block, binding.arguments)
-        values: dict[str, Bound | Initializer | str] = {}
-        for key, value in arguments.values.items():
-            if isinstance(value, tuple):
-                message = f"{quoted(key)} of a slot can't be a list"
-                fail("RS304", message, value[0].span, "give one value for all blocks")
-            values[key] = typed(
-                evaluate(value, scope), block.arguments[key].type, value.span, quoted(key)
-            )
+        values = self.fixed_arguments(block, arguments, scope, "RS304", "a slot")
         slots = {**block.slots, **self.default_slots.get(block.name, {}), **arguments.slots}
         choices = {name: self.choose(each, scope, depth + 1) for name, each in slots.items()}
         return Choice(block, tuple(values.items()), tuple(choices.items()), block.name)
@@ -121,6 +114,25 @@ class Targets:
             else:
                 choices[name] = self.choose(binding, frame.scope)
         return choices
+
+    def fixed_arguments(
+        self, block: Definition, given: link.Arguments, scope: Scope, code: str, place: str
+    ) -> dict[str, Bound | Initializer | str]:
+        """Arguments of a block that are given as constants."""
+        fixed: dict[str, Bound | Initializer | str] = {}
+        found = Report()
+        for key, value in given.values.items():
+            if isinstance(value, tuple):
+                message = f"{quoted(key)} of {place} can't be a list"
+                found.add(code, message, value[0].span, "give one value for all blocks")
+                continue
+            try:
+                number = evaluate(value, scope)
+                fixed[key] = typed(number, block.arguments[key].type, value.span, quoted(key))
+            except SpecError as error:
+                found.extend(error)
+        found.raise_if_any()
+        return fixed
 
     def fixed_attributes(
         self, primitive: Primitive, node: MappingNode, scope: Scope
@@ -152,12 +164,16 @@ class Targets:
         self, primitive: Primitive, statement: Statement, choice: Choice | None, scope: Scope
     ) -> Attributes:
         """The attributes of an operation, and where each comes from."""
-        sources, known = self.sources(primitive, statement, choice)
+        found = Report()
+        sources, known = self.attribute_sources(primitive, statement, choice, found)
         if known is not None:
             return Attributes(known, sources)
         values: dict[str, Bound | Initializer | str] = {}
-        found, complete = Report(), True
+        complete = True
         for attribute in primitive.in_order:
+            if attribute.name not in sources:
+                complete = False
+                continue
             source = sources[attribute.name]
             if source is None and isinstance(attribute.default, str) and not complete:
                 continue
@@ -175,8 +191,8 @@ class Targets:
             raise Unknown
         return Attributes(values, sources)
 
-    def sources(
-        self, primitive: Primitive, statement: Statement, choice: Choice | None
+    def attribute_sources(
+        self, primitive: Primitive, statement: Statement, choice: Choice | None, report: Report
     ) -> tuple[Mapping[str, Source], Mapping[str, Bound | Initializer | str] | None]:
         """Where the attributes of a statement come from; with their values if none is open.
 
@@ -186,10 +202,17 @@ class Targets:
         if key not in self._sources:
             binding = dict(choice.arguments) if choice is not None else {}
             defaults = self.defaults.get(primitive.name, {})
-            given = link.attributes(primitive, statement.arguments, binding, defaults)
-            fixed = not any(isinstance(each, Expression) and each.names for each in given.values())
+            own = Report()
+            if statement.repeat is not None:
+                message = f"'repeat' is for blocks, but {quoted(primitive.name)} fills the slot"
+                hint = "fill it with a block, or repeat the layer in a loop"
+                own.add("RS304", message, statement.repeat.span, hint)
+            given = link.attributes(primitive, statement.arguments, binding, defaults, own)
+            if own.diagnostics:
+                report.extend(SpecError(own.diagnostics))
+                return given, None
             self._sources[key] = (given, None, statement, choice)
-            if fixed:
+            if not any(isinstance(each, Expression) and each.names for each in given.values()):
                 values = self.attributes(primitive, statement, choice, {}).values
                 self._sources[key] = (given, values, statement, choice)
         return self._sources[key][:2]
@@ -198,10 +221,10 @@ class Targets:
         self, primitive: Primitive, statement: Statement, choice: Choice | None
     ) -> None:
         """Judge the attributes that depend on nothing; raises `SpecError`."""
-        sources, known = self.sources(primitive, statement, choice)
         found = Report()
+        sources, known = self.attribute_sources(primitive, statement, choice, found)
         for attribute in primitive.attributes if known is None else ():
-            source = sources[attribute.name]
+            source = sources.get(attribute.name)
             if source is None or (isinstance(source, Expression) and source.names):
                 continue
             try:
@@ -249,56 +272,55 @@ class Targets:
         scope: Scope,
     ) -> Arguments:
         """A block's arguments at one position of a repetition, and where each comes from."""
+        values: dict[str, Bound] = {}
+        found = Report()
+        sources = self.argument_sources(statement, block, choice, given, scope, found)
+        for name, source in sources.items():
+            try:
+                values[name] = self.argument(block.arguments[name], source, scope, statement.span)
+            except SpecError as error:
+                found.extend(error)
+            except Unknown:
+                pass
+        found.raise_if_any()
+        if len(values) < len(sources):
+            raise Unknown
+        return Arguments(values, sources)
+
+    def argument_sources(
+        self,
+        statement: Statement,
+        block: Definition,
+        choice: Choice | None,
+        given: link.Arguments,
+        scope: Scope,
+        report: Report,
+    ) -> dict[str, link.Given]:
+        """Where each argument comes from at one position: an item of a list, an expression of the
+        call, a number that a slot or `defaults` gives, or the argument's own default."""
         binding = dict(choice.arguments) if choice is not None else {}
         for key in binding:
             if key in given.values:
-                fail(
+                report.add(
                     "RS304",
                     f"the slot {quoted(statement.target)} gives {quoted(key)} itself",
                     statement.span,
                     help=f"leave {quoted(key)} out where {quoted(block.name)} fills the slot",
                 )
         defaults = self.defaults.get(block.name, {})
-        values: dict[str, Bound] = {}
-        sources: dict[str, Source] = {}
+        found: dict[str, link.Given] = {}
         for name, argument in block.arguments.items():
             source = given.values.get(name) or binding.get(name) or defaults.get(name)
-            if argument.first_only and scope["i"].value:
-                source = argument.default
-            source = source if source is not None else argument.default
-            if source is None:
-                fail(
-                    "RS102",
-                    f"the block {quoted(block.name)} needs {quoted(name)}"
-                    + (f": {argument.description}" if argument.description else ""),
-                    statement.span,
-                    help=f"add it to the line: {name}: …",
-                )
-            sources[name] = source = self.at_position(argument, source, scope, statement.span)
-            values[name] = self.argument(argument, source, scope, statement.span)
-        return Arguments(values, sources)
+            if not has_length(argument, source, int(scope["n"].value), report):
+                continue
+            at = link.at_position(argument, source, int(scope["i"].value))
+            if at is None:
+                link.tell_missing_argument(block, argument, statement.span, report)
+            else:
+                found[name] = at
+        return found
 
-    def at_position(
-        self,
-        argument: Argument,
-        source: Source | tuple[Expression, ...],
-        scope: Scope,
-        span: Span,
-    ) -> Source:
-        """What gives an argument to one of several blocks: of a list, the item at its place."""
-        if not isinstance(source, tuple) or isinstance(source, Bound | Initializer):
-            return source
-        count = int(scope["n"].value)
-        if len(source) != count:
-            fail(
-                "RS103",
-                f"{quoted(argument.name)} lists {len(source)} values for {count} blocks",
-                source[0].span if source else span,
-                help=f"give {count} values, one for each block",
-            )
-        return source[int(scope["i"].value)]
-
-    def argument(self, argument: Argument, source: Source, scope: Scope, span: Span) -> Bound:
+    def argument(self, argument: Argument, source: link.Given, scope: Scope, span: Span) -> Bound:
         if isinstance(source, Expression):
             span, value = source.span, evaluate(source, scope)
         else:
@@ -329,7 +351,7 @@ class Targets:
             return
         known = self.blocks.names()
         if key not in known and key not in PRIMITIVES:
-            hint = expected(key, {*known, *PRIMITIVES, *ROLES})
+            hint = foreign.hint(key, {*known, *PRIMITIVES, *ROLES})
             fail("RS101", f"{quoted(key)} is no block, primitive or slot", span, hint)
         if not isinstance(node, MappingNode):
             fail("RS103", f"the defaults of {quoted(key)} must be a mapping", node.span)
@@ -338,11 +360,22 @@ class Targets:
             return
         block = self.block(key, span)
         given = link.arguments(block, node)
-        values: dict[str, Bound | Initializer | str] = {}
-        for name, value in given.values.items():
-            if isinstance(value, tuple):
-                fail("RS103", f"the default of {quoted(name)} must be one value", span)
-            number = evaluate(value, self.scope)
-            values[name] = typed(number, block.arguments[name].type, value.span, quoted(name))
-        self.defaults[key] = values
+        self.defaults[key] = self.fixed_arguments(block, given, self.scope, "RS103", "'defaults'")
         self.default_slots[key] = dict(given.slots)
+
+
+def has_length(
+    argument: Argument, source: link.Given | link.Listed | None, count: int, report: Report
+) -> bool:
+    """Whether a list has one value for each block (RS103); what is no list serves all of them."""
+    if not isinstance(source, tuple) or isinstance(source, Bound | Initializer):
+        return True
+    if len(source) == count:
+        return True
+    blocks = f"{count} blocks" if count > 1 else "1 block"
+    hint = f"give {count} values, one for each block" if count > 1 else "give one value"
+    if count == 1 and argument.name in link.OF_WINDOWS:
+        hint = "give one value: windows are square, and a list is for repeated blocks"
+    message = f"{quoted(argument.name)} lists {len(source)} values for {blocks}"
+    report.add("RS103", message, source[0].span, hint)
+    return False

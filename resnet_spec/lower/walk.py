@@ -301,9 +301,13 @@ class Walk:
         choice: Choice | None,
         frame: Frame,
         inputs: Inputs,
-        stages: tuple[int, int] = (0, 1),
+        place: tuple[int, int] | None = None,
     ) -> None:
-        """A block, or a run of them: `stages` is the index of the first and the number of all."""
+        """A block, or a run of them.
+
+        `place` is the index of the first and the number of all, of the blocks of stages; others
+        are counted among their like.
+        """
         self.check_nesting(statement, block)
         arguments = link.arguments(block, statement.arguments)
         count = 1
@@ -313,13 +317,14 @@ class Walk:
         if statement.repeat is None:
             frame.claim(name, statement.name.span if statement.name else statement.span)
         choices = self.targets.slots(statement, block, choice, arguments, frame)
+        first, total = place or (0, count)
         value, steps = inputs.numbers[0], []
         for index in range(count):
             position = {
                 "i": Bound(index),
                 "n": Bound(count),
-                "block_index": Bound(stages[0] + index),
-                "block_count": Bound(stages[1]),
+                "block_index": Bound(first + index),
+                "block_count": Bound(total),
             }
             scope = {**frame.scope, **position}
             given = self.targets.arguments(statement, block, choice, arguments, scope)
@@ -337,7 +342,7 @@ class Walk:
             steps.append(Step(step_name, made, (value,), (output,), statement, given.sources))
             frame.add_step(steps[-1], made.size)
             value = output
-        frame.ran(statement, inputs.reads, value, tuple(steps), inputs.passing, stages)
+        frame.ran(statement, inputs.reads, value, tuple(steps), inputs.passing, place)
 
     def check_nesting(self, statement: Statement, block: Definition) -> None:
         """RS302 for a block within itself, or too deep within others."""

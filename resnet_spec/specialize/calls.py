@@ -138,13 +138,14 @@ class Calls:
 
     def position(self, position: Expr, count: Expr) -> Mapping[str, Expr]:
         """What the names that tell the place of a repeated block stand for."""
-        first, total = self.runs[0].event.place
+        place = self.runs[0].event.place
+        first, total = (Const(0), count) if place is None else map(Const, place)
         return {
             **self.numbers.names,
             "i": position,
             "n": count,
-            "block_index": expr.binary("+", position, Const(first)),
-            "block_count": Const(total),
+            "block_index": expr.binary("+", position, first),
+            "block_count": total,
         }
 
     def argument(self, source: Any, names: Mapping[str, Expr], kind: str) -> Expr:

@@ -144,14 +144,15 @@ class Wiring:
 
     def note(self, found: Origin, reader: Position) -> None:
         """Keep what a value needs of the loops that it comes through."""
-        while isinstance(found, Carried):
-            known = self.carried.setdefault(found.loop, [])
-            if found not in known:
-                known.append(found)
-            self.readers.setdefault(found, []).append(reader)
-            self.read_as_value.add(found.following)
-            found, reader = found.start, found.loop
-        self.read_as_value.add(found)
+        origin = found
+        while isinstance(origin, Carried):
+            known = self.carried.setdefault(origin.loop, [])
+            if origin not in known:
+                known.append(origin)
+            self.readers.setdefault(origin, []).append(reader)
+            self.read_as_value.add(origin.following)
+            reader, origin = origin.loop, origin.start
+        self.read_as_value.add(origin)
 
     def relation(self, reader: Key, source: Key) -> tuple[int, int]:
         """How many loops both stand in, and how many turns of the next loop lie between them.

@@ -37,8 +37,17 @@ def namings(network: Network, library: str | None, rules: Mapping[str, str]) -> 
     for each in network.references:
         if library in (None, each.library):
             label = f"the names of {each.library}'s {each.model}"
-            found.append(Naming(label, each.library, {**rules, **each.rename}))
+            theirs = {key: ours for key, ours in each.rename.items() if key not in rules}
+            found.append(Naming(label, each.library, {**rules, **theirs}))
     return found
+
+
+def names(checkpoint: Checkpoint) -> list[str]:
+    """The names that rules are for: of tensors, in Keras' layout of layers."""
+    found = [tensor.name for tensor in checkpoint.tensors]
+    if checkpoint.layout == "keras":
+        found = [name.rpartition("/")[0] for name in found]
+    return list(dict.fromkeys(found))
 
 
 def by_entry(

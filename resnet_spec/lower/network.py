@@ -144,8 +144,8 @@ class _Lowering:
             frame.values[name] = frame.current
             if source is not None and output is not None:
                 steps = tuple(range(before, len(frame.steps)))
-                feature = statement.feature
-                stages.append(Stage(name, steps, statement, source, output, feature))
+                result, feature = frame.current, statement.feature
+                stages.append(Stage(name, steps, statement, source, output, result, feature))
         return stages
 
     def stage_count(self, statement: Statement, frame: Frame) -> int:

@@ -20,6 +20,15 @@ Arrays = Mapping[str, np.ndarray]
 Watch = Callable[[str, Sequence[np.ndarray]], None]
 
 
+class Mismatch(Exception):
+    """An operation whose definition gives another shape than the compiler inferred."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], inferred: tuple[int, ...]) -> None:
+        sizes = ("x".join(map(str, each)) for each in (shape, inferred))
+        super().__init__("by its definition its output is {}, not {}".format(*sizes))
+        self.name = name
+
+
 class Outputs(NamedTuple):
     """The logits, and the output of each stage by its name."""
 
@@ -34,7 +43,7 @@ def outputs(
 
     `weights` has each parameter and statistic by its dotted name, in PyTorch's order of axes.
     `watch` is told every operation's name and outputs. What is no longer needed is let go, so that
-    a network takes hardly more memory than its weights.
+    a network takes hardly more memory than its weights. Raises `Mismatch`.
     """
     root, given = network.root, images.astype(np.float64, copy=False)
     kept = frozenset({root.result, *(stage.result for stage in network.stages)})
@@ -85,6 +94,9 @@ class _Run:
             for each in operation.parameters
         }
         made = apply(operation, inputs, parameters)
+        for each in made:
+            if each.shape[1:] != operation.output.dimensions:
+                raise Mismatch(name, each.shape[1:], operation.output.dimensions)
         if self.watch is not None:
             self.watch(name, made)
         return made

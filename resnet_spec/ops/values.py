@@ -74,6 +74,7 @@ def _taps(x: Array, attributes: Any, fill: float) -> Iterator[tuple[int, int, Ar
     """For each cell of the window, its row, its column and what it sees from all windows.
 
     That is (N, C, windows along the rows, windows along the columns); beyond the map it is `fill`.
+    The first two axes can be any.
     """
     rows, columns = (_axis(size, attributes) for size in x.shape[2:])
     padded = np.pad(x, ((0, 0), (0, 0), rows[1:], columns[1:]), constant_values=fill)
@@ -86,18 +87,20 @@ def _taps(x: Array, attributes: Any, fill: float) -> Iterator[tuple[int, int, Ar
 
 def _conv(call: Call) -> Array:
     """Sum over i, j and the group's c of weight[o, c, i, j] * x[n, c, stride * y + i, ...]."""
-    attributes, groups, x = call.attributes, call.attributes.groups, call.x
+    attributes, groups = call.attributes, call.attributes.groups
     weight = call.parameters["weight"]  # (O, C / groups, kernel, kernel)
     if attributes.standardize:
         mean, variance = (f(weight, axis=(1, 2, 3), keepdims=True) for f in (np.mean, np.var))
         weight = (weight - mean) / np.sqrt(variance + attributes.eps)
-    weight = weight.reshape(groups, -1, *weight.shape[1:])
+    # (kernel, kernel, groups, O / groups, C / groups): a matrix for each tap and group.
+    filters, channels, kernel, _ = weight.shape
+    weight = weight.reshape(groups, filters // groups, channels, kernel, kernel)
+    weight = np.ascontiguousarray(weight.transpose(3, 4, 0, 1, 2))
     sums: Array = np.zeros(1)
-    for i, j, seen in _taps(x, attributes, fill=0.0):
-        places = seen.shape[2:]
-        grouped = seen.reshape(len(x), groups, -1, math.prod(places))
-        sums = sums + weight[:, :, :, i, j] @ grouped  # (N, groups, O / groups, places)
-    sums = sums.reshape(len(x), -1, *places)
+    for i, j, seen in _taps(call.x.swapaxes(0, 1), attributes, fill=0.0):
+        places = seen.shape[1:]  # (N, rows, columns)
+        sums = sums + weight[i, j] @ seen.reshape(groups, channels, math.prod(places))
+    sums = sums.reshape(filters, *places).swapaxes(0, 1)
     return sums + call.of_channels("bias") if attributes.bias else sums
 
 

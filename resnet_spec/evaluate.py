@@ -43,11 +43,12 @@ def outputs(
 
     `weights` has each parameter and statistic by its dotted name, in PyTorch's order of axes.
     `watch` is told every operation's name and outputs. What is no longer needed is let go, so that
-    a network takes hardly more memory than its weights. Raises `Mismatch`.
+    a deep network takes hardly more memory than a shallow one. Raises `Mismatch`.
     """
     root, given = network.root, images.astype(np.float64, copy=False)
     kept = frozenset({root.result, *(stage.result for stage in network.stages)})
-    found = _Run(weights, watch).instance(root, "", given, kept)
+    with np.errstate(all="ignore"):  # what is not finite is told where it is compared
+        found = _Run(weights, watch).instance(root, "", given, kept)
     return Outputs(found[root.result], {each.name: found[each.result] for each in network.stages})
 
 

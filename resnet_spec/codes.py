@@ -479,6 +479,14 @@ _VERIFYING = {
         "'verify' asked a framework to build, run or train the network, and it failed. The message "
         "is the framework's own. Try the generated file by itself, and another --keras-backend.",
     ),
+    "RS803": Code(
+        "backends that agree, but not with what the operations are",
+        "'verify' runs the spec without a framework, too: each operation by its definition, in "
+        "numpy. Both backends compute the same, and it is something else. Named is the first "
+        "operation whose output differs though its inputs agree, or whose shape is not what was "
+        "inferred. Both backends go by one mistake, or the definition is wrong, which stands in "
+        "resnet_spec/ops/values: please report it.",
+    ),
 }
 
 _WEIGHTS = {

@@ -300,6 +300,7 @@ class Stage(NamedTuple):
     statement: Statement
     input: Shape
     output: Shape
+    result: int  # the root's value that is its output
     feature: bool = True
 
 

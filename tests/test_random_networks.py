@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from networks import networks, read
 
+from resnet_spec import evaluate
 from resnet_spec.diagnostics import SpecError
 from resnet_spec.ir import Network
 
@@ -65,6 +66,13 @@ def test_a_random_network_is_the_same_in_both_backends(double: None, spec: dict[
             assert from_torch[stage.name].shape == (2, *stage.output.dimensions)
     worst = {name: parity.difference(from_torch[name], from_keras[name]) for name in from_torch}
     assert max(worst.values()) < parity.tolerance(network), worst
+
+    # Both are what their operations are defined to be.
+    weights = {name: value.numpy() for name, value in pair.torch.state_dict().items()}
+    defined = evaluate.outputs(network, weights, images)
+    values = {**defined.stages, "logits": defined.logits}
+    beside = {name: parity.difference(value, values[name]) for name, value in from_torch.items()}
+    assert max(beside.values()) < 1e-10, beside
 
     # Nothing that the backward pass needs was changed in place.
     pair.torch.train()

@@ -415,7 +415,8 @@ def test_a_run_of_the_command(
     assert blur["equal"] and flat["equal"]
     rows = {row["measurement"]: row for row in blur["measurements"]}
     assert list(rows) == [
-        "parameters", "evaluation", "evaluation, onnx", "training", "statistics", "gradients",
+        "parameters", "evaluation", "evaluation, numpy", "evaluation, onnx",
+        "training", "statistics", "gradients",
         "SGD weights", "SGD statistics", "SGD evaluation",
         "AdamW weights", "AdamW statistics", "AdamW evaluation",
         "initial values, torch", "initial values, keras",

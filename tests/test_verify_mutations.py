@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import parity
 import pytest
+from resnet_spec.backends.keras import primitives as keras_backend
+from resnet_spec.backends.torch import primitives as torch_backend
 
+from resnet_spec.ops.values import VALUES, Call
 from resnet_spec.verify import compare
 from resnet_spec.verify.measure import IN_ITSELF
 from resnet_spec.verify.run import Verification, sources_of
@@ -171,6 +175,9 @@ def test_trap(name: str, session: Session, tmp_path: Path) -> None:
     assert found.message.startswith(f"'{trap.operation}': "), found.message
     assert found.span is not None
     assert SPEC.splitlines()[found.span.line - 1].strip().startswith("- {")
+    if trap.measurement == "evaluation":  # which of the two is right, the third reading knows
+        (right,) = {"torch", "keras"} - {trap.backend}
+        assert f"; numpy agrees with {right} (evaluation: " in found.message
     counted = not rows[0].passes or any(math.isinf(row.difference) for row in rows)
     assert counted == trap.counted
 
@@ -184,6 +191,138 @@ def test_nothing_planted(session: Session, tmp_path: Path) -> None:
 def test_counts_and_shapes_miss_most() -> None:
     assert sum(trap.counted for trap in TRAPS.values()) == 1
     assert len(TRAPS) + len(UPDATES) > 15
+
+
+# --- mistakes that both backends share -----------------------------------------------------------
+
+
+class Misread(NamedTuple):
+    """What both files are made of: the spec with some changes; and what `verify` must name."""
+
+    changes: tuple[tuple[str, str], ...]
+    operation: str
+
+
+def misread(*changes: tuple[str, str], at: str) -> Misread:
+    return Misread(changes, at)
+
+
+MISREAD = {
+    "stride on another convolution": misread(
+        ("{conv: conv1, filters: filters,", "{conv: conv1, filters: filters, stride: stride,"),
+        ("kernel: 3, stride: stride, groups", "kernel: 3, groups"),
+        at="layer2.conv1",
+    ),
+    "padding on the far side": misread(
+        ("filters: 8, kernel: 3, stride: 2}", "filters: 8, kernel: 3, stride: 2, padding: same}"),
+        at="conv1",
+    ),
+    "epsilon": misread(("stem:", "defaults: {batch_norm: {eps: 1e-3}}\nstem:"), at="bn1"),
+    "order of a concatenation": misread(("[one, two]", "[two, one]"), at="layer1.0.both"),
+    "padding that is not counted": misread(
+        ("kernel: 3, stride: 1, as: one", "kernel: 3, stride: 1, padding: same, as: one"),
+        at="layer1.0.smooth",
+    ),
+    "another input": misread(("largest, from: wide", "largest"), at="layer1.0.largest"),
+    "a product for a sum": misread(
+        ("{add: [residual, shortcut]}", "{multiply: [residual, shortcut], name: add}"),
+        at="layer1.0.add",
+    ),
+    "a first activation left out": misread(("      - {act: act1}\n", ""), at="layer1.0.act1"),
+    "a last activation left out": misread(("      - {act: act2}\n", ""), at="layer1.0.act2"),
+}
+
+
+def shared_mistake(
+    session: Session, folder: Path, operation: str, sources: Mapping[str, str] | None = None
+) -> str:
+    """What is said of a mistake that both sources have; the operation is named with its place."""
+    network = parity.network_of_text(SPEC)
+    verification = Verification(network, session, folder, sources=sources)
+    rows = list(verification.run())
+    assert [row.measurement for row in rows if not row.passes] == ["evaluation, numpy"]
+    (found,) = verification.found
+    assert found.code == "RS803"
+    assert found.message.startswith(f"'{operation}': torch and keras agree, but not with numpy: ")
+    assert found.span is not None
+    line = SPEC.splitlines()[found.span.line - 1]
+    assert re.search(rf"[:{{ ]{operation.rpartition('.')[2]}\b", line), line
+    return found.message
+
+
+@pytest.mark.parametrize("name", MISREAD)
+def test_two_backends_that_misread_the_spec_alike(
+    name: str, session: Session, tmp_path: Path
+) -> None:
+    text = SPEC
+    for old, new in MISREAD[name].changes:
+        assert text.count(old) == 1, f"nothing to change: {old}"
+        text = text.replace(old, new)
+    sources = sources_of(parity.network_of_text(text))
+    message = shared_mistake(session, tmp_path / "one", MISREAD[name].operation, sources)
+    unseen = "neither seems to run it, and of 'layer1.0.conv2' after it the outputs are"
+    assert (unseen in message) == (name == "a first activation left out")
+
+
+def test_two_backends_that_write_an_operation_wrongly(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch_rule, keras_rule = torch_backend.CALLS["concat"], keras_backend.RULES["concat"]
+    with monkeypatch.context() as planted:
+        planted.setitem(
+            torch_backend.CALLS, "concat", lambda op, inputs: torch_rule(op, inputs[::-1])
+        )
+        planted.setitem(
+            keras_backend.RULES,
+            "concat",
+            lambda op: keras_rule(op._replace(inputs=op.inputs[::-1])),
+        )
+        sources = sources_of(parity.network_of_text(SPEC))
+    shared_mistake(session, tmp_path / "one", "layer1.0.both", sources)
+
+
+def test_two_backends_that_leave_an_operation_out(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as planted:
+        planted.setitem(torch_backend.CALLS, "relu", lambda op, inputs: inputs[0])
+        planted.setitem(keras_backend.RULES, "relu", lambda op: keras_backend.Code(op.inputs[0]))
+        sources = sources_of(parity.network_of_text(SPEC))
+    shared_mistake(session, tmp_path / "one", "act1", sources)
+
+
+@pytest.mark.parametrize(
+    ("primitive", "value", "operation"),
+    [
+        ("batch_norm", lambda call: call.scaled(call.x), "bn1"),
+        ("avg_pool", lambda call: call.x, "layer1.0.smooth"),
+        ("max_pool", lambda call: 0 * call.x, "layer1.0.largest"),
+    ],
+)
+def test_a_definition_that_is_wrong(
+    primitive: str,
+    value: Callable[[Call], np.ndarray],
+    operation: str,
+    session: Session,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(VALUES, primitive, value)
+    shared_mistake(session, tmp_path / "one", operation)
+
+
+def test_a_definition_of_another_shape(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(VALUES, "max_pool", lambda call: call.x[:, :, 1:])
+    verification = Verification(parity.network_of_text(SPEC), session, tmp_path / "one")
+    assert [row.measurement for row in verification.run()] == ["parameters", "evaluation"]
+    (found,) = verification.found
+    assert found.code == "RS803" and found.span is not None
+    assert "max_pool: largest" in SPEC.splitlines()[found.span.line - 1]
+    assert found.message == (
+        "'layer1.0.largest': by its definition its output is 8x9x12, not 8x10x12"
+    )
 
 
 # --- fewer bits ----------------------------------------------------------------------------------

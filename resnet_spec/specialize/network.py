@@ -65,8 +65,7 @@ class _Specialization:
         self.order: list[Routine] = []
         self.taken: set[str] = set()
         self.collect(network.root, set())
-        ends = [stage.steps[-1] for stage in network.stages if stage.steps and stage.feature]
-        outputs = [output for index in ends for output in network.root.steps[index].outputs]
+        outputs = [stage.result for stage in network.stages if stage.feature]
         _check_used(network.root, [network.root.result, *outputs])
 
     def collect(self, instance: Instance, seen: set[int]) -> None:

@@ -104,10 +104,7 @@ def differences(
     except _Stop as stop:
         return [stop.difference]
     root = network.root
-    ends = {"": root.result}
-    for stage in network.stages:
-        if stage.feature and stage.steps:
-            ends[stage.name] = root.steps[stage.steps[-1]].outputs[0]
+    ends = {"": root.result, **{s.name: s.result for s in network.stages if s.feature}}
     return list(islice(_compared(trace, root, ends, set()), MOST))
 
 

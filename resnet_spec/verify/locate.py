@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from resnet_spec.diagnostics import Diagnostic, quoted
+from resnet_spec.evaluate import Mismatch
 from resnet_spec.verify import compare
-from resnet_spec.verify.measure import Measurements, Row
-from resnet_spec.verify.plan import Site
+from resnet_spec.verify.measure import NUMPY, TORCH, Measurements, Row
+from resnet_spec.verify.plan import Plan, PlannedOperation, Site
 
 Arrays = Mapping[str, np.ndarray]
+HELP = "run 'resnet-spec compile' and compare how both files write it"
 
 
 def diagnostics(
@@ -33,8 +35,16 @@ def _diagnostic(row: Row, measurements: Measurements, sites: Mapping[str, Site])
         size = f"{row.difference:.0f} times as large in one framework as in the other"
     message = f"{quoted(name)}: {what} ({row.measurement}: {size})" if name else f"{what} ({size})"
     uses = tuple(reversed(site.uses)) if site is not None else ()
-    help = "run 'resnet-spec compile' and compare how both files write it"
-    return Diagnostic("RS801", message, site.span if site else None, help, uses)
+    span = site.span if site else None
+    if row.kind == "definition":
+        return Diagnostic("RS803", message, span, f"{HELP} with what it is to compute", uses)
+    return Diagnostic("RS801", message, span, HELP, uses)
+
+
+def misfit(error: Mismatch, sites: Mapping[str, Site]) -> Diagnostic:
+    """A finding for an operation whose definition gives another shape than was inferred."""
+    span, uses = sites[error.name]
+    return Diagnostic("RS803", f"{quoted(error.name)}: {error}", span, None, tuple(reversed(uses)))
 
 
 def _blamed(row: Row, measurements: Measurements) -> tuple[str, str]:
@@ -46,6 +56,8 @@ def _blamed(row: Row, measurements: Measurements) -> tuple[str, str]:
         return _owner(row.worst), what
     if row.kind == "single":
         return "", f"ONNX Runtime differs from PyTorch in {quoted(row.worst)}"
+    if row.kind == "definition":
+        return _first_beside_its_definition(row, measurements)
     if row.kind in ("forward", "training"):
         return _first_output(row, measurements)
     if row.measurement == "statistics":
@@ -64,41 +76,109 @@ def _owner(tensor: str) -> str:
     return tensor.rpartition(".")[0]
 
 
-def _others(measurements: Measurements, file: str) -> Iterable[tuple[Arrays, Arrays]]:
-    """The arrays of each other witness, with PyTorch's."""
-    reference = measurements.read(f"torch.{file}.npz")
+def _others(measurements: Measurements, file: str) -> Iterable[tuple[str, Arrays, Arrays]]:
+    """Each other witness with its arrays and PyTorch's."""
+    reference = measurements.read(f"{TORCH}.{file}.npz")
     for witness in measurements.whole:
-        if witness != "torch":
-            yield measurements.read(f"{witness}.{file}.npz"), reference
+        if witness != TORCH:
+            yield witness, measurements.read(f"{witness}.{file}.npz"), reference
 
 
 def _first_output(row: Row, measurements: Measurements) -> tuple[str, str]:
     """The first operation whose outputs differ; its inputs agree, for they came before it."""
     training = row.kind == "training"
-    measurements.reset()
-    measurements.session.ask(
-        "trace", of=measurements.whole, images="images1.npy", training=training, out="trace"
-    )
-    for one, other in _others(measurements, "trace"):
-        for operation in measurements.plan.operations:
-            for k in range(len(operation.outputs)):
-                name = f"{operation.name}:{k}"
-                if name in one and name in other:
-                    apart = compare.relative(one[name], other[name])
-                    if apart > row.tolerance:
-                        return operation.name, _how(apart, one[name], other[name])
+    measurements.trace(measurements.whole, training)
+    for witness, one, other in _others(measurements, "trace"):
+        for operation, output in _apart(one, other, measurements.plan, row.tolerance):
+            how = f"from equal inputs, {_how(one[output], other[output])}"
+            if not training:
+                found = {TORCH: other[output], witness: one[output]}
+                how += _sided(found, _defined(measurements)[output], row.tolerance)
+            return operation.name, how
     return "", "the outputs differ, but those of no single operation do"
 
 
-def _how(apart: float, one: np.ndarray, other: np.ndarray) -> str:
+def _apart(
+    one: Arrays, other: Arrays, plan: Plan, tolerance: float
+) -> Iterator[tuple[PlannedOperation, str]]:
+    """The operations whose outputs differ, in order, with the output that does."""
+    for operation in plan.operations:
+        both = (each for each in _outputs(operation) if each in one and each in other)
+        apart = (each for each in both if compare.relative(one[each], other[each]) > tolerance)
+        if (output := next(apart, None)) is not None:
+            yield operation, output
+
+
+def _outputs(operation: PlannedOperation) -> list[str]:
+    """The names of an operation's outputs in a trace."""
+    return [f"{operation.name}:{k}" for k in range(len(operation.outputs))]
+
+
+def _how(one: np.ndarray, other: np.ndarray) -> str:
     if one.shape != other.shape:
         shapes = " and ".join("x".join(map(str, each.shape[1:])) for each in (other, one))
-        return f"from equal inputs, the outputs have the shapes {shapes}"
-    return f"from equal inputs, the outputs are {apart:.1e} apart"
+        return f"the outputs have the shapes {shapes}"
+    return f"the outputs are {compare.relative(one, other):.1e} apart"
+
+
+# --- what the operations are defined to be -------------------------------------------------------
+
+
+def _defined(measurements: Measurements) -> dict[str, np.ndarray]:
+    """The outputs of every operation by its definition, as in a trace."""
+    found: dict[str, np.ndarray] = {}
+
+    def keep(name: str, values: Sequence[np.ndarray]) -> None:
+        found.update((f"{name}:{k}", value) for k, value in enumerate(values))
+
+    measurements.define(keep)
+    return found
+
+
+def _sided(found: Arrays, defined: np.ndarray, tolerance: float) -> str:
+    """Which of two witnesses that differ has an output as it is defined."""
+    right = [each for each, value in found.items() if compare.relative(value, defined) <= tolerance]
+    return f"; {NUMPY} agrees with {right[0] if right else 'neither'}" if len(right) < 2 else ""
+
+
+def _first_beside_its_definition(row: Row, measurements: Measurements) -> tuple[str, str]:
+    """The first operation that the backends, which agree, compute otherwise than it is defined."""
+    measurements.trace([TORCH], training=False)
+    found, defined = measurements.read(f"{TORCH}.trace.npz"), _defined(measurements)
+    agree = f"{' and '.join(measurements.whole)} agree, but not with {NUMPY}"
+    for operation, output in _apart(found, defined, measurements.plan, row.tolerance):
+        how = _how(found[output], defined[output])
+        first = _first_unseen(operation, measurements.plan, found)
+        if first is operation:
+            return operation.name, f"{agree}: from equal inputs, {how}"
+        what = f"neither seems to run it, and of {quoted(operation.name)} after it {how}"
+        return first.name, f"{agree}: {what}"
+    return "", f"{agree}: the outputs differ, but those of no single operation do"
+
+
+def _first_unseen(operation: PlannedOperation, plan: Plan, seen: Arrays) -> PlannedOperation:
+    """The first that is not seen of those that lead to an operation, or itself.
+
+    What is left out has no output, so it is what comes after it that differs.
+    """
+    made_by = {value: each for each in plan.operations for value in each.outputs}
+    first, waiting = operation, [operation]
+    while waiting:
+        sources = (made_by.get(value) for value in waiting.pop().inputs)
+        unseen = [each for each in sources if each and _outputs(each)[0] not in seen]
+        waiting += unseen
+        for each in unseen:
+            # A second name of a value is nothing that runs.
+            if each.primitive != "identity" and each.outputs[0] < first.outputs[0]:
+                first = each
+    return first
+
+
+# --- what training makes -------------------------------------------------------------------------
 
 
 def _first_statistic(row: Row, measurements: Measurements) -> tuple[str, str]:
-    for one, other in _others(measurements, "state"):
+    for _, one, other in _others(measurements, "state"):
         found = one if measurements.plan.exact else measurements.carried(one, 1)
         for name in measurements.statistics:
             if compare.relative(found[name], other[name]) > row.tolerance:
@@ -108,7 +188,7 @@ def _first_statistic(row: Row, measurements: Measurements) -> tuple[str, str]:
 
 def _last_gradient(row: Row, measurements: Measurements) -> tuple[str, str]:
     """Gradients flow backwards: the last operation whose gradient differs is the first to err."""
-    for one, other in _others(measurements, "gradients"):
+    for _, one, other in _others(measurements, "gradients"):
         floor = compare.FLOOR * max(map(compare.most, other.values()))
         for name in reversed(measurements.parameters):
             if compare.relative(one[name], other[name], floor) > row.tolerance:

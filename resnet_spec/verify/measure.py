@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from resnet_spec import evaluate
+from resnet_spec.ir import Network
 from resnet_spec.verify import compare, draw, initial, optimizers, single
 from resnet_spec.verify.compare import Difference
 from resnet_spec.verify.optimizers import Recipe
@@ -20,8 +22,9 @@ Arrays = Mapping[str, np.ndarray]
 # Given witnesses, the file in which they save, and that of the weights from which they start.
 Task = Callable[[Sequence[str], str, str], object]
 
-ONNX, TORCH, KERAS = "onnx", "torch", "keras"
+ONNX, TORCH, KERAS, NUMPY = "onnx", "torch", "keras", "numpy"
 WEIGHTS, ROUNDED = "weights.npz", "rounded.npz"
+IMAGES = "images1.npy"  # of whatever looks at one batch
 IN_ITSELF = "in PyTorch itself, from weights that are rounded otherwise"
 STEPS = 10
 PEAK = 0.01
@@ -61,8 +64,8 @@ class Row(NamedTuple):
 class Measurements:
     """Runs one network through all measurements."""
 
-    def __init__(self, plan: Plan, session: Session, folder: Path) -> None:
-        self.plan, self.session, self.folder = plan, session, folder
+    def __init__(self, plan: Plan, session: Session, folder: Path, network: Network) -> None:
+        self.plan, self.session, self.folder, self.network = plan, session, folder, network
         self.parameters = [name for name, each in plan.tensors() if each.trainable]
         self.statistics = [name for name, each in plan.tensors() if not each.trainable]
         self.outputs = [*(f"stage {name}" for name in plan.stages), "logits"]
@@ -92,6 +95,7 @@ class Measurements:
     def computed(self) -> Iterator[Row]:
         self.evaluate(self.whole, "outputs")
         yield self.row("evaluation", "forward", self.compared("outputs", self.outputs))
+        yield self.definition_row()
         if ONNX in self.session:
             yield self.onnx_row()
         if self.plan.precision == "float32":
@@ -150,9 +154,30 @@ class Measurements:
     def reset(self) -> None:
         self.session.ask("load", of=self.whole, weights=WEIGHTS)
 
+    def definition_row(self) -> Row:
+        """Evaluation of the IR by the definitions of its operations.
+
+        Two backends that agree prove nothing where both go by one mistake.
+        """
+        made = self.define()
+        stages = {f"stage {name}": value for name, value in made.stages.items()}
+        self.save(f"{NUMPY}.outputs.npz", {**stages, "logits": made.logits})
+        found = self.compared("outputs", self.outputs, [NUMPY])
+        note = "by the definition of each operation, in double precision"
+        return self.row("evaluation, numpy", "definition", found, note)
+
+    def define(self, watch: evaluate.Watch | None = None) -> evaluate.Outputs:
+        """Runs the IR. That needs no process of its own: nothing of a framework takes part."""
+        images = np.load(self.folder / IMAGES)
+        return evaluate.outputs(self.network, self.before, images, watch)
+
+    def trace(self, of: Sequence[str], training: bool) -> None:
+        """The outputs of every operation of some witnesses."""
+        self.reset()
+        self.session.ask("trace", of=of, images=IMAGES, training=training, out="trace")
+
     def onnx_row(self) -> Row:
         """Evaluation of what PyTorch exports; an operation that does not export is no mistake."""
-        images = "images1.npy"
         try:
             self.session.ask("load", of=[ONNX], weights=WEIGHTS)
         except WitnessError as error:
@@ -165,7 +190,7 @@ class Measurements:
                 "",
                 error.message.removeprefix("NotExported: "),
             )
-        self.session.ask("forward", of=[ONNX], images=images, training=False, out="outputs")
+        self.session.ask("forward", of=[ONNX], images=IMAGES, training=False, out="outputs")
         found = self.compared("outputs", self.outputs, [ONNX])
         return self.row("evaluation, onnx", "single", found, "in single precision")
 
@@ -173,11 +198,11 @@ class Measurements:
 
     def evaluate(self, of: Sequence[str], out: str, weights: str = WEIGHTS) -> None:
         """Outputs in evaluation."""
-        self.forward(of, out, weights, "images1.npy", training=False)
+        self.forward(of, out, weights, IMAGES, training=False)
 
     def look(self, of: Sequence[str], out: str, weights: str = WEIGHTS) -> None:
         """Outputs in training."""
-        self.forward(of, out, weights, "images1.npy", training=True)
+        self.forward(of, out, weights, IMAGES, training=True)
 
     def forward(
         self, of: Sequence[str], out: str, weights: str, images: str, training: bool
@@ -195,8 +220,8 @@ class Measurements:
 
     def differentiate(self, of: Sequence[str], out: str, weights: str = WEIGHTS) -> None:
         self.session.ask("load", of=of, weights=weights)
-        images, targets = "images1.npy", "targets1.npy"
-        self.session.ask("gradients", of=of, images=images, targets=targets, out=out)
+        targets = "targets1.npy"
+        self.session.ask("gradients", of=of, images=IMAGES, targets=targets, out=out)
 
     def train(self, recipe: Recipe, of: Sequence[str], out: str, weights: str = WEIGHTS) -> None:
         """Weights, statistics and losses after training by a recipe."""

@@ -38,6 +38,7 @@ _SINGLE_COLUMNS = {
 }
 _KINDS = {
     "stages and logits, evaluation": "forward",
+    "the same of PyTorch and of the definitions in numpy": "definition",
     "the same by ONNX Runtime, which has float32 alone": "single",
     "stages and logits, training": "training",
     "running statistics after one step": "statistics",

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from resnet_spec.diagnostics import Diagnostic
+from resnet_spec.evaluate import Mismatch
 from resnet_spec.generate import generate
 from resnet_spec.ir import Network
-from resnet_spec.verify.locate import diagnostics
+from resnet_spec.verify.locate import diagnostics, misfit
 from resnet_spec.verify.measure import Measurements, Row
 from resnet_spec.verify.plan import plan_of
 from resnet_spec.verify.session import Session, WitnessError
@@ -45,12 +46,14 @@ class Verification:
 
     def run(self) -> Iterator[Row]:
         """Every measurement as it is done."""
-        measurements = Measurements(self.plan, self.session, self.folder)
+        measurements = Measurements(self.plan, self.session, self.folder, self.network)
         try:
             for row in measurements.all():
                 self.rows.append(row)
                 yield row
             self.found = diagnostics(self.rows, measurements, self.sites)
+        except Mismatch as error:
+            self.found = [misfit(error, self.sites)]
         except WitnessError as error:
             span = self.network.root.definition.span
             self.found = [Diagnostic("RS802", f"{self.plan.name}: {error}", span)]

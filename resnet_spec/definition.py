@@ -421,7 +421,7 @@ def _matching(pattern: Pattern) -> re.Pattern[str]:
             if "." in part:
                 break
         else:
-            text += "[-+0-9A-Za-z]+"
+            text += names.NUMBER
     return re.compile(text)
 
 

@@ -219,7 +219,7 @@ class LoopEvent(NamedTuple):
     key: Key
     statement: Loop
     turns: int
-    values: Mapping[str, Read]  # what each name stood for before it, those of lists aside
+    previous: Read | None  # the output of the statement before it; None: that is a list
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ import re
 from resnet_spec.diagnostics import Span, fail, quoted
 
 MAX_NAME = 64
+NUMBER = r"(?:-?[0-9][-+.0-9e]*|True|False)"  # what an expression in a name may spell
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 _CLASS = re.compile(r"[A-Z][A-Za-z0-9]*")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")

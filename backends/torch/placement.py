@@ -17,6 +17,7 @@ from resnet_spec.backends.torch import primitives
 from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expr import Expr, Name
 from resnet_spec.ir import Instance, Network, Operation
+from resnet_spec.names import NUMBER
 from resnet_spec.specialize import CallLine, Line, LoopLine, OperationLine, Path
 
 Layer = OperationLine | CallLine
@@ -131,8 +132,16 @@ def _head(path: Path) -> str | None:
 
 
 def _pattern(path: Path) -> re.Pattern[str]:
-    parts = (re.escape(part) if isinstance(part, str) else r"[-+.\w]+" for part in path)
-    return re.compile("".join(parts).split(r"\.")[0])
+    """What finds the first part of every name that a path may spell."""
+    text = ""
+    for part in path:
+        if isinstance(part, str):
+            text += re.escape(part.partition(".")[0])
+            if "." in part:
+                break
+        else:
+            text += NUMBER
+    return re.compile(text)
 
 
 def _place(line: Layer, loops: tuple[LoopLine, ...]) -> Place:

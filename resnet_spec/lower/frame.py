@@ -197,8 +197,8 @@ class Frame:
 
     def enter(self, loop: Loop, turns: int) -> None:
         """Record a loop before its turns."""
-        known = {n: v.read for n, v in self.values.items() if isinstance(v, Value)}
-        self.events.append(LoopEvent(self.key, loop, turns, known))
+        previous = self.current.read if self.current is not None else None
+        self.events.append(LoopEvent(self.key, loop, turns, previous))
 
     def add_step(self, step: Step, size: int) -> None:
         self.steps.append(step)

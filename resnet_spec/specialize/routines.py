@@ -475,6 +475,8 @@ class Builder:
         runs, computed = calls.grouped(channels_of(slots[0]))
         computed = self.given(node, slots, when, otherwise, computed)
         path, names = self.path(node), self.names(statement, calls, ran)
+        if names is not None:
+            self.counters.add("i")
         output = self.output(node, computed)
 
         def make(values: tuple[Value, ...], result: Value) -> CallLine:

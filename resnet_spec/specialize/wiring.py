@@ -246,27 +246,25 @@ class Wiring:
             if reading.key[2 * depth + 1] != 0:
                 raise Unfit("reads an earlier turn in some turns only", loop)
             first.append(reading._replace(key=reading.key[: 2 * depth + 1]))
-        start = self.origin(first) if first else self.before(loop, following)
+        start = self.origin(first) if first else self.before(loop)
         where = start.loop if isinstance(start, Carried) else start
         if where[: len(loop)] == loop:
             raise Unfit("reads its own turn in some uses only", loop)
         return Carried(loop, following, start)
 
-    def before(self, loop: Position, following: Position) -> Origin:
+    def before(self, loop: Position) -> Origin:
         """What a variable is before a loop whose first turn does not read it.
 
-        That is what its name stands for there, and the input of the block where it has no value.
+        Any value will do that there is in every use: what stands before the loop, or the input.
         """
-        node, reader = self.nodes[loop], self.nodes[following]
+        node = self.nodes[loop]
         assert isinstance(node, LoopNode)
-        result = reader.statement.result if isinstance(reader, StatementNode) else None
-        if result is None or any(result.name not in run.event.values for run in node.runs):
-            return ()
-        reads = [(run, run.event.values[result.name]) for run in node.runs]
-        if any(read.kind != "value" for _, read in reads):
+        reads = [(run, run.event.previous) for run in node.runs]
+        found = [Reading(r.instance, r.event.key, read.source) for r, read in reads if read]
+        if len(found) < len(reads) or any(read and read.kind != "value" for _, read in reads):
             return ()
         try:
-            return self.origin([Reading(r.instance, r.event.key, read.source) for r, read in reads])
+            return self.origin(found)
         except Unfit:
             return ()
 

@@ -156,8 +156,8 @@ class _Lowering:
             output = frame.shapes[frame.current.number]
             if given is not None and output is not None:
                 steps = tuple(range(before, len(frame.steps)))
-                number, feature = frame.current.number, statement.feature
-                stages.append(Stage(name, steps, statement, given, output, number, feature))
+                result, feature = frame.current.number, statement.feature
+                stages.append(Stage(name, steps, statement, given, output, result, feature))
         frame.key = ()
         return stages
 

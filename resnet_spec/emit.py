@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import builtins
 import functools
+import symtable
 import textwrap
 from collections.abc import Container, Iterable, Mapping, Sequence
 
@@ -136,18 +136,16 @@ BUILTINS = frozenset(name for name in dir(builtins) if name.islower())
 
 @functools.lru_cache(maxsize=256)
 def names_in(text: str) -> frozenset[str]:
-    """The names that a piece of Python reads, by its syntax tree.
+    """The names that a piece of Python reads, as its compiler finds them.
 
     None of them is a variable of the spec's where these hide nothing that the file takes.
     """
-    waiting: list[ast.AST] = [ast.parse(textwrap.dedent(text))]
-    found = set()
+    found: set[str] = set()
+    waiting = [symtable.symtable(textwrap.dedent(text), "", "exec")]
     while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Name):
-            found.add(node.id)
-        else:
-            waiting.extend(ast.iter_child_nodes(node))
+        table = waiting.pop()
+        waiting += table.get_children()
+        found.update(each.get_name() for each in table.get_symbols() if each.is_referenced())
     return frozenset(found)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import TypeVar
 
 from resnet_spec import expr, foreign, names, validate
@@ -378,7 +377,7 @@ class _Namer:
         for each in body:
             if isinstance(each, Loop):
                 inner = self.named(each.body, (*counters, each.variable))
-                found.append(replace(each, body=inner))
+                found.append(each._replace(body=inner))
             elif each.name is None and each.kind != "broken":
                 name = self.pattern(each, counters)
                 found.append(each._replace(name=name, unnamed=True))

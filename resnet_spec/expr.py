@@ -9,9 +9,10 @@ from __future__ import annotations
 import ast
 import functools
 import math
+import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 Number = int | float | bool
 
@@ -32,9 +33,28 @@ class ExpressionError(Exception):
 
 
 class Expr:
-    """A node; arithmetic on nodes builds simplified nodes."""
+    """A node, compared by what it holds; arithmetic on nodes builds simplified nodes.
 
-    __slots__ = ()
+    Written out, for there are many: dataclasses that are frozen take twice the time to be made.
+    """
+
+    __slots__ = ("size",)
+    size: int  # the number of nodes in it, itself included
+    _held: ClassVar[Callable[[Expr], object]]
+
+    def __init_subclass__(cls) -> None:
+        cls._held = operator.attrgetter(*cls.__slots__)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            type(self) is type(other) and self._held(self) == self._held(other)  # type: ignore[call-arg]
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._held(self)))  # type: ignore[call-arg]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{self._held(self)!r}"  # type: ignore[call-arg]
 
     def __add__(self, other: Expr | Number) -> Expr:
         return binary("+", self, wrap(other))
@@ -55,64 +75,85 @@ class Expr:
         return binary("//", self, wrap(other))
 
 
-@dataclass(frozen=True, slots=True)
 class Const(Expr):
     """A number or a boolean."""
 
-    value: Number
+    __slots__ = __match_args__ = ("value",)
+
+    def __init__(self, value: Number) -> None:
+        self.value: Final = value
+        self.size = 1
 
 
-@dataclass(frozen=True, slots=True)
 class Name(Expr):
     """An argument, a `let` or a variable that the compiler provides.
 
     `integral` tells that it holds an integer: rules that rewrite `//` need to know.
     """
 
-    name: str
-    integral: bool = False
+    __slots__ = __match_args__ = ("name", "integral")
+
+    def __init__(self, name: str, integral: bool = False) -> None:
+        self.name: Final = name
+        self.integral: Final = integral
+        self.size = 1
 
 
-@dataclass(frozen=True, slots=True)
 class Unary(Expr):
     """`-x` or `not x`."""
 
-    operator: str
-    operand: Expr
+    __slots__ = __match_args__ = ("operator", "operand")
+
+    def __init__(self, operator: str, operand: Expr) -> None:
+        self.operator: Final = operator
+        self.operand: Final = operand
+        self.size = 1 + operand.size
 
 
-@dataclass(frozen=True, slots=True)
 class Binary(Expr):
     """Arithmetic or a comparison of two operands."""
 
-    operator: str
-    left: Expr
-    right: Expr
+    __slots__ = __match_args__ = ("operator", "left", "right")
+
+    def __init__(self, operator: str, left: Expr, right: Expr) -> None:
+        self.operator: Final = operator
+        self.left: Final = left
+        self.right: Final = right
+        self.size = 1 + left.size + right.size
 
 
-@dataclass(frozen=True, slots=True)
 class Logical(Expr):
     """`a and b and c` or `a or b or c`."""
 
-    operator: str
-    operands: tuple[Expr, ...]
+    __slots__ = __match_args__ = ("operator", "operands")
+
+    def __init__(self, operator: str, operands: tuple[Expr, ...]) -> None:
+        self.operator: Final = operator
+        self.operands: Final = operands
+        self.size = 1 + sum(each.size for each in operands)
 
 
-@dataclass(frozen=True, slots=True)
 class Conditional(Expr):
     """`then if test else otherwise`."""
 
-    test: Expr
-    then: Expr
-    otherwise: Expr
+    __slots__ = __match_args__ = ("test", "then", "otherwise")
+
+    def __init__(self, test: Expr, then: Expr, otherwise: Expr) -> None:
+        self.test: Final = test
+        self.then: Final = then
+        self.otherwise: Final = otherwise
+        self.size = 1 + test.size + then.size + otherwise.size
 
 
-@dataclass(frozen=True, slots=True)
 class Call(Expr):
     """One of the functions of the language."""
 
-    function: str
-    arguments: tuple[Expr, ...]
+    __slots__ = __match_args__ = ("function", "arguments")
+
+    def __init__(self, function: str, arguments: tuple[Expr, ...]) -> None:
+        self.function: Final = function
+        self.arguments: Final = arguments
+        self.size = 1 + sum(each.size for each in arguments)
 
 
 def make_divisible(
@@ -141,22 +182,13 @@ FUNCTIONS: dict[str, tuple[Callable[..., Number], int, int, str]] = {
 }
 _KEYWORDS = {"make_divisible": ("value", "divisor", "minimum", "round_limit")}
 
-_ARITHMETIC: dict[str, Callable[[Number, Number], Number]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b,
-    "//": lambda a, b: a // b,
-    "%": lambda a, b: a % b,
-    "**": lambda a, b: a**b,
+_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    **{"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv},
+    **{"//": operator.floordiv, "%": operator.mod, "**": operator.pow},
 }
-_COMPARISONS: dict[str, Callable[[Number, Number], bool]] = {
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    **{"==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le},
+    **{">": operator.gt, ">=": operator.ge},
 }
 _AST_OPERATORS: dict[type[ast.AST], str] = {
     ast.Add: "+",
@@ -294,25 +326,22 @@ def evaluate(expr: Expr, scope: Mapping[str, Number]) -> Number:
     Raises `ExpressionError` for a division by zero, a result beyond 2**53, or a result that is
     not a real number.
     """
-    match expr:
-        case Const(value):
-            return value
-        case Name(name):
-            return scope[name]
-        case Unary("not", operand):
-            return not evaluate(operand, scope)
-        case Unary(_, operand):
-            return -evaluate(operand, scope)
-        case Binary(operator, left, right):
-            return _apply(operator, evaluate(left, scope), evaluate(right, scope))
-        case Logical("and", operands):
-            return all(evaluate(operand, scope) for operand in operands)
-        case Logical(_, operands):
-            return any(evaluate(operand, scope) for operand in operands)
-        case Conditional(test, then, otherwise):
-            return evaluate(then if evaluate(test, scope) else otherwise, scope)
-        case Call(function, arguments):
-            return _call_function(function, [evaluate(a, scope) for a in arguments])
+    if isinstance(expr, Name):
+        return scope[expr.name]
+    if isinstance(expr, Const):
+        return expr.value
+    if isinstance(expr, Binary):
+        return _apply(expr.operator, evaluate(expr.left, scope), evaluate(expr.right, scope))
+    if isinstance(expr, Conditional):
+        return evaluate(expr.then if evaluate(expr.test, scope) else expr.otherwise, scope)
+    if isinstance(expr, Call):
+        return _call_function(expr.function, [evaluate(each, scope) for each in expr.arguments])
+    if isinstance(expr, Logical):
+        over = all if expr.operator == "and" else any
+        return over(evaluate(operand, scope) for operand in expr.operands)
+    if isinstance(expr, Unary):
+        value = evaluate(expr.operand, scope)
+        return not value if expr.operator == "not" else -value
     raise TypeError(f"not an expression: {expr!r}")
 
 
@@ -386,29 +415,30 @@ def substitute(expr: Expr, scope: Mapping[str, Expr]) -> Expr:
     one another several times grow without measure.
     """
     result = _substitute(expr, scope)
-    for count, _ in enumerate(walk(result), 1):
-        if count > MAX_PARTS:
-            raise ExpressionError(f"written out, the expression has more than {MAX_PARTS} parts")
+    if result.size > MAX_PARTS:
+        raise ExpressionError(f"written out, the expression has more than {MAX_PARTS} parts")
     return result
 
 
 def _substitute(expr: Expr, scope: Mapping[str, Expr]) -> Expr:
-    match expr:
-        case Name(name):
-            return scope.get(name, expr)
-        case Unary(operator, operand):
-            return unary(operator, _substitute(operand, scope))
-        case Binary(operator, left, right):
-            return binary(operator, _substitute(left, scope), _substitute(right, scope))
-        case Logical(operator, operands):
-            return logical(operator, tuple(_substitute(o, scope) for o in operands))
-        case Conditional(test, then, otherwise):
-            return conditional(
-                _substitute(test, scope), _substitute(then, scope), _substitute(otherwise, scope)
-            )
-        case Call(function, arguments):
-            return _folded(Call(function, tuple(_substitute(a, scope) for a in arguments)))
-    return expr
+    if isinstance(expr, Name):
+        return scope.get(expr.name, expr)
+    if isinstance(expr, Const):
+        return expr
+    if isinstance(expr, Binary):
+        left, right = _substitute(expr.left, scope), _substitute(expr.right, scope)
+        return binary(expr.operator, left, right)
+    if isinstance(expr, Conditional):
+        test, then = _substitute(expr.test, scope), _substitute(expr.then, scope)
+        return conditional(test, then, _substitute(expr.otherwise, scope))
+    if isinstance(expr, Call):
+        arguments = tuple(_substitute(each, scope) for each in expr.arguments)
+        return _folded(Call(expr.function, arguments))
+    if isinstance(expr, Logical):
+        return logical(expr.operator, tuple(_substitute(each, scope) for each in expr.operands))
+    if isinstance(expr, Unary):
+        return unary(expr.operator, _substitute(expr.operand, scope))
+    raise TypeError(f"not an expression: {expr!r}")
 
 
 def _folded(expr: Expr) -> Expr:

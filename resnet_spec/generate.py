@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -78,22 +78,30 @@ def generate(
     found = [find_backend(name) for name in backends]
     files: dict[PurePosixPath, str] = {}
     report = Report()
+
+    @functools.cache
+    def program() -> Program:
+        """What all backends write."""
+        return specialize(network)
+
     for backend in found:
         try:
-            files |= _files(network, backend, with_training)
+            files |= _files(network, program, backend, with_training)
         except SpecError as error:
             report.extend(error)
     report.raise_if_any()
     return files
 
 
-def _files(network: Network, backend: Any, with_training: bool) -> dict[PurePosixPath, str]:
+def _files(
+    network: Network, program: Callable[[], Program], backend: Any, with_training: bool
+) -> dict[PurePosixPath, str]:
     """The files of a network for one backend."""
     lines = header.lines(network.path, network.digest, command(network, backend.name))
     if hasattr(backend, "render"):
         text = backend.render(network, lines)
     else:
-        variables = backend.view(renamed(_program(network), backend.taken))
+        variables = backend.view(renamed(program(), backend.taken))
         template = _environment(type(backend).__module__).get_template(backend.template)
         text = template.render(header=lines, docstring=_docstring(network), **variables)
     path = PurePosixPath(backend.name) / f"{network.name}{backend.suffix}"
@@ -103,12 +111,6 @@ def _files(network: Network, backend: Any, with_training: bool) -> dict[PurePosi
 
         files |= trainer.files(network, network.recipe, backend, command(network, backend.name))
     return files
-
-
-@functools.lru_cache(maxsize=1)
-def _program(network: Network) -> Program:
-    """The program of a network, which its backends share."""
-    return specialize(network)
 
 
 def command(network: Network, backend: str) -> str:

@@ -12,7 +12,7 @@ all that specialisation knows of a block; it never looks at a statement's text a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -25,14 +25,13 @@ from resnet_spec.source import Mapping as MappingNode
 # --- definitions: symbolic -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Expression:
+class Expression(NamedTuple):
     """An expression with its text and position; `names` maps each name to its offset."""
 
     expr: Expr
     text: str
     span: Span
-    names: Mapping[str, int] = field(default_factory=dict, compare=False)
+    names: Mapping[str, int] = {}
     exact: bool = True  # columns of the text map one to one to columns of the file
 
     def span_at(self, offset: int, length: int) -> Span:
@@ -55,12 +54,11 @@ class Pattern(NamedTuple):
         return tuple(part for part in self.parts if isinstance(part, Expression))
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A value by its name, or one element of a list of values: `part.{i}`."""
 
     name: str
-    index: Expression | None
+    index: Expression | None  # type: ignore[assignment] # hides that of tuples
     span: Span
 
     def __str__(self) -> str:
@@ -102,12 +100,11 @@ class Statement(NamedTuple):
     meant: Literal["primitive", "slot", "block", ""] = ""  # the kind that a broken one would have
 
 
-@dataclass(frozen=True, slots=True)
-class Loop:
+class Loop(NamedTuple):
     """Statements that are repeated with a counter; unrolled while lowering."""
 
     variable: str
-    count: Expression
+    count: Expression  # type: ignore[assignment] # hides that of tuples
     body: tuple[Statement | Loop, ...]
     span: Span
 
@@ -123,9 +120,8 @@ class Argument(NamedTuple):
     span: Span
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Definition:
-    """A block as written; compared by identity."""
+class Definition(NamedTuple):
+    """A block as written."""
 
     name: str
     class_name: str
@@ -321,8 +317,7 @@ class Recipe(NamedTuple):
     source: str | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Network:
+class Network(NamedTuple):
     """A whole network: metadata, the root instance, and which of its steps are stages."""
 
     name: str

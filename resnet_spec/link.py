@@ -22,7 +22,13 @@ from resnet_spec.source import Node, Scalar, Sequence
 
 Fixed = Mapping[str, "Bound | Initializer | str"]
 Given = Expression | Bound | Initializer | str  # a text: one of the words of an attribute
-Listed = tuple[Expression, ...]  # one for each repetition
+
+
+class Listed(NamedTuple):
+    """What a list gives to an argument: one value for each repetition."""
+
+    items: tuple[Expression, ...]
+
 
 OF_WINDOWS = ("kernel", "stride", "padding", "dilation")
 _PAIR = re.compile(r"\(?\s*([0-9]+)\s*[x×,]\s*([0-9]+)\s*\)?")  # noqa: RUF001 - a text of users
@@ -159,7 +165,7 @@ def _sizes(node: Node) -> list[str] | None:
 
 
 class Arguments(NamedTuple):
-    """What a call gives to a block: expressions (a tuple: one for each repetition) and slots."""
+    """What a call gives to a block: expressions and slots."""
 
     values: Mapping[str, Expression | Listed]
     slots: Mapping[str, Binding]
@@ -228,8 +234,8 @@ def at_position(argument: Argument, source: Given | Listed | None, index: int) -
     gets. Of any other value `only: first` leaves the first block alone; the others take the
     default.
     """
-    if isinstance(source, tuple) and not isinstance(source, Bound | Initializer):
-        return source[index]
+    if isinstance(source, Listed):
+        return source.items[index]
     if source is None or (argument.first_only and index and not follows_position(source)):
         return argument.default
     return source
@@ -244,5 +250,6 @@ def _read_argument(key: str, node: Node) -> Expression | Listed:
     if isinstance(node, Sequence):
         if not node.items:
             fail("RS103", f"{quoted(key)} is an empty list", node.span)
-        return tuple(read_expression(item, f"each of {quoted(key)}") for item in node.items)
+        what = f"each of {quoted(key)}"
+        return Listed(tuple(read_expression(item, what) for item in node.items))
     return read_expression(node, quoted(key))

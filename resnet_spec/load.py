@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 from resnet_spec import definition, names, scopes, source, validate
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
@@ -23,8 +23,7 @@ MAX_KEYS = 16
 SET_PATH = "--set"
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A spec after merging and validation; `node` is the whole of it, `extends` resolved."""
 
     path: str

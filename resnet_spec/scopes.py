@@ -156,7 +156,7 @@ class _Checker:
             self.constant_arguments(block, given)
         with self.local(POSITION):
             for value in given.values.values():
-                for each in value if isinstance(value, tuple) else (value,):
+                for each in value.items if isinstance(value, link.Listed) else (value,):
                     check_expression(each, self.known, self.report)
         for binding in given.slots.values():
             if binding.target not in self.slots:
@@ -175,7 +175,7 @@ class _Checker:
     def constant_arguments(self, block: Definition, given: link.Arguments) -> None:
         """Numbers of a line with other mistakes, which keep it from being run."""
         for name, value in given.values.items():
-            for each in value if isinstance(value, tuple) else (value,):
+            for each in value.items if isinstance(value, link.Listed) else (value,):
                 _check_constant(each, block.arguments[name].type, name, self.report)
 
     def attributes(self, primitive: Primitive, statement: Statement) -> None:

@@ -122,9 +122,9 @@ class Targets:
         fixed: dict[str, Bound | Initializer | str] = {}
         found = Report()
         for key, value in given.values.items():
-            if isinstance(value, tuple):
+            if isinstance(value, link.Listed):
                 message = f"{quoted(key)} of {place} can't be a list"
-                found.add(code, message, value[0].span, "give one value for all blocks")
+                found.add(code, message, value.items[0].span, "give one value for all blocks")
                 continue
             try:
                 number = evaluate(value, scope)
@@ -368,14 +368,15 @@ def has_length(
     argument: Argument, source: link.Given | link.Listed | None, count: int, report: Report
 ) -> bool:
     """Whether a list has one value for each block (RS103); what is no list serves all of them."""
-    if not isinstance(source, tuple) or isinstance(source, Bound | Initializer):
+    if not isinstance(source, link.Listed):
         return True
-    if len(source) == count:
+    given = source.items
+    if len(given) == count:
         return True
     blocks = f"{count} blocks" if count > 1 else "1 block"
     hint = f"give {count} values, one for each block" if count > 1 else "give one value"
     if count == 1 and argument.name in link.OF_WINDOWS:
         hint = "give one value: windows are square, and a list is for repeated blocks"
-    message = f"{quoted(argument.name)} lists {len(source)} values for {blocks}"
-    report.add("RS103", message, source[0].span, hint)
+    message = f"{quoted(argument.name)} lists {len(given)} values for {blocks}"
+    report.add("RS103", message, given[0].span, hint)
     return False

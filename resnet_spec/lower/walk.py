@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from resnet_spec import link
@@ -369,7 +368,7 @@ def made(
     numbers = {k: v.value if isinstance(v, Bound) else v for k, v in values.items()}
     output = primitive.infer(numbers, shapes)
     if not output.open and any(isinstance(v, Bound) and v.open for v in values.values()):
-        output = replace(output, open=True)
+        output = output._replace(open=True)
     attributes = Namespace(numbers)
     return Operation(
         primitive,

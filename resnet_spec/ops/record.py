@@ -26,8 +26,7 @@ class ShapeError(Exception):
         self.code, self.message, self.help = code, message, help
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """One value without the batch: a feature map (channels, height, width) or a vector.
 
     `open` tells that the number of channels follows from an argument of the generated model (the

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from resnet_spec.expr import Const
@@ -38,7 +37,7 @@ def window(attributes: Attributes, given: Shape, dilation: int = 1, ceil: bool =
                 help="use fewer strides, a smaller kernel, more padding or a larger input",
             )
         sizes.append(-(-room // attributes.stride) + 1 if ceil else room // attributes.stride + 1)
-    return replace(given, height=sizes[0], width=sizes[1])
+    return given._replace(height=sizes[0], width=sizes[1])
 
 
 def conv_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
@@ -59,7 +58,7 @@ def conv_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
             help=f"use a multiple of {groups}: {near}",
         )
     given = window(attributes, inputs[0], attributes.dilation)
-    return replace(given, channels=attributes.filters, open=False)
+    return given._replace(channels=attributes.filters, open=False)
 
 
 def max_pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
@@ -153,7 +152,7 @@ def channel_conv_macs(attributes: Attributes, inputs: Sequence[Shape], output: S
 
 
 def one_channel_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
-    return replace(inputs[0], channels=1, open=False)
+    return inputs[0]._replace(channels=1, open=False)
 
 
 def stacked_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
@@ -166,16 +165,16 @@ def stacked_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
                 help="give all of them as many channels and columns",
             )
     height = sum(shape.height or 0 for shape in inputs)
-    return replace(inputs[0], height=height, open=any(shape.open for shape in inputs))
+    return inputs[0]._replace(height=height, open=any(shape.open for shape in inputs))
 
 
 def global_pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
     size = 1 if attributes.keep_map else None
-    return replace(inputs[0], height=size, width=size)
+    return inputs[0]._replace(height=size, width=size)
 
 
 def adaptive_pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
-    return replace(inputs[0], height=attributes.size, width=attributes.size)
+    return inputs[0]._replace(height=attributes.size, width=attributes.size)
 
 
 def flattened_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
@@ -195,7 +194,7 @@ def flattened_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
 def zero_padded_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
     height, width = inputs[0].height or 0, inputs[0].width or 0
     added = 2 * attributes.padding
-    return replace(inputs[0], height=height + added, width=width + added)
+    return inputs[0]._replace(height=height + added, width=width + added)
 
 
 def linear_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
@@ -211,7 +210,7 @@ def equal_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
                 f"the inputs have different shapes: {shapes}",
                 help=_unequal_help(inputs[0], other),
             )
-    return replace(inputs[0], open=any(shape.open for shape in inputs))
+    return inputs[0]._replace(open=any(shape.open for shape in inputs))
 
 
 def _unequal_help(shape: Shape, other: Shape) -> str:
@@ -252,7 +251,7 @@ def concat_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
                 help="give all branches the same stride",
             )
     channels = sum(shape.channels for shape in inputs)
-    return replace(inputs[0], channels=channels, open=any(shape.open for shape in inputs))
+    return inputs[0]._replace(channels=channels, open=any(shape.open for shape in inputs))
 
 
 def sum_channels(attributes: Attributes, channels: Sequence[Channels]) -> Channels:
@@ -275,7 +274,7 @@ def taken_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
             f"channels {start} to {stop} can't be taken from {channels}",
             help=f"use a start below stop, and a stop of at most {channels}",
         )
-    return replace(inputs[0], channels=stop - start, open=not attributes.stop and inputs[0].open)
+    return inputs[0]._replace(channels=stop - start, open=not attributes.stop and inputs[0].open)
 
 
 def taken_channels(attributes: Attributes, channels: Sequence[Channels]) -> Channels:
@@ -291,7 +290,7 @@ def divided(given: Shape, number: int, what: str) -> Shape:
             f"{given.channels} channels can't be divided into {number} equal {what}",
             help=f"use a number that divides {given.channels}",
         )
-    return replace(given, channels=given.channels // number)
+    return given._replace(channels=given.channels // number)
 
 
 def grouped_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
@@ -305,7 +304,7 @@ def shuffle_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
 
 
 def padded_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
-    return replace(inputs[0], channels=inputs[0].channels + attributes.before + attributes.after)
+    return inputs[0]._replace(channels=inputs[0].channels + attributes.before + attributes.after)
 
 
 def subsampled_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
@@ -315,7 +314,7 @@ def subsampled_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
 def _strided(attributes: Attributes, given: Shape) -> Shape:
     """Every n-th row and column, from the first."""
     height, width, step = given.height or 0, given.width or 0, attributes.stride
-    return replace(given, height=-(-height // step), width=-(-width // step))
+    return given._replace(height=-(-height // step), width=-(-width // step))
 
 
 # --- parameters and work -------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from resnet_spec import expr
@@ -25,12 +24,11 @@ class Parameter(NamedTuple):
     default: expr.Number | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A variable, one element of a list (`index`), or all elements of a list (`whole`)."""
 
     name: str
-    index: Expr | None = None
+    index: Expr | None = None  # type: ignore[assignment] # hides that of tuples
     whole: bool = False
 
 
@@ -51,13 +49,12 @@ class OperationLine(NamedTuple):
     span: Span | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Uses of one routine, one after the other: for `i` from `start`, `count` of them."""
 
     routine: Routine
     start: Expr
-    count: Expr
+    count: Expr  # type: ignore[assignment] # hides that of tuples
     values: tuple[Expr, ...]  # of the routine's parameters
 
     @property
@@ -94,12 +91,11 @@ class AssignLine(NamedTuple):
     output: Value
 
 
-@dataclass(frozen=True, slots=True)
-class LoopLine:
+class LoopLine(NamedTuple):
     """`for variable in range(count)`."""
 
     variable: str
-    count: Expr
+    count: Expr  # type: ignore[assignment] # hides that of tuples
     body: tuple[Line, ...]
 
 
@@ -113,8 +109,7 @@ class FeatureLine(NamedTuple):
 Line = OperationLine | CallLine | AssignLine | LoopLine | FeatureLine
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Routine:
+class Routine(NamedTuple):
     """One block as one network needs it. `channels` are the output's, over the parameters."""
 
     name: str
@@ -129,8 +124,7 @@ class Routine:
     is_chain: bool  # a plain sequence whose layers are called 0, 1, …
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Program:
+class Program(NamedTuple):
     """A network as routines in the order in which they can be defined, and its own lines."""
 
     network: Network
@@ -200,7 +194,7 @@ def substituted(line: Line, names: Mapping[str, Expr]) -> Line:
             case Expr():
                 return expr.substitute(value, names)
             case Value(_, index) if index is not None:
-                return replace(value, index=expr.substitute(index, names))
+                return value._replace(index=expr.substitute(index, names))
             case Run(routine, start, count, values):
                 return Run(routine, new(start), new(count), new(values))
             case Value():

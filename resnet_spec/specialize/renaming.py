@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import count
 
 from resnet_spec import expr
@@ -43,8 +42,7 @@ def renamed(program: Program, taken: Collection[str]) -> Program:
             own.add(class_name)
         if not spelling and class_name == routine.class_name and not _calls(routine.body, new):
             continue
-        new[id(routine)] = replace(
-            routine,
+        new[id(routine)] = routine._replace(
             class_name=class_name,
             parameters=tuple(_parameter(each, spelling) for each in routine.parameters),
             locals=_locals(routine.locals, spelling),
@@ -58,8 +56,7 @@ def renamed(program: Program, taken: Collection[str]) -> Program:
     spelling = _spelling([name for name in names_ if name not in fixed], taken)
     if not spelling and not new:
         return program
-    return replace(
-        program,
+    return program._replace(
         routines=tuple(new.get(id(routine), routine) for routine in program.routines),
         locals=_locals(program.locals, spelling),
         body=_lines(program.body, spelling, new),
@@ -150,4 +147,4 @@ def _line(line: Line, spelling: Mapping[str, str], new: Mapping[int, Routine]) -
 
 
 def _run(run: Run, new: Mapping[int, Routine]) -> Run:
-    return replace(run, routine=new.get(id(run.routine), run.routine))
+    return run._replace(routine=new.get(id(run.routine), run.routine))

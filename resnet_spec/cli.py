@@ -95,8 +95,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}\ntry: {self.prog} --help")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line, or that of one verb: a run needs no more."""
     main_parser = _Parser(
         prog="resnet-spec",
         description="Compile a YAML description of a residual network to PyTorch and Keras.",
@@ -117,14 +117,14 @@ def parser() -> argparse.ArgumentParser:
         "schema": _schema,
         "init": _init,
     }
-    for verb, build in builders.items():
-        text = _VERBS[verb]
-        build(
+    for name in _VERBS if verb is None else (verb,):
+        text = _VERBS[name]
+        builders[name](
             verbs.add_parser(
-                verb,
+                name,
                 help=text,
                 description=f"{text[0].upper()}{text[1:]}.",
-                epilog=_EXAMPLES[verb],
+                epilog=_EXAMPLES[name],
                 formatter_class=argparse.RawDescriptionHelpFormatter,
                 allow_abbrev=False,
             )
@@ -399,7 +399,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        parsed = parser().parse_args(_without_typo(arguments))
+        parsed = parser(_verb(arguments)).parse_args(arguments)
     except SystemExit as stop:  # --help and --version have printed
         return int(stop.code or 0)
     import importlib
@@ -408,16 +408,18 @@ def _run(arguments: Sequence[str]) -> int:
     return int(command.run(parsed))
 
 
-def _without_typo(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments as they are; `UsageError` with the nearest verb where there is no such verb."""
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in _VERBS:
+def _verb(arguments: Sequence[str]) -> str | None:
+    """The verb, if that is the first word; `UsageError` with the nearest where there is none."""
+    if not arguments or arguments[0].startswith("-"):
+        return None
+    if arguments[0] not in _VERBS:
         from resnet_spec.diagnostics import expected, quoted
 
         raise UsageError(
             f"{quoted(arguments[0])} is not a verb: {expected(arguments[0], _VERBS)}"
             "\ntry: resnet-spec --help"
         )
-    return arguments
+    return arguments[0]
 
 
 def _one_line(error: Exception) -> str:

@@ -21,6 +21,8 @@ BUILTIN = ("json", "keras", "torch")
 class Backend(Protocol):
     """A backend: a name, a template of its package's `templates` folder, and its variables.
 
+    A variable that is a list stands for its lines.
+
     `taken` are the names that its files use themselves, which no name of a spec may hide.
 
     One that can train has `trainer`, too: the files that train any network, which stand with
@@ -103,7 +105,8 @@ def _files(
     else:
         variables = backend.view(renamed(program(), backend.taken))
         template = _environment(type(backend).__module__).get_template(backend.template)
-        text = template.render(header=lines, docstring=_docstring(network), **variables)
+        head = [f"# {line}" for line in lines]
+        text = template.render(header=head, docstring=_docstring(network), **variables)
     path = PurePosixPath(backend.name) / f"{network.name}{backend.suffix}"
     files = {path: header.seal(text)}
     if with_training and network.recipe is not None and hasattr(backend, "trainer"):
@@ -140,4 +143,9 @@ def _environment(package: str) -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,
+        finalize=_as_text,
     )
+
+
+def _as_text(value: object) -> object:
+    return "\n".join(value) if isinstance(value, list) else value

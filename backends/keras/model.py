@@ -452,7 +452,7 @@ def code_of(blocks: Iterable[FunctionView], network: NetworkView) -> str:
     lines: list[str] = []
     for block in blocks:
         lines += [*block.signature, *block.body]
-    lines += [*network.stages_signature, *(network.stages or ["    pass"])]
+    lines += [*network.stages_signature, *network.stages]
     lines += [*network.build, *(network.head or ["    pass"])]
     return "\n".join(lines)
 

@@ -16,6 +16,9 @@ from resnet_spec.ir import Network
 from resnet_spec.specialize import OperationLine, Program, Routine
 
 
+SUPER = f"{' ' * BODY}super().__init__()"
+
+
 class ClassView(NamedTuple):
     """What the template needs of one block's class."""
 
@@ -49,7 +52,7 @@ def class_view(routine: Routine) -> ClassView:
         "nn.Module",
         emit.docstring(routine.description, indent=4),
         signature,
-        writer.constructor(),
+        [SUPER, *writer.constructor()],
         forward,
     )
 
@@ -125,7 +128,7 @@ def network_view(program: Program) -> NetworkView:
         function=network.name,
         docstring=emit.docstring(network.description, indent=4),
         signature=emit.signature("def __init__", ["self", *parameters], " -> None:", 4),
-        constructor=writer.constructor(),
+        constructor=[SUPER, *writer.constructor()],
         features=features,
         head=head,
         build=emit.signature(f"def {network.name}", parameters, f" -> {network.class_name}:"),
@@ -138,13 +141,11 @@ def code_of(blocks: Sequence[ClassView], network: NetworkView, init: Sequence[st
     """All statements of a module, as Python that can be parsed."""
     lines: list[str] = []
     for block in blocks:
-        lines += [f"class {block.name}({block.base}):", *block.signature]
-        lines += block.constructor or [" " * BODY + "pass"]
+        lines += [f"class {block.name}({block.base}):", *block.signature, *block.constructor]
         if block.forward:
             lines += ["    def forward(self, x: Tensor) -> Tensor:", *block.forward]
-    lines += [f"class {network.name}(nn.Module):", *network.signature]
-    lines += [*(network.constructor or [" " * BODY + "pass"])]
-    lines += ["    def forward_features(self, x):", *(network.features or [" " * BODY + "pass"])]
+    lines += [f"class {network.name}(nn.Module):", *network.signature, *network.constructor]
+    lines += ["    def forward_features(self, x):", *network.features]
     lines += ["    def forward(self, x: Tensor) -> Tensor:", *network.head]
     if init:
         lines += ["def init_weights(module: nn.Module) -> None:", *init]

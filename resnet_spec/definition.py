@@ -355,8 +355,8 @@ def with_names(body: Iterable[Statement | Loop]) -> tuple[Statement | Loop, ...]
     layers run, so a layer has one name in every use of a block.
     """
     body = tuple(body)
-    given = [each.name for each in _statements(body) if each.name is not None]
-    return _Namer([_matching(pattern) for pattern in given]).named(body, ())
+    given = [each.name.parts for each in _statements(body) if each.name is not None]
+    return _Namer(names.FirstParts(given)).named(body, ())
 
 
 class _Namer:
@@ -365,8 +365,8 @@ class _Namer:
     `given` are the first parts of the names that the spec gives itself.
     """
 
-    def __init__(self, given: Iterable[re.Pattern[str]]) -> None:
-        self.given = list(given)
+    def __init__(self, given: names.FirstParts) -> None:
+        self.given = given
         # Number of the last name that each target has got, and each depth of loops.
         self.last: dict[tuple[str, int], int] = {}
 
@@ -396,12 +396,12 @@ class _Namer:
     def next(self, statement: Statement, depth: int) -> str:
         """`act`, `act2`, …; behind a `_` where names with counters may be all of these."""
         stem = target = statement.target
-        while any(each.fullmatch(f"{stem}{10**9}") for each in self.given):
+        while f"{stem}{10**9}" in self.given:
             stem += "_"
         # What may own layers can't be called as what it stands beside in a loop is called.
         key = (target, depth if statement.kind == "primitive" else 0)
         number = self.last.get(key, 0) + 1
-        while any(each.fullmatch(_numbered(stem, number)) for each in self.given):
+        while _numbered(stem, number) in self.given:
             number += 1
         self.last[key] = number
         return _numbered(stem, number)
@@ -409,19 +409,6 @@ class _Namer:
 
 def _numbered(stem: str, number: int) -> str:
     return f"{stem}{number}" if number > 1 else stem
-
-
-def _matching(pattern: Pattern) -> re.Pattern[str]:
-    """What finds the first part of every dotted name that a pattern may spell."""
-    text = ""
-    for part in pattern.parts:
-        if isinstance(part, str):
-            text += re.escape(part.partition(".")[0])
-            if "." in part:
-                break
-        else:
-            text += names.NUMBER
-    return re.compile(text)
 
 
 def _statements(body: Iterable[Statement | Loop]) -> Iterable[Statement]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Iterable, Sequence
 
 from resnet_spec.diagnostics import Span, fail, quoted
 
 MAX_NAME = 64
-NUMBER = r"(?:-?[0-9][-+.0-9e]*|True|False)"  # what an expression in a name may spell
+_NUMBER = r"(?:-?[0-9][-+.0-9e]*|True|False)"  # what an expression in a name may spell
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 _CLASS = re.compile(r"[A-Z][A-Za-z0-9]*")
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
@@ -75,3 +76,30 @@ def check_own_class(name: str, span: Span, what: str) -> str:
             help="use another name, or give it a class_name",
         )
     return made
+
+
+class FirstParts:
+    """The first parts of dotted names; what is no text in a name stands for any number."""
+
+    def __init__(self, names: Iterable[Sequence[object]]) -> None:
+        self.fixed: set[str] = set()
+        self.patterns: list[re.Pattern[str]] = []
+        for parts in names:
+            first = _first_part(parts)
+            if all(isinstance(part, str) for part in first):
+                self.fixed.add("".join(map(str, first)))
+            else:
+                texts = (re.escape(each) if isinstance(each, str) else _NUMBER for each in first)
+                self.patterns.append(re.compile("".join(texts)))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.fixed or any(each.fullmatch(name) for each in self.patterns)
+
+
+def _first_part(parts: Sequence[object]) -> list[object]:
+    found: list[object] = []
+    for part in parts:
+        if isinstance(part, str) and "." in part:
+            return [*found, part.partition(".")[0]]
+        found.append(part)
+    return found

@@ -8,7 +8,6 @@ put below the module part by part, and found by its dotted name.
 from __future__ import annotations
 
 import enum
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -17,7 +16,7 @@ from resnet_spec.backends.torch import primitives
 from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expr import Expr, Name
 from resnet_spec.ir import Instance, Network, Operation
-from resnet_spec.names import NUMBER
+from resnet_spec.names import FirstParts
 from resnet_spec.specialize import CallLine, Line, LoopLine, OperationLine, Path
 
 Layer = OperationLine | CallLine
@@ -83,8 +82,7 @@ class Placement:
         self.places = {id(line): _place(line, loops) for line, loops in found}
         heads = {id(line): _head(line.path) for line, _ in found}
         self._find_shared(found, heads)
-        self.heads = {head for head in heads.values() if head is not None}
-        self.patterns = [_pattern(line.path) for line, _ in found if heads[id(line)] is None]
+        self.attributes = FirstParts(line.path for line, _ in found)
 
     def _find_shared(
         self,
@@ -114,9 +112,7 @@ class Placement:
 
     def hides(self, name: str) -> bool:
         """Whether an attribute of this name would be in the way of a layer."""
-        if name in self.heads or name in MODULE_NAMES or name in NETWORK_NAMES:
-            return True
-        return any(pattern.fullmatch(name) for pattern in self.patterns)
+        return name in self.attributes or name in MODULE_NAMES or name in NETWORK_NAMES
 
 
 def _is_repeated(line: Layer) -> bool:
@@ -129,19 +125,6 @@ def _head(path: Path) -> str | None:
     if not isinstance(first, str) or ("." not in first and len(path) > 1):
         return None
     return first.split(".")[0]
-
-
-def _pattern(path: Path) -> re.Pattern[str]:
-    """What finds the first part of every name that a path may spell."""
-    text = ""
-    for part in path:
-        if isinstance(part, str):
-            text += re.escape(part.partition(".")[0])
-            if "." in part:
-                break
-        else:
-            text += NUMBER
-    return re.compile(text)
 
 
 def _place(line: Layer, loops: tuple[LoopLine, ...]) -> Place:

@@ -47,7 +47,7 @@ class Pattern(NamedTuple):
 
     @property
     def is_fixed(self) -> bool:
-        return all(isinstance(part, str) for part in self.parts)
+        return len(self.parts) == 1 and isinstance(self.parts[0], str)
 
     @property
     def expressions(self) -> tuple[Expression, ...]:

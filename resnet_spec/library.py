@@ -171,9 +171,11 @@ class Blocks:
         `slot` tells that a primitive could stand there as well. The error of a block of the spec's
         own is empty: its mistake has been told.
         """
-        if name in self.own and self.own[name] is None:
+        if name in self.used:
+            return self.used[name]
+        if name in self.own:
             raise SpecError([])
-        found = self.own.get(name) or self.library.find_block(name, self.folder)
+        found = self.library.find_block(name, self.folder)
         if found is None:
             what = "block or primitive" if slot else "block"
             known = {*self.names(), *(PRIMITIVES if slot else ())}

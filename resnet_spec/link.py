@@ -35,9 +35,10 @@ _PAIR = re.compile(r"\(?\s*([0-9]+)\s*[x×,]\s*([0-9]+)\s*\)?")  # noqa: RUF001 
 
 
 @functools.cache
-def default_expression(text: str) -> expr.Expr:
-    """The tree of an attribute's default."""
-    return expr.parse(text)[0]
+def default_expression(text: str) -> Expression:
+    """An attribute's default over other attributes."""
+    tree, offsets = expr.parse(text)
+    return Expression(tree, text, Span(""), offsets)
 
 
 def attributes(

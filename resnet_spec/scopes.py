@@ -215,9 +215,9 @@ def _check_constant(
     if expression.names:
         return
     try:
-        number = values.typed(values.evaluate(expression, {}), kind, expression.span, quoted(name))
+        number = values.typed(values.evaluate(expression, {}), kind, expression.span, name)
         if attribute is not None:
-            values.ranged(number, attribute, expression.span, quoted(name))
+            values.ranged(number, attribute, expression.span)
     except SpecError as error:
         report.extend(error)
 

@@ -15,7 +15,6 @@ from resnet_spec.expr import to_python
 from resnet_spec.ir import Network
 from resnet_spec.specialize import OperationLine, Program, Routine
 
-
 SUPER = f"{' ' * BODY}super().__init__()"
 
 

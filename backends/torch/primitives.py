@@ -65,7 +65,7 @@ def layer_padding(line: OperationLine) -> Expr:
     if is_padded_by_size(line) or usual is None:
         return Const(0)
     numbers = {key: v for key, v in line.attributes.items() if isinstance(v, Expr)}
-    return substitute(link.default_expression(str(usual.default)), numbers)
+    return substitute(link.default_expression(str(usual.default)).expr, numbers)
 
 
 # --- modules -------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ class _Lowering:
         try:
             if statement.repeat is None:
                 return 1
-            return repetitions(statement.repeat, frame.scope, "'repeat'")
+            return repetitions(statement.repeat, frame.scope, "repeat")
         except (SpecError, Unknown):
             return 1  # reported when the stage is run
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from resnet_spec import expr, foreign, link
+from resnet_spec import foreign, link
 from resnet_spec.definition import read_binding
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
+from resnet_spec.expr import Number
 from resnet_spec.ir import (
     Argument,
     Binding,
@@ -30,10 +32,24 @@ MAX_NESTING = 24
 
 
 class Attributes(NamedTuple):
-    """What an operation is given, and where each number comes from."""
+    """What an operation is given, also as the rules of the primitives take it.
 
-    values: Mapping[str, Bound | Initializer | str]
-    sources: Mapping[str, Source]
+    `open` tells that some of it follows from an argument of the generated model.
+    """
+
+    values: Mapping[str, Number | Initializer | str]
+    namespace: SimpleNamespace
+    open: bool
+    sources: Mapping[str, Source]  # where each number comes from
+
+
+class Sources(NamedTuple):
+    """Where the attributes of a statement come from, and what they were in the runs so far."""
+
+    given: Mapping[str, Source]
+    names: tuple[str, ...]  # that expressions among them read
+    known: dict[Any, Attributes]  # by the numbers of these names
+    owners: tuple[Statement, Choice | None]  # kept alive for as long as their ids are keys
 
 
 class Arguments(NamedTuple):
@@ -54,8 +70,8 @@ class Targets:
         self.roles: dict[str, Choice] = {}
         self.used_blocks: dict[str, Definition] = {}
         self.statements = 0
-        # Of each statement with what fills its slot, both kept alive for as long as their ids are.
-        self._sources: dict[tuple[int, int], tuple[Any, ...]] = {}
+        self._sources: dict[tuple[int, int], Sources] = {}
+        self._usual: dict[int, tuple[Binding, Choice]] = {}
 
     def spend(self, span: Span) -> None:
         """Count one statement more; `TooLarge` when there have been too many."""
@@ -104,7 +120,7 @@ class Targets:
         choices = {role: frame.choices[role] for role in ROLES}
         bindings = {**block.slots, **self.default_slots.get(block.name, {})}
         for name, binding in bindings.items():
-            choices[name] = self.choose(binding, self.scope)
+            choices[name] = self.usual(binding)
         if choice is not None:
             choices.update(choice.choices)
         for name, binding in arguments.slots.items():
@@ -114,6 +130,12 @@ class Targets:
             else:
                 choices[name] = self.choose(binding, frame.scope)
         return choices
+
+    def usual(self, binding: Binding) -> Choice:
+        """What fills a slot where a call says nothing: the same for every call."""
+        if id(binding) not in self._usual:
+            self._usual[id(binding)] = (binding, self.choose(binding, self.scope))
+        return self._usual[id(binding)][1]
 
     def fixed_arguments(
         self, block: Definition, given: link.Arguments, scope: Scope, code: str, place: str
@@ -128,7 +150,7 @@ class Targets:
                 continue
             try:
                 number = evaluate(value, scope)
-                fixed[key] = typed(number, block.arguments[key].type, value.span, quoted(key))
+                fixed[key] = typed(number, block.arguments[key].type, value.span, key)
             except SpecError as error:
                 found.extend(error)
         found.raise_if_any()
@@ -150,9 +172,8 @@ class Targets:
             try:
                 given = link.read_attribute(attribute, child)
                 if isinstance(given, Expression):
-                    value, what = evaluate(given, scope), quoted(key)
-                    value = typed(value, attribute.type, given.span, what)
-                    fixed[key] = ranged(value, attribute, given.span, what)
+                    value = typed(evaluate(given, scope), attribute.type, given.span, key)
+                    fixed[key] = ranged(value, attribute, given.span)
                 else:
                     fixed[key] = given
             except SpecError as error:
@@ -165,16 +186,19 @@ class Targets:
     ) -> Attributes:
         """The attributes of an operation, and where each comes from."""
         found = Report()
-        sources, known = self.attribute_sources(primitive, statement, choice, found)
-        if known is not None:
-            return Attributes(known, sources)
+        sources = self.sources(primitive, statement, choice, found)
+        numbers = [scope.get(name) for name in sources.names]
+        # 1, 1.0 and True are equal, but not the same number.
+        key = tuple((number, type(number and number.value)) for number in numbers)
+        if key in sources.known:
+            return sources.known[key]
         values: dict[str, Bound | Initializer | str] = {}
         complete = True
         for attribute in primitive.in_order:
-            if attribute.name not in sources:
+            if attribute.name not in sources.given:
                 complete = False
                 continue
-            source = sources[attribute.name]
+            source = sources.given[attribute.name]
             if source is None and isinstance(attribute.default, str) and not complete:
                 continue
             try:
@@ -189,42 +213,44 @@ class Targets:
         found.raise_if_any()
         if not complete:
             raise Unknown
-        return Attributes(values, sources)
+        plain = {k: v.value if isinstance(v, Bound) else v for k, v in values.items()}
+        opened = any(v.open for v in values.values() if isinstance(v, Bound))
+        made = Attributes(plain, SimpleNamespace(**plain), opened, sources.given)
+        sources.known[key] = made
+        return made
 
-    def attribute_sources(
+    def sources(
         self, primitive: Primitive, statement: Statement, choice: Choice | None, report: Report
-    ) -> tuple[Mapping[str, Source], Mapping[str, Bound | Initializer | str] | None]:
-        """Where the attributes of a statement come from; with their values if none is open.
-
-        A statement that only states numbers gives the same ones in every run.
-        """
+    ) -> Sources:
+        """Where the attributes of a statement come from; what is wrong goes to the report."""
         key = (id(statement), id(choice))
-        if key not in self._sources:
-            binding = dict(choice.arguments) if choice is not None else {}
-            defaults = self.defaults.get(primitive.name, {})
-            own = Report()
-            if statement.repeat is not None:
-                message = f"'repeat' is for blocks, but {quoted(primitive.name)} fills the slot"
-                hint = "fill it with a block, or repeat the layer in a loop"
-                own.add("RS304", message, statement.repeat.span, hint)
-            given = link.attributes(primitive, statement.arguments, binding, defaults, own)
-            if own.diagnostics:
-                report.extend(SpecError(own.diagnostics))
-                return given, None
-            self._sources[key] = (given, None, statement, choice)
-            if not any(isinstance(each, Expression) and each.names for each in given.values()):
-                values = self.attributes(primitive, statement, choice, {}).values
-                self._sources[key] = (given, values, statement, choice)
-        return self._sources[key][:2]
+        if key in self._sources:
+            return self._sources[key]
+        binding = dict(choice.arguments) if choice is not None else {}
+        defaults = self.defaults.get(primitive.name, {})
+        own = Report()
+        if statement.repeat is not None:
+            message = f"'repeat' is for blocks, but {quoted(primitive.name)} fills the slot"
+            hint = "fill it with a block, or repeat the layer in a loop"
+            own.add("RS304", message, statement.repeat.span, hint)
+        given = link.attributes(primitive, statement.arguments, binding, defaults, own)
+        read = [each.names for each in given.values() if isinstance(each, Expression)]
+        names = tuple({name for each in read for name in each})
+        sources = Sources(given, names, {}, (statement, choice))
+        if own.diagnostics:
+            report.extend(SpecError(own.diagnostics))
+        else:
+            self._sources[key] = sources
+        return sources
 
     def check_constants(
         self, primitive: Primitive, statement: Statement, choice: Choice | None
     ) -> None:
         """Judge the attributes that depend on nothing; raises `SpecError`."""
         found = Report()
-        sources, known = self.attribute_sources(primitive, statement, choice, found)
-        for attribute in primitive.attributes if known is None else ():
-            source = sources.get(attribute.name)
+        sources = self.sources(primitive, statement, choice, found)
+        for attribute in primitive.attributes:
+            source = sources.given.get(attribute.name)
             if source is None or (isinstance(source, Expression) and source.names):
                 continue
             try:
@@ -248,11 +274,8 @@ class Targets:
         elif source is not None:
             value = source
         elif isinstance(attribute.default, str):
-            expression = link.default_expression(attribute.default)
-            known = [(name, values[name]) for name in expr.names(expression)]
-            numbers = {name: bound.value for name, bound in known if isinstance(bound, Bound)}
-            opened = any(isinstance(bound, Bound) and bound.open for _, bound in known)
-            value = Bound(expr.evaluate(expression, numbers), opened)
+            known = {name: each for name, each in values.items() if isinstance(each, Bound)}
+            value = evaluate(link.default_expression(attribute.default), known)
         elif isinstance(attribute.default, Initializer):
             return attribute.default
         else:
@@ -260,8 +283,7 @@ class Targets:
             value = Bound(attribute.default)
         if not isinstance(value, Bound):
             return value
-        what = quoted(attribute.name)
-        return ranged(typed(value, attribute.type, span, what), attribute, span, what)
+        return ranged(typed(value, attribute.type, span, attribute.name), attribute, span)
 
     def arguments(
         self,
@@ -326,7 +348,7 @@ class Targets:
         else:
             assert isinstance(source, Bound)
             value = source
-        return typed(value, argument.type, span, quoted(argument.name))
+        return typed(value, argument.type, span, argument.name)
 
     def read_defaults(self, node: Node | None, report: Report) -> None:
         entries = node.entries if isinstance(node, MappingNode) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from resnet_spec import expr, names
@@ -26,59 +27,72 @@ class TooLarge(Exception):
         self.span, self.what = span, what
 
 
-BROKEN = Bound(0)  # stands for such a number; known by its identity
+BROKEN = Bound(math.nan)  # stands for such a number; equal to no other
 
 
 def evaluate(expression: Expression, scope: Scope) -> Bound:
     """The number of an expression; raises `SpecError` (RS202, RS203)."""
+    tree = expression.expr
+    if isinstance(tree, expr.Const):
+        return Bound(tree.value)
+    numbers: dict[str, expr.Number] = {}
+    is_open = False
     for name, offset in expression.names.items():
-        if name not in scope:
+        bound = scope.get(name)
+        if bound is None:
             where = expression.span_at(offset, len(name))
             fail("RS202", f"{quoted(name)} is not defined here", where, expected(name, scope))
-        if scope[name] is BROKEN:
+        if bound is BROKEN:
             raise Unknown
+        numbers[name] = bound.value
+        is_open = is_open or bound.open
+    if isinstance(tree, expr.Name):
+        return scope[tree.name]
     try:
-        value = expr.evaluate(expression.expr, {n: scope[n].value for n in expression.names})
+        value = expr.evaluate(tree, numbers)
     except expr.ExpressionError as error:
         message = error.message
         if expression.text not in message:
             message = f"{quoted(expression.text)}: {message}"
         fail("RS203", message, expression.span, error.help)
-    return Bound(value, any(scope[name].open for name in expression.names))
+    return Bound(value, is_open)
 
 
-def typed(value: Bound, kind: str, span: Span, what: str) -> Bound:
-    """The number as the type that an argument or attribute has (RS204)."""
+def typed(value: Bound, kind: str, span: Span, name: str) -> Bound:
+    """The number as the type that the argument or attribute of this name has (RS204)."""
     number = value.value
-    if kind == "bool" and not isinstance(number, bool):
+    if type(number).__name__ == kind:
+        return value
+    what = quoted(name)
+    if kind == "bool":
         fail("RS204", f"{what} must be true or false, but is {number}", span)
-    if kind != "bool" and isinstance(number, bool):
+    if isinstance(number, bool):
         fail("RS204", f"{what} must be a number, but is {str(number).lower()}", span)
-    if kind == "int" and not isinstance(number, int):
+    if kind == "int":
         fail(
             "RS204",
             f"{what} must be a whole number, but is {number}",
             span,
             help="use // for a division, or round(…), int(…) or make_divisible(…)",
         )
-    return Bound(float(number), value.open) if kind == "float" else value
+    return Bound(float(number), value.open)
 
 
-def ranged(value: Bound, attribute: Attribute, span: Span, what: str) -> Bound:
+def ranged(value: Bound, attribute: Attribute, span: Span) -> Bound:
     """The number, within the range of its attribute (RS205)."""
-    least, most = attribute.minimum, attribute.maximum
-    if least is not None and value.value < least:
-        fail("RS205", f"{what} must be at least {least}, but is {value.value}", span)
-    if most is not None and value.value > most:
-        fail("RS205", f"{what} must be at most {most}, but is {value.value}", span)
-    if attribute.type == "int" and value.value > MAX_DIMENSION:
-        fail("RS205", f"{what} must be at most {MAX_DIMENSION}, but is {value.value}", span)
+    number, least, most = value.value, attribute.minimum, attribute.maximum
+    if attribute.type == "int":
+        most = MAX_DIMENSION if most is None else min(most, MAX_DIMENSION)
+    if least is not None and number < least:
+        fail("RS205", f"'{attribute.name}' must be at least {least}, but is {number}", span)
+    if most is not None and number > most:
+        fail("RS205", f"'{attribute.name}' must be at most {most}, but is {number}", span)
     return value
 
 
-def repetitions(expression: Expression, scope: Scope, what: str, least: int = 1) -> int:
-    """How often something is repeated (RS204, RS205)."""
-    bound = typed(evaluate(expression, scope), "int", expression.span, what)
+def repetitions(expression: Expression, scope: Scope, key: str, least: int = 1) -> int:
+    """How often something is repeated, as `key` says (RS204, RS205)."""
+    bound, what = typed(evaluate(expression, scope), "int", expression.span, key), quoted(key)
     if bound.open:
         fail(
             "RS204",
@@ -94,7 +108,9 @@ def repetitions(expression: Expression, scope: Scope, what: str, least: int = 1)
 
 
 def spell(pattern: Pattern, scope: Scope) -> str:
-    """A name with its braces filled."""
+    """A name with its braces filled; one without was checked when it was read."""
+    if pattern.is_fixed:
+        return pattern.text
     parts = (
         part if isinstance(part, str) else str(evaluate(part, scope).value)
         for part in pattern.parts

@@ -21,7 +21,7 @@ from resnet_spec.ir import (
     Step,
 )
 from resnet_spec.lower.frame import Frame, Value, Values
-from resnet_spec.lower.targets import MAX_NESTING, Targets
+from resnet_spec.lower.targets import MAX_NESTING, Attributes, Targets
 from resnet_spec.lower.values import (
     BROKEN,
     MAX_REPEAT,
@@ -30,7 +30,7 @@ from resnet_spec.lower.values import (
     repetitions,
     spell,
 )
-from resnet_spec.ops import PRIMITIVES, Initializer, Primitive, Shape, ShapeError
+from resnet_spec.ops import PRIMITIVES, Primitive, Shape, ShapeError
 
 
 class Walk:
@@ -41,6 +41,8 @@ class Walk:
         self.uses: list[Use] = []
         self.active: list[Definition] = []
         self.instances: dict[Any, Instance | None] = {}
+        # With the attributes, which are kept alive for as long as their ids are keys.
+        self.operations: dict[Any, tuple[Operation, Attributes]] = {}
 
     @contextmanager
     def use(self, text: str, span: Span) -> Iterator[None]:
@@ -159,7 +161,7 @@ class Walk:
             frame.values[statement.result.name] = many if several else unknown
 
     def run_loop(self, loop: Loop, frame: Frame) -> None:
-        count = repetitions(loop.count, frame.scope, "'count'", least=0)
+        count = repetitions(loop.count, frame.scope, "count", least=0)
         outer = frame.scope.get(loop.variable)
         if outer is not None:
             fail("RS106", f"{quoted(loop.variable)} has a value already", loop.span)
@@ -256,7 +258,7 @@ class Walk:
         owns = not (statement.unnamed and statement.kind == "primitive")
         frame.claim(name, statement.name.span if statement.name else statement.span, owns)
         try:
-            operation = made(primitive, given.values, shapes)
+            operation = self.operation(primitive, given, shapes)
         except ShapeError as error:
             fail(error.code, f"{name}: {error.message}", statement.span, error.help)
         if operation.parameters and statement.unnamed:
@@ -278,6 +280,22 @@ class Walk:
         step = Step(name, operation, tuple(inputs.numbers), (output,), statement, given.sources)
         frame.add_step(step, 1)
         frame.ran(statement, inputs.reads, output, (step,), inputs.passing)
+
+    def operation(
+        self, primitive: Primitive, given: Attributes, shapes: tuple[Shape, ...]
+    ) -> Operation:
+        """An operation with its output and parameters, once for all; raises `ShapeError`."""
+        key = (id(given), shapes)
+        if key not in self.operations:
+            attributes = given.namespace
+            output = primitive.infer(attributes, shapes)
+            if given.open and not output.open:
+                output = output._replace(open=True)
+            parameters = primitive.parameters(attributes, shapes)
+            macs = primitive.macs(attributes, shapes, output)
+            made = Operation(primitive, given.values, shapes, output, parameters, macs)
+            self.operations[key] = (made, given)
+        return self.operations[key][0]
 
     def run_split(self, statement: Statement, step: Step, frame: Frame, inputs: Inputs) -> None:
         assert isinstance(step.node, Operation)
@@ -311,7 +329,7 @@ class Walk:
         arguments = link.arguments(block, statement.arguments)
         count = 1
         if statement.repeat is not None:
-            count = repetitions(statement.repeat, frame.scope, "'repeat'")
+            count = repetitions(statement.repeat, frame.scope, "repeat")
         name = frame.name(statement)
         if statement.repeat is None:
             frame.claim(name, statement.name.span if statement.name else statement.span)
@@ -359,29 +377,3 @@ class Inputs(NamedTuple):
     numbers: list[int]
     reads: tuple[Read, ...]
     passing: Read | None
-
-
-def made(
-    primitive: Primitive, values: Mapping[str, Bound | Initializer | str], shapes: tuple[Shape, ...]
-) -> Operation:
-    """An operation with its output and parameters; raises `ShapeError`."""
-    numbers = {k: v.value if isinstance(v, Bound) else v for k, v in values.items()}
-    output = primitive.infer(numbers, shapes)
-    if not output.open and any(isinstance(v, Bound) and v.open for v in values.values()):
-        output = output._replace(open=True)
-    attributes = Namespace(numbers)
-    return Operation(
-        primitive,
-        numbers,
-        shapes,
-        output,
-        primitive.parameters(attributes, shapes),
-        primitive.macs(attributes, shapes, output),
-    )
-
-
-class Namespace:
-    """Attributes of an operation, for the rules of the primitives."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self.__dict__.update(values)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 from resnet_spec.expr import Expr, Number
@@ -215,11 +214,12 @@ class Primitive:
     def attribute(self, name: str) -> Attribute | None:
         return next((a for a in self.attributes if a.name == name), None)
 
-    def infer(self, attributes: Mapping[str, Any], inputs: Sequence[Shape]) -> Shape:
+    def infer(self, attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
         """The output's shape; raises `ShapeError` where the inputs don't fit."""
-        for given in inputs:
-            self._check_rank(given)
-        output = self.shape(SimpleNamespace(**attributes), inputs)
+        if self.needs != "any":
+            for given in inputs:
+                self._check_rank(given)
+        output = self.shape(attributes, inputs)
         if min(output.dimensions) < 1:
             raise ShapeError("RS403", f"nothing would be left: the output is {output}")
         return output

@@ -421,7 +421,7 @@ class Builder:
         elif source is not None:
             value = source
         elif isinstance(attribute.default, str):
-            value = expr.substitute(link.default_expression(attribute.default), values)
+            value = expr.substitute(link.default_expression(attribute.default).expr, values)
         elif isinstance(attribute.default, Initializer):
             value = attribute.default
         else:

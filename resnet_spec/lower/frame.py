@@ -33,8 +33,7 @@ class Value(NamedTuple):
     read: Read
 
 
-@dataclass
-class Values:
+class Values(NamedTuple):
     """A list of values by their numbers; `key` is of the event that began it."""
 
     key: Key

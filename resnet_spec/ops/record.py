@@ -8,10 +8,8 @@ the backend's part alone.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from resnet_spec.expr import Expr, Number
@@ -174,8 +172,7 @@ def no_work(attributes: Attributes, inputs: Sequence[Shape], output: Shape) -> i
     return 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Primitive:
+class Primitive(NamedTuple):
     """One operation that every backend knows how to write.
 
     `shape` raises `ShapeError`; `channels` is the rule for the channels alone and also works on
@@ -209,7 +206,7 @@ class Primitive:
     @property
     def in_order(self) -> tuple[Attribute, ...]:
         """The attributes, those with a default over others last."""
-        return _in_order(self)
+        return tuple(sorted(self.attributes, key=lambda each: isinstance(each.default, str)))
 
     def attribute(self, name: str) -> Attribute | None:
         return next((a for a in self.attributes if a.name == name), None)
@@ -237,8 +234,3 @@ class Primitive:
                 f"'{self.name}' needs a vector, but its input is a {given} map",
                 help="put a global_avg_pool before it",
             )
-
-
-@functools.cache
-def _in_order(primitive: Primitive) -> tuple[Attribute, ...]:
-    return tuple(sorted(primitive.attributes, key=lambda each: isinstance(each.default, str)))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from resnet_spec import expr
 from resnet_spec.expr import Const, Expr, Name
@@ -17,8 +16,7 @@ from resnet_spec.specialize.wiring import Unfit
 INDEX = Name("i", True)
 
 
-@dataclass
-class Call:
+class Call(NamedTuple):
     """One block of a run: its routine, its arguments and the channels of its output."""
 
     routine: Routine
@@ -26,8 +24,7 @@ class Call:
     channels: Expr | None
 
 
-@dataclass
-class Calls:
+class Calls(NamedTuple):
     """The uses of blocks by one statement, over all of its runs."""
 
     statement: Statement

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from resnet_spec.ir import Event, Instance, Key, Loop, LoopEvent, Statement
@@ -27,23 +26,21 @@ class LoopOccurrence(NamedTuple):
     event: LoopEvent
 
 
-@dataclass(eq=False)
-class StatementNode:
+class StatementNode(NamedTuple):
     """A statement with its runs."""
 
     position: Position
     statement: Statement
-    runs: list[Occurrence] = field(default_factory=list)
+    runs: list[Occurrence]
 
 
-@dataclass(eq=False)
-class LoopNode:
+class LoopNode(NamedTuple):
     """A loop with its runs; of one that is unrolled, the turns stand one after the other."""
 
     position: Position
     statement: Loop
-    runs: list[LoopOccurrence] = field(default_factory=list)
-    body: list[Node] = field(default_factory=list)
+    runs: list[LoopOccurrence]
+    body: list[Node]
 
 
 Node = StatementNode | LoopNode
@@ -93,8 +90,8 @@ def merged(instances: Sequence[Instance], unrolled: Collection[Position]) -> lis
 
 def _node(position: Position, event: Event | LoopEvent) -> Node:
     if isinstance(event, LoopEvent):
-        return LoopNode(position, event.statement)
-    return StatementNode(position, event.statement)
+        return LoopNode(position, event.statement, [], [])
+    return StatementNode(position, event.statement, [])
 
 
 def flat(nodes: Iterable[Node]) -> Iterator[Node]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from resnet_spec.diagnostics import Span
 from resnet_spec.expr import Expr
@@ -32,12 +33,11 @@ class ListSymbol:
     variable: str = ""
 
 
-@dataclass(eq=False)
-class Element:
+class Element(NamedTuple):
     """One element of a list, or all of them (`index` is None)."""
 
     list: ListSymbol
-    index: Expr | None
+    index: Expr | None  # type: ignore[assignment] # hides that of tuples
     channels: Expr | None
 
 

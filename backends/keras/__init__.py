@@ -30,9 +30,10 @@ class KerasBackend:
         """The variables of the template."""
         network = program.network
         emit.check_network_name(network, self.taken, "Keras")
-        model.check_layer_names(network)
-        model.check_convolutions(network)
-        model.check_parts(network)
+        places = list(network.places())
+        model.check_layer_names(places)
+        model.check_convolutions(places)
+        model.check_parts(network, places)
         operations = [line for _, line in program.lines() if isinstance(line, OperationLine)]
         usages = helpers.collect(operations)
         functions = model.function_names(program, self.taken)
@@ -50,7 +51,7 @@ class KerasBackend:
         for source in own:
             used |= emit.names_in(source)
         texts = [*(source.split("\n") for source in own), *texts]
-        model.check_automatic_names(network, code, texts)
+        model.check_automatic_names(places, code, texts)
         return {
             "imports": model.imports(used),
             "helpers": texts,

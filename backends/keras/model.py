@@ -12,7 +12,7 @@ from resnet_spec.backends.keras.primitives import RULES, Code, Context
 from resnet_spec.backends.keras.variables import layer_name
 
 from resnet_spec import emit, layout
-from resnet_spec.diagnostics import fail, quoted
+from resnet_spec.diagnostics import Span, fail, quoted
 from resnet_spec.expr import Expr, names, to_python, unary
 from resnet_spec.ir import Network, Operation
 from resnet_spec.ops import SAME
@@ -341,9 +341,12 @@ def _has_output(line: Line) -> TypeGuard[OperationLine | CallLine | AssignLine]:
     return isinstance(line, OperationLine | CallLine | AssignLine)
 
 
-def check_convolutions(network: Network) -> None:
+Places = Sequence[tuple[str, Operation, Span]]  # every operation of a network
+
+
+def check_convolutions(places: Places) -> None:
     """RS502 for what Keras' convolution cannot do."""
-    for canonical, operation, span in network.places():
+    for canonical, operation, span in places:
         stride, dilation = (operation.attributes.get(key) for key in ("stride", "dilation"))
         if operation.primitive.name == "conv" and stride != 1 and dilation != 1:
             fail(
@@ -359,11 +362,11 @@ def parts(network: Network) -> dict[str, tuple[str, ...]]:
     return {part: tuple(map(layer_name, names)) for part, names in emit.parts(network).items()}
 
 
-def check_parts(network: Network) -> None:
+def check_parts(network: Network, places: Places) -> None:
     """RS503 for a layer that `freeze_until` would take for one of a later part."""
     owners = {f"{name}.": part for part, found in emit.parts(network).items() for name in found}
     taken = {f"{name}_": part for part, found in parts(network).items() for name in found}
-    for canonical, operation in network.operations():
+    for canonical, operation, _ in places:
         if not operation.parameters:
             continue
         name = f"{layer_name(canonical)}_"
@@ -398,14 +401,16 @@ def _has_layer(operation: Operation) -> bool:
     return operation.primitive.name not in UNNAMED
 
 
-def check_automatic_names(network: Network, code: str, helpers_: Iterable[Sequence[str]]) -> None:
+def check_automatic_names(places: Places, code: str, helpers_: Iterable[Sequence[str]]) -> None:
     """RS503 for a layer with a name that Keras gives to a function of `keras.ops` itself."""
     text = "\n".join([code, *("\n".join(each) for each in helpers_)])
     functions = set(re.findall(r"\bops\.(\w+)\(", text))
-    if any(operation.primitive.name == "rescale" for _, operation in network.operations()):
+    if any(operation.primitive.name == "rescale" for _, operation, _ in places):
         functions |= ARITHMETIC
-    for canonical, operation, span in network.places():
-        name = re.sub(r"_[0-9]+$", "", layer_name(canonical))
+    for canonical, operation, span in places:
+        name, _, number = layer_name(canonical).rpartition("_")
+        if not name or not number.isdigit():
+            name = layer_name(canonical)
         if name in functions and _has_layer(operation):
             fail(
                 "RS503",
@@ -415,10 +420,10 @@ def check_automatic_names(network: Network, code: str, helpers_: Iterable[Sequen
             )
 
 
-def check_layer_names(network: Network) -> None:
+def check_layer_names(places: Places) -> None:
     """RS503 for two layers whose dotted names are one name in Keras."""
     seen: dict[str, str] = {INPUT: INPUT}
-    for canonical, operation, span in network.places():
+    for canonical, operation, span in places:
         if not _has_layer(operation):
             continue
         names_ = [layer_name(canonical)]

@@ -66,7 +66,7 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 	@ln -s $(CURDIR)/tests $(CURDIR)/benchmarks $(TYPES)/
 	cd $(TYPES) && MYPYPATH=tests:tests/programs:benchmarks $(MYPY) $(MYPY_FRAMEWORKS) --config-file $(CURDIR)/pyproject.toml \
 		--package resnet_spec --module conftest --module reference --module check_wheel \
-		--module zoo_table --module zoo_measure --module startup --module inference \
+		--module zoo_table --module zoo_measure --module startup --module variants --module inference \
 		--module training --module fuzz --module shrink
 ifeq ($(FRAMEWORKS),yes)
 	$(MYPY) --config-file= --strict generated/torch
@@ -98,6 +98,8 @@ coverage: $(STAMP)  ## which branches of the compiler no test takes
 .PHONY: bench
 bench: $(STAMP)  ## speed beside a yardstick of the same run, as ratios
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/zoo.py
+	$(BIN)/python benchmarks/variants.py
 ifeq ($(FRAMEWORKS),yes)
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/training.py torch

@@ -45,8 +45,8 @@ head:
 """
 
 COMPARISONS = [
-    Comparison("compile resnet101", IMPORTS, 1.6),
-    Comparison("compile resnet1202", "compile resnet20", 2),
+    Comparison("compile resnet101", IMPORTS, 1.3),
+    Comparison("compile resnet1202", "compile resnet20", 1.3),
     Comparison("--help", IMPORTS, 1),
     Comparison("--version", IMPORTS, 1),
 ]

@@ -1,0 +1,68 @@
+"""Variants of a network that are read and lowered in a second of one core.
+
+    python benchmarks/variants.py [repetitions]
+
+A variant is a built-in spec with changes as `--set` makes them: another number of blocks, other
+widths or another number of classes. The figure is the mean over ten families. A family counts with
+the median of its repetitions in the processor's time, which leaves out what else a machine does.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+
+from measure import seconds
+
+from resnet_spec.library import Library
+from resnet_spec.load import load
+from resnet_spec.lower import lower
+
+TARGET = 300.0
+
+# Each with a stage of it.
+FAMILIES = {
+    "resnet50": "layer3",
+    "resnext50_32x4d": "layer3",
+    "wide_resnet50_2": "layer3",
+    "resnetv2_50": "layer3",
+    "res2net50_26w_4s": "layer3",
+    "resnest50d": "layer3",
+    "skresnet50": "layer3",
+    "seresnet50": "layer3",
+    "resnet56": "layer3",
+    "preact_resnet164": "layer3",
+}
+
+
+def variants(stage: str) -> Iterator[list[str]]:
+    """The settings of each variant of a network."""
+    for repeat in (2, 3, 5, 8):
+        yield [f"stages.{stage}.repeat={repeat}"]
+        yield [f"stages.{stage}.repeat={repeat}", f"classes={10 * repeat}"]
+        yield [f"stages.{stage}.filters={32 * repeat}"]
+
+
+def lower_all(name: str, stage: str, library: Library) -> int:
+    """Lower every variant of a network; gives the number of them."""
+    return len([lower(load(name, library, each)) for each in variants(stage)])
+
+
+def main(repetitions: int) -> None:
+    library = Library()
+    times = []
+    for name, stage in FAMILIES.items():
+        task = partial(lower_all, name, stage, library)
+        count = task()  # reads the files, too
+        runs = [seconds(task, 1, time.process_time) / count for _ in range(repetitions)]
+        times.append(statistics.median(runs))
+        print(f"{name:18}  {times[-1] * 1000:6.2f} ms")
+    rate = 1 / statistics.mean(times)
+    print(f"{rate:.0f} variants a second (target: at least {TARGET:.0f})")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

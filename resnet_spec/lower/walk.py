@@ -59,16 +59,15 @@ class Walk:
         self,
         block: Definition,
         choices: Mapping[str, Choice],
+        filled: Any,
         given: Mapping[str, Bound],
         source: Shape,
     ) -> Instance | None:
-        """One use of a block; None where it has a mistake."""
-        key = (
-            id(block),
-            tuple((name, choice.key) for name, choice in choices.items()),
-            tuple(given.items()),
-            source,
-        )
+        """One use of a block; None where it has a mistake.
+
+        `filled` is equal for equal choices.
+        """
+        key = (id(block), filled, tuple(given.items()), source)
         if key not in self.instances:
             self.instances[key] = None
             scope = dict(given)
@@ -191,7 +190,7 @@ class Walk:
         passing = self.passing(statement, frame).read if when.open else None
         numbers, reads = self.inputs(statement, frame)
         target, choice = self.target(statement, frame)
-        if any(frame.shapes[number] is None for number in numbers):
+        if None in [frame.shapes[number] for number in numbers]:
             # An earlier mistake hides the shapes; the rest can be judged all the same.
             if isinstance(target, Primitive):
                 frame.claim(frame.name(statement), statement.span)
@@ -334,6 +333,7 @@ class Walk:
         if statement.repeat is None:
             frame.claim(name, statement.name.span if statement.name else statement.span)
         choices = self.targets.slots(statement, block, choice, arguments, frame)
+        filled = tuple((name, choice.key) for name, choice in choices.items())
         first, total = place or (0, count)
         value, steps = inputs.numbers[0], []
         for index in range(count):
@@ -352,7 +352,7 @@ class Walk:
                 where = statement.names or statement.name
                 frame.claim(step_name, where.span if where else statement.span)
             with self.use(name, statement.span):
-                made = self.instance(block, choices, given.values, frame.shape(value))
+                made = self.instance(block, choices, filled, given.values, frame.shape(value))
             if made is None:
                 raise Unknown
             output = frame.new(made.output)

@@ -317,8 +317,12 @@ class Recipe(NamedTuple):
     source: str | None
 
 
-class Network(NamedTuple):
-    """A whole network: metadata, the root instance, and which of its steps are stages."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A whole network: metadata, the root instance, and which of its steps are stages.
+
+    Compared by identity.
+    """
 
     name: str
     class_name: str

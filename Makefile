@@ -64,10 +64,10 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 	@rm -rf $(TYPES) && mkdir -p $(TYPES)/resnet_spec
 	@ln -s $(CURDIR)/resnet_spec/* $(CURDIR)/backends $(TYPES)/resnet_spec/
 	@ln -s $(CURDIR)/tests $(CURDIR)/benchmarks $(TYPES)/
-	cd $(TYPES) && MYPYPATH=tests:benchmarks $(MYPY) $(MYPY_FRAMEWORKS) --config-file $(CURDIR)/pyproject.toml \
+	cd $(TYPES) && MYPYPATH=tests:tests/programs:benchmarks $(MYPY) $(MYPY_FRAMEWORKS) --config-file $(CURDIR)/pyproject.toml \
 		--package resnet_spec --module conftest --module reference --module check_wheel \
 		--module zoo_table --module zoo_measure --module startup --module inference \
-		--module training
+		--module training --package standins
 ifeq ($(FRAMEWORKS),yes)
 	$(MYPY) --config-file= --strict generated/torch
 endif

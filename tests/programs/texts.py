@@ -39,4 +39,12 @@ def case(name: str, backend: str) -> tuple[Network, str]:
     return network, text_of(network, backend)
 
 
+@functools.lru_cache(maxsize=40)
+def wider(name: str) -> Network:
+    """The network with more classes and input channels, as its text makes it when it is told so."""
+    usual = _kept(name)
+    numbers = (f"classes={usual.classes + 3}", f"input.channels={usual.input.channels + 1}")
+    return network_of(name, *numbers)
+
+
 _kept = functools.lru_cache(maxsize=40)(network_of)

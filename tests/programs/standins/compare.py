@@ -102,7 +102,7 @@ def _tensors(run: Run) -> Iterator[str]:
             yield f"there is no parameter {name}, {wanted[name]}"
         elif run.tensors[name] != wanted[name]:
             yield f"the parameter {name} is {run.tensors[name]}, and should be {wanted[name]}"
-    for name in run.tensors.keys() - wanted.keys():
+    for name in (each for each in run.tensors if each not in wanted):
         yield f"the parameter {name} is none of the network's"
 
 
@@ -117,5 +117,5 @@ def _names(run: Run) -> Iterator[str]:
         if name not in right and not run.is_auxiliary(name):
             known = f", whose name is {sorted(right)}" if right else ""
             yield f"the layer {name} is {described(run, number)}{known}"
-    for name in run.needed - seen:
+    for name in sorted(run.needed - seen):
         yield f"there is no layer {name}"

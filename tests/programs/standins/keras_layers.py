@@ -145,6 +145,8 @@ class Layer:
 
     def __call__(self, inputs: Any) -> KerasTensor:
         x = inputs if isinstance(inputs, KerasTensor) else inputs[0]
+        if not isinstance(self.name, str | None):
+            raise ValueError(f"the name of a layer is {self.name!r}")
         try:
             made = self.value(inputs)
         except Exception as error:
@@ -413,6 +415,8 @@ class ZeroPadding2D(Layer):
     def value(self, x: KerasTensor) -> KerasTensor:
         sides: Any = even(*pair(self.padding)) if isinstance(self.padding, int) else self.padding
         rows, columns = (pair(side) for side in sides)
+        if (rows, columns) == even(0, 0) and self.name not in x.run.dotted:
+            raise Difference("pads nothing")
         made = _padded(x, (rows, columns), "zero_pad")
         made.padded = Padded(x, (rows, columns), 0.0, self.name or "-")
         return made

@@ -18,6 +18,7 @@ from standins.keras_layers import (
     LeakyReLU,
     modules,
 )
+from standins.parts import check_parts, frozen_in_turn
 from standins.run import Difference, Run, defaults, execute
 
 IMAGES = "images"  # the name of the input
@@ -65,6 +66,7 @@ def run_keras(text: str, expected: Expected, given: bool) -> Run:
     run.results.append(("", whole.outputs.seen(), whole.outputs.dimensions))
     run.needed = {each.name for each in expected.layers if _is_layer(each)}
     _check_numerics(run)
+    check_parts(space, "_", run)
     _freeze(space["freeze_until"], whole, run)
     return run
 
@@ -121,19 +123,21 @@ def _check_numerics(run: KerasRun) -> None:
 
 def _freeze(freeze_until: Callable[[Any, str], None], model: Model, run: KerasRun) -> None:
     """`freeze_until` trains what comes from a part on, and freezes what comes before it."""
-    parts = run.expected.parts
     owners = {name.rpartition(".")[0] for name in run.expected.tensors}
     owned = [
-        (layer, parts[run.dotted[layer.name or ""]])
+        (layer, run.expected.parts[run.dotted[layer.name or ""]])
         for layer in model.layers
         if run.dotted.get(layer.name or "") in owners
     ]
-    order = list(dict.fromkeys(parts.values()))
-    order.sort(key=lambda part: (part == "head", part != "stem"))
-    for first, name in enumerate(order):
-        if name == "stem" and all(part != "stem" for _, part in owned):
-            continue
+
+    def freeze(name: str) -> None:
         freeze_until(model, name)
+
+    def turn(trained: set[str]) -> None:
         for layer, part in owned:
-            if layer.trainable != (order.index(part) >= first):
+            layer.trainable = part not in trained
+
+    for name, trained in frozen_in_turn(run, {part for _, part in owned}, turn, freeze):
+        for layer, part in owned:
+            if layer.trainable != (part in trained):
                 run.note(f"freeze_until({name!r}): {layer.name} is trainable={layer.trainable}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import accumulate
 from typing import Any
 
 from standins import helpers, torch_layers
 from standins.expected import Expected
 from standins.expected import Tensor as Owned
+from standins.parts import check_parts, frozen_in_turn
 from standins.run import Difference, Run, defaults, execute
 from standins.torch_layers import BatchNorm2d
 from standins.torch_modules import Module
@@ -33,6 +35,8 @@ def run_torch(text: str, expected: Expected, given: bool) -> Run:
     run.layers.clear()  # `forward` runs the same layers again, and those of the head
     result = _forward(model.forward, run)
     run.results.append(("", result.seen(), result.dimensions))
+    _check_order(model, run)
+    check_parts(space, ".", run)
     _freeze(model, run)
     return run
 
@@ -56,32 +60,45 @@ def _forward(function: Any, run: Run) -> Any:
     return found
 
 
+def _check_order(model: Module, run: Run) -> None:
+    """Modules stand in the order in which they run, so that children in a row are the network."""
+    first: dict[str, int] = {}  # of everything that a module may be: which operation it begins with
+    for index, layer in enumerate(run.expected.layers):
+        for prefix in accumulate(layer.name.split("."), "{}.{}".format):
+            first.setdefault(prefix, index)
+    last: dict[str, tuple[int, str]] = {}
+    for module in model.modules():
+        place = (first.get(module.path, -1), module.path)
+        if place[0] >= 0:
+            above = module.path.rpartition(".")[0]
+            if place < last.get(above, place):
+                run.note(f"{module.path} stands after {last[above][1]}, but runs before it")
+            last[above] = place
+
+
 def _freeze(model: Any, run: Run) -> None:
     """`freeze_until` trains what comes from a part on, and freezes what comes before it."""
-    order = list(dict.fromkeys(run.expected.parts.values()))
-    order.sort(key=lambda part: (part == "head", part != "stem"))
+    parts = run.expected.parts
     owned = [
-        (path, each, run.expected.parts[path.rpartition(".")[0]])
+        (path, each, parts[path.rpartition(".")[0]])
         for path, each in model.named_parameters()
         if path in run.expected.tensors
     ]
-    for name in order:
-        if name == "stem" and not any(p == "stem" for p in _learning(run)):
-            continue
-        model.freeze_until(name)
-        first = order.index(name)
+
+    def turn(trained: set[str]) -> None:
+        for _, parameter, part in owned:
+            parameter.requires_grad = part not in trained
+
+    learning = {part for _, _, part in owned}
+    for name, trained in frozen_in_turn(run, learning, turn, model.freeze_until):
         for path, parameter, part in owned:
-            if parameter.requires_grad != (order.index(part) >= first):
+            if parameter.requires_grad != (part in trained):
                 run.note(f"freeze_until({name!r}): {path} is {_state(parameter.requires_grad)}")
         for module in model.modules():
             if isinstance(module, BatchNorm2d) and module.training != module.weight.requires_grad:
                 run.note(f"freeze_until({name!r}): {module.path} is {_state(module.training)}")
-
-
-def _learning(run: Run) -> list[str]:
-    """The part of each layer that has something to learn."""
-    layers = run.expected.layers
-    return [run.expected.parts[each.name] for each in layers if each.operation.parameters]
+    if model.train(False) is not model or any(each.training for each in model.modules()):
+        run.note("train(False) does not put the whole network into evaluation")
 
 
 def _state(trains: bool) -> str:

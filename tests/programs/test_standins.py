@@ -13,15 +13,13 @@ from standins import differences
 @pytest.mark.parametrize("name", texts.NAMES)
 def test_every_network_is_what_the_spec_says(name: str) -> None:
     network = texts.network_of(name)
-    for backend in texts.BACKENDS:
-        assert differences(texts.text_of(network, backend), network, backend) == []
+    for backend, text in texts.texts_of(network).items():
+        assert differences(text, network, backend) == []
 
 
 @pytest.mark.parametrize("name", [*texts.NAMES[::12], *texts.NAMES[-27::3]])
 def test_so_it_is_with_other_numbers_of_classes_and_channels(name: str) -> None:
-    network = texts.network_of(name)
-    for backend in texts.BACKENDS:
-        text = texts.text_of(network, backend)
+    for backend, text in texts.texts_of(texts.network_of(name)).items():
         assert differences(text, texts.wider(name), backend, given=True) == []
 
 

@@ -66,31 +66,47 @@ def excuse(source: Source, mutant: Mutant, name: str, backend: str) -> str | Non
     return _known(mutant.before if mutant.kind == "keyword dropped" else line, backend)
 
 
-# Where a line like this is edited, and nobody notices, there is no difference: why.
+SAME_MULTIPLE = "the number of channels is rounded to the same multiple"
+FEW_CHANNELS = "the kernel is 3 for any reach that so few channels have"
+EMPTY_LOOP = "a loop from 1 to 0 is as empty as one from 1 to 1"
+NO_BLUR = "whatever is not above 1 blurs nothing"
+REPLACED = "the value is replaced before it is read"
+OWN_DEFAULT = "the framework has the same default"
+EQUAL_FANS = "every parameter has the same distribution: fans or gains are equal"
+PADS_ALIKE = "a convolution pads itself or a layer before it does, which is the same"
+
+# Where a line like this is edited, and nobody notices, there is no difference: why. Of a keyword
+# that is dropped the whole call is looked at.
 KNOWN = {
     "torch": (
-        (
-            "nn.init.",
-            "every parameter has the same distribution: fans or gains are equal",
-        ),
+        ("nn.init.", EQUAL_FANS),
+        (".numel()) ** 0.5", "every filter is as large"),
         ("ceil_mode=True, count_include_pad=False", "nothing is padded, so nothing of it counts"),
-        ("reach = math.floor(", "the kernel is 3 for any reach that so few channels have"),
-        ("piece: Tensor = parts[0]", "the value is replaced before it is read"),
-        ("stride: int = 1", "whatever is not above 1 blurs nothing"),
-        ("ConvStack(", "a loop from 1 to 0 is as empty as one from 1 to 1"),
-        ("= EfficientChannelAttention(", "the kernel is 3 for any of such numbers of channels"),
+        ("Pool2d(2, stride=2", OWN_DEFAULT),
+        ("reach = math.floor(", FEW_CHANNELS),
+        ("= EfficientChannelAttention(", FEW_CHANNELS),
+        ("reduction: int = 16", SAME_MULTIPLE),
+        ("SqueezeExcitation(", SAME_MULTIPLE),
+        ("piece: Tensor = parts[0]", REPLACED),
+        ("stride: int = 1", NO_BLUR),
+        ("ConvStack(", EMPTY_LOOP),
     ),
     "keras": (
-        ("same = ", "a convolution pads itself or a layer before it does, which is the same"),
-        ('"same" if same else "valid"', "as above"),
-        ("if padding > 0 and not same:", "as above: so does a layer that pads, or none"),
+        ("same = ", PADS_ALIKE),
+        ('"same" if same else "valid"', PADS_ALIKE),
+        ("if padding > 0 and not same:", PADS_ALIKE),
         ("padding: int = 0", "any number that is not above 0 pads nothing"),
-        ("VarianceScaling(2.0, 'fan_in', ", "the other fan is as large"),
-        ("piece = parts[0]", "the value is replaced before it is read"),
-        ("stride: int = 1", "whatever is not above 1 blurs nothing"),
-        ("conv_stack(x, ", "a loop from 1 to 0 is as empty as one from 1 to 1"),
+        ("VarianceScaling(2.0, 'fan_in', ", EQUAL_FANS),
         ("Pooling2D(1, ", "the mean of one value is its maximum"),
-        ("reach = math.floor(", "the kernel is 3 for any reach that so few channels have"),
+        ("AveragePooling2D(2, strides=stride", OWN_DEFAULT),
+        ("epsilon=0.001", OWN_DEFAULT),
+        ("reach = math.floor(", FEW_CHANNELS),
+        ("reduction: int = 16", SAME_MULTIPLE),
+        ("squeeze_excitation(", SAME_MULTIPLE),
+        ("in_channels = x.shape[-1]", "a norm leaves the number of channels"),
+        ("piece = parts[0]", REPLACED),
+        ("stride: int = 1", NO_BLUR),
+        ("conv_stack(x, ", EMPTY_LOOP),
     ),
 }
 

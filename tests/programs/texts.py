@@ -32,6 +32,12 @@ def text_of(network: Network, backend: str) -> str:
     return text
 
 
+def texts_of(network: Network) -> dict[str, str]:
+    """The text of every backend, which costs little more than that of one."""
+    files = generate(network, BACKENDS, with_training=False)
+    return dict(zip(BACKENDS, files.values(), strict=True))
+
+
 @functools.lru_cache(maxsize=40)
 def case(name: str, backend: str) -> tuple[Network, str]:
     """A network with its text, once for all tests of it."""

@@ -18,7 +18,7 @@ def compared(run: Run) -> list[str]:
         *_limited(_operations(run)),
         *_limited(_results(run)),
         *_limited(_tensors(run)),
-        *_limited(_names(run)),
+        *_limited(misnamed(run)),
     ]
     return list(dict.fromkeys(found))
 
@@ -85,14 +85,8 @@ def _instead(run: Run, layer: Layer, number: int, reached: Mapping[int, Meaning]
 
 def _reached(run: Run) -> dict[int, Meaning]:
     """Every value that the results of the text come from."""
-    waiting = [number for _, number, _ in run.results]
-    found: dict[int, Meaning] = {}
-    while waiting:
-        number = waiting.pop()
-        if number not in found:
-            found[number] = run.graph.rows[number]
-            waiting += found[number].inputs
-    return dict(sorted(found.items()))
+    numbers = run.graph.reached(number for _, number, _ in run.results)
+    return {number: run.graph.rows[number] for number in numbers}
 
 
 def _tensors(run: Run) -> Iterator[str]:
@@ -106,7 +100,7 @@ def _tensors(run: Run) -> Iterator[str]:
         yield f"the parameter {name} is none of the network's"
 
 
-def _names(run: Run) -> Iterator[str]:
+def misnamed(run: Run) -> Iterator[str]:
     """Layers that compute something else than the operation of their name."""
     seen: set[str] = set()
     for name, number in run.layers:

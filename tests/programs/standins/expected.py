@@ -56,6 +56,11 @@ class Expected:
     result: tuple[int, tuple[int, ...]] = (0, ())
     parts: dict[str, str] = field(default_factory=dict)  # stem, stage or head of each layer
 
+    def live(self) -> set[int]:
+        """Every value that a result comes from; a value that nobody reads need not be computed."""
+        ends = [self.result, *self.features.values()]
+        return {*self.graph.reached(number for number, _ in ends)}
+
 
 Values = list[int]
 Meaning = Callable[[Graph, str, Any, Values, Shape], Values]

@@ -186,6 +186,16 @@ class Graph:
 
     # - what follows from a graph -
 
+    def reached(self, numbers: Iterable[int]) -> list[int]:
+        """These values and all that they come from, in order."""
+        waiting, found = [*numbers], set[int]()
+        while waiting:
+            number = waiting.pop()
+            if number not in found:
+                found.add(number)
+                waiting += self.rows[number].inputs
+        return sorted(found)
+
     def is_nonnegative(self, number: int) -> bool:
         """Whether no value is below zero, whatever the input."""
         waiting = [number]

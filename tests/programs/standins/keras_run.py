@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from standins import helpers
+from standins.compare import misnamed
 from standins.expected import Expected, Layer
 from standins.keras_layers import (
     EXACT,
@@ -59,12 +59,14 @@ def run_keras(text: str, expected: Expected, given: bool) -> Run:
     space = execute(text, modules(inputs, model), helpers.known("keras"), HELPERS)
     features = _build(space, f"{network.name}_features", run, given)
     _compare_features(features, run)
-    run.found += [f"the backbone alone: {each}" for each in _repeated(run)]
+    run.found += [f"the backbone alone: {each}" for each in misnamed(run)]
     for kept in (run.layers, run.all):
         kept.clear()
     whole = _build(space, network.name, run, given)
     run.results.append(("", whole.outputs.seen(), whole.outputs.dimensions))
-    run.needed = {each.name for each in expected.layers if _is_layer(each)}
+    live = expected.live()
+    needed = (each for each in expected.layers if live.intersection(each.numbers))
+    run.needed = {each.name for each in needed if _is_layer(each)}
     _check_numerics(run)
     check_parts(space, "_", run)
     _freeze(space["freeze_until"], whole, run)
@@ -97,11 +99,6 @@ def _build(space: Mapping[str, Any], name: str, run: KerasRun, given: bool) -> M
 def _compare_features(features: Model, run: KerasRun) -> None:
     for name, value in features.outputs.items():
         run.results.append((name, value.seen(), value.dimensions))
-
-
-def _repeated(run: KerasRun) -> list[str]:
-    counts = Counter(name for name, _ in run.layers)
-    return [f"two layers are called {name}" for name, count in counts.items() if count > 1]
 
 
 def _is_layer(layer: Layer) -> bool:

@@ -60,7 +60,7 @@ class Conv2d(Leaf):
         window = self.window
         number = x.run.graph.conv(
             x.seen(),
-            self.path,
+            self._path,
             window,
             channels=self.in_channels,
             filters=self.out_channels,
@@ -120,7 +120,7 @@ class Linear(Leaf):
         if len(x.dimensions) != 1:
             raise Difference(f"takes a vector, but is given {x.dimensions}")
         seen = {"channels": self.in_features, "features": self.out_features}
-        return x.made("linear", name=self.path, shape=(self.out_features,), **seen)
+        return x.made("linear", name=self._path, shape=(self.out_features,), **seen)
 
 
 class Conv1d(Leaf):
@@ -136,7 +136,7 @@ class ChannelConv(Conv1d):
         self.weight = Parameter((1, 1, self.kernel_size), _usual(self.kernel_size))
 
     def value(self, x: Tensor) -> Tensor:
-        return x.made("channel_conv", name=self.path, kernel=self.kernel_size)
+        return x.made("channel_conv", name=self._path, kernel=self.kernel_size)
 
 
 @dataclass(eq=False)
@@ -146,7 +146,7 @@ class LearnedScale(Leaf):
         self.weight = Parameter((1,), ONES)
 
     def value(self, x: Tensor) -> Tensor:
-        return x.made("learned_scale", name=self.path)
+        return x.made("learned_scale", name=self._path)
 
 
 @dataclass(eq=False)
@@ -156,7 +156,7 @@ class LearnedShift(Leaf):
         self.bias = Parameter((1,), ZEROS)
 
     def value(self, x: Tensor) -> Tensor:
-        return x.made("learned_shift", name=self.path)
+        return x.made("learned_shift", name=self._path)
 
 
 @dataclass(eq=False)
@@ -169,7 +169,7 @@ class Threshold(Leaf):
 
     def value(self, x: Tensor) -> Tensor:
         self.expects(x, self.channels)
-        return x.made("threshold", name=self.path, channels=self.channels)
+        return x.made("threshold", name=self._path, channels=self.channels)
 
 
 # --- norms ---------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ class _Norm(Leaf):
     def value(self, x: Tensor) -> Tensor:
         self.expects(x, self.channels)
         seen = {name: getattr(self, name) for name in self.reads}
-        return x.made(self.kind, name=self.path, channels=self.channels, **seen)
+        return x.made(self.kind, name=self._path, channels=self.channels, **seen)
 
 
 @dataclass(eq=False)

@@ -36,9 +36,9 @@ class Built(NamedTuple):
 class Module:
     """A module: what is assigned to it is registered by its name."""
 
-    path = ""  # from the network, known once it is built
+    _path = ""  # from the network, known once it is built
     training = True
-    taken: frozenset[str] = ATTRIBUTES
+    _taken: frozenset[str] = ATTRIBUTES
 
     def __init__(self) -> None:
         self.__dict__["_modules"] = {}
@@ -47,7 +47,7 @@ class Module:
     # - names -
 
     def _is_taken(self, name: str) -> bool:
-        return name in self.taken or name in self.__dict__ or hasattr(type(self), name)
+        return name in self._taken or name in self.__dict__ or hasattr(type(self), name)
 
     def add_module(self, name: str, module: Module | None) -> None:
         if not isinstance(module, Module) and module is not None:
@@ -69,7 +69,7 @@ class Module:
             raise AttributeError("cannot assign module before Module.__init__() call")
         modules = self.__dict__.get("_modules", {})
         if isinstance(value, Module):
-            if name in self.taken or hasattr(type(self), name):
+            if name in self._taken or hasattr(type(self), name):
                 raise Difference(f"the layer {name!r} hides an attribute of its module")
             self.__dict__.pop(name, None)
             modules[name] = value
@@ -126,25 +126,25 @@ class Module:
                 yield from module.named_modules(f"{prefix}.{name}" if prefix else name)
 
     def modules(self) -> Iterable[Module]:
-        built = self.__dict__.get("built")
+        built = self.__dict__.get("_built")
         return built.modules if built else (module for _, module in self.named_modules())
 
-    def build(self) -> Built:
+    def _build(self) -> Built:
         """Name all modules below for good, which makes what asks for them quick."""
         named = tuple(self.named_modules())
         for path, module in named:
-            module.path = path
-        self.__dict__["built"] = Built(tuple(module for _, module in named), dict(self._state()))
-        return self.built  # type: ignore[no-any-return]
+            module._path = path
+        self.__dict__["_built"] = Built(tuple(module for _, module in named), dict(self._tensors()))
+        return self._built  # type: ignore[no-any-return]
 
-    def _state(self) -> Iterator[tuple[str, Parameter]]:
+    def _tensors(self) -> Iterator[tuple[str, Parameter]]:
         for path, module in self.named_modules():
             for name, parameter in module._parameters.items():
                 yield f"{path}.{name}" if path else name, parameter
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        built = self.__dict__.get("built")
-        state = built.state.items() if built else self._state()
+        built = self.__dict__.get("_built")
+        state = built.state.items() if built else self._tensors()
         return ((name, each) for name, each in state if each.trainable)
 
     def parameters(self) -> Iterator[Parameter]:
@@ -174,12 +174,12 @@ class Module:
             return self.forward(x)
         except Exception as error:
             if not hasattr(error, "__notes__"):
-                error.add_note(self.path)  # the innermost module says where
+                error.add_note(self._path)  # the innermost module says where
             raise
 
 
 class Sequential(Module):
-    taken = ATTRIBUTES | OF_LISTS
+    _taken = ATTRIBUTES | OF_LISTS
 
     def __init__(self, *members: Any) -> None:
         super().__init__()
@@ -222,7 +222,7 @@ class ModuleList(Sequential):
 
 
 class ModuleDict(Module):
-    taken = ATTRIBUTES | OF_DICTS
+    _taken = ATTRIBUTES | OF_DICTS
 
     def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
         super().__init__()
@@ -263,7 +263,7 @@ class Leaf(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         made = self.value(x)
-        x.run.layers.append((self.path, made.number))
+        x.run.layers.append((self._path, made.number))
         return made
 
     def value(self, x: Tensor) -> Tensor:

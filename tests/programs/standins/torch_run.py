@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 from standins import helpers, torch_layers
+from standins.compare import misnamed
 from standins.expected import Expected
 from standins.expected import Tensor as Owned
 from standins.parts import check_parts, frozen_in_turn
@@ -32,6 +33,7 @@ def run_torch(text: str, expected: Expected, given: bool) -> Run:
     _register(model, run)
     features = _forward(model.forward_features, run)
     run.results = [(name, value.seen(), value.dimensions) for name, value in features.items()]
+    run.found += [f"forward_features: {each}" for each in misnamed(run)]
     run.layers.clear()  # `forward` runs the same layers again, and those of the head
     result = _forward(model.forward, run)
     run.results.append(("", result.seen(), result.dimensions))
@@ -43,10 +45,10 @@ def run_torch(text: str, expected: Expected, given: bool) -> Run:
 
 def _register(model: Module, run: Run) -> None:
     """Tell every module its name, and note what parameters there are."""
-    built = model.build()
+    built = model._build()
     for module, count in Counter(map(id, built.modules)).items():
         if count > 1:
-            path = next(each.path for each in built.modules if id(each) == module)
+            path = next(each._path for each in built.modules if id(each) == module)
             run.note(f"{path} has several names")
     for name, parameter in built.state.items():
         run.tensors[name] = Owned(parameter.shape, parameter.drawn)
@@ -68,11 +70,11 @@ def _check_order(model: Module, run: Run) -> None:
             first.setdefault(prefix, index)
     last: dict[str, tuple[int, str]] = {}
     for module in model.modules():
-        place = (first.get(module.path, -1), module.path)
+        place = (first.get(module._path, -1), module._path)
         if place[0] >= 0:
-            above = module.path.rpartition(".")[0]
+            above = module._path.rpartition(".")[0]
             if place < last.get(above, place):
-                run.note(f"{module.path} stands after {last[above][1]}, but runs before it")
+                run.note(f"{module._path} stands after {last[above][1]}, but runs before it")
             last[above] = place
 
 
@@ -96,7 +98,7 @@ def _freeze(model: Any, run: Run) -> None:
                 run.note(f"freeze_until({name!r}): {path} is {_state(parameter.requires_grad)}")
         for module in model.modules():
             if isinstance(module, BatchNorm2d) and module.training != module.weight.requires_grad:
-                run.note(f"freeze_until({name!r}): {module.path} is {_state(module.training)}")
+                run.note(f"freeze_until({name!r}): {module._path} is {_state(module.training)}")
     if model.train(False) is not model or any(each.training for each in model.modules()):
         run.note("train(False) does not put the whole network into evaluation")
 

@@ -285,7 +285,7 @@ class Builder:
             times = times * count
         known = listed.total is not None and channels is not None
         listed.total = listed.total + channels * times if known else None  # type: ignore[operator]
-        listed.each = channels
+        listed.each, listed.grows = channels, True
         return Element(listed, index, channels)
 
     def output(self, node: StatementNode, channels: Expr | None) -> Slot:
@@ -378,6 +378,7 @@ class Builder:
                 value_of(otherwise) if otherwise is not None else None,
                 nonnegative=nonnegative,
                 named=not statement.unnamed,
+                grows=isinstance(output, ListSymbol) and output.grows,
                 span=statement.span,
             )
 

@@ -24,12 +24,16 @@ class Symbol:
 
 @dataclass(eq=False)
 class ListSymbol:
-    """A list of values; `total` are the channels of all of them, `each` of one."""
+    """A list of values; `total` are the channels of all of them, `each` of one.
+
+    `grows` tells that elements are added to it.
+    """
 
     wanted: str
     total: Expr | None
     each: Expr | None
     variable: str = ""
+    grows: bool = False
 
 
 @dataclass(eq=False)

@@ -94,9 +94,13 @@ CASES = {
           layers:
             - {conv: "c.{k}", filters: 4, kernel: 3, as: "out.{k}"}
             - {norm: "bn.{k}"}
-        - {concat: [out, x]}
+            - {act: "act.{k}", as: y}
+        - {concat: [out, y, x]}
         """,
-        ("c.0(x) bn.0(c.0) c.1(bn.0) bn.1(c.1) concat(c.0, c.1, x) -> concat",),
+        (
+            "c.0(x) bn.0(c.0) act.0(bn.0) c.1(act.0) bn.1(c.1) act.1(bn.1)"
+            " concat(c.0, c.1, act.1, x) -> concat",
+        ),
     ),
     "an element of a list is what a block reads": Case(
         """
@@ -248,7 +252,9 @@ CASES = {
         - {multiply: m}
         - {conv: last, filters: 8, kernel: 1}
         """,
-        ("a(x) a2(a) add(a, a2, x) multiply(a, a2, add) multiply2(multiply) last(multiply2) -> last",),
+        (
+            "a(x) a2(a) add(a, a2, x) multiply(a, a2, add) multiply2(multiply) last(multiply2) -> last",
+        ),
     ),
     "a sum of one is no new value": Case(
         """
@@ -294,9 +300,9 @@ CASES = {
           count: 3
           layers:
             - {conv: "c.{k}", from: "l.{k}", filters: 8, kernel: 1, as: "l.{k + 2}"}
-        - {conv: last, filters: 8, kernel: 1}
+        - {concat: l}
         """,
-        ("a0(x) a1(a0) c.0(a0) c.1(a1) c.2(c.0) last(c.2) -> last",),
+        ("a0(x) a1(a0) c.0(a0) c.1(a1) c.2(c.0) concat(a0, a1, c.0, c.1, c.2) -> concat",),
     ),
     "channels that grow from turn to turn": Case(
         """

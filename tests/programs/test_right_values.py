@@ -53,10 +53,10 @@ def compared_with_numpy(network: Network) -> dict[str, float]:
     batch = parity.images(2, *network.input.dimensions)
     weights = {name: value.numpy() for name, value in pair.torch.state_dict().items()}
     right = outputs(network, weights, batch)
-    found = dict(zip(("torch", "keras"), pair.outputs(batch), strict=True))
+    found = zip(("torch", "keras"), pair.outputs(batch), strict=True)
     return {
         backend: max(parity.difference(given[name], right[name]) for name in right)
-        for backend, given in found.items()
+        for backend, given in found
     }
 
 
@@ -97,11 +97,12 @@ def told(text: str) -> list[tuple[str, str]]:
 def test_what_follows_a_split_says_which_part_it_takes() -> None:
     found = told(
         "blocks:\n  b:\n    description: B\n    layers:\n"
+        "      - {conv: c, filters: 8, kernel: 1}\n"
         "      - {split: s, parts: 2, as: p}\n"
         "      - {conv: last, filters: 8, kernel: 1}\n"
         "stages: [{name: l1, block: b}]\n"
     )
-    assert found == [("RS306", "text.yaml:11:10")]
+    assert found == [("RS306", "text.yaml:12:10")]
 
 
 def test_a_block_does_not_end_with_a_split() -> None:

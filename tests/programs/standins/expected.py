@@ -84,10 +84,9 @@ def _read(network: Network, given: Shape) -> Expected:
     values = _Reader(found).instance(network.root, "", 0, given)
     number, shape = values[network.root.result]
     found.result = (number, shape.dimensions)
-    steps = network.root.steps
     for stage in network.stages:
-        if stage.feature and stage.steps:
-            number, shape = values[steps[stage.steps[-1]].outputs[0]]
+        if stage.feature:
+            number, shape = values[stage.result]
             found.features[stage.name] = (number, shape.dimensions)
     found.parts = dict(_parts(network))
     return found

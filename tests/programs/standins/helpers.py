@@ -18,10 +18,14 @@ TABLES = {
 }
 
 
+# Helpers that compute with no values, so that they run as they are.
+RUN = ("make_divisible", "add_layer")
+
+
 @functools.cache
 def known(backend: str) -> dict[str, str]:
     """Every fixed helper of a backend by its name: its source."""
     found: dict[str, str] = {}
     for module, table in TABLES[backend]:
         found |= getattr(import_module(module), table)
-    return found
+    return {name: source for name, source in found.items() if name not in RUN}

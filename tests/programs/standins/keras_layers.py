@@ -551,8 +551,8 @@ class Add(Layer):
     kind = "add"
 
     def value(self, x: Sequence[KerasTensor]) -> KerasTensor:
-        if isinstance(x, KerasTensor) or len(x) < 2:
-            raise Difference("merges a single value")
+        if isinstance(x, KerasTensor) or not x:
+            raise Difference("merges no list of values")
         return x[0].joined(self.kind, x)
 
 

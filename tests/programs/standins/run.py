@@ -17,7 +17,12 @@ from standins.expected import Expected, Tensor
 from standins.graph import Graph, Pair
 
 # Modules that a text may import beside its framework.
-STANDARD = {"math": math, "collections": collections, "typing": typing}
+STANDARD = {
+    "math": math,
+    "collections": collections,
+    "functools": functools,
+    "typing": typing,
+}
 
 
 class Difference(Exception):

@@ -568,6 +568,7 @@ TORCH = namespace(
     relu=lambda input: input.activated("relu", False),
     cat=cat,
     stack=stack,
+    mul=lambda input, other: input * other,
 )
 MODULES: dict[str, SimpleNamespace] = {
     "torch": TORCH,

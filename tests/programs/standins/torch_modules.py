@@ -119,6 +119,9 @@ class Module:
     def children(self) -> Iterator[Module]:
         return (module for module in self._modules.values() if module is not None)
 
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        return ((name, each) for name, each in self._modules.items() if each is not None)
+
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         yield prefix, self
         for name, module in self._modules.items():

@@ -54,16 +54,24 @@ def excuse(source: Source, mutant: Mutant, name: str, backend: str) -> str | Non
     for before, after in source.observed(mutant.number, HOOK):
         if _seen(before, name, backend) == _seen(after, name, backend):
             return "the expression has the same values wherever it is evaluated"
+    line = source.text.splitlines()[mutant.line - 1].strip()
+    said = mutant.before if mutant.kind == "keyword dropped" else line
+    return _same_in_itself(mutant, backend) or _known(said, backend)
+
+
+def _same_in_itself(mutant: Mutant, backend: str) -> str | None:
+    """Why an edit of this kind makes no difference wherever it stands."""
     if mutant.kind == "statements" and {".append(", "inplace=True"} <= _parts(mutant.before):
         return "what a list holds is changed in place, too, before it or after"
     if mutant.kind == "statements" and _are_independent(mutant.before):
         return "neither of the two statements has to do with the other"
     if backend == "keras" and mutant.before.strip("'\"") in AUXILIARY:
         return "what is added to the name of a layer for one that helps it is free"
+    if mutant.kind == "operands" and " | " in mutant.before:
+        return "a union of classes is the same in another order"
     if _is_axes(mutant):
         return "axes are the same in another order"
-    line = source.text.splitlines()[mutant.line - 1].strip()
-    return _known(mutant.before if mutant.kind == "keyword dropped" else line, backend)
+    return None
 
 
 SAME_MULTIPLE = "the number of channels is rounded to the same multiple"
@@ -87,6 +95,10 @@ KNOWN = {
         ("= EfficientChannelAttention(", FEW_CHANNELS),
         ("reduction: int = 16", SAME_MULTIPLE),
         ("SqueezeExcitation(", SAME_MULTIPLE),
+        ("PeakGate(", SAME_MULTIPLE),
+        ("base_width", SAME_MULTIPLE),
+        ("SelectiveKernel(", SAME_MULTIPLE),
+        ("self.stride > 1", "every row and column is what a stride of 1 takes"),
         ("piece: Tensor = parts[0]", REPLACED),
         ("stride: int = 1", NO_BLUR),
         ("ConvStack(", EMPTY_LOOP),
@@ -103,6 +115,10 @@ KNOWN = {
         ("reach = math.floor(", FEW_CHANNELS),
         ("reduction: int = 16", SAME_MULTIPLE),
         ("squeeze_excitation(", SAME_MULTIPLE),
+        ("peak_gate(", SAME_MULTIPLE),
+        ("base_width", SAME_MULTIPLE),
+        ("selective_kernel(", SAME_MULTIPLE),
+        ("if stride > 1", "every row and column is what a stride of 1 takes"),
         ("in_channels = x.shape[-1]", "a norm leaves the number of channels"),
         ("piece = parts[0]", REPLACED),
         ("stride: int = 1", NO_BLUR),

@@ -46,13 +46,13 @@ def frozen_in_turn(
     turn: Callable[[set[str]], None],
     freeze_until: Callable[[str], None],
 ) -> Iterator[tuple[str, set[str]]]:
-    """Each part up to which is frozen, with those that are trained then.
+    """The first part, one in the middle and the last, each with what is trained from it on.
 
     Whether something was trained before makes no difference, so `turn` turns it all round first.
     """
     order = [part for part in _order(run) if part != "stem" or part in learning]
-    for index, name in enumerate(order):
-        trained = set(order[index:])
+    for index in sorted({0, len(order) // 2, len(order) - 1}):
+        name, trained = order[index], set(order[index:])
         turn(trained)
         freeze_until(name)
         yield name, trained

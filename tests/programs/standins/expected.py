@@ -56,10 +56,23 @@ class Expected:
     result: tuple[int, tuple[int, ...]] = (0, ())
     parts: dict[str, str] = field(default_factory=dict)  # stem, stage or head of each layer
 
-    def live(self) -> set[int]:
-        """Every value that a result comes from; a value that nobody reads need not be computed."""
-        ends = [self.result, *self.features.values()]
-        return {*self.graph.reached(number for number, _ in ends)}
+    def live(self) -> set[str]:
+        """Every layer that a result comes from; what nobody reads need not be computed."""
+        root = self.network.root
+        ends = {stage.result for stage in self.network.stages if stage.feature}
+        return {*_live(root, {root.result, *ends}, "")}
+
+
+def _live(instance: Instance, needed: set[int], prefix: str) -> Iterator[str]:
+    for step in reversed(instance.steps):
+        if needed.isdisjoint(step.outputs):
+            continue
+        needed.update(step.inputs)
+        name = f"{prefix}{step.name}"
+        if isinstance(step.node, Instance):
+            yield from _live(step.node, {step.node.result}, f"{name}.")
+        else:
+            yield name
 
 
 Values = list[int]

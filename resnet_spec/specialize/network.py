@@ -89,7 +89,7 @@ class _Specialization:
         """One routine for all instances, or one for each of the ways in which they are wired."""
         try:
             self.add(instances)
-        except Unfit as error:
+        except Unfit:
             alike: dict[Any, list[Instance]] = {}
             for instance in instances:
                 alike.setdefault(self.wiring_of(instance), []).append(instance)

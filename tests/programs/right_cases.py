@@ -75,8 +75,6 @@ def uses_of(network: Network) -> tuple[str, ...]:
     return tuple(wiring(each) for each in steps if isinstance(each, Instance))
 
 
-LAST = "- {conv: last, filters: 8, kernel: 1}"
-
 CASES = {
     "an element of a list is the next input": Case(
         """
@@ -134,7 +132,9 @@ CASES = {
         """
         - {conv: torch, filters: len, kernel: 1, as: sum}
         - {act: nn, as: layers}
-        - {for: range, count: math, layers: [{conv: "F.{range}", filters: len, kernel: 1, as: keras}]}
+        - for: range
+          count: math
+          layers: [{conv: "F.{range}", filters: len, kernel: 1, as: keras}]
         - {add: [sum, layers, keras], as: self}
         - {conv: last, filters: list, kernel: 1}
         """,
@@ -200,7 +200,8 @@ CASES = {
         - for: k
           count: branches
           layers:
-            - {add: ["sum.{k}", "out.{k}"], when: k > 0 or first, else: "out.{k}", as: "sum.{k + 1}"}
+            - {add: ["sum.{k}", "out.{k}"], when: k > 0 or first, else: "out.{k}",
+               as: "sum.{k + 1}"}
         - {conv: last, from: "sum.{branches}", filters: 8, kernel: 1}
         """,
         (
@@ -223,11 +224,11 @@ CASES = {
         ),
     ),
     "a layer without a name that runs in some uses": Case(
-        f"""
-        - {{relu: , when: flag}}
-        - {{conv: c, filters: 8, kernel: 1}}
+        """
+        - {relu: , when: flag}
+        - {conv: c, filters: 8, kernel: 1}
         - relu
-        {LAST.replace("-", "        -", 0)}
+        - {conv: last, filters: 8, kernel: 1}
         """,
         (
             "relu(x) c(relu) relu2(c) last(relu2) -> last",
@@ -253,7 +254,8 @@ CASES = {
         - {conv: last, filters: 8, kernel: 1}
         """,
         (
-            "a(x) a2(a) add(a, a2, x) multiply(a, a2, add) multiply2(multiply) last(multiply2) -> last",
+            "a(x) a2(a) add(a, a2, x) multiply(a, a2, add) multiply2(multiply) last(multiply2)"
+            " -> last",
         ),
     ),
     "a sum of one is no new value": Case(
@@ -268,7 +270,9 @@ CASES = {
     "a statement that never runs, in a loop": Case(
         """
         - {split: s, parts: 2, as: p}
-        - {for: j, count: 3, layers: [{identity: "i.{j}", from: p.1, as: a, when: in_channels > 99}]}
+        - for: j
+          count: 3
+          layers: [{identity: "i.{j}", from: p.1, as: a, when: in_channels > 99}]
         - {add: [p.0, a]}
         - {conv: last, filters: 8, kernel: 1}
         """,
@@ -365,7 +369,9 @@ CASES = {
           layers:
             - for: k
               count: j + 1
-              layers: [{conv: "g.{j}.h.{k}", filters: width, kernel: 1}, {norm: "{j}{k}", when: k > 0}]
+              layers:
+                - {conv: "g.{j}.h.{k}", filters: width, kernel: 1}
+                - {norm: "{j}{k}", when: k > 0}
         - {block: c, name: items, repeat: 2, names: "keys.{i + 1}.pop"}
         - {block: c, name: last, repeat: 2, names: "b{i}", filters: 8}
         """,

@@ -25,9 +25,10 @@ from resnet_spec.specialize import (
     variables,
 )
 from resnet_spec.specialize.program import FeatureLine
-from resnet_spec.specialize.values import Draft
+from resnet_spec.specialize.values import Draft, Symbol
 
 Patch = pytest.MonkeyPatch
+Plant = Callable[[Patch], None]
 Original = Callable[..., Any]
 
 
@@ -86,7 +87,7 @@ def one_turn_more(patch: Patch) -> None:
 
 def carried_from_elsewhere(patch: Patch) -> None:
     def begin(self: routines.Builder, carried: Any) -> None:
-        self.carriers[carried] = symbol = routines.Symbol(self.input.channels, "carried")
+        self.carriers[carried] = symbol = Symbol(self.input.channels, "carried")
         self.assign(self.input, symbol, group="carried")
 
     patch.setattr(routines.Builder, "begin_carrying", begin)
@@ -153,7 +154,7 @@ def name_that_hides(patch: Patch) -> None:
 
 
 # mistake: a network that shows it, and what finds it
-REPLAY = {
+REPLAY: dict[Plant, str] = {
     wrong_input: "an element of a list is the next input",
     wrong_channels: "a block without weights between two convolutions",
     wrong_element: "an element of the turn before, but for the first turn",
@@ -172,7 +173,7 @@ REPLAY = {
     dropped_line: "resnet18",
     feature_of_another_stage: "resnet18",
 }
-STAND_INS = {
+STAND_INS: dict[Plant, str] = {
     one_new_name_for_two: "names that Python, PyTorch and Keras use themselves",
     name_that_hides: "names that Python, PyTorch and Keras use themselves",
 }
@@ -183,7 +184,7 @@ def network_of(name: str) -> Network:
 
 
 @pytest.mark.parametrize("plant", REPLAY, ids=lambda plant: plant.__name__)
-def test_the_replay_finds(plant: Callable[[Patch], None], monkeypatch: Patch) -> None:
+def test_the_replay_finds(plant: Plant, monkeypatch: Patch) -> None:
     found = network_of(REPLAY[plant])
     specialize(found)
     with monkeypatch.context() as patch:
@@ -197,9 +198,7 @@ def test_the_replay_finds(plant: Callable[[Patch], None], monkeypatch: Patch) ->
 
 @pytest.mark.parametrize("plant", STAND_INS, ids=lambda plant: plant.__name__)
 @pytest.mark.parametrize("backend", ["torch", "keras"])
-def test_the_stand_ins_find(
-    plant: Callable[[Patch], None], backend: str, monkeypatch: Patch
-) -> None:
+def test_the_stand_ins_find(plant: Plant, backend: str, monkeypatch: Patch) -> None:
     found = network_of(STAND_INS[plant])
     assert differences(parity.source_of(found, backend), found, backend) == []
     with monkeypatch.context() as patch:

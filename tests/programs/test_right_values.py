@@ -142,6 +142,18 @@ def test_names_of_repeated_blocks_come_below_the_stage() -> None:
         assert differences(text, network, backend) == []
 
 
+def test_names_of_modules_make_no_imports() -> None:
+    network = parity.network_of_text(
+        START + "stem: [{conv: torch.F, filters: 8, kernel: 3}]\n"
+        "stages: [{name: math.layer1, block: basic, filters: 8}, "
+        "{name: ops.layer2, block: basic, filters: 8}]\n" + HEAD
+    )
+    texts = {backend: parity.source_of(network, backend) for backend in ("torch", "keras")}
+    assert parity.complaints(texts) == ""
+    assert "import math" not in texts["torch"] + texts["keras"]
+    assert "ops" not in texts["keras"][texts["keras"].index("from keras import") :].split("\n")[0]
+
+
 def test_a_list_of_strides_is_followed() -> None:
     network = parity.network_of_text(
         START + "stem: [{conv: conv1, filters: 8, kernel: 3}]\n"

@@ -371,9 +371,9 @@ _BACKENDS = {
         "a layer's name that a framework can't take",
         "In PyTorch no part of a layer's dotted name may be an attribute of every torch.nn.Module, "
         "such as 'train' or 'parameters'; numbers and any depth are fine. In Keras '.' becomes "
-        "'_', two layers must not end up with one name, and none may have a name that Keras gives to a "
-        "function itself. A network's name is that of its function, and must be none that its file "
-        "uses. Call the layer something else.",
+        "'_', two layers must not end up with one name, and none may have a name that Keras gives "
+        "to a function itself. A network's name is that of its function, and must be none that its "
+        "file uses. Call the layer something else.",
         _layers("{conv: train, filters: 64, kernel: 7}"),
         _layers("{conv: conv1, filters: 64, kernel: 7}"),
     ),

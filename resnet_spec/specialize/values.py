@@ -26,7 +26,7 @@ class Symbol:
 class ListSymbol:
     """A list of values; `total` are the channels of all of them, `each` of one.
 
-    `grows` tells that elements are added to it.
+    `known` has those of elements with a number for an index; `grows` tells that some are added.
     """
 
     wanted: str
@@ -34,6 +34,7 @@ class ListSymbol:
     each: Expr | None
     variable: str = ""
     grows: bool = False
+    known: dict[Expr, Expr | None] = field(default_factory=dict)
 
 
 @dataclass(eq=False)

@@ -13,7 +13,7 @@ from standins.expected import Tensor as Owned
 from standins.parts import check_parts, frozen_in_turn
 from standins.run import Difference, Run, defaults, execute
 from standins.torch_layers import BatchNorm2d
-from standins.torch_modules import Module
+from standins.torch_modules import Module, ModuleDict, ModuleList, Sequential
 from standins.torch_tensors import Tensor
 
 
@@ -65,11 +65,14 @@ def _forward(function: Any, run: Run) -> Any:
 def _check_order(model: Module, run: Run) -> None:
     """Modules stand in the order in which they run, so that children in a row are the network."""
     first: dict[str, int] = {}  # of everything that a module may be: which operation it begins with
-    paths = {module._path for module in model.modules()}
+    # What holds others and does nothing itself stands where the first of these stands.
+    holders = (Module, ModuleDict, ModuleList, Sequential)
+    own = {module._path for module in model.modules() if type(module) not in holders}
     for index, layer in enumerate(run.expected.layers):
-        if layer.name not in paths:
-            continue  # a call of a function, which stands nowhere
-        for prefix in accumulate(layer.name.split("."), "{}.{}".format):
+        above = [*accumulate(layer.name.split("."), "{}.{}".format)]
+        while above and above[-1] not in own:
+            above.pop()  # a call of a function, which stands nowhere itself
+        for prefix in above:
             first.setdefault(prefix, index)
     last: dict[str, tuple[int, str]] = {}
     for module in model.modules():

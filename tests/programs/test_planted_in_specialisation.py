@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import parity
@@ -11,7 +12,7 @@ import right_cases
 from right_cases import CASES
 from standins import differences
 
-from resnet_spec import expr
+from resnet_spec import cli, expr
 from resnet_spec.diagnostics import SpecError
 from resnet_spec.expr import Const, Expr
 from resnet_spec.ir import Network
@@ -205,3 +206,17 @@ def test_the_stand_ins_find(plant: Plant, backend: str, monkeypatch: Patch) -> N
         plant(patch)
         text = parity.source_of(found, backend)
     assert differences(text, found, backend) != []
+
+
+@pytest.mark.parametrize("verb", ["check", "compile"])
+def test_nothing_is_written_that_is_not_proven(
+    verb: str, tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dropped_line(monkeypatch)
+    assert cli.main([verb, "resnet18"]) == 2
+    told = "".join(capsys.readouterr())
+    assert "specs/resnet/resnet18.yaml" in told or "specs/resnet18.yaml" in told
+    assert "error RS504: internal error: the code would not be this network" in told
+    assert "ResNet18" in told or "resnet18" in told  # the routine
+    assert list(tmp_path.iterdir()) == []

@@ -67,7 +67,9 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 	cd $(TYPES) && MYPYPATH=tests:tests/programs:benchmarks $(MYPY) $(MYPY_FRAMEWORKS) --config-file $(CURDIR)/pyproject.toml \
 		--package resnet_spec --module conftest --module reference --module check_wheel \
 		--module zoo_table --module zoo_measure --module startup --module variants --module inference \
-		--module training --module fuzz --module shrink
+		--module training --module fuzz --module shrink --package standins \
+		--module right_cases --module test_right_values --module test_random_programs \
+		--module test_planted_in_specialisation
 ifeq ($(FRAMEWORKS),yes)
 	$(MYPY) --config-file= --strict generated/torch
 endif

@@ -133,8 +133,10 @@ _WRITING = {
     "RS105": Code(
         "a name that can't be used",
         "Names become variables, functions, classes and files of the generated code, so they are "
-        "made of letters, digits and '_', are no words of Python, and hide nothing that the code "
-        "uses. A block is called like its file. Words that the language gives a meaning of its "
+        "made of letters, digits and '_' and are no words of Python. A layer's name may have any "
+        "number of parts with '.' between them, numbers among them. A variable that would hide "
+        "what a file uses itself is written otherwise: 'sum' becomes 'sum_'. A block is called "
+        "like its file. Words that the language gives a meaning of its "
         "own, such as 'i' and 'in_channels', can't be given another.",
         _TOP.replace("name: example", "name: my-net") + _STAGES + _HEAD,
         _TOP.replace("name: example", "name: my_net") + _STAGES + _HEAD,
@@ -142,8 +144,10 @@ _WRITING = {
     "RS106": Code(
         "a name is taken",
         "Two layers, stages, arguments or slots share a name, so one of them could not be told "
-        "from the other, and saved weights would be lost. Give one of them another name. In a "
-        'loop, put the counter into the name, as in "conv.{k}".',
+        "from the other, and saved weights would be lost; or a layer would be within another, as "
+        "'conv.bn' in 'conv'. Give one of them another name. In a loop, put the counter into the "
+        'name, as in "conv.{k}". What has no name is called as what it is, the second of a body '
+        "with a 2 behind, and in loops with the counters: 'act', 'act2', 'max_pool3.0'.",
         _layers("{conv: conv1, filters: 64, kernel: 7}", "{conv: conv1, filters: 64, kernel: 3}"),
         _layers("{conv: conv1, filters: 64, kernel: 7}", "{conv: conv2, filters: 64, kernel: 3}"),
     ),
@@ -369,9 +373,11 @@ _BACKENDS = {
     ),
     "RS503": Code(
         "a layer's name that a framework can't take",
-        "In PyTorch a layer is an attribute of its module and must hide none of torch.nn.Module, "
-        "such as 'train' or 'parameters'. In Keras '.' becomes '_', and two layers must not end up "
-        "with one name. Call the layer something else.",
+        "In PyTorch no part of a layer's dotted name may be an attribute of every torch.nn.Module, "
+        "such as 'train' or 'parameters'; numbers and any depth are fine. In Keras '.' becomes "
+        "'_', two layers must not end up with one name, and none may have a name that Keras gives "
+        "to a function itself. A network's name is that of its function, and must be none that its "
+        "file uses. Call the layer something else.",
         _layers("{conv: train, filters: 64, kernel: 7}"),
         _layers("{conv: conv1, filters: 64, kernel: 7}"),
     ),

@@ -367,8 +367,7 @@ class _Namer:
 
     def __init__(self, given: names.FirstParts) -> None:
         self.given = given
-        # Number of the last name that each target has got, and each depth of loops.
-        self.last: dict[tuple[str, int], int] = {}
+        self.last: dict[str, int] = {}  # number of the last name that each target has got
 
     def named(
         self, body: Iterable[Statement | Loop], counters: tuple[str, ...]
@@ -386,24 +385,22 @@ class _Namer:
         return tuple(found)
 
     def pattern(self, statement: Statement, counters: tuple[str, ...]) -> Pattern:
-        text = self.next(statement, len(counters))
+        text = self.next(statement.target)
         parts: list[str | Expression] = [f"{text}." if counters else text]
         for depth, counter in enumerate(counters):
             parts += [*(["."] if depth else []), parse_expression(counter, statement.span, False)]
         shown = "".join([text, *(f".{{{counter}}}" for counter in counters)])
         return Pattern(tuple(parts), shown, statement.span)
 
-    def next(self, statement: Statement, depth: int) -> str:
+    def next(self, target: str) -> str:
         """`act`, `act2`, …; behind a `_` where names with counters may be all of these."""
-        stem = target = statement.target
+        stem = target
         while f"{stem}{10**9}" in self.given:
             stem += "_"
-        # What may own layers can't be called as what it stands beside in a loop is called.
-        key = (target, depth if statement.kind == "primitive" else 0)
-        number = self.last.get(key, 0) + 1
+        number = self.last.get(target, 0) + 1
         while _numbered(stem, number) in self.given:
             number += 1
-        self.last[key] = number
+        self.last[target] = number
         return _numbered(stem, number)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_spec import evaluate
 from resnet_spec.generate import generate
 from resnet_spec.ir import Network
 from resnet_spec.library import Library
@@ -176,6 +177,20 @@ class Pair:
             torch_outputs(self.torch, batch, training),
             keras_outputs(self.keras, self.features, batch, training),
         )
+
+    def value(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """The same by the definition of each operation, in evaluation and double precision."""
+        weights = {name: value.numpy() for name, value in self.torch.state_dict().items()}
+        found = evaluate.outputs(self.network, weights, batch)
+        return {**found.stages, "logits": found.logits}
+
+    def beside_value(self, batch: np.ndarray) -> dict[str, float]:
+        """How far each backend is from that, at the most."""
+        right = self.value(batch)
+        return {
+            backend: max(difference(given[name], right[name]) for name in given)
+            for backend, given in zip(("torch", "keras"), self.outputs(batch), strict=True)
+        }
 
     def differences(self, batch: np.ndarray, training: bool = False) -> dict[str, float]:
         """How far the two are apart at each output."""

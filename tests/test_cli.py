@@ -141,6 +141,18 @@ def test_every_verb_has_examples(run: Run, verb: str) -> None:
     assert f"\n  resnet-spec {verb}" in result.out
 
 
+def test_a_clone_runs_where_another_copy_is_installed(folder: Path) -> None:
+    """With the clone first on the path, as for `python -m resnet_spec`."""
+    root = str(Path(__file__).parents[1])
+    script = (
+        "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f)];"
+        "sys.path[:] = [sys.argv[1], *(p for p in sys.path if 'editable' not in p)];"
+        "from resnet_spec.cli import main; sys.exit(main(sys.argv[2:]))"
+    )
+    done = process("-c", script, root, "compile", "resnet18", "--backend", "torch", "--isolated")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
 def test_no_verb_needs_templates_but_compile(folder: Path) -> None:
     script = (
         "import sys; from resnet_spec.cli import main;"

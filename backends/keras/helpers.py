@@ -362,6 +362,7 @@ def _blur_pool(usage: Usage) -> list[str]:
 def _channel_conv(usage: Usage) -> list[str]:
     lines = _signature("channel_conv", ["kernel_size: int"], usage)
     lines += emit.docstring("1-D convolution along the channels of a 1x1 map", indent=4)
+    lines += usage.unset("init")
     lines.append("    channels = x.shape[-1]")
     lines.append('    x = layers.Reshape((channels, 1), name=f"{name}_in")(x)')
     options: dict[str, layout.Code] = {

@@ -315,7 +315,7 @@ def function_names(program: Program, reserved: Collection[str]) -> dict[str, str
     """The function of each routine, under a name that no variable hides."""
     taken = {program.network.name, f"{program.network.name}_features", *reserved}
     taken |= {name for routine in program.routines for name in _variables(routine)}
-    taken |= {line.output.name for line in (*program.body, *program.head) if _has_output(line)}
+    taken |= {*_variables_in((*program.body, *program.head))}
     found = {}
     for routine in program.routines:
         name = routine.name
@@ -330,11 +330,18 @@ def _variables(routine: Routine) -> Iterable[str]:
     """Every name that a routine's function gives a value."""
     yield from (parameter.name for parameter in routine.parameters)
     yield from (name for name, _ in routine.locals)
-    for line in flat(routine.body):
+    yield from _variables_in(routine.body)
+
+
+def _variables_in(lines: Iterable[Line]) -> Iterable[str]:
+    """Every name that lines give a value, the index of repeated blocks among them."""
+    for line in flat(lines):
         if isinstance(line, LoopLine):
             yield line.variable
         elif _has_output(line):
             yield line.output.name
+        if isinstance(line, CallLine) and line.names is not None:
+            yield "i"
 
 
 def _has_output(line: Line) -> TypeGuard[OperationLine | CallLine | AssignLine]:

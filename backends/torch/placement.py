@@ -103,8 +103,10 @@ class Placement:
             if shared or (wild and (holds or place is not Place.ATTRIBUTE)):
                 self.places[id(line)] = Place.SUBMODULE
                 taken.add(head)
-        for line, _ in found:
-            if heads[id(line)] in taken:
+        # The layers of a loop are made in the order in which they run.
+        mixed = {id(loops[0]) for line, loops in found if loops and heads[id(line)] in taken}
+        for line, loops in found:
+            if heads[id(line)] in taken or (loops and id(loops[0]) in mixed):
                 self.places[id(line)] = Place.SUBMODULE
 
     def of(self, line: Layer) -> Place:

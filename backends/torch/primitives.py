@@ -235,6 +235,11 @@ def _subsample(op: Context, inputs: Inputs) -> Code:
     return f"{inputs[0]}[:, :, {step}, {step}]"
 
 
+def _split(op: Context, inputs: Inputs) -> Code:
+    parts = call(f"{inputs[0]}.chunk", op.get("parts"), dim="1")
+    return call("list", parts) if op.line.grows else parts
+
+
 def _take(op: Context, inputs: Inputs) -> Code:
     return f"{inputs[0]}[:, {span(op.get('start'), op.get('stop'))}]"
 
@@ -260,7 +265,7 @@ CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
     "multiply": _multiply,
     "concat": _concat(1),
     "stack_rows": _concat(2),
-    "split": lambda op, inputs: call(f"{inputs[0]}.chunk", op.get("parts"), dim="1"),
+    "split": _split,
     "take": _take,
     "shuffle": _shuffle,
     "pad_channels": _pad_channels,

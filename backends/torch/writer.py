@@ -156,11 +156,8 @@ class Writer:
             if self.placement.of(line) is not Place.ITEM:
                 continue
             element = self.module(line) if isinstance(line, OperationLine) else self.blocks(line)
-            counted = any(
-                loop.variable in names(each)
-                for each in line_expressions(line)
-                if not any(each is part for part in line.path)
-            )
+            made_of = line_expressions(line._replace(path=()))
+            counted = any(loop.variable in names(each) for each in made_of)
             counter = loop.variable if counted else "_"
             clause = f"for {counter} in range({to_python(loop.count)})"
             code = layout.Comprehension("nn.ModuleList(", element, clause)

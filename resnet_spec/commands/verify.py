@@ -72,7 +72,11 @@ def _verify(
             versions |= found_versions
         for number, network in enumerate(networks):
             place = folder / str(number)
-            verification = Verification(network, session, place, arguments.precision)
+            try:
+                verification = Verification(network, session, place, arguments.precision)
+            except SpecError as error:
+                reader.fail(error.diagnostics)  # as compile tells it; the others are run
+                continue
             show(report.heading(verification.plan, session))
             for row in verification.run():
                 show(report.line(row))
@@ -86,7 +90,7 @@ def _verify(
         shared.print_findings(found, reader.sources, arguments.format, arguments.color)
     elif shows:
         print(f"{shared.counted(len(networks), 'network')}: the backends agree")
-    return Exit.FINDINGS if found else Exit.CLEAN
+    return shared.outcome(found)
 
 
 def _witnesses(text: str) -> list[str]:

@@ -212,11 +212,8 @@ class Frame:
         assert statement.name is not None
         return spell(statement.name, self.scope)
 
-    def claim(self, name: str, span: Span, owns: bool = True) -> None:
-        """Take a name for a layer; RS106 where another has it, or is called by a part of it.
-
-        One that `owns` nothing may be called by a part of another's name.
-        """
+    def claim(self, name: str, span: Span) -> None:
+        """Take a name for a layer; RS106 where another has it, or is called by a part of it."""
         first = self.taken.get(name)
         if first is not None:
             hint = f"the first is at {first}"
@@ -225,9 +222,6 @@ class Frame:
             elif first == span:
                 hint = 'put the number of the block into it: names: "{i}"'
             fail("RS106", f"two layers are called {quoted(name)}", span, hint)
-        if not owns:
-            self.taken[name] = span
-            return
         if name in self.outer:
             message = f"{quoted(name)} is a part of the name of {quoted(self.outer[name])}"
             fail("RS106", f"{message}, so it can't be a layer itself", span)

@@ -254,8 +254,7 @@ class Walk:
         shapes = tuple(shape for n in inputs.numbers if (shape := frame.shapes[n]) is not None)
         given = self.targets.attributes(primitive, statement, choice, frame.scope)
         name = frame.name(statement)
-        owns = not (statement.unnamed and statement.kind == "primitive")
-        frame.claim(name, statement.name.span if statement.name else statement.span, owns)
+        frame.claim(name, statement.name.span if statement.name else statement.span)
         try:
             operation = self.operation(primitive, given, shapes)
         except ShapeError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from resnet_spec import expr
@@ -89,14 +89,22 @@ class _Specialization:
         """One routine for all instances, or one for each of the ways in which they are wired."""
         try:
             self.add(instances)
-        except Unfit as error:
+        except Unfit:
             alike: dict[Any, list[Instance]] = {}
             for instance in instances:
                 alike.setdefault(self.wiring_of(instance), []).append(instance)
             if len(alike) == 1:
-                _refuse(instances[0].definition, error)
+                self.add_written_out(instances)
+                return
             for each in alike.values():
                 self.build(each)
+
+    def add_written_out(self, instances: list[Instance]) -> None:
+        """Add the routine of instances of one wiring, with no loop left."""
+        try:
+            self.add(instances, EVERY_LOOP)
+        except Unfit as error:
+            _refuse(instances[0].definition, error)
 
     def wiring_of(self, instance: Instance) -> Any:
         """Equal for instances that do the same steps in the same order, with any numbers."""
@@ -113,16 +121,15 @@ class _Specialization:
             for each in instance.events
         )
 
-    def add(self, instances: list[Instance]) -> None:
+    def add(self, instances: list[Instance], unrolled: Collection[Position] = ()) -> None:
         """Add the one routine of these instances; raises `Unfit`."""
-        routine = self.attempt(instances)
+        routine = self.attempt(instances, unrolled)
         self.order.append(routine)
         self.routines.update((id(instance), routine) for instance in instances)
 
-    def attempt(self, instances: list[Instance]) -> Routine:
+    def attempt(self, instances: list[Instance], unrolled: Collection[Position]) -> Routine:
         """Their routine, with the fewest loops written out that lets all runs be lines of one."""
         block = instances[0].definition
-        unrolled: set[Position] = set()
         while True:
             names: dict[str, Expr] = {}
             for name in ("in_channels", *block.arguments):
@@ -135,7 +142,7 @@ class _Specialization:
                 builder.build(builder.nodes)
                 return self.finished(block, instances, names, locals_, builder)
             except Unfit as error:
-                unrolled.add(_to_unroll(error, unrolled))
+                unrolled = {*unrolled, _to_unroll(error, unrolled)}
 
     def finished(
         self,
@@ -188,17 +195,19 @@ class _Specialization:
     def program(self) -> Program:
         """The program, with as few loops of stem and head written out as will do."""
         _check_last_stage(self.network)
-        unrolled: set[Position] = set()
+        unrolled: Collection[Position] = ()
         while True:
             try:
                 return self.attempt_program(unrolled)
             except Unfit as error:
-                try:
-                    unrolled.add(_to_unroll(error, unrolled))
-                except Unfit:
+                if unrolled is EVERY_LOOP:
                     _refuse(self.network.root.definition, error)
+                try:
+                    unrolled = {*unrolled, _to_unroll(error, unrolled)}
+                except Unfit:
+                    unrolled = EVERY_LOOP
 
-    def attempt_program(self, unrolled: set[Position]) -> Program:
+    def attempt_program(self, unrolled: Collection[Position]) -> Program:
         network, root = self.network, self.network.root
         names: dict[str, Expr] = {
             "classes": Name("num_classes", True),
@@ -276,9 +285,25 @@ def _feature(name: str, value: Symbol) -> Draft:
     return Draft("feature", (value,), None, lambda inputs, _: FeatureLine(name, inputs[0]))
 
 
-def _to_unroll(error: Unfit, unrolled: set[Position]) -> Position:
+class _Everything(Collection[Position]):
+    """Holds every position: all loops are written out."""
+
+    def __contains__(self, position: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Position]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+EVERY_LOOP = _Everything()
+
+
+def _to_unroll(error: Unfit, unrolled: Collection[Position]) -> Position:
     """The loop to write out next; raises the error where there is none left."""
-    if error.loop is not None:
+    if error.loop is not None and unrolled is not EVERY_LOOP:
         for loop in (error.loop, *loops_around(error.loop)):
             if loop not in unrolled:
                 return loop

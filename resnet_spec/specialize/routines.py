@@ -97,7 +97,7 @@ class Builder:
             return Element(listed, None, listed.each)
         runs = [run for run, _ in found.reads]
         index = self.index([read for _, read in found.reads], runs)
-        return Element(listed, index, listed.each)
+        return Element(listed, index, listed.known.get(index, listed.each))
 
     def index(self, reads: Sequence[Read], runs: Sequence[Occurrence]) -> Expr:
         """The index of an element, as an expression that holds in every run."""
@@ -166,7 +166,7 @@ class Builder:
             for inner_node in node.body:
                 self.numbers.names[variable] = Const(inner_node.position[-2])
                 self.build([inner_node])
-            del self.numbers.names[variable]
+            self.numbers.names.pop(variable, None)
             return
         count = self.count(node, turns)
         carried = self.wiring.carried.get(node.position, [])
@@ -205,8 +205,8 @@ class Builder:
         return value
 
     def counter(self, wanted: str) -> str:
-        """A name for a counter that no value of the block has, nor a loop around."""
-        taken = {"x", "out", *self.value_names, *self.numbers.counters}
+        """A name for a counter that no value, argument or loop around has."""
+        taken = {"x", "out", *self.value_names, *self.numbers.names, *self.numbers.counters}
         while wanted in taken:
             wanted += "_"
         self.counters.add(wanted)
@@ -257,13 +257,12 @@ class Builder:
 
     def alias(self, node: StatementNode, source: Slot) -> None:
         """A statement that does nothing gives its input another name at most."""
-        if any(run.event.appends is not None for run in node.runs):
-            element = self.element(node, channels_of(source))
-            self.assign(source, element)
-            if node.position in self.wiring.read_as_value:
-                self.symbols[node.position] = self.symbol(source)
-            return
-        name = self.name_at(node.position)
+        appends = any(run.event.appends is not None for run in node.runs)
+        if appends:
+            self.assign(source, self.element(node, channels_of(source)))
+            if node.position not in self.wiring.read_as_value:
+                return
+        name = None if appends else self.name_at(node.position)
         symbol = self.symbol(source, name)
         if any(symbol is each for each in self.carriers.values()):
             # The variable changes before the turn ends, the value that it has here does not.
@@ -285,7 +284,8 @@ class Builder:
             times = times * count
         known = listed.total is not None and channels is not None
         listed.total = listed.total + channels * times if known else None  # type: ignore[operator]
-        listed.each = channels
+        listed.each = channels if not listed.known or channels == listed.each else None
+        listed.known[index], listed.grows = channels, True
         return Element(listed, index, channels)
 
     def output(self, node: StatementNode, channels: Expr | None) -> Slot:
@@ -356,6 +356,8 @@ class Builder:
                 raise Unfit("gives a list in some uses and one value in others")
             assert node.statement.result is not None
             output = ListSymbol(node.statement.result.name, channels[0], computed)
+            parts = max(len(run.event.steps[0].outputs) for run in ran)
+            output.known = {Const(number): computed for number in range(parts)}
             self.lists[node.position] = output
         else:
             output = self.output(node, computed)
@@ -378,6 +380,7 @@ class Builder:
                 value_of(otherwise) if otherwise is not None else None,
                 nonnegative=nonnegative,
                 named=not statement.unnamed,
+                grows=isinstance(output, ListSymbol) and output.grows,
                 span=statement.span,
             )
 

@@ -25,12 +25,17 @@ class Symbol:
 
 @dataclass(eq=False)
 class ListSymbol:
-    """A list of values; `total` are the channels of all of them, `each` of one."""
+    """A list of values; `total` are the channels of all of them, `each` of one.
+
+    `known` has those of elements with a number for an index; `grows` tells that some are added.
+    """
 
     wanted: str
     total: Expr | None
     each: Expr | None
     variable: str = ""
+    grows: bool = False
+    known: dict[Expr, Expr | None] = field(default_factory=dict)
 
 
 class Element(NamedTuple):

@@ -9,6 +9,7 @@ from resnet_spec.ir import Instance, Key, LoopEvent, Read
 from resnet_spec.specialize.statements import (
     EVERY,
     LoopNode,
+    LoopOccurrence,
     Node,
     Occurrence,
     Position,
@@ -101,7 +102,11 @@ class Wiring:
         elif passing and node.statement.otherwise is None:
             slots[0] = slots[0] + [each for each in passing if not each[0].event.ran]
         elif passing:
-            self.otherwise[node.position] = self.slot(node, passing)
+            found = self.slot(node, passing)
+            # It is written before the condition is known, so it must be there in every run.
+            if not isinstance(found, ListRead) and not all(self.exists(r, found) for r in ran):
+                raise Unfit("passes what other uses do not have", node.position[:-2] or None)
+            self.otherwise[node.position] = found
         self.inputs[node.position] = [self.slot(node, each) for each in slots]
 
     def result_of(self, instances: Sequence[Instance], last: Sequence[Reading]) -> Origin:
@@ -220,7 +225,31 @@ class Wiring:
         if not fits:
             around = reader[:-2] or (loop if len(innermost) > 2 else None)
             raise Unfit("reads other values in other uses", around or None)
+        self.check_start(loop, outer)
         return Carried(loop, innermost, outer)
+
+    def check_start(self, loop: Position, start: Origin) -> None:
+        """What a variable begins with must be there in every run of the loop, turns or none."""
+        if not all(self.exists(run, start) for run in self.nodes[loop].runs):
+            raise Unfit("a loop begins with what other uses do not have", loop[:-2] or None)
+
+    def exists(self, run: Occurrence | LoopOccurrence, found: Origin) -> bool:
+        """Whether a run comes after the loops, if any, in which a value is made, had a turn."""
+        if isinstance(found, Carried):
+            return True  # it has begun before its loop
+        key, depth = run.event.key, 0
+        loop: Key = ()
+        for end in range(1, len(found), 2):
+            shared = depth == end - 1 and key[depth : depth + 1] == found[depth : depth + 1]
+            loop = (*loop, found[end - 1])
+            turns = self.turns[run.instance].get(loop, 0)
+            turn = found[end] if found[end] != EVERY else turns - 1
+            if shared and end < len(key) and found[end] in (EVERY, key[end]):
+                turn, depth = key[end], end + 1
+            if not 0 <= turn < turns:
+                return False
+            loop = (*loop, turn)
+        return True
 
     def turns_of(self, reading: Reading, loop: Position) -> int:
         """The number of turns of a loop that stands beside a reader."""
@@ -250,6 +279,7 @@ class Wiring:
         where = start.loop if isinstance(start, Carried) else start
         if where[: len(loop)] == loop:
             raise Unfit("reads its own turn in some uses only", loop)
+        self.check_start(loop, start)
         return Carried(loop, following, start)
 
     def before(self, loop: Position) -> Origin:

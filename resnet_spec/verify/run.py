@@ -39,9 +39,10 @@ class Verification:
         self.plan, self.sites = plan_of(network, precision)
         self.rows: list[Row] = []
         self.found: list[Diagnostic] = []
+        texts = sources or sources_of(network)
         folder.mkdir()
         self.plan.write(folder)
-        for backend, text in (sources or sources_of(network)).items():
+        for backend, text in texts.items():
             (folder / f"{backend}.py").write_text(text, encoding="utf-8")
 
     def run(self) -> Iterator[Row]:

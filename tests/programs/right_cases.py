@@ -1,0 +1,390 @@
+"""Small networks that once came out wrong, or are like one that did, each with what is right.
+
+A case is the layers of a block and how a network uses it. What is right is said for the IR: every
+operation of each use of the block, with what feeds it. That the text does the same is for the
+tests to show.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import yaml
+
+from resnet_spec.ir import Instance, Network
+from resnet_spec.library import Library
+from resnet_spec.load import load
+from resnet_spec.lower import lower
+
+
+class Case(NamedTuple):
+    """`layers` and `args` of the block b, `uses` of it as stages, and what is right."""
+
+    layers: str
+    right: tuple[str, ...]  # of each use: "name(inputs) …", x is the input of the block
+    args: str = "{}"
+    uses: str = "[{}]"
+    blocks: str = "{}"
+    lets: str = "{}"
+
+
+def spec_of(case: Case) -> str:
+    """The whole spec of a case."""
+    own = {"description": "B", "layers": yaml.safe_load(case.layers)}
+    for key, text in (("args", case.args), ("let", case.lets)):
+        if given := yaml.safe_load(text):
+            own[key] = given
+    stages = [
+        {"name": f"l{number}", "block": "b", **use}
+        for number, use in enumerate(yaml.safe_load(case.uses), 1)
+    ]
+    spec = {
+        "spec_version": 1,
+        "name": "right",
+        "description": "A case",
+        "input": {"height": 8, "width": 8},
+        "classes": 4,
+        "blocks": {"b": own, **yaml.safe_load(case.blocks)},
+        "stem": [{"conv": "stem", "filters": 8, "kernel": 3}],
+        "stages": stages,
+        "head": [{"global_avg_pool": "pool"}, {"linear": "fc", "features": "classes"}],
+    }
+    return yaml.safe_dump(spec, sort_keys=False)
+
+
+def network_of(case: Case) -> Network:
+    return lower(load("case.yaml", Library(), text=spec_of(case).encode()))
+
+
+def wiring(instance: Instance) -> str:
+    """Every operation of one use of a block with what feeds it, in its order."""
+    names = {0: "x"}
+    shown = []
+    for step in instance.steps:
+        inputs = ", ".join(names[number] for number in step.inputs)
+        shown.append(f"{step.name}({inputs})")
+        parts = len(step.outputs) > 1
+        for position, number in enumerate(step.outputs):
+            names[number] = f"{step.name}[{position}]" if parts else step.name
+    return " ".join([*shown, "->", names[instance.result]])
+
+
+def uses_of(network: Network) -> tuple[str, ...]:
+    """The wiring of each stage's first block."""
+    steps = [network.root.steps[stage.steps[0]].node for stage in network.stages]
+    return tuple(wiring(each) for each in steps if isinstance(each, Instance))
+
+
+CASES = {
+    "an element of a list is the next input": Case(
+        """
+        - {conv: c, filters: in_channels, kernel: 3, as: out.0}
+        - {norm: bn}
+        - {act: act, as: out.1}
+        - {concat: out}
+        """,
+        ("c(x) bn(c) act(bn) concat(c, act) -> concat",),
+    ),
+    "an element of a list is the next input, in a loop": Case(
+        """
+        - for: k
+          count: 2
+          layers:
+            - {conv: "c.{k}", filters: 4, kernel: 3, as: "out.{k}"}
+            - {norm: "bn.{k}"}
+            - {act: "act.{k}", as: y}
+        - {concat: [out, y, x]}
+        """,
+        (
+            "c.0(x) bn.0(c.0) act.0(bn.0) c.1(act.0) bn.1(c.1) act.1(bn.1)"
+            " concat(c.0, c.1, act.1, x) -> concat",
+        ),
+    ),
+    "an element of a list is what a block reads": Case(
+        """
+        - {conv: c, filters: 12, kernel: 1, as: l.0}
+        - {block: narrow, name: n}
+        - {act: a, as: l.1}
+        - {concat: l}
+        """,
+        ("c(x) n(c) a(n) concat(c, a) -> concat",),
+        blocks="{narrow: {description: N, layers: [{conv: c, filters: 4, kernel: 1}]}}",
+    ),
+    "a counter is called like the input": Case(
+        """
+        - {conv: c1, filters: 8, kernel: 3}
+        - {for: x, count: 2, layers: [{act: "a.{x}", as: y}]}
+        - {add: [y, x]}
+        """,
+        ("c1(x) a.0(c1) a.1(a.0) add(a.1, x) -> add",),
+    ),
+    "a counter is called like a value and like a list": Case(
+        """
+        - {conv: c1, filters: 8, kernel: 3, as: y}
+        - {act: a, as: l.0}
+        - {for: y, count: 2, layers: [{act: "p.{y}", from: x}]}
+        - {for: l, count: 2, layers: [{act: "q.{l}"}]}
+        - {add: [y, l]}
+        """,
+        ("c1(x) a(c1) p.0(x) p.1(x) q.0(p.1) q.1(q.0) add(c1, a) -> add",),
+    ),
+    "names that Python, PyTorch and Keras use themselves": Case(
+        """
+        - {conv: torch, filters: len, kernel: 1, as: sum}
+        - {act: nn, as: layers}
+        - for: range
+          count: math
+          layers: [{conv: "F.{range}", filters: len, kernel: 1, as: keras}]
+        - {add: [sum, layers, keras], as: self}
+        - {conv: last, filters: list, kernel: 1}
+        """,
+        (
+            "torch(x) nn(torch) F.0(nn) F.1(F.0) add(torch, nn, F.1) last(add) -> last",
+            "torch(x) nn(torch) F.0(nn) add(torch, nn, F.0) last(add) -> last",
+        ),
+        args="{math: 2, list: 8}",
+        lets="{len: list * math}",
+        uses="[{}, {math: 1, list: 12}]",
+    ),
+    "a block without weights between two convolutions": Case(
+        """
+        - {conv: c1, filters: in_channels * 6, kernel: 1}
+        - {block: twice}
+        - {conv: c2, filters: 16, kernel: 1}
+        """,
+        ("c1(x) twice(c1) c2(twice) -> c2",) * 2,
+        uses="[{}, {}]",
+        blocks="{twice: {description: T, layers: [{rescale: scale, factor: 2}]}}",
+    ),
+    "blocks without weights, repeated and one within the other": Case(
+        """
+        - {conv: c1, filters: in_channels + 4, kernel: 1}
+        - {block: outer, name: o, repeat: 2}
+        - {conv: c2, filters: 8, kernel: 1}
+        """,
+        ("c1(x) o.0(c1) o.1(o.0) c2(o.1) -> c2",) * 2,
+        uses="[{}, {repeat: 2}]",
+        blocks="""
+        outer: {description: O, layers: [{block: inner}, act]}
+        inner: {description: I, layers: [{rescale: scale, factor: 2}]}
+        """,
+    ),
+    "an element of the turn before, but for the first turn": Case(
+        """
+        - {split: s, parts: 2, as: part}
+        - for: k
+          count: 2
+          layers:
+            - {add: ["out.{k - 1}", "part.{k}"], when: k > 0, else: "part.{k}"}
+            - {conv: "c.{k}", filters: 4, kernel: 3, as: "out.{k}"}
+        - {concat: out}
+        """,
+        ("s(x) c.0(s[0]) add.1(c.0, s[1]) c.1(add.1) concat(c.0, c.1) -> concat",),
+    ),
+    "an element that is not there where it is not read": Case(
+        """
+        - {act: a, as: l.0}
+        - for: k
+          count: 3
+          layers:
+            - {add: [x, x], name: "m.{k}", when: k > 0, else: "l.{k}"}
+        """,
+        ("a(x) m.1(x, x) m.2(x, x) -> m.2",),
+    ),
+    "branches that are summed in a chain": Case(
+        """
+        - for: k
+          count: branches
+          layers: [{conv: "conv.{k}", from: x, filters: 8, kernel: 3, as: "out.{k}"}]
+        - {conv: scale, from: x, filters: 8, kernel: 1, when: first, as: sum.0}
+        - for: k
+          count: branches
+          layers:
+            - {add: ["sum.{k}", "out.{k}"], when: k > 0 or first, else: "out.{k}",
+               as: "sum.{k + 1}"}
+        - {conv: last, from: "sum.{branches}", filters: 8, kernel: 1}
+        """,
+        (
+            "conv.0(x) conv.1(x) scale(x) add.0(scale, conv.0) add.1(add.0, conv.1) last(add.1)"
+            " -> last",
+            "conv.0(x) conv.1(x) conv.2(x) add.1(conv.0, conv.1) add.2(add.1, conv.2) last(add.2)"
+            " -> last",
+        ),
+        args="{branches: 2, first: true}",
+        uses="[{}, {branches: 3, first: false}]",
+    ),
+    "pools without a name in two loops": Case(
+        """
+        - {for: j, count: 2, layers: [{max_pool: , kernel: 3, stride: 1}]}
+        - {for: k, count: 2, layers: [{max_pool: , kernel: 5, stride: 1}]}
+        """,
+        (
+            "max_pool.0(x) max_pool.1(max_pool.0) max_pool2.0(max_pool.1) max_pool2.1(max_pool2.0)"
+            " -> max_pool2.1",
+        ),
+    ),
+    "a layer without a name that runs in some uses": Case(
+        """
+        - {relu: , when: flag}
+        - {conv: c, filters: 8, kernel: 1}
+        - relu
+        - {conv: last, filters: 8, kernel: 1}
+        """,
+        (
+            "relu(x) c(relu) relu2(c) last(relu2) -> last",
+            "c(x) relu2(c) last(relu2) -> last",
+        ),
+        args="{flag: true}",
+        uses="[{}, {flag: false}]",
+    ),
+    "a list that nothing reads": Case(
+        """
+        - {act: a, as: l.0}
+        - {conv: last, filters: 8, kernel: 1}
+        """,
+        ("a(x) last(a) -> last",),
+    ),
+    "a list and a value, added and multiplied": Case(
+        """
+        - {act: a, as: l.0}
+        - {act: a2, as: l.1}
+        - {add: [l, x], as: s}
+        - {multiply: [l, s], as: m.0}
+        - {multiply: m}
+        - {conv: last, filters: 8, kernel: 1}
+        """,
+        (
+            "a(x) a2(a) add(a, a2, x) multiply(a, a2, add) multiply2(multiply) last(multiply2)"
+            " -> last",
+        ),
+    ),
+    "a sum of one is no new value": Case(
+        """
+        - {conv: c, filters: 8, kernel: 1, as: y}
+        - {add: y}
+        - {act: a, as: z}
+        - {concat: [y, z]}
+        """,
+        ("c(x) add(c) a(add) concat(c, a) -> concat",),
+    ),
+    "a statement that never runs, in a loop": Case(
+        """
+        - {split: s, parts: 2, as: p}
+        - for: j
+          count: 3
+          layers: [{identity: "i.{j}", from: p.1, as: a, when: in_channels > 99}]
+        - {add: [p.0, a]}
+        - {conv: last, filters: 8, kernel: 1}
+        """,
+        ("s(x) add(s[0], s[1]) last(add) -> last",),
+    ),
+    "two values that change places": Case(
+        """
+        - {conv: c, filters: 8, kernel: 1, as: a}
+        - {conv: d, from: x, filters: 8, kernel: 1, as: b}
+        - for: k
+          count: 3
+          layers:
+            - {identity: , from: a, as: kept}
+            - {add: [a, b], name: "m.{k}", as: a}
+            - {identity: , from: kept, as: b}
+        - {concat: [a, b]}
+        """,
+        (
+            "c(x) d(x) identity.0(c) m.0(c, d) identity2.0(identity.0) identity.1(m.0)"
+            " m.1(m.0, identity2.0) identity2.1(identity.1) identity.2(m.1) m.2(m.1, identity2.1)"
+            " identity2.2(identity.2) concat(m.2, identity2.2) -> concat",
+        ),
+    ),
+    "a value of two turns before": Case(
+        """
+        - {act: a0, as: l.0}
+        - {act: a1, as: l.1}
+        - for: k
+          count: 3
+          layers:
+            - {conv: "c.{k}", from: "l.{k}", filters: 8, kernel: 1, as: "l.{k + 2}"}
+        - {concat: l}
+        """,
+        ("a0(x) a1(a0) c.0(a0) c.1(a1) c.2(c.0) concat(a0, a1, c.0, c.1, c.2) -> concat",),
+    ),
+    "channels that grow from turn to turn": Case(
+        """
+        - for: k
+          count: depth
+          layers:
+            - {conv: "c.{k}", filters: 4, kernel: 3, as: new}
+            - {concat: [x, new], name: "j.{k}", as: x}
+        - {conv: last, filters: 8, kernel: 1}
+        """,
+        (
+            "c.0(x) j.0(x, c.0) c.1(j.0) j.1(j.0, c.1) last(j.1) -> last",
+            "c.0(x) j.0(x, c.0) c.1(j.0) j.1(j.0, c.1) c.2(j.1) j.2(j.1, c.2) last(j.2) -> last",
+        ),
+        args="{depth: 2}",
+        uses="[{}, {depth: 3}]",
+    ),
+    "a list in some uses, a value in others": Case(
+        """
+        - {conv: conv, filters: 4, kernel: 3}
+        - {split: split, parts: parts, as: part, when: parts > 1}
+        - {add: part, when: parts > 1}
+        """,
+        ("conv(x) -> conv", "conv(x) split(conv) add(split[0], split[1]) -> add"),
+        args="{parts: int}",
+        uses="[{parts: 1}, {parts: 2}]",
+    ),
+    "a loop with no turn in some uses": Case(
+        """
+        - {conv: c, filters: 8, kernel: 1, as: y}
+        - {for: k, count: depth - 1, layers: [{conv: "d.{k}", filters: 8, kernel: 3, as: y}]}
+        - {add: [y, x]}
+        """,
+        ("c(x) add(c, x) -> add", "c(x) d.0(c) d.1(d.0) add(d.1, x) -> add"),
+        args="{depth: 1}",
+        uses="[{}, {depth: 3}]",
+    ),
+    "a list that is begun again in each turn": Case(
+        """
+        - for: k
+          count: 2
+          layers:
+            - {conv: "c.{k}", filters: 4, kernel: 1, as: l.0}
+            - {conv: "d.{k}", filters: 4, kernel: 1, as: l.1}
+            - {concat: l, name: "j.{k}"}
+        - {concat: [l, x]}
+        """,
+        (
+            "c.0(x) d.0(c.0) j.0(c.0, d.0) c.1(j.0) d.1(c.1) j.1(c.1, d.1) concat(c.1, d.1, x)"
+            " -> concat",
+        ),
+    ),
+    "names of any form": Case(
+        """
+        - {conv: "0", filters: 8, kernel: 1}
+        - {conv: a.b.c.d, filters: 8, kernel: 1}
+        - {conv: "width{width}", filters: 8, kernel: 1}
+        - for: j
+          count: 2
+          layers:
+            - for: k
+              count: j + 1
+              layers:
+                - {conv: "g.{j}.h.{k}", filters: width, kernel: 1}
+                - {norm: "{j}{k}", when: k > 0}
+        - {block: c, name: items, repeat: 2, names: "keys.{i + 1}.pop"}
+        - {block: c, name: last, repeat: 2, names: "b{i}", filters: 8}
+        """,
+        tuple(
+            f"0(x) a.b.c.d(0) width{n}(a.b.c.d) g.0.h.0(width{n}) g.1.h.0(g.0.h.0)"
+            " g.1.h.1(g.1.h.0) 11(g.1.h.1) items.keys.1.pop(11)"
+            " items.keys.2.pop(items.keys.1.pop) last.b0(items.keys.2.pop) last.b1(last.b0)"
+            " -> last.b1"
+            for n in (4, 6)
+        ),
+        args="{width: 4}",
+        uses="[{}, {width: 6}]",
+        blocks="{c: {description: C, args: {filters: 4}, "
+        "layers: [{conv: conv, filters: filters, kernel: 1}]}}",
+    ),
+}

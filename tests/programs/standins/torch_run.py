@@ -1,0 +1,113 @@
+"""A text of PyTorch, run on the stand-ins: what its network computes, owns and freezes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import accumulate
+from typing import Any
+
+from standins import helpers, torch_layers
+from standins.compare import misnamed
+from standins.expected import Expected
+from standins.expected import Tensor as Owned
+from standins.parts import check_parts, frozen_in_turn
+from standins.run import Difference, Run, defaults, execute
+from standins.torch_layers import BatchNorm2d
+from standins.torch_modules import Module, ModuleDict, ModuleList, Sequential
+from standins.torch_tensors import Tensor
+
+
+def run_torch(text: str, expected: Expected, given: bool) -> Run:
+    """Everything that is compared with the IR; `given`: classes and channels as arguments."""
+    run = Run(expected)
+    space = execute(text, torch_layers.MODULES, helpers.known("torch"), torch_layers.HELPERS)
+    network = expected.network
+    build, own = space[network.name], space[network.class_name]
+    usual = {"num_classes": network.classes, "in_channels": network.input.channels}
+    for function in () if given else (build, own.__init__):
+        if {**usual, **defaults(function)} != usual:
+            run.note(f"{function.__name__} has the defaults {defaults(function)}, not {usual}")
+    model = build(**usual) if given else build()
+    if type(model) is not own:
+        raise Difference(f"{network.name} builds no {network.class_name}")
+    _register(model, run)
+    features = _forward(model.forward_features, run)
+    run.results = [(name, value.seen(), value.dimensions) for name, value in features.items()]
+    run.found += [f"forward_features: {each}" for each in misnamed(run)]
+    run.layers.clear()  # `forward` runs the same layers again, and those of the head
+    result = _forward(model.forward, run)
+    run.results.append(("", result.seen(), result.dimensions))
+    _check_order(model, run)
+    check_parts(space, ".", run)
+    _freeze(model, run)
+    return run
+
+
+def _register(model: Module, run: Run) -> None:
+    """Tell every module its name, and note what parameters there are."""
+    built = model._build()
+    for module, count in Counter(map(id, built.modules)).items():
+        if count > 1:
+            path = next(each._path for each in built.modules if id(each) == module)
+            run.note(f"{path} has several names")
+    for name, parameter in built.state.items():
+        run.tensors[name] = Owned(parameter.shape, parameter.drawn)
+
+
+def _forward(function: Any, run: Run) -> Any:
+    images = Tensor(run, 0, run.expected.input.dimensions)
+    found = function(images)
+    if images.storage.version:
+        run.note(f"{function.__name__} changes the images that it is given")
+    return found
+
+
+def _check_order(model: Module, run: Run) -> None:
+    """Modules stand in the order in which they run, so that children in a row are the network."""
+    first: dict[str, int] = {}  # of everything that a module may be: which operation it begins with
+    # What holds others and does nothing itself stands where the first of these stands.
+    holders = (Module, ModuleDict, ModuleList, Sequential)
+    own = {module._path for module in model.modules() if type(module) not in holders}
+    for index, layer in enumerate(run.expected.layers):
+        above = [*accumulate(layer.name.split("."), "{}.{}".format)]
+        while above and above[-1] not in own:
+            above.pop()  # a call of a function, which stands nowhere itself
+        for prefix in above:
+            first.setdefault(prefix, index)
+    last: dict[str, tuple[int, str]] = {}
+    for module in model.modules():
+        place = (first.get(module._path, -1), module._path)
+        if place[0] >= 0:
+            above = module._path.rpartition(".")[0]
+            if place < last.get(above, place):
+                run.note(f"{module._path} stands after {last[above][1]}, but runs before it")
+            last[above] = place
+
+
+def _freeze(model: Any, run: Run) -> None:
+    """`freeze_until` trains what comes from a part on, and freezes what comes before it."""
+    parts = run.expected.parts
+    owned = [
+        (path, each, parts[path.rpartition(".")[0]])
+        for path, each in model.named_parameters()
+        if path in run.expected.tensors
+    ]
+
+    def turn(trained: set[str]) -> None:
+        for _, parameter, part in owned:
+            parameter.requires_grad = part not in trained
+
+    learning = {part for _, _, part in owned}
+    for name, trained in frozen_in_turn(run, learning, turn, model.freeze_until):
+        for path, parameter, part in owned:
+            if parameter.requires_grad != (part in trained):
+                run.note(f"freeze_until({name!r}): {path} is {_state(parameter.requires_grad)}")
+        for module in model.modules():
+            if isinstance(module, BatchNorm2d) and module.training != module.weight.requires_grad:
+                run.note(f"freeze_until({name!r}): {module._path} is {_state(module.training)}")
+    if model.train(False) is not model or any(each.training for each in model.modules()):
+        run.note("train(False) does not put the whole network into evaluation")
+
+
+def _state(trains: bool) -> str:
+    return "trained" if trains else "frozen"

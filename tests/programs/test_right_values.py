@@ -1,0 +1,163 @@
+"""What once came out wrong comes out right: in the IR, in the text, and in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import parity
+import pytest
+import right_cases
+from right_cases import CASES
+from standins import differences
+
+from resnet_spec.diagnostics import SpecError
+from resnet_spec.ir import Network
+
+each_case = pytest.mark.parametrize("name", CASES)
+
+
+@each_case
+def test_the_ir_is_what_is_right(name: str) -> None:
+    assert right_cases.uses_of(right_cases.network_of(CASES[name])) == CASES[name].right
+
+
+@each_case
+@pytest.mark.parametrize("backend", ["torch", "keras"])
+def test_the_text_does_what_the_ir_says(name: str, backend: str) -> None:
+    network = right_cases.network_of(CASES[name])
+    text = parity.source_of(network, backend)
+    assert differences(text, network, backend) == []
+
+
+def test_the_texts_are_clean() -> None:
+    networks = {n: right_cases.network_of(CASES[name]) for n, name in enumerate(CASES)}
+    texts = {
+        f"{backend}_{number}": parity.source_of(network, backend)
+        for number, network in networks.items()
+        for backend in ("torch", "keras")
+    }
+    assert parity.complaints(texts) == ""
+
+
+@pytest.fixture(scope="module")
+def double() -> Iterator[None]:
+    with parity.float64():
+        yield
+
+
+@pytest.mark.torch
+@pytest.mark.keras
+@each_case
+def test_the_frameworks_compute_the_value_of_the_ir(double: None, name: str) -> None:
+    network = right_cases.network_of(CASES[name])
+    pair = parity.pair(network)
+    apart = pair.beside_value(parity.images(2, *network.input.dimensions))
+    assert max(apart.values()) < 1e-10, apart
+    state = {key for key in pair.torch.state_dict() if not key.endswith("_tracked")}
+    named = {
+        f"{name}.{parameter.name}"
+        for name, operation in network.operations()
+        for parameter in operation.parameters
+    }
+    assert state == named
+
+
+# --- what can't be meant -------------------------------------------------------------------------
+
+HEAD = "head: [{global_avg_pool: p}, {linear: fc, features: classes}]\n"
+START = "spec_version: 1\nname: net\ndescription: D\ninput: {height: 8, width: 8}\nclasses: 4\n"
+
+
+def told(text: str) -> list[tuple[str, str]]:
+    """Each code that a spec is refused with, and its place."""
+    network = None
+    with pytest.raises(SpecError) as raised:
+        network = parity.network_of_text(START + text + HEAD)
+        for backend in ("torch", "keras"):
+            parity.source_of(network, backend)
+    return [(each.code, str(each.span)) for each in raised.value.diagnostics]
+
+
+def test_what_follows_a_split_says_which_part_it_takes() -> None:
+    found = told(
+        "blocks:\n  b:\n    description: B\n    layers:\n"
+        "      - {conv: c, filters: 8, kernel: 1}\n"
+        "      - {split: s, parts: 2, as: p}\n"
+        "      - {conv: last, filters: 8, kernel: 1}\n"
+        "stages: [{name: l1, block: b}]\n"
+    )
+    assert found == [("RS306", "text.yaml:12:10")]
+
+
+def test_a_block_does_not_end_with_a_split() -> None:
+    found = told(
+        "blocks:\n  b:\n    description: B\n    layers:\n"
+        "      - {conv: c, filters: 8, kernel: 1}\n"
+        "      - {split: s, parts: 2, as: p}\n"
+        "stages: [{name: l1, block: b}]\n"
+    )
+    assert found == [("RS306", "text.yaml:7:3")]
+
+
+def test_keras_has_no_stride_with_dilation() -> None:
+    found = told(
+        "stem: [{conv: conv1, filters: 8, kernel: 3, stride: 2, dilation: 2}]\n"
+        "stages: [{name: l1, block: basic, filters: 8}]\n"
+    )
+    assert found == [("RS502", "text.yaml:6:9")]
+
+
+# --- names of blocks and stages ------------------------------------------------------------------
+
+
+def state_names(network: Network) -> list[str]:
+    return [name for name, operation in network.operations() if operation.parameters]
+
+
+def test_a_stage_is_called_like_the_layers_beside_it() -> None:
+    network = parity.network_of_text(
+        START + "stem: [{conv: features.0.conv, filters: 8, kernel: 3}]\n"
+        "blocks: {b: {description: B, layers: [{conv: conv, filters: 8, kernel: 1}]}}\n"
+        'stages: [{name: features, block: b, repeat: 2, names: "{i + 1}"}]\n'
+        "head: [{conv: features.16, filters: 8, kernel: 1}, {global_avg_pool: p},"
+        " {linear: fc, features: classes}]\n"
+    )
+    names = ["features.0.conv", "features.1.conv", "features.2.conv", "features.16", "fc"]
+    assert state_names(network) == names
+    for backend in ("torch", "keras"):
+        text = parity.source_of(network, backend)
+        assert differences(text, network, backend) == []
+    torch_text = parity.source_of(network, "torch")
+    assert '"features": ("features.1.", "features.2."),' in torch_text  # freeze_until
+
+
+def test_names_of_repeated_blocks_come_below_the_stage() -> None:
+    network = parity.network_of_text(
+        START + "blocks: {b: {description: B, layers: [{conv: conv, filters: 8, kernel: 1}]}}\n"
+        'stages: [{name: stage1, block: b, repeat: 2, names: "blocks.{i}"}]\n' + HEAD
+    )
+    assert state_names(network) == ["stage1.blocks.0.conv", "stage1.blocks.1.conv", "fc"]
+    for backend in ("torch", "keras"):
+        text = parity.source_of(network, backend)
+        assert differences(text, network, backend) == []
+
+
+def test_names_of_modules_make_no_imports() -> None:
+    network = parity.network_of_text(
+        START + "stem: [{conv: torch.F, filters: 8, kernel: 3}]\n"
+        "stages: [{name: math.layer1, block: basic, filters: 8}, "
+        "{name: ops.layer2, block: basic, filters: 8}]\n" + HEAD
+    )
+    texts = {backend: parity.source_of(network, backend) for backend in ("torch", "keras")}
+    assert parity.complaints(texts) == ""
+    assert "import math" not in texts["torch"] + texts["keras"]
+    assert "ops" not in texts["keras"][texts["keras"].index("from keras import") :].split("\n")[0]
+
+
+def test_a_list_of_strides_is_followed() -> None:
+    network = parity.network_of_text(
+        START + "stem: [{conv: conv1, filters: 8, kernel: 3}]\n"
+        "stages: [{name: l, block: basic, repeat: 3, filters: 8, stride: [1, 2, 1]}]\n" + HEAD
+    )
+    strides = {name: op.attributes.get("stride") for name, op in network.operations()}
+    assert [strides[f"l.{block}.conv1"] for block in range(3)] == [1, 2, 1]

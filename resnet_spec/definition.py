@@ -428,8 +428,10 @@ def read_stage(node: Node, report: Report) -> Statement:
     if statement.name is not None and not statement.name.is_fixed:
         report.add("RS105", "the name of a stage can't hold an expression", statement.name.span)
         statement = statement._replace(name=None)
-    if statement.name is not None and statement.name.text == "x":
-        report.add("RS105", "'x' can't name a stage: it is the input", statement.name.span)
+    taken = {"x": "it is the input", **dict.fromkeys(("stem", "head"), "it is a part of its own")}
+    if statement.name is not None and statement.name.text in taken:
+        what = f"{quoted(statement.name.text)} can't name a stage: {taken[statement.name.text]}"
+        report.add("RS105", what, statement.name.span)
     return reader.sound(statement, before)
 
 

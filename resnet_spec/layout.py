@@ -47,7 +47,14 @@ class Choice(NamedTuple):
     otherwise: str
 
 
-Code = str | Bracket | Comprehension | Choice
+class Applied(NamedTuple):
+    """`made(argument)`: what a call makes, called in turn."""
+
+    made: Bracket
+    argument: str
+
+
+Code = str | Bracket | Comprehension | Choice | Applied
 
 
 def call(function: str, *arguments: Code, **keywords: Code) -> Bracket:
@@ -79,6 +86,8 @@ def flat(code: Code) -> str:
             return f"{flat(then)} if {condition} else {otherwise}"
         case Comprehension(opening, element, clause, closing):
             return f"{opening}{flat(element)} {clause}{closing}"
+        case Applied(made, argument):
+            return f"{flat(made)}({argument})"
         case Bracket(opening, items, closing):
             return opening + ", ".join(prefix + flat(item) for prefix, item in items) + closing
 
@@ -92,6 +101,11 @@ def statement(prefix: str, code: Code, suffix: str = "", indent: int = 0) -> lis
     line = f"{margin}{prefix}{flat(code)}{suffix}"
     if isinstance(code, str) or (len(line) <= WIDTH and not _holds_spread(code)):
         return [line]
+    if isinstance(code, Applied):
+        opened = f"{margin}{prefix}{flat(code.made)}("
+        if len(opened) <= WIDTH:
+            return [opened, f"{margin}{' ' * INDENT}{code.argument}", f"{margin}){suffix}"]
+        return statement(prefix, code.made, f"({code.argument}){suffix}", indent)
     if isinstance(code, Choice):
         parts = [f"if {code.condition}", f"else {code.otherwise}"]
         if not prefix:

@@ -142,8 +142,13 @@ class _Writer:
 
     def store(self, output: Value, code: Code, indent: int) -> list[str]:
         if output.index is not None:
-            inner = layout.Bracket(f"{output.name}.append(", (("", _one_line(code)),))
+            made: layout.Code = code.call
+            if code.suffix and isinstance(made, layout.Bracket):
+                made = layout.Applied(made, code.suffix[1:-1])
+            inner = layout.Bracket(f"{output.name}.append(", (("", made),))
             return layout.statement("", inner, indent=indent)
+        if code.call == output.name and not code.suffix:
+            return []  # a value that is itself: scaled by one
         return layout.statement(f"{output.name} = ", code.call, code.suffix, indent)
 
     def value(self, value: Value) -> str:
@@ -157,10 +162,6 @@ class _Writer:
         """A layer's name: its dotted path with `_`, below the block's own."""
         text = emit.spelled(path, self.spelling).replace(".", "_")
         return emit.literal(f"{{name}}_{text}" if self.prefixed else text)
-
-
-def _one_line(code: Code) -> layout.Code:
-    return code.call if not code.suffix else layout.flat(code.call) + code.suffix
 
 
 def _shown(arguments: Iterable[tuple[Parameter, Expr]]) -> list[tuple[Parameter, Expr]]:
@@ -193,8 +194,9 @@ def function_view(
     if body:
         body.append("")
     prefix = f"    {routine.result.name} = "
-    if lines and lines[-1].startswith(prefix):
-        lines[-1] = f"    return {lines[-1].removeprefix(prefix)}"
+    returned = f"    return {lines[-1].removeprefix(prefix)}" if lines else ""
+    if lines and lines[-1].startswith(prefix) and len(returned) <= layout.WIDTH:
+        lines[-1] = returned
     else:
         lines.append(f"    return {routine.result.name}")
     parameters = [p for p in routine.parameters if p.name != "in_channels"]

@@ -176,8 +176,8 @@ class _Placed(NamedTuple):
         else:
             target = f"module.{text}.{tensor}"
         head, _, key = text.partition(".")
-        kept = f'module.{head}["{key}"]' if key else f"module.{head}"
-        under = (f"if {kept} is not None:",) if line.when is not None else ()
+        present = f'"{key}" in module.{head}' if key else f"module.{head} is not None"
+        under = (f"if {present}:",) if line.when is not None else ()
         return _Rule(under, primitives.initializer(given, target))
 
     def by_name(self, tensor: str, given: Initializer, spelling: Mapping[str, str]) -> _Rule:

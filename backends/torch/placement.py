@@ -93,14 +93,15 @@ class Placement:
         numbers = Counter(heads.values())
         held = Counter(container_of(line)[0] for line, _ in found if _is_repeated(line))
         below = [line for line, _ in found if self.places[id(line)] is Place.SUBMODULE]
-        wild = any(heads[id(line)] is None for line in below)
+        wild = FirstParts(line.path for line in below if heads[id(line)] is None)
         taken = {heads[id(line)] for line in below}
         for line, _ in found:
             head, place = heads[id(line)], self.places[id(line)]
             holds = _is_repeated(line)
             shared = place is not Place.KEY and numbers[head] > 1
             shared = shared or (holds and held[container_of(line)[0]] > 1)
-            if shared or (wild and (holds or place is not Place.ATTRIBUTE)):
+            # A name with an expression may be any of the first parts that it fits.
+            if shared or (head is not None and head in wild):
                 self.places[id(line)] = Place.SUBMODULE
                 taken.add(head)
         # The layers of a loop are made in the order in which they run.

@@ -86,9 +86,11 @@ class Writer:
         target, before = self.target(line)
         if line.when is None:
             return [*before, *layout.statement(f"{target} = ", code, indent=BODY)]
+        # A key that is not there tells the same as an attribute that is None.
+        absent = [] if self.placement.of(line) is Place.KEY else [f"{' ' * BODY}{target} = None"]
         return [
             *before,
-            f"{' ' * BODY}{target} = None",
+            *absent,
             *layout.condition("if", to_python(line.when), BODY),
             *layout.statement(f"{target} = ", code, indent=BODY + 4),
         ]
@@ -254,8 +256,9 @@ class Writer:
                 return self.run_module(line, typed, indent)
             case AssignLine():
                 if not line.inputs:
+                    annotation = "" if line.output.name in typed else ": list[Tensor]"
                     typed.add(line.output.name)
-                    return [f"{margin}{line.output.name}: list[Tensor] = []"]
+                    return [f"{margin}{line.output.name}{annotation} = []"]
                 return self.store(line.output, self.value(line.inputs[0]), typed, indent)
             case LoopLine():
                 count = self.printed(line.count)
@@ -317,32 +320,34 @@ class Writer:
         code = layout.call(module, self.value(line.inputs[0]))
         if line.when is None:
             return self.store(line.output, code, typed, indent)
+        present, absent = f"{module} is not None", f"{module} is None"
+        if self.placement.of(line) is Place.KEY:
+            container, key = module[:-1].split("[")
+            present, absent = f"{key} in {container}", f"{key} not in {container}"
         if line.output == (line.otherwise or line.inputs[0]):
             inner = self.store(line.output, code, typed, indent + 4)
-            return [f"{' ' * indent}if {module} is not None:", *inner]
+            return [f"{' ' * indent}if {present}:", *inner]
         passing = self.value(line.otherwise or line.inputs[0])
-        whole = layout.Choice(passing, f"{module} is None", layout.flat(code))
+        whole = layout.Choice(passing, absent, layout.flat(code))
         return self.store(line.output, whole, typed, indent)
 
     def run_submodule(self, line: Layer, typed: set[str], indent: int) -> list[str]:
         """A layer, or repeated blocks one after the other, by their dotted names."""
         source = self.value(line.inputs[0])
         if isinstance(line, OperationLine) or line.names is None:
-            code = layout.call(self.submodule(line.path), source)
-            return self.store(line.output, code, typed, indent)
+            return self.apply(line.output, line.path, source, typed, indent)
         text: list[str] = []
         output = line.output
         for number, run in enumerate(line.runs):
             path = (*line.path, ".", *line.names)
             if run.is_single:
-                code = layout.call(self.submodule(emit.at_index(path, run.start)), source)
-                text += self.store(output, code, typed, indent)
+                at = emit.at_index(path, run.start)
+                text += self.apply(output, at, source, typed, indent)
             else:
                 if source != output.name and number == 0:
                     text += self.store(output, source, typed, indent)
                 text.append(f"{' ' * indent}for i in {emit.run_range(run, self.kept(run))}:")
-                code = layout.call(self.submodule(path), output.name)
-                text += self.store(output, code, typed, indent + 4)
+                text += self.apply(output, path, output.name, typed, indent + 4)
             source = output.name
         return text
 
@@ -352,11 +357,19 @@ class Writer:
             self.printed(each)
         return self.spelling()
 
-    def submodule(self, path: Path) -> str:
+    def apply(
+        self, output: Value, path: Path, source: str, typed: set[str], indent: int
+    ) -> list[str]:
+        """`output = self.get_submodule(name)(source)`."""
         for part in path:
             if isinstance(part, Expr):
                 self.printed(part)
-        return f"self.get_submodule({emit.literal(emit.spelled(path, self.spelling()))})"
+        name = emit.literal(emit.spelled(path, self.spelling()))
+        found = layout.call("self.get_submodule", name)
+        if output.index is None:
+            return self.store(output, found, typed, indent, suffix=f"({source})")
+        code = layout.Applied(found, source)
+        return self.store(output, code, typed, indent)
 
     def attribute(self, line: Layer) -> str:
         path, _ = container_of(line)
@@ -374,7 +387,10 @@ class Writer:
         typed: set[str],
         indent: int,
         many: bool = False,
+        suffix: str = "",
     ) -> list[str]:
+        if code == output.name and output.index is None and not suffix:
+            return []  # a value that is itself: scaled by one, the sum of one
         if output.index is not None:
             appended = layout.Bracket(f"{output.name}.append(", (("", code),))
             return layout.statement("", appended, indent=indent)
@@ -383,7 +399,7 @@ class Writer:
         # Modules are typed to return anything; naming the type once is enough.
         annotation = "" if output.name in typed else ": Tensor"
         typed.add(output.name)
-        return layout.statement(f"{output.name}{annotation} = ", code, indent=indent)
+        return layout.statement(f"{output.name}{annotation} = ", code, suffix, indent)
 
     def value(self, value: Value) -> str:
         if value.whole:

@@ -130,6 +130,8 @@ class Frame:
         `passing` is given where another number of classes or of input channels may leave it out,
         `place` of the blocks of a stage.
         """
+        if passing is not None:
+            self.shapes[number] = self.shape(number)._replace(open=True)
         appends = self.bind(statement.result, number)
         self.record(
             Event(

@@ -111,8 +111,14 @@ def spell(pattern: Pattern, scope: Scope) -> str:
     """A name with its braces filled; one without was checked when it was read."""
     if pattern.is_fixed:
         return pattern.text
-    parts = (
-        part if isinstance(part, str) else str(evaluate(part, scope).value)
-        for part in pattern.parts
-    )
-    return names.check_path("".join(parts), pattern.span)
+    text = ""
+    for part in pattern.parts:
+        bound = None if isinstance(part, str) else evaluate(part, scope)
+        if bound is not None and bound.open:
+            fail(
+                "RS204",
+                "a name can't depend on the number of classes or of input channels",
+                pattern.span,
+            )
+        text += str(part if bound is None else bound.value)
+    return names.check_path(text, pattern.span)

@@ -100,11 +100,14 @@ class _Specialization:
                 self.build(each)
 
     def add_written_out(self, instances: list[Instance]) -> None:
-        """Add the routine of instances of one wiring, with no loop left."""
+        """Add the routine of instances of one wiring with no loop left, or one for each of them."""
         try:
             self.add(instances, EVERY_LOOP)
         except Unfit as error:
-            _refuse(instances[0].definition, error)
+            if len(instances) == 1:
+                _refuse(instances[0].definition, error)
+            for each in instances:
+                self.build([each])
 
     def wiring_of(self, instance: Instance) -> Any:
         """Equal for instances that do the same steps in the same order, with any numbers."""
@@ -142,7 +145,7 @@ class _Specialization:
                 builder.build(builder.nodes)
                 return self.finished(block, instances, names, locals_, builder)
             except Unfit as error:
-                unrolled = {*unrolled, _to_unroll(error, unrolled)}
+                unrolled = _more_unrolled(error, unrolled)
 
     def finished(
         self,
@@ -203,7 +206,7 @@ class _Specialization:
                 if unrolled is EVERY_LOOP:
                     _refuse(self.network.root.definition, error)
                 try:
-                    unrolled = {*unrolled, _to_unroll(error, unrolled)}
+                    unrolled = _more_unrolled(error, unrolled)
                 except Unfit:
                     unrolled = EVERY_LOOP
 
@@ -299,14 +302,15 @@ class _Everything(Collection[Position]):
 
 
 EVERY_LOOP = _Everything()
+MANY_LOOPS = 8  # written out one by one; each of them is an attempt of its own
 
 
-def _to_unroll(error: Unfit, unrolled: Collection[Position]) -> Position:
-    """The loop to write out next; raises the error where there is none left."""
+def _more_unrolled(error: Unfit, unrolled: Collection[Position]) -> Collection[Position]:
+    """With the loop that may be written out next, or all; raises the error where none is left."""
     if error.loop is not None and unrolled is not EVERY_LOOP:
         for loop in (error.loop, *loops_around(error.loop)):
             if loop not in unrolled:
-                return loop
+                return EVERY_LOOP if len(unrolled) >= MANY_LOOPS else {*unrolled, loop}
     raise error
 
 

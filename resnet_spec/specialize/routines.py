@@ -46,6 +46,7 @@ from resnet_spec.specialize.values import (
 from resnet_spec.specialize.variables import finished_lines, value_of
 from resnet_spec.specialize.wiring import Carried, ListRead, Origin, Unfit, Wiring
 
+READABLE = 40  # parts of an expression for channels that depend on conditions
 KEEP_SIGN = ("max_pool", "avg_pool")  # of values that are not negative, they give such again
 
 
@@ -325,6 +326,8 @@ class Builder:
             passing = channels_of(otherwise or slots[0])
             both = computed is not None and passing is not None
             computed = expr.conditional(when, computed, passing) if both else None  # type: ignore[arg-type]
+            if computed is not None and computed.size > READABLE:
+                computed = None  # one within the other they would double each time
         shapes = [run.event.shape for run in node.runs]
         wanted = [shape.channels for shape in shapes]
         return self.numbers.best(computed, node.runs, wanted, any(s.open for s in shapes))

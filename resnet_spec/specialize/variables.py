@@ -135,6 +135,7 @@ def assign_variables(
     held: dict[str, list[Span]] = {}
     first.variable = "x"
     held["x"] = [(-1.0, max(lives.last.get(id(first), -1), -0.5))]
+    kinds = {"x": "value"}  # a variable holds values of one type
     for draft in lives.order:
         output = draft.output
         if draft.kind == "again" or not isinstance(output, Symbol | ListSymbol):
@@ -143,7 +144,10 @@ def assign_variables(
             continue
         wanted = output.wanted if isinstance(output, ListSymbol) else _wanted(output, reader)
         spans = lives.spans(output)
+        kind = _kind(draft)
         for name in _candidates(wanted, reserved):
+            if kinds.get(name, kind) != kind:
+                continue
             if isinstance(output, Symbol) and output.follows is not None:
                 if name == output.follows.variable and not _clash(
                     spans, _without(held[name], lives.spans(output.follows))
@@ -154,11 +158,20 @@ def assign_variables(
             if not _clash(spans, held.get(name, ())):
                 break
         output.variable = name
+        kinds[name] = kind
         held.setdefault(name, []).extend(spans)
     for draft in lives.order:
         if draft.kind == "again":
             assert isinstance(draft.output, Symbol) and draft.output.follows is not None
             draft.output.variable = draft.output.follows.variable
+
+
+def _kind(draft: Draft) -> str:
+    """What the variable of a draft's output holds."""
+    if isinstance(draft.output, Symbol):
+        return "value"
+    grows = isinstance(draft.output, ListSymbol) and draft.output.grows
+    return "parts" if draft.kind == "operation" and not grows else "list"
 
 
 def _without(spans: Iterable[Span], others: Iterable[Span]) -> list[Span]:

@@ -23,7 +23,9 @@ def check_parts(space: Mapping[str, Any], separator: str, run: Run) -> None:
     for part, beginnings in table.items():
         for begin in beginnings:
             found = {own for name, own in names.items() if name.startswith(begin)}
-            if found != {part} or not begin.endswith(separator):
+            # Of several parts that a name may be of, the last one has it.
+            first = min(found, key=order.index, default=None)
+            if first != part or not begin.endswith(separator):
                 return run.note(f"PARTS: {begin!r} of {part} begins names of {sorted(found)}")
         ranks = [min(r for r, name in enumerate(names) if name.startswith(b)) for b in beginnings]
         if ranks != sorted(ranks):

@@ -46,10 +46,11 @@ head:
 
 
 def operation_of(layers: Sequence[str], height: int = 13, width: int = 10) -> Operation:
-    """The last operation of some layers on a map of 8 channels."""
-    lines = "\n".join(f"  - {{{layer}}}" for layer in layers)
+    """The last operation of some layers on a map of 8 channels, but for one that ends a network."""
+    ended = [*layers, "concat: part"] if layers[-1].startswith("split") else layers
+    lines = "\n".join(f"  - {{{layer}}}" for layer in ended)
     network = parity.network_of_text(SPEC.format(layers=lines, height=height, width=width))
-    return list(network.operations())[-1][1]
+    return list(network.operations())[len(layers) - len(ended) - 1][1]
 
 
 class Given(NamedTuple):

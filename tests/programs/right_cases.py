@@ -387,4 +387,59 @@ CASES = {
         blocks="{c: {description: C, args: {filters: 4}, "
         "layers: [{conv: conv, filters: filters, kernel: 1}]}}",
     ),
+    "a layer that one use calls as another use calls another": Case(
+        """
+        - {conv: conv0, filters: 16 * ratio, kernel: 1, when: ratio > 1}
+        - {norm: bn1, when: ratio > 1}
+        - {conv: conv, filters: 16, kernel: 3}
+        - {norm: "bn{2 if ratio > 1 else 1}"}
+        """,
+        ("conv(x) bn1(conv) -> bn1", "conv0(x) bn1(conv0) conv(bn1) bn2(conv) -> bn2"),
+        args="{ratio: 1}",
+        uses="[{}, {ratio: 2}]",
+    ),
+    "elements of a list with other channels": Case(
+        """
+        - {conv: d, filters: 2 * f, kernel: 1, as: p.0}
+        - {conv: e, filters: 4, kernel: 1, as: p.1}
+        - {conv: g, from: p.0, filters: 5, kernel: 1, as: q}
+        - {concat: [p, q]}
+        """,
+        ("d(x) e(d) g(d) concat(d, e, g) -> concat",) * 2,
+        args="{f: 4}",
+        uses="[{}, {f: 6}]",
+    ),
+    "a block whose channels no expression gives": Case(
+        """
+        - {block: grow, name: gr, k: k}
+        - {conv: c, filters: 8, kernel: 1}
+        """,
+        ("gr(x) c(gr) -> c",) * 3,
+        args="{k: 1}",
+        uses="[{}, {k: 2}, {k: 3}]",
+        blocks="""
+        grow:
+          description: G
+          args: {k: 1}
+          layers:
+            - {relu: r, as: y}
+            - {for: j, count: k, layers: [{concat: [y, x], as: y}]}
+        """,
+    ),
+    "a layer that scales by one": Case(
+        """
+        - {rescale: one, factor: 1}
+        - {conv: c, filters: 8, kernel: 1}
+        """,
+        ("one(x) c(one) -> c",),
+    ),
+    "layers below a name, one of them in some uses": Case(
+        """
+        - {conv: short.0, filters: 8, kernel: 1, when: flag, as: y}
+        - {norm: short.1, from: y}
+        """,
+        ("short.0(x) short.1(short.0) -> short.1", "short.1(x) -> short.1"),
+        args="{flag: true}",
+        uses="[{}, {flag: false}]",
+    ),
 }

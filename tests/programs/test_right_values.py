@@ -107,6 +107,60 @@ def test_keras_has_no_stride_with_dilation() -> None:
     assert found == [("RS502", "text.yaml:6:9")]
 
 
+@pytest.mark.parametrize("name", ["stem", "head"])
+def test_a_stage_is_not_called_like_another_part(name: str) -> None:
+    assert told(f"stages: [{{name: {name}, block: basic, filters: 8}}]\n") == [
+        ("RS105", "text.yaml:6:17")
+    ]
+
+
+def test_a_name_does_not_depend_on_the_number_of_classes() -> None:
+    found = told(
+        'stem: [{conv: "c{classes}", filters: 8, kernel: 3}]\n'
+        "stages: [{name: l1, block: basic, filters: 8}]\n"
+    )
+    assert found == [("RS204", "text.yaml:6:15")]
+
+
+# --- with another number of classes --------------------------------------------------------------
+
+
+def test_what_depends_on_the_classes_is_right_for_others() -> None:
+    text = (
+        START + "stages: [{name: l1, block: basic, filters: 8}]\n"
+        "head: [{global_avg_pool: p}, {linear: fc0, features: 9, when: classes > 7},"
+        " {linear: fc, features: classes}]\n"
+    )
+    network, other = (
+        parity.network_of_text(text.replace("classes: 4", f"classes: {number}"))
+        for number in (8, 7)
+    )
+    for backend in ("torch", "keras"):
+        source = parity.source_of(network, backend)
+        assert differences(source, network, backend) == []
+        found = differences(source, other, backend, given=True)
+        # The table of parts may name a layer that is not there then.
+        assert [each for each in found if not each.startswith("PARTS: 'fc0")] == []
+
+
+def test_channels_that_depend_on_many_conditions_do_not_double_each_time() -> None:
+    """Of 24 conditions an expression for what comes out would have 2**24 parts."""
+    joins = "".join(f"      - {{concat: [y, x], as: y, when: a{n}}}\n" for n in range(24))
+    arguments = ", ".join(f"a{number}: false" for number in range(24))
+    uses = ", ".join(
+        f"{{name: l{n}, block: b, a{n}: true, a{(5 * n + 3) % 24}: true}}" for n in range(9)
+    )
+    network = parity.network_of_text(
+        START + f"blocks:\n  b:\n    description: B\n    args: {{{arguments}}}\n    layers:\n"
+        "      - {conv: c, filters: 8, kernel: 1, as: y}\n"
+        + joins
+        + f"      - {{conv: last, from: y, filters: 8, kernel: 1}}\nstages: [{uses}]\n"
+        + HEAD
+    )
+    for backend in ("torch", "keras"):
+        assert differences(parity.source_of(network, backend), network, backend) == []
+
+
 # --- names of blocks and stages ------------------------------------------------------------------
 
 

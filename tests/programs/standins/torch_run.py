@@ -69,10 +69,10 @@ def _check_order(model: Module, run: Run) -> None:
     holders = (Module, ModuleDict, ModuleList, Sequential)
     own = {module._path for module in model.modules() if type(module) not in holders}
     for index, layer in enumerate(run.expected.layers):
-        above = [*accumulate(layer.name.split("."), "{}.{}".format)]
-        while above and above[-1] not in own:
-            above.pop()  # a call of a function, which stands nowhere itself
-        for prefix in above:
+        prefixes = [*accumulate(layer.name.split("."), "{}.{}".format)]
+        while prefixes and prefixes[-1] not in own:
+            prefixes.pop()  # a call of a function, which stands nowhere itself
+        for prefix in prefixes:
             first.setdefault(prefix, index)
     last: dict[str, tuple[int, str]] = {}
     for module in model.modules():

@@ -479,7 +479,13 @@ def logical(operator: str, operands: tuple[Expr, ...]) -> Expr:
 def conditional(test: Expr, then: Expr, otherwise: Expr) -> Expr:
     if isinstance(test, Const):
         return then if test.value else otherwise
-    return then if then == otherwise else Conditional(test, then, otherwise)
+    if then == otherwise:
+        return then
+    if isinstance(test, Binary) and {then, otherwise} == {test.left, test.right}:
+        larger = (test.operator in (">", ">=")) == (then == test.left)
+        if test.operator in (">", ">=", "<", "<="):
+            return Call("max" if larger else "min", (then, otherwise))
+    return Conditional(test, then, otherwise)
 
 
 def binary(operator: str, left: Expr, right: Expr) -> Expr:

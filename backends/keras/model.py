@@ -67,7 +67,7 @@ class _Writer:
             case LoopLine():
                 count = to_python(line.count, self.spelling)
                 body = self.lines(line.body, indent + 4)
-                return [f"{margin}for {line.variable} in range({count}):", *body]
+                return [f"{margin}for {line.variable} in range({count}):", *body] if body else []
             case FeatureLine():
                 return [f'{margin}features["{line.stage}"] = {self.value(line.value)}']
 
@@ -89,7 +89,7 @@ class _Writer:
         body = write(indent + 4)
         passing = line.otherwise or line.inputs[0]
         if line.output == passing:
-            return [*condition, *body]
+            return [*condition, *body] if body else []
         passed = self.store(line.output, Code(self.value(passing)), indent)
         clobbers = any(line.output.name == each.name for each in line.inputs if each != passing)
         # An element need not be there where it is not read.

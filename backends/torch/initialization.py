@@ -21,10 +21,12 @@ class _Rule(NamedTuple):
 
     under: tuple[str, ...]
     fill: layout.Code
+    before: str = ""  # a statement that the other one needs
 
     def lines(self) -> list[str]:
         indents = [BODY + 4 * depth for depth in range(len(self.under) + 1)]
         text = [f"{' ' * at}{line}" for at, line in zip(indents, self.under, strict=False)]
+        text += [f"{' ' * indents[-1]}{self.before}"] if self.before else []
         return [*text, *layout.statement("", self.fill, indent=indents[-1])]
 
 
@@ -178,6 +180,8 @@ class _Placed(NamedTuple):
         head, _, key = text.partition(".")
         present = f'"{key}" in module.{head}' if key else f"module.{head} is not None"
         under = (f"if {present}:",) if line.when is not None else ()
+        if place is Place.KEY:
+            return _filled(under, given, tensor, target)
         return _Rule(under, primitives.initializer(given, target))
 
     def by_name(self, tensor: str, given: Initializer, spelling: Mapping[str, str]) -> _Rule:
@@ -190,4 +194,11 @@ class _Placed(NamedTuple):
             under.append(f"if {to_python(self.line.when, spelling)}:")
         path = emit.spelled((*self.line.path, f".{tensor}"), spelling)
         target = f"module.get_parameter({emit.literal(path)})"
-        return _Rule(tuple(under), primitives.initializer(given, target))
+        return _filled(tuple(under), given, tensor, target)
+
+
+def _filled(under: tuple[str, ...], given: Initializer, tensor: str, target: str) -> _Rule:
+    """What fills a tensor found by its name: once where the initializer asks for it twice."""
+    if given.kind.startswith("fan_"):
+        return _Rule(under, primitives.initializer(given, tensor), f"{tensor} = {target}")
+    return _Rule(under, primitives.initializer(given, target))

@@ -263,7 +263,7 @@ class Writer:
             case LoopLine():
                 count = self.printed(line.count)
                 body = self.forward(line.body, typed, indent + 4)
-                return [f"{margin}for {line.variable} in range({count}):", *body]
+                return [f"{margin}for {line.variable} in range({count}):", *body] if body else []
             case FeatureLine():
                 return [f'{margin}features["{line.stage}"] = {self.value(line.value)}']
 
@@ -299,7 +299,7 @@ class Writer:
         passing = line.otherwise or line.inputs[0]
         body = write({*typed, line.output.name}, indent + 4)
         if line.output == passing:
-            return [*condition, *body]
+            return [*condition, *body] if body else []
         other = self.value(passing)
         clobbers = any(line.output.name == each.name for each in line.inputs if each != passing)
         # An element need not be there where it is not read.

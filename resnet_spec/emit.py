@@ -226,7 +226,8 @@ def parts_table(parts: Mapping[str, Sequence[str]], separator: str) -> list[str]
     lines = ["PARTS = {"]
     for part, names in parts.items():
         items: list[layout.Code] = [string(f"{name}{separator}") for name in names]
-        code: layout.Code = layout.Bracket("(", tuple(("", item) for item in items))
+        shown = tuple(("", item) for item in items)
+        code: layout.Code = layout.Bracket("(", shown, display=True)
         if len(items) == 1:
             code = f"({items[0]},)"
         lines += layout.statement(f"{string(part)}: ", code, ",", layout.INDENT)

@@ -6,8 +6,10 @@ its bracket go on one line of their own; else on one line each, with a trailing 
 
 from __future__ import annotations
 
+import ast
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 WIDTH = 88
@@ -17,13 +19,15 @@ INDENT = 4
 class Bracket(NamedTuple):
     """`opening item, item closing`; an item's prefix is `key=` or `*`.
 
-    `spread` puts each of several items on a line of its own, short or not.
+    `spread` puts each of several items on a line of its own, short or not; of a `display`, such as
+    a tuple, the items stand in one line with it or on a line each.
     """
 
     opening: str
     items: tuple[tuple[str, Code], ...]
     closing: str = ")"
     spread: bool = False
+    display: bool = False
 
     @property
     def is_spread(self) -> bool:
@@ -74,7 +78,7 @@ def span(start: str, stop: str) -> str:
 
 def array(items: Iterable[Code]) -> Bracket:
     """A list display."""
-    return Bracket("[", tuple(("", item) for item in items), "]")
+    return Bracket("[", tuple(("", item) for item in items), "]", display=True)
 
 
 def flat(code: Code) -> str:
@@ -99,8 +103,10 @@ def statement(prefix: str, code: Code, suffix: str = "", indent: int = 0) -> lis
     """
     margin = " " * indent
     line = f"{margin}{prefix}{flat(code)}{suffix}"
-    if isinstance(code, str) or (len(line) <= WIDTH and not _holds_spread(code)):
+    if len(line) <= WIDTH and (isinstance(code, str) or not _holds_spread(code)):
         return [line]
+    if isinstance(code, str):
+        return _broken(prefix, code, suffix, indent) or [line]
     if isinstance(code, Applied):
         opened = f"{margin}{prefix}{flat(code.made)}("
         if len(opened) <= WIDTH:
@@ -124,6 +130,61 @@ def statement(prefix: str, code: Code, suffix: str = "", indent: int = 0) -> lis
     return [first, *_body(code, indent + INDENT), last]
 
 
+def _broken(prefix: str, text: str, suffix: str, indent: int) -> list[str]:
+    """The lines of an expression that is too long for one; none where it can't be broken.
+
+    It is broken before its outermost operators. Within brackets, where a comma follows, it needs
+    none of its own.
+    """
+    parts = _parts(text)
+    if len(parts) < 2:
+        return []
+    margin = " " * indent
+    if suffix == ",":
+        parts[0], parts[-1] = f"{prefix}{parts[0]}", f"{parts[-1]},"
+        return [margin + part for part in parts]
+    inner = " " * (indent + INDENT)
+    if len(inner) + len(text) <= WIDTH:
+        parts = [text]
+    return [f"{margin}{prefix}(", *(inner + part for part in parts), f"{margin}){suffix}"]
+
+
+def _parts(text: str) -> list[str]:
+    """An expression in pieces, each but the first with an operator in front."""
+    try:
+        node = ast.parse(text, mode="eval").body
+    except SyntaxError:  # `*values`
+        return [text]
+    starts = sorted(_operators(node, text))
+    ends = [*starts, len(text)]
+    return [text[a:b].rstrip() for a, b in zip([0, *starts], ends, strict=True)]
+
+
+def _operators(node: ast.expr, text: str) -> Iterator[int]:
+    """Where the outermost operators of an expression stand: the weakest, all of one strength."""
+    match node:
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            yield text.rindex("if", body.end_col_offset, test.col_offset)
+            yield text.rindex("else", test.end_col_offset, orelse.col_offset)
+            if isinstance(orelse, ast.IfExp) and text[orelse.col_offset - 1] != "(":
+                yield from _operators(orelse, text)
+        case ast.BoolOp(values=values):
+            for one, other in pairwise(values):
+                between = text[one.end_col_offset : other.col_offset]
+                start = len(between) - len(between.lstrip(" )"))
+                yield (one.end_col_offset or 0) + start
+        case ast.BinOp(left=left, right=right, op=op):
+            between = text[left.end_col_offset : right.col_offset]
+            yield (left.end_col_offset or 0) + len(between) - len(between.lstrip(" )"))
+            closed = between.lstrip().startswith(")")
+            if isinstance(left, ast.BinOp) and not closed and _strength(left.op) == _strength(op):
+                yield from _operators(left, text)
+
+
+def _strength(operator: ast.operator) -> int:
+    return {ast.Add: 1, ast.Sub: 1, ast.Pow: 3}.get(type(operator), 2)
+
+
 def _body(code: Bracket | Comprehension, indent: int) -> list[str]:
     margin = " " * indent
     if isinstance(code, Comprehension):
@@ -132,7 +193,7 @@ def _body(code: Bracket | Comprehension, indent: int) -> list[str]:
             return [line]
         return [*statement("", code.element, "", indent), f"{margin}{code.clause}"]
     line = margin + ", ".join(prefix + flat(item) for prefix, item in code.items)
-    if len(line) <= WIDTH and not _holds_spread(code):
+    if len(line) <= WIDTH and not _holds_spread(code) and not code.display:
         return [line]
     lines = []
     for prefix, item in code.items:

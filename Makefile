@@ -84,7 +84,7 @@ unit: $(STAMP)  ## the tests
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_FRAMEWORKS) $(PYTEST)
 
 .PHONY: long
-long: $(STAMP)  ## the tests, slow ones too, with 10,000 examples for each property
+long: $(STAMP)  ## the tests, slow ones too: 10,000 examples for each property, 100,000 random networks
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_FRAMEWORKS) \
 		--slow --hypothesis-profile=long $(PYTEST)
 

@@ -438,7 +438,8 @@ def test_the_specs_have_every_operation() -> None:
 
 @pytest.mark.torch
 @pytest.mark.keras
-@pytest.mark.parametrize("framework", ["jax", "torch"])
+# On JAX it takes minutes: every step is compiled anew.
+@pytest.mark.parametrize("framework", [pytest.param("jax", marks=pytest.mark.slow), "torch"])
 def test_keras_on_other_frameworks(framework: str, tmp_path: Path) -> None:
     pytest.importorskip(framework)
     with Session(["torch", "keras"], framework) as session:

@@ -66,7 +66,7 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 	@ln -s $(CURDIR)/tests $(CURDIR)/benchmarks $(TYPES)/
 	cd $(TYPES) && MYPYPATH=tests:tests/programs:benchmarks $(MYPY) $(MYPY_FRAMEWORKS) --config-file $(CURDIR)/pyproject.toml \
 		--package resnet_spec --module conftest --module reference --module check_wheel \
-		--module zoo_table --module zoo_measure --module startup --module variants --module inference \
+		--module zoo_table --module zoo_measure --module startup --module variants --module zoo --module inference \
 		--module training --module fuzz --module shrink --package standins \
 		--module right_cases --module test_right_values --module test_random_programs \
 		--module test_planted_in_specialisation

@@ -485,7 +485,19 @@ def conditional(test: Expr, then: Expr, otherwise: Expr) -> Expr:
         larger = (test.operator in (">", ">=")) == (then == test.left)
         if test.operator in (">", ">=", "<", "<="):
             return Call("max" if larger else "min", (then, otherwise))
+    if _is_truth(test) and isinstance(then, Const) and isinstance(otherwise, Const):
+        if then.value is True and otherwise.value is False:
+            return test
+        if then.value is False and otherwise.value is True:
+            return unary("not", test)
     return Conditional(test, then, otherwise)
+
+
+def _is_truth(expr: Expr) -> bool:
+    """Whether an expression is true or false, and never another number."""
+    if isinstance(expr, Binary):
+        return expr.operator in _COMPARISONS
+    return isinstance(expr, Unary) and expr.operator == "not"
 
 
 def binary(operator: str, left: Expr, right: Expr) -> Expr:

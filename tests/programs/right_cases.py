@@ -26,6 +26,7 @@ class Case(NamedTuple):
     uses: str = "[{}]"
     blocks: str = "{}"
     lets: str = "{}"
+    defaults: str = "{}"
 
 
 def spec_of(case: Case) -> str:
@@ -34,6 +35,7 @@ def spec_of(case: Case) -> str:
     for key, text in (("args", case.args), ("let", case.lets)):
         if given := yaml.safe_load(text):
             own[key] = given
+    defaults = {"defaults": found} if (found := yaml.safe_load(case.defaults)) else {}
     stages = [
         {"name": f"l{number}", "block": "b", **use}
         for number, use in enumerate(yaml.safe_load(case.uses), 1)
@@ -44,6 +46,7 @@ def spec_of(case: Case) -> str:
         "description": "A case",
         "input": {"height": 8, "width": 8},
         "classes": 4,
+        **defaults,
         "blocks": {"b": own, **yaml.safe_load(case.blocks)},
         "stem": [{"conv": "stem", "filters": 8, "kernel": 3}],
         "stages": stages,
@@ -441,5 +444,44 @@ CASES = {
         ("short.0(x) short.1(short.0) -> short.1", "short.1(x) -> short.1"),
         args="{flag: true}",
         uses="[{}, {flag: false}]",
+    ),
+    "a call is before 'defaults', and these are before the argument": Case(
+        """
+        - {act: own, when: k == 1}
+        - {norm: usual, when: k == 2}
+        - {conv: called, filters: 8, kernel: 1, when: k == 3}
+        - {conv: c, filters: 8, kernel: 1}
+        """,
+        ("usual(x) c(usual) -> c", "called(x) c(called) -> c"),
+        args="{k: 1}",
+        uses="[{}, {k: 3}]",
+        defaults="{b: {k: 2}}",
+    ),
+    "a let stands on those before it": Case(
+        """
+        - {norm: n, when: r == 9}
+        - {act: a, when: r != 9}
+        - {conv: c, filters: r, kernel: 1}
+        """,
+        ("n(x) c(n) -> c",),
+        lets="{p: 3, q: p * 2, r: q + p}",
+    ),
+    "a block sees the channels of its own input": Case(
+        """
+        - {act: odd, when: in_channels % 2 == 1}
+        - {conv: c, filters: f, kernel: 1}
+        """,
+        ("c(x) -> c", "odd(x) c(odd) -> c"),
+        args="{f: 7}",
+        uses="[{}, {f: 8}]",
+    ),
+    "the last layer is left out": Case(
+        """
+        - {conv: c, filters: 8, kernel: 1}
+        - {dropout: d, rate: 0.5, when: flag}
+        """,
+        ("c(x) -> c", "c(x) d(c) -> d"),
+        args="{flag: false}",
+        uses="[{}, {flag: true}]",
     ),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 
 import environment
 import pytest
@@ -80,3 +81,12 @@ def update_goldens(pytestconfig: pytest.Config) -> bool:
 def _missing_modules() -> set[str]:
     modules = {module for group in FRAMEWORKS.values() for module in group}
     return {module for module in modules if importlib.util.find_spec(module) is None}
+
+
+@pytest.fixture(scope="module")
+def double() -> Iterator[None]:
+    """Both frameworks compute in float64."""
+    import parity
+
+    with parity.float64():
+        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -39,12 +38,6 @@ def test_the_text_of_a_random_network_is_clean(spec: dict[str, Any]) -> None:
     network = drawn(spec)
     texts = {backend: parity.source_of(network, backend) for backend in ("torch", "keras")}
     assert parity.complaints(texts) == ""
-
-
-@pytest.fixture(scope="module")
-def double() -> Iterator[None]:
-    with parity.float64():
-        yield
 
 
 @pytest.mark.torch

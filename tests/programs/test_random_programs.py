@@ -7,7 +7,6 @@ themselves, beside the value of the IR in numpy.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import fuzz
@@ -53,12 +52,6 @@ def test_many_random_networks_compile_to_what_they_say() -> None:
 def test_the_texts_of_random_networks_are_clean(tmp_path: Path) -> None:
     fuzz.run(LINTED, seen=fuzz.keep(tmp_path))
     assert fuzz.lint(tmp_path) == ""
-
-
-@pytest.fixture(scope="module")
-def double() -> Iterator[None]:
-    with parity.float64():
-        yield
 
 
 @pytest.mark.torch

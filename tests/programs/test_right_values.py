@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import parity
 import pytest
 import right_cases
@@ -37,12 +35,6 @@ def test_the_texts_are_clean() -> None:
         for backend in ("torch", "keras")
     }
     assert parity.complaints(texts) == ""
-
-
-@pytest.fixture(scope="module")
-def double() -> Iterator[None]:
-    with parity.float64():
-        yield
 
 
 @pytest.mark.torch

@@ -500,6 +500,27 @@ def _is_truth(expr: Expr) -> bool:
     return isinstance(expr, Unary) and expr.operator == "not"
 
 
+def _may_be_truth(expr: Expr) -> bool:
+    """Whether an expression can be true or false, which frameworks don't take for a number."""
+    match expr:
+        case Const(value):
+            return isinstance(value, bool)
+        case Name(_, integral):
+            return not integral
+        case Conditional(_, then, otherwise):
+            return _may_be_truth(then) or _may_be_truth(otherwise)
+        case Call("min" | "max", operands) | Logical(_, operands):
+            return any(map(_may_be_truth, operands))
+    return _is_truth(expr)
+
+
+def _as_number(expr: Expr) -> Expr | None:
+    """What a sum with 0, or a product with 1, is: a number; None where nothing shorter says so."""
+    if _is_truth(expr):
+        return Call("int", (expr,))
+    return None if _may_be_truth(expr) else expr
+
+
 def binary(operator: str, left: Expr, right: Expr) -> Expr:
     """`left operator right`, simplified; the rules assume integers where they rewrite division."""
     if isinstance(left, Const) and isinstance(right, Const):
@@ -517,7 +538,7 @@ def binary(operator: str, left: Expr, right: Expr) -> Expr:
     if isinstance(left, Const) and type(left.value) is int:
         match operator, left.value:
             case ("+", 0) | ("*", 1):
-                return right
+                return _as_number(right) or Binary(operator, left, right)
     return Binary(operator, left, right)
 
 
@@ -577,7 +598,7 @@ def _with_constant(operator: str, left: Expr, value: int) -> Expr:
     """`left operator value`, for an integer value."""
     match operator, value, left:
         case ("+" | "-", 0, _) | ("*" | "**", 1, _):
-            return left
+            return _as_number(left) or Binary(operator, left, Const(value))
         case "+", _, Binary("+", inner, Const(other)) if type(other) is int:
             return binary("+", inner, Const(other + value))
         case "*", _, Binary("*", inner, Const(other)) if type(other) is int:

@@ -321,6 +321,8 @@ class _Run:
 
     def argument(self, parameter: Parameter, value: Expr) -> Any:
         number = self.number(value)
+        if isinstance(number, bool) != (parameter.type == "bool"):
+            self.fail(f"{parameter.name} is {number}, and no {parameter.type}")
         return float(number) if parameter.type == "float" else number
 
     def finished(self, ends: Mapping[str, Tensor]) -> Trace:
@@ -421,12 +423,20 @@ def _compared(
                 yield from _compared(one.node, two.node, {"": two.node.result}, seen)
         elif one.node != two.node:
             yield Difference(f"{what} is {_called(one)}, not {_called(two)}", two.span)
-        elif one.attributes != two.attributes:
-            other = {k: v for k, v in one.attributes.items() if v != two.attributes[k]}
+        elif other := {
+            key: value
+            for key, value in one.attributes.items()
+            if not _same(value, two.attributes[key])
+        }:
             right = {key: two.attributes[key] for key in other}
             yield Difference(f"{what} has {other}, not {right}", two.span)
     if mine.ends != its.ends:
         yield Difference(f"{where} gives {mine.ends}, not {its.ends}", instance.definition.span)
+
+
+def _same(one: Any, two: Any) -> bool:
+    """Whether two attributes are the same; True equals 1, but no framework takes it for a size."""
+    return one == two and isinstance(one, bool) == isinstance(two, bool)
 
 
 def _called(item: Item) -> str:

@@ -484,4 +484,29 @@ CASES = {
         args="{flag: false}",
         uses="[{}, {flag: true}]",
     ),
+    "a truth in a sum is a number": Case(
+        """
+        - {conv: c, filters: "(k > 0) + 0", kernel: "1 * (k > 0)", stride: "(k > 0) ** 1"}
+        - {block: inner, name: b, f: "(k > 1) + (k - k) + 1"}
+        """,
+        ("c(x) b(c) -> b",) * 2,
+        args="{k: 1}",
+        uses="[{}, {k: 2}]",
+        blocks="""
+        inner:
+          description: I
+          args: {f: 4}
+          layers:
+            - {conv: c, filters: f, kernel: 1}
+        """,
+    ),
+    "a condition that gives true or false": Case(
+        """
+        - {for: j, count: k, layers: [{act: "a.{j}", when: true if j > 0 else false}]}
+        - {conv: c, filters: 8, kernel: 1}
+        """,
+        ("a.1(x) c(a.1) -> c", "a.1(x) a.2(a.1) c(a.2) -> c"),
+        args="{k: 2}",
+        uses="[{}, {k: 3}]",
+    ),
 }

@@ -62,6 +62,10 @@ def wrong_element(patch: Patch) -> None:
     around(patch, routines.Builder, "index", lambda found, *_: Const(0))
 
 
+def truth_for_a_number(patch: Patch) -> None:
+    patch.setattr(expr, "_as_number", lambda given: given)
+
+
 def swapped_branch(patch: Patch) -> None:
     def change(found: Expr | None, *_: Any) -> Expr | None:
         return found if found is None else expr.unary("not", found)
@@ -160,6 +164,7 @@ REPLAY: dict[Plant, str] = {
     wrong_channels: "a block without weights between two convolutions",
     wrong_element: "an element of the turn before, but for the first turn",
     swapped_branch: "branches that are summed in a chain",
+    truth_for_a_number: "a truth in a sum is a number",
     dropped_condition: "a layer without a name that runs in some uses",
     escaped_counter: "channels that grow from turn to turn",
     shadowed_name: "a counter is called like the input",

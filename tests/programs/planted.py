@@ -57,6 +57,18 @@ PLANTED = {
         "residual = conv2d(x, filters, 1, stride=stride, name",
         "layer2_0_add: Difference: (512, 14, 22) and (512, 28, 44) do not fit",
     ),
+    "a truth for a stride": torch(
+        "resnet50",
+        "3, stride=stride, padding=1",
+        "3, stride=stride == 1 or 2, padding=1",
+        "stride is no number but True",
+    ),
+    "a truth for a size": keras(
+        "resnet50",
+        "conv2d(x, filters, 1, name",
+        "conv2d(x, filters, filters > 0, name",
+        "kernel_size is no number but True",
+    ),
     "height for width": torch(
         "resnet50", "in_channels, 64, 7,", "in_channels, 64, (7, 5),", "padding"
     ),

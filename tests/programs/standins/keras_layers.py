@@ -10,7 +10,17 @@ from typing import Any, NamedTuple, Self
 
 from standins.expected import Expected, Tensor
 from standins.graph import Drawn, Pair, Window, even, rounded
-from standins.run import Difference, Run, Value, is_range, namespace, pair, step, whole
+from standins.run import (
+    Difference,
+    Run,
+    Value,
+    is_range,
+    namespace,
+    pair,
+    refuse_truths,
+    step,
+    whole,
+)
 
 Size = int | tuple[int, int]
 Sides = tuple[Pair, Pair]
@@ -148,6 +158,7 @@ class Layer:
         if not isinstance(self.name, str | None):
             raise ValueError(f"the name of a layer is {self.name!r}")
         try:
+            refuse_truths(self)
             made = self.value(inputs)
         except Exception as error:
             if not hasattr(error, "__notes__"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import collections
+import dataclasses
 import functools
 import inspect
 import math
@@ -141,6 +142,14 @@ def pair(given: int | tuple[int, ...]) -> Pair:
         return (given, given)
     rows, columns = given
     return (rows, columns)
+
+
+def refuse_truths(layer: Any) -> None:
+    """True equals 1, but no framework takes it for a size."""
+    for each in dataclasses.fields(layer):
+        sizes = str(each.type).startswith(("int", "Size"))
+        if sizes and isinstance(getattr(layer, each.name), bool):
+            raise Difference(f"{each.name} is no number but {getattr(layer, each.name)}")
 
 
 def whole(part: slice) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
-from standins.run import Difference
+from standins.run import Difference, refuse_truths
 from standins.torch_tensors import Parameter, Tensor
 
 # Attributes of the real nn.Module that stand for something, so that no layer may have their names.
@@ -263,6 +264,8 @@ class Leaf(Module):
     def __post_init__(self) -> None:
         """What a dataclass calls after it has set its fields."""
         Module.__init__(self)
+        if dataclasses.is_dataclass(self):
+            refuse_truths(self)
 
     def forward(self, x: Tensor) -> Tensor:
         made = self.value(x)

@@ -146,7 +146,7 @@ def pair(given: int | tuple[int, ...]) -> Pair:
 
 def refuse_truths(layer: Any) -> None:
     """True equals 1, but no framework takes it for a size."""
-    for each in dataclasses.fields(layer):
+    for each in dataclasses.fields(layer) if dataclasses.is_dataclass(layer) else ():
         sizes = str(each.type).startswith(("int", "Size"))
         if sizes and isinstance(getattr(layer, each.name), bool):
             raise Difference(f"{each.name} is no number but {getattr(layer, each.name)}")

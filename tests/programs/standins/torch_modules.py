@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
@@ -264,8 +263,7 @@ class Leaf(Module):
     def __post_init__(self) -> None:
         """What a dataclass calls after it has set its fields."""
         Module.__init__(self)
-        if dataclasses.is_dataclass(self):
-            refuse_truths(self)
+        refuse_truths(self)
 
     def forward(self, x: Tensor) -> Tensor:
         made = self.value(x)

@@ -6,7 +6,7 @@ import builtins
 import functools
 import symtable
 import textwrap
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from resnet_spec import layout
 from resnet_spec.diagnostics import fail, quoted
@@ -179,6 +179,23 @@ def groups(lines: Sequence[Line]) -> list[bool]:
         result.append(previous is not None and _begins(line, previous))
         previous = line
     return result
+
+
+def spaced(
+    lines: Sequence[Line], write: Callable[[Line], list[str]], apart: tuple[type, ...] = ()
+) -> list[str]:
+    """What is written for each line, its groups apart, and what follows a line of kind `apart`."""
+    text: list[str] = []
+    gap, previous = False, None
+    for line, begins in zip(lines, groups(lines), strict=True):
+        gap = gap or begins or isinstance(previous, apart)
+        written = write(line)
+        if gap and written:
+            text += [""] if text else []
+            gap = False
+        text += written
+        previous = line
+    return text
 
 
 def _begins(line: Line, previous: Line) -> bool:

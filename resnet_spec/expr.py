@@ -485,11 +485,11 @@ def conditional(test: Expr, then: Expr, otherwise: Expr) -> Expr:
         larger = (test.operator in (">", ">=")) == (then == test.left)
         if test.operator in (">", ">=", "<", "<="):
             return Call("max" if larger else "min", (then, otherwise))
-    if _is_truth(test) and isinstance(then, Const) and isinstance(otherwise, Const):
+    if isinstance(then, Const) and isinstance(otherwise, Const):
         if then.value is True and otherwise.value is False:
-            return test
+            return test if _is_truth(test) else Binary("!=", test, Const(0))
         if then.value is False and otherwise.value is True:
-            return unary("not", test)
+            return unary("not", test) if _is_truth(test) else Binary("==", test, Const(0))
     return Conditional(test, then, otherwise)
 
 

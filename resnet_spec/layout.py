@@ -7,6 +7,7 @@ its bracket go on one line of their own; else on one line each, with a trailing 
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -106,22 +107,19 @@ def statement(prefix: str, code: Code, suffix: str = "", indent: int = 0) -> lis
     if len(line) <= WIDTH and (isinstance(code, str) or not _holds_spread(code)):
         return [line]
     if isinstance(code, str):
-        return _broken(prefix, code, suffix, indent) or [line]
+        return _broken(prefix, code, suffix, indent)
     if isinstance(code, Applied):
         opened = f"{margin}{prefix}{flat(code.made)}("
         if len(opened) <= WIDTH:
             return [opened, f"{margin}{' ' * INDENT}{code.argument}", f"{margin}){suffix}"]
         return statement(prefix, code.made, f"({code.argument}){suffix}", indent)
     if isinstance(code, Choice):
-        parts = [f"if {code.condition}", f"else {code.otherwise}"]
         if not prefix:
-            parts[-1] += suffix
-            return [*statement("", code.then, "", indent), *(margin + part for part in parts)]
+            return _choice(code, suffix, indent)
         inner = " " * (indent + INDENT)
         if len(inner) + len(flat(code)) <= WIDTH and not _holds_spread(code):
             return [f"{margin}{prefix}(", inner + flat(code), f"{margin}){suffix}"]
-        body = [*statement("", code.then, "", indent + INDENT), *(inner + part for part in parts)]
-        return [f"{margin}{prefix}(", *body, f"{margin}){suffix}"]
+        return [f"{margin}{prefix}(", *_choice(code, "", indent + INDENT), f"{margin}){suffix}"]
     head = f"{margin}{prefix}{flat(code)}("
     if suffix.startswith("(") and len(head) <= WIDTH and not _holds_spread(code):
         return [head, f"{margin}{' ' * INDENT}{suffix[1:-1]}", f"{margin})"]
@@ -130,30 +128,72 @@ def statement(prefix: str, code: Code, suffix: str = "", indent: int = 0) -> lis
     return [first, *_body(code, indent + INDENT), last]
 
 
-def _broken(prefix: str, text: str, suffix: str, indent: int) -> list[str]:
-    """The lines of an expression that is too long for one; none where it can't be broken.
+def _choice(code: Choice, suffix: str, indent: int) -> list[str]:
+    """Within brackets: its three parts, on lines of their own."""
+    return [
+        *statement("", code.then, "", indent),
+        *_pieces("if ", code.condition, "", indent),
+        *_pieces("else ", code.otherwise, suffix, indent),
+    ]
 
-    It is broken before its outermost operators. Within brackets, where a comma follows, it needs
-    none of its own.
+
+def _broken(prefix: str, text: str, suffix: str, indent: int) -> list[str]:
+    """The lines of an expression that is too long for one.
+
+    Within brackets, where a comma follows, it needs none of its own; nor does a call.
     """
-    parts = _parts(text)
-    if len(parts) < 2:
-        return []
+    if suffix == "," or len(_parts(text)) == 1:
+        return _pieces(prefix, text, suffix, indent)
     margin = " " * indent
-    if suffix == ",":
-        parts[0], parts[-1] = f"{prefix}{parts[0]}", f"{parts[-1]},"
-        return [margin + part for part in parts]
-    inner = " " * (indent + INDENT)
-    if len(inner) + len(text) <= WIDTH:
-        parts = [text]
-    return [f"{margin}{prefix}(", *(inner + part for part in parts), f"{margin}){suffix}"]
+    inner = _pieces("", text, "", indent + INDENT)
+    return [f"{margin}{prefix}(", *inner, f"{margin}){suffix}"]
+
+
+def _pieces(prefix: str, text: str, suffix: str, indent: int) -> list[str]:
+    """The lines of an expression within brackets.
+
+    It is broken before its outermost operators, and each operand again where it is too long.
+    """
+    margin = " " * indent
+    line = f"{margin}{prefix}{text}{suffix}"
+    if len(line) <= WIDTH:
+        return [line]
+    if len(parts := _parts(text)) > 1:
+        lines = []
+        for number, part in enumerate(parts):
+            operator = _OPERATOR.match(part) if number else None
+            before = operator.group() if operator else prefix
+            operand = part[operator.end() :] if operator else part
+            lines += _pieces(before, operand, suffix if number == len(parts) - 1 else "", indent)
+        return lines
+    match _parsed(text):
+        case ast.Call(func=function, args=arguments, keywords=[]) if arguments:
+            items = tuple(("", ast.get_source_segment(text, each) or "") for each in arguments)
+            opening = text[: text.index("(", function.end_col_offset or 0) + 1]
+            return statement(prefix, Bracket(opening, items), suffix, indent)
+        case ast.expr(col_offset=1):
+            inner = _pieces("", text[1:-1], "", indent + INDENT)
+            return [f"{margin}{prefix}(", *inner, f"{margin}){suffix}"]
+        case ast.UnaryOp(op=ast.Not()):
+            return _pieces(f"{prefix}not ", text.removeprefix("not "), suffix, indent)
+    return [line]
+
+
+# What an operand but the first begins with.
+_OPERATOR = re.compile(r"(if|else|and|or|(not )?in|is( not)?|[-+*/%<>=!]+) +")
+
+
+def _parsed(text: str) -> ast.expr | None:
+    try:
+        return ast.parse(text, mode="eval").body
+    except SyntaxError:  # `*values`
+        return None
 
 
 def _parts(text: str) -> list[str]:
     """An expression in pieces, each but the first with an operator in front."""
-    try:
-        node = ast.parse(text, mode="eval").body
-    except SyntaxError:  # `*values`
+    node = _parsed(text)
+    if node is None or node.col_offset:  # within its own brackets
         return [text]
     starts = sorted(_operators(node, text))
     ends = [*starts, len(text)]
@@ -170,15 +210,22 @@ def _operators(node: ast.expr, text: str) -> Iterator[int]:
                 yield from _operators(orelse, text)
         case ast.BoolOp(values=values):
             for one, other in pairwise(values):
-                between = text[one.end_col_offset : other.col_offset]
-                start = len(between) - len(between.lstrip(" )"))
-                yield (one.end_col_offset or 0) + start
+                yield _after(one, other, text)
         case ast.BinOp(left=left, right=right, op=op):
-            between = text[left.end_col_offset : right.col_offset]
-            yield (left.end_col_offset or 0) + len(between) - len(between.lstrip(" )"))
-            closed = between.lstrip().startswith(")")
+            yield _after(left, right, text)
+            closed = text[left.end_col_offset :].startswith(")")
             if isinstance(left, ast.BinOp) and not closed and _strength(left.op) == _strength(op):
                 yield from _operators(left, text)
+        case ast.Compare(left=left, comparators=others):
+            for one, other in pairwise((left, *others)):
+                yield _after(one, other, text)
+
+
+def _after(one: ast.expr, other: ast.expr, text: str) -> int:
+    """Where the operator between two operands stands."""
+    start = one.end_col_offset or 0
+    between = text[start : other.col_offset]
+    return start + len(between) - len(between.lstrip(" )"))
 
 
 def _strength(operator: ast.operator) -> int:
@@ -214,26 +261,16 @@ def _holds_spread(code: Code) -> bool:
 
 def condition(keyword: str, text: str, indent: int = 0) -> list[str]:
     """`if text:`, with the text in brackets on lines of its own where it is long."""
-    line = f"{' ' * indent}{keyword} {text}:"
-    if len(line) <= WIDTH:
-        return [line]
-    inner = " " * (indent + INDENT)
-    parts = _logical_parts(text) if len(inner) + len(text) > WIDTH else [text]
-    return [f"{' ' * indent}{keyword} (", *(inner + part for part in parts), f"{' ' * indent}):"]
+    return statement(f"{keyword} ", text, ":", indent)
 
 
-def _logical_parts(text: str) -> list[str]:
-    """A condition at its outermost `or`, else at its outermost `and`."""
-    for operator in (" or ", " and "):
-        parts, depth, start = [], 0, 0
-        for index, character in enumerate(text):
-            depth += (character in "([") - (character in ")]")
-            if depth == 0 and text.startswith(operator, index):
-                parts.append(text[start:index])
-                start = index + 1
-        if parts:
-            return [*parts, text[start:]]
-    return [text]
+def operand(text: str) -> str:
+    """A condition as an operand of `and`."""
+    node = ast.parse(text, mode="eval").body
+    weaker = isinstance(node, ast.IfExp) or (
+        isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or)
+    )
+    return f"({text})" if weaker else text
 
 
 def indented(lines: Iterable[str], by: int = INDENT) -> Iterator[str]:

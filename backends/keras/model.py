@@ -44,14 +44,7 @@ class _Writer:
     exact: bool
 
     def lines(self, lines: Sequence[Line], indent: int = 4) -> list[str]:
-        text: list[str] = []
-        previous: Line | None = None
-        for line, gap in zip(lines, emit.groups(lines), strict=True):
-            if gap or isinstance(previous, FeatureLine):
-                text.append("")
-            text += self.line(line, indent)
-            previous = line
-        return text
+        return emit.spaced(lines, lambda line: self.line(line, indent), (FeatureLine,))
 
     def line(self, line: Line, indent: int) -> list[str]:
         margin = " " * indent
@@ -185,12 +178,8 @@ def function_view(
 ) -> FunctionView:
     """The function of a routine."""
     writer = _Writer(usages, functions, {}, prefixed=True, exact=exact)
-    body: list[str] = []
-    if _mentions_channels(routine):
-        body.append("    in_channels = x.shape[-1]")
-    for name, value in routine.locals:
-        body += layout.statement(f"{name} = ", to_python(value), indent=4)
     lines = writer.lines(routine.body)
+    body = _read(lines, routine.locals, "x")
     if body:
         body.append("")
     prefix = f"    {routine.result.name} = "
@@ -209,33 +198,23 @@ def function_view(
     return FunctionView(signature, emit.docstring(routine.description, indent=4), [*body, *lines])
 
 
-def _mentions_channels(routine: Routine) -> bool:
-    """Whether the function's text says `in_channels`."""
-    if any("in_channels" in names(value) for _, value in routine.locals):
-        return True
-    return any("in_channels" in names(each) for each in _printed(routine.body))
+def _read(lines: Sequence[str], locals_: Sequence[tuple[str, Expr]], images: str) -> list[str]:
+    """The values that the lines of a function read, assigned before them."""
+    used = _used(lines, locals_)
+    text = [f"    in_channels = {images}.shape[-1]"] if "in_channels" in used else []
+    for name, value in locals_:
+        if name in used:
+            text += layout.statement(f"{name} = ", to_python(value), indent=4)
+    return text
 
 
-def _printed(lines: Iterable[Line]) -> Iterable[Expr]:
-    """The expressions that this backend prints: channels of inputs are not among them."""
-    for line in lines:
-        match line:
-            case OperationLine():
-                yield from (v for v in line.attributes.values() if isinstance(v, Expr))
-            case CallLine():
-                for run in line.runs:
-                    yield from (value for _, value in _shown(run.arguments))
-                    yield from (run.start, run.count)
-            case LoopLine():
-                yield line.count
-                yield from _printed(line.body)
-        if isinstance(line, OperationLine | CallLine):
-            yield from (part for part in line.path if isinstance(part, Expr))
-            if line.when is not None:
-                yield line.when
-        if isinstance(line, OperationLine | CallLine | AssignLine):
-            values = (*line.inputs, line.output)
-            yield from (value.index for value in values if value.index is not None)
+def _used(lines: Sequence[str], locals_: Sequence[tuple[str, Expr]]) -> set[str]:
+    """The names that lines read, and those that the values among them stand on."""
+    found = set(emit.names_in("\n".join(lines)))
+    for name, value in reversed(locals_):
+        if name in found:
+            found |= names(value)
+    return found
 
 
 class NetworkView(NamedTuple):
@@ -265,11 +244,12 @@ def network_view(
     classes = [p for p in program.parameters if p.name != "in_channels"]
     declared = [f"{p.name}: int = {p.default}" for p in classes]
     # Stages that know the number of classes are given it.
-    used = _used(program.body, program.locals)
-    given_on = [p.name for p in classes if p.name in used]
-    needed = [text for p, text in zip(classes, declared, strict=True) if p.name in used]
     exact = network.numerics == "exact"
     writer = _Writer(usages, functions, {}, prefixed=False, exact=exact)
+    stages, head = writer.lines(program.body), writer.lines(program.head)
+    used = _used(stages, program.locals)
+    given_on = [p.name for p in classes if p.name in used]
+    needed = [text for p, text in zip(classes, declared, strict=True) if p.name in used]
     stages_call = f"stages({', '.join(['inputs', *given_on])})"
     features = layout.call("keras.Model", "inputs", stages_call, name=f'"{network.name}_features"')
     return NetworkView(
@@ -278,11 +258,11 @@ def network_view(
             ["x: KerasTensor", *(f"{name}: int" for name in given_on)],
             " -> dict[str, KerasTensor]:",
         ),
-        stages=[*_values(program, program.body, "x"), *writer.lines(program.body)],
+        stages=[*_read(stages, program.locals, "x"), *stages],
         stages_call=stages_call,
         return_features=layout.statement("return ", features, "", 4),
         features=program.features.name,
-        head=[*_values(program, program.head, "inputs"), *writer.lines(program.head)],
+        head=[*_read(head, program.locals, "inputs"), *head],
         result=program.result.name,
         name=network.name,
         last_stage=network.stages[-1].name,
@@ -292,25 +272,6 @@ def network_view(
             f"def {network.name}_features", [*needed, size], " -> keras.Model:"
         ),
     )
-
-
-def _used(lines: Iterable[Line], locals_: Sequence[tuple[str, Expr]]) -> set[str]:
-    """The names that the lines mention, and those that the values among them stand on."""
-    found = {name for each in _printed(lines) for name in names(each)}
-    for name, value in reversed(locals_):
-        if name in found:
-            found |= names(value)
-    return found
-
-
-def _values(program: Program, lines: Sequence[Line], images: str) -> list[str]:
-    """The values that these lines need, assigned."""
-    used = _used(lines, program.locals)
-    text = [f"    in_channels = {images}.shape[-1]"] if "in_channels" in used else []
-    for name, value in program.locals:
-        if name in used:
-            text += layout.statement(f"{name} = ", to_python(value), indent=4)
-    return text
 
 
 def function_names(program: Program, reserved: Collection[str]) -> dict[str, str]:

@@ -48,15 +48,33 @@ def initialization(program: Program) -> list[str]:
             branches.append((module, rules))
     branches += _exceptions(program, usual)
     # Classes with the same rules share a branch.
-    classes: dict[tuple[_Rule, ...], list[str]] = {}
+    classes: dict[tuple[_Rule, ...], dict[str, list[str]]] = {}
     for module, rules in branches:
-        classes.setdefault(tuple(rules), []).append(module)
+        condition, bare = _shared_condition(rules)
+        classes.setdefault(bare, {}).setdefault(condition, []).append(module)
     text: list[str] = []
     for rules_, modules in classes.items():
-        test = f"isinstance(module, {' | '.join(modules)})"
-        text += layout.condition("elif" if text else "if", test, 4)
+        text += layout.condition("elif" if text else "if", _is_one_of(modules), 4)
         text += [line for rule in rules_ for line in rule.lines()]
     return text
+
+
+def _shared_condition(rules: Sequence[_Rule]) -> tuple[str, tuple[_Rule, ...]]:
+    """The condition that all of some rules stand under, or none, and the rules without it."""
+    first = rules[0].under[:1]
+    if not (first and first[0].startswith("if ") and all(r.under[:1] == first for r in rules)):
+        return "", tuple(rules)
+    condition = first[0].removeprefix("if ").removesuffix(":")
+    return condition, tuple(rule._replace(under=rule.under[1:]) for rule in rules)
+
+
+def _is_one_of(modules: Mapping[str, Sequence[str]]) -> str:
+    """The test for classes of module, by the condition that their modules have to meet."""
+    tests = []
+    for condition, classes in modules.items():
+        test = f"isinstance(module, {' | '.join(classes)})"
+        tests.append(f"{test} and {layout.operand(condition)}" if condition else test)
+    return " or ".join(tests)
 
 
 def _initialized(program: Program) -> Iterator[tuple[Routine | None, OperationLine, str, Any]]:

@@ -215,12 +215,7 @@ class Writer:
 
     def forward(self, lines: Sequence[Line], typed: set[str], indent: int = BODY) -> list[str]:
         """The statements of a forward function; `typed` are variables known to be tensors."""
-        text: list[str] = []
-        for line, gap in zip(lines, emit.groups(lines), strict=True):
-            if gap:
-                text.append("")
-            text += self.run(line, typed, indent)
-        return text
+        return emit.spaced(lines, lambda line: self.run(line, typed, indent))
 
     def returning(
         self, lines: Sequence[Line], result: Value, typed: Iterable[str] = ("x",)
@@ -234,8 +229,8 @@ class Writer:
             and last.when is None
             and last.output == result
         ):
-            gap = [""] if emit.groups(lines)[-1] else []
             before = self.forward(lines[:-1], set(typed))
+            gap = [""] if before and emit.groups(lines)[-1] else []
             return [*before, *gap, *layout.statement("return ", self.call(last), "", BODY)]
         return [*text, f"{' ' * BODY}return {result.name}"]
 

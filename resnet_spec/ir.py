@@ -281,6 +281,12 @@ class Choice(NamedTuple):
     label: str = ""
 
     @property
+    def is_open(self) -> bool:
+        """Whether a number in it follows from an argument of the generated model."""
+        numbers = (value for _, value in self.arguments if isinstance(value, Bound))
+        return any(n.open for n in numbers) or any(c.is_open for _, c in self.choices)
+
+    @property
     def key(self) -> Any:
         """Equal for choices that lower to the same thing."""
         target = self.target

@@ -208,9 +208,16 @@ def _read(lines: Sequence[str], locals_: Sequence[tuple[str, Expr]], images: str
     return text
 
 
+# What a network's functions are given as numbers, or read off their input.
+ARGUMENTS = ("in_channels", "num_classes")
+
+
 def _used(lines: Sequence[str], locals_: Sequence[tuple[str, Expr]]) -> set[str]:
     """The names that lines read, and those that the values among them stand on."""
-    found = set(emit.names_in("\n".join(lines)))
+    text = "\n".join(lines)
+    if not any(name in text for name in (*ARGUMENTS, *(name for name, _ in locals_))):
+        return set()
+    found = set(emit.names_in(text))
     for name, value in reversed(locals_):
         if name in found:
             found |= names(value)

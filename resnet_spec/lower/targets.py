@@ -25,7 +25,7 @@ from resnet_spec.lower.frame import Frame
 from resnet_spec.lower.values import Scope, TooLarge, Unknown, evaluate, ranged, typed
 from resnet_spec.ops import PRIMITIVES, ROLES, Attribute, Initializer, Primitive
 from resnet_spec.source import Mapping as MappingNode
-from resnet_spec.source import Node
+from resnet_spec.source import Node, plain
 
 MAX_STATEMENTS = 20_000  # run with numbers, equal blocks once
 MAX_NESTING = 24
@@ -59,6 +59,14 @@ class Arguments(NamedTuple):
     sources: Mapping[str, Source]
 
 
+class Usual(NamedTuple):
+    """What fills a slot where a call says nothing, with the blocks that it names."""
+
+    binding: Binding  # kept alive for as long as its id is a key
+    choice: Choice
+    blocks: Mapping[str, Definition]
+
+
 class Targets:
     """The blocks of a network, its defaults, and how both are put together with a statement."""
 
@@ -71,11 +79,15 @@ class Targets:
         self.used_blocks: dict[str, Definition] = {}
         self.statements = 0
         self._sources: dict[tuple[int, int], Sources] = {}
-        self._usual: dict[int, tuple[Binding, Choice]] = {}
+        self._usual: dict[int, Usual] = {}
+        # Equal for networks whose blocks come to the same where they are used alike, as long as
+        # these are closed: nothing within them follows from the network's classes or channels.
+        self.context: Any = ()
+        self.is_closed = True
 
-    def spend(self, span: Span) -> None:
-        """Count one statement more; `TooLarge` when there have been too many."""
-        self.statements += 1
+    def spend(self, span: Span, statements: int = 1) -> None:
+        """Count statements that are run; `TooLarge` when there have been too many."""
+        self.statements += statements
         if self.statements > MAX_STATEMENTS:
             raise TooLarge(span, f"{MAX_STATEMENTS:,} statements to run")
 
@@ -84,6 +96,13 @@ class Targets:
         found = self.blocks.find(name, span, slot)
         self.used_blocks[name] = found
         return found
+
+    def finds(self, blocks: Mapping[str, Definition], span: Span) -> bool:
+        """Whether these names mean these blocks here, too."""
+        try:
+            return all(self.blocks.find(name, span) is block for name, block in blocks.items())
+        except SpecError:
+            return False
 
     def choose(self, binding: Binding, scope: Scope, depth: int = 0) -> Choice:
         """A binding with its target found and its arguments evaluated."""
@@ -134,8 +153,14 @@ class Targets:
     def usual(self, binding: Binding) -> Choice:
         """What fills a slot where a call says nothing: the same for every call."""
         if id(binding) not in self._usual:
-            self._usual[id(binding)] = (binding, self.choose(binding, self.scope))
-        return self._usual[id(binding)][1]
+            outer, self.used_blocks = self.used_blocks, {}
+            choice = self.choose(binding, self.scope)
+            self.is_closed = self.is_closed and not choice.is_open
+            self._usual[id(binding)] = Usual(binding, choice, self.used_blocks)
+            self.used_blocks = outer
+        usual = self._usual[id(binding)]
+        self.used_blocks.update(usual.blocks)
+        return usual.choice
 
     def fixed_arguments(
         self, block: Definition, given: link.Arguments, scope: Scope, code: str, place: str
@@ -366,6 +391,8 @@ class Targets:
                 pass
         for role, usual in ROLES.items():
             self.roles.setdefault(role, Choice(PRIMITIVES[usual], label=usual))
+        given = ((name, tuple(values.items())) for name, values in self.defaults.items())
+        self.context = (tuple(given), repr(node and plain(node)))
 
     def read_default(self, key: str, node: Node, span: Span) -> None:
         if key in ROLES:

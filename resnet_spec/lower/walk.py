@@ -21,6 +21,7 @@ from resnet_spec.ir import (
     Step,
 )
 from resnet_spec.lower.frame import Frame, Value, Values
+from resnet_spec.lower.known import Made, known
 from resnet_spec.lower.targets import MAX_NESTING, Attributes, Targets
 from resnet_spec.lower.values import (
     BROKEN,
@@ -40,7 +41,10 @@ class Walk:
         self.targets, self.report = targets, report
         self.uses: list[Use] = []
         self.active: list[Definition] = []
-        self.instances: dict[Any, Instance | None] = {}
+        self.made: dict[Any, Made | None] = {}  # None: has a mistake
+        self.parts: list[Made] = []  # of the present block
+        self.within = 0  # statements that were run for blocks within the present one
+        self.known = known(targets.blocks.library)
         # With the attributes, which are kept alive for as long as their ids are keys.
         self.operations: dict[Any, tuple[Operation, Attributes]] = {}
 
@@ -68,17 +72,57 @@ class Walk:
         `filled` is equal for equal choices.
         """
         key = (id(block), filled, tuple(given.items()), source)
-        if key not in self.instances:
-            self.instances[key] = None
-            scope = dict(given)
-            scope["in_channels"] = Bound(source.channels, source.open)
-            with self.use(f"block {block.name}", block.span):
-                self.active.append(block)
-                try:
-                    self.instances[key] = self.run_block(block, choices, scope, source)
-                finally:
-                    self.active.pop()
-        return self.instances[key]
+        if key not in self.made:
+            earlier = self.known.get((self.targets.context, key))
+            if earlier is not None and self.targets.finds(earlier.blocks, block.span):
+                self.adopt(earlier)
+            else:
+                self.made[key] = None
+                self.made[key] = self.make(key, block, choices, given, source)
+        made = self.made[key]
+        if made is None:
+            return None
+        self.parts.append(made)
+        self.targets.used_blocks.update(made.blocks)
+        return made.instance
+
+    def adopt(self, made: Made) -> None:
+        """Take over what another network had, as if it had been run for this one."""
+        for part in made.parts:
+            if part.key not in self.made:
+                self.adopt(part)
+        self.made[made.key] = made
+        self.targets.spend(made.instance.definition.span, made.statements)
+        self.within += made.statements
+
+    def make(
+        self,
+        key: Any,
+        block: Definition,
+        choices: Mapping[str, Choice],
+        given: Mapping[str, Bound],
+        source: Shape,
+    ) -> Made | None:
+        """Run a block that neither this network nor another has had."""
+        scope = {**given, "in_channels": Bound(source.channels, source.open)}
+        outer = self.parts, self.targets.used_blocks
+        self.parts, self.targets.used_blocks = [], {}
+        before, within = self.targets.statements, self.within
+        self.active.append(block)
+        with self.use(f"block {block.name}", block.span):
+            instance = self.run_block(block, choices, scope, source)
+        self.active.pop()
+        spent = self.targets.statements - before
+        own = spent - (self.within - within)
+        self.within = within + spent
+        parts, blocks = tuple(self.parts), self.targets.used_blocks
+        self.parts, self.targets.used_blocks = outer
+        if instance is None:
+            return None
+        made = Made(key, instance, own, parts, blocks)
+        if self.targets.is_closed:
+            self.known[self.targets.context, key] = made
+        return made
 
     def run_block(
         self,

@@ -3,8 +3,6 @@
 The tests compile each example: a bad one gives its code and no other, a good one gives none.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

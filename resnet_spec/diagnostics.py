@@ -4,8 +4,6 @@ A diagnostic says what is wrong with the value quoted, what was expected, and ho
 carries a position with an end, and the chain of uses that led there, innermost first.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
@@ -22,7 +20,7 @@ class Span(NamedTuple):
     def __str__(self) -> str:
         return f"{self.path}:{self.line}:{self.column}"
 
-    def narrowed(self, offset: int, length: int) -> Span:
+    def narrowed(self, offset: int, length: int) -> "Span":
         """The part of a one-line region that starts `offset` characters in."""
         if self.line != self.end_line:
             return self

@@ -4,8 +4,6 @@ Each operation is its definition in numpy (`resnet_spec.ops.values`), in double 
 slow and exact: it is what others are compared with. `verify` has it as its third reading.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace

@@ -5,8 +5,6 @@ and moved into them together, so a failure leaves every file as it was or whole.
 the output folder is touched, and no file that this compiler did not write, unless forced.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import stat

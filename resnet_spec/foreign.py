@@ -94,7 +94,7 @@ OTHERWISE = {
 }  # fmt: skip
 
 # torch.nn's module and dimensions: what is here has two.
-_AROUND = re.compile(r"^.*\.|(?<=[a-z_])_?2d$", re.IGNORECASE)
+_AROUND = r"(?i)^.*\.|(?<=[a-z_])_?2d$"
 
 
 def _squeezed(name: str) -> str:
@@ -113,7 +113,7 @@ def hint(name: str, candidates: Iterable[str]) -> str:
     """The help for a name that is none of the candidates, as another library may have it."""
     candidates = list(candidates)
     alike = _by_squeezed(candidates)
-    spellings = [_squeezed(name), _squeezed(_AROUND.sub("", name))]
+    spellings = [_squeezed(name), _squeezed(re.sub(_AROUND, "", name))]
     for spelling in spellings:
         if spelling in alike:
             return f"did you mean {quoted(alike[spelling])}?"

@@ -103,10 +103,12 @@ def _files(
     if hasattr(backend, "render"):
         text = backend.render(network, lines)
     else:
+        from resnet_spec.templates import template
+
         variables = backend.view(renamed(program(), backend.taken))
-        template = _environment(type(backend).__module__).get_template(backend.template)
         head = [f"# {line}" for line in lines]
-        text = template.render(header=head, docstring=_docstring(network), **variables)
+        found = template(type(backend).__module__, backend.template)
+        text = found.render(header=head, docstring=_docstring(network), **variables)
     path = PurePosixPath(backend.name) / f"{network.name}{backend.suffix}"
     files = {path: header.seal(text)}
     if with_training and network.recipe is not None and hasattr(backend, "trainer"):
@@ -130,22 +132,3 @@ def _docstring(network: Network) -> list[str]:
     shape = f"Input: {network.input}, {network.classes} classes."
     paragraphs.append([shape, "", *emit.network_table(network)])
     return emit.docstring(network.description, *paragraphs)
-
-
-@functools.cache
-def _environment(package: str) -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    return Environment(
-        loader=PackageLoader(package),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-        finalize=_as_text,
-    )
-
-
-def _as_text(value: object) -> object:
-    return "\n".join(value) if isinstance(value, list) else value

@@ -4,8 +4,6 @@ Equal instances are one object, so each is analysed once and a network of a thou
 costs hardly more than one of ten.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from types import SimpleNamespace
@@ -31,7 +29,7 @@ class Reach(NamedTuple):
     field: int = 1
     stride: int = 1
 
-    def then(self, other: Reach) -> Reach:
+    def then(self, other: "Reach") -> "Reach":
         """The reach of `other` on top of this one."""
         return Reach(self.field + (other.field - 1) * self.stride, self.stride * other.stride)
 

@@ -9,8 +9,6 @@ run of a statement: what fed it, whether it ran, which expression each number ca
 all that specialisation knows of a block; it never looks at a statement's text again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,7 +103,7 @@ class Loop(NamedTuple):
 
     variable: str
     count: Expression  # type: ignore[assignment] # hides that of tuples
-    body: tuple[Statement | Loop, ...]
+    body: "tuple[Statement | Loop, ...]"
     span: Span
 
 
@@ -160,11 +158,12 @@ class Step(NamedTuple):
     """One operation or block within an instance; values are numbered, 0 is the input."""
 
     name: str  # relative to the instance, dotted
-    node: Operation | Instance
+    node: "Operation | Instance"
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     statement: Statement
-    sources: Mapping[str, Source] = {}  # of each attribute or argument: what gave its number
+    # Of each attribute or argument, what gave its number.
+    sources: "Mapping[str, Source]" = {}  # noqa: RUF012 - a tuple, not a class attribute
 
 
 Source = Expression | Bound | Initializer | str | None  # None: the default of the attribute
@@ -227,7 +226,7 @@ class Instance:
     """
 
     definition: Definition
-    choices: Mapping[str, Choice]
+    choices: "Mapping[str, Choice]"
     scope: Mapping[str, Bound]
     input: Shape
     output: Shape
@@ -277,7 +276,7 @@ class Choice(NamedTuple):
 
     target: Primitive | Definition | None
     arguments: tuple[tuple[str, Bound | Initializer | str], ...] = ()
-    choices: tuple[tuple[str, Choice], ...] = ()
+    choices: "tuple[tuple[str, Choice], ...]" = ()
     label: str = ""
 
     @property

@@ -4,8 +4,6 @@ Code is text, or a bracket with items. A statement that fits stays on one line; 
 its bracket go on one line of their own; else on one line each, with a trailing comma.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import textwrap
@@ -25,7 +23,7 @@ class Bracket(NamedTuple):
     """
 
     opening: str
-    items: tuple[tuple[str, Code], ...]
+    items: "tuple[tuple[str, Code], ...]"
     closing: str = ")"
     spread: bool = False
     display: bool = False
@@ -39,7 +37,7 @@ class Comprehension(NamedTuple):
     """`opening element for … in … closing`."""
 
     opening: str
-    element: Code
+    element: "Code"
     clause: str
     closing: str = ")"
 
@@ -47,7 +45,7 @@ class Comprehension(NamedTuple):
 class Choice(NamedTuple):
     """`then if condition else otherwise`."""
 
-    then: Code
+    then: "Code"
     condition: str
     otherwise: str
 
@@ -161,7 +159,7 @@ def _pieces(prefix: str, text: str, suffix: str, indent: int) -> list[str]:
     if len(parts := _parts(text)) > 1:
         lines = []
         for number, part in enumerate(parts):
-            operator = _OPERATOR.match(part) if number else None
+            operator = re.match(_OPERATOR, part) if number else None
             before = operator.group() if operator else prefix
             operand = part[operator.end() :] if operator else part
             lines += _pieces(before, operand, suffix if number == len(parts) - 1 else "", indent)
@@ -180,7 +178,7 @@ def _pieces(prefix: str, text: str, suffix: str, indent: int) -> list[str]:
 
 
 # What an operand but the first begins with.
-_OPERATOR = re.compile(r"(if|else|and|or|(not )?in|is( not)?|[-+*/%<>=!]+) +")
+_OPERATOR = r"(if|else|and|or|(not )?in|is( not)?|[-+*/%<>=!]+) +"
 
 
 def _parsed(text: str) -> ast.expr | None:

@@ -5,8 +5,6 @@ of precedence stands in one place: the statement's own value, then what fills th
 network's `defaults`, then the default of the attribute or argument.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Mapping
@@ -31,7 +29,7 @@ class Listed(NamedTuple):
 
 
 OF_WINDOWS = ("kernel", "stride", "padding", "dilation")
-_PAIR = re.compile(r"\(?\s*([0-9]+)\s*[x×,]\s*([0-9]+)\s*\)?")  # noqa: RUF001 - a text of users
+_PAIR = r"\(?\s*([0-9]+)\s*[x×,]\s*([0-9]+)\s*\)?"  # noqa: RUF001 - a text of users
 
 
 @functools.cache
@@ -161,7 +159,7 @@ def _sizes(node: Node) -> list[str] | None:
     if isinstance(node, Sequence):
         return [str(each.value) for each in node.items if isinstance(each, Scalar)]
     text = node.value if isinstance(node, Scalar) else None
-    match = _PAIR.fullmatch(text) if isinstance(text, str) else None
+    match = re.fullmatch(_PAIR, text) if isinstance(text, str) else None
     return list(match.groups()) if match is not None else None
 
 

@@ -1,7 +1,5 @@
 """From a file to a checked spec: `extends` and `--set` merged, the skeleton validated."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence as SequenceOf

@@ -4,8 +4,6 @@ They stand in `[tool.resnet-spec]` of pyproject.toml, or in resnet-spec.toml, in
 or the nearest folder above it. All paths in them are relative to that file.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -22,7 +20,7 @@ TOP_KEYS = ("compile",)
 TARGET_KEYS = ("specs", "backends", "out")
 MAX_BYTES = 1_000_000
 
-_PLACE = re.compile(r" \(at line (\d+), column (\d+)\)$")
+_PLACE = r" \(at line (\d+), column (\d+)\)$"
 
 
 class SettingsError(SpecError):
@@ -139,7 +137,7 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         message, line, column = str(error), 1, 1
-        place = _PLACE.search(message)
+        place = re.search(_PLACE, message)
         if place is not None:
             message = message[: place.start()]
             line, column = int(place.group(1)), int(place.group(2))

@@ -6,8 +6,6 @@ from the parser's events with a stack of our own, so that depth, size and the ex
 are bounded whatever the text says.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path
@@ -51,18 +49,18 @@ class Scalar(NamedTuple):
 class Sequence(NamedTuple):
     """A YAML list."""
 
-    items: tuple[Node, ...]
+    items: "tuple[Node, ...]"
     span: Span
 
 
 class Mapping(NamedTuple):
     """A YAML mapping; the keys keep their order and their position."""
 
-    entries: dict[str, Node]
+    entries: "dict[str, Node]"
     keys: dict[str, Span]
     span: Span
 
-    def get(self, key: str) -> Node | None:
+    def get(self, key: str) -> "Node | None":
         return self.entries.get(key)
 
     def span_of(self, key: str) -> Span:

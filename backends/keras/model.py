@@ -1,7 +1,5 @@
 """A program as Keras functions: one for each block, one for the stages, two that build a model."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How fresh weights are drawn: the body of `init_weights`."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -92,7 +90,7 @@ def _usual(program: Program) -> dict[tuple[str, str], Initializer]:
     for _, line, attribute, given in _initialized(program):
         key = (line.primitive.name, attribute)
         counts.setdefault(key, Counter())[given] += 1
-    return {key: counter.most_common(1)[0][0] for key, counter in counts.items()}
+    return {key: max(counter, key=lambda given: counter[given]) for key, counter in counts.items()}
 
 
 def _all_biased(program: Program, primitive: str) -> bool:

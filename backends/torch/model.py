@@ -1,7 +1,5 @@
 """A program as a PyTorch module: what the template needs of each class."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Sequence
 from typing import NamedTuple
 

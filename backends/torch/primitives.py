@@ -1,7 +1,5 @@
 """How each primitive is written in PyTorch: a module in the constructor, a call in `forward`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 

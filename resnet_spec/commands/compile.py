@@ -1,7 +1,5 @@
 """`compile`: specs to files, or a comparison of the two."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """The run of one block's statements: which values and names there are so far."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn

@@ -4,8 +4,6 @@ Variants of one network differ in few of their blocks. What a use of a block com
 the block, its arguments, its slots, its input, the network's defaults and the blocks it is made of.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -26,7 +24,7 @@ class Made(NamedTuple):
     key: Any
     instance: Instance
     statements: int
-    parts: tuple[Made, ...]
+    parts: "tuple[Made, ...]"
     blocks: Mapping[str, Definition]
 
 

@@ -1,7 +1,5 @@
 """What each use of a primitive or a block is given: attributes, arguments and slots, in numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple

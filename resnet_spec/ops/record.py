@@ -6,8 +6,6 @@ inference and the backends all read these records; how a primitive is written in
 the backend's part alone.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple

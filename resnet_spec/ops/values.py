@@ -7,8 +7,6 @@ the rules for shapes: two backends that share a mistake are told by what stands 
 Nobody but `resnet_spec.evaluate` imports this module: the compiler does without numpy.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce

@@ -1,7 +1,5 @@
 """The repeated uses of a block as runs: equal or evenly growing arguments are one loop."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 

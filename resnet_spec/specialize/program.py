@@ -1,7 +1,5 @@
 """What specialisation gives to a backend: routines, their parameters and lines over variables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -53,7 +51,7 @@ class OperationLine(NamedTuple):
 class Run(NamedTuple):
     """Uses of one routine, one after the other: for `i` from `start`, `count` of them."""
 
-    routine: Routine
+    routine: "Routine"
     start: Expr
     count: Expr  # type: ignore[assignment] # hides that of tuples
     values: tuple[Expr, ...]  # of the routine's parameters
@@ -97,7 +95,7 @@ class LoopLine(NamedTuple):
 
     variable: str
     count: Expr  # type: ignore[assignment] # hides that of tuples
-    body: tuple[Line, ...]
+    body: "tuple[Line, ...]"
 
 
 class FeatureLine(NamedTuple):

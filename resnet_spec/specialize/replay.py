@@ -7,8 +7,6 @@ mistake of specialisation can't repeat itself here. A routine runs once for each
 that it is called with, so the cost grows with the number of different blocks, not with depth.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import SimpleNamespace
@@ -62,7 +60,7 @@ class Item(NamedTuple):
     """One operation (`node` is the name of its primitive), or one use of a routine or block."""
 
     name: str
-    node: str | Trace | Instance
+    node: "str | Trace | Instance"
     attributes: Mapping[str, Any]
     inputs: tuple[Any, ...]
     outputs: tuple[int, ...]

@@ -1,7 +1,5 @@
 """The statements of a block with all that was recorded of them, over all instances at once."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -40,7 +38,7 @@ class LoopNode(NamedTuple):
     position: Position
     statement: Loop
     runs: list[LoopOccurrence]
-    body: list[Node]
+    body: "list[Node]"
 
 
 Node = StatementNode | LoopNode

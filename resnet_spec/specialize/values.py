@@ -1,7 +1,5 @@
 """The values and lines of a routine while it is built, before its variables have names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,7 +15,7 @@ class Symbol:
 
     channels: Expr | None
     wanted: str | None = None  # the name that `as` gives
-    follows: Symbol | None = None  # shares this one's variable, if that is free
+    follows: "Symbol | None" = None  # shares this one's variable, if that is free
     variable: str = ""
     readers: int = 0
     nonnegative: bool = False
@@ -63,7 +61,7 @@ class Draft:
     make: Callable[[tuple[Value, ...], Value], Line]
     when: Expr | None = None
     otherwise: Slot | None = None
-    body: list[Draft] = field(default_factory=list)
+    body: "list[Draft]" = field(default_factory=list)
     group: str = ""
     index: int = 0
     span: Span | None = None

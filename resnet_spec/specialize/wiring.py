@@ -1,7 +1,5 @@
 """What each statement reads, over all instances and turns of loops at once."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
@@ -35,7 +33,7 @@ class Carried(NamedTuple):
 
     loop: Position
     following: Position
-    start: Position | Carried
+    start: "Position | Carried"
 
 
 Origin = Position | Carried

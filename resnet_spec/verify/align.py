@@ -6,8 +6,6 @@ layer is the first node that rests on all of its inputs, through nodes without a
 shape that the compiler inferred.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 

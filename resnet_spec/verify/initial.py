@@ -4,8 +4,6 @@ Every bound below holds for any number of values, not only for large ones, so th
 false alarms is what is said.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist

@@ -1,7 +1,5 @@
 """The measurements of one network, in the order in which they are made."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

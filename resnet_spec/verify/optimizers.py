@@ -6,8 +6,6 @@ So Keras' witness takes these, and they are a part of what is proven: `torch.opt
 `torch.optim.AdamW` do the same to the same gradients.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -3,8 +3,6 @@
 Nothing is adapted that was not asked for, and everything that is not taken as it is gets a line.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 

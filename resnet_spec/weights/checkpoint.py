@@ -1,7 +1,5 @@
 """What a file of weights holds: tensors by name, their values not read yet."""
 
-from __future__ import annotations
-
 import zipfile
 import zlib
 from collections.abc import Callable

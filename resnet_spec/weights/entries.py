@@ -1,7 +1,5 @@
 """The tensors of a network: their names and orders of axes in both frameworks."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from resnet_spec.backends.keras.variables import VARIABLES, layer_name

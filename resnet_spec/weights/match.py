@@ -1,7 +1,5 @@
 """A file against a network: what fits, is missing, is left over or has another shape."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

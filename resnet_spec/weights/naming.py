@@ -4,8 +4,6 @@ A file has the spec's own names, or those of a published network, which the spec
 to its own. In Keras' layout the rules are for layers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 

@@ -176,6 +176,7 @@ def _check(verb: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="tell what this backend can't say, too; may be repeated",
     )
+    _set_flag(verb)
     _finding_flags(verb)
 
 

@@ -311,7 +311,8 @@ class _Reader:
         variable = self.optional(named, read_counter)
         count = self.optional(node.get("count"), lambda n: read_expression(n, "'count'"))
         wrong = len(self.report.diagnostics) > before
-        body = self.layers(node.get("layers"))
+        lists = (each for each in node.entries.values() if isinstance(each, Sequence))
+        body = self.layers(node.get("layers") or next(lists, None))
         if variable is None or count is None or wrong:
             return tuple(unknown(each) for each in given_by(body))
         return (Loop(variable, count, body, node.keys["for"]),)
@@ -330,7 +331,8 @@ def read_counter(node: Node) -> str:
     names.check_identifier(name, node.span, "a counter")
     if name in POSITION:
         # Arguments of a block within the loop would mean the block's own place by it.
-        fail("RS105", f"{quoted(name)} is the place of a repeated block", node.span)
+        hint = "call the counter something else: k"
+        fail("RS105", f"{quoted(name)} is the place of a repeated block", node.span, hint)
     return name
 
 

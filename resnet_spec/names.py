@@ -49,14 +49,16 @@ def check_class(name: str, span: Span) -> str:
 
 def check_path(name: str, span: Span) -> str:
     """A layer's dotted name: each part becomes an attribute, a list index or a key."""
+    what = f"{quoted(name)} can't name a layer"
     for part in name.split("."):
-        if not _PART.fullmatch(part) or keyword.iskeyword(part) or len(name) > MAX_NAME:
-            fail(
-                "RS105",
-                f"{quoted(name)} can't name a layer",
-                span,
-                help="use letters, digits and '_', with '.' between parts: conv1, downsample.0",
-            )
+        if keyword.iskeyword(part):
+            message = f"{what}: {quoted(part)} is a word of Python's own"
+            fail("RS105", message, span, help=f"use another name: {part}_")
+        if not _PART.fullmatch(part):
+            hint = "use letters, digits and '_', with '.' between parts: conv1, downsample.0"
+            fail("RS105", what, span, hint)
+    if len(name) > MAX_NAME:
+        fail("RS105", f"{what}: it has more than {MAX_NAME} characters", span)
     return name
 
 

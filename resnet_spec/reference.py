@@ -13,7 +13,8 @@ from typing import Any
 
 from resnet_spec.definition import POSITION
 from resnet_spec.expr import FUNCTIONS
-from resnet_spec.library import builtin_recipes
+from resnet_spec.ir import Argument, Binding, Loop, Statement
+from resnet_spec.library import Library, builtin_blocks, builtin_recipes
 from resnet_spec.ops import INITIALIZERS, PRIMITIVES, ROLES, Attribute, Primitive
 from resnet_spec.schema import Schema, json_schema, shown
 from resnet_spec.source import parse, plain
@@ -82,6 +83,7 @@ def parts() -> dict[str, str]:
             definitions["BlockCall"], _keys(definitions["BlockCall"], without=call)
         ),
         "loop keys": _key_table(definitions["Loop"], _keys(definitions["Loop"])),
+        "blocks": _blocks(),
         "primitives": _primitives(),
         "attributes": _attributes(),
         "roles": _roles(),
@@ -221,6 +223,38 @@ def _range(attribute: Attribute) -> str:
     if attribute.minimum is not None:
         what = f"{what}, {attribute.minimum} or more"
     return ", or ".join((what, *map(_code, attribute.words)))
+
+
+def _blocks() -> str:
+    library, rows = Library(), []
+    for name, path in builtin_blocks().items():
+        block = library.read_block(path)
+        takes = [_code(_argument(each)) for each in block.arguments.values()]
+        takes += [_code(f"{slot}: {_binding(each)}") for slot, each in block.slots.items()]
+        layers = ", ".join(_layer_names(block.body))
+        rows.append((_code(name), block.description, ", ".join(takes), layers))
+    return _table(("block", "what it is", "arguments and slots", "names of its layers"), rows)
+
+
+def _argument(argument: Argument) -> str:
+    default = argument.default.text if argument.default else argument.type
+    return f"{argument.name}: {default.lower() if default in ('True', 'False') else default}"
+
+
+def _binding(binding: Binding) -> str:
+    given = plain(binding.arguments)
+    return f"{{{binding.target}: {given}}}" if given else binding.target or "none"
+
+
+def _layer_names(body: Iterable[Statement | Loop]) -> Iterable[str]:
+    """Of the layers that a spec can meet by name: those that the block names itself."""
+    found: dict[str, None] = {}
+    for each in body:
+        if isinstance(each, Loop):
+            found |= dict.fromkeys(_layer_names(each.body))
+        elif each.name is not None and not each.unnamed:
+            found[_code(each.name.text)] = None
+    return found
 
 
 def _roles() -> str:

@@ -795,3 +795,10 @@ def test_list_wrong_filters(run: Run, arguments: list[str], message: str) -> Non
     result = run("list", *arguments)
     assert result.code == Exit.FAILURE
     assert message in result.err
+
+
+def test_check_a_spec_with_changes(run: Run) -> None:
+    assert run("check", "resnet18", "--set", "stages.layer4.repeat=3").code == Exit.CLEAN
+    result = run("check", "resnet18", "--set", "stages.layer4.filters=0")
+    assert result.code == Exit.FINDINGS
+    assert "RS205: 'filters' must be at least 1, but is 0" in result.out

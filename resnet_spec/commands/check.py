@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def run(arguments: argparse.Namespace) -> Exit:
     """Check what the command line names; findings go to standard output."""
     shared.check_stdin(arguments.paths, arguments.stdin_filename)
-    reader = Reader(stdin_name=arguments.stdin_filename)
+    reader = Reader(arguments.set, arguments.stdin_filename)
     try:
         backends = _backends(arguments.backend or _wanted())
     except settings.SettingsError as error:

@@ -1,9 +1,10 @@
 """The run of one block's statements: which values and names there are so far."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn
 
+from resnet_spec.definition import given_by
 from resnet_spec.diagnostics import Span, expected, fail, quoted
 from resnet_spec.ir import (
     INPUT,
@@ -18,7 +19,7 @@ from resnet_spec.ir import (
     Statement,
     Step,
 )
-from resnet_spec.lower.values import TooLarge, evaluate, spell
+from resnet_spec.lower.values import TooLarge, Unknown, evaluate, spell
 from resnet_spec.ops import Shape
 
 MAX_OPERATIONS = 50_000
@@ -36,6 +37,7 @@ class Values(NamedTuple):
 
     key: Key
     numbers: list[int]
+    unknown: int | None = None  # an element that a mistake hides, which may be any
 
 
 FIRST = Value(0, INPUT)
@@ -48,6 +50,7 @@ class Frame:
     scope: dict[str, Bound]
     choices: Mapping[str, Choice]
     shapes: list[Shape | None]
+    body: Sequence[Statement | Loop] = ()
     values: dict[str, Value | Values] = field(default_factory=lambda: {"x": FIRST})
     current: Value | None = FIRST  # None: the last statement gave a list
     key: Key = ()
@@ -79,6 +82,8 @@ class Frame:
     def one(self, reference: Reference) -> Value:
         numbers, read = self.many(reference)
         if read.kind == "list":
+            if self.shapes[numbers[-1]] is None:
+                raise Unknown
             fail(
                 "RS306",
                 f"{quoted(reference.name)} is a list of {len(numbers)} values; one is needed",
@@ -89,21 +94,19 @@ class Frame:
 
     def many(self, reference: Reference) -> tuple[list[int], Read]:
         if reference.name not in self.values:
-            fail(
-                "RS306",
-                f"there is no value called {quoted(reference.name)}",
-                reference.span,
-                help=expected(reference.name, self.values),
-            )
+            self.tell_missing(reference)
         value = self.values[reference.name]
         if isinstance(value, Value):
             if reference.index is not None:
                 fail("RS306", f"{quoted(reference.name)} is one value, not a list", reference.span)
             return [value.number], value.read
+        hidden = [value.unknown] if value.unknown is not None else []
         if reference.index is None:
-            return value.numbers, Read("list", value.key)
+            return [*value.numbers, *hidden], Read("list", value.key)
         index = evaluate(reference.index, self.scope).value
         if type(index) is not int or not 0 <= index < len(value.numbers):
+            if hidden:
+                return hidden, Read("element", value.key)
             fail(
                 "RS306",
                 f"{quoted(reference.name)} has no element {index}",
@@ -111,6 +114,15 @@ class Frame:
                 help=f"it has {len(value.numbers)}, from 0 to {len(value.numbers) - 1}",
             )
         return [value.numbers[index]], Read("element", value.key, index, reference.index)
+
+    def tell_missing(self, reference: Reference) -> NoReturn:
+        name = quoted(reference.name)
+        message, hint = f"there is no value called {name}", expected(reference.name, self.values)
+        if any(each.result and each.result.name == reference.name for each in given_by(self.body)):
+            what = "value" if reference.index is None else "elements"
+            message = f"{name} has no {what} yet: no layer that gives it has run"
+            hint = "say by 'when' where this layer runs, and by 'else' what passes instead"
+        fail("RS306", message, reference.span, hint)
 
     # - what a statement gives -
 
@@ -185,6 +197,8 @@ class Frame:
             self.values[reference.name] = Value(number, Read("value", self.key))
             return None
         target = self.values.get(reference.name)
+        if isinstance(target, Values) and target.unknown is not None:
+            raise Unknown
         index = evaluate(reference.index, self.scope).value
         if type(index) is int and index == 0:
             self.values[reference.name] = Values(self.key, [number])
@@ -224,13 +238,13 @@ class Frame:
             fail("RS106", f"two layers are called {quoted(name)}", span, hint)
         if name in self.outer:
             message = f"{quoted(name)} is a part of the name of {quoted(self.outer[name])}"
-            fail("RS106", f"{message}, so it can't be a layer itself", span)
+            hint = f"call it something else, such as {name}.0"
+            fail("RS106", f"{message}, so it can't be a layer itself", span, hint)
         end = name.find(".")
         while end >= 0:
             if name[:end] in self.taken:
-                fail(
-                    "RS106", f"{quoted(name)} is within {quoted(name[:end])}, a layer itself", span
-                )
+                message = f"{quoted(name)} is within {quoted(name[:end])}, a layer itself"
+                fail("RS106", message, span, f"call one of them something else: {name[:end]}.0")
             self.outer[name[:end]] = name
             end = name.find(".", end + 1)
         self.taken[name] = span

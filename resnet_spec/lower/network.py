@@ -48,7 +48,8 @@ class _Lowering:
         source = Shape(given.channels, given.height, given.width, open=True)
         lets = reading.read_lets(self.loaded.node.get("let"), self.report)
         self.walk.evaluate_lets(lets, self.scope)
-        frame = Frame(dict(self.scope), self.targets.roles, [source])
+        body = (*self.loaded.stem, *self.loaded.stages, *self.loaded.head)
+        frame = Frame(dict(self.scope), self.targets.roles, [source], body)
         stages, head = self.run(frame)
         self.report.raise_if_any()
         return self.assembled(self.root(lets, frame), stages, head)
@@ -83,7 +84,7 @@ class _Lowering:
             arguments={},
             slots={},
             lets=lets,
-            body=(*loaded.stem, *loaded.stages, *loaded.head),
+            body=tuple(frame.body),
             span=loaded.node.span,
             node=loaded.node,
         )

@@ -133,7 +133,7 @@ class Walk:
     ) -> Instance | None:
         before = len(self.report.diagnostics)
         self.evaluate_lets(block.lets, scope)
-        frame = Frame(scope, choices, [source])
+        frame = Frame(scope, choices, [source], block.body)
         self.run(block.body, frame)
         if len(self.report.diagnostics) > before:
             return None
@@ -198,10 +198,15 @@ class Walk:
             return
         unknown = Value(frame.new(None), Read("value", frame.key))
         frame.current = unknown
-        if statement.result is not None:
-            several = statement.target == "split" and statement.result.index is None
-            many = Values(frame.key, [unknown.number] * 64)
-            frame.values[statement.result.name] = many if several else unknown
+        if statement.result is None:
+            return
+        name, before = statement.result.name, frame.values.get(statement.result.name)
+        if statement.result.index is not None and isinstance(before, Values):
+            frame.values[name] = before._replace(unknown=unknown.number)
+        elif statement.result.index is not None or statement.target == "split":
+            frame.values[name] = Values(frame.key, [], unknown.number)
+        else:
+            frame.values[name] = unknown
 
     def run_loop(self, loop: Loop, frame: Frame) -> None:
         count = repetitions(loop.count, frame.scope, "count", least=0)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from resnet_spec import expr
-from resnet_spec.diagnostics import INTERNAL, Diagnostic, SpecError, fail, quoted
+from resnet_spec.diagnostics import INTERNAL, Diagnostic, Report, Span, SpecError, Use, fail, quoted
 from resnet_spec.expr import Expr, Name
 from resnet_spec.ir import Definition, Event, Instance, Network
 from resnet_spec.specialize.finish import (
@@ -64,18 +64,24 @@ class _Specialization:
         self.routines: dict[int, Routine] = {}  # of each instance
         self.order: list[Routine] = []
         self.taken: set[str] = set()
-        self.collect(network.root, set())
+        report = Report()
         outputs = [stage.result for stage in network.stages if stage.feature]
-        _check_used(network.root, [network.root.result, *outputs])
+        report.extend(SpecError(_unused(network.root, [network.root.result, *outputs])))
+        self.collect(network.root, set(), (), report)
+        report.raise_if_any()
 
-    def collect(self, instance: Instance, seen: set[int]) -> None:
+    def collect(
+        self, instance: Instance, seen: set[int], uses: tuple[Use, ...], report: Report
+    ) -> None:
         for step in instance.steps:
             node = step.node
             if isinstance(node, Instance) and id(node) not in seen:
                 seen.add(id(node))
                 self.variants.setdefault(_variant(node), []).append(node)
-                _check_used(node, [node.result])
-                self.collect(node, seen)
+                block = Use(f"block {node.definition.name}", node.definition.span)
+                inner = (*uses, Use(step.name, step.statement.span), block)
+                report.extend(SpecError(_unused(node, [node.result])), inner)
+                self.collect(node, seen, inner, report)
 
     # - routines -
 
@@ -335,20 +341,23 @@ def _variant(instance: Instance) -> Any:
     return id(instance.definition), choices
 
 
-def _check_used(instance: Instance, results: Iterable[int]) -> None:
-    """RS502 for a layer with parameters whose output nothing uses; Keras would leave it out."""
+def _unused(instance: Instance, results: Iterable[int]) -> list[Diagnostic]:
+    """RS502 for layers with parameters whose output nothing uses; Keras would leave them out."""
     needed = set(results)
+    found: dict[Span, list[str]] = {}
     for step in reversed(instance.steps):
-        if needed.isdisjoint(step.outputs):
-            node = step.node
-            owned = node.parameters if isinstance(node, Instance) else len(node.parameters)
-            if owned:
-                fail(
-                    "RS502",
-                    f"{quoted(instance.definition.name)}: nothing uses the output of "
-                    f"{quoted(step.name)}, which has parameters",
-                    step.statement.span,
-                    help="use it, or leave the layer out with 'when'",
-                )
-        else:
+        if not needed.isdisjoint(step.outputs):
             needed.update(step.inputs)
+        elif step.node.parameters:
+            found.setdefault(step.statement.span, []).insert(0, step.name)
+    return [
+        Diagnostic(
+            "RS502",
+            f"{quoted(instance.definition.name)}: nothing uses the output of "
+            f"{', '.join(map(quoted, names))}, which {'has' if len(names) == 1 else 'have'} "
+            "parameters",
+            span,
+            "use it, or leave the layer out with 'when'",
+        )
+        for span, names in found.items()
+    ]

@@ -451,12 +451,12 @@ class Builder:
         found: list[Expr | None] = []
         behind_list = False  # the number of inputs before may vary from run to run
         for position, slot in enumerate(slots):
-            whole = isinstance(slot, Element) and slot.index is None
-            behind_list = behind_list or whole
+            if isinstance(slot, Element) and slot.index is None:
+                behind_list = True
+                found.append(slot.list.total if primitive.joins else self.shared(slot.list, ran))
+                continue
             if behind_list:
-                joined = whole and primitive.joins
-                assert not joined or isinstance(slot, Element)
-                found.append(slot.list.total if joined else channels_of(slot))  # type: ignore[union-attr]
+                found.append(channels_of(slot))
                 continue
             shapes = [run.event.steps[0].node.inputs[position] for run in ran]  # type: ignore[union-attr]
             wanted = [shape.channels for shape in shapes]
@@ -465,6 +465,15 @@ class Builder:
         if primitive.is_sized_by_input and found[0] is None:
             raise Unfit("has input channels that no expression gives")
         return tuple(found)
+
+    def shared(self, listed: ListSymbol, ran: Sequence[Occurrence]) -> Expr | None:
+        """The channels that all elements of a list have, as one of them says it best."""
+        shapes = [run.event.steps[0].node.inputs[0] for run in ran]  # type: ignore[union-attr]
+        wanted = [shape.channels for shape in shapes]
+        said = sorted((each for each in listed.known.values() if each), key=lambda each: each.size)
+        if listed.each is not None:
+            return listed.each
+        return next((each for each in said if self.numbers.fits(each, ran, wanted)), None)
 
     # - blocks -
 

@@ -103,6 +103,17 @@ CASES = {
             " concat(c.0, c.1, act.1, x) -> concat",
         ),
     ),
+    "elements of a list say their channels each in its own way": Case(
+        """
+        - {conv: a, filters: "max(f * 2, 4)", kernel: 3, as: out.0}
+        - {conv: b, filters: f * 2, kernel: 3, from: x, as: out.1}
+        - {add: [out]}
+        - {norm: bn}
+        """,
+        ("a(x) b(x) add(a, b) bn(add) -> bn",),
+        args="{f: int}",
+        uses="[{f: classes}]",
+    ),
     "an element of a list is what a block reads": Case(
         """
         - {conv: c, filters: 12, kernel: 1, as: l.0}

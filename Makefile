@@ -51,6 +51,7 @@ test: lint types check unit wheel  ## everything that must hold before a change 
 lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff's defaults
 	$(BIN)/ruff check --quiet $(SOURCES)
 	$(BIN)/ruff format --quiet --check $(SOURCES)
+	$(BIN)/lint-imports --no-logo --cache-dir .mypy_cache/imports
 	@# From within, as the trainers run: the files beside one another are one project.
 	for backend in generated/torch generated/keras; do \
 		(cd $$backend && $(abspath $(BIN))/ruff check --quiet --isolated .) || exit 1; done

@@ -17,9 +17,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 import reference  # noqa: E402 - stands in the folder of the tests
 from measure import Comparison, interleaved, report  # noqa: E402 - sorted with the line above
 
-from resnet_spec.infer import summarize  # noqa: E402
-from resnet_spec.library import Library  # noqa: E402
-from resnet_spec.load import load  # noqa: E402
+from resnet_spec.ir.sizes import summarize  # noqa: E402
+from resnet_spec.language.library import Library  # noqa: E402
+from resnet_spec.language.load import load  # noqa: E402
 from resnet_spec.lower import lower  # noqa: E402
 
 PARAMETERS = 60_192_808

@@ -31,12 +31,12 @@ sys.path.insert(0, str(ROOT / "tests"))
 import zoo  # noqa: E402 - stands in the folder of the tests
 from measure import Comparison, interleaved, report  # noqa: E402 - sorted with the line above
 
-from resnet_spec.generate import generate  # noqa: E402
+from resnet_spec.codegen.generate import generate  # noqa: E402
 from resnet_spec.ir import Network  # noqa: E402
-from resnet_spec.library import Library  # noqa: E402
-from resnet_spec.load import load  # noqa: E402
+from resnet_spec.language.library import Library  # noqa: E402
+from resnet_spec.language.load import load  # noqa: E402
+from resnet_spec.language.renames import renamed  # noqa: E402
 from resnet_spec.lower import lower  # noqa: E402
-from resnet_spec.renames import renamed  # noqa: E402
 
 NETWORKS = {"torch": "resnet50", "tensorflow": "keras_resnet50", "jax": "keras_resnet50"}
 OURS = "compiled"

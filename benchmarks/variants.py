@@ -19,8 +19,8 @@ from functools import partial
 
 from measure import seconds
 
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 TARGET = 300.0

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from resnet_spec.library import builtin_specs
+from resnet_spec.language.library import builtin_specs
 
 TARGET = 5.0
 PROGRAM = Path(sys.executable).with_name("resnet-spec")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from resnet_spec.diagnostics import Diagnostic, SpecError
     from resnet_spec.ir import Network
-    from resnet_spec.library import Library
+    from resnet_spec.language.library import Library
 
 __version__ = "0.1.0"
 
@@ -35,7 +35,7 @@ if os.path.isfile(os.path.join(_beside, "backends", "__init__.py")):
 
 _HOMES = {
     "Diagnostic": "resnet_spec.diagnostics",
-    "Library": "resnet_spec.library",
+    "Library": "resnet_spec.language.library",
     "Network": "resnet_spec.ir",
     "SpecError": "resnet_spec.diagnostics",
 }
@@ -63,10 +63,10 @@ def read_network(
     number under `expect` that is not the network's and a default without effect among them.
     """
     from resnet_spec.diagnostics import SpecError
-    from resnet_spec.effects import findings
-    from resnet_spec.library import Library
-    from resnet_spec.load import load
+    from resnet_spec.language.library import Library
+    from resnet_spec.language.load import load
     from resnet_spec.lower import lower
+    from resnet_spec.lower.without_effect import findings
 
     loaded = load(spec, library or Library(), settings)
     network = lower(loaded)
@@ -83,6 +83,6 @@ def compile_spec(
 
     Raises `SpecError` like `read_network`, and for an unknown backend.
     """
-    from resnet_spec.generate import generate
+    from resnet_spec.codegen.generate import generate
 
     return generate(read_network(spec, settings), backends)

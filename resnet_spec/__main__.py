@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resnet_spec.cli import program
+from resnet_spec.cli.run import program
 
 if __name__ == "__main__":
     raise SystemExit(program())

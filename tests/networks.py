@@ -9,8 +9,8 @@ import yaml
 from hypothesis import strategies as st
 
 from resnet_spec.ir import Network
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]

@@ -35,12 +35,15 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from resnet_spec import cli, generate, ops, source, validate
-from resnet_spec.commands.show import as_yaml
+from resnet_spec import cli, primitives
+from resnet_spec.cli import parser
+from resnet_spec.cli.show import as_yaml
+from resnet_spec.codegen import generate
 from resnet_spec.diagnostics import SpecError
-from resnet_spec.infer import expectations
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.ir.sizes import expectations
+from resnet_spec.language import nodes, validate
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 ROOT = Path(__file__).parents[1]
@@ -240,8 +243,8 @@ class Page:
             self.spec(fence, text)
 
     def spec(self, fence: Fence, text: str) -> None:
-        given = source.plain(source.parse(text, self.path.name))
-        spec = source.plain(source.parse(BASE, "base"))
+        given = nodes.plain(nodes.parse(text, self.path.name))
+        spec = nodes.plain(nodes.parse(BASE, "base"))
         if "keys" in fence.options:
             spec.update(given)
         elif "layers" in fence.options:
@@ -282,8 +285,8 @@ class Page:
             sys.path.remove(str(self.folder))
 
     def add_primitive(self, text: str) -> None:
-        record = eval(text, vars(ops))
-        self.add(ops.PRIMITIVES, {record.name: record})
+        record = eval(text, vars(primitives))
+        self.add(primitives.PRIMITIVES, {record.name: record})
         keys = validate.LAYER_KEYS
         validate.LAYER_KEYS = (record.name, *keys)
         self.undo.append(lambda: setattr(validate, "LAYER_KEYS", keys))
@@ -315,7 +318,7 @@ class Page:
             if words[0] == "make" and words[1] not in targets:
                 raise PageError(f"the Makefile has no target {words[1]!r}")
             if words[0] == "resnet-spec":
-                cli.parser().parse_args(shlex.split(line)[1:])
+                parser.parser().parse_args(shlex.split(line)[1:])
             elif words[0] not in ("make", "git", "cd", "pip", "pytest"):
                 raise PageError(f"nobody knows {words[0]!r}")
             for word in words:

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from resnet_spec import evaluate
-from resnet_spec.generate import generate
-from resnet_spec.ir import Network
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.codegen.generate import generate
+from resnet_spec.ir import Network, evaluate
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 from resnet_spec.verify import compare
 from resnet_spec.weights import keras_model as keras_model_of

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from resnet_spec.library import builtin_blocks, builtin_folder
+from resnet_spec.language.library import builtin_blocks, builtin_folder
 
 Tree = Any
 

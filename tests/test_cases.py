@@ -65,7 +65,7 @@ def test_every_case_is_complete() -> None:
 
 def test_there_is_a_case_for_every_code_of_specs() -> None:
     """RS0xx to RS4xx are findings about specs, so a case can and does show each of them."""
-    from resnet_spec.codes import CODES
+    from resnet_spec.diagnostics.codes import CODES
 
     shown = "".join((CASES / name / GOLDEN).read_text(encoding="utf-8") for name in NAMES)
     missing = [code for code in CODES if code < "RS5" and code not in shown]

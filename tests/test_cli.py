@@ -14,11 +14,12 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 import resnet_spec
-from resnet_spec import cli, header
-from resnet_spec.commands.shared import Exit
+from resnet_spec import cli
+from resnet_spec.cli.shared import Exit
+from resnet_spec.codegen import header
 from resnet_spec.diagnostics import fail
 from resnet_spec.ir import Network
-from resnet_spec.library import builtin_folder, builtin_specs
+from resnet_spec.language.library import builtin_folder, builtin_specs
 
 NET = """\
 spec_version: 1
@@ -73,10 +74,10 @@ def fake_backend(name: str) -> str:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, with files made by a stand-in for the backends."""
-    stub = types.ModuleType("resnet_spec.generate")
+    stub = types.ModuleType("resnet_spec.codegen.generate")
     stub.generate = fake_generate  # type: ignore[attr-defined]
     stub.find_backend = fake_backend  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "resnet_spec.generate", stub)
+    monkeypatch.setitem(sys.modules, "resnet_spec.codegen.generate", stub)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NO_COLOR", raising=False)
     return tmp_path
@@ -208,7 +209,7 @@ def test_an_unexpected_failure_is_one_line(run: Run, monkeypatch: pytest.MonkeyP
     def breaks(*_: object) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("resnet_spec.commands.list.run", breaks)
+    monkeypatch.setattr("resnet_spec.cli.list.run", breaks)
     monkeypatch.delenv("RESNET_SPEC_TRACEBACK", raising=False)
     result = run("list")
     assert (result.code, result.err) == (2, "internal error: RuntimeError: two lines\n")
@@ -233,7 +234,7 @@ def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("resnet_spec.commands.list.run", interrupted)
+    monkeypatch.setattr("resnet_spec.cli.list.run", interrupted)
     result = run("list")
     assert (result.code, result.out, result.err) == (130, "", "")
 
@@ -514,7 +515,8 @@ def test_standard_input(project: Path) -> None:
         "import sys, types; from resnet_spec import cli;"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_cli;"
         "stub = types.ModuleType('g'); stub.generate = test_cli.fake_generate;"
-        "stub.find_backend = test_cli.fake_backend; sys.modules['resnet_spec.generate'] = stub;"
+        "stub.find_backend = test_cli.fake_backend;"
+        "sys.modules['resnet_spec.codegen.generate'] = stub;"
         "sys.exit(cli.main(sys.argv[1:]))"
     )
     (project / "specs/blocks").mkdir()
@@ -567,7 +569,7 @@ def test_check_what_comes_with_the_package(run: Run) -> None:
 def test_check_tells_what_a_backend_cannot_say(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "resnet_spec.generate")  # the backends themselves
+    monkeypatch.delitem(sys.modules, "resnet_spec.codegen.generate")  # the backends themselves
     spec = project / "dilated.yaml"
     spec.write_text(
         "spec_version: 1\nname: dilated\ndescription: A stride and a dilation\n"
@@ -688,10 +690,10 @@ def test_list(run: Run) -> None:
 
 
 def test_explain(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from resnet_spec.codes import Code
+    from resnet_spec.diagnostics.codes import Code
 
     code = Code("a title", "Why it is so.\n", "bad: 1\n", "good: 1\n")
-    monkeypatch.setattr("resnet_spec.commands.explain.CODES", {"RS104": code})
+    monkeypatch.setattr("resnet_spec.cli.explain.CODES", {"RS104": code})
     assert run("explain", "rs104").out == (
         "RS104: a title\n\nWhy it is so.\n\nwrong:\n\n    bad: 1\n\nright:\n\n    good: 1\n"
     )
@@ -716,9 +718,9 @@ def test_init_writes_a_spec_that_compiles(run: Run, folder: Path, base: str | No
 
 
 def test_schema(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    stub = types.ModuleType("resnet_spec.schema")
+    stub = types.ModuleType("resnet_spec.language.json_schema")
     stub.json_schema = lambda kind: {"title": kind}  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "resnet_spec.schema", stub)
+    monkeypatch.setitem(sys.modules, "resnet_spec.language.json_schema", stub)
     assert run("schema").json == {"title": "network"}
     assert run("schema", "block").json == {"title": "block"}
 

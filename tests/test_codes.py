@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import resnet_spec
-from resnet_spec.codes import CODES, Code
+from resnet_spec.codegen.generate import generate
 from resnet_spec.diagnostics import SpecError
-from resnet_spec.generate import generate
-from resnet_spec.infer import expectations
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.diagnostics.codes import CODES, Code
+from resnet_spec.ir.sizes import expectations
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 ROOT = Path(resnet_spec.__file__).parent
@@ -74,7 +74,7 @@ def test_titles_differ() -> None:
 def test_the_table_is_light() -> None:
     """`explain` answers at once."""
     script = (
-        "import sys, resnet_spec.codes;"
+        "import sys, resnet_spec.diagnostics.codes;"
         "print(sorted({'yaml', 'pydantic', 'dataclasses', 'jinja2'} & set(sys.modules)))"
     )
     done = subprocess.run(
@@ -85,7 +85,7 @@ def test_the_table_is_light() -> None:
 
 
 def test_an_example_is_what_explain_prints() -> None:
-    from resnet_spec.commands.explain import as_text
+    from resnet_spec.cli.explain import as_text
 
     page = as_text("RS000", Code("a title", "Why. How.", bad="a: 1\n", good="a: 2\n"))
     assert page == "RS000: a title\n\nWhy. How.\n\nwrong:\n\n    a: 1\n\nright:\n\n    a: 2"

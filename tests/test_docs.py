@@ -8,17 +8,20 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import language_tables
 import pytest
 import training_page
 import training_record
 import zoo_page
 from pages import ROOT, Page, PageError, clear_backends, fences, matches
 
-from resnet_spec import cli, expr, reference, source
-from resnet_spec.definition import POSITION
-from resnet_spec.expr import FUNCTIONS
-from resnet_spec.lower import frame, values
-from resnet_spec.ops import INITIALIZERS, PRIMITIVES
+from resnet_spec import expressions
+from resnet_spec.cli import parser
+from resnet_spec.expressions import FUNCTIONS
+from resnet_spec.language import nodes, numbers
+from resnet_spec.language.scalars import POSITION
+from resnet_spec.lower import frame
+from resnet_spec.primitives import INITIALIZERS, PRIMITIVES
 from resnet_spec.verify import records
 
 PAGES = [
@@ -89,8 +92,8 @@ def test_page_with_keras(path: Path, folder: Path) -> None:
 
 
 PARTS: dict[Path, Callable[[], dict[str, str]]] = {
-    LANGUAGE: reference.parts,
-    ARCHITECTURE: lambda: {"modules": reference.modules(ROOT)},
+    LANGUAGE: language_tables.parts,
+    ARCHITECTURE: lambda: {"modules": language_tables.modules(ROOT)},
     zoo_page.PAGE: zoo_page.parts,
     EQUIVALENCE: lambda: records.parts(ROOT / "docs" / "equivalence"),
     training_page.PAGE: lambda: training_page.parts(training_record.read()),
@@ -100,16 +103,16 @@ PARTS: dict[Path, Callable[[], dict[str, str]]] = {
 @pytest.mark.parametrize("path", PARTS, ids=lambda path: path.stem)
 def test_tables_are_current(path: Path, update_goldens: bool) -> None:
     text, parts = path.read_text(encoding="utf-8"), PARTS[path]()
-    filled = reference.filled(text, parts)
+    filled = language_tables.filled(text, parts)
     if update_goldens:
         path.write_text(filled, encoding="utf-8")
         text = filled
     assert text == filled, FIX
-    assert sorted(reference.names_in(text)) == sorted(parts), "each part stands once"
+    assert sorted(language_tables.names_in(text)) == sorted(parts), "each part stands once"
 
 
 def test_tables_name_everything() -> None:
-    parts = reference.parts()
+    parts = language_tables.parts()
     for part, names in (
         ("primitives", PRIMITIVES),
         ("functions", FUNCTIONS),
@@ -141,29 +144,29 @@ def test_stages_of_the_pipeline_are_modules() -> None:
     named = re.findall(r"\*\*(\w+)\*\*", section)
     assert len(named) > 10
     package = ROOT / "resnet_spec"
-    found = {path.stem for path in (*package.iterdir(), *(package / "specialize").iterdir())}
+    found = {path.stem for path in package.rglob("*")}
     assert [name for name in named if name not in found] == []
 
 
 def test_limits_are_the_real_ones() -> None:
     text = ARCHITECTURE.read_text(encoding="utf-8")
     limits = text[text.index("## Limits") :]
-    assert f"{source.MAX_BYTES // 10**6} MB of text" in limits
+    assert f"{nodes.MAX_BYTES // 10**6} MB of text" in limits
     assert f"{frame.MAX_OPERATIONS:,} operations" in limits
-    assert f"`repeat` up to\n  {values.MAX_REPEAT:,}" in limits
-    assert expr.MAX_MAGNITUDE == 2**53
+    assert f"`repeat` up to\n  {numbers.MAX_REPEAT:,}" in limits
+    assert expressions.MAX_MAGNITUDE == 2**53
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_commands_in_the_text_are_commands(path: Path) -> None:
     """Those between backticks, which are not run, have verbs and flags that there are."""
     for command in re.findall(r"`resnet-spec ([^`]+)`", path.read_text(encoding="utf-8")):
-        cli.parser().parse_args(shlex.split(command))
+        parser.parser().parse_args(shlex.split(command))
 
 
 def test_readme_names_every_verb() -> None:
     named = re.findall(r"^\| `resnet-spec (\w+)", PAGES[0].read_text(encoding="utf-8"), re.M)
-    assert sorted(named) == sorted(cli._VERBS)
+    assert sorted(named) == sorted(parser.VERBS)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

@@ -8,9 +8,9 @@ from pathlib import Path
 import parity
 import pytest
 
-from resnet_spec import cli
+from resnet_spec.cli import parser
 from resnet_spec.ir import Network
-from resnet_spec.library import builtin_specs
+from resnet_spec.language.library import builtin_specs
 from resnet_spec.verify import compare, records
 from resnet_spec.verify.measure import IN_ITSELF
 
@@ -52,7 +52,7 @@ def test_the_smallest_network_of_each_family_is_recorded() -> None:
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_record_is_of_its_command(name: str) -> None:
-    arguments = cli.parser().parse_args(shlex.split(records.command(name))[1:])
+    arguments = parser.parser().parse_args(shlex.split(records.command(name))[1:])
     record = RECORDS[name]
     assert [network["name"] for network in record["networks"]] == arguments.specs
     assert record["valid"] and record["diagnostics"] == []

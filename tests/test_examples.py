@@ -9,8 +9,8 @@ import pytest
 from pages import ROOT
 
 from resnet_spec import cli
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 FOLDER = ROOT / "examples"

@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from resnet_spec import files, header
-from resnet_spec.files import Entry, OutputError
+from resnet_spec.codegen import header
+from resnet_spec.project import files
+from resnet_spec.project.files import Entry, OutputError
 
 NET = PurePosixPath("torch/net.py")
 OTHER = PurePosixPath("keras/net.py")
@@ -169,7 +170,7 @@ def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
     script = f"""
 import resource, sys
 from pathlib import Path, PurePosixPath
-from resnet_spec import files
+from resnet_spec.project import files
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 wanted = {{PurePosixPath("a.py"): "small", PurePosixPath("new/b.py"): "x" * 10000}}
 try:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from resnet_spec import foreign, source
 from resnet_spec.ir import Operation
-from resnet_spec.library import Library, builtin_blocks
-from resnet_spec.load import load
+from resnet_spec.language import nodes, other_libraries
+from resnet_spec.language.library import Library, builtin_blocks
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
-from resnet_spec.ops import PRIMITIVES, ROLES
+from resnet_spec.primitives import PRIMITIVES, ROLES
 
-TABLES = (foreign.SAME, foreign.LAYERS, foreign.OTHERWISE)
+TABLES = (other_libraries.SAME, other_libraries.LAYERS, other_libraries.OTHERWISE)
 
 
 def clip(x: float, low: float, high: float) -> float:
@@ -27,13 +27,13 @@ def test_no_name_is_one_of_ours() -> None:
     assert not set(names) & {*PRIMITIVES, *ROLES, *builtin_blocks()}
 
 
-@pytest.mark.parametrize("name", foreign.SAME)
+@pytest.mark.parametrize("name", other_libraries.SAME)
 def test_what_it_is_called_here_exists(name: str) -> None:
-    assert foreign.SAME[name] in PRIMITIVES
+    assert other_libraries.SAME[name] in PRIMITIVES
 
 
 def test_blocks_that_are_named_exist() -> None:
-    for text in foreign.OTHERWISE.values():
+    for text in other_libraries.OTHERWISE.values():
         if text.startswith("it is the block "):
             block = Library().find_block(text.split()[4], Path())
             assert block is not None
@@ -57,7 +57,7 @@ def test_blocks_that_are_named_exist() -> None:
     ],
 )
 def test_help(written: str, expected: str) -> None:
-    assert foreign.hint(written, PRIMITIVES).startswith(expected)
+    assert other_libraries.hint(written, PRIMITIVES).startswith(expected)
 
 
 FORMULAS: dict[str, Callable[[float], float]] = {
@@ -68,9 +68,9 @@ FORMULAS: dict[str, Callable[[float], float]] = {
 }
 
 
-@pytest.mark.parametrize("name", foreign.LAYERS)
+@pytest.mark.parametrize("name", other_libraries.LAYERS)
 def test_layers_compute_what_they_stand_for(name: str) -> None:
-    lines = "".join(f"      - {each}\n" for each in foreign.LAYERS[name])
+    lines = "".join(f"      - {each}\n" for each in other_libraries.LAYERS[name])
     text = (
         "spec_version: 1\nname: net\ndescription: a net\n"
         f"blocks:\n  {name}:\n    description: A block\n    layers:\n{lines}"
@@ -105,5 +105,5 @@ def computed(operation: Operation, inputs: list[float]) -> float:
 
 
 def test_the_layers_are_yaml() -> None:
-    for layers in foreign.LAYERS.values():
-        assert all(source.parse(each, "line") for each in layers)
+    for layers in other_libraries.LAYERS.values():
+        assert all(nodes.parse(each, "line") for each in layers)

@@ -59,7 +59,7 @@ def test_keras(spec: str) -> None:
 
 
 def test_every_initializer_has_a_case() -> None:
-    from resnet_spec.ops import INITIALIZERS
+    from resnet_spec.primitives import INITIALIZERS
 
     networks = [parity.network_of(spec) for spec in SPECS]
     operations = [op for network in networks for _, op in network.operations()]

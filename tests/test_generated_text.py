@@ -97,9 +97,9 @@ DIGESTS = textwrap.dedent(
     """
     import hashlib
     import sys
-    from resnet_spec.generate import generate
-    from resnet_spec.library import Library
-    from resnet_spec.load import load
+    from resnet_spec.codegen.generate import generate
+    from resnet_spec.language.library import Library
+    from resnet_spec.language.load import load
     from resnet_spec.lower import lower
 
     for name in sys.argv[1:]:

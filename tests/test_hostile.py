@@ -18,11 +18,12 @@ import strategies
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from resnet_spec.diagnostics import FORMATS, SpecError, render
-from resnet_spec.generate import generate
-from resnet_spec.infer import expectations
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.codegen.generate import generate
+from resnet_spec.diagnostics import SpecError
+from resnet_spec.diagnostics.render import FORMATS, render
+from resnet_spec.ir.sizes import expectations
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 BACKENDS = ("json", "keras", "torch")

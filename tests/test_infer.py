@@ -6,7 +6,8 @@ import textwrap
 
 import pytest
 
-from resnet_spec.infer import (
+from resnet_spec.ir import Instance, Network, Operation
+from resnet_spec.ir.sizes import (
     Section,
     Summary,
     _Peaks,
@@ -15,9 +16,8 @@ from resnet_spec.infer import (
     peak_activation,
     summarize,
 )
-from resnet_spec.ir import Instance, Network, Operation
-from resnet_spec.library import Library
-from resnet_spec.load import Loaded, load
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import Loaded, load
 from resnet_spec.lower import lower
 
 PAPER = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")

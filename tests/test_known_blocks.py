@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from resnet_spec.ir import Network
-from resnet_spec.library import Library, builtin_specs
-from resnet_spec.load import load
+from resnet_spec.language.library import Library, builtin_specs
+from resnet_spec.language.load import load
 from resnet_spec.lower import known, lower
 from resnet_spec.lower.network import _Lowering
 

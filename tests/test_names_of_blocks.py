@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import resnet_spec
-from resnet_spec.library import builtin_blocks, builtin_folder
-from resnet_spec.ops import PRIMITIVES
+from resnet_spec.language.library import builtin_blocks, builtin_folder
+from resnet_spec.primitives import PRIMITIVES
 
 # Words that name a block and mean something else as well.
 COMMON = {"basic", "plain"}

@@ -15,8 +15,8 @@ import pytest
 
 from resnet_spec.diagnostics import SpecError
 from resnet_spec.ir import Network
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 STEPS, BATCH = 5, 2

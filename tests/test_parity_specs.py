@@ -5,7 +5,7 @@ from __future__ import annotations
 import parity
 import pytest
 
-from resnet_spec.ops import PRIMITIVES
+from resnet_spec.primitives import PRIMITIVES
 
 PAPER = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 LARGE = {"keras_resnet50", "resnext50_32x4d", "wide_resnet50_2"}

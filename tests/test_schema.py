@@ -10,9 +10,10 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from resnet_spec import cli, source
-from resnet_spec.ops import PRIMITIVES, ROLES
-from resnet_spec.schema import json_schema
+from resnet_spec import cli
+from resnet_spec.language import nodes
+from resnet_spec.language.json_schema import json_schema
+from resnet_spec.primitives import PRIMITIVES, ROLES
 
 ROOT = Path(__file__).parents[1]
 KINDS = ("network", "block", "recipe")
@@ -42,7 +43,7 @@ layers:
 
 
 def values(text: str) -> Any:
-    return source.plain(source.parse(text, "test.yaml"))
+    return nodes.plain(nodes.parse(text, "test.yaml"))
 
 
 def errors(kind: str, text: str) -> list[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from resnet_spec import settings
-from resnet_spec.settings import Settings, SettingsError
+from resnet_spec.project import settings
+from resnet_spec.project.settings import Settings, SettingsError
 
 TARGET = 'specs = ["specs/*.yaml"]\n'
 

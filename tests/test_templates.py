@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_spec import templates
+from resnet_spec.codegen import templates
 
 PACKAGE, NAME = "resnet_spec.backends.torch", "model.py.jinja"
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from resnet_spec import cli, header
-from resnet_spec.generate import find_backend
-from resnet_spec.ir import Recipe
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec import cli
+from resnet_spec.codegen import header
+from resnet_spec.codegen.generate import find_backend
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
+from resnet_spec.language.syntax import Recipe
 
 NET = """\
 spec_version: 1

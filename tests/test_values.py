@@ -17,13 +17,12 @@ import numpy as np
 import parity
 import pytest
 
-from resnet_spec import evaluate
-from resnet_spec.ir import Network, Operation
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.ir import Network, Operation, evaluate
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
-from resnet_spec.ops import PRIMITIVES
-from resnet_spec.ops.values import VALUES
+from resnet_spec.primitives import PRIMITIVES
+from resnet_spec.primitives.values import VALUES
 
 SIZES = ((13, 10), (8, 7), (16, 16))  # odd and even, oblong and square
 
@@ -112,7 +111,7 @@ def test_every_primitive_is_compared() -> None:
 
 def test_the_compiler_does_without_numpy() -> None:
     script = (
-        "import sys, resnet_spec.cli, resnet_spec.generate, resnet_spec.lower, resnet_spec.ops;"
+        "import sys, resnet_spec.cli, resnet_spec.codegen.generate, resnet_spec.lower;"
         "print('numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

@@ -13,12 +13,12 @@ import parity
 import pytest
 
 from resnet_spec import cli
-from resnet_spec.commands import verify as command
+from resnet_spec.cli import verify as command
 from resnet_spec.ir import Network
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
-from resnet_spec.ops import PRIMITIVES
+from resnet_spec.primitives import PRIMITIVES
 from resnet_spec.verify import compare, draw, initial, optimizers, single
 from resnet_spec.verify.align import IMAGES, Node, align
 from resnet_spec.verify.measure import Measurements, Row

@@ -18,7 +18,7 @@ import pytest
 from resnet_spec.backends.keras import primitives as keras_backend
 from resnet_spec.backends.torch import primitives as torch_backend
 
-from resnet_spec.ops.values import VALUES, Call
+from resnet_spec.primitives.values import VALUES, Call
 from resnet_spec.verify import compare
 from resnet_spec.verify.measure import IN_ITSELF
 from resnet_spec.verify.run import Verification, sources_of

@@ -22,7 +22,7 @@ import safetensors.numpy as safetensors
 import resnet_spec
 from resnet_spec import cli, read_network
 from resnet_spec.ir import Network
-from resnet_spec.ops import INITIALIZERS, Initializer, Parameter, distribution
+from resnet_spec.primitives import INITIALIZERS, Initializer, Parameter, distribution
 from resnet_spec.weights.entries import counters, entries
 from resnet_spec.weights.initialize import fresh
 
@@ -837,7 +837,7 @@ def test_a_package_that_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_no_framework_is_imported() -> None:
     script = (
-        "import sys, resnet_spec.commands.weights, resnet_spec.weights.formats.hdf5;"
+        "import sys, resnet_spec.cli.weights, resnet_spec.weights.formats.hdf5;"
         "heavy = {'torch', 'keras', 'tensorflow', 'numpy', 'h5py'} & set(sys.modules);"
         "sys.exit(str(heavy) if heavy else 0)"
     )

@@ -21,7 +21,7 @@ from resnet_spec.backends.keras.variables import VARIABLES
 
 from resnet_spec import cli, read_network
 from resnet_spec.ir import Network
-from resnet_spec.library import builtin_specs
+from resnet_spec.language.library import builtin_specs
 from resnet_spec.weights import adapt, carry
 from resnet_spec.weights.checkpoint import Checkpoint, Layout, Tensor
 from resnet_spec.weights.entries import entries

@@ -19,7 +19,7 @@ import parity
 import pytest
 
 from resnet_spec import cli
-from resnet_spec.library import builtin_specs
+from resnet_spec.language.library import builtin_specs
 
 pytestmark = [pytest.mark.torch, pytest.mark.keras]
 

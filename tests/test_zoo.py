@@ -7,7 +7,7 @@ import zoo
 import zoo_measure
 
 from resnet_spec.ir import Instance, Network
-from resnet_spec.library import builtin_blocks, builtin_specs
+from resnet_spec.language.library import builtin_blocks, builtin_specs
 
 # Networks that differ in kind from the smallest of their family. All are measured for docs/zoo.md,
 # by a run of its own.

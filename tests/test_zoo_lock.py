@@ -10,8 +10,8 @@ from pathlib import Path
 import parity
 import zoo_record
 
-from resnet_spec.generate import generate
-from resnet_spec.library import builtin_specs
+from resnet_spec.codegen.generate import generate
+from resnet_spec.language.library import builtin_specs
 
 LOCK = Path(__file__).parent / "data" / "zoo.lock.json"
 

@@ -15,7 +15,7 @@ import zoo_record
 import zoo_table
 from zoo_record import Against, Difference, Row
 
-from resnet_spec.library import builtin_specs
+from resnet_spec.language.library import builtin_specs
 
 NAME = "test_resnet"
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resnet_spec.generate import generate
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.codegen.generate import generate
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 MODULES = ("train", "devices", "optimizers", "flags", "common", "images", "batches")

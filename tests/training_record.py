@@ -20,9 +20,9 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from resnet_spec.generate import generate
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.codegen.generate import generate
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 FOLDER = Path(__file__).parents[1] / "docs" / "training"

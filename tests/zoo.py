@@ -16,8 +16,8 @@ import parity
 import reference
 
 from resnet_spec.ir import Network, Published
-from resnet_spec.library import builtin_specs
-from resnet_spec.renames import renamed
+from resnet_spec.language.library import builtin_specs
+from resnet_spec.language.renames import renamed
 from resnet_spec.weights import keras_model
 
 TABLE = Path(__file__).parent / "data" / "parameters.csv"

@@ -36,10 +36,10 @@ from zoo_record import Against, Count, Difference, Names, Row, digests_of
 
 from resnet_spec.diagnostics import SpecError
 from resnet_spec.ir import Network, Published
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
+from resnet_spec.language.renames import renamed
 from resnet_spec.lower import lower
-from resnet_spec.renames import renamed
 from resnet_spec.weights import keras_model as keras_model_of
 
 BATCH = 2

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import zoo_record
+from language_tables import filled
 from zoo_record import Against, Difference, Row
 
 from resnet_spec.ir import Network
-from resnet_spec.library import Library, builtin_specs
-from resnet_spec.load import load
+from resnet_spec.language.library import Library, builtin_specs
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
-from resnet_spec.reference import filled
 
 PAGE = Path(__file__).parents[1] / "docs" / "zoo.md"
 HEAD = ("network", "parameters", "reference", "names", "to reference", "Keras to PyTorch", "images")

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from resnet_spec.generate import generate
+from resnet_spec.codegen.generate import generate
 from resnet_spec.ir import Network
 
 PATH = Path(__file__).parent / "data" / "zoo.json"

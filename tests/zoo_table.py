@@ -26,7 +26,7 @@ import zoo_record
 from zoo_record import Row
 
 from resnet_spec.ir import Network
-from resnet_spec.library import builtin_specs
+from resnet_spec.language.library import builtin_specs
 
 MEASURE = Path(__file__).with_name("zoo_measure.py")
 SHARE = 0.3  # of the memory: a process that took more is not used again

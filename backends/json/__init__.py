@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from resnet_spec.ir import Instance, Network, Operation, Step
-from resnet_spec.ops import Initializer
+from resnet_spec.primitives import Initializer
 
 
 class JsonBackend:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from resnet_spec.backends.keras import helpers, layers, model
 
-from resnet_spec import emit
+from resnet_spec.codegen import python
 from resnet_spec.specialize import OperationLine, Program
 
 
@@ -20,7 +20,7 @@ class KerasBackend:
     )
 
     # Names of the module, of its imports and of its helpers, which nothing else may hide.
-    taken = emit.BUILTINS | {
+    taken = python.BUILTINS | {
         *("keras", "KerasTensor", "layers", "ops", "initializers", "math", "PARTS", "stages"),
         *("inputs", "features", "name", "model", "freeze_until", "make_divisible"),
         *helpers.NAMES,
@@ -29,7 +29,7 @@ class KerasBackend:
     def view(self, program: Program) -> dict[str, object]:
         """The variables of the template."""
         network = program.network
-        emit.check_network_name(network, self.taken, "Keras")
+        python.check_network_name(network, self.taken, "Keras")
         places = list(network.places())
         model.check_layer_names(places)
         model.check_convolutions(places)
@@ -41,15 +41,15 @@ class KerasBackend:
         blocks = [model.function_view(each, usages, functions, exact) for each in program.routines]
         shown = model.network_view(program, usages, functions)
         code = model.code_of(blocks, shown)
-        used = emit.names_in(code)
+        used = python.names_in(code)
         texts = [helpers.write(name, usage, exact) for name, usage in usages.items()]
         if "make_divisible" in used:
-            texts.insert(0, emit.MAKE_DIVISIBLE.split("\n"))
+            texts.insert(0, python.MAKE_DIVISIBLE.split("\n"))
         for text in texts:
-            used |= emit.names_in("\n".join(text))
+            used |= python.names_in("\n".join(text))
         own = [source for name, source in layers.LAYERS.items() if name in used]
         for source in own:
-            used |= emit.names_in(source)
+            used |= python.names_in(source)
         texts = [*(source.split("\n") for source in own), *texts]
         model.check_automatic_names(places, code, texts)
         return {
@@ -57,7 +57,7 @@ class KerasBackend:
             "helpers": texts,
             "blocks": blocks,
             "network": shown,
-            "parts": emit.parts_table(model.parts(network), "_"),
+            "parts": python.parts_table(model.parts(network), "_"),
             "normed": network.root.statistics > 0,
         }
 

@@ -17,9 +17,9 @@ from resnet_spec.backends.keras.primitives import (
     pool_helper,
 )
 
-from resnet_spec import emit, layout
-from resnet_spec.expr import Const
-from resnet_spec.ops import SAME, Initializer
+from resnet_spec.codegen import layout, python
+from resnet_spec.expressions import Const
+from resnet_spec.primitives import SAME, Initializer
 from resnet_spec.specialize import OperationLine
 
 Constant = Const | Initializer
@@ -188,7 +188,7 @@ def _signature(function: str, positional: Sequence[str], usage: Usage) -> list[s
             keyword = KEYWORDS.get(name, name)
             options.append(f"{keyword}: {kind} = {layout.flat(option(name, default, {}))}")
     options.append("name: str")
-    return emit.signature(f"def {function}", options, " -> KerasTensor:")
+    return python.signature(f"def {function}", options, " -> KerasTensor:")
 
 
 def _padding(usage: Usage, pad: Sequence[str], unless: str = "") -> list[str]:
@@ -224,7 +224,7 @@ def _conv2d(usage: Usage, function: str) -> list[str]:
     if same:
         summary = f"{what}, padded by the size of its input"
     lines = _signature(function, ["filters: int", "kernel_size: int"], usage)
-    lines += emit.docstring(summary, indent=4)
+    lines += python.docstring(summary, indent=4)
     fitting = _fitting(usage) if padded else None
     if padded and usage.constant("stride") != 1:
         lines.append('    # With a stride, padding="same" would pad the far sides more.')
@@ -273,7 +273,7 @@ def _fitting(usage: Usage) -> list[str] | None:
 
 def _batch_norm(usage: Usage, exact: bool) -> list[str]:
     lines = _signature("batch_norm", [], usage)
-    lines += emit.docstring("Batch normalisation over each channel", indent=4)
+    lines += python.docstring("Batch normalisation over each channel", indent=4)
     lines += usage.unset("init")
     options: dict[str, layout.Code] = {
         "momentum": usage.python("momentum"),
@@ -292,7 +292,7 @@ def _pool_options(usage: Usage) -> dict[str, layout.Code]:
 
 def _max_pool(usage: Usage) -> list[str]:
     lines = _signature("max_pool", ["pool_size: int"], usage)
-    lines += emit.docstring("Max pooling of values that are never negative", indent=4)
+    lines += python.docstring("Max pooling of values that are never negative", indent=4)
     lines.append("    # Zeros never win against them, so they can pad for minus infinity.")
     amount = layout.flat(usage.python("padding"))
     far = _far_padding(usage, amount)
@@ -330,7 +330,7 @@ def _spatial(near: str, far: str | None = None) -> str:
 def _max_pool_signed(usage: Usage) -> list[str]:
     amount = layout.flat(usage.python("padding"))
     lines = _signature("max_pool_signed", ["pool_size: int"], usage)
-    lines += emit.docstring("Max pooling in which padding never wins", indent=4)
+    lines += python.docstring("Max pooling in which padding never wins", indent=4)
     far = _far_padding(usage, amount)
     sides = _spatial(amount, far[1] if far is not None else None)
     code = layout.call("ops.pad", "x", sides, constant_values='float("-inf")')
@@ -343,7 +343,7 @@ def _max_pool_signed(usage: Usage) -> list[str]:
 
 def _avg_pool(usage: Usage) -> list[str]:
     lines = _signature("avg_pool", ["pool_size: int"], usage)
-    lines += emit.docstring("Average pooling in which padding counts as zeros", indent=4)
+    lines += python.docstring("Average pooling in which padding counts as zeros", indent=4)
     lines += _zero_padding(usage)
     return [*lines, *_layer("AveragePooling2D", ["pool_size"], _pool_options(usage))]
 
@@ -352,7 +352,9 @@ def _blur_pool(usage: Usage) -> list[str]:
     reflected = layout.call("ops.pad", "x", _spatial("1"), mode='"reflect"')
     first = layout.call("layers.AveragePooling2D", "2", strides="1", name='f"{name}_blur"')
     lines = _signature("blur_pool", [], usage)
-    lines += emit.docstring("Blur by (1, 2, 1) / 4, then take every n-th row and column", indent=4)
+    lines += python.docstring(
+        "Blur by (1, 2, 1) / 4, then take every n-th row and column", indent=4
+    )
     lines += layout.statement("x = ", reflected, "", 4)
     lines.append("    # Averaging two neighbours twice is the filter (1, 2, 1) / 4.")
     lines += layout.statement("x = ", first, "(x)", 4)
@@ -361,7 +363,7 @@ def _blur_pool(usage: Usage) -> list[str]:
 
 def _channel_conv(usage: Usage) -> list[str]:
     lines = _signature("channel_conv", ["kernel_size: int"], usage)
-    lines += emit.docstring("1-D convolution along the channels of a 1x1 map", indent=4)
+    lines += python.docstring("1-D convolution along the channels of a 1x1 map", indent=4)
     lines += usage.unset("init")
     lines.append("    channels = x.shape[-1]")
     lines.append('    x = layers.Reshape((channels, 1), name=f"{name}_in")(x)')

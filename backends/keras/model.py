@@ -9,11 +9,11 @@ from resnet_spec.backends.keras import helpers
 from resnet_spec.backends.keras.primitives import RULES, Code, Context
 from resnet_spec.backends.keras.variables import layer_name
 
-from resnet_spec import emit, layout
+from resnet_spec.codegen import layout, python
 from resnet_spec.diagnostics import Span, fail, quoted
-from resnet_spec.expr import Expr, names, to_python, unary
+from resnet_spec.expressions import Expr, names, to_python, unary
 from resnet_spec.ir import Network, Operation
-from resnet_spec.ops import SAME
+from resnet_spec.primitives import SAME
 from resnet_spec.specialize import (
     AssignLine,
     CallLine,
@@ -42,7 +42,7 @@ class _Writer:
     exact: bool
 
     def lines(self, lines: Sequence[Line], indent: int = 4) -> list[str]:
-        return emit.spaced(lines, lambda line: self.line(line, indent), (FeatureLine,))
+        return python.spaced(lines, lambda line: self.line(line, indent), (FeatureLine,))
 
     def line(self, line: Line, indent: int) -> list[str]:
         margin = " " * indent
@@ -111,14 +111,14 @@ class _Writer:
         source = line.inputs[0]
         for run in line.runs:
             if run.is_single:
-                path = (*line.path, ".", *emit.at_index(line.names, run.start))
+                path = (*line.path, ".", *python.at_index(line.names, run.start))
                 code = self.block(run, source, path)
                 text += self.store(line.output, code, indent)
             else:
                 path = (*line.path, ".", *line.names)
                 if source != line.output:
                     text += self.store(line.output, Code(self.value(source)), indent)
-                over = emit.run_range(run, self.spelling)
+                over = python.run_range(run, self.spelling)
                 text.append(f"{' ' * indent}for i in {over}:")
                 code = self.block(run, line.output, path)
                 text += self.store(line.output, code, indent + 4)
@@ -126,7 +126,7 @@ class _Writer:
         return text
 
     def block(self, run: Run, source: Value, path: Path) -> Code:
-        positional, keywords = emit.passed(_shown(run.arguments), self.spelling)
+        positional, keywords = python.passed(_shown(run.arguments), self.spelling)
         function = self.functions[run.routine.class_name]
         name = self.name(path)
         return Code(layout.call(function, self.value(source), *positional, **keywords, name=name))
@@ -151,8 +151,8 @@ class _Writer:
 
     def name(self, path: Path) -> str:
         """A layer's name: its dotted path with `_`, below the block's own."""
-        text = emit.spelled(path, self.spelling).replace(".", "_")
-        return emit.literal(f"{{name}}_{text}" if self.prefixed else text)
+        text = python.spelled(path, self.spelling).replace(".", "_")
+        return python.literal(f"{{name}}_{text}" if self.prefixed else text)
 
 
 def _shown(arguments: Iterable[tuple[Parameter, Expr]]) -> list[tuple[Parameter, Expr]]:
@@ -187,13 +187,13 @@ def function_view(
     else:
         lines.append(f"    return {routine.result.name}")
     parameters = [p for p in routine.parameters if p.name != "in_channels"]
-    declared = emit.declared(parameters)
-    signature = emit.signature(
+    declared = python.declared(parameters)
+    signature = python.signature(
         f"def {functions[routine.class_name]}",
         ["x: KerasTensor", *declared, "*", "name: str"],
         " -> KerasTensor:",
     )
-    return FunctionView(signature, emit.docstring(routine.description, indent=4), [*body, *lines])
+    return FunctionView(signature, python.docstring(routine.description, indent=4), [*body, *lines])
 
 
 def _read(lines: Sequence[str], locals_: Sequence[tuple[str, Expr]], images: str) -> list[str]:
@@ -215,7 +215,7 @@ def _used(lines: Sequence[str], locals_: Sequence[tuple[str, Expr]]) -> set[str]
     text = "\n".join(lines)
     if not any(name in text for name in (*ARGUMENTS, *(name for name, _ in locals_))):
         return set()
-    found = set(emit.names_in(text))
+    found = set(python.names_in(text))
     for name, value in reversed(locals_):
         if name in found:
             found |= names(value)
@@ -258,7 +258,7 @@ def network_view(
     stages_call = f"stages({', '.join(['inputs', *given_on])})"
     features = layout.call("keras.Model", "inputs", stages_call, name=f'"{network.name}_features"')
     return NetworkView(
-        stages_signature=emit.signature(
+        stages_signature=python.signature(
             "def stages",
             ["x: KerasTensor", *(f"{name}: int" for name in given_on)],
             " -> dict[str, KerasTensor]:",
@@ -271,9 +271,9 @@ def network_view(
         result=program.result.name,
         name=network.name,
         last_stage=network.stages[-1].name,
-        build=emit.signature(f"def {network.name}", [*declared, size], " -> keras.Model:"),
-        build_docstring=emit.docstring(_what_is_built(network), indent=4),
-        build_features=emit.signature(
+        build=python.signature(f"def {network.name}", [*declared, size], " -> keras.Model:"),
+        build_docstring=python.docstring(_what_is_built(network), indent=4),
+        build_features=python.signature(
             f"def {network.name}_features", [*needed, size], " -> keras.Model:"
         ),
     )
@@ -334,12 +334,12 @@ def check_convolutions(places: Places) -> None:
 
 def parts(network: Network) -> dict[str, tuple[str, ...]]:
     """Stem, stages and head, each with the names of its layers in Keras, or their beginnings."""
-    return {part: tuple(map(layer_name, names)) for part, names in emit.parts(network).items()}
+    return {part: tuple(map(layer_name, names)) for part, names in python.parts(network).items()}
 
 
 def check_parts(network: Network, places: Places) -> None:
     """RS503 for a layer that `freeze_until` would take for one of a later part."""
-    owners = {f"{name}.": part for part, found in emit.parts(network).items() for name in found}
+    owners = {f"{name}.": part for part, found in python.parts(network).items() for name in found}
     taken = {f"{name}_": part for part, found in parts(network).items() for name in found}
     for canonical, operation, _ in places:
         if not operation.parameters:

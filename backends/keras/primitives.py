@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from resnet_spec import layout
-from resnet_spec.emit import rescaled
-from resnet_spec.expr import Const, Expr, binary, to_python
-from resnet_spec.layout import Bracket, call
-from resnet_spec.ops import SAME, Initializer
+from resnet_spec.codegen import layout
+from resnet_spec.codegen.layout import Bracket, call
+from resnet_spec.codegen.python import rescaled
+from resnet_spec.expressions import Const, Expr, binary, to_python
+from resnet_spec.primitives import SAME, Initializer
 from resnet_spec.specialize import OperationLine
 
 Spelling = Mapping[str, str]

@@ -6,7 +6,7 @@ from resnet_spec.backends.torch import initialization, model
 from resnet_spec.backends.torch.helpers import HELPERS
 from resnet_spec.backends.torch.placement import check_names
 
-from resnet_spec import emit
+from resnet_spec.codegen import python
 from resnet_spec.specialize import Program
 
 
@@ -19,7 +19,7 @@ class TorchBackend:
     trainer = ("train.py", "devices.py", "flags.py", "common.py", "images.py", "batches.py")
 
     # Names of the module, of its imports and of its helpers, which nothing else may hide.
-    taken = emit.BUILTINS | {
+    taken = python.BUILTINS | {
         *("torch", "nn", "F", "Tensor", "math", "Self", "OrderedDict", "reduce", "PARTS"),
         *("self", "features", "module", "init_weights", *HELPERS),
     }
@@ -27,16 +27,16 @@ class TorchBackend:
     def view(self, program: Program) -> dict[str, object]:
         """The variables of the template."""
         check_names(program.network)
-        emit.check_network_name(program.network, self.taken, "PyTorch")
+        python.check_network_name(program.network, self.taken, "PyTorch")
         blocks = [model.class_view(routine) for routine in program.routines]
         network = model.network_view(program)
         init = initialization.initialization(program)
-        used = emit.names_in(model.code_of(blocks, network, init))
+        used = python.names_in(model.code_of(blocks, network, init))
         helpers: list[str] = []
         for name, source in reversed(HELPERS.items()):
             if name in used:
                 helpers.insert(0, source)
-                used |= emit.names_in(source)
+                used |= python.names_in(source)
         normed = model.has_batch_norm(program.network)
         return {
             "imports": model.imports(used | {"Self"} if normed else used),
@@ -44,7 +44,7 @@ class TorchBackend:
             "blocks": blocks,
             "initialization": init,
             "network": network,
-            "parts": emit.parts_table(emit.parts(program.network), "."),
+            "parts": python.parts_table(python.parts(program.network), "."),
             "normed": normed,
         }
 

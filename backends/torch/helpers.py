@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resnet_spec import emit
+from resnet_spec.codegen import python
 
 _CONV_SAME = '''class {name}Same({base}):
     """Convolution, padded as by TensorFlow: by the size of its input."""
@@ -14,7 +14,7 @@ _CONV_SAME = '''class {name}Same({base}):
 # Functions and classes that some calls need, written once above the blocks; what one of them
 # stands on comes before it.
 HELPERS = {
-    "make_divisible": emit.MAKE_DIVISIBLE,
+    "make_divisible": python.MAKE_DIVISIBLE,
     "add_layer": '''def add_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
     """Put a layer below a module, under a dotted name."""
     *containers, last = name.split(".")

@@ -8,9 +8,9 @@ from resnet_spec.backends.torch import primitives
 from resnet_spec.backends.torch.placement import Layer, Place, Placement, layers_in, text_of
 from resnet_spec.backends.torch.writer import BODY
 
-from resnet_spec import emit, layout
-from resnet_spec.expr import Const, Expr, names, to_python
-from resnet_spec.ops import Initializer
+from resnet_spec.codegen import layout, python
+from resnet_spec.expressions import Const, Expr, names, to_python
+from resnet_spec.primitives import Initializer
 from resnet_spec.specialize import Line, LoopLine, OperationLine, Program, Routine
 
 
@@ -208,8 +208,8 @@ class _Placed(NamedTuple):
         ]
         if self.line.when is not None and not self.in_chain:
             under.append(f"if {to_python(self.line.when, spelling)}:")
-        path = emit.spelled((*self.line.path, f".{tensor}"), spelling)
-        target = f"module.get_parameter({emit.literal(path)})"
+        path = python.spelled((*self.line.path, f".{tensor}"), spelling)
+        target = f"module.get_parameter({python.literal(path)})"
         return _filled(tuple(under), given, tensor, target)
 
 

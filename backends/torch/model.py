@@ -8,8 +8,8 @@ from resnet_spec.backends.torch.initialization import stored_for_initialization
 from resnet_spec.backends.torch.primitives import Context
 from resnet_spec.backends.torch.writer import BODY, Writer
 
-from resnet_spec import emit, layout
-from resnet_spec.expr import to_python
+from resnet_spec.codegen import layout, python
+from resnet_spec.expressions import to_python
 from resnet_spec.ir import Network
 from resnet_spec.specialize import OperationLine, Program, Routine
 
@@ -29,14 +29,14 @@ class ClassView(NamedTuple):
 
 def class_view(routine: Routine) -> ClassView:
     """The class of a routine."""
-    signature = emit.signature(
-        "def __init__", ["self", *emit.declared(routine.parameters)], " -> None:", 4
+    signature = python.signature(
+        "def __init__", ["self", *python.declared(routine.parameters)], " -> None:", 4
     )
     if is_sequential(routine):
         return ClassView(
             routine.class_name,
             "nn.Sequential",
-            emit.docstring(routine.description, indent=4),
+            python.docstring(routine.description, indent=4),
             signature,
             _sequence(routine),
             [],
@@ -47,7 +47,7 @@ def class_view(routine: Routine) -> ClassView:
     return ClassView(
         routine.class_name,
         "nn.Module",
-        emit.docstring(routine.description, indent=4),
+        python.docstring(routine.description, indent=4),
         signature,
         [SUPER, *writer.constructor()],
         forward,
@@ -118,18 +118,18 @@ def network_view(program: Program) -> NetworkView:
     head = [f'{" " * BODY}{given} = self.forward_features(x)["{stage}"]']
     head += writer.returning(program.head, program.result, {"x", given})
     writer.stored |= stored_for_initialization(program)
-    parameters = emit.declared(program.parameters)
+    parameters = python.declared(program.parameters)
     passed = ", ".join(p.name for p in program.parameters)
     return NetworkView(
         name=network.class_name,
         function=network.name,
-        docstring=emit.docstring(network.description, indent=4),
-        signature=emit.signature("def __init__", ["self", *parameters], " -> None:", 4),
+        docstring=python.docstring(network.description, indent=4),
+        signature=python.signature("def __init__", ["self", *parameters], " -> None:", 4),
         constructor=[SUPER, *writer.constructor()],
         features=features,
         head=head,
-        build=emit.signature(f"def {network.name}", parameters, f" -> {network.class_name}:"),
-        build_docstring=emit.docstring(f"Build {network.name} with fresh weights", indent=4),
+        build=python.signature(f"def {network.name}", parameters, f" -> {network.class_name}:"),
+        build_docstring=python.docstring(f"Build {network.name} with fresh weights", indent=4),
         build_call=[f"    return {network.class_name}({passed})"],
     )
 

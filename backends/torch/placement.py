@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from resnet_spec.backends.torch import primitives
 
 from resnet_spec.diagnostics import fail, quoted
-from resnet_spec.expr import Expr, Name
+from resnet_spec.expressions import Expr, Name
 from resnet_spec.ir import Instance, Network, Operation
-from resnet_spec.names import FirstParts
+from resnet_spec.language.names import FirstParts
 from resnet_spec.specialize import CallLine, Line, LoopLine, OperationLine, Path
 
 Layer = OperationLine | CallLine

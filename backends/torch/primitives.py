@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from resnet_spec import link
-from resnet_spec.emit import rescaled
-from resnet_spec.expr import Const, Expr, substitute, to_python
-from resnet_spec.layout import Bracket, Code, call, span
-from resnet_spec.ops import SAME, Initializer
+from resnet_spec.codegen.layout import Bracket, Code, call, span
+from resnet_spec.codegen.python import rescaled
+from resnet_spec.expressions import Const, Expr, substitute, to_python
+from resnet_spec.language import bind
+from resnet_spec.primitives import SAME, Initializer
 from resnet_spec.specialize import OperationLine
 
 Spelling = Mapping[str, str]
@@ -63,7 +63,7 @@ def layer_padding(line: OperationLine) -> Expr:
     if is_padded_by_size(line) or usual is None:
         return Const(0)
     numbers = {key: v for key, v in line.attributes.items() if isinstance(v, Expr)}
-    return substitute(link.default_expression(str(usual.default)).expr, numbers)
+    return substitute(bind.default_expression(str(usual.default)).expr, numbers)
 
 
 # --- modules -------------------------------------------------------------------------------------

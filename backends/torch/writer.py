@@ -17,8 +17,8 @@ from resnet_spec.backends.torch.placement import (
 )
 from resnet_spec.backends.torch.primitives import Context
 
-from resnet_spec import emit, layout
-from resnet_spec.expr import Expr, Name, names, to_python, unary
+from resnet_spec.codegen import layout, python
+from resnet_spec.expressions import Expr, Name, names, to_python, unary
 from resnet_spec.specialize import (
     AssignLine,
     CallLine,
@@ -66,7 +66,7 @@ class Writer:
         kept = [name for name in order if name in self.stored]
         text += [f"{' ' * BODY}{self.kept_as(name)} = {name}" for name in kept]
         body = [line for line in self.lines if any(layers_in([line]))]
-        for line, gap in zip(body, emit.groups(body), strict=True):
+        for line, gap in zip(body, python.groups(body), strict=True):
             if gap or (text and line is body[0]):
                 text.append("")
             text += self.construct(line)
@@ -121,7 +121,7 @@ class Writer:
                 items.append(("", self.block(run)))
                 continue
             counter = "i" if run.uses_index else "_"
-            over = emit.run_range(run, {})
+            over = python.run_range(run, {})
             if not run.uses_index:
                 over = f"range({to_python(run.count)})"
             clause = f"for {counter} in {over}"
@@ -131,14 +131,14 @@ class Writer:
     def named_blocks(self, runs: Sequence[Run], own: Path) -> layout.Code:
         items: list[layout.Code] = []
         for run in runs:
-            name = emit.literal(emit.spelled(own, {}))
+            name = python.literal(python.spelled(own, {}))
             if run.is_single:
-                name = emit.literal(emit.spelled(emit.at_index(own, run.start), {}))
+                name = python.literal(python.spelled(python.at_index(own, run.start), {}))
             pair = layout.Bracket("(", (("", name), ("", self.block(run))))
             if run.is_single:
                 items.append(pair)
             else:
-                clause = f"for i in {emit.run_range(run, {})}"
+                clause = f"for i in {python.run_range(run, {})}"
                 items.append(layout.Comprehension("*(", pair, clause))
         if len(items) == 1 and isinstance(items[0], layout.Comprehension):
             only = items[0]
@@ -148,7 +148,7 @@ class Writer:
         return layout.Bracket("nn.Sequential(", (("", inner),))
 
     def block(self, run: Run) -> layout.Code:
-        positional, keywords = emit.passed(run.arguments, {})
+        positional, keywords = python.passed(run.arguments, {})
         return layout.call(run.routine.class_name, *positional, **keywords)
 
     def module_lists(self, loop: LoopLine) -> list[str]:
@@ -191,15 +191,15 @@ class Writer:
         for run in line.runs:
             path = (*line.path, ".", *line.names)
             if run.is_single:
-                path = emit.at_index(path, run.start)
+                path = python.at_index(path, run.start)
                 text += self.add_layer(path, self.block(run), indent)
             else:
-                text.append(f"{' ' * indent}for i in {emit.run_range(run, {})}:")
+                text.append(f"{' ' * indent}for i in {python.run_range(run, {})}:")
                 text += self.add_layer(path, self.block(run), indent + 4)
         return text
 
     def add_layer(self, path: Path, code: layout.Code, indent: int) -> list[str]:
-        name = emit.literal(emit.spelled(path, {}))
+        name = python.literal(python.spelled(path, {}))
         return layout.statement("", layout.call("add_layer", "self", name, code), indent=indent)
 
     # - forward -
@@ -215,7 +215,7 @@ class Writer:
 
     def forward(self, lines: Sequence[Line], typed: set[str], indent: int = BODY) -> list[str]:
         """The statements of a forward function; `typed` are variables known to be tensors."""
-        return emit.spaced(lines, lambda line: self.run(line, typed, indent))
+        return python.spaced(lines, lambda line: self.run(line, typed, indent))
 
     def returning(
         self, lines: Sequence[Line], result: Value, typed: Iterable[str] = ("x",)
@@ -230,7 +230,7 @@ class Writer:
             and last.output == result
         ):
             before = self.forward(lines[:-1], set(typed))
-            gap = [""] if before and emit.groups(lines)[-1] else []
+            gap = [""] if before and python.groups(lines)[-1] else []
             return [*before, *gap, *layout.statement("return ", self.call(last), "", BODY)]
         return [*text, f"{' ' * BODY}return {result.name}"]
 
@@ -336,12 +336,12 @@ class Writer:
         for number, run in enumerate(line.runs):
             path = (*line.path, ".", *line.names)
             if run.is_single:
-                at = emit.at_index(path, run.start)
+                at = python.at_index(path, run.start)
                 text += self.apply(output, at, source, typed, indent)
             else:
                 if source != output.name and number == 0:
                     text += self.store(output, source, typed, indent)
-                text.append(f"{' ' * indent}for i in {emit.run_range(run, self.kept(run))}:")
+                text.append(f"{' ' * indent}for i in {python.run_range(run, self.kept(run))}:")
                 text += self.apply(output, path, output.name, typed, indent + 4)
             source = output.name
         return text
@@ -359,7 +359,7 @@ class Writer:
         for part in path:
             if isinstance(part, Expr):
                 self.printed(part)
-        name = emit.literal(emit.spelled(path, self.spelling()))
+        name = python.literal(python.spelled(path, self.spelling()))
         found = layout.call("self.get_submodule", name)
         if output.index is None:
             return self.store(output, found, typed, indent, suffix=f"({source})")

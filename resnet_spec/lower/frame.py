@@ -4,23 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn
 
-from resnet_spec.definition import given_by
 from resnet_spec.diagnostics import Span, expected, fail, quoted
-from resnet_spec.ir import (
-    INPUT,
-    Bound,
-    Choice,
-    Event,
-    Key,
-    Loop,
-    LoopEvent,
-    Read,
-    Reference,
-    Statement,
-    Step,
-)
-from resnet_spec.lower.values import TooLarge, Unknown, evaluate, spell
-from resnet_spec.ops import Shape
+from resnet_spec.ir import INPUT, Choice, Event, Key, LoopEvent, Read, Step
+from resnet_spec.language.layers import given_by
+from resnet_spec.language.numbers import TooLarge, Unknown, evaluate, spell
+from resnet_spec.language.syntax import Bound, Loop, Reference, Statement
+from resnet_spec.primitives import Shape
 
 MAX_OPERATIONS = 50_000
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from resnet_spec.ir import Definition, Instance
-from resnet_spec.library import Library
+from resnet_spec.ir import Instance
+from resnet_spec.language.library import Library
+from resnet_spec.language.syntax import Definition
 
 MAX_KNOWN = 4_096  # uses that are kept, of some 20 KiB each
 

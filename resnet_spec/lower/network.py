@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from resnet_spec import definition as reading
-from resnet_spec import link, names
 from resnet_spec.diagnostics import Report, SpecError
-from resnet_spec.ir import (
-    Bound,
-    Definition,
-    Expression,
-    Instance,
-    Network,
-    Published,
-    Stage,
-    Statement,
-)
-from resnet_spec.load import Loaded, digest, resolved
+from resnet_spec.ir import Instance, Network, Published, Stage
+from resnet_spec.language import bind, names
+from resnet_spec.language.blocks import read_lets
+from resnet_spec.language.load import Loaded, digest, resolved
+from resnet_spec.language.nodes import plain
+from resnet_spec.language.numbers import TooLarge, Unknown, evaluate, repetitions
+from resnet_spec.language.syntax import Bound, Definition, Expression, Statement
 from resnet_spec.lower.frame import Frame
 from resnet_spec.lower.targets import Targets
-from resnet_spec.lower.values import TooLarge, Unknown, evaluate, repetitions
 from resnet_spec.lower.walk import Inputs, Walk
-from resnet_spec.ops import Shape
-from resnet_spec.source import plain
+from resnet_spec.primitives import Shape
 
 
 def lower(loaded: Loaded) -> Network:
@@ -46,7 +38,7 @@ class _Lowering:
         """Run everything, then put the network together."""
         given = self.loaded.model.input
         source = Shape(given.channels, given.height, given.width, open=True)
-        lets = reading.read_lets(self.loaded.node.get("let"), self.report)
+        lets = read_lets(self.loaded.node.get("let"), self.report)
         self.walk.evaluate_lets(lets, self.scope)
         body = (*self.loaded.stem, *self.loaded.stages, *self.loaded.head)
         frame = Frame(dict(self.scope), self.targets.roles, [source], body)
@@ -182,7 +174,7 @@ class _Lowering:
         block = self.targets.block(statement.target, statement.span)
         if frame.shapes[numbers[0]] is None:
             # An earlier mistake hides the shapes; the block itself is looked at all the same.
-            link.arguments(block, statement.arguments)
+            bind.arguments(block, statement.arguments)
             raise Unknown
         inputs = Inputs(numbers, reads, passing)
         self.walk.run_call(statement, block, None, frame, inputs, position)

@@ -4,26 +4,26 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from resnet_spec import foreign, link
-from resnet_spec.definition import read_binding
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
-from resnet_spec.expr import Number
-from resnet_spec.ir import (
+from resnet_spec.expressions import Number
+from resnet_spec.ir import Choice
+from resnet_spec.language import bind, other_libraries
+from resnet_spec.language.library import Blocks
+from resnet_spec.language.nodes import Mapping as MappingNode
+from resnet_spec.language.nodes import Node, plain
+from resnet_spec.language.numbers import Scope, TooLarge, Unknown, evaluate, ranged, typed
+from resnet_spec.language.scalars import read_binding
+from resnet_spec.language.syntax import (
     Argument,
     Binding,
     Bound,
-    Choice,
     Definition,
     Expression,
     Source,
     Statement,
 )
-from resnet_spec.library import Blocks
 from resnet_spec.lower.frame import Frame
-from resnet_spec.lower.values import Scope, TooLarge, Unknown, evaluate, ranged, typed
-from resnet_spec.ops import PRIMITIVES, ROLES, Attribute, Initializer, Primitive
-from resnet_spec.source import Mapping as MappingNode
-from resnet_spec.source import Node, plain
+from resnet_spec.primitives import PRIMITIVES, ROLES, Attribute, Initializer, Primitive
 
 MAX_STATEMENTS = 20_000  # run with numbers, equal blocks once
 MAX_NESTING = 24
@@ -119,7 +119,7 @@ class Targets:
             given = self.fixed_attributes(primitive, binding.arguments, scope)
             return Choice(primitive, tuple(given.items()), label=primitive.name)
         block = self.block(binding.target, binding.span, slot=True)
-        arguments = link.arguments(block, binding.arguments)
+        arguments = bind.arguments(block, binding.arguments)
         values = self.fixed_arguments(block, arguments, scope, "RS304", "a slot")
         slots = {**block.slots, **self.default_slots.get(block.name, {}), **arguments.slots}
         choices = {name: self.choose(each, scope, depth + 1) for name, each in slots.items()}
@@ -130,7 +130,7 @@ class Targets:
         statement: Statement,
         block: Definition,
         choice: Choice | None,
-        arguments: link.Arguments,
+        arguments: bind.Arguments,
         frame: Frame,
     ) -> dict[str, Choice]:
         """How the slots of a called block are filled; the roles are handed down."""
@@ -161,13 +161,13 @@ class Targets:
         return usual.choice
 
     def fixed_arguments(
-        self, block: Definition, given: link.Arguments, scope: Scope, code: str, place: str
+        self, block: Definition, given: bind.Arguments, scope: Scope, code: str, place: str
     ) -> dict[str, Bound | Initializer | str]:
         """Arguments of a block that are given as constants."""
         fixed: dict[str, Bound | Initializer | str] = {}
         found = Report()
         for key, value in given.values.items():
-            if isinstance(value, link.Listed):
+            if isinstance(value, bind.Listed):
                 message = f"{quoted(key)} of {place} can't be a list"
                 found.add(code, message, value.items[0].span, "give one value for all blocks")
                 continue
@@ -193,7 +193,7 @@ class Targets:
                 found.add("RS101", message, node.keys[key], expected(key, known))
                 continue
             try:
-                given = link.read_attribute(attribute, child)
+                given = bind.read_attribute(attribute, child)
                 if isinstance(given, Expression):
                     value = typed(evaluate(given, scope), attribute.type, given.span, key)
                     fixed[key] = ranged(value, attribute, given.span)
@@ -256,7 +256,7 @@ class Targets:
             message = f"'repeat' is for blocks, but {quoted(primitive.name)} fills the slot"
             hint = "fill it with a block, or repeat the layer in a loop"
             own.add("RS304", message, statement.repeat.span, hint)
-        given = link.attributes(primitive, statement.arguments, binding, defaults, own)
+        given = bind.attributes(primitive, statement.arguments, binding, defaults, own)
         read = [each.names for each in given.values() if isinstance(each, Expression)]
         names = tuple({name for each in read for name in each})
         sources = Sources(given, names, {}, (statement, choice))
@@ -298,7 +298,7 @@ class Targets:
             value = source
         elif isinstance(attribute.default, str):
             known = {name: each for name, each in values.items() if isinstance(each, Bound)}
-            value = evaluate(link.default_expression(attribute.default), known)
+            value = evaluate(bind.default_expression(attribute.default), known)
         elif isinstance(attribute.default, Initializer):
             return attribute.default
         else:
@@ -313,7 +313,7 @@ class Targets:
         statement: Statement,
         block: Definition,
         choice: Choice | None,
-        given: link.Arguments,
+        given: bind.Arguments,
         scope: Scope,
     ) -> Arguments:
         """A block's arguments at one position of a repetition, and where each comes from."""
@@ -337,10 +337,10 @@ class Targets:
         statement: Statement,
         block: Definition,
         choice: Choice | None,
-        given: link.Arguments,
+        given: bind.Arguments,
         scope: Scope,
         report: Report,
-    ) -> dict[str, link.Given]:
+    ) -> dict[str, bind.Given]:
         """Where each argument comes from at one position: an item of a list, an expression of the
         call, a number that a slot or `defaults` gives, or the argument's own default."""
         binding = dict(choice.arguments) if choice is not None else {}
@@ -353,19 +353,19 @@ class Targets:
                     help=f"leave {quoted(key)} out where {quoted(block.name)} fills the slot",
                 )
         defaults = self.defaults.get(block.name, {})
-        found: dict[str, link.Given] = {}
+        found: dict[str, bind.Given] = {}
         for name, argument in block.arguments.items():
             source = given.values.get(name) or binding.get(name) or defaults.get(name)
             if not has_length(argument, source, int(scope["n"].value), report):
                 continue
-            at = link.at_position(argument, source, int(scope["i"].value))
+            at = bind.at_position(argument, source, int(scope["i"].value))
             if at is None:
-                link.tell_missing_argument(block, argument, statement.span, report)
+                bind.tell_missing_argument(block, argument, statement.span, report)
             else:
                 found[name] = at
         return found
 
-    def argument(self, argument: Argument, source: link.Given, scope: Scope, span: Span) -> Bound:
+    def argument(self, argument: Argument, source: bind.Given, scope: Scope, span: Span) -> Bound:
         if isinstance(source, Expression):
             span, value = source.span, evaluate(source, scope)
         else:
@@ -398,7 +398,7 @@ class Targets:
             return
         known = self.blocks.names()
         if key not in known and key not in PRIMITIVES:
-            hint = foreign.hint(key, {*known, *PRIMITIVES, *ROLES})
+            hint = other_libraries.hint(key, {*known, *PRIMITIVES, *ROLES})
             fail("RS101", f"{quoted(key)} is no block, primitive or slot", span, hint)
         if not isinstance(node, MappingNode):
             fail("RS103", f"the defaults of {quoted(key)} must be a mapping", node.span)
@@ -406,23 +406,23 @@ class Targets:
             self.defaults[key] = self.fixed_attributes(PRIMITIVES[key], node, self.scope)
             return
         block = self.block(key, span)
-        given = link.arguments(block, node)
+        given = bind.arguments(block, node)
         self.defaults[key] = self.fixed_arguments(block, given, self.scope, "RS103", "'defaults'")
         self.default_slots[key] = dict(given.slots)
 
 
 def has_length(
-    argument: Argument, source: link.Given | link.Listed | None, count: int, report: Report
+    argument: Argument, source: bind.Given | bind.Listed | None, count: int, report: Report
 ) -> bool:
     """Whether a list has one value for each block (RS103); what is no list serves all of them."""
-    if not isinstance(source, link.Listed):
+    if not isinstance(source, bind.Listed):
         return True
     given = source.items
     if len(given) == count:
         return True
     blocks = f"{count} blocks" if count > 1 else "1 block"
     hint = f"give {count} values, one for each block" if count > 1 else "give one value"
-    if count == 1 and argument.name in link.OF_WINDOWS:
+    if count == 1 and argument.name in bind.OF_WINDOWS:
         hint = "give one value: windows are square, and a list is for repeated blocks"
     message = f"{quoted(argument.name)} lists {len(given)} values for {blocks}"
     report.add("RS103", message, given[0].span, hint)

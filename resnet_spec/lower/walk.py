@@ -6,32 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from resnet_spec import link
 from resnet_spec.diagnostics import Report, Span, SpecError, Use, expected, fail, quoted
-from resnet_spec.ir import (
-    Bound,
-    Choice,
-    Definition,
-    Expression,
-    Instance,
-    Loop,
-    Operation,
-    Read,
-    Statement,
-    Step,
-)
+from resnet_spec.ir import Choice, Instance, Operation, Read, Step
+from resnet_spec.language import bind
+from resnet_spec.language.numbers import BROKEN, MAX_REPEAT, Unknown, evaluate, repetitions, spell
+from resnet_spec.language.syntax import Bound, Definition, Expression, Loop, Statement
 from resnet_spec.lower.frame import Frame, Value, Values
 from resnet_spec.lower.known import Made, known
 from resnet_spec.lower.targets import MAX_NESTING, Attributes, Targets
-from resnet_spec.lower.values import (
-    BROKEN,
-    MAX_REPEAT,
-    Unknown,
-    evaluate,
-    repetitions,
-    spell,
-)
-from resnet_spec.ops import PRIMITIVES, Primitive, Shape, ShapeError
+from resnet_spec.primitives import PRIMITIVES, Primitive, Shape, ShapeError
 
 
 class Walk:
@@ -373,7 +356,7 @@ class Walk:
         are counted among their like.
         """
         self.check_nesting(statement, block)
-        arguments = link.arguments(block, statement.arguments)
+        arguments = bind.arguments(block, statement.arguments)
         count = 1
         if statement.repeat is not None:
             count = repetitions(statement.repeat, frame.scope, "repeat")

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from resnet_spec import expr
-from resnet_spec.expr import Const, Expr, Name
-from resnet_spec.ir import Bound, Expression, Instance, Statement, Step
+from resnet_spec import expressions
+from resnet_spec.expressions import Const, Expr, Name
+from resnet_spec.ir import Instance, Step
+from resnet_spec.language.syntax import Bound, Expression, Statement
 from resnet_spec.specialize.numbers import Numbers
 from resnet_spec.specialize.program import Routine, Run
 from resnet_spec.specialize.statements import Occurrence
@@ -64,7 +65,7 @@ class Calls(NamedTuple):
             return (Run(first.routine, Const(0), count, first.arguments),), first.channels
         runs = (
             Run(first.routine, Const(0), Const(1), first.arguments),
-            Run(then.routine, Const(1), expr.binary("-", count, Const(1)), then.arguments),
+            Run(then.routine, Const(1), expressions.binary("-", count, Const(1)), then.arguments),
         )
         return runs, first.channels
 
@@ -73,7 +74,7 @@ class Calls(NamedTuple):
         assert isinstance(step.node, Instance)
         known = self.numbers.at(run.instance, run.event.key, {"i": index})
         return self.routine_of(step.node) is call.routine and all(
-            expr.evaluate(value, known) == step.node.scope[parameter.name].value
+            expressions.evaluate(value, known) == step.node.scope[parameter.name].value
             for parameter, value in zip(call.routine.parameters, call.arguments, strict=True)
         )
 
@@ -109,9 +110,11 @@ class Calls(NamedTuple):
         given = None
         if routine.channels is not None and (channels is not None or "in_channels" in known):
             entering = {} if channels is None else {"in_channels": channels}
-            given = expr.substitute(routine.channels, {**entering, **known})
-        elif routine.channels is not None and "in_channels" not in expr.names(routine.channels):
-            given = expr.substitute(routine.channels, known)
+            given = expressions.substitute(routine.channels, {**entering, **known})
+        elif routine.channels is not None and "in_channels" not in expressions.names(
+            routine.channels
+        ):
+            given = expressions.substitute(routine.channels, known)
         if not isinstance(position, Name):
             outputs = [step.node.output for step in steps]
             given = self.numbers.best(
@@ -139,13 +142,13 @@ class Calls(NamedTuple):
             **self.numbers.names,
             "i": position,
             "n": count,
-            "block_index": expr.binary("+", position, first),
+            "block_index": expressions.binary("+", position, first),
             "block_count": total,
         }
 
     def argument(self, source: Any, names: Mapping[str, Expr], kind: str) -> Expr:
         if isinstance(source, Expression):
-            value = expr.substitute(source.expr, names)
+            value = expressions.substitute(source.expr, names)
         else:
             assert isinstance(source, Bound)
             value = Const(source.value)
@@ -187,25 +190,25 @@ class Calls(NamedTuple):
 
 
 def _at(forms: tuple[Expr, ...], index: int) -> tuple[Expr, ...]:
-    return tuple(expr.substitute(form, {"i": Const(index)}) for form in forms)
+    return tuple(expressions.substitute(form, {"i": Const(index)}) for form in forms)
 
 
 def _growing(first: Expr, second: Expr, start: int, symbolic: Expr) -> Expr:
     """A form over `i` that gives `first` at `start` and `second` after it, where there is one."""
     if first == second:
         return first
-    if "i" in expr.names(symbolic) and "in_channels" not in expr.names(symbolic):
+    if "i" in expressions.names(symbolic) and "in_channels" not in expressions.names(symbolic):
         return symbolic
-    (base, low), (other, high) = expr.offset(first), expr.offset(second)
+    (base, low), (other, high) = expressions.offset(first), expressions.offset(second)
     if base != other or type(low) is not int or type(high) is not int:
         return first
     step = high - low
-    grown = expr.binary("*", INDEX, Const(step))
+    grown = expressions.binary("*", INDEX, Const(step))
     if step != 1:
-        grown = expr.Binary("*", Const(step), INDEX)
+        grown = expressions.Binary("*", Const(step), INDEX)
     offset = (
-        expr.binary("+", base, Const(low - step * start))
+        expressions.binary("+", base, Const(low - step * start))
         if base != Const(0)
         else Const(low - step * start)
     )
-    return expr.binary("+", offset, grown)
+    return expressions.binary("+", offset, grown)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from resnet_spec import expr
-from resnet_spec.expr import Const, Expr, Name
-from resnet_spec.ir import (
-    Definition,
-)
+from resnet_spec import expressions
+from resnet_spec.expressions import Const, Expr, Name
+from resnet_spec.language.syntax import Definition
 from resnet_spec.specialize.program import (
     Line,
     OperationLine,
@@ -23,9 +21,9 @@ def used_names(body: Iterable[Line], locals_: Iterable[tuple[str, Expr]]) -> set
     found: set[str] = set()
     for line in body:
         for each in used_expressions(line):
-            found |= expr.names(each)
+            found |= expressions.names(each)
     for _, value in locals_:
-        found |= expr.names(value)
+        found |= expressions.names(value)
     return found
 
 
@@ -51,7 +49,7 @@ def parameters_of(
 def expanded_locals(locals_: Iterable[tuple[str, Expr]]) -> Iterator[tuple[str, Expr]]:
     known: dict[str, Expr] = {}
     for name, value in locals_:
-        known[name] = expr.substitute(value, known)
+        known[name] = expressions.substitute(value, known)
         yield name, known[name]
 
 
@@ -64,19 +62,19 @@ def inline_locals(
         changed = False
         for number, (name, value) in enumerate(locals_):
             uses = sum(
-                sum(isinstance(n, Name) and n.name == name for n in expr.walk(each))
+                sum(isinstance(n, Name) and n.name == name for n in expressions.walk(each))
                 for line in body
                 for each in used_expressions(line)
             ) + sum(
-                sum(isinstance(n, Name) and n.name == name for n in expr.walk(other))
+                sum(isinstance(n, Name) and n.name == name for n in expressions.walk(other))
                 for _, other in locals_
             )
             if uses <= 1:
                 names = {name: value}
                 rest = locals_[:number] + locals_[number + 1 :]
-                locals_ = [(n, expr.substitute(v, names)) for n, v in rest]
+                locals_ = [(n, expressions.substitute(v, names)) for n, v in rest]
                 body = tuple(substituted(line, names) for line in body)
-                channels = channels and expr.substitute(channels, names)
+                channels = channels and expressions.substitute(channels, names)
                 changed = True
                 break
     return tuple(locals_), body, channels

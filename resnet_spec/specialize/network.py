@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from resnet_spec import expr
+from resnet_spec import expressions
 from resnet_spec.diagnostics import INTERNAL, Diagnostic, Report, Span, SpecError, Use, fail, quoted
-from resnet_spec.expr import Expr, Name
-from resnet_spec.ir import Definition, Event, Instance, Network
+from resnet_spec.expressions import Expr, Name
+from resnet_spec.ir import Event, Instance, Network
+from resnet_spec.language.syntax import Definition
 from resnet_spec.specialize.finish import (
     expanded_locals,
     inline_locals,
@@ -31,7 +32,7 @@ def specialize(network: Network) -> Program:
     """The program of a network, proven to be it; raises `SpecError` (RS305, RS502, RS504)."""
     try:
         program = _Specialization(network).program()
-    except expr.ExpressionError as error:
+    except expressions.ExpressionError as error:
         fail(
             "RS305",
             f"{network.name}: {error.message}",
@@ -169,7 +170,7 @@ class _Specialization:
         kept, body, channels = inline_locals(locals_, body, result.channels)
         used = used_names(body, kept)
         if channels is not None:
-            channels = expr.substitute(channels, dict(expanded_locals(locals_)))
+            channels = expressions.substitute(channels, dict(expanded_locals(locals_)))
         class_name = self.unique(block, instances[0])
         return Routine(
             name=snake_case(class_name, block),

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from resnet_spec import expr
-from resnet_spec.expr import Const, Expr, Name, Number
-from resnet_spec.ir import Expression, Instance, Key, Pattern
+from resnet_spec import expressions
+from resnet_spec.expressions import Const, Expr, Name, Number
+from resnet_spec.ir import Instance, Key
+from resnet_spec.language import bind
+from resnet_spec.language.syntax import Bound, Expression, Pattern, Source
+from resnet_spec.primitives import Attribute, Initializer, Primitive
 from resnet_spec.specialize.program import Path
+from resnet_spec.specialize.wiring import Unfit
 
 
 class Run(Protocol):
@@ -34,7 +38,7 @@ def read_locals(
     """Adds each `let` to the names: as a constant, as another name, or as a local value."""
     kept = []
     for name, expression in lets.items():
-        value = expr.substitute(expression.expr, names)
+        value = expressions.substitute(expression.expr, names)
         if not isinstance(value, Const | Name):
             value = common_value(name, instances) or value
         if isinstance(value, Const | Name):
@@ -68,7 +72,7 @@ class Numbers:
     def substituted(self, expression: Expression) -> Expr:
         """An expression of the spec over the names of the routine."""
         tree = expression.expr
-        return tree if isinstance(tree, Const) else expr.substitute(tree, self.names)
+        return tree if isinstance(tree, Const) else expressions.substitute(tree, self.names)
 
     def at(self, instance: int, key: Key, more: Mapping[str, Number] | None = None) -> Any:
         """The number of each name in one run."""
@@ -84,10 +88,10 @@ class Numbers:
             return all(value.value == each for each in wanted)
         try:
             return all(
-                expr.evaluate(value, self.at(run.instance, run.event.key)) == each
+                expressions.evaluate(value, self.at(run.instance, run.event.key)) == each
                 for run, each in zip(runs, wanted, strict=True)
             )
-        except (KeyError, expr.ExpressionError):
+        except (KeyError, expressions.ExpressionError):
             return False
 
     def best(
@@ -109,7 +113,7 @@ class Numbers:
         fits = value is not None and self.fits(value, runs, wanted)
         if value is not None and fits and not _branches(value):
             return value
-        own = expr.names(value) if value is not None else set()
+        own = expressions.names(value) if value is not None else set()
         known = [each for each in self.names.values() if isinstance(each, Name)]
         for name in sorted(known, key=lambda each: each.name not in own):
             if self.fits(name, runs, wanted):
@@ -117,6 +121,42 @@ class Numbers:
         if fits:
             return value
         return Const(wanted[0]) if agree else None
+
+    def attributes(
+        self, ran: Sequence[Run], primitive: Primitive
+    ) -> dict[str, Expr | Initializer | str]:
+        """Each attribute as an expression that gives the recorded number in every run."""
+        steps = [run.event.steps[0] for run in ran]
+        values: dict[str, Any] = {}
+        for attribute in primitive.in_order:
+            value = self.attribute(attribute, steps[0].sources[attribute.name], values)
+            if isinstance(value, Expr):
+                wanted = [step.node.attributes[attribute.name] for step in steps]
+                if not self.fits(value, ran, wanted):
+                    raise Unfit(f"has no expression for {attribute.name!r} that always holds")
+            values[attribute.name] = value
+        return {attribute.name: values[attribute.name] for attribute in primitive.attributes}
+
+    def attribute(
+        self, attribute: Attribute, source: Source, values: dict[str, Any]
+    ) -> Expr | Initializer | str:
+        value: Expr | Initializer | str
+        if isinstance(source, Expression):
+            value = self.substituted(source)
+        elif isinstance(source, Bound):
+            value = Const(source.value)
+        elif source is not None:
+            value = source
+        elif isinstance(attribute.default, str):
+            value = expressions.substitute(bind.default_expression(attribute.default).expr, values)
+        elif isinstance(attribute.default, Initializer):
+            value = attribute.default
+        else:
+            assert attribute.default is not None
+            value = Const(attribute.default)
+        if attribute.type == "float" and isinstance(value, Const):
+            return Const(float(value.value))
+        return value
 
     def filled(self, pattern: Pattern, more: Mapping[str, Expr] | None = None) -> Path:
         """A name with its braces as expressions over the names of the routine."""
@@ -126,7 +166,9 @@ class Numbers:
             if isinstance(part, str):
                 value = part
             else:
-                value = expr.substitute(part.expr, {**self.names, **more} if more else self.names)
+                value = expressions.substitute(
+                    part.expr, {**self.names, **more} if more else self.names
+                )
             if isinstance(value, Const):
                 value = str(value.value)
             if isinstance(value, str) and parts and isinstance(parts[-1], str):
@@ -138,4 +180,4 @@ class Numbers:
 
 def _branches(value: Expr) -> bool:
     """Whether an expression chooses between others, so that a name reads better."""
-    return any(isinstance(each, expr.Conditional) for each in expr.walk(value))
+    return any(isinstance(each, expressions.Conditional) for each in expressions.walk(value))

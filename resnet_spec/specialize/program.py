@@ -3,13 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from resnet_spec import expr
+from resnet_spec import expressions
 from resnet_spec.diagnostics import Span
-from resnet_spec.expr import Const, Expr
-from resnet_spec.ir import (
-    Network,
-)
-from resnet_spec.ops import Initializer, Primitive
+from resnet_spec.expressions import Const, Expr
+from resnet_spec.ir import Network
+from resnet_spec.primitives import Initializer, Primitive
 
 Path = tuple[str | Expr, ...]  # of a layer within its block, numbers of loops as expressions
 
@@ -19,7 +17,7 @@ class Parameter(NamedTuple):
 
     name: str
     type: str
-    default: expr.Number | None = None
+    default: expressions.Number | None = None
 
 
 class Value(NamedTuple):
@@ -67,7 +65,7 @@ class Run(NamedTuple):
 
     @property
     def uses_index(self) -> bool:
-        return any("i" in expr.names(value) for value in self.values)
+        return any("i" in expressions.names(value) for value in self.values)
 
 
 class CallLine(NamedTuple):
@@ -191,9 +189,9 @@ def substituted(line: Line, names: Mapping[str, Expr]) -> Line:
     def new(value: Any) -> Any:
         match value:
             case Expr():
-                return expr.substitute(value, names)
+                return expressions.substitute(value, names)
             case Value(_, index) if index is not None:
-                return value._replace(index=expr.substitute(index, names))
+                return value._replace(index=expressions.substitute(index, names))
             case Run(routine, start, count, values):
                 return Run(routine, new(start), new(count), new(values))
             case Value():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import count
 
-from resnet_spec import expr
-from resnet_spec.expr import Expr, Name
+from resnet_spec import expressions
+from resnet_spec.expressions import Expr, Name
 from resnet_spec.specialize.program import (
     AssignLine,
     CallLine,
@@ -108,7 +108,7 @@ def _locals(
 
 
 def _expression(value: Expr, spelling: Mapping[str, str]) -> Expr:
-    return expr.substitute(value, _names(spelling)) if spelling else value
+    return expressions.substitute(value, _names(spelling)) if spelling else value
 
 
 def _names(spelling: Mapping[str, str]) -> dict[str, Expr]:

@@ -12,11 +12,11 @@ from itertools import islice
 from types import SimpleNamespace
 from typing import Any, NamedTuple, NoReturn
 
-from resnet_spec import expr
+from resnet_spec import expressions
 from resnet_spec.diagnostics import Span
-from resnet_spec.expr import Const, Expr
+from resnet_spec.expressions import Const, Expr
 from resnet_spec.ir import Instance, Network, Operation
-from resnet_spec.ops import PRIMITIVES
+from resnet_spec.primitives import PRIMITIVES
 from resnet_spec.specialize.program import (
     AssignLine,
     CallLine,
@@ -163,13 +163,13 @@ class _Run:
         if isinstance(value, Const):
             return value.value
         try:
-            found: Any = expr.evaluate(value, self.names)
+            found: Any = expressions.evaluate(value, self.names)
         except KeyError as error:
-            self.fail(f"{error.args[0]!r} has no value in {expr.to_python(value)}")
-        except (TypeError, expr.ExpressionError) as error:
-            self.fail(f"{expr.to_python(value)}: {error}")
+            self.fail(f"{error.args[0]!r} has no value in {expressions.to_python(value)}")
+        except (TypeError, expressions.ExpressionError) as error:
+            self.fail(f"{expressions.to_python(value)}: {error}")
         if isinstance(found, Tensor | list):
-            self.fail(f"{expr.to_python(value)} is no number")
+            self.fail(f"{expressions.to_python(value)} is no number")
         return found
 
     # - values -

@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from resnet_spec import expr, link
-from resnet_spec.expr import Const, Expr, Name
-from resnet_spec.ir import Bound, Expression, Instance, Operation, Read, Source
-from resnet_spec.ops import Attribute, Initializer, Primitive
+from resnet_spec import expressions
+from resnet_spec.expressions import Const, Expr, Name
+from resnet_spec.ir import Instance, Operation, Read
+from resnet_spec.primitives import Primitive
 from resnet_spec.specialize.calls import Calls
 from resnet_spec.specialize.numbers import Numbers
 from resnet_spec.specialize.program import (
@@ -35,14 +35,7 @@ from resnet_spec.specialize.statements import (
     loops_around,
     merged,
 )
-from resnet_spec.specialize.values import (
-    Draft,
-    Element,
-    ListSymbol,
-    Slot,
-    Symbol,
-    channels_of,
-)
+from resnet_spec.specialize.values import Draft, Element, ListSymbol, Slot, Symbol, channels_of
 from resnet_spec.specialize.variables import finished_lines, value_of
 from resnet_spec.specialize.wiring import Carried, ListRead, Origin, Unfit, Wiring
 
@@ -194,7 +187,7 @@ class Builder:
 
     def count(self, node: LoopNode, turns: Sequence[int]) -> Expr:
         value = self.numbers.substituted(node.statement.count)
-        names = expr.names(value)
+        names = expressions.names(value)
         counted = any(counter in names for counter, _ in self.loops)
         if not counted and len(set(turns)) == 1:
             return Const(turns[0])
@@ -325,7 +318,7 @@ class Builder:
         if when is not None:
             passing = channels_of(otherwise or slots[0])
             both = computed is not None and passing is not None
-            computed = expr.conditional(when, computed, passing) if both else None  # type: ignore[arg-type]
+            computed = expressions.conditional(when, computed, passing) if both else None  # type: ignore[arg-type]
             if computed is not None and computed.size > READABLE:
                 computed = None  # one within the other they would double each time
         shapes = [run.event.shape for run in node.runs]
@@ -346,24 +339,14 @@ class Builder:
         first = operations[0]
         assert isinstance(first, Operation)
         primitive = first.primitive
-        attributes = self.attributes(ran, primitive)
+        attributes = self.numbers.attributes(ran, primitive)
         channels = self.channels(slots, ran, primitive, when is not None)
         computed = None
         if all(each is not None for each in channels):
-            computed = expr.wrap(primitive.channels(SimpleNamespace(**attributes), channels))  # type: ignore[arg-type]
+            computed = expressions.wrap(primitive.channels(SimpleNamespace(**attributes), channels))  # type: ignore[arg-type]
         computed = self.given(node, slots, when, otherwise, computed)
         path = self.path(node)
-        output: Slot
-        if primitive.gives == "many":
-            if when is not None:
-                raise Unfit("gives a list in some uses and one value in others")
-            assert node.statement.result is not None
-            output = ListSymbol(node.statement.result.name, channels[0], computed)
-            parts = max(len(run.event.steps[0].outputs) for run in ran)
-            output.known = {Const(number): computed for number in range(parts)}
-            self.lists[node.position] = output
-        else:
-            output = self.output(node, computed)
+        output = self.given_by(node, ran, channels, computed, when)
         nonnegative = isinstance(slots[0], Symbol) and slots[0].nonnegative
         if isinstance(output, Symbol) and when is None:
             output.nonnegative = primitive.nonnegative or (
@@ -392,6 +375,28 @@ class Builder:
         self.drafts.append(draft)
         self.settle(node, output)
 
+    def given_by(
+        self,
+        node: StatementNode,
+        ran: Sequence[Occurrence],
+        channels: tuple[Expr | None, ...],
+        computed: Expr | None,
+        when: Expr | None,
+    ) -> Slot:
+        """What an operation gives: a value, an element of a list, or a list with its parts."""
+        first = ran[0].event.steps[0].node
+        assert isinstance(first, Operation)
+        if first.primitive.gives != "many":
+            return self.output(node, computed)
+        if when is not None:
+            raise Unfit("gives a list in some uses and one value in others")
+        assert node.statement.result is not None
+        listed = ListSymbol(node.statement.result.name, channels[0], computed)
+        parts = max(len(run.event.steps[0].outputs) for run in ran)
+        listed.known = {Const(number): computed for number in range(parts)}
+        self.lists[node.position] = listed
+        return listed
+
     def settle(self, node: StatementNode, output: Slot) -> None:
         """Add a value to its list that has a variable of its own."""
         if isinstance(output, Symbol) and any(run.event.appends for run in node.runs):
@@ -400,42 +405,6 @@ class Builder:
     def path(self, node: StatementNode) -> Path:
         assert node.statement.name is not None
         return self.numbers.filled(node.statement.name)
-
-    def attributes(
-        self, ran: Sequence[Occurrence], primitive: Primitive
-    ) -> dict[str, Expr | Initializer | str]:
-        """Each attribute as an expression that gives the recorded number in every run."""
-        steps = [run.event.steps[0] for run in ran]
-        values: dict[str, Any] = {}
-        for attribute in primitive.in_order:
-            value = self.attribute(attribute, steps[0].sources[attribute.name], values)
-            if isinstance(value, Expr):
-                wanted = [step.node.attributes[attribute.name] for step in steps]  # type: ignore[union-attr]
-                if not self.numbers.fits(value, ran, wanted):
-                    raise Unfit(f"has no expression for {attribute.name!r} that always holds")
-            values[attribute.name] = value
-        return {attribute.name: values[attribute.name] for attribute in primitive.attributes}
-
-    def attribute(
-        self, attribute: Attribute, source: Source, values: dict[str, Any]
-    ) -> Expr | Initializer | str:
-        value: Expr | Initializer | str
-        if isinstance(source, Expression):
-            value = self.numbers.substituted(source)
-        elif isinstance(source, Bound):
-            value = Const(source.value)
-        elif source is not None:
-            value = source
-        elif isinstance(attribute.default, str):
-            value = expr.substitute(link.default_expression(attribute.default).expr, values)
-        elif isinstance(attribute.default, Initializer):
-            value = attribute.default
-        else:
-            assert attribute.default is not None
-            value = Const(attribute.default)
-        if attribute.type == "float" and isinstance(value, Const):
-            return Const(float(value.value))
-        return value
 
     def channels(
         self,

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from resnet_spec.ir import Event, Instance, Key, Loop, LoopEvent, Statement
+from resnet_spec.ir import Event, Instance, Key, LoopEvent
+from resnet_spec.language.syntax import Loop, Statement
 
 # Where a statement stands: a key in which the turn of each loop that stays a loop is EVERY.
 Position = tuple[int, ...]

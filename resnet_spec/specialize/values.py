@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from resnet_spec.diagnostics import Span
-from resnet_spec.expr import Expr
+from resnet_spec.expressions import Expr
 from resnet_spec.specialize.program import Line, Value
 
 

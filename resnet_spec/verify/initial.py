@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from resnet_spec.ops import Distribution, Initializer, distribution
+from resnet_spec.primitives import Distribution, Initializer, distribution
 from resnet_spec.verify.plan import Tensor
 
 FALSE_ALARMS = 1e-6  # of one network on one framework, all its tensors together

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from resnet_spec.diagnostics import Diagnostic, quoted
-from resnet_spec.evaluate import Mismatch
+from resnet_spec.ir.evaluate import Mismatch
 from resnet_spec.verify import compare
 from resnet_spec.verify.measure import NUMPY, TORCH, Measurements, Row
 from resnet_spec.verify.plan import Plan, PlannedOperation, Site

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from resnet_spec import evaluate
-from resnet_spec.ir import Network
+from resnet_spec.ir import Network, evaluate
 from resnet_spec.verify import compare, draw, initial, optimizers, single
 from resnet_spec.verify.compare import Difference
 from resnet_spec.verify.optimizers import Recipe

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from resnet_spec.codegen.generate import generate
 from resnet_spec.diagnostics import Diagnostic
-from resnet_spec.evaluate import Mismatch
-from resnet_spec.generate import generate
 from resnet_spec.ir import Network
+from resnet_spec.ir.evaluate import Mismatch
 from resnet_spec.verify.locate import diagnostics, misfit
 from resnet_spec.verify.measure import Measurements, Row
 from resnet_spec.verify.plan import plan_of

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from resnet_spec.backends.keras.variables import VARIABLES, layer_name
 from resnet_spec.backends.torch.variables import COUNTERS
 from resnet_spec.ir import Network, Operation
-from resnet_spec.ops import Parameter
+from resnet_spec.primitives import Parameter
 from resnet_spec.weights.checkpoint import Layout
 
 

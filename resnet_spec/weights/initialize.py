@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from resnet_spec.ops import Parameter, distribution
+from resnet_spec.primitives import Parameter, distribution
 
 
 def fresh(parameter: Parameter, generator: Any) -> Any:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from resnet_spec.generate import generate
+from resnet_spec.codegen.generate import generate
 from resnet_spec.ir import Network
 from resnet_spec.weights.entries import Entry, entries
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from resnet_spec.backends.keras.variables import layer_name
 from resnet_spec.ir import Network
-from resnet_spec.renames import renamed
+from resnet_spec.language.renames import renamed
 from resnet_spec.weights.checkpoint import Checkpoint, Tensor
 from resnet_spec.weights.entries import Entry
 

@@ -28,11 +28,11 @@ from typing import Any, NamedTuple
 
 from random_networks import Files, random_network
 
+from resnet_spec.codegen.generate import generate
 from resnet_spec.diagnostics import SpecError
-from resnet_spec.generate import generate
 from resnet_spec.ir import Network
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 from resnet_spec.specialize import specialize
 

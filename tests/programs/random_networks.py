@@ -559,12 +559,12 @@ class StageCall(Call):
 
 def _expression(text: Any) -> Expression:
     """The expression that a body drew for the network itself, read again."""
-    from resnet_spec import expr
+    from resnet_spec import expressions
 
     if not isinstance(text, str):
         return constant(text)
-    tree, _ = expr.parse(text)
-    return Expression(text, lambda numbers: expr.evaluate(tree, numbers))
+    tree, _ = expressions.parse(text)
+    return Expression(text, lambda numbers: expressions.evaluate(tree, numbers))
 
 
 class _Extended:
@@ -651,7 +651,7 @@ def main(count: int) -> None:
     import fuzz
 
     from resnet_spec.diagnostics import SpecError
-    from resnet_spec.ops import PRIMITIVES as known
+    from resnet_spec.primitives import PRIMITIVES as known
 
     began = time.perf_counter()
     drawn = [random_network(seed) for seed in range(count)]

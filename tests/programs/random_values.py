@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from resnet_spec.expr import make_divisible
+from resnet_spec.expressions import make_divisible
 
 Numbers = dict[str, Any]
 Shape = tuple[int, ...]  # (channels,) or (channels, height, width)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import yaml
 
 from resnet_spec.ir import Instance, Network
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 

@@ -10,7 +10,7 @@ import fuzz
 import yaml_text
 from random_networks import Files, random_network
 
-from resnet_spec import source
+from resnet_spec.language import nodes
 
 Documents = dict[str, Any]
 MAX_TRIES = 4000
@@ -19,7 +19,7 @@ MAX_TRIES = 4000
 def documents(files: Files) -> Documents:
     """The texts as plain data."""
     return {
-        path: source.plain(source.parse(text, path)) for path, text in sorted(files.texts.items())
+        path: nodes.plain(nodes.parse(text, path)) for path, text in sorted(files.texts.items())
     }
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from right_cases import CASES, network_of, uses_of
 
-from resnet_spec.ir import Bound, Expression, Reference, Statement
-from resnet_spec.lower import frame, targets, values, walk
+from resnet_spec.language import numbers
+from resnet_spec.language.syntax import Bound, Expression, Reference, Statement
+from resnet_spec.lower import frame, targets, walk
 
 Patch = pytest.MonkeyPatch
 Plant = Callable[[Patch], None]
@@ -49,7 +50,7 @@ def defaults_before_calls(patch: Patch) -> None:
 
 
 def a_turn_fewer(patch: Patch) -> None:
-    original = values.repetitions
+    original = numbers.repetitions
 
     def changed(expression: Expression, scope: Any, key: str, least: int = 1) -> int:
         count = original(expression, scope, key, least)

@@ -12,9 +12,9 @@ import right_cases
 from right_cases import CASES
 from standins import differences
 
-from resnet_spec import cli, expr
+from resnet_spec import cli, expressions
 from resnet_spec.diagnostics import SpecError
-from resnet_spec.expr import Const, Expr
+from resnet_spec.expressions import Const, Expr, simplify
 from resnet_spec.ir import Network
 from resnet_spec.specialize import (
     calls,
@@ -63,12 +63,12 @@ def wrong_element(patch: Patch) -> None:
 
 
 def truth_for_a_number(patch: Patch) -> None:
-    patch.setattr(expr, "_as_number", lambda given: given)
+    patch.setattr(simplify, "_as_number", lambda given: given)
 
 
 def swapped_branch(patch: Patch) -> None:
     def change(found: Expr | None, *_: Any) -> Expr | None:
-        return found if found is None else expr.unary("not", found)
+        return found if found is None else expressions.unary("not", found)
 
     around(patch, routines.Builder, "condition", change)
 
@@ -113,12 +113,12 @@ def other_name(patch: Patch) -> None:
 
 def default_for_what_is_given(patch: Patch) -> None:
     patch.setattr(numbers.Numbers, "fits", lambda *_: True)
-    original = routines.Builder.attribute
+    original = numbers.Numbers.attribute
 
     def attribute(self: Any, attribute: Any, source: Any, values: Any) -> Any:
         return original(self, attribute, None if attribute.name == "stride" else source, values)
 
-    patch.setattr(routines.Builder, "attribute", attribute)
+    patch.setattr(numbers.Numbers, "attribute", attribute)
 
 
 def uneven_blocks_as_a_run(patch: Patch) -> None:

@@ -16,8 +16,8 @@ import pytest
 from random_networks import random_network
 
 from resnet_spec.diagnostics import SpecError
-from resnet_spec.library import Library
-from resnet_spec.load import load
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 SEEDS = range(2_000)

@@ -15,7 +15,7 @@ from standins.torch_layers import NN, Conv2d, Identity
 from standins.torch_modules import Module, ModuleDict, ModuleList
 
 from resnet_spec.ir import Network
-from resnet_spec.load import load
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 SPEC = """\

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from resnet_spec.generate import generate
+from resnet_spec.codegen.generate import generate
 from resnet_spec.ir import Network
-from resnet_spec.library import Library, builtin_specs
-from resnet_spec.load import load
+from resnet_spec.language.library import Library, builtin_specs
+from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 ROOT = Path(__file__).parent.parent.parent

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from resnet_spec.ir import Instance, Network, Operation
-from resnet_spec.ops import Shape, ShapeError
+from resnet_spec.primitives import Shape, ShapeError
 from standins.graph import Drawn, Graph, Window, drawn, even
 
 # What a window loses or gains at a border depends on the size, so this much keeps every remainder.

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
-from resnet_spec.ops import Initializer, distribution
+from resnet_spec.primitives import Initializer, distribution
 
 Pair = tuple[int, int]  # of height and width
 Padding = Literal["same"] | tuple[Pair, Pair]  # (above, below), (left, right)

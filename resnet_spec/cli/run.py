@@ -1,0 +1,95 @@
+"""Runs one command line: its verb, its exit code, and what is said where it fails."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Sequence
+
+from resnet_spec.cli.parser import VERBS, parser
+from resnet_spec.cli.shared import Exit, UsageError
+
+
+def program() -> int:
+    """Run the command line of this process, which ends then; gives its exit code."""
+    # A run is short and makes no garbage to speak of: looking for it, at the end of the process
+    # too, takes a fifth of the time.
+    gc.disable()
+    code = main()
+    gc.freeze()
+    return code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and give its exit code; raises nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that can't show a character is no failure
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a failure can still be told
+        return code
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        _silence()
+        return Exit.BROKEN_PIPE
+    except UsageError as error:
+        return _failed(f"error: {error}")
+    except OSError as error:  # a full disk behind standard output, a working folder that is gone
+        return _failed(f"error: {(error.strerror or str(error)).lower()}")
+    except Exception as error:
+        if os.environ.get("RESNET_SPEC_TRACEBACK") == "1":
+            import traceback
+
+            traceback.print_exc()
+        return _failed(f"internal error: {_one_line(error)}")
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        parsed = parser(_verb(arguments)).parse_args(arguments)
+    except SystemExit as stop:  # --help and --version have printed
+        return int(stop.code or 0)
+    import importlib
+
+    command = importlib.import_module(f"resnet_spec.cli.{parsed.verb}")
+    return int(command.run(parsed))
+
+
+def _verb(arguments: Sequence[str]) -> str | None:
+    """The verb, if that is the first word; `UsageError` with the nearest where there is none."""
+    if not arguments or arguments[0].startswith("-"):
+        return None
+    if arguments[0] not in VERBS:
+        from resnet_spec.diagnostics import expected, quoted
+
+        raise UsageError(
+            f"{quoted(arguments[0])} is not a verb: {expected(arguments[0], VERBS)}"
+            "\ntry: resnet-spec --help"
+        )
+    return arguments[0]
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _failed(text: str) -> Exit:
+    try:
+        print(text, file=sys.stderr)
+    except OSError:
+        _silence()
+    return Exit.FAILURE
+
+
+def _silence() -> None:
+    """Let the interpreter's own flush at exit have somewhere to go."""
+    try:
+        void = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(void, sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        pass

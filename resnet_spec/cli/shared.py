@@ -1,0 +1,201 @@
+"""What the verbs have in common: exit codes, how specs are read, where findings are printed."""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from resnet_spec.diagnostics import Diagnostic
+    from resnet_spec.ir import Network
+    from resnet_spec.language.library import Library
+    from resnet_spec.language.load import Loaded
+
+STDIN = "-"
+
+
+class Exit(enum.IntEnum):
+    """The exit codes of every verb."""
+
+    CLEAN = 0
+    """Nothing to complain about, and everything up to date."""
+    FINDINGS = 1
+    """Something is wrong with a spec, or a file is out of date or not ours to replace."""
+    FAILURE = 2
+    """Wrong usage, unusable settings, an output folder that can't be written, a bug."""
+    INTERRUPTED = 130
+    """Ended by Ctrl-C."""
+    BROKEN_PIPE = 141
+    """The reader of the output went away."""
+
+
+class UsageError(Exception):
+    """A command line that makes no sense; the text says why."""
+
+
+def reject_pairs(arguments: argparse.Namespace, pairs: Iterable[tuple[str, str]]) -> None:
+    """`UsageError` for the first pair of flags of which both are given."""
+    for first, second in pairs:
+        if _given(arguments, first) and _given(arguments, second):
+            raise UsageError(f"{first} cannot be used with {second}")
+
+
+def _given(arguments: argparse.Namespace, flag: str) -> bool:
+    option, _, value = flag.partition(" ")
+    found = getattr(arguments, option.lstrip("-").replace("-", "_"))
+    return found == value if value else found not in (None, False, [])
+
+
+def check_text(flag: str, values: Iterable[str]) -> None:
+    """`UsageError` for a value whose bytes are not UTF-8."""
+    for value in values:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"the value of {flag} is not UTF-8: {value!a}") from None
+
+
+def check_stdin(names: Sequence[str], stdin_name: str | None) -> None:
+    """`UsageError` for a --stdin-filename that names nothing."""
+    if stdin_name is not None and STDIN not in names:
+        raise UsageError("--stdin-filename needs the SPEC -")
+    if stdin_name == "":
+        raise UsageError("--stdin-filename needs a name")
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Reads the specs of one run; findings and the texts that they point into add up."""
+
+    def __init__(self, settings: Sequence[str] = (), stdin_name: str | None = None) -> None:
+        from pathlib import Path
+
+        from resnet_spec.language.library import Library, shown_path
+
+        self.settings = settings
+        self.stdin_name = "<stdin>" if stdin_name is None else shown_path(Path(stdin_name))
+        self.library: Library = Library()
+        self.sources: dict[str, str] = {}
+        self.findings: list[Diagnostic] = []
+
+    def network(self, name: str) -> tuple[Loaded, Network] | None:
+        """A spec and its network, `expect` checked; None where there are findings."""
+        from resnet_spec.diagnostics import SpecError
+        from resnet_spec.language.load import load
+        from resnet_spec.language.nodes import MAX_BYTES
+        from resnet_spec.lower import lower
+        from resnet_spec.lower.without_effect import findings
+
+        try:
+            if name == STDIN:
+                if sys.stdin is None:
+                    raise UsageError("standard input is closed")
+                text = sys.stdin.buffer.read(MAX_BYTES + 1)
+                loaded = load(self.stdin_name, self.library, self.settings, text)
+            else:
+                loaded = load(name, self.library, self.settings)
+            network = lower(loaded)
+            found = findings(loaded, network)
+            if found:
+                raise SpecError(found)
+        except SpecError as error:
+            self.fail(error.diagnostics)
+            return None
+        finally:
+            self.sources.update(self.library.sources)
+        return loaded, network
+
+    def fail(self, found: Iterable[Diagnostic]) -> None:
+        from resnet_spec.language.library import Library
+
+        self.findings.extend(found)
+        self.sources.update(self.library.sources)
+        # The library tells a broken file once, but the next spec may rest on it as well; findings
+        # that come twice are printed once.
+        self.library = Library()
+
+    def path(self, name: str) -> Path | None:
+        """The file of a spec; None for standard input or, as a finding, where there is none."""
+        from resnet_spec.diagnostics import SpecError
+
+        if name == STDIN:
+            return None
+        try:
+            return self.library.find_spec(name, None)
+        except SpecError as error:
+            self.fail(error.diagnostics)
+            return None
+
+
+def outcome(found: Iterable[Diagnostic]) -> Exit:
+    """The exit code of a run with these findings."""
+    from resnet_spec.diagnostics import INTERNAL
+
+    codes = {each.code for each in found}
+    if INTERNAL in codes:
+        return Exit.FAILURE
+    return Exit.FINDINGS if codes else Exit.CLEAN
+
+
+# --- printing ------------------------------------------------------------------------------------
+
+
+def wants_color(choice: str, stream: TextIO | None) -> bool:
+    """Whether to colour what goes to a stream: on a terminal, unless NO_COLOR says otherwise."""
+    if choice != "auto":
+        return choice == "always"
+    return not os.environ.get("NO_COLOR") and stream is not None and stream.isatty()
+
+
+def print_findings(
+    found: Sequence[Diagnostic],
+    sources: Mapping[str, str],
+    style: str = "text",
+    color: str = "auto",
+    stream: TextIO | None = None,
+) -> None:
+    """Findings in a format; JSON always goes to standard output."""
+    from resnet_spec.diagnostics.render import render
+
+    if style == "json":
+        stream = sys.stdout
+    stream = stream or sys.stderr
+    print(render(found, sources, style, wants_color(color, stream)), end="", file=stream)
+
+
+def print_json(value: object) -> None:
+    import json
+
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def note(text: str, quiet: bool = False) -> None:
+    """Progress and summaries: to standard error, so that standard output stays parseable."""
+    if not quiet:
+        print(text, file=sys.stderr)
+
+
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """`1 spec`, `2 specs`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def table(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """Rows in columns that are as wide as they need to be; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = (
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        )
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

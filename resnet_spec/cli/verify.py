@@ -1,0 +1,166 @@
+"""`verify`: run what the backends write with the same numbers, and compare."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import re
+import shutil
+from typing import Any
+
+from resnet_spec.cli import shared
+from resnet_spec.cli.shared import Exit, Reader, UsageError
+from resnet_spec.diagnostics import SpecError, in_order
+from resnet_spec.diagnostics.render import as_json
+from resnet_spec.ir import Network
+from resnet_spec.language.load import load
+from resnet_spec.lower import lower
+
+BACKENDS = ("torch", "keras", "onnx")
+LARGEST = (64, 75)  # odd and oblong: what takes rows for columns, or pads one side, is seen
+
+# What is imported for a backend, and how it is installed.
+_NEEDED = {
+    "torch": ("torch", "'resnet-spec[torch]'"),
+    "keras": ("keras", "'resnet-spec[keras]'"),
+    "tensorflow": ("tensorflow", "tensorflow"),
+    "jax": ("jax", "jax"),
+    "onnx": ("onnx", "'resnet-spec[onnx]'"),
+    "onnxruntime": ("onnxruntime", "'resnet-spec[onnx]'"),
+    "numpy": ("numpy", "numpy"),
+}
+
+
+def run(arguments: argparse.Namespace) -> Exit:
+    """Verify each spec; the table goes to standard output, findings to standard error."""
+    shared.check_text("--set", arguments.set)
+    shared.check_stdin(arguments.specs, arguments.stdin_filename)
+    witnesses = _witnesses(arguments.backends)
+    size = _size(arguments.size)
+    _check_installed(witnesses, arguments.keras_backend)
+    reader = Reader(arguments.set, arguments.stdin_filename)
+    networks = [
+        _sized(read[1], name, reader, size)
+        for name in arguments.specs
+        if (read := reader.network(name)) is not None
+    ]
+    if reader.findings:
+        shared.print_findings(reader.findings, reader.sources, arguments.format, arguments.color)
+        return Exit.FINDINGS
+    for network in networks:
+        _check_memory(network, arguments.precision)
+    return _verify(networks, witnesses, arguments, reader)
+
+
+def _verify(
+    networks: list[Network], witnesses: list[str], arguments: argparse.Namespace, reader: Reader
+) -> Exit:
+    from resnet_spec.verify import report
+    from resnet_spec.verify.run import Verification
+    from resnet_spec.verify.session import Session, scratch
+
+    shows = arguments.format == "text" and not arguments.quiet
+
+    def show(text: str) -> None:
+        if shows:
+            print(text, flush=True)
+
+    results: list[dict[str, Any]] = []
+    with scratch() as folder, Session(witnesses, arguments.keras_backend) as session:
+        versions: dict[str, str] = {}
+        for found_versions in session.ask("versions").values():
+            versions |= found_versions
+        for number, network in enumerate(networks):
+            place = folder / str(number)
+            try:
+                verification = Verification(network, session, place, arguments.precision)
+            except SpecError as error:
+                reader.fail(error.diagnostics)  # as compile tells it; the others are run
+                continue
+            show(report.heading(verification.plan, session))
+            for row in verification.run():
+                show(report.line(row))
+            shutil.rmtree(place)
+            reader.findings.extend(verification.found)
+            results.append(report.as_json(verification, network.path))
+    found = in_order(reader.findings)
+    if arguments.format == "json":
+        shared.print_json({**as_json(found), "versions": versions, "networks": results})
+    elif found:
+        shared.print_findings(found, reader.sources, arguments.format, arguments.color)
+    elif shows:
+        print(f"{shared.counted(len(networks), 'network')}: the backends agree")
+    return shared.outcome(found)
+
+
+def _witnesses(text: str) -> list[str]:
+    """The backends of `--backends`; PyTorch is what the others are compared with."""
+    names = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    for name in names:
+        if name not in BACKENDS:
+            raise UsageError(f"--backends takes {', '.join(BACKENDS)}, not {name!r}")
+    if not {"torch", "keras"} <= set(names):
+        raise UsageError("--backends needs torch and keras; onnx is a third witness beside them")
+    return names
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text, re.ASCII)
+    if not found:
+        raise UsageError("--size takes HEIGHTxWIDTH, such as 64x75")
+    return int(found[1]), int(found[2])
+
+
+def _check_installed(witnesses: list[str], keras_backend: str) -> None:
+    needed = ["numpy", *witnesses, *([keras_backend] if "keras" in witnesses else [])]
+    needed += ["onnxruntime"] if "onnx" in witnesses else []
+    missing = [name for name in dict.fromkeys(needed) if not _is_installed(_NEEDED[name][0])]
+    if missing:
+        install = " ".join(dict.fromkeys(_NEEDED[name][1] for name in missing))
+        raise UsageError(
+            f"verify runs what was compiled, and {' and '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not installed\ntry: pip install {install}"
+        )
+
+
+def _check_memory(network: Network, precision: str) -> None:
+    """`UsageError` for what would bring the machine down, and leave its arrays on the disk."""
+    from resnet_spec.verify.plan import memory, plan_of
+
+    try:
+        installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # a system that does not say
+        return
+    needed = memory(plan_of(network, precision)[0])
+    if needed > installed:
+        size = f"{network.input.height}x{network.input.width}"
+        raise UsageError(
+            f"{network.name} needs more than {needed / 1e9:,.0f} GB of memory for images of "
+            f"{size}, and there are {installed / 1e9:,.0f} GB\ntry: --size with smaller ones"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _sized(network: Network, name: str, reader: Reader, size: tuple[int, int] | None) -> Network:
+    """The network for smaller images, where its spec allows them and none other are asked for."""
+    given = (network.input.height or 1, network.input.width or 1)
+    wanted = size or (min(given[0], LARGEST[0]), min(given[1], LARGEST[1]))
+    if wanted == given:
+        return network
+    settings = [*reader.settings, f"input.height={wanted[0]}", f"input.width={wanted[1]}"]
+    text = None
+    if name == shared.STDIN:
+        name, text = reader.stdin_name, reader.sources[reader.stdin_name].encode()
+    try:
+        return lower(load(name, reader.library, settings, text))
+    except SpecError as error:
+        if size is None:
+            return network  # a network that only takes images of its own size
+        reader.fail(error.diagnostics)
+        return network

@@ -1,0 +1,199 @@
+"""`weights`: compare a file of weights with a spec, or write it for another framework."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from resnet_spec.cli import shared
+from resnet_spec.cli.shared import Exit, Reader, UsageError
+from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, expected, quoted
+from resnet_spec.ir import Network
+from resnet_spec.language.renames import RenameError, check, rule_of
+from resnet_spec.project import files
+from resnet_spec.weights import adapt, carry, formats, report
+from resnet_spec.weights.checkpoint import Checkpoint, MissingPackage, read
+from resnet_spec.weights.match import Match, match
+from resnet_spec.weights.naming import OWN, Naming, names, namings
+
+_LIBRARIES = {"keras": "keras.applications"}
+
+
+def run(arguments: argparse.Namespace) -> Exit:
+    """Run one action; findings go to standard error, the report to standard output."""
+    shared.check_text("--set", arguments.set)
+    shared.check_stdin([arguments.spec], arguments.stdin_filename)
+    if arguments.action != "inspect":
+        _check_out(arguments)
+    reader = Reader(arguments.set, arguments.stdin_filename)
+    read = reader.network(arguments.spec)
+    if read is None:
+        shared.print_findings(reader.findings, reader.sources, arguments.format, arguments.color)
+        return Exit.FINDINGS
+    try:
+        asked = _namings(arguments, read[1])
+        with formats.opened(Path(arguments.file), arguments.file) as checkpoint:
+            _check_renames(arguments, checkpoint)
+            found = match(checkpoint, read[1], asked)
+            return (_inspect if arguments.action == "inspect" else _write)(arguments, found)
+    except files.OutputError as error:
+        shared.print_findings(error.diagnostics, {}, arguments.format, arguments.color)
+        return Exit.FAILURE
+    except SpecError as error:
+        shared.print_findings(error.diagnostics, {}, arguments.format, arguments.color)
+        return Exit.FINDINGS
+    except MissingPackage as error:
+        raise UsageError(str(error)) from None
+    except RenameError as error:
+        raise UsageError(f"--rename: {error}") from None
+    except ModuleNotFoundError as error:
+        package = error.name or "a package"
+        raise UsageError(str(MissingPackage("'weights'", package, "weights"))) from None
+
+
+def _namings(arguments: argparse.Namespace, network: Network) -> list[Naming]:
+    """Whose names the file may have."""
+    if arguments.action == "convert":
+        return [OWN]
+    library = _LIBRARIES.get(arguments.library, arguments.library)
+    found = namings(network, library, _rules(arguments.rename))
+    if not found:
+        known = sorted({each.library for each in network.references})
+        hint = f"it names those of {' and '.join(known)}" if known else "it names none"
+        raise UsageError(f"the spec {network.name} names no network of {library}: {hint}")
+    return found
+
+
+def _check_renames(arguments: argparse.Namespace, checkpoint: Checkpoint) -> None:
+    """Raises `SpecError` (RS906) with the `--rename` rules that no name of the file comes to."""
+    if arguments.action == "convert":
+        return
+    rules, held = _rules(arguments.rename), names(checkpoint)
+    taken = {rule_of(name, rules) for name in held}
+    report = Report()
+    for theirs, ours in rules.items():
+        if theirs in taken:
+            continue
+        message = f"--rename {quoted(f'{theirs}={ours}')} renames nothing in the file"
+        before = {rule_of(name, rules) for name in held if rule_of(name, [theirs])}
+        if before:
+            hint = f"{quoted(min(filter(None, before)))} comes before it: put the longer one first"
+        else:
+            hint = expected(theirs, {name.partition(".")[0] for name in held}, limit=8)
+        report.add("RS906", message, Span(arguments.file), hint)
+    report.raise_if_any()
+
+
+def _rules(given: Sequence[str]) -> dict[str, str]:
+    rules = {}
+    for text in given:
+        theirs, mark, ours = text.partition("=")
+        if not (theirs and mark and ours):
+            raise UsageError(f"--rename {quoted(text)} is not of the form FROM=TO")
+        check(theirs, ours)
+        if theirs in rules:
+            raise UsageError(f"--rename {quoted(theirs)} is given twice")
+        rules[theirs] = ours
+    return rules
+
+
+# --- inspect -------------------------------------------------------------------------------------
+
+
+def _inspect(arguments: argparse.Namespace, found: Match) -> Exit:
+    not_finite = _not_finite(found)
+    if arguments.format == "json":
+        shared.print_json(report.as_json(found, not_finite))
+    else:
+        print(report.head(found))
+        print(report.lists(found, arguments.all))
+        for name in not_finite:
+            print(f"not finite: {name}")
+        fits = "fits" if found.fits else "does not fit"
+        print(f"{arguments.file} {fits} {found.network.name}")
+    return Exit.CLEAN if found.fits and not not_finite else Exit.FINDINGS
+
+
+def _not_finite(found: Match) -> list[str]:
+    """The names of the tensors with NaN or infinity among their values."""
+    import numpy
+
+    shown = found.checkpoint.shown
+    return [
+        pair.entry.name
+        for pair in found.fitting
+        if not numpy.isfinite(read(pair.tensor, shown)).all()
+    ]
+
+
+# --- convert and import --------------------------------------------------------------------------
+
+
+def _check_out(arguments: argparse.Namespace) -> None:
+    """`UsageError` for an output that can't be meant."""
+    if formats.ending(arguments.out) is None:
+        known = ", ".join(formats.ENDINGS)
+        raise UsageError(f"--out {quoted(arguments.out)} must end in one of {known}")
+    if arguments.seed < 0:
+        raise UsageError("--seed must not be negative")
+    try:
+        same = os.path.samefile(arguments.file, arguments.out)
+    except (OSError, ValueError):
+        return
+    if same:
+        raise UsageError(f"--out {quoted(arguments.out)} is the file that is read")
+
+
+def _write(arguments: argparse.Namespace, found: Match) -> Exit:
+    options = adapt.Options(arguments.reset_head, arguments.adapt_input, arguments.partial)
+    plan = adapt.plan(found, options)
+    if plan.problems:
+        _print_misfit(arguments, found, plan.problems)
+        return Exit.FINDINGS
+    with files.replacing(
+        Path(arguments.out), arguments.out, formats.ending(arguments.out) or "", arguments.force
+    ) as temporary:
+        values = carry.state(found, plan, options.adapt_input, arguments.dtype, arguments.seed)
+        if formats.layout(arguments.out) == "torch":
+            values = carry.with_counters(found, values)
+        else:
+            carry.single_type(found, values)
+        formats.write(temporary, arguments.out, found.network, values)
+    _print_done(arguments, found, plan)
+    return Exit.CLEAN
+
+
+def _print_misfit(
+    arguments: argparse.Namespace, found: Match, problems: Sequence[Diagnostic]
+) -> None:
+    if arguments.format == "json":
+        from resnet_spec.diagnostics.render import as_json
+
+        shared.print_json({**report.as_json(found), **as_json(problems)})
+        return
+    print(report.head(found), file=sys.stderr)
+    print(report.lists(found), file=sys.stderr)
+    shared.print_findings(problems, {}, "text", arguments.color)
+
+
+def _print_done(arguments: argparse.Namespace, found: Match, plan: adapt.Plan) -> None:
+    if arguments.format == "json":
+        shared.print_json(
+            {
+                **report.as_json(found),
+                "out": arguments.out,
+                "changed": report.steps_json(found, plan.steps),
+                "dropped": [tensor.name for tensor in plan.dropped],
+            }
+        )
+        return
+    for line in report.changes(found, plan, arguments.adapt_input):
+        print(line)
+    if not arguments.quiet:
+        for text in found.checkpoint.notes:
+            shared.note(f"note: {text}")
+        count = shared.counted(len(plan.steps), "tensor")
+        shared.note(f"wrote {arguments.out}: {count} of {found.network.name}")

@@ -1,0 +1,1 @@
+"""From a program to files: the layout of Python, headers, templates."""

@@ -1,0 +1,135 @@
+"""One pure function from a network to files; `compile`, `--check`, tests and docs all call it."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections.abc import Callable, Collection, Sequence
+from importlib import import_module
+from pathlib import PurePosixPath
+from typing import Any, Protocol
+
+from resnet_spec.codegen import header, python
+from resnet_spec.diagnostics import Report, SpecError, expected, fail, quoted
+from resnet_spec.ir import Network
+from resnet_spec.specialize import Program, renamed, specialize
+
+GROUP = "resnet_spec.backends"
+BUILTIN = ("json", "keras", "torch")
+
+
+class Backend(Protocol):
+    """A backend: a name, a template of its package's `templates` folder, and its variables.
+
+    A variable that is a list stands for its lines.
+
+    `taken` are the names that its files use themselves, which no name of a spec may hide.
+
+    One that can train has `trainer`, too: the files that train any network, which stand with
+    the ending `.txt` in its package's folder `trainer` or in that of `resnet_spec.backends`.
+    """
+
+    name: str
+    suffix: str
+    template: str
+    taken: Collection[str]
+
+    def view(self, program: Program) -> dict[str, Any]: ...
+
+
+class TextBackend(Protocol):
+    """A backend that writes a network's text itself, without a template."""
+
+    name: str
+    suffix: str
+
+    def render(self, network: Network, header: Sequence[str]) -> str: ...
+
+
+def backend_names() -> list[str]:
+    """The names of all installed backends."""
+    return sorted({*BUILTIN, *(entry.name for entry in _entries())})
+
+
+@functools.cache
+def _entries() -> tuple[Any, ...]:
+    from importlib.metadata import entry_points
+
+    return tuple(entry_points(group=GROUP))
+
+
+@functools.cache
+def find_backend(name: str) -> Any:
+    """A backend by name; raises `SpecError` (RS501)."""
+    if name in BUILTIN:
+        # Ours are found without asking the environment, which costs more than compiling.
+        return import_module(f"resnet_spec.backends.{name}").backend
+    for entry in _entries():
+        if entry.name == name:
+            return entry.load()
+    fail("RS501", f"there is no backend {quoted(name)}", None, expected(name, backend_names()))
+
+
+def generate(
+    network: Network, backends: Sequence[str], with_training: bool = True
+) -> dict[PurePosixPath, str]:
+    """The files of a network, by path below the output folder; raises `SpecError`.
+
+    Where its spec says how it is trained, its recipe and the trainers stand beside it.
+    """
+    found = [find_backend(name) for name in backends]
+    files: dict[PurePosixPath, str] = {}
+    report = Report()
+
+    @functools.cache
+    def program() -> Program:
+        """What all backends write."""
+        return specialize(network)
+
+    for backend in found:
+        try:
+            files |= _files(network, program, backend, with_training)
+        except SpecError as error:
+            report.extend(error)
+    report.raise_if_any()
+    return files
+
+
+def _files(
+    network: Network, program: Callable[[], Program], backend: Any, with_training: bool
+) -> dict[PurePosixPath, str]:
+    """The files of a network for one backend."""
+    lines = header.lines(network.path, network.digest, command(network, backend.name))
+    if hasattr(backend, "render"):
+        text = backend.render(network, lines)
+    else:
+        from resnet_spec.codegen.templates import template
+
+        variables = backend.view(renamed(program(), backend.taken))
+        head = [f"# {line}" for line in lines]
+        found = template(type(backend).__module__, backend.template)
+        text = found.render(header=head, docstring=_docstring(network), **variables)
+    path = PurePosixPath(backend.name) / f"{network.name}{backend.suffix}"
+    files = {path: header.seal(text)}
+    if with_training and network.recipe is not None and hasattr(backend, "trainer"):
+        from resnet_spec.codegen import trainer
+
+        trainer.check_name(network)
+        files |= trainer.files(network, network.recipe, backend, command(network, backend.name))
+    return files
+
+
+def command(network: Network, backend: str) -> str:
+    """The command that makes a file again."""
+    settings = [word for setting in network.overridden for word in ("--set", setting)]
+    words = ["resnet-spec", "compile", network.path, "--backend", backend, *settings]
+    return shlex.join(words)
+
+
+def _docstring(network: Network) -> list[str]:
+    paragraphs: list[list[str]] = []
+    if network.source:
+        paragraphs.append([python.safe_text(network.source)])
+    shape = f"Input: {network.input}, {network.classes} classes."
+    paragraphs.append([shape, "", *python.network_table(network)])
+    return python.docstring(network.description, *paragraphs)

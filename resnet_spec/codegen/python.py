@@ -1,0 +1,290 @@
+"""What every backend that writes Python shares: safe text, docstrings, signatures, arguments."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import symtable
+import textwrap
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+
+from resnet_spec.codegen import layout
+from resnet_spec.diagnostics import fail, quoted
+from resnet_spec.expressions import Const, Expr, Name, binary, substitute, to_python
+from resnet_spec.ir import Instance, Network, Step
+from resnet_spec.primitives import Shape
+from resnet_spec.specialize import (
+    AssignLine,
+    CallLine,
+    Line,
+    LoopLine,
+    OperationLine,
+    Parameter,
+    Path,
+    Run,
+)
+
+
+def safe_text(text: str) -> str:
+    """Text of a spec for a docstring or comment: one line, printable, unable to end a string."""
+    words = " ".join(text.split())
+    printable = "".join(c if c.isprintable() else " " for c in words)
+    return printable.replace("\\", "\\\\").replace('"', "'")
+
+
+def docstring(summary: str, *paragraphs: Sequence[str], indent: int = 0) -> list[str]:
+    """The lines of a docstring; `summary` is wrapped, the paragraphs are taken as they are."""
+    margin = " " * indent
+    text = safe_text(summary)
+    text = text if text.endswith((".", "?", "!")) else f"{text}."
+    if not paragraphs and len(margin) + len(text) + 6 <= layout.WIDTH:
+        return [f'{margin}"""{text}"""']
+    # A summary that fills its line would push the closing quotes over the edge.
+    room = 0 if paragraphs else 12
+    lines = layout.prose(text, indent + room, first=3)
+    lines[0] = f'"""{lines[0][3:]}'
+    for paragraph in paragraphs:
+        lines += ["", *paragraph]
+    return [*(f"{margin}{line}" if line else "" for line in lines), f'{margin}"""']
+
+
+def string(value: str) -> str:
+    """A Python string literal in double quotes."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def number(value: float) -> str:
+    """A number as Python source."""
+    return to_python(Const(value))
+
+
+def signature(
+    prefix: str, parameters: Iterable[layout.Code], suffix: str, indent: int = 0
+) -> list[str]:
+    """The lines of a `def` with its parameters."""
+    items = tuple(("", parameter) for parameter in parameters)
+    lines = layout.statement(prefix, layout.Bracket("(", items), suffix, indent)
+    if len(items) == 1 and len(lines) == 3:
+        lines[1] += ","  # a lone parameter on a line of its own has a comma
+    return lines
+
+
+def declared(parameters: Iterable[Parameter]) -> list[layout.Code]:
+    """`filters: int`, `stride: int = 1`."""
+    return [
+        f"{p.name}: {p.type}" + (f" = {number(p.default)}" if p.default is not None else "")
+        for p in parameters
+    ]
+
+
+def rescaled(value: str, factor: Expr, offset: Expr, spelling: Mapping[str, str]) -> str:
+    """`factor * value + offset`, without what does nothing: `1 - value`."""
+    given: Expr = Name("*")
+    spelled_out = {**spelling, "*": value}
+    if factor == Const(-1):
+        return to_python(binary("-", offset, given), spelled_out)
+    scaled = given if factor == Const(1) else binary("*", given, factor)
+    return to_python(scaled if offset == Const(0) else binary("+", scaled, offset), spelled_out)
+
+
+def passed(
+    arguments: Iterable[tuple[Parameter, Expr]], spelling: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """Arguments of a call: those without a default by position, others by name if they differ."""
+    positional, keywords = [], {}
+    for parameter, value in arguments:
+        if parameter.default is None:
+            positional.append(to_python(value, spelling))
+        elif value != Const(parameter.default):
+            keywords[parameter.name] = to_python(value, spelling)
+    return positional, keywords
+
+
+def spelled(path: Path, spelling: Mapping[str, str]) -> str:
+    """A path as the inside of an f-string."""
+    return "".join(
+        part if isinstance(part, str) else "{" + to_python(part, spelling) + "}" for part in path
+    )
+
+
+def literal(text: str) -> str:
+    """A string literal for a text that may hold braces to fill."""
+    return f'f"{text}"' if "{" in text else f'"{text}"'
+
+
+def at_index(path: Path, index: Expr) -> Path:
+    """A path with `i` replaced by a number."""
+    parts: list[str | Expr] = []
+
+    for part in path:
+        value = part if isinstance(part, str) else substitute(part, {"i": index})
+        parts.append(str(value.value) if isinstance(value, Const) else value)
+    return tuple(parts)
+
+
+def run_range(run: Run, spelling: Mapping[str, str]) -> str:
+    """`range(…)` of a run's `i`."""
+    if run.start == Const(0):
+        return f"range({to_python(run.count, spelling)})"
+    end = run.start + run.count
+    return f"range({to_python(run.start, spelling)}, {to_python(end, spelling)})"
+
+
+# What every file may use without an import.
+BUILTINS = frozenset(name for name in dir(builtins) if name.islower())
+
+
+@functools.lru_cache(maxsize=256)
+def names_in(text: str) -> frozenset[str]:
+    """The names that a piece of Python reads, as its compiler finds them.
+
+    None of them is a variable of the spec's where these hide nothing that the file takes.
+    Raises `SyntaxError` for what could not be compiled.
+    """
+    found: set[str] = set()
+    waiting = [symtable.symtable(textwrap.dedent(text), "", "exec")]
+    while waiting:
+        table = waiting.pop()
+        waiting += table.get_children()
+        found.update(each.get_name() for each in table.get_symbols() if each.is_referenced())
+    return frozenset(found)
+
+
+def check_network_name(network: Network, taken: Container[str], framework: str) -> None:
+    """RS503 for a network whose function or class would hide a name that its file uses."""
+    for name, what in ((network.name, "name"), (network.class_name, "class_name")):
+        if name in taken:
+            fail(
+                "RS503",
+                f"a network can't be called {quoted(name)} in {framework}, whose file uses the "
+                "name itself",
+                network.root.definition.node.span_of(what),
+                help=f"give it another {what}",
+            )
+
+
+MAKE_DIVISIBLE = '''def make_divisible(
+    value: float, divisor: int, minimum: int | None = None, round_limit: float = 0.9
+) -> int:
+    """The multiple of `divisor` nearest to `value`, and not far below it."""
+    rounded = max(minimum or divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < round_limit * value else rounded'''
+
+
+def groups(lines: Sequence[Line]) -> list[bool]:
+    """For each line, whether an empty line goes before it: groups begin at weights and merges."""
+    result = []
+    previous: Line | None = None
+    for line in lines:
+        result.append(previous is not None and _begins(line, previous))
+        previous = line
+    return result
+
+
+def spaced(
+    lines: Sequence[Line], write: Callable[[Line], list[str]], apart: tuple[type, ...] = ()
+) -> list[str]:
+    """What is written for each line, its groups apart, and what follows a line of kind `apart`."""
+    text: list[str] = []
+    gap, previous = False, None
+    for line, begins in zip(lines, groups(lines), strict=True):
+        gap = gap or begins or isinstance(previous, apart)
+        written = write(line)
+        if gap and written:
+            text += [""] if text else []
+            gap = False
+        text += written
+        previous = line
+    return text
+
+
+def _begins(line: Line, previous: Line) -> bool:
+    if isinstance(line, LoopLine) or isinstance(previous, LoopLine):
+        return True
+    if isinstance(line, AssignLine):
+        return False
+    if isinstance(line, CallLine):
+        return isinstance(previous, OperationLine)
+    if isinstance(line, OperationLine):
+        if line.primitive.group == "weights":
+            return not isinstance(previous, AssignLine)
+        if line.primitive.group == "merge":
+            return isinstance(previous, OperationLine) and previous.primitive.group != "merge"
+        return isinstance(previous, CallLine) and previous.when is None
+    return False
+
+
+# --- the parts of a network ----------------------------------------------------------------------
+
+
+def parts(network: Network) -> dict[str, tuple[str, ...]]:
+    """Stem, stages and head, each with the dotted names of its layers and blocks that learn."""
+    steps, found = network.root.steps, {}
+    in_stages = {index for stage in network.stages for index in stage.steps}
+    stem = [step for index, step in enumerate(steps[: network.head]) if index not in in_stages]
+    if learning := _learning(stem):
+        found["stem"] = learning
+    others = [step.name for n, step in enumerate(steps) if n not in in_stages]
+    for stage in network.stages:
+        learning = _learning(steps[n] for n in stage.steps)
+        # A layer beside the stage's blocks may be called as if it was one: features.16.
+        alone = not any(name.startswith(f"{stage.name}.") for name in others)
+        found[stage.name] = (stage.name,) if learning and alone else learning
+    found["head"] = (*found.get("head", ()), *_learning(steps[network.head :]))
+    return found
+
+
+def _learning(steps: Iterable[Step]) -> tuple[str, ...]:
+    return tuple(s.name for s in steps if _parameters(s))
+
+
+def parts_table(parts: Mapping[str, Sequence[str]], separator: str) -> list[str]:
+    """`PARTS`: how the names in each part begin; `separator` ends a layer's own."""
+    lines = ["PARTS = {"]
+    for part, names in parts.items():
+        items: list[layout.Code] = [string(f"{name}{separator}") for name in names]
+        shown = tuple(("", item) for item in items)
+        code: layout.Code = layout.Bracket("(", shown, display=True)
+        if len(items) == 1:
+            code = f"({items[0]},)"
+        lines += layout.statement(f"{string(part)}: ", code, ",", layout.INDENT)
+    return [*lines, "}"]
+
+
+# --- the table at the top of a file --------------------------------------------------------------
+
+
+def network_table(network: Network) -> list[str]:
+    """Stage, output, what it is made of, parameters, multiply-adds; as in the paper's table 1."""
+    steps = network.root.steps
+    rows = [["stage", "output", "blocks", "parameters", "multiply-adds"]]
+    first = network.stages[0].steps[0] if network.stages and network.stages[0].steps else 0
+    sections: list[tuple[str, Sequence[Step], Shape | None]] = [
+        ("stem", steps[:first], network.stages[0].input if network.stages else None)
+    ]
+    for stage in network.stages:
+        sections.append((stage.name, [steps[index] for index in stage.steps], stage.output))
+    sections.append(("head", steps[network.head :], network.root.output))
+    for name, part, output in sections:
+        if part:
+            rows.append(_row(name, part, output))
+    total = [f"{network.root.parameters:,}", f"{network.root.macs:,}"]
+    rows.append(["in all", "", "", *total])
+    return layout.table(rows)
+
+
+def _row(name: str, steps: Sequence[Step], output: Shape | None) -> list[str]:
+    instances = [step.node for step in steps if isinstance(step.node, Instance)]
+    what = ""
+    if instances:
+        what = instances[0].definition.name
+        what = f"{what} x {len(instances)}" if len(instances) > 1 else what
+    parameters = sum(_parameters(step) for step in steps)
+    macs = sum(step.node.macs for step in steps)
+    return [name, str(output), what, f"{parameters:,}", f"{macs:,}"]
+
+
+def _parameters(step: Step) -> int:
+    if isinstance(step.node, Instance):
+        return step.node.parameters
+    return sum(p.size for p in step.node.parameters if p.trainable)

@@ -1,0 +1,88 @@
+"""The files beside a network that train it: its recipe as TOML, and the trainer of its backend."""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from resnet_spec.codegen import header, python
+from resnet_spec.diagnostics import fail, quoted
+from resnet_spec.ir import Network
+from resnet_spec.language.load import digest
+from resnet_spec.language.recipes import keys
+from resnet_spec.language.syntax import Recipe
+
+
+def files(network: Network, recipe: Recipe, backend: Any, command: str) -> dict[PurePosixPath, str]:
+    """The recipe, which is the network's, and the trainer, the same for every network."""
+    folder = PurePosixPath(backend.name)
+    found = {folder / f"{network.name}.toml": header.seal(recipe_text(network, recipe, command))}
+    anyone = header.shared(f"resnet-spec compile NETWORK --backend {backend.name}")
+    head = "".join(f"# {line}\n" for line in anyone)
+    own = _package_folder(type(backend).__module__)
+    for name in backend.trainer:
+        path = own / f"{name}.txt"
+        if not path.is_file():
+            path = _package_folder("resnet_spec.backends") / f"{name}.txt"
+        found[folder / name] = header.seal(head + path.read_text(encoding="utf-8"))
+    return found
+
+
+def check_name(network: Network) -> None:
+    """RS106 for a network with a recipe whose file would be one of the trainer's."""
+    if network.recipe is not None and network.name in modules():
+        fail(
+            "RS106",
+            f"a network called {quoted(network.name)} would take the place of the trainer's file",
+            network.root.definition.node.span_of("training"),
+            help="give the network another name",
+        )
+
+
+@functools.cache
+def modules() -> frozenset[str]:
+    """The names of the trainers' modules, which stand beside the networks."""
+    root = _package_folder("resnet_spec.backends").parent
+    found = [*root.glob("trainer/*.txt"), *root.glob("*/trainer/*.txt")]
+    return frozenset(path.name.partition(".")[0] for path in found)
+
+
+def _package_folder(package: str) -> Path:
+    """The folder of a package that holds its part of a trainer."""
+    file = import_module(package).__file__
+    assert file is not None
+    return Path(file).parent / "trainer"
+
+
+def recipe_text(network: Network, recipe: Recipe, command: str) -> str:
+    """The recipe as TOML: every key with its value and, in a column of its own, what it means."""
+    facts = {
+        "input": network.input.dimensions,
+        "classes": network.classes,
+    }
+    meanings = {"input": "channels, height and width of an image", "classes": "to tell apart"}
+    values = {**facts, **recipe.settings}
+    meanings |= keys()
+    lines = [f"{key} = {_value(value)}" for key, value in values.items()]
+    width = max(map(len, lines))
+    body = [f"{line:<{width}}  # {meanings[key]}" for line, key in zip(lines, values, strict=True)]
+    found = digest([network.name, facts["input"], facts["classes"], dict(recipe.settings)])
+    head = [f"# {line}" for line in header.lines(network.path, found, command)]
+    return "\n".join([*head, *_title(network, recipe), "", *body]) + "\n"
+
+
+def _title(network: Network, recipe: Recipe) -> list[str]:
+    """How the network is trained, and who says so."""
+    said = recipe.description or "A recipe of its own"
+    texts = [f"{network.name}: {said}", *([recipe.source] if recipe.source else [])]
+    return ["#", *(f"# {' '.join(python.safe_text(text).split())}" for text in texts)]
+
+
+def _value(value: object) -> str:
+    """A value as TOML writes it; floats as Python does, which reads them back the same."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    return repr(value) if isinstance(value, float) else json.dumps(value)

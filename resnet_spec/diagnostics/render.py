@@ -1,0 +1,131 @@
+"""Diagnostics as text, JSON and workflow commands."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from resnet_spec.diagnostics.messages import MAX_FINDINGS, Diagnostic, Span, in_order
+
+FORMATS = ("text", "json", "github")
+
+_RED, _CYAN, _BOLD, _RESET = "\x1b[31m", "\x1b[36m", "\x1b[1m", "\x1b[0m"
+
+
+def render(
+    diagnostics: Sequence[Diagnostic],
+    sources: Mapping[str, str],
+    style: str = "text",
+    color: bool = False,
+) -> str:
+    """All diagnostics as one text in the given format; `sources` maps paths to their texts."""
+    diagnostics = in_order(diagnostics)
+    if style == "json":
+        return render_json(diagnostics)
+    if style == "github":
+        return "".join(f"{_github(d)}\n" for d in diagnostics)
+    return "".join(_text(d, sources, color) for d in diagnostics) + summary(diagnostics)
+
+
+def summary(diagnostics: Sequence[Diagnostic]) -> str:
+    """`5 errors in 2 files`, with a line end; empty when nothing was found."""
+    if not diagnostics:
+        return ""
+    files = {d.span.path for d in diagnostics if d.span is not None}
+    errors = f"{len(diagnostics)} error{'s' if len(diagnostics) != 1 else ''}"
+    if len(diagnostics) >= MAX_FINDINGS:
+        errors = f"{errors} or more"
+    if not files:
+        return f"{errors}\n"
+    return f"{errors} in {len(files)} file{'s' if len(files) != 1 else ''}\n"
+
+
+def render_json(diagnostics: Sequence[Diagnostic]) -> str:
+    """A JSON object; `diagnostics` is always an array, positions count from 1."""
+    import json
+
+    return json.dumps(as_json(diagnostics), indent=2, ensure_ascii=False) + "\n"
+
+
+def as_json(diagnostics: Sequence[Diagnostic]) -> dict[str, object]:
+    return {
+        "format_version": 1,
+        "valid": not diagnostics,
+        "error_count": len(diagnostics),
+        "diagnostics": [_json_object(d) for d in diagnostics],
+    }
+
+
+def _json_object(diagnostic: Diagnostic) -> dict[str, object]:
+    return {
+        "code": diagnostic.code,
+        "message": diagnostic.message,
+        **_json_span(diagnostic.span),
+        "help": diagnostic.help,
+        "uses": [{"text": use.text, **_json_span(use.span)} for use in diagnostic.uses],
+    }
+
+
+def _json_span(span: Span | None) -> dict[str, object]:
+    if span is None:
+        return dict.fromkeys(("path", "line", "column", "end_line", "end_column"))
+    return {
+        "path": span.path,
+        "line": span.line,
+        "column": span.column,
+        "end_line": span.end_line,
+        "end_column": span.end_column,
+    }
+
+
+def _github(diagnostic: Diagnostic) -> str:
+    """A workflow command, https://docs.github.com/actions/reference/workflow-commands."""
+    message = diagnostic.message
+    if diagnostic.help:
+        message += f"\nhelp: {diagnostic.help}"
+    for raw, escaped in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
+        message = message.replace(raw, escaped)
+    if diagnostic.span is None:
+        return f"::error title={diagnostic.code}::{message}"
+    span = diagnostic.span
+    path = span.path
+    for raw, escaped in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A"), (":", "%3A"), (",", "%2C")):
+        path = path.replace(raw, escaped)
+    where = f"file={path},line={span.line},col={span.column}"
+    if span.end_line == span.line:
+        where += f",endColumn={span.end_column}"
+    return f"::error {where},title={diagnostic.code}::{message}"
+
+
+def _text(diagnostic: Diagnostic, sources: Mapping[str, str], color: bool) -> str:
+    red, cyan, bold, reset = (_RED, _CYAN, _BOLD, _RESET) if color else ("", "", "", "")
+    where = f"{bold}{diagnostic.span}:{reset} " if diagnostic.span else ""
+    lines = [f"{where}{red}error {diagnostic.code}{reset}: {diagnostic.message}"]
+    gutter = "  "
+    if diagnostic.span is not None and diagnostic.span.path in sources:
+        snippet = list(_snippet(diagnostic.span, sources[diagnostic.span.path], red, reset))
+        gutter = " " * len(str(diagnostic.span.line)) + " "
+        lines += snippet
+    if diagnostic.uses:
+        links = [str(use) for use in diagnostic.uses]
+        chain = ", ".join(links if len(links) <= 12 else [*links[:6], "…", *links[-6:]])
+        lines.append(f"{gutter}{cyan}= in:{reset} {chain}")
+    if diagnostic.help:
+        lines.append(f"{gutter}{cyan}= help:{reset} {diagnostic.help}")
+    return "\n".join(lines) + "\n"
+
+
+def _snippet(span: Span, source: str, red: str, reset: str, width: int = 100) -> Iterator[str]:
+    lines = source.splitlines()
+    if not 1 <= span.line <= len(lines):
+        return
+    number = str(span.line)
+    margin = " " * len(number)
+    raw = lines[span.line - 1].replace("\t", " ")
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in raw)
+    start = span.column - 1
+    end = span.end_column - 1 if span.end_line == span.line else len(line)
+    # A long line is cut to a window around the position.
+    left = max(0, start - width // 2) if len(line) > width else 0
+    shown = line[left : left + width]
+    length = max(1, min(end, left + width) - start)
+    yield f"{margin} |"
+    yield f"{number} | {shown}"
+    yield f"{margin} | {' ' * (start - left)}{red}^{'~' * (length - 1)}{reset}"

@@ -1,0 +1,35 @@
+"""The intermediate representation: the graph of operations, and what follows from it."""
+
+from resnet_spec.ir.graph import (
+    INPUT,
+    Choice,
+    Event,
+    Instance,
+    Key,
+    LoopEvent,
+    Network,
+    Node,
+    Operation,
+    Published,
+    Read,
+    Stage,
+    Step,
+    walk,
+)
+
+__all__ = [
+    "INPUT",
+    "Choice",
+    "Event",
+    "Instance",
+    "Key",
+    "LoopEvent",
+    "Network",
+    "Node",
+    "Operation",
+    "Published",
+    "Read",
+    "Stage",
+    "Step",
+    "walk",
+]

@@ -1,0 +1,113 @@
+"""The IR itself, run: what a network computes in evaluation, without a framework.
+
+Each operation is its definition in numpy (`resnet_spec.primitives.values`), in double precision.
+That is slow and exact: it is what others are compared with. `verify` has it as its third reading.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+
+from resnet_spec.ir.graph import Instance, Network, Operation
+from resnet_spec.primitives.values import VALUES, Call
+
+Arrays = Mapping[str, np.ndarray]
+Watch = Callable[[str, Sequence[np.ndarray]], None]
+
+
+class Mismatch(Exception):
+    """An operation whose definition gives another shape than the compiler inferred."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], inferred: tuple[int, ...]) -> None:
+        sizes = ("x".join(map(str, each)) for each in (shape, inferred))
+        super().__init__("by its definition its output is {}, not {}".format(*sizes))
+        self.name = name
+
+
+class Outputs(NamedTuple):
+    """The logits, and the output of each stage by its name."""
+
+    logits: np.ndarray
+    stages: dict[str, np.ndarray]
+
+
+def outputs(
+    network: Network, weights: Arrays, images: np.ndarray, watch: Watch | None = None
+) -> Outputs:
+    """What a network makes of images (N, C, H, W) in evaluation.
+
+    `weights` has each parameter and statistic by its dotted name, in PyTorch's order of axes.
+    `watch` is told every operation's name and outputs. What is no longer needed is let go, so that
+    a deep network takes hardly more memory than a shallow one. Raises `Mismatch`.
+    """
+    root, given = network.root, images.astype(np.float64, copy=False)
+    kept = frozenset({root.result, *(stage.result for stage in network.stages)})
+    with np.errstate(all="ignore"):  # what is not finite is told where it is compared
+        found = _Run(weights, watch).instance(root, "", given, kept)
+    return Outputs(found[root.result], {each.name: found[each.result] for each in network.stages})
+
+
+def apply(
+    operation: Operation, inputs: Sequence[np.ndarray], parameters: Arrays
+) -> tuple[np.ndarray, ...]:
+    """The outputs of one operation; its parameters by their names within it."""
+    call = Call(SimpleNamespace(**operation.attributes), inputs, parameters)
+    made = VALUES[operation.primitive.name](call)
+    return (made,) if isinstance(made, np.ndarray) else tuple(made)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of a network; only blocks within blocks recur, so no depth is too large."""
+
+    weights: Arrays
+    watch: Watch | None
+
+    def instance(
+        self, instance: Instance, prefix: str, x: np.ndarray, kept: frozenset[int]
+    ) -> dict[int, np.ndarray]:
+        """The values of an instance that are to be kept, by their numbers."""
+        values, unneeded = {0: x}, _unneeded(instance, kept)
+        for number, step in enumerate(instance.steps):
+            name, given = f"{prefix}{step.name}", [values[each] for each in step.inputs]
+            if isinstance(step.node, Operation):
+                made = self.operation(name, step.node, given)
+            else:
+                result = step.node.result
+                made = (
+                    self.instance(step.node, f"{name}.", given[0], frozenset({result}))[result],
+                )
+            values.update(zip(step.outputs, made, strict=True))
+            for each in unneeded[number]:
+                del values[each]
+        return values
+
+    def operation(
+        self, name: str, operation: Operation, inputs: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, ...]:
+        parameters = {
+            each.name: self.weights[f"{name}.{each.name}"].astype(np.float64, copy=False)
+            for each in operation.parameters
+        }
+        made = apply(operation, inputs, parameters)
+        for each in made:
+            if each.shape[1:] != operation.output.dimensions:
+                raise Mismatch(name, each.shape[1:], operation.output.dimensions)
+        if self.watch is not None:
+            self.watch(name, made)
+        return made
+
+
+def _unneeded(instance: Instance, kept: frozenset[int]) -> list[list[int]]:
+    """For each step, the values that no later one takes."""
+    last = {0: 0}
+    for number, step in enumerate(instance.steps):
+        last.update(dict.fromkeys((*step.inputs, *step.outputs), number))
+    found: list[list[int]] = [[] for _ in instance.steps]
+    for value, number in last.items():
+        if value not in kept and found:
+            found[number].append(value)
+    return found

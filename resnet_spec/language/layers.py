@@ -1,0 +1,249 @@
+"""From the nodes of layers and stages to statements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from resnet_spec.diagnostics import Report, SpecError, fail, quoted
+from resnet_spec.language import names, other_libraries, validate
+from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence
+from resnet_spec.language.scalars import (
+    POSITION,
+    REFERENCE,
+    check_readable,
+    plain_text,
+    read_expression,
+    read_pattern,
+    read_reference,
+    read_result,
+    read_text,
+)
+from resnet_spec.language.syntax import (
+    Loop,
+    Pattern,
+    Reference,
+    Statement,
+)
+from resnet_spec.primitives import PRIMITIVES, ROLES
+
+T = TypeVar("T")
+
+
+class _Reader:
+    """Reads the layers of one block and collects what is wrong with them."""
+
+    def __init__(self, report: Report, what: str) -> None:
+        self.report = report
+        self.what = what
+
+    def layers(self, node: Node | None) -> tuple[Statement | Loop, ...]:
+        if node is None:
+            return ()
+        if not isinstance(node, Sequence):
+            self.report.add(
+                "RS103",
+                f"the layers of {self.what} must be a list, {validate.contrast(node)}",
+                node.span,
+                help="write each layer as '- {conv: conv1, filters: 64, kernel: 3}'",
+            )
+            return ()
+        found: list[Statement | Loop] = []
+        for item in node.items:
+            try:
+                found += self.layer(item)
+            except SpecError as error:
+                self.report.extend(error)
+                found.append(broken(item))
+        return tuple(found)
+
+    def layer(self, node: Node) -> tuple[Statement | Loop, ...]:
+        """The statement of a layer; those within a loop whose counter can't be read."""
+        if isinstance(node, Scalar) and isinstance(node.value, str):
+            # `- act` is short for `- {act: }`.
+            bare = Scalar(None, node.span)
+            node = Mapping({node.value: bare}, {node.value: node.span}, node.span)
+        if not isinstance(node, Mapping):
+            found = validate.kind_of(node)
+            hint = "write it as '- {conv: conv1, filters: 64, kernel: 3}'"
+            fail("RS103", f"a layer must be a mapping, not {found}", node.span, hint)
+        key = self.leading_key(node)
+        if key == "for":
+            return self.loop(node)
+        if key in ("block", "slot"):
+            return (self.call(node, key),)
+        return (self.operation(node, key),)
+
+    def leading_key(self, node: Mapping) -> str:
+        """The key that says what a layer is."""
+        for key in ("for", "block", "slot"):
+            if key in node.entries:
+                return key
+        found = [key for key in node.entries if key in validate.LAYER_KEYS]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            both = f"{quoted(found[0])} and {quoted(found[1])}"
+            fail("RS101", f"a layer is one operation, not {both}", node.keys[found[1]])
+        first = next(iter(node.entries), "")
+        fail(
+            "RS101",
+            f"{quoted(first)} is no operation: this layer says nothing to do",
+            node.keys.get(first, node.span),
+            help=other_libraries.hint(first, validate.LAYER_KEYS),
+        )
+
+    def optional(self, node: Node | None, read: Callable[[Node], T]) -> T | None:
+        """A part of a layer; None where it is not there, or wrong, which the report then tells."""
+        if node is None or (isinstance(node, Scalar) and node.value is None):
+            return None
+        try:
+            return read(node)
+        except SpecError as error:
+            self.report.extend(error)
+            return None
+
+    def operation(self, node: Mapping, key: str) -> Statement:
+        before = len(self.report.diagnostics)
+        validate.validate(f"layer {key}", node, f"the layer {quoted(key)}", self.report)
+        lead = node.entries[key]
+        primitive = PRIMITIVES.get(key)
+        many = primitive is not None and primitive.takes == "many"
+        name_node = node.get("name") if many else lead
+        own = {key, "from", "as", "when", "else"} | ({"name"} if many else set())
+        statement = Statement(
+            kind="slot" if key in ROLES else "primitive",
+            target=key,
+            span=node.keys[key],
+            name=self.optional(name_node, lambda n: read_pattern(n, "the name of a layer")),
+            inputs=self.optional(lead if many else node.get("from"), read_inputs) or (),
+            result=self.optional(node.get("as"), read_result),
+            when=self.optional(node.get("when"), lambda n: read_expression(n, "'when'")),
+            otherwise=self.otherwise(node),
+            arguments=_without(node, own),
+        )
+        return self.sound(statement, before)
+
+    def call(self, node: Mapping, key: str, stage: bool = False) -> Statement:
+        before = len(self.report.diagnostics)
+        model = "BlockCallModel" if key == "block" else "SlotCallModel"
+        if stage:
+            model = "StageModel"
+        validate.validate(model, node, "a stage" if stage else f"the {key}", self.report)
+        target = node.get(key)
+        statement = Statement(
+            kind="block" if key == "block" else "slot",
+            target=plain_text(target) or "",
+            span=target.span if target is not None else node.span,
+            name=self.optional(node.get("name"), lambda n: read_pattern(n, "the name of a layer")),
+            inputs=self.optional(node.get("from"), read_inputs) or (),
+            result=self.optional(node.get("as"), read_result),
+            when=self.optional(node.get("when"), lambda n: read_expression(n, "'when'")),
+            otherwise=self.otherwise(node),
+            arguments=_without(node, validate.keys_of(model)),
+            repeat=self.optional(node.get("repeat"), lambda n: read_expression(n, "'repeat'")),
+            names=self.optional(node.get("names"), lambda n: read_pattern(n, "'names'")),
+            feature=getattr(node.get("feature"), "value", True) is not False,
+        )
+        if statement.names is not None and "repeat" not in node.entries:
+            hint = "'names' is for repeated blocks; 'name' is that of the layer"
+            self.report.add("RS102", "'names' needs a 'repeat'", node.keys["names"], hint)
+        return self.sound(statement, before)
+
+    def sound(self, statement: Statement, before: int) -> Statement:
+        """The statement, as a broken one where something was told of it."""
+        if len(self.report.diagnostics) == before or statement.kind == "broken":
+            return statement
+        return statement._replace(kind="broken", meant=statement.kind)
+
+    def otherwise(self, node: Mapping) -> Reference | None:
+        found = self.optional(node.get("else"), lambda n: read_reference(n, "'else'"))
+        if found is not None and "when" not in node.entries:
+            self.report.add("RS102", "'else' needs a 'when'", node.keys["else"])
+        return found
+
+    def loop(self, node: Mapping) -> tuple[Statement | Loop, ...]:
+        before = len(self.report.diagnostics)
+        validate.validate("LoopModel", node, "the loop", self.report)
+        named = node.get("for") if plain_text(node.get("for")) is not None else None
+        variable = self.optional(named, read_counter)
+        count = self.optional(node.get("count"), lambda n: read_expression(n, "'count'"))
+        wrong = len(self.report.diagnostics) > before
+        lists = (each for each in node.entries.values() if isinstance(each, Sequence))
+        body = self.layers(node.get("layers") or next(lists, None))
+        if variable is None or count is None or wrong:
+            return tuple(unknown(each) for each in given_by(body))
+        return (Loop(variable, count, body, node.keys["for"]),)
+
+
+def read_inputs(node: Node) -> tuple[Reference, ...]:
+    items = node.items if isinstance(node, Sequence) else (node,)
+    if not items:
+        fail("RS103", "an operation needs at least one input", node.span)
+    return tuple(read_reference(item, "an input") for item in items)
+
+
+def read_counter(node: Node) -> str:
+    name = read_text(node, "'for'")
+    check_readable(name, node.span, "a counter")
+    names.check_identifier(name, node.span, "a counter")
+    if name in POSITION:
+        # Arguments of a block within the loop would mean the block's own place by it.
+        hint = "call the counter something else: k"
+        fail("RS105", f"{quoted(name)} is the place of a repeated block", node.span, hint)
+    return name
+
+
+def _without(node: Mapping, keys: Iterable[str]) -> Mapping:
+    kept = {key: value for key, value in node.entries.items() if key not in keys}
+    return Mapping(kept, {key: node.keys[key] for key in kept}, node.span)
+
+
+def read_layers(node: Node | None, what: str, report: Report) -> tuple[Statement | Loop, ...]:
+    """The statements of a list of layers; what is wrong goes to the report."""
+    return _Reader(report, what).layers(node)
+
+
+def read_stage(node: Node, report: Report) -> Statement:
+    """One stage of a network; what is wrong goes to the report."""
+    if not isinstance(node, Mapping):
+        found = validate.kind_of(node)
+        hint = "write it as '- {name: layer1, block: bottleneck, repeat: 3, filters: 64}'"
+        report.add("RS103", f"a stage must be a mapping, not {found}", node.span, hint)
+        return broken(node)
+    reader, before = _Reader(report, "the stages"), len(report.diagnostics)
+    statement = reader.call(node, "block", stage=True)
+    if statement.name is not None and not statement.name.is_fixed:
+        report.add("RS105", "the name of a stage can't hold an expression", statement.name.span)
+        statement = statement._replace(name=None)
+    taken = {"x": "it is the input", **dict.fromkeys(("stem", "head"), "it is a part of its own")}
+    if statement.name is not None and statement.name.text in taken:
+        what = f"{quoted(statement.name.text)} can't name a stage: {taken[statement.name.text]}"
+        report.add("RS105", what, statement.name.span)
+    return reader.sound(statement, before)
+
+
+def broken(node: Node) -> Statement:
+    """Stands for a line that can't be read; the name that it gives is known all the same."""
+    name = plain_text(node.get("as")) if isinstance(node, Mapping) else None
+    match = REFERENCE.fullmatch(name) if name is not None else None
+    result = Reference(match.group(1), None, node.span) if match is not None else None
+    own = plain_text(node.get("name")) if isinstance(node, Mapping) else None
+    pattern = Pattern((own,), own, node.span) if own is not None else None
+    return Statement("broken", "", node.span, name=pattern, result=result)
+
+
+def given_by(body: Iterable[Statement | Loop]) -> Iterator[Statement]:
+    """The statements that give values a name, those within loops as well."""
+    for statement in body:
+        if isinstance(statement, Loop):
+            yield from given_by(statement.body)
+        elif statement.result is not None:
+            yield statement
+
+
+def unknown(statement: Statement) -> Statement:
+    """Stands for a layer in a loop that can't be read: its value may be one or a list."""
+    assert statement.result is not None
+    result = Reference(statement.result.name, None, statement.result.span)
+    return Statement("broken", "split", statement.span, result=result)

@@ -1,0 +1,83 @@
+"""One mapping changed by another, as `extends` does."""
+
+from collections.abc import Sequence as SequenceOf
+
+from resnet_spec.diagnostics import Report, expected, quoted
+from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence
+from resnet_spec.primitives import ROLES
+
+MAX_CHAIN = 16  # of specs or recipes that extend one another
+
+
+def without(node: Mapping, keys: SequenceOf[str]) -> Mapping:
+    entries = {key: value for key, value in node.entries.items() if key not in keys}
+    return Mapping(entries, {key: node.keys[key] for key in entries}, node.span)
+
+
+def merge(base: Mapping, change: Mapping, report: Report, path: tuple[str, ...] = ()) -> Mapping:
+    """`base` with everything that `change` says; a list of named things is changed by name.
+
+    What there is not to change goes to the report (RS108).
+    """
+    entries, keys = dict(base.entries), dict(base.keys)
+    for key, new in change.entries.items():
+        old = entries.get(key)
+        keys[key] = change.keys[key]
+        if isinstance(new, Mapping) and not path and key == "training":
+            old = old and written_out(old)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            within = (*path, key)
+            entries[key] = new if _replaces(old, new, within) else merge(old, new, report, within)
+        elif isinstance(old, Sequence) and isinstance(new, Mapping) and len(path) < 3:
+            entries[key] = _patched(old, new, key, report)
+        else:
+            entries[key] = new
+    return Mapping(entries, keys, change.span)
+
+
+def written_out(node: Node) -> Node:
+    """What stands under `training`, with `cifar_paper` as `{recipe: cifar_paper}`."""
+    if isinstance(node, Scalar) and isinstance(node.value, str) and node.value != "none":
+        return Mapping({"recipe": node}, {"recipe": node.span}, node.span)
+    return node
+
+
+def _replaces(old: Mapping, new: Mapping, path: tuple[str, ...]) -> bool:
+    """Whether a mapping is one choice, `{batch_norm: …}`, that another takes the place of."""
+    if path == ("training",):
+        return "recipe" in new.entries  # what was said of another recipe means nothing for it
+    is_choice = path[0] == "defaults" and (len(path) > 2 or path[-1] in ROLES)
+    return is_choice and list(old.entries) != list(new.entries)
+
+
+def _patched(items: Sequence, change: Mapping, what: str, report: Report) -> Sequence:
+    """A list of named mappings with some of them changed; an empty value removes one."""
+    found = {_item_name(item): index for index, item in enumerate(items.items)}
+    result: list[Node | None] = list(items.items)
+    for name, new in change.entries.items():
+        if name not in found:
+            report.add(
+                "RS108",
+                f"there is nothing called {quoted(name)} in {quoted(what)} to change",
+                change.keys[name],
+                help=expected(name, filter(None, found)),
+            )
+            continue
+        old = result[found[name]]
+        if isinstance(new, Scalar) and new.value in (None, "none"):
+            result[found[name]] = None
+        elif isinstance(new, Mapping) and isinstance(old, Mapping):
+            entries, keys = {**old.entries, **new.entries}, {**old.keys, **new.keys}
+            result[found[name]] = Mapping(entries, keys, old.span)
+        else:
+            message = f"{quoted(name)} is changed by a mapping of its keys"
+            report.add("RS108", message, new.span)
+    return Sequence(tuple(item for item in result if item is not None), items.span)
+
+
+def _item_name(item: Node) -> str:
+    """What a list's item is called: its `name`, or the value of its leading key."""
+    if not isinstance(item, Mapping) or not item.entries:
+        return ""
+    named = item.get("name") or next(iter(item.entries.values()))
+    return str(named.value) if isinstance(named, Scalar) and named.value is not None else ""

@@ -1,0 +1,133 @@
+"""What other libraries call an operation or a block, and what stands here in its place.
+
+The nearest name would often be of another meaning: `evo_norm` for `layer_norm`, `relu` for `relu6`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from resnet_spec.diagnostics import expected, quoted
+from resnet_spec.primitives import PRIMITIVES
+
+# The same under another name.
+SAME = {
+    **dict.fromkeys(("dense", "fc", "fully_connected", "inner_product"), "linear"),
+    "swish": "silu",
+    **dict.fromkeys(("cat", "concatenate", "join"), "concat"),
+    **dict.fromkeys(("mul", "times"), "multiply"),
+    **dict.fromkeys(("sum", "plus"), "add"),
+    "chunk": "split",
+    "stochastic_depth": "drop_path",
+    "channel_shuffle": "shuffle",
+    "sync_batch_norm": "batch_norm",
+    **dict.fromkeys(("global_average_pooling", "global_pool", "gap"), "global_avg_pool"),
+    **dict.fromkeys(("global_max_pooling", "gmp"), "global_max_pool"),
+    **dict.fromkeys(("average_pooling", "average_pool"), "avg_pool"),
+    "max_pooling": "max_pool",
+}
+
+# Layers that compute the same together, for the value x.
+LAYERS = {
+    "relu6": ("{rescale: , offset: -3}", "hard_sigmoid", "{rescale: , factor: 6}"),
+    "hard_swish": ("{hard_sigmoid: , from: x, as: gate}", "{multiply: [x, gate]}"),
+    "hard_tanh": (
+        "{rescale: , factor: 3}",
+        "hard_sigmoid",
+        "{rescale: , factor: 2, offset: -1}",
+    ),
+}
+LAYERS["hard_silu"] = LAYERS["hard_swish"]
+
+
+def _of(group: str) -> str:
+    return ", ".join(name for name, each in PRIMITIVES.items() if each.group == group)
+
+
+_NORMS = f"the norms are {_of('norm')}"
+_ACTIVATIONS = f"the activations are {_of('activation')}"
+_SIZES = "no operation enlarges a map"
+_GROUPS = "a conv with as many 'groups' as it has channels"
+_CONV = "a conv has two dimensions, a square window and fixed places"
+_ATTENTION = "squeeze_excitation, cbam and other blocks can fill a slot called attention"
+
+OTHERWISE = {
+    "layer_norm": f"group_norm with groups: 1 takes all channels and places together; {_NORMS}",
+    "instance_norm": f"it is group_norm with as many groups as channels; {_NORMS}",
+    **dict.fromkeys(
+        ("rms_norm", "local_response_norm", "lrn", "weight_norm", "spectral_norm", "batch_renorm"),
+        _NORMS,
+    ),
+    **dict.fromkeys(
+        ("prelu", "rrelu", "elu", "selu", "celu", "mish", "glu", "softplus", "softsign",
+         "log_softmax", "log_sigmoid", "squared_relu", "quick_gelu"),
+        _ACTIVATIONS,
+    ),
+    **dict.fromkeys(
+        ("upsample", "upsampling", "up_sampling", "interpolate", "resize", "conv_transpose",
+         "transposed_conv", "transpose_conv", "deconv", "pixel_shuffle", "depth_to_space",
+         "max_unpool", "unpool"),
+        _SIZES,
+    ),
+    **dict.fromkeys(("depthwise_conv", "dw_conv", "depthwise"), f"it is {_GROUPS}"),
+    **dict.fromkeys(
+        ("separable_conv", "depthwise_separable_conv"),
+        f"it is {_GROUPS}, and a conv with kernel: 1 behind it",
+    ),
+    **dict.fromkeys(("pointwise_conv", "pw_conv"), "it is a conv with kernel: 1"),
+    **dict.fromkeys(("deform_conv", "deformable_conv", "conv1d", "conv3d"), _CONV),
+    **dict.fromkeys(
+        ("reflection_pad", "replication_pad", "circular_pad"), "zero_pad is the only padding"
+    ),
+    "adaptive_max_pool": "adaptive_avg_pool takes means; global_max_pool is the one of size 1",
+    **dict.fromkeys(
+        ("attention", "self_attention", "multi_head_attention", "multihead_attention",
+         "transformer"),
+        _ATTENTION,
+    ),
+    "se": "it is the block squeeze_excitation",
+    "se_basic": "it is the block basic with attention: squeeze_excitation",
+    "se_bottleneck": "it is the block bottleneck with attention: squeeze_excitation",
+    "resnext": "it is the block bottleneck with 'groups' and 'base_width'",
+    "drop_block": "dropout zeroes single values, drop_path whole samples",
+}  # fmt: skip
+
+# torch.nn's module and dimensions: what is here has two.
+_AROUND = r"(?i)^.*\.|(?<=[a-z_])_?2d$"
+
+
+def _squeezed(name: str) -> str:
+    """`BatchNorm2d` and `batch_norm` as the same text."""
+    return name.replace("_", "").replace("-", "").lower()
+
+
+def _by_squeezed(names: Iterable[str]) -> dict[str, str]:
+    return {_squeezed(name): name for name in names}
+
+
+_KNOWN = _by_squeezed((*SAME, *LAYERS, *OTHERWISE))
+
+
+def hint(name: str, candidates: Iterable[str]) -> str:
+    """The help for a name that is none of the candidates, as another library may have it."""
+    candidates = list(candidates)
+    alike = _by_squeezed(candidates)
+    spellings = [_squeezed(name), _squeezed(re.sub(_AROUND, "", name))]
+    for spelling in spellings:
+        if spelling in alike:
+            return f"did you mean {quoted(alike[spelling])}?"
+    for spelling in spellings:
+        if spelling in _KNOWN:
+            return _told(_KNOWN[spelling])
+    return expected(name, candidates)
+
+
+def _told(name: str) -> str:
+    if name in SAME:
+        return f"it is called {quoted(SAME[name])} here"
+    if name in LAYERS:
+        layers = ", ".join(f"- {each}" for each in LAYERS[name])
+        return f"it is these layers, which a block of your own can hold: {layers}"
+    text = OTHERWISE[name]
+    return text if text.startswith("it is ") else f"there is no {name} here; {text}"

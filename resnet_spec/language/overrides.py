@@ -1,0 +1,83 @@
+"""Changes of a spec from the command line: `--set key.key=value`."""
+
+from collections.abc import Sequence as SequenceOf
+
+from resnet_spec.diagnostics import Report, Span, SpecError, fail, quoted
+from resnet_spec.language import nodes
+from resnet_spec.language.library import Library
+from resnet_spec.language.merge import merge, without
+from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence
+
+MAX_KEYS = 16
+
+SET_PATH = "--set"
+
+
+def with_settings(
+    node: Mapping, settings: SequenceOf[str], library: Library, report: Report
+) -> Mapping:
+    """The tree with every `--set key.key=value`; numbers that it changes are not expected."""
+    library.sources[SET_PATH] = "\n".join(" ".join(each.splitlines()) for each in settings)
+    node = without(node, ("expect",))
+    for line, setting in enumerate(settings, 1):
+        key, separator, value = setting.partition("=")
+        parts = key.split(".")
+        span = Span(SET_PATH, line, 1, line, len(key) + 1)
+        if not separator or not all(parts):
+            hint = "for example classes=10, or stages.layer4.repeat=2"
+            fail("RS108", f"{quoted(setting)} is not of the form key=value", span, hint)
+        if len(parts) > MAX_KEYS:
+            fail("RS108", f"{quoted(key)} has more than {MAX_KEYS} parts", span)
+        tree = _value(value, SET_PATH, line, len(key) + 2)
+        for part in reversed(parts):
+            tree = Mapping({part: tree}, {part: span}, span)
+        assert isinstance(tree, Mapping)
+        node = merge(node, tree, report)
+    return node
+
+
+def _value(text: str, path: str, line: int, column: int) -> Node:
+    """The tree of one value given on the command line."""
+    whole = Span(path, line, column, line, column + len(text))
+    if not text:
+        return Scalar(None, whole)
+    try:
+        return _moved(nodes.parse(text, path), line - 1, column - 1, whole)
+    except SpecError as error:
+        # The line ends at a place where the parser saw the end of a file.
+        raise SpecError(
+            [
+                found._replace(span=_shifted(found.span, line - 1, column - 1, whole))
+                for found in error.diagnostics
+            ]
+        ) from None
+
+
+def _shifted(span: Span | None, lines: int, columns: int, whole: Span) -> Span:
+    """A position in a value as a position in its line, or all of it where it has several lines."""
+    if span is None or (span.line, span.end_line) != (1, 1):
+        return whole
+    moved = span._replace(
+        line=span.line + lines,
+        column=span.column + columns,
+        end_line=span.end_line + lines,
+        end_column=span.end_column + columns,
+    )
+    return moved if moved.column < whole.end_column else whole
+
+
+def _moved(node: Node, lines: int, columns: int, whole: Span) -> Node:
+    """A tree with every position moved."""
+
+    def move(span: Span) -> Span:
+        return _shifted(span, lines, columns, whole)
+
+    match node:
+        case Scalar(value, span, plain):
+            return Scalar(value, move(span), plain)
+        case Sequence(items, span):
+            moved_items = tuple(_moved(item, lines, columns, whole) for item in items)
+            return Sequence(moved_items, move(span))
+        case Mapping(entries, keys, span):
+            moved = {key: _moved(child, lines, columns, whole) for key, child in entries.items()}
+            return Mapping(moved, {key: move(at) for key, at in keys.items()}, move(span))

@@ -1,0 +1,192 @@
+"""What a spec says that changes nothing: defaults, constants and renames that reach no layer.
+
+Only what the spec itself or `--set` says is looked at: a spec that others extend may hold defaults
+for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from resnet_spec.diagnostics import Diagnostic, Report, expected, quoted
+from resnet_spec.ir import Choice, Instance, Network, Operation, Step
+from resnet_spec.language import renames
+from resnet_spec.language.load import Loaded
+from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence, plain
+from resnet_spec.language.overrides import SET_PATH
+from resnet_spec.primitives import PRIMITIVES, ROLES
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MAX_NAMES = 2_000  # among which a near one is looked for
+
+
+def without_effect(loaded: Loaded, network: Network) -> list[Diagnostic]:
+    """RS108 for all that has none; the network is sound."""
+    report = Report()
+    _Defaults(loaded, network, report).check()
+    _check_lets(loaded, report)
+    if not loaded.overridden:  # published names are those of the network without changes
+        _check_references(loaded, network, report)
+    return report.diagnostics
+
+
+def _own(loaded: Loaded, node: Node | None) -> Iterator[tuple[str, Node, Mapping]]:
+    """The entries of a mapping that the spec itself or `--set` wrote."""
+    if isinstance(node, Mapping):
+        for key, child in node.entries.items():
+            if node.keys[key].path in (loaded.path, SET_PATH):
+                yield key, child, node
+
+
+# --- defaults ------------------------------------------------------------------------------------
+
+
+class _Defaults:
+    """The entries of `defaults`, and what takes them."""
+
+    def __init__(self, loaded: Loaded, network: Network, report: Report) -> None:
+        self.loaded, self.network, self.report = loaded, network, report
+        self.steps: dict[str, list[tuple[Instance, Step]]] = {}
+        self.choices: set[object] = set()
+        self.seen: set[int] = set()
+        self.collect(network.root)
+
+    def collect(self, instance: Instance) -> None:
+        """Every step by what it uses, those of equal instances once."""
+        if id(instance) in self.seen:
+            return
+        self.seen.add(id(instance))
+        for step in instance.steps:
+            if isinstance(step.node, Operation):
+                name = step.node.primitive.name
+            else:
+                name = step.node.definition.name
+                self.collect(step.node)
+            self.steps.setdefault(name, []).append((instance, step))
+            choice = _choice(instance, step)
+            if choice is not None:
+                self.choices.add(choice.key)
+
+    def check(self) -> None:
+        for key, child, node in _own(self.loaded, self.loaded.node.get("defaults")):
+            if key in ROLES:
+                self.check_role(key, node)
+            elif key not in self.steps:
+                what = "primitive" if key in PRIMITIVES else "block"
+                self.tell(node, key, f"the network has no {what} {quoted(key)}")
+            else:
+                self.check_keys(key, child)
+
+    def check_role(self, role: str, node: Mapping) -> None:
+        chosen = self.network.root.choices[role]
+        # Where nothing fills a slot there is no step that would show it.
+        if chosen.target is not None and chosen.key not in self.choices:
+            self.tell(node, role, f"no layer takes the network's {quoted(role)}")
+
+    def check_keys(self, name: str, node: Node) -> None:
+        for key, child, owner in _own(self.loaded, node):
+            if plain(child) is None:
+                continue
+            if not any(_is_open(key, instance, step) for instance, step in self.steps[name]):
+                self.tell(owner, key, f"every {quoted(name)} states {quoted(key)} itself")
+
+    def tell(self, node: Mapping, key: str, why: str) -> None:
+        self.report.add(
+            "RS108",
+            f"the default of {quoted(key)} has no effect: {why}",
+            node.keys[key],
+            help="take it out, or put it into the spec that needs it",
+        )
+
+
+def _choice(instance: Instance, step: Step) -> Choice | None:
+    """What fills the slot that a step runs."""
+    if step.statement.kind != "slot":
+        return None
+    return instance.choices.get(step.statement.target)
+
+
+def _is_open(key: str, instance: Instance, step: Step) -> bool:
+    """Whether a step leaves an attribute, argument or slot to the defaults."""
+    given = step.statement.arguments.get(key)
+    choice = _choice(instance, step)
+    stated = dict(choice.arguments) if choice is not None else {}
+    return (given is None or plain(given) is None) and key not in stated
+
+
+# --- constants -----------------------------------------------------------------------------------
+
+
+def _check_lets(loaded: Loaded, report: Report) -> None:
+    """Those that `--set` changes; one that a spec keeps for later harms nobody."""
+    node = loaded.node
+    parts = (node.get(key) for key in ("let", "defaults", "stem", "stages", "head"))
+    read = {word for part in parts if part is not None for word in _words(part)}
+    for name, _, owner in _own(loaded, node.get("let")):
+        if name not in read and owner.keys[name].path == SET_PATH:
+            message = f"the constant {quoted(name)} has no effect: nothing reads it"
+            known = [each for each in owner.entries if each in read]
+            report.add("RS108", message, owner.keys[name], expected(name, known))
+
+
+def _words(node: Node) -> Iterator[str]:
+    """The words of all values, among which are the names that expressions read."""
+    if isinstance(node, Scalar):
+        if isinstance(node.value, str):
+            yield from _WORD.findall(node.value)
+        return
+    for child in node.items if isinstance(node, Sequence) else node.entries.values():
+        yield from _words(child)
+
+
+# --- renames -------------------------------------------------------------------------------------
+
+
+def _check_references(loaded: Loaded, network: Network, report: Report) -> None:
+    """The rules that lead from the names of published networks to ours."""
+    references = loaded.node.get("references")
+    for reference in references.items if isinstance(references, Sequence) else ():
+        rules = reference.get("rename") if isinstance(reference, Mapping) else None
+        if isinstance(reference, Mapping) and isinstance(rules, Mapping):
+            flat = plain(reference.entries["library"]) == "keras.applications"
+            _check_rules(rules, _tensors(network), flat, report)
+
+
+def _tensors(network: Network) -> list[str]:
+    return [
+        f"{name}.{parameter.name}"
+        for name, operation in network.operations()
+        for parameter in operation.parameters
+    ]
+
+
+def _check_rules(rules: Mapping, tensors: list[str], flat: bool, report: Report) -> None:
+    earlier: dict[str, str] = {}
+    for theirs, ours in ((key, str(plain(node))) for key, node in rules.entries.items()):
+        span = rules.keys[theirs]
+        try:
+            renames.check(theirs, ours)
+        except renames.RenameError as error:
+            report.add("RS103", f"the rule {quoted(theirs)} can't be read: {error}", span)
+            continue
+        above = renames.rule_of(renames.sample(theirs), earlier)
+        if above is not None:
+            message = f"the rule {quoted(theirs)} is never taken: {quoted(above)} comes before it"
+            report.add("RS108", message, span, "put the longer one first")
+        earlier[theirs] = ours
+        if not renames.leads_to(ours, tensors, flat):
+            layers = dict.fromkeys(name.rpartition(".")[0] for name in tensors[:_MAX_NAMES])
+            report.add(
+                "RS108",
+                f"the rule {quoted(theirs)} leads to no weights: none begin with {quoted(ours)}",
+                rules.span_of(theirs),
+                expected(ours, layers, limit=8),
+            )
+
+
+def findings(loaded: Loaded, network: Network) -> list[Diagnostic]:
+    """Everything that is wrong with a sound network: its expected numbers, and this."""
+    from resnet_spec.ir.sizes import expectations
+
+    return [*expectations(loaded, network), *without_effect(loaded, network)]

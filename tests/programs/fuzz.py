@@ -72,6 +72,7 @@ def performed(text: str, network: Network, backend: str) -> list[str]:
 LIMITS = tuple(
     re.compile(text)
     for text in (
+        r"RS305 .*the expression has more than .* parts",
         r"RS502 .*nothing uses the output of",
         r"RS502 .*a convolution of Keras has a stride or a dilation",
         r"RS502 .*last stage.* must give a feature map",

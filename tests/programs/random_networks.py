@@ -593,7 +593,7 @@ class _Extended:
         changes: dict[str, Any] = {}
         stage = self.r.choice(self.base["stages"])
         keys = [key for key in stage if key not in ("name", "block", "names")]
-        if keys:
+        if keys and isinstance(stage["name"], str):
             key = self.r.choice(keys)
             changes[stage["name"]] = {key: stage.pop(key)}
         if self.r.random() < 0.4:

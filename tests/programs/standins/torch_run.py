@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
@@ -62,12 +63,22 @@ def _forward(function: Any, run: Run) -> Any:
     return found
 
 
+# They hold others, do nothing themselves, and stand where the first of these stands.
+HOLDERS = (Module, ModuleDict, ModuleList, Sequential)
+
+
+def _begins(module: Module, first: Mapping[str, int]) -> int:
+    """Which operation a module begins with; -1 for one that has none."""
+    if type(module) in HOLDERS:
+        inner = next(iter(module._modules.values()), None)
+        return _begins(inner, first) if inner is not None else -1
+    return first.get(module._path, -1)
+
+
 def _check_order(model: Module, run: Run) -> None:
     """Modules stand in the order in which they run, so that children in a row are the network."""
     first: dict[str, int] = {}  # of everything that a module may be: which operation it begins with
-    # What holds others and does nothing itself stands where the first of these stands.
-    holders = (Module, ModuleDict, ModuleList, Sequential)
-    own = {module._path for module in model.modules() if type(module) not in holders}
+    own = {module._path for module in model.modules() if type(module) not in HOLDERS}
     for index, layer in enumerate(run.expected.layers):
         prefixes = [*accumulate(layer.name.split("."), "{}.{}".format)]
         while prefixes and prefixes[-1] not in own:
@@ -76,7 +87,7 @@ def _check_order(model: Module, run: Run) -> None:
             first.setdefault(prefix, index)
     last: dict[str, tuple[int, str]] = {}
     for module in model.modules():
-        place = (first.get(module._path, -1), module._path)
+        place = (_begins(module, first), module._path)
         if place[0] >= 0:
             above = module._path.rpartition(".")[0]
             if place < last.get(above, place):

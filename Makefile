@@ -59,13 +59,14 @@ lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff'
 
 # mypy does not know that backends/ is installed as resnet_spec.backends; a folder of links shows it.
 TYPES := $(abspath $(VENV))/types
+TYPED := tests:tests/support:tests/programs:tests/published:tests/trainer:tests/docs:benchmarks
 MYPY := $(abspath $(BIN))/mypy --cache-dir $(CURDIR)/.mypy_cache
 .PHONY: types
 types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, the compiled PyTorch
 	@rm -rf $(TYPES) && mkdir -p $(TYPES)/resnet_spec
 	@ln -s $(CURDIR)/resnet_spec/* $(CURDIR)/backends $(TYPES)/resnet_spec/
 	@ln -s $(CURDIR)/tests $(CURDIR)/benchmarks $(TYPES)/
-	cd $(TYPES) && MYPYPATH=tests:tests/programs:benchmarks $(MYPY) $(MYPY_FRAMEWORKS) --config-file $(CURDIR)/pyproject.toml \
+	cd $(TYPES) && MYPYPATH=$(TYPED) $(MYPY) $(MYPY_FRAMEWORKS) --config-file $(CURDIR)/pyproject.toml \
 		--package resnet_spec --module conftest --module reference --module check_wheel \
 		--module zoo_table --module zoo_measure --module startup --module variants --module zoo --module inference \
 		--module training --module fuzz --module shrink --package standins \
@@ -113,7 +114,7 @@ endif
 # Takes hours when everything has changed. NAMES="resnet18 vgg*": these networks alone.
 .PHONY: zoo
 zoo: $(STAMP)  ## measure the networks whose output has changed, and renew docs/zoo.md
-	$(BIN)/python tests/zoo_table.py $(NAMES)
+	$(BIN)/python tests/published/zoo_table.py $(NAMES)
 
 # Built away from the working tree, so that no leftover of an older build gets in; the source
 # distribution first, so that what it lacks is missed.

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import reference  # noqa: E402 - stands in the folder of the tests
 from measure import Comparison, interleaved, report  # noqa: E402 - sorted with the line above

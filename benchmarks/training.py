@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests" / each) for each in ("support", "published")]
 
 import zoo  # noqa: E402 - stands in the folder of the tests
 from measure import Comparison, interleaved, report  # noqa: E402 - sorted with the line above

@@ -25,7 +25,7 @@ def test_so_it_is_with_other_numbers_of_classes_and_channels(name: str) -> None:
 
 def test_no_framework_is_imported() -> None:
     program = (
-        "import sys; sys.path[:0] = ['tests', 'tests/programs']\n"
+        "import sys; sys.path[:0] = ['tests/support', 'tests/programs']\n"
         "import texts, standins\n"
         "network = texts.network_of('resnet18')\n"
         "for backend in texts.BACKENDS:\n"

@@ -49,5 +49,5 @@ def test_lock_is_current(update_goldens: bool) -> None:
     )
 
     assert not changed, (
-        "read the changed files, then run: pytest tests/test_zoo_lock.py --update-goldens"
+        "read the changed files, then run: pytest tests/published/test_zoo_lock.py --update-goldens"
     )

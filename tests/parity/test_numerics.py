@@ -132,7 +132,7 @@ def test_running_statistics_on_other_frameworks(framework: str) -> None:
     environment = {
         **os.environ,
         "KERAS_BACKEND": framework,
-        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]),
+        "PYTHONPATH": os.pathsep.join(map(str, (here, here.parent / "support", here.parents[1]))),
     }
     # Keras has its norms in single precision on these two, whatever its inputs are.
     code = "import test_numerics as t; t.check_statistics(1e-5, 1e-4)"

@@ -16,7 +16,7 @@ from resnet_spec.language.library import Library, builtin_specs
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
-PAGE = Path(__file__).parents[1] / "docs" / "zoo.md"
+PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
 HEAD = ("network", "parameters", "reference", "names", "to reference", "Keras to PyTorch", "images")
 TITLES = {"machine": "machine", "instructions": "vector instructions", "python": "Python"}
 

@@ -1,4 +1,4 @@
-"""What was measured of each network of the zoo, kept in tests/data/zoo.json.
+"""What was measured of each network of the zoo, kept in tests/published/data/zoo.json.
 
 A row holds digests of what it was measured with: the code of both backends, and the published
 networks with their rules for names. Where one of them has changed since, the row is stale.

@@ -112,7 +112,7 @@ DIGESTS = textwrap.dedent(
 
 
 def test_output_is_the_same_everywhere(tmp_path: Path) -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     # Networks with many blocks, helper functions and initializers, where an order could slip.
     files = [str(parity.SPECS / f"{name}.yaml") for name in ("primitives", "resnest", "inits")]
     found = set()

@@ -15,7 +15,7 @@ from resnet_spec.language import nodes
 from resnet_spec.language.json_schema import json_schema
 from resnet_spec.primitives import PRIMITIVES, ROLES
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KINDS = ("network", "block", "recipe")
 COMMITTED = {kind: ROOT / "docs" / "schema" / f"{kind}.json" for kind in KINDS}
 LINE = re.compile(r"# yaml-language-server: \$schema=(\S+)")
@@ -65,7 +65,7 @@ def test_committed_schema_is_current(
         COMMITTED[kind].parent.mkdir(parents=True, exist_ok=True)
         COMMITTED[kind].write_text(printed, encoding="utf-8")
     assert COMMITTED[kind].read_text(encoding="utf-8") == printed, (
-        "docs/schema is out of date: run pytest tests/test_schema.py --update-goldens"
+        "docs/schema is out of date: run pytest tests/unit/test_json_schema.py --update-goldens"
     )
 
 

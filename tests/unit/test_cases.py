@@ -15,7 +15,7 @@ import pytest
 
 from resnet_spec import cli
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parents[1] / "cases"
 GOLDEN, COMMAND, SPEC = "expected.txt", "cmd.json", "spec.yaml"
 NAMES = sorted(path.name for path in CASES.iterdir() if path.is_dir())
 

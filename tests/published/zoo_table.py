@@ -1,6 +1,6 @@
 """Measures the networks of the zoo that are not yet measured as they are, and renews docs/zoo.md.
 
-    python tests/zoo_table.py [--again] [--gigabytes N] [--minutes N] [NAME ...]
+    python tests/published/zoo_table.py [--again] [--gigabytes N] [--minutes N] [NAME ...]
 
 Small networks come first. Each result is kept at once, so the run may be broken off at any time. A
 process of its own measures, within bounds of memory and time; several small networks share one.
@@ -19,6 +19,9 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 import parity
 import zoo_page

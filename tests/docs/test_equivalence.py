@@ -14,7 +14,7 @@ from resnet_spec.language.library import builtin_specs
 from resnet_spec.verify import compare, records
 from resnet_spec.verify.measure import IN_ITSELF
 
-FOLDER = Path(__file__).parents[1] / "docs" / "equivalence"
+FOLDER = Path(__file__).parents[2] / "docs" / "equivalence"
 RECORDS = records.read(FOLDER)
 BAR = {"forward": 1e-10, "training": 1e-10, "gradients": 1e-9, "trajectory": 1e-8, "adam": 1e-8}
 KINDS = {

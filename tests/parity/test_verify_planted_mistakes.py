@@ -399,7 +399,7 @@ def test_trap_in_single_precision(name: str, session: Session, tmp_path: Path) -
 
 # --- updates of the weights ----------------------------------------------------------------------
 
-# What Keras' own optimizers do, by the names of tests/planted_worker.py, and what fails first.
+# What Keras' own optimizers do, by the names of planted_worker.py, and what fails first.
 UPDATES = {
     "decoupled decay": "SGD moves the weights otherwise",
     "rate within the momentum": "SGD moves the weights otherwise",

@@ -40,7 +40,7 @@ PAGES = [
 ]
 LANGUAGE, ARCHITECTURE, EQUIVALENCE = PAGES[2], PAGES[3], PAGES[-1]
 LINK = re.compile(r"\[[^]]*\]\(([^)\s]+)\)")
-FIX = "run pytest tests/test_docs.py --update-goldens, and read the difference"
+FIX = "run pytest tests/docs/test_docs.py --update-goldens, and read the difference"
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_every_verb_has_examples(run: Run, verb: str) -> None:
 
 def test_a_clone_runs_where_another_copy_is_installed(folder: Path) -> None:
     """With the clone first on the path, as for `python -m resnet_spec`."""
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     script = (
         "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f)];"
         "sys.path[:] = [sys.argv[1], *(p for p in sys.path if 'editable' not in p)];"

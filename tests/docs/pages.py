@@ -46,7 +46,7 @@ from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ANY = "…"
 
 BASE = """\

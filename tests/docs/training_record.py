@@ -1,6 +1,6 @@
 """What runs of the compiled trainers came to, kept in docs/training, a file for each run.
 
-    python tests/training_record.py tensorflow runs/tensorflow/*
+    python tests/docs/training_record.py tensorflow runs/tensorflow/*
 
 The folders are those of runs on Fashion-MNIST, with networks that were compiled with the recipe of
 that name, on this machine; whatever else their command said is found in their checkpoints.
@@ -25,7 +25,7 @@ from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
-FOLDER = Path(__file__).parents[1] / "docs" / "training"
+FOLDER = Path(__file__).parents[2] / "docs" / "training"
 RECIPE = "fashion_mnist"
 # What a run is made of, by its engine: the folder of the trainer, and distributions.
 TRAINERS = {"torch": "torch", "tensorflow": "keras", "jax": "keras"}

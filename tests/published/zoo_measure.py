@@ -1,8 +1,9 @@
 """Measures networks of the zoo: the work of one process, which zoo_table.py starts and watches.
 
-    python tests/zoo_measure.py GIGABYTES     names of networks on the standard input, one a line
+    python tests/published/zoo_measure.py GIGABYTES
 
-For each name a line of JSON is printed after each step, the last of them with `"done": true`.
+For each name, a line of the standard input, a line of JSON is printed after each step, the last of
+them with `"done": true`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parents[1] / "support"))
     import environment
 
     environment.prepare()

@@ -48,7 +48,7 @@ def commands() -> list[list[str]]:
 
     Those of its table of runs are tested with their records.
     """
-    page = (Path(__file__).parents[1] / "docs/training.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/training.md").read_text(encoding="utf-8")
     found = [line for line in page.splitlines() if "/train.py " in line and line[0] != "|"]
     lines = [line.split() for line in found]
     return [line[next(i for i, w in enumerate(line) if "/train.py" in w) :] for line in lines]
@@ -56,7 +56,7 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_commands_of_the_page_are_understood(words: list[str]) -> None:
-    folder = Path(__file__).parents[1] / "generated" / Path(words[0]).parent.name
+    folder = Path(__file__).parents[2] / "generated" / Path(words[0]).parent.name
     train = imported(folder, "train")
     name = "resnet50"  # the only recipes in the repository's output are the paper networks'
     args, recipe = sys.modules["flags"].parse([name, *words[2:]], "", train.FLAGS)

@@ -72,7 +72,7 @@ def whole_specs() -> tuple[Tree, ...]:
         block = yaml.safe_load(path.read_text(encoding="utf-8"))
         blocks[name] = {key: value for key, value in block.items() if key != "block"}
     files = [builtin_folder() / "resnet18.yaml", builtin_folder() / "resnet50.yaml"]
-    files += sorted((Path(__file__).parent / "specs").glob("*.yaml"))
+    files += sorted((Path(__file__).parents[1] / "specs").glob("*.yaml"))
     found = []
     for file in files:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -22,7 +22,7 @@ from resnet_spec.lower import lower
 from resnet_spec.verify import compare
 from resnet_spec.weights import keras_model as keras_model_of
 
-SPECS = Path(__file__).parent / "specs"
+SPECS = Path(__file__).parents[1] / "specs"
 
 
 def network_of(spec: str | Path) -> Network:

@@ -115,7 +115,7 @@ def test_failures_and_changes_show() -> None:
     failed = row(failures=["the process ended\nwith status -9"], backends=[])
     assert "| ✗ |" in line(failed)
     assert "the process ended with status -9" in zoo_page.summary([entry(failed)])
-    for part in ("torch", "keras", "references"):
+    for part in ("graph", "references"):
         changed = row(digests={**row().digests, part: "another"})
         assert f"`{NAME}`†" in line(changed)
         assert "1 networks have changed" in zoo_page.summary([entry(changed)])

@@ -39,7 +39,7 @@ DEEP = Mark(
     "Keras goes through the layers by recursion, and so many need more than Python's usual limit: "
     "call `sys.setrecursionlimit` before the model is built.",
 )
-STALE = Mark("†", "The spec, its rules for names or its output has changed since it was measured.")
+STALE = Mark("†", "Its graph or its rules for names have changed since it was measured.")
 WRONG = Mark("✗", "Not as it must be.")
 MARKS = (SINGLE, CASTS, DEEP, STALE, WRONG)
 

@@ -1,22 +1,20 @@
 """What was measured of each network of the zoo, kept in tests/published/data/zoo.json.
 
-A row holds digests of what it was measured with: the code of both backends, and the published
-networks with their rules for names. Where one of them has changed since, the row is stale.
+A row holds digests of what was measured: the graph of the network, and the published networks with
+their rules for names. Where one of them has changed since, the row is stale.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from resnet_spec.codegen.generate import generate
-from resnet_spec.ir import Network
+from resnet_spec.ir import Instance, Network, Step
+from resnet_spec.primitives import Initializer
 
 PATH = Path(__file__).parent / "data" / "zoo.json"
 BACKENDS = ("torch", "keras")
@@ -131,45 +129,27 @@ def _count(value: list[int]) -> Count:
     return trainable, statistics
 
 
-# What a module has for fine-tuning, which changes nothing that is measured here.
-_FINE_TUNING = ("PARTS", "freeze_until", "train")
-
-
-def digest(text: str) -> str:
-    """Of what a generated module computes: comments, docstrings and fine-tuning left out."""
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            node.body = [each for each in node.body if not _is_aside(each)]
-    return _short(_dump(tree))
-
-
-def _dump(tree: ast.AST) -> str:
-    """The tree as Python 3.11 writes it: later ones know more fields, or leave out empty ones."""
-    if sys.version_info >= (3, 13):
-        text = ast.dump(tree, show_empty=True)
-    else:
-        text = ast.dump(tree)
-    return text.replace(", type_params=[]", "")
-
-
-def _is_aside(node: ast.stmt) -> bool:
-    match node:
-        case ast.FunctionDef(name=name) | ast.Assign(targets=[ast.Name(id=name)]):
-            return name in _FINE_TUNING
-        case ast.Expr(value=ast.Constant()) | ast.Import() | ast.ImportFrom():
-            return True
-    return False
-
-
 def digests_of(network: Network) -> dict[str, str]:
-    """Of all that a row depends on."""
-    sources = {name: next(iter(generate(network, [name]).values())) for name in BACKENDS}
+    """Of all that a row depends on; that the texts are this graph, other tests tell."""
     references = [[r.library, r.model, dict(r.rename)] for r in network.references]
     return {
-        **{name: digest(text) for name, text in sources.items()},
+        "graph": _short(json.dumps([network.numerics, _graph(network.root)])),
         "references": _short(json.dumps(references)),
     }
+
+
+def _graph(instance: Instance) -> list[object]:
+    """Every operation with what feeds it; how its parameters begin is left out."""
+    return [instance.result, *(_step(step) for step in instance.steps)]
+
+
+def _step(step: Step) -> list[object]:
+    wired = [step.name, step.inputs, step.outputs]
+    if isinstance(step.node, Instance):
+        return [*wired, _graph(step.node)]
+    given = sorted(step.node.attributes.items())
+    values = {key: value for key, value in given if not isinstance(value, Initializer)}
+    return [*wired, step.node.primitive.name, values]
 
 
 def _short(text: str) -> str:

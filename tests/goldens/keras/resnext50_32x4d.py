@@ -1,0 +1,177 @@
+"""ResNeXt-50 of 32 groups of 4 channels.
+
+https://arxiv.org/abs/1611.05431
+
+Input: 3x224x224, 1000 classes.
+
+stage   output      blocks          parameters  multiply-adds
+stem    64x56x56                         9,536    118,013,952
+layer1  256x56x56   bottleneck x 3     205,824    634,224,640
+layer2  512x28x28   bottleneck x 4   1,197,056  1,085,407,232
+layer3  1024x14x14  bottleneck x 6   7,022,592  1,525,350,400
+layer4  2048x7x7    bottleneck x 3  14,544,896    865,435,648
+head    1000                         2,049,000      2,048,000
+in all                              25,028,904  4,230,479,872
+"""
+
+import keras
+from keras import KerasTensor, initializers, layers
+
+
+def conv2d(
+    x: KerasTensor,
+    filters: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+    name: str,
+) -> KerasTensor:
+    """Convolution without a bias, padded alike on every side."""
+    # With a stride, padding="same" would pad the far sides more.
+    same = stride == 1 and 2 * padding == kernel_size - 1
+    if padding > 0 and not same:
+        x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
+    return layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=stride,
+        groups=groups,
+        use_bias=False,
+        padding="same" if same else "valid",
+        kernel_initializer=initializers.VarianceScaling(
+            2.0, "fan_out", "untruncated_normal"
+        ),
+        name=name,
+    )(x)
+
+
+def batch_norm(x: KerasTensor, *, name: str) -> KerasTensor:
+    """Batch normalisation over each channel."""
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
+
+
+def max_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:
+    """Max pooling of values that are never negative."""
+    # Zeros never win against them, so they can pad for minus infinity.
+    x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
+    return layers.MaxPooling2D(pool_size, strides=2, name=name)(x)
+
+
+def projection(
+    x: KerasTensor, filters: int, stride: int = 1, *, name: str
+) -> KerasTensor:
+    """1x1 convolution that fits the shortcut to the residual (option B)."""
+    x = conv2d(x, filters, 1, stride=stride, name=f"{name}_0")
+    return batch_norm(x, name=f"{name}_1")
+
+
+def bottleneck(
+    x: KerasTensor, filters: int, stride: int = 1, *, name: str
+) -> KerasTensor:
+    """1x1 reduce, 3x3 with the stride, 1x1 expand (He et al. 2015, figure 5, right)."""
+    in_channels = x.shape[-1]
+    width = filters // 16 * 32
+    out_channels = filters * 4
+
+    residual = conv2d(x, width, 1, name=f"{name}_conv1")
+    residual = batch_norm(residual, name=f"{name}_bn1")
+    residual = layers.ReLU(name=f"{name}_act1")(residual)
+
+    residual = conv2d(
+        residual, width, 3, stride=stride, padding=1, groups=32, name=f"{name}_conv2"
+    )
+    residual = batch_norm(residual, name=f"{name}_bn2")
+    residual = layers.ReLU(name=f"{name}_act2")(residual)
+
+    residual = conv2d(residual, out_channels, 1, name=f"{name}_conv3")
+    residual = batch_norm(residual, name=f"{name}_bn3")
+
+    shortcut = x
+    if stride != 1 or in_channels != out_channels:
+        shortcut = projection(x, out_channels, stride=stride, name=f"{name}_downsample")
+    x = layers.Add(name=f"{name}_add")([residual, shortcut])
+    return layers.ReLU(name=f"{name}_act3")(x)
+
+
+def stages(x: KerasTensor) -> dict[str, KerasTensor]:
+    """The output of each stage, by its name, for images (N, H, W, C)."""
+    features = {}
+    x = conv2d(x, 64, 7, stride=2, padding=3, name="conv1")
+    x = batch_norm(x, name="bn1")
+    x = layers.ReLU(name="act1")(x)
+    x = max_pool(x, 3, name="maxpool")
+
+    x = bottleneck(x, 64, name="layer1_0")
+    for i in range(1, 3):
+        x = bottleneck(x, 64, name=f"layer1_{i}")
+    features["layer1"] = x
+
+    x = bottleneck(x, 128, stride=2, name="layer2_0")
+    for i in range(1, 4):
+        x = bottleneck(x, 128, name=f"layer2_{i}")
+    features["layer2"] = x
+
+    x = bottleneck(x, 256, stride=2, name="layer3_0")
+    for i in range(1, 6):
+        x = bottleneck(x, 256, name=f"layer3_{i}")
+    features["layer3"] = x
+
+    x = bottleneck(x, 512, stride=2, name="layer4_0")
+    for i in range(1, 3):
+        x = bottleneck(x, 512, name=f"layer4_{i}")
+    features["layer4"] = x
+    return features
+
+
+def resnext50_32x4d(
+    num_classes: int = 1000,
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
+) -> keras.Model:
+    """Build resnext50_32x4d with fresh weights."""
+    inputs = keras.Input(input_shape, name="images")
+    x = stages(inputs)["layer4"]
+    x = layers.GlobalAveragePooling2D(name="avgpool")(x)
+
+    x = layers.Dense(
+        num_classes,
+        kernel_initializer=initializers.RandomNormal(stddev=0.01),
+        name="fc",
+    )(x)
+    return keras.Model(inputs, x, name="resnext50_32x4d")
+
+
+# The parts of the network in order, and how the names of their layers begin.
+PARTS = {
+    "stem": ("conv1_", "bn1_"),
+    "layer1": ("layer1_",),
+    "layer2": ("layer2_",),
+    "layer3": ("layer3_",),
+    "layer4": ("layer4_",),
+    "head": ("fc_",),
+}
+
+
+def freeze_until(model: keras.Model, name: str) -> None:
+    """Freeze the parts before a stage or the "head", and train the others.
+
+    Frozen batch norms keep their statistics and normalise by them in training, too.
+    Compile the model afterwards.
+    """
+    if name not in PARTS:
+        raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+    trained = False
+    for part, beginnings in PARTS.items():
+        trained = trained or part == name
+        for layer in model.layers:
+            if f"{layer.name}_".startswith(beginnings):
+                layer.trainable = trained
+
+
+def resnext50_32x4d_features(
+    input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
+) -> keras.Model:
+    """Build the backbone alone: one output for each stage, by its name."""
+    inputs = keras.Input(input_shape, name="images")
+    return keras.Model(inputs, stages(inputs), name="resnext50_32x4d_features")

@@ -1,0 +1,232 @@
+"""ResNet-18 with attention over channels and over places.
+
+https://arxiv.org/abs/1807.06521
+
+Input: 3x224x224, 1000 classes.
+
+stage   output     blocks     parameters  multiply-adds
+stem    64x56x56                   9,536    118,013,952
+layer1  64x56x56   basic x 2     149,328    463,038,720
+layer2  128x28x28  basic x 2     530,136    411,203,648
+layer3  256x14x14  basic x 2   2,116,840    411,112,976
+layer4  512x7x7    basic x 2   8,460,552    411,182,468
+head    1000                     513,000        512,000
+in all                        11,779,392  1,815,063,764
+"""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ChannelAttention(nn.Module):
+    """Scales each channel by a gate that sees its mean and its maximum (Woo
+    et al. 2018).
+    """
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        squeezed = max(in_channels // 16, 1)
+
+        self.fc1 = nn.Conv2d(in_channels, squeezed, 1)
+
+        self.fc2 = nn.Conv2d(squeezed, in_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        average: Tensor = x.mean(dim=(2, 3), keepdim=True)
+        maximum: Tensor = x.amax(dim=(2, 3), keepdim=True)
+
+        gate: Tensor = torch.cat([average, maximum], dim=2)
+
+        gate = self.fc1(gate)
+        gate = F.relu(gate, inplace=True)
+
+        gate = self.fc2(gate)
+        gate = gate.mean(dim=(2, 3), keepdim=True)
+        gate = gate * 2.0
+        gate = torch.sigmoid(gate)
+
+        return x * gate
+
+
+class SpatialAttention(nn.Module):
+    """Scales each place by a gate that sees its surroundings (Woo et al. 2018)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+        self.bn = nn.BatchNorm2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        average: Tensor = x.mean(dim=1, keepdim=True)
+        maximum: Tensor = x.amax(dim=1, keepdim=True)
+
+        gate: Tensor = torch.cat([average, maximum], dim=1)
+
+        gate = self.conv(gate)
+        gate = self.bn(gate)
+        gate = torch.sigmoid(gate)
+
+        return x * gate
+
+
+class Cbam(nn.Module):
+    """Attention over channels, then over places (Woo et al. 2018)."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.channel = ChannelAttention(in_channels)
+        self.spatial = SpatialAttention()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.channel(x)
+        x = self.spatial(x)
+        return x
+
+
+class Projection(nn.Sequential):
+    """1x1 convolution that fits the shortcut to the residual (option B)."""
+
+    def __init__(self, in_channels: int, filters: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, filters, 1, stride=2, bias=False),
+            nn.BatchNorm2d(filters),
+        )
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2015, figure 5, left)."""
+
+    def __init__(self, in_channels: int, filters: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(
+            in_channels, filters, 3, stride=stride, padding=1, bias=False
+        )
+        self.bn1 = nn.BatchNorm2d(filters)
+
+        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(filters)
+
+        self.se = Cbam(filters)
+        self.downsample = None
+        if stride != 1 or in_channels != filters:
+            self.downsample = Projection(in_channels, filters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.conv1(x)
+        residual = self.bn1(residual)
+        residual = F.relu(residual, inplace=True)
+
+        residual = self.conv2(residual)
+        residual = self.bn2(residual)
+
+        residual = self.se(residual)
+        shortcut: Tensor = x if self.downsample is None else self.downsample(x)
+        x = residual + shortcut
+        return F.relu(x, inplace=True)
+
+
+# The parts of the network in order, and how the names of their parameters begin.
+PARTS = {
+    "stem": ("conv1.", "bn1."),
+    "layer1": ("layer1.",),
+    "layer2": ("layer2.",),
+    "layer3": ("layer3.",),
+    "layer4": ("layer4.",),
+    "head": ("fc.",),
+}
+
+
+class CbamResNet18(nn.Module):
+    """ResNet-18 with attention over channels and over places."""
+
+    def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+
+        self.layer1 = nn.Sequential(*(BasicBlock(64, 64) for _ in range(2)))
+        self.layer2 = nn.Sequential(
+            BasicBlock(64, 128, stride=2),
+            BasicBlock(128, 128),
+        )
+        self.layer3 = nn.Sequential(
+            BasicBlock(128, 256, stride=2),
+            BasicBlock(256, 256),
+        )
+        self.layer4 = nn.Sequential(
+            BasicBlock(256, 512, stride=2),
+            BasicBlock(512, 512),
+        )
+
+        self.fc = nn.Linear(512, num_classes)
+
+        self.apply(init_weights)
+
+    def forward_features(self, x: Tensor) -> dict[str, Tensor]:
+        """The output of each stage, by its name, for a batch of images (N, C, H, W)."""
+        features: dict[str, Tensor] = {}
+        x = self.conv1(x)
+        x = self.bn1(x)
+        x = F.relu(x, inplace=True)
+        x = self.maxpool(x)
+
+        x = self.layer1(x)
+        features["layer1"] = x
+        x = self.layer2(x)
+        features["layer2"] = x
+        x = self.layer3(x)
+        features["layer3"] = x
+        x = self.layer4(x)
+        features["layer4"] = x
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
+        x = self.forward_features(x)["layer4"]
+        x = x.mean(dim=(2, 3))
+
+        x = self.fc(x)
+        return x
+
+    def freeze_until(self, name: str) -> None:
+        """Freeze the parts before a stage or the "head", and train the others.
+
+        Frozen batch norms keep their statistics and normalise by them in training, too.
+        """
+        if name not in PARTS:
+            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        trained = False
+        for part, beginnings in PARTS.items():
+            trained = trained or part == name
+            for parameter_name, parameter in self.named_parameters():
+                if parameter_name.startswith(beginnings):
+                    parameter.requires_grad_(trained)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
+
+def init_weights(module: nn.Module) -> None:
+    """Give one module its first weights; a block comes after its own layers."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)
+
+
+def cbam_resnet18(num_classes: int = 1000, in_channels: int = 3) -> CbamResNet18:
+    """Build cbam_resnet18 with fresh weights."""
+    return CbamResNet18(num_classes, in_channels)

@@ -1,0 +1,194 @@
+"""DenseNet-121 with bottlenecks and compression.
+
+https://arxiv.org/abs/1608.06993
+
+Input: 3x224x224, 1000 classes.
+
+stage                 output      blocks            parameters  multiply-adds
+stem                  64x56x56                           9,536    118,013,952
+features.denseblock1  256x56x56   dense_layer x 6      335,040  1,040,449,536
+features.transition1  128x28x28   transition            33,280    102,760,448
+features.denseblock2  512x28x28   dense_layer x 12     919,680    712,900,608
+features.transition2  256x14x14   transition           132,096    102,760,448
+features.denseblock3  1024x14x14  dense_layer x 24   2,837,760    549,126,144
+features.transition3  512x7x7     transition           526,336    102,760,448
+features.denseblock4  1024x7x7    dense_layer x 16   2,158,080    104,366,080
+head                  1000                           1,027,048      1,024,000
+in all                                               7,978,856  2,834,161,664
+"""
+
+from collections import OrderedDict
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class DenseLayer(nn.Module):
+    """Adds its new channels to all that came before (Huang et al. 2016)."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(in_channels)
+
+        self.conv1 = nn.Conv2d(in_channels, 128, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(128)
+
+        self.conv2 = nn.Conv2d(128, 32, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        new: Tensor = self.norm1(x)
+        new = F.relu(new, inplace=True)
+
+        new = self.conv1(new)
+        new = self.norm2(new)
+        new = F.relu(new, inplace=True)
+
+        new = self.conv2(new)
+
+        return torch.cat([x, new], dim=1)
+
+
+class Transition(nn.Module):
+    """Halves the channels, then height and width (Huang et al. 2016)."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(in_channels)
+
+        self.conv = nn.Conv2d(in_channels, in_channels // 2, 1, bias=False)
+        self.pool = nn.AvgPool2d(2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        x = F.relu(x, inplace=True)
+
+        x = self.conv(x)
+        x = self.pool(x)
+        return x
+
+
+# The parts of the network in order, and how the names of their parameters begin.
+PARTS = {
+    "stem": ("features.conv0.", "features.norm0."),
+    "features.denseblock1": ("features.denseblock1.",),
+    "features.transition1": ("features.transition1.",),
+    "features.denseblock2": ("features.denseblock2.",),
+    "features.transition2": ("features.transition2.",),
+    "features.denseblock3": ("features.denseblock3.",),
+    "features.transition3": ("features.transition3.",),
+    "features.denseblock4": ("features.denseblock4.",),
+    "head": ("features.norm5.", "classifier."),
+}
+
+
+class DenseNet121(nn.Module):
+    """DenseNet-121 with bottlenecks and compression."""
+
+    def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
+        super().__init__()
+        self.features = nn.ModuleDict()
+        self.features["conv0"] = nn.Conv2d(
+            in_channels, 64, 7, stride=2, padding=3, bias=False
+        )
+        self.features["norm0"] = nn.BatchNorm2d(64)
+        self.features["pool0"] = nn.MaxPool2d(3, stride=2, padding=1)
+
+        self.features["denseblock1"] = nn.Sequential(
+            OrderedDict(
+                (f"denselayer{i + 1}", DenseLayer(64 + 32 * i)) for i in range(6)
+            ),
+        )
+        self.features["transition1"] = Transition(256)
+        self.features["denseblock2"] = nn.Sequential(
+            OrderedDict(
+                (f"denselayer{i + 1}", DenseLayer(128 + 32 * i)) for i in range(12)
+            ),
+        )
+        self.features["transition2"] = Transition(512)
+        self.features["denseblock3"] = nn.Sequential(
+            OrderedDict(
+                (f"denselayer{i + 1}", DenseLayer(256 + 32 * i)) for i in range(24)
+            ),
+        )
+        self.features["transition3"] = Transition(1024)
+        self.features["denseblock4"] = nn.Sequential(
+            OrderedDict(
+                (f"denselayer{i + 1}", DenseLayer(512 + 32 * i)) for i in range(16)
+            ),
+        )
+
+        self.features["norm5"] = nn.BatchNorm2d(1024)
+
+        self.classifier = nn.Linear(1024, num_classes)
+
+        self.apply(init_weights)
+
+    def forward_features(self, x: Tensor) -> dict[str, Tensor]:
+        """The output of each stage, by its name, for a batch of images (N, C, H, W)."""
+        features: dict[str, Tensor] = {}
+        x = self.features["conv0"](x)
+        x = self.features["norm0"](x)
+        x = F.relu(x, inplace=True)
+        x = self.features["pool0"](x)
+
+        x = self.features["denseblock1"](x)
+        features["features.denseblock1"] = x
+        x = self.features["transition1"](x)
+        x = self.features["denseblock2"](x)
+        features["features.denseblock2"] = x
+        x = self.features["transition2"](x)
+        x = self.features["denseblock3"](x)
+        features["features.denseblock3"] = x
+        x = self.features["transition3"](x)
+        x = self.features["denseblock4"](x)
+        features["features.denseblock4"] = x
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
+        x = self.forward_features(x)["features.denseblock4"]
+        x = self.features["norm5"](x)
+        x = F.relu(x, inplace=True)
+        x = x.mean(dim=(2, 3))
+
+        x = self.classifier(x)
+        return x
+
+    def freeze_until(self, name: str) -> None:
+        """Freeze the parts before a stage or the "head", and train the others.
+
+        Frozen batch norms keep their statistics and normalise by them in training, too.
+        """
+        if name not in PARTS:
+            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        trained = False
+        for part, beginnings in PARTS.items():
+            trained = trained or part == name
+            for parameter_name, parameter in self.named_parameters():
+                if parameter_name.startswith(beginnings):
+                    parameter.requires_grad_(trained)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
+
+def init_weights(module: nn.Module) -> None:
+    """Give one module its first weights; a block comes after its own layers."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+    elif isinstance(module, nn.Linear):
+        nn.init.kaiming_uniform_(module.weight, a=5**0.5)
+        nn.init.zeros_(module.bias)
+
+
+def densenet121(num_classes: int = 1000, in_channels: int = 3) -> DenseNet121:
+    """Build densenet121 with fresh weights."""
+    return DenseNet121(num_classes, in_channels)

@@ -1,0 +1,202 @@
+"""DPN-68, a residual and a dense path.
+
+https://arxiv.org/abs/1707.01629
+
+Input: 3x224x224, 1000 classes.
+
+stage   output     blocks          parameters  multiply-adds
+stem    10x56x56                          290      3,386,880
+layer1  144x56x56  dual_path x 3       79,560    243,052,544
+layer2  320x28x28  dual_path x 4      504,896    477,675,520
+layer3  704x14x14  dual_path x 12   5,841,152  1,233,928,192
+layer4  832x7x7    dual_path x 3    5,351,040    367,288,320
+head    1000                          834,664        832,000
+in all                             12,611,602  2,326,163,456
+"""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class NormActConv(nn.Module):
+    """A norm, an activation and a convolution."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        filters: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+    ) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(in_channels, eps=0.001)
+
+        self.conv = nn.Conv2d(
+            in_channels,
+            filters,
+            kernel,
+            stride=stride,
+            padding=(kernel - 1) // 2,
+            groups=groups,
+            bias=False,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(x)
+        x = F.relu(x, inplace=True)
+
+        x = self.conv(x)
+        return x
+
+
+class DualPathBlock(nn.Module):
+    """A residual and a growing dense path in one map (Chen et al. 2017)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        filters: int,
+        growth: int,
+        width: int,
+        project: bool,
+        stride: int = 1,
+    ) -> None:
+        super().__init__()
+        self.filters = filters
+
+        self.project = None
+        if project:
+            self.project = NormActConv(in_channels, filters + 2 * growth, stride=stride)
+        self.reduce = NormActConv(in_channels, width)
+        self.grouped = NormActConv(width, width, kernel=3, stride=stride, groups=32)
+        self.expand = NormActConv(width, filters + growth)
+
+    def forward(self, x: Tensor) -> Tensor:
+        carried: Tensor = x if self.project is None else self.project(x)
+        shortcut: Tensor = carried[:, : self.filters]
+        dense: Tensor = carried[:, self.filters :]
+
+        narrow: Tensor = self.reduce(x)
+        narrow = self.grouped(narrow)
+        both: Tensor = self.expand(narrow)
+
+        residual: Tensor = both[:, : self.filters]
+        new: Tensor = both[:, self.filters :]
+
+        residual = shortcut + residual
+        return torch.cat([residual, dense, new], dim=1)
+
+
+# The parts of the network in order, and how the names of their parameters begin.
+PARTS = {
+    "stem": ("conv1.", "bn1."),
+    "layer1": ("layer1.",),
+    "layer2": ("layer2.",),
+    "layer3": ("layer3.",),
+    "layer4": ("layer4.",),
+    "head": ("norm.", "fc."),
+}
+
+
+class DPN68(nn.Module):
+    """DPN-68, a residual and a dense path."""
+
+    def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 10, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(10, eps=0.001)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+
+        self.layer1 = nn.Sequential(
+            DualPathBlock(10, 64, 16, 128, True),
+            DualPathBlock(112, 64, 16, 128, False),
+            DualPathBlock(128, 64, 16, 128, False),
+        )
+        self.layer2 = nn.Sequential(
+            DualPathBlock(144, 128, 32, 256, True, stride=2),
+            *(DualPathBlock(192 + 32 * i, 128, 32, 256, False) for i in range(1, 4)),
+        )
+        self.layer3 = nn.Sequential(
+            DualPathBlock(320, 256, 32, 512, True, stride=2),
+            *(DualPathBlock(320 + 32 * i, 256, 32, 512, False) for i in range(1, 12)),
+        )
+        self.layer4 = nn.Sequential(
+            DualPathBlock(704, 512, 64, 1024, True, stride=2),
+            DualPathBlock(704, 512, 64, 1024, False),
+            DualPathBlock(768, 512, 64, 1024, False),
+        )
+
+        self.norm = nn.BatchNorm2d(832, eps=0.001)
+
+        self.fc = nn.Linear(832, num_classes)
+
+        self.apply(init_weights)
+
+    def forward_features(self, x: Tensor) -> dict[str, Tensor]:
+        """The output of each stage, by its name, for a batch of images (N, C, H, W)."""
+        features: dict[str, Tensor] = {}
+        x = self.conv1(x)
+        x = self.bn1(x)
+        x = F.relu(x, inplace=True)
+        x = self.maxpool(x)
+
+        x = self.layer1(x)
+        features["layer1"] = x
+        x = self.layer2(x)
+        features["layer2"] = x
+        x = self.layer3(x)
+        features["layer3"] = x
+        x = self.layer4(x)
+        features["layer4"] = x
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
+        x = self.forward_features(x)["layer4"]
+        x = self.norm(x)
+        x = F.relu(x, inplace=True)
+        x = x.mean(dim=(2, 3))
+
+        x = self.fc(x)
+        return x
+
+    def freeze_until(self, name: str) -> None:
+        """Freeze the parts before a stage or the "head", and train the others.
+
+        Frozen batch norms keep their statistics and normalise by them in training, too.
+        """
+        if name not in PARTS:
+            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        trained = False
+        for part, beginnings in PARTS.items():
+            trained = trained or part == name
+            for parameter_name, parameter in self.named_parameters():
+                if parameter_name.startswith(beginnings):
+                    parameter.requires_grad_(trained)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
+
+def init_weights(module: nn.Module) -> None:
+    """Give one module its first weights; a block comes after its own layers."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)
+
+
+def dpn68(num_classes: int = 1000, in_channels: int = 3) -> DPN68:
+    """Build dpn68 with fresh weights."""
+    return DPN68(num_classes, in_channels)

@@ -1,0 +1,636 @@
+"""Blocks that few networks use, one after the other.
+
+Input: 3x64x64, 10 classes.
+
+stage      output    blocks                      parameters  multiply-adds
+stem       16x32x32  conv_stack                         464      1,769,472
+plain      16x32x32  plain                            4,672      4,718,592
+highway    16x32x32  highway                          6,992      7,077,888
+weighted   16x32x32  weighted_basic                   4,673      4,718,592
+preact     16x32x32  preact_basic                     4,672      4,718,592
+late       32x16x16  late_stride_bottleneck x 2       2,720      1,982,464
+first      32x8x8    bottleneck_v1                   10,464        659,456
+selective  16x8x8    sk_basic                         8,632        476,160
+gated      16x8x8    basic x 2                        9,350        589,920
+attended   24x4x4    basic                            9,341        146,048
+head       10                                           970            960
+in all                                               62,950     26,858,144
+"""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def softmax_over_groups(x: Tensor, groups: int) -> Tensor:
+    """Softmax across groups of channels, at each place within the groups."""
+    return torch.unflatten(x, 1, (groups, -1)).softmax(dim=1).flatten(1, 2)
+
+
+class LearnedScale(nn.Module):
+    """Multiplies by one learned number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+class ChannelConv(nn.Conv1d):
+    """1-D convolution along the channels of a 1x1 map (Wang et al. 2019)."""
+
+    def __init__(self, kernel_size: int) -> None:
+        super().__init__(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x.flatten(1).unsqueeze(1))
+        return x.transpose(1, 2).unsqueeze(3)
+
+
+class ConvNormAct(nn.Module):
+    """A convolution, its norm and an activation."""
+
+    def __init__(
+        self, in_channels: int, dilation: int = 1, activate: bool = True
+    ) -> None:
+        super().__init__()
+        self.activate = activate
+
+        self.conv = nn.Conv2d(
+            in_channels, 16, 3, padding=dilation, dilation=dilation, bias=False
+        )
+        self.bn = nn.BatchNorm2d(16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        x = self.bn(x)
+        if self.activate:
+            x = F.relu(x, inplace=True)
+        return x
+
+
+class ConvStack(nn.Module):
+    """3x3 convolutions and a max pooling (Simonyan and Zisserman 2014)."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(ConvNormAct(in_channels))
+
+        self.pool = nn.MaxPool2d(2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.convs(x)
+
+        x = self.pool(x)
+        return x
+
+
+class PlainBlock(nn.Module):
+    """Two 3x3 convolutions without a shortcut (He et al. 2015, figure 3, middle)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+
+        self.conv2 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        x = self.bn1(x)
+        x = F.relu(x, inplace=True)
+
+        x = self.conv2(x)
+        x = self.bn2(x)
+        return F.relu(x, inplace=True)
+
+
+class HighwayBlock(nn.Module):
+    """Two 3x3 convolutions, and a gate between them and the input
+    (Srivastava et al. 2015).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+
+        self.conv2 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(16)
+
+        self.gate = nn.Conv2d(16, 16, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        transformed: Tensor = self.conv1(x)
+        transformed = self.bn1(transformed)
+        transformed = F.relu(transformed, inplace=True)
+
+        transformed = self.conv2(transformed)
+        transformed = self.bn2(transformed)
+        transformed = F.relu(transformed, inplace=True)
+
+        transform_gate: Tensor = self.gate(x)
+        transform_gate = torch.sigmoid(transform_gate)
+        carry_gate: Tensor = 1.0 - transform_gate
+
+        transformed = transformed * transform_gate
+        carried: Tensor = x * carry_gate
+        return transformed + carried
+
+
+class WeightedBlock(nn.Module):
+    """Two 3x3 convolutions, activated, weighted by one number, added (Shen
+    et al. 2016).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+
+        self.conv2 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(16)
+        self.weight = LearnedScale()
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.conv1(x)
+        residual = self.bn1(residual)
+        residual = F.relu(residual, inplace=True)
+
+        residual = self.conv2(residual)
+        residual = self.bn2(residual)
+        residual = F.relu(residual, inplace=True)
+        residual = self.weight(residual)
+
+        return residual + x
+
+
+class PreActBasicBlock(nn.Module):
+    """Norm and activation before each of two 3x3 convolutions (He et al. 2016)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(16)
+
+        self.conv1 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(16)
+
+        self.conv2 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        preact: Tensor = self.norm1(x)
+        preact = F.relu(preact, inplace=True)
+
+        residual: Tensor = self.conv1(preact)
+        residual = self.norm2(residual)
+        residual = F.relu(residual, inplace=True)
+
+        residual = self.conv2(residual)
+
+        return residual + x
+
+
+class ConvShortcut(nn.Module):
+    """1x1 convolution that fits the shortcut to the residual, without a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(16, 32, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return x
+
+
+class LateStrideBottleneck(nn.Module):
+    """Pre-activation bottleneck that also shrinks the map where its
+    shortcut is the identity.
+    """
+
+    def __init__(self, in_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+
+        self.norm1 = nn.BatchNorm2d(in_channels)
+
+        self.downsample = None
+        if in_channels != 32:
+            self.downsample = ConvShortcut()
+
+        self.conv1 = nn.Conv2d(in_channels, 8, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(8)
+
+        self.conv2 = nn.Conv2d(8, 8, 3, stride=stride, padding=1, bias=False)
+        self.norm3 = nn.BatchNorm2d(8)
+
+        self.conv3 = nn.Conv2d(8, 32, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity: Tensor = x
+        if self.stride > 1:
+            identity = x[:, :, :: self.stride, :: self.stride]
+        preact: Tensor = self.norm1(x)
+        preact = F.relu(preact, inplace=True)
+
+        shortcut: Tensor = (
+            identity if self.downsample is None else self.downsample(preact)
+        )
+
+        residual: Tensor = self.conv1(preact)
+        residual = self.norm2(residual)
+        residual = F.relu(residual, inplace=True)
+
+        residual = self.conv2(residual)
+        residual = self.norm3(residual)
+        residual = F.relu(residual, inplace=True)
+
+        residual = self.conv3(residual)
+
+        return residual + shortcut
+
+
+class Projection3x3(nn.Sequential):
+    """Convolution that fits the shortcut to the residual, 3x3 where it has a stride."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(32, 32, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(32)
+        )
+
+
+class Bottleneck(nn.Module):
+    """1x1 reduce with the stride, 3x3, 1x1 expand (He et al. 2015, figure 5, right)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(32, 8, 1, stride=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+
+        self.conv2 = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(8)
+
+        self.conv3 = nn.Conv2d(8, 32, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(32)
+
+        self.downsample = Projection3x3()
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.conv1(x)
+        residual = self.bn1(residual)
+        residual = F.relu(residual, inplace=True)
+
+        residual = self.conv2(residual)
+        residual = self.bn2(residual)
+        residual = F.relu(residual, inplace=True)
+
+        residual = self.conv3(residual)
+        residual = self.bn3(residual)
+
+        shortcut: Tensor = self.downsample(x)
+        x = residual + shortcut
+        return F.relu(x, inplace=True)
+
+
+class SelectiveKernel(nn.Module):
+    """Two windows, 3x3 and 5x5, weighed against each other (Li et al. 2019)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paths = nn.ModuleDict()
+        self.paths["0"] = ConvNormAct(16)
+        self.paths["1"] = ConvNormAct(16, dilation=2)
+
+        self.attn = nn.ModuleDict()
+        self.attn["fc_reduce"] = nn.Conv2d(16, 16, 1, bias=False)
+        self.attn["bn"] = nn.BatchNorm2d(16)
+
+        self.attn["fc_select"] = nn.Conv2d(16, 32, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        part = x.chunk(2, dim=1)
+        narrow: Tensor = part[0]
+        narrow = self.paths["0"](narrow)
+        wide: Tensor = part[1]
+        wide = self.paths["1"](wide)
+        x = narrow + wide
+        x = x.mean(dim=(2, 3), keepdim=True)
+
+        x = self.attn["fc_reduce"](x)
+        x = self.attn["bn"](x)
+        x = F.relu(x, inplace=True)
+
+        x = self.attn["fc_select"](x)
+        x = softmax_over_groups(x, 2)
+        weight = x.chunk(2, dim=1)
+
+        narrow = narrow * weight[0]
+        wide = wide * weight[1]
+        return narrow + wide
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales each channel by a gate that sees all of them (Hu et al. 2017)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(16, 8, 1)
+
+        self.fc2 = nn.Conv2d(8, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate: Tensor = x.mean(dim=(2, 3), keepdim=True)
+
+        gate = self.fc1(gate)
+        gate = F.relu(gate, inplace=True)
+
+        gate = self.fc2(gate)
+        gate = torch.sigmoid(gate)
+
+        return x * gate
+
+
+class Projection(nn.Sequential):
+    """1x1 convolution that fits the shortcut to the residual (option B)."""
+
+    def __init__(self, in_channels: int, filters: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, filters, 1, stride=stride, bias=False),
+            nn.BatchNorm2d(filters),
+        )
+
+
+class SelectiveKernelBasicBlock(nn.Module):
+    """Basic block whose first convolution selects its window (Li et al. 2019)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = SelectiveKernel()
+        self.conv2 = ConvNormAct(16, activate=False)
+        self.se = SqueezeExcitation()
+        self.downsample = Projection(32, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.conv1(x)
+        residual = self.conv2(residual)
+        residual = self.se(residual)
+        shortcut: Tensor = self.downsample(x)
+        x = residual + shortcut
+        return F.relu(x, inplace=True)
+
+
+class EfficientChannelAttention(nn.Module):
+    """Scales each channel by a gate that sees its neighbours (Wang et al. 2019)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = ChannelConv(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate: Tensor = x.mean(dim=(2, 3), keepdim=True)
+
+        gate = self.conv(gate)
+        gate = torch.sigmoid(gate)
+
+        return x * gate
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2015, figure 5, left)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+
+        self.conv2 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(16)
+
+        self.se = EfficientChannelAttention()
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.conv1(x)
+        residual = self.bn1(residual)
+        residual = F.relu(residual, inplace=True)
+
+        residual = self.conv2(residual)
+        residual = self.bn2(residual)
+
+        residual = self.se(residual)
+        x = residual + x
+        return F.relu(x, inplace=True)
+
+
+class ChannelAttention(nn.Module):
+    """Scales each channel by a gate that sees its mean and its maximum (Woo
+    et al. 2018).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(24, 1, 1)
+
+        self.fc2 = nn.Conv2d(1, 24, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        average: Tensor = x.mean(dim=(2, 3), keepdim=True)
+        maximum: Tensor = x.amax(dim=(2, 3), keepdim=True)
+
+        gate: Tensor = torch.cat([average, maximum], dim=2)
+
+        gate = self.fc1(gate)
+        gate = F.relu(gate, inplace=True)
+
+        gate = self.fc2(gate)
+        gate = gate.mean(dim=(2, 3), keepdim=True)
+        gate = gate * 2.0
+        gate = torch.sigmoid(gate)
+
+        return x * gate
+
+
+class SpatialAttention(nn.Module):
+    """Scales each place by a gate that sees its surroundings (Woo et al. 2018)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+        self.bn = nn.BatchNorm2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        average: Tensor = x.mean(dim=1, keepdim=True)
+        maximum: Tensor = x.amax(dim=1, keepdim=True)
+
+        gate: Tensor = torch.cat([average, maximum], dim=1)
+
+        gate = self.conv(gate)
+        gate = self.bn(gate)
+        gate = torch.sigmoid(gate)
+
+        return x * gate
+
+
+class Cbam(nn.Module):
+    """Attention over channels, then over places (Woo et al. 2018)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channel = ChannelAttention()
+        self.spatial = SpatialAttention()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.channel(x)
+        x = self.spatial(x)
+        return x
+
+
+class BasicBlockCbam(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2015, figure 5, left)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(16, 24, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(24)
+
+        self.conv2 = nn.Conv2d(24, 24, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(24)
+
+        self.se = Cbam()
+        self.downsample = Projection(16, 24, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.conv1(x)
+        residual = self.bn1(residual)
+        residual = F.relu(residual, inplace=True)
+
+        residual = self.conv2(residual)
+        residual = self.bn2(residual)
+
+        residual = self.se(residual)
+        shortcut: Tensor = self.downsample(x)
+        x = residual + shortcut
+        return F.relu(x, inplace=True)
+
+
+# The parts of the network in order, and how the names of their parameters begin.
+PARTS = {
+    "stem": ("stem.",),
+    "plain": ("plain.",),
+    "highway": ("highway.",),
+    "weighted": ("weighted.",),
+    "preact": ("preact.",),
+    "late": ("late.",),
+    "first": ("first.",),
+    "selective": ("selective.",),
+    "gated": ("gated.",),
+    "attended": ("attended.",),
+    "head": ("fc.",),
+}
+
+
+class Gallery(nn.Module):
+    """Blocks that few networks use, one after the other."""
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 3) -> None:
+        super().__init__()
+        self.stem = ConvStack(in_channels)
+        self.plain = PlainBlock()
+        self.highway = HighwayBlock()
+        self.weighted = WeightedBlock()
+        self.preact = PreActBasicBlock()
+        self.late = nn.Sequential(
+            LateStrideBottleneck(16),
+            LateStrideBottleneck(32, stride=2),
+        )
+        self.first = Bottleneck()
+        self.selective = SelectiveKernelBasicBlock()
+        self.gated = nn.Sequential(*(BasicBlock() for _ in range(2)))
+        self.attended = BasicBlockCbam()
+
+        self.avgpool = nn.AdaptiveAvgPool2d(2)
+
+        self.fc = nn.Linear(96, num_classes)
+
+        self.apply(init_weights)
+
+    def forward_features(self, x: Tensor) -> dict[str, Tensor]:
+        """The output of each stage, by its name, for a batch of images (N, C, H, W)."""
+        features: dict[str, Tensor] = {}
+        x = self.stem(x)
+        x = self.plain(x)
+        features["plain"] = x
+        x = self.highway(x)
+        features["highway"] = x
+        x = self.weighted(x)
+        features["weighted"] = x
+        x = self.preact(x)
+        features["preact"] = x
+        x = self.late(x)
+        features["late"] = x
+        x = self.first(x)
+        features["first"] = x
+        x = self.selective(x)
+        features["selective"] = x
+        x = self.gated(x)
+        features["gated"] = x
+        x = self.attended(x)
+        features["attended"] = x
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
+        x = self.forward_features(x)["attended"]
+        x = self.avgpool(x)
+        x = x.flatten(1)
+
+        x = self.fc(x)
+        return x
+
+    def freeze_until(self, name: str) -> None:
+        """Freeze the parts before a stage or the "head", and train the others.
+
+        Frozen batch norms keep their statistics and normalise by them in training, too.
+        """
+        if name not in PARTS:
+            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        trained = False
+        for part, beginnings in PARTS.items():
+            trained = trained or part == name
+            for parameter_name, parameter in self.named_parameters():
+                if parameter_name.startswith(beginnings):
+                    parameter.requires_grad_(trained)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
+
+def init_weights(module: nn.Module) -> None:
+    """Give one module its first weights; a block comes after its own layers."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, ChannelConv):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(module, LearnedScale):
+        nn.init.zeros_(module.weight)
+    elif isinstance(module, HighwayBlock):
+        nn.init.constant_(module.gate.get_parameter("bias"), -2.0)
+
+
+def gallery(num_classes: int = 10, in_channels: int = 3) -> Gallery:
+    """Build gallery with fresh weights."""
+    return Gallery(num_classes, in_channels)

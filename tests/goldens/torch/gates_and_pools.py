@@ -1,0 +1,205 @@
+"""Gates of channels and of places, and learned numbers.
+
+Input: 3x21x26, 6 classes.
+
+stage   output    blocks  parameters  multiply-adds
+stem    8x21x26                  232        117,936
+layer1  8x21x26   gated          743        324,604
+layer2  12x11x13  gated        1,103        474,738
+head    6                         78             72
+in all                         2,156        917,350
+"""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def blur_pool(x: Tensor, stride: int) -> Tensor:
+    """Blur by (1, 2, 1) / 4 in both directions, then take every n-th row and column."""
+    x = F.pad(x, (1, 1, 1, 1), mode="reflect")
+    # Averaging two neighbours twice is the filter (1, 2, 1) / 4.
+    return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=stride)
+
+
+class LearnedScale(nn.Module):
+    """Multiplies by one learned number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+class LearnedShift(nn.Module):
+    """Adds one learned number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bias
+
+
+class ChannelConv(nn.Conv1d):
+    """1-D convolution along the channels of a 1x1 map (Wang et al. 2019)."""
+
+    def __init__(self, kernel_size: int) -> None:
+        super().__init__(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x.flatten(1).unsqueeze(1))
+        return x.transpose(1, 2).unsqueeze(3)
+
+
+class Gated(nn.Module):
+    """A residual weighed by learned numbers, by gates of channels and of places."""
+
+    def __init__(self, filters: int, stride: int = 1) -> None:
+        super().__init__()
+        self.filters = filters
+        self.stride = stride
+
+        self.shift = LearnedShift()
+
+        self.conv1 = nn.Conv2d(8, filters, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(filters)
+
+        self.squeeze = nn.Conv2d(filters, 8, 1, bias=False)
+
+        self.expand = nn.Conv2d(8, filters, 1, bias=False)
+
+        self.nearby = ChannelConv(3)
+
+        self.look = nn.Conv2d(2, 1, 3, padding=1, bias=False)
+        self.weight = LearnedScale()
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide: Tensor = self.shift(x)
+
+        wide = self.conv1(wide)
+        wide = self.bn1(wide)
+        wide = F.relu(wide, inplace=True)
+        wide = blur_pool(wide, stride=self.stride)
+        average: Tensor = wide.mean(dim=(2, 3), keepdim=True)
+        maximum: Tensor = wide.amax(dim=(2, 3), keepdim=True)
+
+        gate: Tensor = torch.cat([average, maximum], dim=2)
+
+        gate = self.squeeze(gate)
+        gate = F.relu(gate, inplace=True)
+
+        gate = self.expand(gate)
+        gate = gate * 0.5 + -0.2
+        gate = torch.sigmoid(gate)
+        gate = gate.mean(dim=(2, 3), keepdim=True)
+
+        scaled: Tensor = wide * gate
+
+        near: Tensor = self.nearby(gate)
+        mean: Tensor = scaled.mean(dim=1, keepdim=True)
+        top: Tensor = scaled.amax(dim=1, keepdim=True)
+
+        place: Tensor = torch.cat([mean, top], dim=1)
+
+        place = self.look(place)
+        place = torch.sigmoid(place)
+
+        residual: Tensor = scaled * place * near
+        residual = self.weight(residual)
+        shortcut: Tensor = x[:, :, :: self.stride, :: self.stride]
+        shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.filters - 8))
+
+        return residual + shortcut
+
+
+# The parts of the network in order, and how the names of their parameters begin.
+PARTS = {
+    "stem": ("conv1.", "bn1."),
+    "layer1": ("layer1.",),
+    "layer2": ("layer2.",),
+    "head": ("fc.",),
+}
+
+
+class GatesAndPools(nn.Module):
+    """Gates of channels and of places, and learned numbers."""
+
+    def __init__(self, num_classes: int = 6, in_channels: int = 3) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 8, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+
+        self.layer1 = Gated(8)
+        self.layer2 = Gated(12, stride=2)
+
+        self.fc = nn.Linear(12, num_classes)
+
+        self.apply(init_weights)
+
+    def forward_features(self, x: Tensor) -> dict[str, Tensor]:
+        """The output of each stage, by its name, for a batch of images (N, C, H, W)."""
+        features: dict[str, Tensor] = {}
+        x = self.conv1(x)
+        x = self.bn1(x)
+        x = F.relu(x, inplace=True)
+
+        x = self.layer1(x)
+        features["layer1"] = x
+        x = self.layer2(x)
+        features["layer2"] = x
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
+        x = self.forward_features(x)["layer2"]
+        x = x.amax(dim=(2, 3))
+
+        x = self.fc(x)
+        return x
+
+    def freeze_until(self, name: str) -> None:
+        """Freeze the parts before a stage or the "head", and train the others.
+
+        Frozen batch norms keep their statistics and normalise by them in training, too.
+        """
+        if name not in PARTS:
+            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        trained = False
+        for part, beginnings in PARTS.items():
+            trained = trained or part == name
+            for parameter_name, parameter in self.named_parameters():
+                if parameter_name.startswith(beginnings):
+                    parameter.requires_grad_(trained)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
+
+def init_weights(module: nn.Module) -> None:
+    """Give one module its first weights; a block comes after its own layers."""
+    if isinstance(module, nn.Conv2d | ChannelConv):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, LearnedScale):
+        nn.init.constant_(module.weight, 0.7)
+    elif isinstance(module, LearnedShift):
+        nn.init.constant_(module.bias, 0.1)
+
+
+def gates_and_pools(num_classes: int = 6, in_channels: int = 3) -> GatesAndPools:
+    """Build gates_and_pools with fresh weights."""
+    return GatesAndPools(num_classes, in_channels)

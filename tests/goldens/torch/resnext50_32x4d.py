@@ -1,0 +1,175 @@
+"""ResNeXt-50 of 32 groups of 4 channels.
+
+https://arxiv.org/abs/1611.05431
+
+Input: 3x224x224, 1000 classes.
+
+stage   output      blocks          parameters  multiply-adds
+stem    64x56x56                         9,536    118,013,952
+layer1  256x56x56   bottleneck x 3     205,824    634,224,640
+layer2  512x28x28   bottleneck x 4   1,197,056  1,085,407,232
+layer3  1024x14x14  bottleneck x 6   7,022,592  1,525,350,400
+layer4  2048x7x7    bottleneck x 3  14,544,896    865,435,648
+head    1000                         2,049,000      2,048,000
+in all                              25,028,904  4,230,479,872
+"""
+
+from typing import Self
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Projection(nn.Sequential):
+    """1x1 convolution that fits the shortcut to the residual (option B)."""
+
+    def __init__(self, in_channels: int, filters: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, filters, 1, stride=stride, bias=False),
+            nn.BatchNorm2d(filters),
+        )
+
+
+class Bottleneck(nn.Module):
+    """1x1 reduce, 3x3 with the stride, 1x1 expand (He et al. 2015, figure 5, right)."""
+
+    def __init__(self, in_channels: int, filters: int, stride: int = 1) -> None:
+        super().__init__()
+        width = filters // 16 * 32
+        out_channels = filters * 4
+
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+
+        self.conv2 = nn.Conv2d(
+            width, width, 3, stride=stride, padding=1, groups=32, bias=False
+        )
+        self.bn2 = nn.BatchNorm2d(width)
+
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+
+        self.downsample = None
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = Projection(in_channels, out_channels, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.conv1(x)
+        residual = self.bn1(residual)
+        residual = F.relu(residual, inplace=True)
+
+        residual = self.conv2(residual)
+        residual = self.bn2(residual)
+        residual = F.relu(residual, inplace=True)
+
+        residual = self.conv3(residual)
+        residual = self.bn3(residual)
+
+        shortcut: Tensor = x if self.downsample is None else self.downsample(x)
+        x = residual + shortcut
+        return F.relu(x, inplace=True)
+
+
+# The parts of the network in order, and how the names of their parameters begin.
+PARTS = {
+    "stem": ("conv1.", "bn1."),
+    "layer1": ("layer1.",),
+    "layer2": ("layer2.",),
+    "layer3": ("layer3.",),
+    "layer4": ("layer4.",),
+    "head": ("fc.",),
+}
+
+
+class ResNeXt50x32x4d(nn.Module):
+    """ResNeXt-50 of 32 groups of 4 channels."""
+
+    def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+
+        self.layer1 = nn.Sequential(
+            Bottleneck(64, 64),
+            *(Bottleneck(256, 64) for _ in range(2)),
+        )
+        self.layer2 = nn.Sequential(
+            Bottleneck(256, 128, stride=2),
+            *(Bottleneck(512, 128) for _ in range(3)),
+        )
+        self.layer3 = nn.Sequential(
+            Bottleneck(512, 256, stride=2),
+            *(Bottleneck(1024, 256) for _ in range(5)),
+        )
+        self.layer4 = nn.Sequential(
+            Bottleneck(1024, 512, stride=2),
+            *(Bottleneck(2048, 512) for _ in range(2)),
+        )
+
+        self.fc = nn.Linear(2048, num_classes)
+
+        self.apply(init_weights)
+
+    def forward_features(self, x: Tensor) -> dict[str, Tensor]:
+        """The output of each stage, by its name, for a batch of images (N, C, H, W)."""
+        features: dict[str, Tensor] = {}
+        x = self.conv1(x)
+        x = self.bn1(x)
+        x = F.relu(x, inplace=True)
+        x = self.maxpool(x)
+
+        x = self.layer1(x)
+        features["layer1"] = x
+        x = self.layer2(x)
+        features["layer2"] = x
+        x = self.layer3(x)
+        features["layer3"] = x
+        x = self.layer4(x)
+        features["layer4"] = x
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
+        x = self.forward_features(x)["layer4"]
+        x = x.mean(dim=(2, 3))
+
+        x = self.fc(x)
+        return x
+
+    def freeze_until(self, name: str) -> None:
+        """Freeze the parts before a stage or the "head", and train the others.
+
+        Frozen batch norms keep their statistics and normalise by them in training, too.
+        """
+        if name not in PARTS:
+            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        trained = False
+        for part, beginnings in PARTS.items():
+            trained = trained or part == name
+            for parameter_name, parameter in self.named_parameters():
+                if parameter_name.startswith(beginnings):
+                    parameter.requires_grad_(trained)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
+
+def init_weights(module: nn.Module) -> None:
+    """Give one module its first weights; a block comes after its own layers."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)
+
+
+def resnext50_32x4d(num_classes: int = 1000, in_channels: int = 3) -> ResNeXt50x32x4d:
+    """Build resnext50_32x4d with fresh weights."""
+    return ResNeXt50x32x4d(num_classes, in_channels)

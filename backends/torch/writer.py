@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -222,6 +223,10 @@ class Writer:
     ) -> list[str]:
         """The statements of a forward function with its `return`."""
         text = self.forward(lines, set(typed))
+        stored = re.match(rf" {{{BODY}}}{result.name}(: Tensor)? = ", text[-1]) if text else None
+        returned = f"{' ' * BODY}return {text[-1][stored.end() :]}" if stored is not None else ""
+        if 0 < len(returned) <= layout.WIDTH:
+            return [*text[:-1], returned]
         last = lines[-1] if lines else None
         if (
             isinstance(last, OperationLine)
@@ -230,7 +235,7 @@ class Writer:
             and last.output == result
         ):
             before = self.forward(lines[:-1], set(typed))
-            gap = [""] if before and python.groups(lines)[-1] else []
+            gap = [""] if before and text[len(before)] == "" else []
             return [*before, *gap, *layout.statement("return ", self.call(last), "", BODY)]
         return [*text, f"{' ' * BODY}return {result.name}"]
 

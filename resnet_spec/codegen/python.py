@@ -172,13 +172,17 @@ MAKE_DIVISIBLE = '''def make_divisible(
 
 
 def groups(lines: Sequence[Line]) -> list[bool]:
-    """For each line, whether an empty line goes before it: groups begin at weights and merges."""
-    result = []
-    previous: Line | None = None
-    for line in lines:
-        result.append(previous is not None and _begins(line, previous))
-        previous = line
-    return result
+    """For each line, whether an empty line goes before it.
+
+    Groups begin at weights and merges; at norms where these come before their weights.
+    """
+    kinds = [_group(line) for line in lines]
+    norm_first = "norm" in kinds and "weights" not in kinds[: kinds.index("norm")]
+    result = [False] * len(lines)
+    for index in range(1, len(lines)):
+        result[index] = _begins(lines[index], lines[index - 1], norm_first)
+    apart = all(result[1:]) and not any(isinstance(line, LoopLine) for line in lines)
+    return [False] * len(lines) if apart else result
 
 
 def spaced(
@@ -198,20 +202,29 @@ def spaced(
     return text
 
 
-def _begins(line: Line, previous: Line) -> bool:
+def _group(line: Line) -> str:
+    return line.primitive.group if isinstance(line, OperationLine) else ""
+
+
+def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
     if isinstance(line, LoopLine) or isinstance(previous, LoopLine):
         return True
     if isinstance(line, AssignLine):
         return False
     if isinstance(line, CallLine):
         return isinstance(previous, OperationLine)
-    if isinstance(line, OperationLine):
-        if line.primitive.group == "weights":
-            return not isinstance(previous, AssignLine)
-        if line.primitive.group == "merge":
-            return isinstance(previous, OperationLine) and previous.primitive.group != "merge"
-        return isinstance(previous, CallLine) and previous.when is None
-    return False
+    kind, before = _group(line), _group(previous)
+    if kind == "merge":
+        return before not in ("", "merge")
+    if kind == "norm" and norm_first:
+        return not isinstance(previous, AssignLine)
+    if kind == "weights" and norm_first:
+        return before == "weights" or isinstance(previous, CallLine)
+    if kind == "weights":
+        return not isinstance(previous, AssignLine)
+    return (
+        isinstance(line, OperationLine) and isinstance(previous, CallLine) and previous.when is None
+    )
 
 
 # --- the parts of a network ----------------------------------------------------------------------

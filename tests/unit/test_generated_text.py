@@ -39,7 +39,16 @@ def test_mypy_has_nothing_to_say(tmp_path: Path, pytestconfig: pytest.Config) ->
     for spec in SPECS:
         (tmp_path / f"{Path(spec).stem}_generated.py").write_text(source(spec, "torch"))
     cache = str(pytestconfig.rootpath / ".mypy_cache")
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", cache]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--no-warn-return-any",
+        "--config-file=",
+        "--cache-dir",
+        cache,
+    ]
     done = subprocess.run(
         [*command, "."], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -64,11 +64,10 @@ def dense_layer(x: KerasTensor, *, name: str) -> KerasTensor:
     """Adds its new channels to all that came before (Huang et al. 2016)."""
     new = batch_norm(x, name=f"{name}_norm1")
     new = layers.ReLU(name=f"{name}_relu1")(new)
-
     new = conv2d(new, 128, 1, name=f"{name}_conv1")
+
     new = batch_norm(new, name=f"{name}_norm2")
     new = layers.ReLU(name=f"{name}_relu2")(new)
-
     new = conv2d(new, 32, 3, padding=1, name=f"{name}_conv2")
 
     return layers.Concatenate(name=f"{name}_concat")([x, new])
@@ -80,7 +79,6 @@ def transition(x: KerasTensor, *, name: str) -> KerasTensor:
 
     x = batch_norm(x, name=f"{name}_norm")
     x = layers.ReLU(name=f"{name}_relu")(x)
-
     x = conv2d(x, in_channels // 2, 1, name=f"{name}_conv")
     return layers.AveragePooling2D(2, name=f"{name}_pool")(x)
 
@@ -124,7 +122,6 @@ def densenet121(
     x = batch_norm(x, name="features_norm5")
     x = layers.ReLU(name="features_relu5")(x)
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
-
     x = layers.Dense(
         num_classes,
         kernel_initializer=initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),

@@ -71,7 +71,6 @@ def norm_act_conv(
     """A norm, an activation and a convolution."""
     x = batch_norm(x, name=f"{name}_bn")
     x = layers.ReLU(name=f"{name}_act")(x)
-
     x = conv2d(
         x,
         filters,
@@ -156,7 +155,6 @@ def dpn68(
     x = batch_norm(x, name="norm")
     x = layers.ReLU(name="act")(x)
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
-
     x = layers.Dense(
         num_classes,
         kernel_initializer=initializers.RandomNormal(stddev=0.01),

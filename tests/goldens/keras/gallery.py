@@ -133,7 +133,6 @@ def conv_norm_act(
 def conv_stack(x: KerasTensor, *, name: str) -> KerasTensor:
     """3x3 convolutions and a max pooling (Simonyan and Zisserman 2014)."""
     x = conv_norm_act(x, name=f"{name}_convs_0")
-
     return layers.MaxPooling2D(2, name=f"{name}_pool")(x)
 
 
@@ -201,11 +200,10 @@ def preact_basic(x: KerasTensor, *, name: str) -> KerasTensor:
     """Norm and activation before each of two 3x3 convolutions (He et al. 2016)."""
     preact = batch_norm(x, name=f"{name}_norm1")
     preact = layers.ReLU(name=f"{name}_act1")(preact)
-
     residual = conv2d(preact, 16, 3, padding=1, name=f"{name}_conv1")
+
     residual = batch_norm(residual, name=f"{name}_norm2")
     residual = layers.ReLU(name=f"{name}_act2")(residual)
-
     residual = conv2d(residual, 16, 3, padding=1, name=f"{name}_conv2")
 
     return layers.Add(name=f"{name}_add")([residual, x])
@@ -227,6 +225,7 @@ def late_stride_bottleneck(
     identity = x
     if stride > 1:
         identity = layers.MaxPooling2D(1, strides=stride, name=f"{name}_pool")(x)
+
     preact = batch_norm(x, name=f"{name}_norm1")
     preact = layers.ReLU(name=f"{name}_act1")(preact)
 
@@ -235,13 +234,13 @@ def late_stride_bottleneck(
         shortcut = conv_shortcut(preact, name=f"{name}_downsample")
 
     residual = conv2d(preact, 8, 1, name=f"{name}_conv1")
+
     residual = batch_norm(residual, name=f"{name}_norm2")
     residual = layers.ReLU(name=f"{name}_act2")(residual)
-
     residual = conv2d(residual, 8, 3, stride=stride, padding=1, name=f"{name}_conv2")
+
     residual = batch_norm(residual, name=f"{name}_norm3")
     residual = layers.ReLU(name=f"{name}_act3")(residual)
-
     residual = conv2d(residual, 32, 1, name=f"{name}_conv3")
 
     return layers.Add(name=f"{name}_add")([residual, shortcut])

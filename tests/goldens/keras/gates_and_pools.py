@@ -163,7 +163,6 @@ def gates_and_pools(
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer2"]
     x = layers.GlobalMaxPooling2D(name="peak")(x)
-
     x = layers.Dense(
         num_classes,
         kernel_initializer=initializers.RandomNormal(stddev=0.01),

@@ -207,7 +207,6 @@ def more_primitives(
     x = FilterResponseNorm(epsilon=1e-5, name="norm")(x)
     x = Threshold(name="act")(x)
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
-
     x = layers.Dense(
         num_classes,
         kernel_initializer=initializers.RandomNormal(stddev=0.01),

@@ -73,15 +73,15 @@ def preact_bottleneck(
         )
 
     residual = conv2d(preact, filters, 1, name=f"{name}_conv1")
+
     residual = batch_norm(residual, name=f"{name}_norm2")
     residual = layers.ReLU(name=f"{name}_act2")(residual)
-
     residual = conv2d(
         residual, filters, 3, stride=stride, padding=1, name=f"{name}_conv2"
     )
+
     residual = batch_norm(residual, name=f"{name}_norm3")
     residual = layers.ReLU(name=f"{name}_act3")(residual)
-
     residual = conv2d(residual, out_channels, 1, name=f"{name}_conv3")
 
     return layers.Add(name=f"{name}_add")([residual, shortcut])
@@ -118,7 +118,6 @@ def preact_resnet164(
     x = batch_norm(x, name="norm")
     x = layers.ReLU(name="act")(x)
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
-
     x = layers.Dense(
         num_classes,
         kernel_initializer=initializers.RandomNormal(stddev=0.01),

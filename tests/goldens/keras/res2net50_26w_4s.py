@@ -160,7 +160,6 @@ def res2net50_26w_4s(
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer4"]
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
-
     x = layers.Dense(
         num_classes,
         kernel_initializer=initializers.RandomNormal(stddev=0.01),

@@ -133,7 +133,6 @@ def resnext50_32x4d(
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer4"]
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
-
     x = layers.Dense(
         num_classes,
         kernel_initializer=initializers.RandomNormal(stddev=0.01),

@@ -31,7 +31,6 @@ class ChannelAttention(nn.Module):
         squeezed = max(in_channels // 16, 1)
 
         self.fc1 = nn.Conv2d(in_channels, squeezed, 1)
-
         self.fc2 = nn.Conv2d(squeezed, in_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,8 +81,7 @@ class Cbam(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.channel(x)
-        x = self.spatial(x)
-        return x
+        return self.spatial(x)
 
 
 class Projection(nn.Sequential):
@@ -188,9 +186,7 @@ class CbamResNet18(nn.Module):
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["layer4"]
         x = x.mean(dim=(2, 3))
-
-        x = self.fc(x)
-        return x
+        return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
         """Freeze the parts before a stage or the "head", and train the others.

@@ -31,20 +31,18 @@ class DenseLayer(nn.Module):
     def __init__(self, in_channels: int) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(in_channels)
-
         self.conv1 = nn.Conv2d(in_channels, 128, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(128)
 
+        self.norm2 = nn.BatchNorm2d(128)
         self.conv2 = nn.Conv2d(128, 32, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         new: Tensor = self.norm1(x)
         new = F.relu(new, inplace=True)
-
         new = self.conv1(new)
+
         new = self.norm2(new)
         new = F.relu(new, inplace=True)
-
         new = self.conv2(new)
 
         return torch.cat([x, new], dim=1)
@@ -56,17 +54,14 @@ class Transition(nn.Module):
     def __init__(self, in_channels: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(in_channels)
-
         self.conv = nn.Conv2d(in_channels, in_channels // 2, 1, bias=False)
         self.pool = nn.AvgPool2d(2, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(x)
         x = F.relu(x, inplace=True)
-
         x = self.conv(x)
-        x = self.pool(x)
-        return x
+        return self.pool(x)
 
 
 # The parts of the network in order, and how the names of their parameters begin.
@@ -152,9 +147,7 @@ class DenseNet121(nn.Module):
         x = self.features["norm5"](x)
         x = F.relu(x, inplace=True)
         x = x.mean(dim=(2, 3))
-
-        x = self.classifier(x)
-        return x
+        return self.classifier(x)
 
     def freeze_until(self, name: str) -> None:
         """Freeze the parts before a stage or the "head", and train the others.

@@ -34,7 +34,6 @@ class NormActConv(nn.Module):
     ) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(in_channels, eps=0.001)
-
         self.conv = nn.Conv2d(
             in_channels,
             filters,
@@ -48,9 +47,7 @@ class NormActConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn(x)
         x = F.relu(x, inplace=True)
-
-        x = self.conv(x)
-        return x
+        return self.conv(x)
 
 
 class DualPathBlock(nn.Module):
@@ -160,9 +157,7 @@ class DPN68(nn.Module):
         x = self.norm(x)
         x = F.relu(x, inplace=True)
         x = x.mean(dim=(2, 3))
-
-        x = self.fc(x)
-        return x
+        return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
         """Freeze the parts before a stage or the "head", and train the others.

@@ -79,8 +79,7 @@ class FixupProjection(nn.Module):
         self.conv = nn.Conv2d(16, 32, 1, stride=2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        return x
+        return self.conv(x)
 
 
 class FixupBottleneck(nn.Module):
@@ -227,8 +226,7 @@ class Fixup(nn.Module):
         x = x.mean(dim=(2, 3))
         x = self.shift2(x)
 
-        x = self.fc(x)
-        return x
+        return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
         """Freeze the parts before a stage or the "head", and train the others."""

@@ -79,14 +79,11 @@ class ConvStack(nn.Module):
     def __init__(self, in_channels: int) -> None:
         super().__init__()
         self.convs = nn.Sequential(ConvNormAct(in_channels))
-
         self.pool = nn.MaxPool2d(2, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.convs(x)
-
-        x = self.pool(x)
-        return x
+        return self.pool(x)
 
 
 class PlainBlock(nn.Module):
@@ -176,20 +173,18 @@ class PreActBasicBlock(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(16)
-
         self.conv1 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(16)
 
+        self.norm2 = nn.BatchNorm2d(16)
         self.conv2 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         preact: Tensor = self.norm1(x)
         preact = F.relu(preact, inplace=True)
-
         residual: Tensor = self.conv1(preact)
+
         residual = self.norm2(residual)
         residual = F.relu(residual, inplace=True)
-
         residual = self.conv2(residual)
 
         return residual + x
@@ -203,8 +198,7 @@ class ConvShortcut(nn.Module):
         self.conv = nn.Conv2d(16, 32, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        return x
+        return self.conv(x)
 
 
 class LateStrideBottleneck(nn.Module):
@@ -223,17 +217,18 @@ class LateStrideBottleneck(nn.Module):
             self.downsample = ConvShortcut()
 
         self.conv1 = nn.Conv2d(in_channels, 8, 1, bias=False)
+
         self.norm2 = nn.BatchNorm2d(8)
-
         self.conv2 = nn.Conv2d(8, 8, 3, stride=stride, padding=1, bias=False)
-        self.norm3 = nn.BatchNorm2d(8)
 
+        self.norm3 = nn.BatchNorm2d(8)
         self.conv3 = nn.Conv2d(8, 32, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         identity: Tensor = x
         if self.stride > 1:
             identity = x[:, :, :: self.stride, :: self.stride]
+
         preact: Tensor = self.norm1(x)
         preact = F.relu(preact, inplace=True)
 
@@ -242,13 +237,13 @@ class LateStrideBottleneck(nn.Module):
         )
 
         residual: Tensor = self.conv1(preact)
+
         residual = self.norm2(residual)
         residual = F.relu(residual, inplace=True)
-
         residual = self.conv2(residual)
+
         residual = self.norm3(residual)
         residual = F.relu(residual, inplace=True)
-
         residual = self.conv3(residual)
 
         return residual + shortcut
@@ -339,7 +334,6 @@ class SqueezeExcitation(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(16, 8, 1)
-
         self.fc2 = nn.Conv2d(8, 16, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -433,7 +427,6 @@ class ChannelAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(24, 1, 1)
-
         self.fc2 = nn.Conv2d(1, 24, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -484,8 +477,7 @@ class Cbam(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.channel(x)
-        x = self.spatial(x)
-        return x
+        return self.spatial(x)
 
 
 class BasicBlockCbam(nn.Module):
@@ -587,8 +579,7 @@ class Gallery(nn.Module):
         x = self.avgpool(x)
         x = x.flatten(1)
 
-        x = self.fc(x)
-        return x
+        return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
         """Freeze the parts before a stage or the "head", and train the others.

@@ -124,8 +124,7 @@ class Ranges(nn.Module):
         x = torch.cat([low, high], dim=1)
 
         x = self.conv3(x)
-        x = self.norm2(x)
-        return x
+        return self.norm2(x)
 
 
 # The parts of the network in order, and how the names of their parameters begin.
@@ -178,9 +177,7 @@ class MorePrimitives(nn.Module):
         x = self.norm(x)
         x = self.act(x)
         x = x.mean(dim=(2, 3))
-
-        x = self.fc(x)
-        return x
+        return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
         """Freeze the parts before a stage or the "head", and train the others."""

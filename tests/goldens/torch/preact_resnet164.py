@@ -27,8 +27,7 @@ class ConvShortcut(nn.Module):
         self.conv = nn.Conv2d(in_channels, filters, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        return x
+        return self.conv(x)
 
 
 class PreActBottleneck(nn.Module):
@@ -45,13 +44,13 @@ class PreActBottleneck(nn.Module):
             self.downsample = ConvShortcut(in_channels, out_channels, stride=stride)
 
         self.conv1 = nn.Conv2d(in_channels, filters, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(filters)
 
+        self.norm2 = nn.BatchNorm2d(filters)
         self.conv2 = nn.Conv2d(
             filters, filters, 3, stride=stride, padding=1, bias=False
         )
-        self.norm3 = nn.BatchNorm2d(filters)
 
+        self.norm3 = nn.BatchNorm2d(filters)
         self.conv3 = nn.Conv2d(filters, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,13 +60,13 @@ class PreActBottleneck(nn.Module):
         shortcut: Tensor = x if self.downsample is None else self.downsample(preact)
 
         residual: Tensor = self.conv1(preact)
+
         residual = self.norm2(residual)
         residual = F.relu(residual, inplace=True)
-
         residual = self.conv2(residual)
+
         residual = self.norm3(residual)
         residual = F.relu(residual, inplace=True)
-
         residual = self.conv3(residual)
 
         return residual + shortcut
@@ -128,9 +127,7 @@ class PreActResNet164(nn.Module):
         x = self.norm(x)
         x = F.relu(x, inplace=True)
         x = x.mean(dim=(2, 3))
-
-        x = self.fc(x)
-        return x
+        return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
         """Freeze the parts before a stage or the "head", and train the others.

@@ -140,8 +140,7 @@ class Primitives(nn.Module):
         x = x.mean(dim=(2, 3))
         x = self.dropout(x)
 
-        x = self.fc(x)
-        return x
+        return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
         """Freeze the parts before a stage or the "head", and train the others."""

@@ -209,9 +209,7 @@ class ResNeSt50(nn.Module):
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["layer4"]
         x = x.mean(dim=(2, 3))
-
-        x = self.fc(x)
-        return x
+        return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
         """Freeze the parts before a stage or the "head", and train the others.

@@ -88,7 +88,7 @@ def compiled(
     network: Network, backend: str, folder: Path
 ) -> tuple[ModuleType, Any, dict[str, Any]]:
     """The trainer of a network, the function that builds it, and its recipe."""
-    for path, text in generate(network, [backend]).items():
+    for path, text in generate(network, [backend], trainer=True).items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
     sys.path.insert(0, str(folder / backend))

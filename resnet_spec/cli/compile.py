@@ -25,6 +25,7 @@ _PAIRS = (
     ("--diff", "--force"),
     ("--diff", "--format json"),
     ("--stdout", "--out"),
+    ("--stdout", "--trainer"),
     ("--stdout", "--force"),
     ("--stdout", "--format json"),
     ("--config", "--isolated"),
@@ -47,6 +48,7 @@ class Job(NamedTuple):
     backends: tuple[str, ...]
     out: Path
     shown: str
+    trainer: bool
 
 
 def run(arguments: argparse.Namespace) -> Exit:
@@ -57,7 +59,7 @@ def run(arguments: argparse.Namespace) -> Exit:
         found = _settings(arguments)
         jobs = _jobs(arguments, found)
         _check_backends(jobs)
-        outputs = _generated(jobs, reader, _root(arguments, found), not arguments.stdout)
+        outputs = _generated(jobs, reader, _root(arguments, found))
         if reader.findings:
             _print(arguments, reader.findings, reader.sources)
             return shared.outcome(reader.findings)
@@ -72,9 +74,11 @@ def run(arguments: argparse.Namespace) -> Exit:
 
 
 def _check_usage(arguments: argparse.Namespace) -> None:
+    if arguments.out == "-":
+        arguments.out, arguments.stdout = None, True
     shared.reject_pairs(arguments, _PAIRS)
     if not arguments.specs:
-        for flag in ("--set", "--out", "--isolated", "--stdin-filename"):
+        for flag in ("--set", "--out", "--trainer", "--isolated", "--stdin-filename"):
             if getattr(arguments, flag[2:].replace("-", "_")) not in (None, False, []):
                 raise UsageError(f"{flag} needs a SPEC: without one the settings say what to do")
     shared.check_text("--set", arguments.set)
@@ -108,7 +112,8 @@ def _jobs(arguments: argparse.Namespace, found: settings.Settings | None) -> lis
     if arguments.specs:
         out = arguments.out or settings.DEFAULT_OUT
         backends = chosen or settings.DEFAULT_BACKENDS
-        return [Job(spec, backends, Path(out), out) for spec in dict.fromkeys(arguments.specs)]
+        specs, trainer = dict.fromkeys(arguments.specs), arguments.trainer
+        return [Job(spec, backends, Path(out), out, trainer) for spec in specs]
     if found is None or not found.targets:
         where = f"{quoted(found.path)} names none" if found else "no settings were found"
         raise UsageError(
@@ -120,7 +125,8 @@ def _jobs(arguments: argparse.Namespace, found: settings.Settings | None) -> lis
         wanted = tuple(name for name in target.backends if name in chosen or not chosen)
         if wanted:
             shown = shown_path(target.out)
-            jobs += [Job(str(spec), wanted, target.out, shown) for spec in target.specs]
+            specs, trainer = map(str, target.specs), target.trainer
+            jobs += [Job(spec, wanted, target.out, shown, trainer) for spec in specs]
     if not jobs:
         raise UsageError(f"no target of {quoted(found.path)} has the backend {chosen[0]}")
     return jobs
@@ -152,9 +158,7 @@ class Output(NamedTuple):
     backends: dict[str, None]
 
 
-def _generated(
-    jobs: Iterable[Job], reader: Reader, root: Path, with_training: bool
-) -> dict[Path, Output]:
+def _generated(jobs: Iterable[Job], reader: Reader, root: Path) -> dict[Path, Output]:
     """Every file of the run, by output folder; what is wrong is in the reader."""
     from resnet_spec.codegen.generate import generate
 
@@ -170,7 +174,7 @@ def _generated(
         if network is None:
             continue
         try:
-            made = generate(network, job.backends, with_training)
+            made = generate(network, job.backends, job.trainer)
         except SpecError as error:
             reader.fail(error.diagnostics)
             continue
@@ -291,7 +295,7 @@ def _fix(arguments: argparse.Namespace, wrong: Iterable[Entry]) -> str:
     for flag in ("out", "config", "stdin_filename"):
         value = getattr(arguments, flag)
         words += [f"--{flag.replace('_', '-')}", value] if value is not None else []
-    words += ["--isolated"] if arguments.isolated else []
+    words += [f"--{flag}" for flag in ("trainer", "isolated") if getattr(arguments, flag)]
     words += ["--force"] if statuses & {"edited", "foreign"} else []
     return shlex.join(words)
 
@@ -303,15 +307,15 @@ def _write(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
         if arguments.format == "text":
             shared.note("nothing was written", arguments.quiet)
         return Exit.FINDINGS
-    written = files.write(entries)
+    files.write(entries)
     if arguments.format == "json":
         _print(arguments, [], {}, entries)
         return Exit.CLEAN
-    for entry in entries:
+    for entry in entries if not arguments.quiet else ():
         if entry.status == "orphaned":
-            shared.note(f"orphaned: {entry.shown} comes from no spec: delete it", arguments.quiet)
-    unchanged = sum(entry.status == "identical" for entry in entries)
-    shared.note(f"{written:,} written, {unchanged:,} unchanged", arguments.quiet)
+            shared.note(f"orphaned: {entry.shown} comes from no spec: delete it")
+        else:
+            print("unchanged" if entry.status == "identical" else "wrote", entry.shown)
     return Exit.CLEAN
 
 

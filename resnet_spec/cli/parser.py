@@ -140,13 +140,18 @@ def _compile(verb: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="torch, keras, ...; may be repeated; default: torch and keras",
     )
-    verb.add_argument("--out", metavar="DIR", help="output folder; default: generated")
+    verb.add_argument(
+        "--out", metavar="DIR", help="output folder; -: print a single file; default: generated"
+    )
+    verb.add_argument("--trainer", action="store_true", help="write what trains the network, too")
     _set_flag(verb)
     verb.add_argument(
         "--check", action="store_true", help="write nothing; exit 1 when a file is out of date"
     )
     verb.add_argument("--diff", action="store_true", help="write nothing; print what would change")
-    verb.add_argument("--stdout", action="store_true", help="print the source of a single file")
+    verb.add_argument(
+        "--stdout", action="store_true", help="print a single file; the same as --out -"
+    )
     verb.add_argument(
         "--force", action="store_true", help="replace files that were edited or are not ours"
     )

@@ -71,11 +71,12 @@ def find_backend(name: str) -> Any:
 
 
 def generate(
-    network: Network, backends: Sequence[str], with_training: bool = True
+    network: Network, backends: Sequence[str], trainer: bool = False
 ) -> dict[PurePosixPath, str]:
     """The files of a network, by path below the output folder; raises `SpecError`.
 
-    Where its spec says how it is trained, its recipe and the trainers stand beside it.
+    With `trainer` what trains the network stands beside it: its recipe and the trainers (RS102 for
+    a network without a recipe).
     """
     found = [find_backend(name) for name in backends]
     files: dict[PurePosixPath, str] = {}
@@ -88,7 +89,7 @@ def generate(
 
     for backend in found:
         try:
-            files |= _files(network, program, backend, with_training)
+            files |= _files(network, program, backend, trainer)
         except SpecError as error:
             report.extend(error)
     report.raise_if_any()
@@ -96,7 +97,7 @@ def generate(
 
 
 def _files(
-    network: Network, program: Callable[[], Program], backend: Any, with_training: bool
+    network: Network, program: Callable[[], Program], backend: Any, trainer: bool
 ) -> dict[PurePosixPath, str]:
     """The files of a network for one backend."""
     lines = header.lines(network.path, network.digest, command(network, backend.name))
@@ -111,11 +112,10 @@ def _files(
         text = found.render(header=head, docstring=_docstring(network), **variables)
     path = PurePosixPath(backend.name) / f"{network.name}{backend.suffix}"
     files = {path: header.seal(text)}
-    if with_training and network.recipe is not None and hasattr(backend, "trainer"):
-        from resnet_spec.codegen import trainer
+    if trainer and hasattr(backend, "trainer"):
+        from resnet_spec.codegen import trainer as beside
 
-        trainer.check_name(network)
-        files |= trainer.files(network, network.recipe, backend, command(network, backend.name))
+        files |= beside.files(network, backend, f"{command(network, backend.name)} --trainer")
     return files
 
 

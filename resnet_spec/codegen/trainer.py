@@ -16,11 +16,20 @@ from resnet_spec.language.recipes import keys
 from resnet_spec.language.syntax import Recipe
 
 
-def files(network: Network, recipe: Recipe, backend: Any, command: str) -> dict[PurePosixPath, str]:
+def files(network: Network, backend: Any, command: str) -> dict[PurePosixPath, str]:
     """The recipe, which is the network's, and the trainer, the same for every network."""
+    check_name(network)
+    recipe = network.recipe
+    if recipe is None:
+        fail(
+            "RS102",
+            "a trainer needs to know how the network is trained: the spec has no 'training'",
+            network.root.definition.span,
+            help="for example training: imagenet_paper",
+        )
     folder = PurePosixPath(backend.name)
     found = {folder / f"{network.name}.toml": header.seal(recipe_text(network, recipe, command))}
-    anyone = header.shared(f"resnet-spec compile NETWORK --backend {backend.name}")
+    anyone = header.shared(f"resnet-spec compile NETWORK --backend {backend.name} --trainer")
     head = "".join(f"# {line}\n" for line in anyone)
     own = _package_folder(type(backend).__module__)
     for name in backend.trainer:

@@ -17,7 +17,7 @@ OWN_FILE, PROJECT_FILE = "resnet-spec.toml", "pyproject.toml"
 DEFAULT_BACKENDS = ("torch", "keras")
 DEFAULT_OUT = "generated"
 TOP_KEYS = ("compile",)
-TARGET_KEYS = ("specs", "backends", "out")
+TARGET_KEYS = ("specs", "backends", "out", "trainer")
 MAX_BYTES = 1_000_000
 
 _PLACE = r" \(at line (\d+), column (\d+)\)$"
@@ -32,11 +32,15 @@ class SettingsError(SpecError):
 
 
 class Target(NamedTuple):
-    """Specs by file, the backends that they are compiled for, and the output folder."""
+    """Specs by file, the backends that they are compiled for, and the output folder.
+
+    `trainer` tells that what trains the networks is written beside them.
+    """
 
     specs: tuple[Path, ...]
     backends: tuple[str, ...]
     out: Path
+    trainer: bool = False
 
 
 class Settings(NamedTuple):
@@ -200,11 +204,16 @@ class _Reader:
                 "RS703", f"'out' must name a folder, not {quoted(out)}", self.find("out", start)
             )
             return None
+        trainer = table.get("trainer", False)
+        if not isinstance(trainer, bool):
+            message = f"'trainer' must be true or false, not {quoted(trainer)}"
+            self.report.add("RS703", message, self.find("trainer", start))
+            return None
         files = [path for pattern in specs for path in self.matches(pattern, start)]
         if len(self.report.diagnostics) > before:
             return None
         return Target(
-            tuple(dict.fromkeys(files)), tuple(dict.fromkeys(backends)), self.folder / out
+            tuple(dict.fromkeys(files)), tuple(dict.fromkeys(backends)), self.folder / out, trainer
         )
 
     def texts(

@@ -17,7 +17,7 @@ from resnet_spec.verify.session import Session, WitnessError
 
 def sources_of(network: Network) -> dict[str, str]:
     """The generated text of each backend."""
-    made = generate(network, ("torch", "keras"), with_training=False)
+    made = generate(network, ("torch", "keras"))
     return {path.parts[0]: text for path, text in made.items()}
 
 

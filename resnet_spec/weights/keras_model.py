@@ -59,7 +59,7 @@ def build(network: Network) -> Any:
     """The model of the generated source, with fresh weights."""
     # Keras goes back through the layers by recursion.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 100_000))
-    (source,) = generate(network, ["keras"], with_training=False).values()
+    (source,) = generate(network, ["keras"]).values()
     module = types.ModuleType(f"generated_keras_{network.name}")
     exec(compile(source, f"{module.__name__}.py", "exec"), module.__dict__)
     return getattr(module, network.name)()

@@ -108,7 +108,7 @@ def command(engine: str, saved: dict[str, Any]) -> str:
 
 def recipe(network: str) -> dict[str, Any]:
     """The recipe that is compiled beside a network."""
-    files = generate(lower(load(network, Library(), [f"training={RECIPE}"])), ["torch"])
+    files = generate(lower(load(network, Library(), [f"training={RECIPE}"])), ["torch"], True)
     return tomllib.loads(files[PurePosixPath("torch", f"{network}.toml")])
 
 

@@ -173,7 +173,7 @@ def _specialized(network: Network) -> list[Finding]:
 
 def _written(backend: str, network: Network) -> tuple[list[Finding], dict[str, str]]:
     try:
-        (text,) = generate(network, [backend], with_training=False).values()
+        (text,) = generate(network, [backend]).values()
     except SpecError as error:
         return [_refusal("refused", backend, error)], {}
     except Exception as error:

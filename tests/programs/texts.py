@@ -28,13 +28,13 @@ def network_of(name: str, *settings: str) -> Network:
 
 
 def text_of(network: Network, backend: str) -> str:
-    (text,) = generate(network, [backend], with_training=False).values()
+    (text,) = generate(network, [backend]).values()
     return text
 
 
 def texts_of(network: Network) -> dict[str, str]:
     """The text of every backend, which costs little more than that of one."""
-    files = generate(network, BACKENDS, with_training=False)
+    files = generate(network, BACKENDS)
     return dict(zip(BACKENDS, files.values(), strict=True))
 
 

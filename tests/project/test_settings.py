@@ -114,6 +114,7 @@ def test_the_table_of_the_other_file(project: Path) -> None:
         ("[[compile]]\nspecs = [1]\n", "RS703", "2:1"),
         ('[[compile]]\nspecs = "specs/*.yaml"\n', "RS703", "2:1"),
         (f"[[compile]]\n{TARGET}out = 3\n", "RS703", "3:1"),
+        (f"[[compile]]\n{TARGET}trainer = 1\n", "RS703", "3:1"),
         (f'[[compile]]\n{TARGET}out = ""\n', "RS703", "3:1"),
         (f'[[compile]]\n{TARGET}out = "a\\u0000b"\n', "RS703", "3:1"),
         (f'[[compile]]\n{TARGET}backends = "torch"\n', "RS703", "3:1"),

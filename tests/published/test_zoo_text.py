@@ -13,8 +13,6 @@ def test_ruff_has_nothing_to_say() -> None:
     texts = {
         str(path).removesuffix(".py").replace("/", "_"): text
         for name in builtin_specs()
-        for path, text in generate(
-            parity.network_of(name), zoo_record.BACKENDS, with_training=False
-        ).items()
+        for path, text in generate(parity.network_of(name), zoo_record.BACKENDS).items()
     }
     assert parity.complaints(texts) == ""

@@ -37,7 +37,7 @@ def network_of_text(text: str) -> Network:
 
 def source_of(network: Network, backend: str) -> str:
     """The generated source of a network."""
-    (text,) = generate(network, [backend], with_training=False).values()
+    (text,) = generate(network, [backend]).values()
     return text
 
 

@@ -73,7 +73,7 @@ def test_the_newcomers_path(tmp_path: Path, backend: str) -> None:
     from resnet_spec import cli
 
     out = str(tmp_path / "generated")
-    assert cli.main(["compile", "resnet20", "--backend", backend, "--out", out, "--quiet"]) == 0
+    assert cli.main(["compile", "resnet20", "--backend", backend, "--trainer", "--out", out]) == 0
     flags = ("--data", "fashion-mnist", "--max-steps", "200", "--out", str(tmp_path / "run"))
     program = [sys.executable, f"{out}/{backend}/train.py", "resnet20", *flags]
     assert subprocess.run(program, check=False).returncode == 0

@@ -59,7 +59,7 @@ def compiled(folder: Path, backend: str, *changes: tuple[str, str]) -> Path:
         assert old in text
         text = text.replace(old, new)
     network = lower(load("small.yaml", Library(), text=text.encode()))
-    for path, made in generate(network, [backend]).items():
+    for path, made in generate(network, [backend], trainer=True).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(made, encoding="utf-8")
     return folder / backend

@@ -28,7 +28,7 @@ NETWORKS = (
 
 @pytest.mark.parametrize("name", NETWORKS, ids=lambda name: Path(name).stem)
 def test_the_text_is_what_it_was(name: str, update_goldens: bool) -> None:
-    for path, text in generate(parity.network_of(name), BACKENDS, with_training=False).items():
+    for path, text in generate(parity.network_of(name), BACKENDS).items():
         # The header has the digests of the spec and of what is below it.
         body = text[text.index('"""') :]
         golden = GOLDENS / path

@@ -63,7 +63,7 @@ def compiled(data: bytes, name: str = "spec.yaml") -> dict[str, str]:
     network = lower(loaded)
     if found := expectations(loaded, network):
         raise SpecError(found)
-    files = generate(network, BACKENDS, with_training=False)
+    files = generate(network, BACKENDS)
     return {path.parts[0]: text for path, text in files.items()}
 
 

@@ -41,7 +41,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_recipe_stands_beside_the_network(trained: Path) -> None:
-    assert cli.main(["compile", "net.yaml", "--backend", "torch", "--quiet"]) == 0
+    assert cli.main(["compile", "net.yaml", "--backend", "torch", "--trainer", "--quiet"]) == 0
     text = (trained / "generated/torch/net.toml").read_text()
     recipe = tomllib.loads(text)
     assert (recipe["length"], recipe["milestones"]) == (50_000, [32_000, 48_000])
@@ -53,7 +53,7 @@ def test_the_recipe_is_checked_and_orphaned(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (trained / "resnet-spec.toml").write_text(
-        '[[compile]]\nspecs = ["net.yaml"]\nbackends = ["torch"]\n'
+        '[[compile]]\nspecs = ["net.yaml"]\nbackends = ["torch"]\ntrainer = true\n'
     )
     assert cli.main(["compile", "--quiet"]) == 0
     model = (trained / "generated/torch/net.py").read_bytes()
@@ -71,9 +71,20 @@ def test_the_recipe_is_checked_and_orphaned(
     assert "edited by hand: generated/torch/train.py\n" in capsys.readouterr().err
 
     spec.write_text(spec.read_text().split("training:")[0])
+    capsys.readouterr()
+    assert cli.main(["compile", "--check"]) == 1
+    assert "RS102: a trainer needs to know how the network is trained" in capsys.readouterr().err
+    settings = trained / "resnet-spec.toml"
+    settings.write_text(settings.read_text().replace("trainer = true", "trainer = false"))
     assert cli.main(["compile", "--check"]) == 1
     assert "orphaned: generated/torch/net.toml\n" in capsys.readouterr().err
     assert (trained / "generated/torch/net.py").read_bytes() == model
+
+
+def test_one_file_where_one_is_asked_for(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compile", "net.yaml", "--backend", "torch"]) == 0
+    assert capsys.readouterr().out == "wrote generated/torch/net.py\n"
+    assert [path.name for path in (trained / "generated").rglob("*.*")] == ["net.py"]
 
 
 def test_stdout_prints_the_network_alone(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +117,9 @@ def test_texts_of_a_recipe_stay_in_their_comment(
     )
     spec = trained / "net.yaml"
     spec.write_text(spec.read_text().replace("{recipe: cifar_paper, length: 50000}", "hostile"))
-    assert cli.main(["compile", "net.yaml", "--backend", "torch"]) == 0, capsys.readouterr().err
+    assert cli.main(["compile", "net.yaml", "--backend", "torch", "--trainer"]) == 0, (
+        capsys.readouterr().err
+    )
     recipe = tomllib.loads((trained / "generated/torch/net.toml").read_text(encoding="utf-8"))
     assert (recipe["length"], "x" in recipe, "evil" in recipe) == (3, False, False)
 
@@ -115,7 +128,7 @@ def test_floats_are_read_back_as_they_were(trained: Path) -> None:
     spec = trained / "net.yaml"
     text = spec.read_text().replace("length: 50000", "length: 50000, epsilon: 1e-20, ema: 0")
     spec.write_text(text)
-    assert cli.main(["compile", "net.yaml", "--backend", "torch", "--quiet"]) == 0
+    assert cli.main(["compile", "net.yaml", "--backend", "torch", "--trainer", "--quiet"]) == 0
     recipe = tomllib.loads((trained / "generated/torch/net.toml").read_text())
     assert (recipe["epsilon"], recipe["weight_decay"]) == (1e-20, 1e-4)
     assert isinstance(recipe["ema"], float)

@@ -125,8 +125,9 @@ def _jobs(arguments: argparse.Namespace, found: settings.Settings | None) -> lis
         wanted = tuple(name for name in target.backends if name in chosen or not chosen)
         if wanted:
             shown = shown_path(target.out)
-            specs, trainer = map(str, target.specs), target.trainer
-            jobs += [Job(spec, wanted, target.out, shown, trainer) for spec in specs]
+            jobs += [
+                Job(str(spec), wanted, target.out, shown, target.trainer) for spec in target.specs
+            ]
     if not jobs:
         raise UsageError(f"no target of {quoted(found.path)} has the backend {chosen[0]}")
     return jobs

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 import reference  # noqa: E402 - stands in the folder of the tests
 from measure import Comparison, interleaved, report  # noqa: E402 - sorted with the line above
 
-from resnet_spec.ir.sizes import summarize  # noqa: E402
+from resnet_spec.ir.summary import summarize  # noqa: E402
 from resnet_spec.language.library import Library  # noqa: E402
 from resnet_spec.language.load import load  # noqa: E402
 from resnet_spec.lower import lower  # noqa: E402

@@ -66,7 +66,7 @@ def read_network(
     from resnet_spec.language.library import Library
     from resnet_spec.language.load import load
     from resnet_spec.lower import lower
-    from resnet_spec.lower.without_effect import findings
+    from resnet_spec.lower.unused import findings
 
     loaded = load(spec, library or Library(), settings)
     network = lower(loaded)

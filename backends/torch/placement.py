@@ -16,7 +16,7 @@ from resnet_spec.backends.torch import primitives
 from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expressions import Expr, Name
 from resnet_spec.ir import Instance, Network, Operation
-from resnet_spec.language.names import FirstParts
+from resnet_spec.language.identifiers import FirstParts
 from resnet_spec.specialize import CallLine, Line, LoopLine, OperationLine, Path
 
 Layer = OperationLine | CallLine

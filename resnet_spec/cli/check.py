@@ -148,8 +148,8 @@ def _check_part(path: Path, kind: str, reader: Reader) -> None:
 
             recipes.check_file(path, reader.library)
         else:
+            from resnet_spec.language.check_names import check_block
             from resnet_spec.language.library import Blocks
-            from resnet_spec.language.resolve import check_block
 
             report = Report()
             blocks = Blocks({}, reader.library, path.parent.parent)

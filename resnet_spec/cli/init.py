@@ -10,8 +10,8 @@ from pathlib import Path
 from resnet_spec.cli import shared
 from resnet_spec.cli.shared import Exit, UsageError
 from resnet_spec.diagnostics import Span, SpecError, expected, quoted
+from resnet_spec.language.identifiers import check_identifier
 from resnet_spec.language.library import SUFFIXES, builtin_specs
-from resnet_spec.language.names import check_identifier
 from resnet_spec.project import files
 
 _STARTER = """\

@@ -92,7 +92,7 @@ class Reader:
         from resnet_spec.language.load import load
         from resnet_spec.language.nodes import MAX_BYTES
         from resnet_spec.lower import lower
-        from resnet_spec.lower.without_effect import findings
+        from resnet_spec.lower.unused import findings
 
         try:
             if name == STDIN:

@@ -11,7 +11,7 @@ import yaml
 from resnet_spec.cli import shared
 from resnet_spec.cli.shared import Exit, Reader
 from resnet_spec.ir import Network
-from resnet_spec.ir.sizes import Section, Summary, summarize
+from resnet_spec.ir.summary import Section, Summary, summarize
 from resnet_spec.language.load import Loaded, resolved
 
 _HEADINGS = (

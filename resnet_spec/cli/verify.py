@@ -36,9 +36,9 @@ def run(arguments: argparse.Namespace) -> Exit:
     """Verify each spec; the table goes to standard output, findings to standard error."""
     shared.check_text("--set", arguments.set)
     shared.check_stdin(arguments.specs, arguments.stdin_filename)
-    witnesses = _witnesses(arguments.backends)
+    runners = _runners(arguments.backends)
     size = _size(arguments.size)
-    _check_installed(witnesses, arguments.keras_backend)
+    _check_installed(runners, arguments.keras_backend)
     reader = Reader(arguments.set, arguments.stdin_filename)
     networks = [
         _sized(read[1], name, reader, size)
@@ -50,11 +50,11 @@ def run(arguments: argparse.Namespace) -> Exit:
         return Exit.FINDINGS
     for network in networks:
         _check_memory(network, arguments.precision)
-    return _verify(networks, witnesses, arguments, reader)
+    return _verify(networks, runners, arguments, reader)
 
 
 def _verify(
-    networks: list[Network], witnesses: list[str], arguments: argparse.Namespace, reader: Reader
+    networks: list[Network], runners: list[str], arguments: argparse.Namespace, reader: Reader
 ) -> Exit:
     from resnet_spec.verify import report
     from resnet_spec.verify.run import Verification
@@ -67,7 +67,7 @@ def _verify(
             print(text, flush=True)
 
     results: list[dict[str, Any]] = []
-    with scratch() as folder, Session(witnesses, arguments.keras_backend) as session:
+    with scratch() as folder, Session(runners, arguments.keras_backend) as session:
         versions: dict[str, str] = {}
         for found_versions in session.ask("versions").values():
             versions |= found_versions
@@ -94,14 +94,14 @@ def _verify(
     return shared.outcome(found)
 
 
-def _witnesses(text: str) -> list[str]:
+def _runners(text: str) -> list[str]:
     """The backends of `--backends`; PyTorch is what the others are compared with."""
     names = list(dict.fromkeys(part.strip() for part in text.split(",")))
     for name in names:
         if name not in BACKENDS:
             raise UsageError(f"--backends takes {', '.join(BACKENDS)}, not {name!r}")
     if not {"torch", "keras"} <= set(names):
-        raise UsageError("--backends needs torch and keras; onnx is a third witness beside them")
+        raise UsageError("--backends needs torch and keras; onnx is a third runner beside them")
     return names
 
 
@@ -114,9 +114,9 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _check_installed(witnesses: list[str], keras_backend: str) -> None:
-    needed = ["numpy", *witnesses, *([keras_backend] if "keras" in witnesses else [])]
-    needed += ["onnxruntime"] if "onnx" in witnesses else []
+def _check_installed(runners: list[str], keras_backend: str) -> None:
+    needed = ["numpy", *runners, *([keras_backend] if "keras" in runners else [])]
+    needed += ["onnxruntime"] if "onnx" in runners else []
     missing = [name for name in dict.fromkeys(needed) if not _is_installed(_NEEDED[name][0])]
     if missing:
         install = " ".join(dict.fromkeys(_NEEDED[name][1] for name in missing))

@@ -14,7 +14,7 @@ from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, expecte
 from resnet_spec.ir import Network
 from resnet_spec.language.renames import RenameError, check, rule_of
 from resnet_spec.project import files
-from resnet_spec.weights import adapt, carry, formats, report
+from resnet_spec.weights import adapt, convert, formats, report
 from resnet_spec.weights.checkpoint import Checkpoint, MissingPackage, read
 from resnet_spec.weights.match import Match, match
 from resnet_spec.weights.naming import OWN, Naming, names, namings
@@ -156,11 +156,11 @@ def _write(arguments: argparse.Namespace, found: Match) -> Exit:
     with files.replacing(
         Path(arguments.out), arguments.out, formats.ending(arguments.out) or "", arguments.force
     ) as temporary:
-        values = carry.state(found, plan, options.adapt_input, arguments.dtype, arguments.seed)
+        values = convert.state(found, plan, options.adapt_input, arguments.dtype, arguments.seed)
         if formats.layout(arguments.out) == "torch":
-            values = carry.with_counters(found, values)
+            values = convert.with_counters(found, values)
         else:
-            carry.single_type(found, values)
+            convert.single_type(found, values)
         formats.write(temporary, arguments.out, found.network, values)
     _print_done(arguments, found, plan)
     return Exit.CLEAN

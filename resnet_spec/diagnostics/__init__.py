@@ -1,6 +1,6 @@
 """What is wrong with a spec: the messages, their codes, and how they are rendered."""
 
-from resnet_spec.diagnostics.messages import (
+from resnet_spec.diagnostics.diagnostic import (
     INTERNAL,
     MAX_FINDINGS,
     Diagnostic,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from resnet_spec.diagnostics.messages import MAX_FINDINGS, Diagnostic, Span, in_order
+from resnet_spec.diagnostics.diagnostic import MAX_FINDINGS, Diagnostic, Span, in_order
 
 FORMATS = ("text", "json", "github")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from resnet_spec.diagnostics.messages import quoted
+from resnet_spec.diagnostics.diagnostic import quoted
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:

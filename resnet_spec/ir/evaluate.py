@@ -1,7 +1,7 @@
 """The IR itself, run: what a network computes in evaluation, without a framework.
 
-Each operation is its definition in numpy (`resnet_spec.primitives.values`), in double precision.
-That is slow and exact: it is what others are compared with. `verify` has it as its third reading.
+Each operation is its definition in numpy (`primitives.numpy_values`), in double precision. That is
+slow and exact: it is what others are compared with. `verify` has it as its third reading.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from resnet_spec.ir.graph import Instance, Network, Operation
-from resnet_spec.primitives.values import VALUES, Call
+from resnet_spec.primitives.numpy_values import VALUES, Call
 
 Arrays = Mapping[str, np.ndarray]
 Watch = Callable[[str, Sequence[np.ndarray]], None]

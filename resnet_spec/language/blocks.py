@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from resnet_spec import expressions
 from resnet_spec.diagnostics import Report, Span, SpecError, fail, quoted
-from resnet_spec.language import names, validate
+from resnet_spec.language import identifiers, validate
 from resnet_spec.language.layer_names import with_names
 from resnet_spec.language.layers import read_layers
 from resnet_spec.language.nodes import Mapping, Node, Scalar
@@ -44,11 +44,11 @@ def read_block(
         what = f"the block {quoted(name)}"
     span = span or node.span_of("block")
     try:
-        names.check_identifier(name, span, "a block")
+        identifiers.check_identifier(name, span, "a block")
         shown_class = plain_text(node.get("class_name"))
         if shown_class is None:
-            shown_class = names.check_own_class(name, span, "a block")
-        names.check_class(shown_class, node.span_of("class_name"))
+            shown_class = identifiers.check_own_class(name, span, "a block")
+        identifiers.check_class(shown_class, node.span_of("class_name"))
     except SpecError as error:
         report.extend(error)
         return None
@@ -86,7 +86,7 @@ def _read_arguments(node: Node | None, report: Report) -> dict[str, Argument]:
 def _check_variable(name: str, span: Span, what: str) -> None:
     """A name that a spec gives to a number, and that the language does not give itself (RS105)."""
     check_readable(name, span, what)
-    names.check_identifier(name, span, what)
+    identifiers.check_identifier(name, span, what)
     if name in (*POSITION, *IMPLICIT, "classes", "x", SAME):
         fail(
             "RS105",
@@ -132,7 +132,7 @@ def _read_slots(node: Node | None, report: Report) -> dict[str, Binding]:
     slots: dict[str, Binding] = {}
     for name, child, span in _named(node, "'slots'", report):
         try:
-            names.check_identifier(name, span, "a slot")
+            identifiers.check_identifier(name, span, "a slot")
             slots[name] = read_binding(child)
         except SpecError as error:
             report.extend(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from resnet_spec.language import names
+from resnet_spec.language import identifiers
 from resnet_spec.language.scalars import parse_expression
 from resnet_spec.language.syntax import (
     Expression,
@@ -23,7 +23,7 @@ def with_names(body: Iterable[Statement | Loop]) -> tuple[Statement | Loop, ...]
     """
     body = tuple(body)
     given = [each.name.parts for each in _statements(body) if each.name is not None]
-    return _Namer(names.FirstParts(given)).named(body, ())
+    return _Namer(identifiers.FirstParts(given)).named(body, ())
 
 
 class _Namer:
@@ -32,7 +32,7 @@ class _Namer:
     `given` are the first parts of the names that the spec gives itself.
     """
 
-    def __init__(self, given: names.FirstParts) -> None:
+    def __init__(self, given: identifiers.FirstParts) -> None:
         self.given = given
         self.last: dict[str, int] = {}  # number of the last name that each target has got
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from resnet_spec.diagnostics import Report, SpecError, fail, quoted
-from resnet_spec.language import names, other_libraries, validate
+from resnet_spec.language import identifiers, other_libraries, validate
 from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence
 from resnet_spec.language.scalars import (
     POSITION,
@@ -186,7 +186,7 @@ def read_inputs(node: Node) -> tuple[Reference, ...]:
 def read_counter(node: Node) -> str:
     name = read_text(node, "'for'")
     check_readable(name, node.span, "a counter")
-    names.check_identifier(name, node.span, "a counter")
+    identifiers.check_identifier(name, node.span, "a counter")
     if name in POSITION:
         # Arguments of a block within the loop would mean the block's own place by it.
         hint = "call the counter something else: k"

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 from resnet_spec.diagnostics import Report, Span, SpecError, fail, quoted
-from resnet_spec.language import names, nodes, resolve, validate
+from resnet_spec.language import check_names, identifiers, nodes, validate
 from resnet_spec.language.blocks import read_block, read_lets
 from resnet_spec.language.layer_names import with_names
 from resnet_spec.language.layers import read_layers, read_stage
@@ -97,7 +97,7 @@ def _validated(
     report: Report,
 ) -> Loaded:
     model = validate.validate("NetworkModel", node, "the spec", report)
-    checks = [("name", _check_name), ("class_name", names.check_class)]
+    checks = [("name", _check_name), ("class_name", identifiers.check_class)]
     if plain_text(node.get("class_name")) is None:
         checks.append(("name", _check_own_class))
     for key, check in checks:
@@ -136,14 +136,14 @@ def _check_scopes(
     lets = read_lets(node.get("let"), Report())
     names_ = {"classes", "in_channels"}
     for name, expression in lets.items():
-        resolve.check_expression(expression, names_, report, lets)
+        check_names.check_expression(expression, names_, report, lets)
         names_.add(name)
     defaults = _defaulted(node.get("defaults"))
-    resolve.check_layers(body, names_, blocks, report, defaults)
+    check_names.check_layers(body, names_, blocks, report, defaults)
     checked: set[str] = set()
     while waiting := [name for name in blocks.used if name not in checked]:
         for name in waiting:
-            resolve.check_block(blocks.used[name], blocks, report, defaults)
+            check_names.check_block(blocks.used[name], blocks, report, defaults)
             checked.add(name)
 
 
@@ -171,11 +171,11 @@ def _check_version(node: Mapping) -> None:
 
 
 def _check_name(name: str, span: Span) -> str:
-    return names.check_identifier(name, span, "a network")
+    return identifiers.check_identifier(name, span, "a network")
 
 
 def _check_own_class(name: str, span: Span) -> str:
-    return names.check_own_class(name, span, "a network")
+    return identifiers.check_own_class(name, span, "a network")
 
 
 def _collected(report: Report, check, *arguments: object) -> None:  # type: ignore[no-untyped-def]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from resnet_spec import expressions
 from resnet_spec.diagnostics import Span, expected, fail, quoted
-from resnet_spec.language import names
+from resnet_spec.language import identifiers
 from resnet_spec.language.syntax import Bound, Expression, Pattern
 from resnet_spec.primitives import Attribute
 
@@ -122,4 +122,4 @@ def spell(pattern: Pattern, scope: Scope) -> str:
                 pattern.span,
             )
         text += str(part if bound is None else bound.value)
-    return names.check_path(text, pattern.span)
+    return identifiers.check_path(text, pattern.span)

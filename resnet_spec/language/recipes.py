@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from resnet_spec.diagnostics import Report, SpecError, fail, quoted
-from resnet_spec.language import names, validate
+from resnet_spec.language import identifiers, validate
 from resnet_spec.language.library import RECIPES, Library
 from resnet_spec.language.merge import MAX_CHAIN, merge, without, written_out
 from resnet_spec.language.nodes import Mapping, Node
@@ -74,7 +74,7 @@ def _recipe(path: Path, library: Library, report: Report, chain: tuple[Path, ...
     if model is None:
         return node
     span = node.span_of("name")
-    names.check_identifier(model.name, span, "a recipe")
+    identifiers.check_identifier(model.name, span, "a recipe")
     if model.name != path.stem:
         message = f"this file holds the recipe {quoted(model.name)}, but is called"
         fail("RS105", f"{message} {quoted(path.name)}", span, f"call it {model.name}.yaml")

@@ -6,7 +6,7 @@ import re
 
 from resnet_spec import expressions
 from resnet_spec.diagnostics import Span, expected, fail, quoted
-from resnet_spec.language import names, validate
+from resnet_spec.language import identifiers, validate
 from resnet_spec.language.nodes import EMPTY, Mapping, Node, Scalar
 from resnet_spec.language.syntax import (
     Binding,
@@ -83,7 +83,7 @@ def read_pattern(node: Node, what: str) -> Pattern:
     if end < len(text) or not parts:
         parts.append(text[end:])
     # Braces stand for a number: checked with one in their place.
-    names.check_path(_BRACES.sub("0", text), node.span)
+    identifiers.check_path(_BRACES.sub("0", text), node.span)
     return Pattern(tuple(parts), text, node.span)
 
 
@@ -109,7 +109,7 @@ def read_result(node: Node) -> Reference:
     """The name that `as` gives, which becomes a variable."""
     reference = read_reference(node, "'as'")
     if reference.name != "x":
-        names.check_identifier(reference.name, node.span, "a value")
+        identifiers.check_identifier(reference.name, node.span, "a value")
     return reference
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from resnet_spec.diagnostics import Report, SpecError
 from resnet_spec.ir import Instance, Network, Published, Stage
-from resnet_spec.language import bind, names
+from resnet_spec.language import bind, identifiers
 from resnet_spec.language.blocks import read_lets
 from resnet_spec.language.load import Loaded, digest, resolved
 from resnet_spec.language.nodes import plain
@@ -70,7 +70,7 @@ class _Lowering:
         loaded, model = self.loaded, self.loaded.model
         block = Definition(
             name=model.name,
-            class_name=model.class_name or names.class_name(model.name),
+            class_name=model.class_name or identifiers.class_name(model.name),
             description=model.description,
             source=model.source,
             arguments={},

@@ -11,8 +11,8 @@ from resnet_spec.ir import Choice, Instance, Operation, Read, Step
 from resnet_spec.language import bind
 from resnet_spec.language.numbers import BROKEN, MAX_REPEAT, Unknown, evaluate, repetitions, spell
 from resnet_spec.language.syntax import Bound, Definition, Expression, Loop, Statement
+from resnet_spec.lower.cache import Made, known
 from resnet_spec.lower.frame import Frame, Value, Values
-from resnet_spec.lower.known import Made, known
 from resnet_spec.lower.targets import MAX_NESTING, Attributes, Targets
 from resnet_spec.primitives import PRIMITIVES, Primitive, Shape, ShapeError
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from resnet_spec.primitives import inference
-from resnet_spec.primitives.inference import ZEROS
+from resnet_spec.primitives import shape_rules
 from resnet_spec.primitives.record import SAME, Attribute, Initializer, Primitive
+from resnet_spec.primitives.shape_rules import ZEROS
 
 _STRIDE = Attribute("stride", "int", "step of the window", 1, minimum=1)
 _KERNEL = Attribute("kernel", "int", "height and width of the window", minimum=1)
@@ -66,11 +66,11 @@ _TABLE = (
             Attribute("eps", "float", "added to the variance of such a filter", 1e-6, minimum=0),
         ),
         needs="map",
-        shape=inference.conv_shape,
+        shape=shape_rules.conv_shape,
         channels=lambda attributes, channels: attributes.filters,
-        parameters=inference.conv_parameters,
-        macs=inference.conv_macs,
-        window=inference.conv_window,
+        parameters=shape_rules.conv_parameters,
+        macs=shape_rules.conv_macs,
+        window=shape_rules.conv_window,
         group="weights",
     ),
     Primitive(
@@ -85,10 +85,10 @@ _TABLE = (
             _BIAS_INIT,
         ),
         needs="vector",
-        shape=inference.linear_shape,
+        shape=shape_rules.linear_shape,
         channels=lambda attributes, channels: attributes.features,
-        parameters=inference.linear_parameters,
-        macs=inference.linear_macs,
+        parameters=shape_rules.linear_parameters,
+        macs=shape_rules.linear_macs,
         group="weights",
     ),
     Primitive(
@@ -102,7 +102,7 @@ _TABLE = (
             _NORM_INIT,
         ),
         needs="map",
-        parameters=inference.batch_norm_parameters,
+        parameters=shape_rules.batch_norm_parameters,
         group="norm",
     ),
     Primitive(
@@ -110,8 +110,8 @@ _TABLE = (
         "group normalisation (Wu and He 2018)",
         (Attribute("groups", "int", "number of groups", 32, minimum=1), _EPS, _NORM_INIT),
         needs="map",
-        shape=inference.grouped_shape,
-        parameters=inference.affine,
+        shape=shape_rules.grouped_shape,
+        parameters=shape_rules.affine,
         group="norm",
     ),
     Primitive(
@@ -119,7 +119,7 @@ _TABLE = (
         "divides each channel by its root mean square (Singh and Krishnan 2019)",
         (_EPS, _NORM_INIT),
         needs="map",
-        parameters=inference.affine,
+        parameters=shape_rules.affine,
         group="norm",
     ),
     Primitive(
@@ -127,8 +127,8 @@ _TABLE = (
         "EvoNorm-S0, norm and activation in one (Liu et al. 2020)",
         (Attribute("groups", "int", "number of groups", 32, minimum=1), _EPS, _NORM_INIT),
         needs="map",
-        shape=inference.grouped_shape,
-        parameters=inference.evo_norm_parameters,
+        shape=shape_rules.grouped_shape,
+        parameters=shape_rules.evo_norm_parameters,
         group="norm",
     ),
     activation("relu", "max(x, 0)", nonnegative=True),
@@ -136,7 +136,7 @@ _TABLE = (
         "threshold",
         "max(x, tau) with a learned tau for each channel (Singh and Krishnan 2019)",
         needs="map",
-        parameters=inference.threshold_parameters,
+        parameters=shape_rules.threshold_parameters,
         group="activation",
     ),
     activation(
@@ -158,7 +158,7 @@ _TABLE = (
             ),
         ),
         shape=lambda attributes, inputs: (
-            inference.grouped_shape(attributes, inputs) if attributes.groups else inputs[0]
+            shape_rules.grouped_shape(attributes, inputs) if attributes.groups else inputs[0]
         ),
         group="activation",
     ),
@@ -167,8 +167,8 @@ _TABLE = (
         "largest value of a window; padding never wins",
         (_KERNEL, _POOL_STRIDE, _POOL_PADDING, _CEIL),
         needs="map",
-        shape=inference.max_pool_shape,
-        window=inference.pool_window,
+        shape=shape_rules.max_pool_shape,
+        window=shape_rules.pool_window,
     ),
     Primitive(
         "avg_pool",
@@ -180,35 +180,35 @@ _TABLE = (
             _CEIL,
         ),
         needs="map",
-        shape=inference.avg_pool_shape,
-        window=inference.pool_window,
+        shape=shape_rules.avg_pool_shape,
+        window=shape_rules.pool_window,
     ),
     Primitive(
         "global_avg_pool",
         "mean over height and width",
         (Attribute("keep_map", "bool", "give a 1x1 map instead of a vector", default=False),),
         needs="map",
-        shape=inference.global_pool_shape,
+        shape=shape_rules.global_pool_shape,
     ),
     Primitive(
         "global_max_pool",
         "largest value over height and width",
         (Attribute("keep_map", "bool", "give a 1x1 map instead of a vector", default=False),),
         needs="map",
-        shape=inference.global_pool_shape,
+        shape=shape_rules.global_pool_shape,
     ),
     Primitive(
         "channel_avg_pool",
         "mean over the channels, a map of one channel",
         needs="map",
-        shape=inference.one_channel_shape,
+        shape=shape_rules.one_channel_shape,
         channels=lambda attributes, channels: 1,
     ),
     Primitive(
         "channel_max_pool",
         "largest value over the channels, a map of one channel",
         needs="map",
-        shape=inference.one_channel_shape,
+        shape=shape_rules.one_channel_shape,
         channels=lambda attributes, channels: 1,
     ),
     Primitive(
@@ -216,7 +216,7 @@ _TABLE = (
         "mean of each of size x size parts of the map, which may share a row or column",
         (Attribute("size", "int", "rows and columns of the output", minimum=1),),
         needs="map",
-        shape=inference.adaptive_pool_shape,
+        shape=shape_rules.adaptive_pool_shape,
     ),
     Primitive(
         "flatten",
@@ -226,7 +226,7 @@ _TABLE = (
             Attribute("width", "int", "columns of the map", "height", minimum=1),
         ),
         needs="map",
-        shape=inference.flattened_shape,
+        shape=shape_rules.flattened_shape,
         channels=lambda attributes, channels: channels[0] * attributes.height * attributes.width,
     ),
     Primitive(
@@ -234,28 +234,28 @@ _TABLE = (
         "rows and columns of zeros on every side",
         (Attribute("padding", "int", "number of rows and columns", minimum=0),),
         needs="map",
-        shape=inference.zero_padded_shape,
+        shape=shape_rules.zero_padded_shape,
     ),
     Primitive(
         "add",
         "sum of values of equal shape",
         takes="many",
-        shape=inference.equal_shape,
+        shape=shape_rules.equal_shape,
         group="merge",
     ),
     Primitive(
         "multiply",
         "the first input scaled by the others; a 1x1 map or a single channel scales all of it",
         takes="many",
-        shape=inference.broadcast_shape,
+        shape=shape_rules.broadcast_shape,
         group="merge",
     ),
     Primitive(
         "concat",
         "all channels of the inputs, in their order",
         takes="many",
-        shape=inference.concat_shape,
-        channels=inference.sum_channels,
+        shape=shape_rules.concat_shape,
+        channels=shape_rules.sum_channels,
         joins=True,
         group="merge",
     ),
@@ -264,7 +264,7 @@ _TABLE = (
         "maps one below the other: all rows of the inputs, in their order",
         takes="many",
         needs="map",
-        shape=inference.stacked_shape,
+        shape=shape_rules.stacked_shape,
         group="merge",
     ),
     Primitive(
@@ -272,7 +272,7 @@ _TABLE = (
         "equal parts of the channels, in order; `as: part` names them part.{0}, part.{1}, …",
         (Attribute("parts", "int", "number of parts", minimum=1),),
         gives="many",
-        shape=inference.split_shape,
+        shape=shape_rules.split_shape,
         channels=lambda attributes, channels: channels[0] // attributes.parts,
     ),
     Primitive(
@@ -282,8 +282,8 @@ _TABLE = (
             Attribute("start", "int", "first channel, counted from 0", 0, minimum=0),
             Attribute("stop", "int", "the channel after the last one; 0: all that follow", 0, 0),
         ),
-        shape=inference.taken_shape,
-        channels=inference.taken_channels,
+        shape=shape_rules.taken_shape,
+        channels=shape_rules.taken_channels,
     ),
     Primitive(
         "shuffle",
@@ -292,7 +292,7 @@ _TABLE = (
             Attribute("groups", "int", "the outer number before", minimum=1),
             Attribute("parts", "int", "the outer number after", minimum=1),
         ),
-        shape=inference.shuffle_shape,
+        shape=shape_rules.shuffle_shape,
     ),
     Primitive(
         "pad_channels",
@@ -302,7 +302,7 @@ _TABLE = (
             Attribute("after", "int", "channels of zeros behind", 0, minimum=0),
         ),
         needs="map",
-        shape=inference.padded_shape,
+        shape=shape_rules.padded_shape,
         channels=lambda attributes, channels: channels[0] + (attributes.before + attributes.after),
     ),
     Primitive(
@@ -310,7 +310,7 @@ _TABLE = (
         "every n-th row and column, from the first",
         (Attribute("stride", "int", "n", minimum=1),),
         needs="map",
-        shape=inference.subsampled_shape,
+        shape=shape_rules.subsampled_shape,
         window=lambda attributes: (1, attributes.stride),
     ),
     Primitive(
@@ -318,7 +318,7 @@ _TABLE = (
         "blurs by (1, 2, 1) / 4 with reflected borders, then every n-th row and column",
         (Attribute("stride", "int", "n", 2, minimum=1),),
         needs="map",
-        shape=inference.blur_shape,
+        shape=shape_rules.blur_shape,
         window=lambda attributes: (3, attributes.stride),
     ),
     Primitive(
@@ -335,10 +335,10 @@ _TABLE = (
             ),
         ),
         needs="map",
-        shape=inference.channel_conv_shape,
-        parameters=inference.channel_conv_parameters,
+        shape=shape_rules.channel_conv_shape,
+        parameters=shape_rules.channel_conv_parameters,
         fits_input=False,
-        macs=inference.channel_conv_macs,
+        macs=shape_rules.channel_conv_macs,
         group="weights",
     ),
     Primitive(
@@ -353,14 +353,14 @@ _TABLE = (
         "learned_scale",
         "x times one learned number",
         (Attribute("init", "init", "how the number begins", Initializer("ones")),),
-        parameters=inference.learned_number("weight"),
+        parameters=shape_rules.learned_number("weight"),
         fits_input=False,
     ),
     Primitive(
         "learned_shift",
         "x plus one learned number",
         (Attribute("init", "init", "how the number begins", ZEROS),),
-        parameters=inference.learned_number("bias"),
+        parameters=shape_rules.learned_number("bias"),
         fits_input=False,
     ),
     Primitive(

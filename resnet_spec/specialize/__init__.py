@@ -24,7 +24,7 @@ from resnet_spec.specialize.program import (
     flat,
     line_expressions,
 )
-from resnet_spec.specialize.renaming import renamed
+from resnet_spec.specialize.reserved_names import renamed
 
 __all__ = [
     "AssignLine",

@@ -9,7 +9,7 @@ from resnet_spec.ir import Instance, Step
 from resnet_spec.language.syntax import Bound, Expression, Statement
 from resnet_spec.specialize.numbers import Numbers
 from resnet_spec.specialize.program import Routine, Run
-from resnet_spec.specialize.statements import Occurrence
+from resnet_spec.specialize.turns import Occurrence
 from resnet_spec.specialize.wiring import Unfit
 
 INDEX = Name("i", True)

@@ -10,7 +10,7 @@ from resnet_spec.diagnostics import INTERNAL, Diagnostic, Report, Span, SpecErro
 from resnet_spec.expressions import Expr, Name
 from resnet_spec.ir import Event, Instance, Network
 from resnet_spec.language.syntax import Definition
-from resnet_spec.specialize.finish import (
+from resnet_spec.specialize.cleanup import (
     expanded_locals,
     inline_locals,
     is_chain,
@@ -18,12 +18,12 @@ from resnet_spec.specialize.finish import (
     snake_case,
     used_names,
 )
+from resnet_spec.specialize.drafts import Draft, Symbol, flat_drafts, read_by, root_of
 from resnet_spec.specialize.numbers import Numbers, common_value, read_locals
 from resnet_spec.specialize.program import FeatureLine, Parameter, Program, Routine, Value
 from resnet_spec.specialize.replay import differences
 from resnet_spec.specialize.routines import Builder
-from resnet_spec.specialize.statements import Position, loops_around
-from resnet_spec.specialize.values import Draft, Symbol, flat_drafts, read_by, root_of
+from resnet_spec.specialize.turns import Position, loops_around
 from resnet_spec.specialize.variables import assign_variables, drop_unused, finished_lines
 from resnet_spec.specialize.wiring import Unfit
 

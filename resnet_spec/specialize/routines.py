@@ -16,6 +16,7 @@ from resnet_spec.expressions import Const, Expr, Name
 from resnet_spec.ir import Instance, Operation, Read
 from resnet_spec.primitives import Primitive
 from resnet_spec.specialize.calls import Calls
+from resnet_spec.specialize.drafts import Draft, Element, ListSymbol, Slot, Symbol, channels_of
 from resnet_spec.specialize.numbers import Numbers
 from resnet_spec.specialize.program import (
     AssignLine,
@@ -26,7 +27,7 @@ from resnet_spec.specialize.program import (
     Routine,
     Value,
 )
-from resnet_spec.specialize.statements import (
+from resnet_spec.specialize.turns import (
     LoopNode,
     Node,
     Occurrence,
@@ -35,7 +36,6 @@ from resnet_spec.specialize.statements import (
     loops_around,
     merged,
 )
-from resnet_spec.specialize.values import Draft, Element, ListSymbol, Slot, Symbol, channels_of
 from resnet_spec.specialize.variables import finished_lines, value_of
 from resnet_spec.specialize.wiring import Carried, ListRead, Origin, Unfit, Wiring
 

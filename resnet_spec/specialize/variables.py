@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from resnet_spec.specialize.program import AssignLine, Line, LoopLine, OperationLine, Value
-from resnet_spec.specialize.values import (
+from resnet_spec.specialize.drafts import (
     Draft,
     ListSymbol,
     Slot,
@@ -14,6 +13,7 @@ from resnet_spec.specialize.values import (
     read_by,
     root_of,
 )
+from resnet_spec.specialize.program import AssignLine, Line, LoopLine, OperationLine, Value
 
 Span = tuple[float, float]  # from behind the line that makes a value up to the last that reads it
 

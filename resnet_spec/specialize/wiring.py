@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from resnet_spec.ir import Instance, Key, LoopEvent, Read
-from resnet_spec.specialize.statements import (
+from resnet_spec.specialize.turns import (
     EVERY,
     LoopNode,
     LoopOccurrence,

@@ -71,7 +71,7 @@ CONSTANTS = 1e-6
 
 
 def tolerance(kind: str, plan: Plan, keras_backend: str) -> float:
-    """How far two witnesses of a network may be apart."""
+    """How far two runners of a network may be apart."""
     usual = (DOUBLE if plan.precision == "float64" else SINGLE)[kind]
     rounded: frozenset[str] = frozenset()
     if keras_backend == "tensorflow" and not plan.exact and kind != "definition":

@@ -77,22 +77,22 @@ def _owner(tensor: str) -> str:
 
 
 def _others(measurements: Measurements, file: str) -> Iterable[tuple[str, Arrays, Arrays]]:
-    """Each other witness with its arrays and PyTorch's."""
+    """Each other runner with its arrays and PyTorch's."""
     reference = measurements.read(f"{TORCH}.{file}.npz")
-    for witness in measurements.whole:
-        if witness != TORCH:
-            yield witness, measurements.read(f"{witness}.{file}.npz"), reference
+    for runner in measurements.whole:
+        if runner != TORCH:
+            yield runner, measurements.read(f"{runner}.{file}.npz"), reference
 
 
 def _first_output(row: Row, measurements: Measurements) -> tuple[str, str]:
     """The first operation whose outputs differ; its inputs agree, for they came before it."""
     training = row.kind == "training"
     measurements.trace(measurements.whole, training)
-    for witness, one, other in _others(measurements, "trace"):
+    for runner, one, other in _others(measurements, "trace"):
         for operation, output in _apart(one, other, measurements.plan, row.tolerance):
             how = f"from equal inputs, {_how(one[output], other[output])}"
             if not training:
-                found = {TORCH: other[output], witness: one[output]}
+                found = {TORCH: other[output], runner: one[output]}
                 how += _sided(found, _defined(measurements)[output], row.tolerance)
             return operation.name, how
     return "", "the outputs differ, but those of no single operation do"
@@ -136,7 +136,7 @@ def _defined(measurements: Measurements) -> dict[str, np.ndarray]:
 
 
 def _sided(found: Arrays, defined: np.ndarray, tolerance: float) -> str:
-    """Which of two witnesses that differ has an output as it is defined."""
+    """Which of two runners that differ has an output as it is defined."""
     right = [each for each, value in found.items() if compare.relative(value, defined) <= tolerance]
     return f"; {NUMPY} agrees with {right[0] if right else 'neither'}" if len(right) < 2 else ""
 

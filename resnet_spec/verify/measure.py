@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnet_spec.ir import Network, evaluate
-from resnet_spec.verify import compare, draw, initial, optimizers, single
+from resnet_spec.verify import compare, float32, initialization, optimizers, random_inputs
 from resnet_spec.verify.compare import Difference
 from resnet_spec.verify.optimizers import Recipe
 from resnet_spec.verify.plan import Plan, normalized
-from resnet_spec.verify.session import Session, WitnessError
+from resnet_spec.verify.session import RunnerError, Session
 
 Arrays = Mapping[str, np.ndarray]
-# Given witnesses, the file in which they save, and that of the weights from which they start.
+# Given runners, the file in which they save, and that of the weights from which they start.
 Task = Callable[[Sequence[str], str, str], object]
 
 ONNX, TORCH, KERAS, NUMPY = "onnx", "torch", "keras", "numpy"
@@ -110,7 +110,7 @@ class Measurements:
             yield from self.trajectory(name, recipe)
 
     def names(self, described: Mapping[str, Any]) -> Row:
-        """Names, shapes and trainability, of each witness against the compiler's own."""
+        """Names, shapes and trainability, of each runner against the compiler's own."""
         expected = {
             name: {"shape": list(each.shape), "trainable": each.trainable}
             for name, each in self.plan.tensors()
@@ -124,10 +124,13 @@ class Measurements:
         return Row("parameters", "exact", len(wrong), 0, len(expected), (wrong or [""])[0])
 
     def prepare(self) -> None:
-        """Gives all witnesses the same weights, statistics, images and labels."""
-        self.save(WEIGHTS, draw.weights(self.plan, seed=1))
+        """Gives all runners the same weights, statistics, images and labels."""
+        self.save(WEIGHTS, random_inputs.weights(self.plan, seed=1))
         for step in range(STEPS):
-            batch, target = draw.images(self.plan, 100 + step), draw.targets(self.plan, 200 + step)
+            batch, target = (
+                random_inputs.images(self.plan, 100 + step),
+                random_inputs.targets(self.plan, 200 + step),
+            )
             np.save(self.folder / f"images{step}.npy", self.held({"images": batch})["images"])
             np.save(self.folder / f"targets{step}.npy", target)
         first = [np.load(self.folder / f"images{step}.npy") for step in range(STEPS)]
@@ -139,14 +142,14 @@ class Measurements:
         torch.answer()
         torch.ask("calibrate", images="images0.npy", out="calibrated.npz")
         torch.answer()
-        weights = draw.near(self.plan, self.read("calibrated.npz"), seed=2)
+        weights = random_inputs.near(self.plan, self.read("calibrated.npz"), seed=2)
         self.save(WEIGHTS, self.held(weights))
         self.before = self.read(WEIGHTS)
         self.reset()
 
     def held(self, values: Arrays) -> Arrays:
         """What the precision can hold of some values."""
-        return single.rounded(values) if self.plan.precision == "float32" else values
+        return float32.rounded(values) if self.plan.precision == "float32" else values
 
     def reset(self) -> None:
         self.session.ask("load", of=self.whole, weights=WEIGHTS)
@@ -169,7 +172,7 @@ class Measurements:
         return evaluate.outputs(self.network, self.before, images, watch)
 
     def trace(self, of: Sequence[str], training: bool) -> None:
-        """The outputs of every operation of some witnesses."""
+        """The outputs of every operation of some runners."""
         self.reset()
         self.session.ask("trace", of=of, images=IMAGES, training=training, out="trace")
 
@@ -177,7 +180,7 @@ class Measurements:
         """Evaluation of what PyTorch exports; an operation that does not export is no mistake."""
         try:
             self.session.ask("load", of=[ONNX], weights=WEIGHTS)
-        except WitnessError as error:
+        except RunnerError as error:
             return Row(
                 "evaluation, onnx",
                 "skipped",
@@ -248,7 +251,7 @@ class Measurements:
         yield from self.lost({"gradients": self.differentiate, **trained}, smooth=True)
 
     def lost(self, tasks: Mapping[str, Task], smooth: bool) -> Iterator[Row]:
-        """The errors of some tasks, each of which some witnesses do and save."""
+        """The errors of some tasks, each of which some runners do and save."""
         folder, torch = str(self.folder), ["torch"]
         self.session.ask("open", of=torch, folder=folder, precision="float64", smooth=smooth)
         for name, task in tasks.items():
@@ -268,7 +271,7 @@ class Measurements:
 
     def ratios(self, name: str) -> dict[str, float]:
         """How many times one framework's error of each tensor is another's."""
-        found = {witness: self.read(f"{witness}.{name}.npz") for witness in self.whole}
+        found = {runner: self.read(f"{runner}.{name}.npz") for runner in self.whole}
         if name == "statistics" and not self.plan.exact:
             found["keras"] = self.carried(found["keras"], steps=1)
         compared = {
@@ -277,7 +280,7 @@ class Measurements:
             "gradients": self.derivatives,
         }
         truth = self.read(f"torch.truth {name}.npz")
-        return single.ratios(found, truth, compared.get(name, self.parameters))
+        return float32.ratios(found, truth, compared.get(name, self.parameters))
 
     def peak(self, file: str = "gradients") -> float:
         """The largest rate at which no tensor moves by more than its pace."""
@@ -339,19 +342,20 @@ class Measurements:
         return moved
 
     def initialisation(self) -> Iterator[Row]:
-        """The distribution of fresh parameters, for each witness."""
+        """The distribution of fresh parameters, for each runner."""
         seeds = list(range(4 if sum(np.size(v) for v in self.before.values()) < 10**6 else 1))
         answers = self.session.ask("initial", of=self.whole, seeds=seeds)
-        for witness, found in answers.items():
-            summaries = {name: initial.Summary(*values) for name, values in found.items()}
-            ratio, name, test = initial.worst(dict(self.plan.tensors()), summaries)
-            note = f"{test}; a fair draw goes beyond 1 in {initial.FALSE_ALARMS:.0e} of all runs"
-            yield Row(f"initial values, {witness}", "chance", ratio, 1.0, len(found), name, note)
+        for runner, found in answers.items():
+            summaries = {name: initialization.Summary(*values) for name, values in found.items()}
+            ratio, name, test = initialization.worst(dict(self.plan.tensors()), summaries)
+            often = f"{initialization.FALSE_ALARMS:.0e}"
+            note = f"{test}; a fair draw goes beyond 1 in {often} of all runs"
+            yield Row(f"initial values, {runner}", "chance", ratio, 1.0, len(found), name, note)
 
     # - comparing -
 
     def compared(self, file: str, names: list[str], of: Sequence[str] = ()) -> Difference:
-        """The largest difference of any other witness from PyTorch's."""
+        """The largest difference of any other runner from PyTorch's."""
         reference = self.read(f"torch.{file}.npz")
         others = of or [each for each in self.whole if each != "torch"]
         found = [compare.largest(self.read(f"{e}.{file}.npz"), reference, names) for e in others]
@@ -376,7 +380,7 @@ class Measurements:
         """
         if row.passes or row.kind not in compare.MAGNIFIED or not math.isfinite(row.difference):
             return row
-        self.save(ROUNDED, draw.rounded_otherwise(self.before, seed=3))
+        self.save(ROUNDED, random_inputs.rounded_otherwise(self.before, seed=3))
         task([TORCH], "again", ROUNDED)
         own = compare.Spread.of(self.read(f"{TORCH}.again.npz"), reference, names)
         note = f"{own.largest:.1e} {IN_ITSELF}"

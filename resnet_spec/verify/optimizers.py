@@ -1,8 +1,8 @@
 """The updates that training is compared with: PyTorch's, written out for arrays.
 
-PyTorch's witness takes `torch.optim` itself. Keras' own optimizers are other ones: momentum with
+PyTorch's runner takes `torch.optim` itself. Keras' own optimizers are other ones: momentum with
 the rate inside, decay apart from the gradient, Adam's epsilon before the correction of the bias.
-So Keras' witness takes these, and they are a part of what is proven: `torch.optim.SGD` and
+So Keras' runner takes these, and they are a part of what is proven: `torch.optim.SGD` and
 `torch.optim.AdamW` do the same to the same gradients.
 """
 

@@ -1,6 +1,6 @@
-"""What the witnesses of one network are told: its operations and how it is to be run.
+"""What the runners of one network are told: its operations and how it is to be run.
 
-The plan is written to a folder as JSON beside the sources, so that a witness, which runs in a
+The plan is written to a folder as JSON beside the sources, so that a runner, which runs in a
 process of its own, needs nothing of the compiler.
 """
 
@@ -56,7 +56,7 @@ class PlannedOperation(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """One network as its witnesses see it; `input` is (channels, height, width)."""
+    """One network as its runners see it; `input` is (channels, height, width)."""
 
     name: str
     input: tuple[int, int, int]

@@ -1,4 +1,4 @@
-"""One network through all measurements: compiled in memory, run by its witnesses, compared."""
+"""One network through all measurements: compiled in memory, run by its runners, compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from resnet_spec.ir.evaluate import Mismatch
 from resnet_spec.verify.locate import diagnostics, misfit
 from resnet_spec.verify.measure import Measurements, Row
 from resnet_spec.verify.plan import plan_of
-from resnet_spec.verify.session import Session, WitnessError
+from resnet_spec.verify.session import RunnerError, Session
 
 
 def sources_of(network: Network) -> dict[str, str]:
@@ -55,6 +55,6 @@ class Verification:
             self.found = diagnostics(self.rows, measurements, self.sites)
         except Mismatch as error:
             self.found = [misfit(error, self.sites)]
-        except WitnessError as error:
+        except RunnerError as error:
             span = self.network.root.definition.span
             self.found = [Diagnostic("RS802", f"{self.plan.name}: {error}", span)]

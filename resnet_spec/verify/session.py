@@ -1,4 +1,4 @@
-"""The processes in which the witnesses run, seen from the one that asks them."""
+"""The processes in which the runners run, seen from the one that asks them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import Any
 WORKER = "resnet_spec.verify.worker"
 
 
-class WitnessError(Exception):
-    """A witness could not do what it was asked; the text is for people."""
+class RunnerError(Exception):
+    """A runner could not do what it was asked; the text is for people."""
 
-    def __init__(self, witness: str, request: str, message: str) -> None:
-        super().__init__(f"{witness} failed to {request}: {message}")
-        self.witness, self.request, self.message = witness, request, message
+    def __init__(self, runner: str, request: str, message: str) -> None:
+        super().__init__(f"{runner} failed to {request}: {message}")
+        self.runner, self.request, self.message = runner, request, message
 
 
 class Process:
-    """One witness, asked by one request at a time."""
+    """One runner, asked by one request at a time."""
 
     def __init__(self, kind: str, environment: Mapping[str, str], module: str = WORKER) -> None:
         self.kind = kind
@@ -49,10 +49,10 @@ class Process:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise WitnessError(self.kind, self.asked, f"the process ended.\n{self.last_words()}")
+            raise RunnerError(self.kind, self.asked, f"the process ended.\n{self.last_words()}")
         answer = json.loads(line)
         if "error" in answer:
-            raise WitnessError(self.kind, self.asked, answer["error"])
+            raise RunnerError(self.kind, self.asked, answer["error"])
         return answer["value"]
 
     def last_words(self, lines: int = 12) -> str:
@@ -75,22 +75,22 @@ class Process:
 
 
 class Session:
-    """All witnesses of a run; each request goes to all before the first answer is awaited."""
+    """All runners of a run; each request goes to all before the first answer is awaited."""
 
     def __init__(
-        self, witnesses: Sequence[str], keras_backend: str, modules: Mapping[str, str] | None = None
+        self, runners: Sequence[str], keras_backend: str, modules: Mapping[str, str] | None = None
     ) -> None:
-        threads = str(max(1, (os.cpu_count() or 1) // len(witnesses)))
+        threads = str(max(1, (os.cpu_count() or 1) // len(runners)))
         environment = {**ENVIRONMENT, "KERAS_BACKEND": keras_backend, "OMP_NUM_THREADS": threads}
         environment["TF_NUM_INTRAOP_THREADS"] = threads
         self.keras_backend = keras_backend
         self.processes: dict[str, Process] = {}
-        for kind in witnesses:
+        for kind in runners:
             module = (modules or {}).get(kind, WORKER)
             self.processes[kind] = Process(kind, environment, module)
 
-    def __getitem__(self, witness: str) -> Process:
-        return self.processes[witness]
+    def __getitem__(self, runner: str) -> Process:
+        return self.processes[runner]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.processes)
@@ -98,9 +98,9 @@ class Session:
     def ask(
         self, do: str, *, out: str | None = None, of: Sequence[str] | None = None, **arguments: Any
     ) -> dict[str, Any]:
-        """The answer of each witness, or of some; `out` names a file, which each gets one of.
+        """The answer of each runner, or of some; `out` names a file, which each gets one of.
 
-        Raises `WitnessError` for the first that fails, when all have answered.
+        Raises `RunnerError` for the first that fails, when all have answered.
         """
         asked = {kind: self.processes[kind] for kind in (self.processes if of is None else of)}
         for kind, process in asked.items():
@@ -110,7 +110,7 @@ class Session:
         for kind, process in asked.items():
             try:
                 answers[kind] = process.answer()
-            except WitnessError as error:
+            except RunnerError as error:
                 errors.append(error)
         if errors:
             raise errors[0]

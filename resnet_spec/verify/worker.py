@@ -1,4 +1,4 @@
-"""A witness in a process of its own: `python -m resnet_spec.verify.worker KIND`.
+"""A runner in a process of its own: `python -m resnet_spec.verify.worker KIND`.
 
 Reads one request a line as JSON, answers each with one line of JSON; arrays go through files.
 Whatever else a framework prints goes to standard error.
@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from resnet_spec.verify import initial
+from resnet_spec.verify import initialization
 from resnet_spec.verify.optimizers import Recipe
 from resnet_spec.verify.plan import Plan
 
@@ -29,14 +29,14 @@ class Worker:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.witness: Any = None
+        self.runner: Any = None
         self.folder = Path()
         self.plan: Plan | None = None
 
     # - requests -
 
     def versions(self) -> dict[str, str]:
-        """Of what the witness rests on."""
+        """Of what the runner rests on."""
         return {name: importlib.import_module(name).__version__ for name in self.rests_on()}
 
     def rests_on(self) -> list[str]:
@@ -52,46 +52,48 @@ class Worker:
         self.folder = Path(folder)
         plan = Plan.read(self.folder)
         self.plan = dataclasses.replace(plan, precision=precision or plan.precision)
-        self.witness = None  # frees the last one
+        self.runner = None  # frees the last one
         source = "keras" if self.kind == "keras" else "torch"
         module = load_module(self.folder / f"{source}.py", f"generated_{self.plan.name}")
-        make, set_smooth = _witness(self.kind)
+        make, set_smooth = _runner(self.kind)
         set_smooth(smooth)
-        self.witness = make(self.plan, module)
+        self.runner = make(self.plan, module)
 
     def describe(self) -> dict[str, Any]:
         """Name, shape and trainability of every parameter and statistic."""
-        described: dict[str, Any] = self.witness.describe()
+        described: dict[str, Any] = self.runner.describe()
         return described
 
     def load(self, weights: str) -> None:
         with np.load(self.folder / weights) as found:
-            self.witness.load({name: found[name] for name in found.files})
+            self.runner.load({name: found[name] for name in found.files})
 
     def state(self, out: str) -> None:
-        self.save(out, self.witness.state())
+        self.save(out, self.runner.state())
 
     def calibrate(self, images: str, out: str) -> None:
-        self.save(out, self.witness.calibrate(self.array(images)))
+        self.save(out, self.runner.calibrate(self.array(images)))
 
     def forward(self, images: str, training: bool, out: str) -> None:
-        self.save(out, self.witness.forward(self.array(images), training))
+        self.save(out, self.runner.forward(self.array(images), training))
 
     def gradients(self, images: str, targets: str, out: str) -> None:
-        self.save(out, self.witness.gradients(self.array(images), self.array(targets)))
+        self.save(out, self.runner.gradients(self.array(images), self.array(targets)))
 
     def train(self, images: str, targets: str, recipe: list[Any], out: str) -> None:
         given = Recipe(recipe[0], tuple(recipe[1]), *recipe[2:])
-        self.save(out, self.witness.train(self.array(images), self.array(targets), given))
+        self.save(out, self.runner.train(self.array(images), self.array(targets), given))
 
     def trace(self, images: str, training: bool, out: str) -> None:
-        self.save(out, self.witness.trace(self.array(images), training))
+        self.save(out, self.runner.trace(self.array(images), training))
 
     def initial(self, seeds: list[int]) -> dict[str, Any]:
         assert self.plan is not None
-        draws = [self.witness.initial(seed) for seed in seeds]
+        draws = [self.runner.initial(seed) for seed in seeds]
         return {
-            name: initial.summarize([draw[name] for draw in draws], initial.stated(tensor))
+            name: initialization.summarize(
+                [draw[name] for draw in draws], initialization.stated(tensor)
+            )
             for name, tensor in self.plan.tensors()
             if name in draws[0]
         }
@@ -116,21 +118,21 @@ def load_module(path: Path, name: str) -> types.ModuleType:
     return module
 
 
-def _witness(kind: str) -> tuple[Callable[[Plan, types.ModuleType], Any], Callable[[bool], None]]:
-    """The class of a witness, and what gives its framework softplus for ReLU."""
+def _runner(kind: str) -> tuple[Callable[[Plan, types.ModuleType], Any], Callable[[bool], None]]:
+    """The class of a runner, and what gives its framework softplus for ReLU."""
     if kind == "keras":
-        from resnet_spec.verify import witness_keras
+        from resnet_spec.verify import runner_keras
 
-        witness_keras.keep_double_precision()
-        witness_keras.keep_kernels_in_order()
-        return witness_keras.Witness, witness_keras.set_smooth
-    from resnet_spec.verify import witness_torch
+        runner_keras.keep_double_precision()
+        runner_keras.keep_kernels_in_order()
+        return runner_keras.Runner, runner_keras.set_smooth
+    from resnet_spec.verify import runner_torch
 
     if kind == "onnx":
-        from resnet_spec.verify import witness_onnx
+        from resnet_spec.verify import runner_onnx
 
-        return witness_onnx.Witness, witness_torch.set_smooth
-    return witness_torch.Witness, witness_torch.set_smooth
+        return runner_onnx.Runner, runner_torch.set_smooth
+    return runner_torch.Runner, runner_torch.set_smooth
 
 
 def serve(worker: Worker, requests: IO[str], answers: IO[str]) -> None:

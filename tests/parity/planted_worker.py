@@ -1,4 +1,4 @@
-"""A witness of `verify` that trains by an update that is not PyTorch's; `PLANTED` says by which."""
+"""A runner of `verify` that trains by an update that is not PyTorch's; `PLANTED` says by which."""
 
 from __future__ import annotations
 

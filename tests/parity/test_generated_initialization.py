@@ -9,7 +9,7 @@ import parity
 import pytest
 
 from resnet_spec.ir import Network
-from resnet_spec.verify import initial
+from resnet_spec.verify import initialization
 from resnet_spec.verify.plan import plan_of
 from resnet_spec.weights import keras_model
 
@@ -39,8 +39,8 @@ def check(network: Network, values: Values) -> None:
     summaries = {}
     for name, tensor in tensors.items():
         assert values[name].shape == tensor.shape, name
-        summaries[name] = initial.summarize([values[name]], initial.stated(tensor))
-    ratio, name, test = initial.worst(tensors, summaries)
+        summaries[name] = initialization.summarize([values[name]], initialization.stated(tensor))
+    ratio, name, test = initialization.worst(tensors, summaries)
     assert ratio <= 1.0, f"{name}: not {test}"
 
 

@@ -19,7 +19,7 @@ from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 from resnet_spec.primitives import PRIMITIVES
-from resnet_spec.verify import compare, draw, initial, optimizers, single
+from resnet_spec.verify import compare, float32, initialization, optimizers, random_inputs
 from resnet_spec.verify.align import IMAGES, Node, align
 from resnet_spec.verify.measure import Measurements, Row
 from resnet_spec.verify.optimizers import Recipe
@@ -84,7 +84,7 @@ def test_every_norm_sees_enough_values(name: str, height: int, batch: int) -> No
 
 def test_drawn_numbers_hide_nothing() -> None:
     plan, _ = plan_of(parity.network_of("resnet18"), "float64")
-    values = draw.weights(plan, seed=0)
+    values = random_inputs.weights(plan, seed=0)
     assert values.keys() == {name for name, _ in plan.tensors()}
     for name, value in values.items():
         assert np.unique(value).size == value.size, name
@@ -162,10 +162,10 @@ def ratio(torch: dict[str, float], keras: dict[str, float], values: int = 200) -
     source = np.random.default_rng(0)
     truth = {name: source.standard_normal(values) for name in torch}
     found = {
-        witness: {name: noisy(truth[name], size, seed) for name, size in sizes.items()}
-        for seed, (witness, sizes) in enumerate({"torch": torch, "keras": keras}.items())
+        runner: {name: noisy(truth[name], size, seed) for name, size in sizes.items()}
+        for seed, (runner, sizes) in enumerate({"torch": torch, "keras": keras}.items())
     }
-    return single.ratios(found, truth, list(truth))
+    return float32.ratios(found, truth, list(truth))
 
 
 def test_rounding_explains_neither_what_is_not_finite_nor_what_has_nothing_in_common(
@@ -212,7 +212,7 @@ def test_few_values_may_be_exact_by_chance() -> None:
 def test_what_is_not_finite_is_no_error_of_any_size() -> None:
     truth = {"a": np.ones(20)}
     found = {"torch": {"a": np.ones(20) + 1e-7}, "keras": {"a": np.full(20, np.nan)}}
-    assert math.isinf(single.ratios(found, truth, ["a"])["a"])
+    assert math.isinf(float32.ratios(found, truth, ["a"])["a"])
 
 
 # --- first values --------------------------------------------------------------------------------
@@ -222,12 +222,12 @@ UNIFORM = Tensor("weight", (200, 100), True, "lecun_uniform", "fan_in")
 
 
 def spent(values: np.ndarray, tensor: Tensor, tensors: int = 1) -> float:
-    stated = initial.stated(tensor)
-    return initial.excess(initial.summarize([values], stated), stated, tensors)[0]
+    stated = initialization.stated(tensor)
+    return initialization.excess(initialization.summarize([values], stated), stated, tensors)[0]
 
 
 def fair(tensor: Tensor, source: np.random.Generator) -> np.ndarray:
-    stated = initial.stated(tensor)
+    stated = initialization.stated(tensor)
     if stated.bound is None:
         return source.normal(stated.mean, stated.deviation, tensor.shape)
     return source.uniform(-stated.bound, stated.bound, tensor.shape)
@@ -242,7 +242,7 @@ def test_fair_draws_are_no_alarm(tensor: Tensor) -> None:
 
 
 def test_the_rate_of_false_alarms_is_no_larger_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(initial, "FALSE_ALARMS", 0.1)
+    monkeypatch.setattr(initialization, "FALSE_ALARMS", 0.1)
     for tensor in (NORMAL._replace(shape=(4, 4, 3, 3)), UNIFORM._replace(shape=(6, 5))):
         source = np.random.default_rng(0)
         alarms = sum(spent(fair(tensor, source), tensor) > 1.0 for _ in range(2000))
@@ -262,9 +262,9 @@ def test_another_variance_is_seen(tensor: Tensor, scale: float) -> None:
 
 
 def test_another_distribution_is_seen() -> None:
-    source, stated = np.random.default_rng(0), initial.stated(NORMAL)
+    source, stated = np.random.default_rng(0), initialization.stated(NORMAL)
     large = NORMAL._replace(shape=(512, 64, 3, 3))
-    deviation = initial.stated(large).deviation
+    deviation = initialization.stated(large).deviation
     assert spent(truncated(source, deviation, large.shape), large, 100) > 1.0
     bound = stated.deviation * math.sqrt(3)
     assert spent(source.uniform(-bound, bound, NORMAL.shape), NORMAL, 100) > 1.0
@@ -280,8 +280,10 @@ def test_constants_are_exact() -> None:
 
 def test_one_draw_for_two_layers_is_seen() -> None:
     values = fair(NORMAL, np.random.default_rng(0))
-    summary = initial.summarize([values], initial.stated(NORMAL))
-    ratio, name, test = initial.worst({"a": NORMAL, "b": NORMAL}, {"a": summary, "b": summary})
+    summary = initialization.summarize([values], initialization.stated(NORMAL))
+    ratio, name, test = initialization.worst(
+        {"a": NORMAL, "b": NORMAL}, {"a": summary, "b": summary}
+    )
     assert math.isinf(ratio) and name == "b" and test == "another draw than that of a"
 
 

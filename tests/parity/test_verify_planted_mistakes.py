@@ -1,6 +1,6 @@
 """`verify` finds each known way in which two frameworks come apart, and names where it is.
 
-One mistake at a time is planted into what one witness runs. Counts and shapes, which is all that
+One mistake at a time is planted into what one runner runs. Counts and shapes, which is all that
 most converters check, are the same for nearly every one of them.
 """
 
@@ -18,7 +18,7 @@ import pytest
 from resnet_spec.backends.keras import primitives as keras_backend
 from resnet_spec.backends.torch import primitives as torch_backend
 
-from resnet_spec.primitives.values import VALUES, Call
+from resnet_spec.primitives.numpy_values import VALUES, Call
 from resnet_spec.verify import compare
 from resnet_spec.verify.measure import IN_ITSELF
 from resnet_spec.verify.run import Verification, sources_of

@@ -20,13 +20,13 @@ from resnet_spec.specialize import (
     calls,
     network,
     numbers,
-    renaming,
+    reserved_names,
     routines,
     specialize,
     variables,
 )
+from resnet_spec.specialize.drafts import Draft, Symbol
 from resnet_spec.specialize.program import FeatureLine
-from resnet_spec.specialize.values import Draft, Symbol
 
 Patch = pytest.MonkeyPatch
 Plant = Callable[[Patch], None]
@@ -151,11 +151,13 @@ def feature_of_another_stage(patch: Patch) -> None:
 
 
 def one_new_name_for_two(patch: Patch) -> None:
-    patch.setattr(renaming, "_spelling", lambda names, taken: {n: "v" for n in names if n in taken})
+    patch.setattr(
+        reserved_names, "_spelling", lambda names, taken: {n: "v" for n in names if n in taken}
+    )
 
 
 def name_that_hides(patch: Patch) -> None:
-    patch.setattr(renaming, "_spelling", lambda names, taken: {})
+    patch.setattr(reserved_names, "_spelling", lambda names, taken: {})
 
 
 # mistake: a network that shows it, and what finds it

@@ -13,7 +13,7 @@ import resnet_spec
 from resnet_spec.codegen.generate import generate
 from resnet_spec.diagnostics import SpecError
 from resnet_spec.diagnostics.codes import CODES, Code
-from resnet_spec.ir.sizes import expectations
+from resnet_spec.ir.summary import expectations
 from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from resnet_spec.codegen.generate import generate
 from resnet_spec.diagnostics import SpecError
 from resnet_spec.diagnostics.render import FORMATS, render
-from resnet_spec.ir.sizes import expectations
+from resnet_spec.ir.summary import expectations
 from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower

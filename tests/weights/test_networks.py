@@ -22,7 +22,7 @@ from resnet_spec.backends.keras.variables import VARIABLES
 from resnet_spec import cli, read_network
 from resnet_spec.ir import Network
 from resnet_spec.language.library import builtin_specs
-from resnet_spec.weights import adapt, carry
+from resnet_spec.weights import adapt, convert
 from resnet_spec.weights.checkpoint import Checkpoint, Layout, Tensor
 from resnet_spec.weights.entries import entries
 from resnet_spec.weights.match import Match, match
@@ -79,7 +79,7 @@ def carried(checkpoint: Checkpoint, network: Network) -> dict[str, Any]:
     assert found.fits, network.name
     plan = adapt.plan(found, adapt.Options())
     assert not plan.problems
-    return carry.state(found, plan, None, None, 0)
+    return convert.state(found, plan, None, None, 0)
 
 
 @pytest.fixture(scope="module")

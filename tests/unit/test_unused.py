@@ -10,7 +10,7 @@ from resnet_spec.language import renames
 from resnet_spec.language.library import Library, builtin_specs
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
-from resnet_spec.lower.without_effect import without_effect
+from resnet_spec.lower.unused import without_effect
 
 HEAD = "spec_version: 1\nname: net\ndescription: a net\n"
 STAGES = "stages: [{name: layer1, block: basic, repeat: 2, filters: 8}]\n"

@@ -1,4 +1,4 @@
-"""What the compiler says about a spec: positions, messages, and the three ways to print them.
+"""What the compiler says about a spec: positions, messages, reports.
 
 A diagnostic says what is wrong with the value quoted, what was expected, and how to fix it. It
 carries a position with an end, and the chain of uses that led there, innermost first.

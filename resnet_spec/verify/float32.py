@@ -63,7 +63,7 @@ def errors(found: Arrays, truth: Arrays, names: Iterable[str]) -> Errors:
 
 def ratios(found: Mapping[str, Arrays], truth: Arrays, names: list[str]) -> dict[str, float]:
     """How many times one framework's error of each tensor is another's; `inf` where one is NaN."""
-    measured = {witness: errors(values, truth, names) for witness, values in found.items()}
+    measured = {runner: errors(values, truth, names) for runner, values in found.items()}
     over = [one.over(other) for one, other in permutations(measured.values(), 2)]
     worst = {name: float(np.max([each[name] for each in over])) for name in names}
     return {name: ratio if np.isfinite(ratio) else float("inf") for name, ratio in worst.items()}

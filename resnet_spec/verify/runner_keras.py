@@ -1,4 +1,4 @@
-"""The generated Keras model as a witness, on TensorFlow, JAX or PyTorch."""
+"""The generated Keras model as a runner, on TensorFlow, JAX or PyTorch."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def set_smooth(wanted: bool) -> None:
     keras.layers.ReLU.call = softplus if wanted else _RELU
 
 
-class Witness:
+class Runner:
     """One network in Keras; arrays go in and out in PyTorch's order of axes."""
 
     def __init__(self, plan: Plan, module: types.ModuleType) -> None:

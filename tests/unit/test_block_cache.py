@@ -9,7 +9,7 @@ import pytest
 from resnet_spec.ir import Network
 from resnet_spec.language.library import Library, builtin_specs
 from resnet_spec.language.load import load
-from resnet_spec.lower import known, lower
+from resnet_spec.lower import cache, lower
 from resnet_spec.lower.network import _Lowering
 
 NETWORKS = sorted(builtin_specs())[::7]
@@ -134,7 +134,7 @@ def test_blocks_that_are_known_count_as_much_as_new_ones() -> None:
 
 
 def test_few_uses_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "MAX_KNOWN", 10)
+    monkeypatch.setattr(cache, "MAX_KNOWN", 10)
     library = Library()
     lower(load("resnet50", library))
-    assert len(known.known(library)) == 0
+    assert len(cache.known(library)) == 0

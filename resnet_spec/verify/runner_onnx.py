@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from resnet_spec.verify.plan import Plan
-from resnet_spec.verify.witness_torch import Witness as TorchWitness
+from resnet_spec.verify.runner_torch import Runner as TorchRunner
 
 
-class Witness:
+class Runner:
     """One network in ONNX. The runtime has no convolution in double precision: it has float32."""
 
     def __init__(self, plan: Plan, module: types.ModuleType) -> None:
         self.plan = plan
-        self.torch = TorchWitness(plan, module)
+        self.torch = TorchRunner(plan, module)
         self.session: Any = None
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""Numbers that the witnesses are given: weights, statistics, images and labels from a seed.
+"""Numbers that the runners are given: weights, statistics, images and labels from a seed.
 
 Nothing is zero, one or alike: a zero-initialised scale would hide a whole branch, a variance of
 one a wrong epsilon.

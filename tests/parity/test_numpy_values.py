@@ -22,7 +22,7 @@ from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 from resnet_spec.primitives import PRIMITIVES
-from resnet_spec.primitives.values import VALUES
+from resnet_spec.primitives.numpy_values import VALUES
 
 SIZES = ((13, 10), (8, 7), (16, 16))  # odd and even, oblong and square
 
@@ -427,10 +427,10 @@ def test_activations_of_large_values() -> None:
 
 def drawn(network: Network) -> dict[str, np.ndarray]:
     """Weights and statistics that keep values in scale, none of them zero or one."""
-    from resnet_spec.verify import draw
+    from resnet_spec.verify import random_inputs
     from resnet_spec.verify.plan import plan_of
 
-    return draw.weights(plan_of(network, "float64")[0], seed=0)
+    return random_inputs.weights(plan_of(network, "float64")[0], seed=0)
 
 
 def images_of(network: Network) -> np.ndarray:

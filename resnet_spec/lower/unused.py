@@ -187,6 +187,6 @@ def _check_rules(rules: Mapping, tensors: list[str], flat: bool, report: Report)
 
 def findings(loaded: Loaded, network: Network) -> list[Diagnostic]:
     """Everything that is wrong with a sound network: its expected numbers, and this."""
-    from resnet_spec.ir.sizes import expectations
+    from resnet_spec.ir.summary import expectations
 
     return [*expectations(loaded, network), *without_effect(loaded, network)]

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from resnet_spec.ir import Instance, Network, Operation
-from resnet_spec.ir.sizes import (
+from resnet_spec.ir.summary import (
     Section,
     Summary,
     _Peaks,

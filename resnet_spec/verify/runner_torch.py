@@ -1,4 +1,4 @@
-"""The generated PyTorch model as a witness."""
+"""The generated PyTorch model as a runner."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def set_smooth(wanted: bool) -> None:
     F.relu = softplus if wanted else _RELU  # type: ignore[assignment]
 
 
-class Witness:
+class Runner:
     """One network in PyTorch; arrays go in and out in its order of axes."""
 
     def __init__(self, plan: Plan, module: types.ModuleType) -> None:

@@ -56,7 +56,13 @@ def test_both_backends_agree_in_single_precision(name: str) -> None:
     assert max(pair.differences(images).values()) < 1e-4
 
 
-@pytest.mark.parametrize("name", PAPER)
+# The code of the deeper ones is that of resnet50, with other numbers of blocks.
+DEEP = ("resnet101", "resnet152")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in DEEP else ()) for name in PAPER]
+)
 def test_the_networks_of_the_paper_agree(name: str) -> None:
     network = parity.network_of(name)
     with parity.float64():

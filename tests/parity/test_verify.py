@@ -451,7 +451,7 @@ def test_keras_on_other_frameworks(framework: str, tmp_path: Path) -> None:
 
 @pytest.mark.torch
 @pytest.mark.keras
-@pytest.mark.parametrize("framework", ["tensorflow", "torch"])
+@pytest.mark.parametrize("framework", ["tensorflow", pytest.param("torch", marks=pytest.mark.slow)])
 def test_exact_numerics(framework: str, tmp_path: Path) -> None:
     with Session(["torch", "keras"], framework) as session:
         for spec in ALL_OPERATIONS:

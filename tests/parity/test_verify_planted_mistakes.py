@@ -408,7 +408,14 @@ UPDATES = {
 }
 
 
-@pytest.mark.parametrize("name", UPDATES)
+# Each of the two optimizers once; the others take as long and prove little more.
+DEAR = ("rate within the momentum", "epsilon before the correction")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in DEAR else ()) for name in UPDATES],
+)
 def test_update(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setenv("PLANTED", name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 import zoo
 import zoo_measure
@@ -115,9 +118,15 @@ def assert_measured_as_it_must_be(name: str) -> None:
     assert len(row.references) == len(zoo.parity.network_of(name).references)
 
 
+def by_cost(names: Iterable[str]) -> list[Any]:
+    """The families, those whose smallest network has more than 60 million parameters as slow."""
+    dear = {name for name in names if FAMILIES[name][0].root.parameters > 60_000_000}
+    return [pytest.param(each, marks=pytest.mark.slow if each in dear else ()) for each in names]
+
+
 @pytest.mark.torch
 @pytest.mark.keras
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", by_cost(FAMILIES))
 def test_smallest_of_each_family_equals_the_published(family: str) -> None:
     assert_measured_as_it_must_be(FAMILIES[family][0].name)
 

@@ -74,7 +74,7 @@ def trained(words: Sequence[str], **more: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_as_if_nothing_had_been(
     folder: Path, data: Path, tmp_path: Path, backend: str
 ) -> None:
@@ -144,7 +144,7 @@ def runs_on(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Runs]:
     return made
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
 def test_devices_and_parts_of_a_step_change_nothing(
     runs_on: Callable[[str], Runs], backend: str
 ) -> None:

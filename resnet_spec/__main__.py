@@ -5,4 +5,4 @@ from __future__ import annotations
 from resnet_spec.cli.run import program
 
 if __name__ == "__main__":
-    raise SystemExit(program())
+    program()

@@ -6,19 +6,24 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 from resnet_spec.cli.parser import VERBS, parser
 from resnet_spec.cli.shared import Exit, UsageError
 
 
-def program() -> int:
-    """Run the command line of this process, which ends then; gives its exit code."""
-    # A run is short and makes no garbage to speak of: looking for it, at the end of the process
-    # too, takes a fifth of the time.
+def program() -> NoReturn:
+    """Run the command line of this process, and end the process with its exit code."""
+    # A run is short and makes no garbage to speak of: looking for it, and taking the interpreter
+    # apart at the end, would take a fifth of the time. No work of a verb is left to that end.
     gc.disable()
     code = main()
-    gc.freeze()
-    return code
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                stream.flush()
+    os._exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -220,7 +220,7 @@ def _conv2d(usage: Usage, function: str) -> list[str]:
     biased = {True: "with a bias", False: "without a bias"}.get(usage.constant("bias"))  # type: ignore[call-overload]
     what = f"Convolution {biased}" if biased else "Convolution"
     padded = not same and usage.constant("padding") != 0
-    summary = f"{what}, padded alike on every side" if padded else what
+    summary = f"{what}, symmetrically padded" if padded else what
     if same:
         summary = f"{what}, padded by the size of its input"
     lines = _signature(function, ["filters: int", "kernel_size: int"], usage)

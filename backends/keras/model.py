@@ -180,12 +180,7 @@ def function_view(
     body = _read(lines, routine.locals, "x")
     if body:
         body.append("")
-    prefix = f"    {routine.result.name} = "
-    returned = f"    return {lines[-1].removeprefix(prefix)}" if lines else ""
-    if lines and lines[-1].startswith(prefix) and len(returned) <= layout.WIDTH:
-        lines[-1] = returned
-    else:
-        lines.append(f"    return {routine.result.name}")
+    lines = python.returning(lines, routine.result.name, 4)
     parameters = [p for p in routine.parameters if p.name != "in_channels"]
     declared = python.declared(parameters)
     signature = python.signature(

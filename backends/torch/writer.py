@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -67,11 +66,8 @@ class Writer:
         kept = [name for name in order if name in self.stored]
         text += [f"{' ' * BODY}{self.kept_as(name)} = {name}" for name in kept]
         body = [line for line in self.lines if any(layers_in([line]))]
-        for line, gap in zip(body, python.groups(body), strict=True):
-            if gap or (text and line is body[0]):
-                text.append("")
-            text += self.construct(line)
-        return text
+        layers = python.spaced(body, self.construct)
+        return [*text, *([""] if text and layers else []), *layers]
 
     def construct(self, line: Line) -> list[str]:
         if isinstance(line, LoopLine):
@@ -222,22 +218,7 @@ class Writer:
         self, lines: Sequence[Line], result: Value, typed: Iterable[str] = ("x",)
     ) -> list[str]:
         """The statements of a forward function with its `return`."""
-        text = self.forward(lines, set(typed))
-        stored = re.match(rf" {{{BODY}}}{result.name}(: Tensor)? = ", text[-1]) if text else None
-        returned = f"{' ' * BODY}return {text[-1][stored.end() :]}" if stored is not None else ""
-        if 0 < len(returned) <= layout.WIDTH:
-            return [*text[:-1], returned]
-        last = lines[-1] if lines else None
-        if (
-            isinstance(last, OperationLine)
-            and last.primitive.name in primitives.CALLS
-            and last.when is None
-            and last.output == result
-        ):
-            before = self.forward(lines[:-1], set(typed))
-            gap = [""] if before and text[len(before)] == "" else []
-            return [*before, *gap, *layout.statement("return ", self.call(last), "", BODY)]
-        return [*text, f"{' ' * BODY}return {result.name}"]
+        return python.returning(self.forward(lines, set(typed)), result.name, BODY)
 
     def call(self, line: OperationLine) -> layout.Code:
         """An operation that is no module."""

@@ -60,7 +60,7 @@ class Applied(NamedTuple):
 Code = str | Bracket | Comprehension | Choice | Applied
 
 
-def call(function: str, *arguments: Code, **keywords: Code) -> Bracket:
+def call(function: str, /, *arguments: Code, **keywords: Code) -> Bracket:
     """A call with positional and keyword arguments."""
     items = [("", argument) for argument in arguments]
     items += [(f"{key}=", value) for key, value in keywords.items()]

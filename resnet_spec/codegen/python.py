@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import re
 import symtable
 import textwrap
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -90,14 +91,33 @@ def rescaled(value: str, factor: Expr, offset: Expr, spelling: Mapping[str, str]
 def passed(
     arguments: Iterable[tuple[Parameter, Expr]], spelling: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
-    """Arguments of a call: those without a default by position, others by name if they differ."""
-    positional, keywords = [], {}
+    """Arguments of a call: those without a default by position, others by name if they differ.
+
+    A truth says nothing by its position, so it has its name, and so has what comes after.
+    """
+    positional: list[str] = []
+    keywords: dict[str, str] = {}
     for parameter, value in arguments:
-        if parameter.default is None:
+        if parameter.default is not None and value == Const(parameter.default):
+            continue
+        if parameter.default is None and parameter.type != "bool" and not keywords:
             positional.append(to_python(value, spelling))
-        elif value != Const(parameter.default):
+        else:
             keywords[parameter.name] = to_python(value, spelling)
     return positional, keywords
+
+
+def returning(lines: Sequence[str], name: str, indent: int) -> list[str]:
+    """The lines of a function with its `return`: of the last statement, where that gives it."""
+    margin = " " * indent
+    opens = re.compile(rf"{margin}[^\s)\]}}]")
+    last = max((number for number, line in enumerate(lines) if opens.match(line)), default=None)
+    if last is not None:
+        stored = re.match(rf"{margin}{name}(: \w+)? = ", lines[last])
+        returned = f"{margin}return {lines[last][stored.end() :]}" if stored else ""
+        if 0 < len(returned) <= layout.WIDTH:
+            return [*lines[:last], returned, *lines[last + 1 :]]
+    return [*lines, f"{margin}return {name}"]
 
 
 def spelled(path: Path, spelling: Mapping[str, str]) -> str:

@@ -103,6 +103,12 @@ CASES = {
             " concat(c.0, c.1, act.1, x) -> concat",
         ),
     ),
+    "an argument has the name of one that the compiler's own functions take": Case(
+        "- {conv: c, filters: 8 * function, kernel: arguments, groups: keywords}",
+        ("c(x) -> c", "c(x) -> c", "c(x) -> c"),
+        args="{function: 1, arguments: {type: int}, keywords: 1}",
+        uses="[{arguments: 3}, {arguments: 1, function: 2}, {arguments: 1, keywords: 8}]",
+    ),
     "elements of a list say their channels each in its own way": Case(
         """
         - {conv: a, filters: "max(f * 2, 4)", kernel: 3, as: out.0}

@@ -33,7 +33,7 @@ def conv2d(
     groups: int = 1,
     name: str,
 ) -> KerasTensor:
-    """Convolution without a bias, padded alike on every side."""
+    """Convolution without a bias, symmetrically padded."""
     # With a stride, padding="same" would pad the far sides more.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
@@ -71,7 +71,7 @@ def norm_act_conv(
     """A norm, an activation and a convolution."""
     x = batch_norm(x, name=f"{name}_bn")
     x = layers.ReLU(name=f"{name}_act")(x)
-    x = conv2d(
+    return conv2d(
         x,
         filters,
         kernel,
@@ -80,7 +80,6 @@ def norm_act_conv(
         groups=groups,
         name=f"{name}_conv",
     )
-    return x
 
 
 def dual_path(
@@ -123,24 +122,24 @@ def stages(x: KerasTensor) -> dict[str, KerasTensor]:
     x = layers.ReLU(name="act1")(x)
     x = max_pool(x, 3, name="maxpool")
 
-    x = dual_path(x, 64, 16, 128, True, name="layer1_0")
-    x = dual_path(x, 64, 16, 128, False, name="layer1_1")
-    x = dual_path(x, 64, 16, 128, False, name="layer1_2")
+    x = dual_path(x, 64, 16, 128, project=True, name="layer1_0")
+    x = dual_path(x, 64, 16, 128, project=False, name="layer1_1")
+    x = dual_path(x, 64, 16, 128, project=False, name="layer1_2")
     features["layer1"] = x
 
-    x = dual_path(x, 128, 32, 256, True, stride=2, name="layer2_0")
+    x = dual_path(x, 128, 32, 256, project=True, stride=2, name="layer2_0")
     for i in range(1, 4):
-        x = dual_path(x, 128, 32, 256, False, name=f"layer2_{i}")
+        x = dual_path(x, 128, 32, 256, project=False, name=f"layer2_{i}")
     features["layer2"] = x
 
-    x = dual_path(x, 256, 32, 512, True, stride=2, name="layer3_0")
+    x = dual_path(x, 256, 32, 512, project=True, stride=2, name="layer3_0")
     for i in range(1, 12):
-        x = dual_path(x, 256, 32, 512, False, name=f"layer3_{i}")
+        x = dual_path(x, 256, 32, 512, project=False, name=f"layer3_{i}")
     features["layer3"] = x
 
-    x = dual_path(x, 512, 64, 1024, True, stride=2, name="layer4_0")
-    x = dual_path(x, 512, 64, 1024, False, name="layer4_1")
-    x = dual_path(x, 512, 64, 1024, False, name="layer4_2")
+    x = dual_path(x, 512, 64, 1024, project=True, stride=2, name="layer4_0")
+    x = dual_path(x, 512, 64, 1024, project=False, name="layer4_1")
+    x = dual_path(x, 512, 64, 1024, project=False, name="layer4_2")
     features["layer4"] = x
     return features
 

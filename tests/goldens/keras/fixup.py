@@ -63,7 +63,7 @@ def conv2d(
     init: initializers.Initializer | None = None,
     name: str,
 ) -> KerasTensor:
-    """Convolution without a bias, padded alike on every side."""
+    """Convolution without a bias, symmetrically padded."""
     # With a stride, padding="same" would pad the far sides more.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
@@ -102,7 +102,7 @@ def fixup_basic(x: KerasTensor, *, name: str) -> KerasTensor:
 
 def fixup_projection(x: KerasTensor, *, name: str) -> KerasTensor:
     """1x1 convolution that fits the shortcut, not among those that begin smaller."""
-    x = conv2d(
+    return conv2d(
         x,
         32,
         1,
@@ -110,7 +110,6 @@ def fixup_projection(x: KerasTensor, *, name: str) -> KerasTensor:
         init=initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
         name=f"{name}_conv",
     )
-    return x
 
 
 def fixup_bottleneck(x: KerasTensor, stride: int = 1, *, name: str) -> KerasTensor:

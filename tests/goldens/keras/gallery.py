@@ -52,7 +52,7 @@ def conv2d(
     bias_init: str | initializers.Initializer = "zeros",
     name: str,
 ) -> KerasTensor:
-    """Convolution, padded alike on every side."""
+    """Convolution, symmetrically padded."""
     # With a stride, padding="same" would pad the far sides more.
     same = stride == 1 and 2 * padding == dilation * (kernel_size - 1)
     if padding > 0 and not same:

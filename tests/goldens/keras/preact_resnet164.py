@@ -26,7 +26,7 @@ def conv2d(
     padding: int = 0,
     name: str,
 ) -> KerasTensor:
-    """Convolution without a bias, padded alike on every side."""
+    """Convolution without a bias, symmetrically padded."""
     # With a stride, padding="same" would pad the far sides more.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:

@@ -27,7 +27,7 @@ def conv2d(
     padding: int = 0,
     name: str,
 ) -> KerasTensor:
-    """Convolution without a bias, padded alike on every side."""
+    """Convolution without a bias, symmetrically padded."""
     # With a stride, padding="same" would pad the far sides more.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
@@ -130,24 +130,24 @@ def stages(x: KerasTensor) -> dict[str, KerasTensor]:
     x = layers.ReLU(name="act1")(x)
     x = max_pool(x, 3, name="maxpool")
 
-    x = res2net(x, 64, True, name="layer1_0")
+    x = res2net(x, 64, first=True, name="layer1_0")
     for i in range(1, 3):
-        x = res2net(x, 64, False, name=f"layer1_{i}")
+        x = res2net(x, 64, first=False, name=f"layer1_{i}")
     features["layer1"] = x
 
-    x = res2net(x, 128, True, stride=2, name="layer2_0")
+    x = res2net(x, 128, first=True, stride=2, name="layer2_0")
     for i in range(1, 4):
-        x = res2net(x, 128, False, name=f"layer2_{i}")
+        x = res2net(x, 128, first=False, name=f"layer2_{i}")
     features["layer2"] = x
 
-    x = res2net(x, 256, True, stride=2, name="layer3_0")
+    x = res2net(x, 256, first=True, stride=2, name="layer3_0")
     for i in range(1, 6):
-        x = res2net(x, 256, False, name=f"layer3_{i}")
+        x = res2net(x, 256, first=False, name=f"layer3_{i}")
     features["layer3"] = x
 
-    x = res2net(x, 512, True, stride=2, name="layer4_0")
+    x = res2net(x, 512, first=True, stride=2, name="layer4_0")
     for i in range(1, 3):
-        x = res2net(x, 512, False, name=f"layer4_{i}")
+        x = res2net(x, 512, first=False, name=f"layer4_{i}")
     features["layer4"] = x
     return features
 

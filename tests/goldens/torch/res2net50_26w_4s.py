@@ -114,20 +114,20 @@ class Res2Net50(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
         self.layer1 = nn.Sequential(
-            Res2NetBottleneck(64, 64, True),
-            *(Res2NetBottleneck(256, 64, False) for _ in range(2)),
+            Res2NetBottleneck(64, 64, first=True),
+            *(Res2NetBottleneck(256, 64, first=False) for _ in range(2)),
         )
         self.layer2 = nn.Sequential(
-            Res2NetBottleneck(256, 128, True, stride=2),
-            *(Res2NetBottleneck(512, 128, False) for _ in range(3)),
+            Res2NetBottleneck(256, 128, first=True, stride=2),
+            *(Res2NetBottleneck(512, 128, first=False) for _ in range(3)),
         )
         self.layer3 = nn.Sequential(
-            Res2NetBottleneck(512, 256, True, stride=2),
-            *(Res2NetBottleneck(1024, 256, False) for _ in range(5)),
+            Res2NetBottleneck(512, 256, first=True, stride=2),
+            *(Res2NetBottleneck(1024, 256, first=False) for _ in range(5)),
         )
         self.layer4 = nn.Sequential(
-            Res2NetBottleneck(1024, 512, True, stride=2),
-            *(Res2NetBottleneck(2048, 512, False) for _ in range(2)),
+            Res2NetBottleneck(1024, 512, first=True, stride=2),
+            *(Res2NetBottleneck(2048, 512, first=False) for _ in range(2)),
         )
 
         self.fc = nn.Linear(2048, num_classes)

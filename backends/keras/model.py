@@ -140,7 +140,7 @@ class _Writer:
             return layout.statement("", inner, indent=indent)
         if code.call == output.name and not code.suffix:
             return []  # a value that is itself: scaled by one
-        return layout.statement(f"{output.name} = ", code.call, code.suffix, indent)
+        return python.store(output.name, code.call, code.suffix, indent)
 
     def value(self, value: Value) -> str:
         if value.whole:
@@ -176,11 +176,10 @@ def function_view(
 ) -> FunctionView:
     """The function of a routine."""
     writer = _Writer(usages, functions, {}, prefixed=True, exact=exact)
-    lines = writer.lines(routine.body)
+    lines = python.returning(routine.body, routine.result, writer.lines, 4)
     body = _read(lines, routine.locals, "x")
     if body:
         body.append("")
-    lines = python.returning(lines, routine.result.name, 4)
     parameters = [p for p in routine.parameters if p.name != "in_channels"]
     declared = python.declared(parameters)
     signature = python.signature(

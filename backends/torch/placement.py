@@ -113,6 +113,11 @@ class Placement:
     def of(self, line: Layer) -> Place:
         return self.places[id(line)]
 
+    def replace(self, line: Line, other: Line) -> None:
+        """Keep a line that stands for another where that one is kept."""
+        if id(line) in self.places:
+            self.places[id(other)] = self.places[id(line)]
+
     def hides(self, name: str) -> bool:
         """Whether an attribute of this name would be in the way of a layer."""
         return name in self.attributes or name in MODULE_NAMES or name in NETWORK_NAMES

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from resnet_spec.codegen.layout import Bracket, Code, call, span
+from resnet_spec.codegen.layout import Applied, Bracket, Code, array, call, span
 from resnet_spec.codegen.python import rescaled
 from resnet_spec.expressions import Const, Expr, substitute, to_python
 from resnet_spec.language import bind
@@ -174,11 +174,11 @@ def _multiply(op: Context, inputs: Inputs) -> Code:
     return " * ".join(inputs)
 
 
-def _listed(inputs: Inputs) -> str:
+def _listed(inputs: Inputs) -> Code:
     """The inputs as one sequence."""
     if len(inputs) == 1 and inputs[0].startswith("*"):
         return inputs[0][1:]
-    return f"[{', '.join(inputs)}]"
+    return array(inputs)
 
 
 def _global_pool(method: str) -> Callable[[Context, Inputs], Code]:
@@ -198,10 +198,8 @@ def _rescale(op: Context, inputs: Inputs) -> Code:
 
 
 def _add(op: Context, inputs: Inputs) -> Code:
-    if len(inputs) == 1 and inputs[0].startswith("*"):
-        return f"torch.stack(list({inputs[0][1:]})).sum(dim=0)"
     if any(each.startswith("*") for each in inputs):
-        return f"torch.stack({_listed(inputs)}).sum(dim=0)"
+        return Applied(call("torch.stack", _listed(inputs)), "dim=0", "sum")
     return " + ".join(inputs)
 
 

@@ -218,7 +218,13 @@ class Writer:
         self, lines: Sequence[Line], result: Value, typed: Iterable[str] = ("x",)
     ) -> list[str]:
         """The statements of a forward function with its `return`."""
-        return python.returning(self.forward(lines, set(typed)), result.name, BODY)
+
+        def write(each: Sequence[Line]) -> list[str]:
+            for line, other in zip(lines, each, strict=True):
+                self.placement.replace(line, other)
+            return self.forward(each, set(typed))
+
+        return python.returning(lines, result, write, BODY)
 
     def call(self, line: OperationLine) -> layout.Code:
         """An operation that is no module."""
@@ -375,12 +381,11 @@ class Writer:
         if output.index is not None:
             appended = layout.Bracket(f"{output.name}.append(", (("", code),))
             return layout.statement("", appended, indent=indent)
-        if many:
-            return layout.statement(f"{output.name} = ", code, indent=indent)
         # Modules are typed to return anything; naming the type once is enough.
-        annotation = "" if output.name in typed else ": Tensor"
+        known = many or output.name in typed or output == python.RETURNED
         typed.add(output.name)
-        return layout.statement(f"{output.name}{annotation} = ", code, suffix, indent)
+        name = output.name if known else f"{output.name}: Tensor"
+        return python.store(name, code, suffix, indent)
 
     def value(self, value: Value) -> str:
         if value.whole:

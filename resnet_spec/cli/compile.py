@@ -77,10 +77,14 @@ def _check_usage(arguments: argparse.Namespace) -> None:
     if arguments.out == "-":
         arguments.out, arguments.stdout = None, True
     shared.reject_pairs(arguments, _PAIRS)
+    if sys.stdout is None and (arguments.stdout or arguments.diff):
+        raise UsageError("standard output is closed")
     if not arguments.specs:
         for flag in ("--set", "--out", "--trainer", "--isolated", "--stdin-filename"):
             if getattr(arguments, flag[2:].replace("-", "_")) not in (None, False, []):
-                raise UsageError(f"{flag} needs a SPEC: without one the settings say what to do")
+                said = ": trainer = true" if flag == "--trainer" else ""
+                told = f"without one the settings say what to do{said}"
+                raise UsageError(f"{flag} needs a SPEC: {told}")
     shared.check_text("--set", arguments.set)
     shared.check_stdin(arguments.specs, arguments.stdin_filename)
     if arguments.out == "":
@@ -145,6 +149,9 @@ def _check_backends(jobs: Iterable[Job]) -> None:
             wrong.extend(error.diagnostics)
     if wrong:
         raise files.OutputError(wrong)
+    for job in jobs:
+        if job.trainer and not any(hasattr(find_backend(n), "trainer") for n in job.backends):
+            raise UsageError(f"--trainer: no trainer comes with {', '.join(job.backends)}")
 
 
 # --- from specs to texts -------------------------------------------------------------------------
@@ -231,7 +238,7 @@ def _print_single(outputs: Mapping[Path, Output]) -> Exit:
     texts = [text for output in outputs.values() for text in output.texts.values()]
     if len(texts) != 1:
         raise UsageError(
-            f"--stdout prints one file, but this run makes {len(texts)}: "
+            f"only one file can be printed, but this run makes {len(texts)}: "
             "give one SPEC and one --backend"
         )
     sys.stdout.write(texts[0])
@@ -270,7 +277,7 @@ def _report(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
         if command and not arguments.quiet:
             shared.note(f"run: {command}")
         if any(entry.status == "orphaned" for entry in wrong):
-            shared.note("orphaned files come from no spec: delete them", arguments.quiet)
+            shared.note("nothing makes the orphaned files: delete them", arguments.quiet)
     else:
         found = [_outdated(entry, command) for entry in wrong]
         _print(arguments, found, {}, entries)
@@ -279,7 +286,7 @@ def _report(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
 
 def _outdated(entry: Entry, command: str) -> Diagnostic:
     code, text, _ = _OUTDATED[entry.status]
-    hint = "delete it: no spec makes it" if entry.status == "orphaned" else f"run: {command}"
+    hint = "delete it: nothing makes it" if entry.status == "orphaned" else f"run: {command}"
     return Diagnostic(code, f"{quoted(entry.shown)} is {text}", Span(entry.shown), hint)
 
 
@@ -314,7 +321,7 @@ def _write(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
         return Exit.CLEAN
     for entry in entries if not arguments.quiet else ():
         if entry.status == "orphaned":
-            shared.note(f"orphaned: {entry.shown} comes from no spec: delete it")
+            shared.note(f"orphaned: nothing makes {entry.shown}: delete it")
         else:
             print("unchanged" if entry.status == "identical" else "wrote", entry.shown)
     return Exit.CLEAN

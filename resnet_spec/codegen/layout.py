@@ -51,10 +51,15 @@ class Choice(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """`made(argument)`: what a call makes, called in turn."""
+    """`made(argument)`: what a call makes, called in turn, or a `method` of it."""
 
     made: Bracket
     argument: str
+    method: str = ""
+
+    @property
+    def call(self) -> str:
+        return f".{self.method}(" if self.method else "("
 
 
 Code = str | Bracket | Comprehension | Choice | Applied
@@ -90,7 +95,7 @@ def flat(code: Code) -> str:
         case Comprehension(opening, element, clause, closing):
             return f"{opening}{flat(element)} {clause}{closing}"
         case Applied(made, argument):
-            return f"{flat(made)}({argument})"
+            return f"{flat(made)}{code.call}{argument})"
         case Bracket(opening, items, closing):
             return opening + ", ".join(prefix + flat(item) for prefix, item in items) + closing
 
@@ -107,10 +112,10 @@ def statement(prefix: str, code: Code, suffix: str = "", indent: int = 0) -> lis
     if isinstance(code, str):
         return _broken(prefix, code, suffix, indent)
     if isinstance(code, Applied):
-        opened = f"{margin}{prefix}{flat(code.made)}("
+        opened = f"{margin}{prefix}{flat(code.made)}{code.call}"
         if len(opened) <= WIDTH:
             return [opened, f"{margin}{' ' * INDENT}{code.argument}", f"{margin}){suffix}"]
-        return statement(prefix, code.made, f"({code.argument}){suffix}", indent)
+        return statement(prefix, code.made, f"{code.call}{code.argument}){suffix}", indent)
     if isinstance(code, Choice):
         if not prefix:
             return _choice(code, suffix, indent)
@@ -138,13 +143,60 @@ def _choice(code: Choice, suffix: str, indent: int) -> list[str]:
 def _broken(prefix: str, text: str, suffix: str, indent: int) -> list[str]:
     """The lines of an expression that is too long for one.
 
-    Within brackets, where a comma follows, it needs none of its own; nor does a call.
+    Within brackets, where a comma follows, it needs none of its own; nor does a call, nor what has
+    brackets at its one operator.
     """
-    if suffix == "," or len(_parts(text)) == 1:
+    parts = _parts(text)
+    if suffix == "," or len(parts) == 1:
         return _pieces(prefix, text, suffix, indent)
     margin = " " * indent
+    if len(parts) == 2 and (lines := _in_own_brackets(prefix, text, suffix, indent)):
+        return lines
     inner = _pieces("", text, "", indent + INDENT)
     return [f"{margin}{prefix}(", *inner, f"{margin}){suffix}"]
+
+
+def _in_own_brackets(prefix: str, text: str, suffix: str, indent: int) -> list[str]:
+    """The lines of an expression that begins or ends with brackets, broken within its own.
+
+    Each of them stays on its line where what leads to the next one fits, too. None where a line
+    would be too long all the same.
+    """
+    if not (text.startswith("(") or text.endswith(")")):
+        return []
+    margin, lines, line, done = " " * indent, [], prefix, 0
+    found = [*_brackets(text), (len(text), len(text))]
+    for (start, end), (following, _) in pairwise(found):
+        ahead = text[done : following + 1] + (suffix if following == len(text) else "")
+        if len(f"{margin}{line}{ahead}") > WIDTH:
+            lines += [f"{margin}{line}{text[done : start + 1]}", *_inside(text, start, end, indent)]
+            line, done = "", end
+    lines.append(f"{margin}{line}{text[done:]}{suffix}")
+    return lines if max(map(len, lines)) <= WIDTH else []
+
+
+def _inside(text: str, start: int, end: int, indent: int) -> list[str]:
+    """What stands in brackets, of a call or not."""
+    if not re.search(r"\w$", text[:start]):
+        return _pieces("", text[start + 1 : end], "", indent + INDENT)
+    source = f"f{text[start : end + 1]}"
+    call = ast.parse(source, mode="eval").body
+    assert isinstance(call, ast.Call)
+    items = tuple(("", ast.get_source_segment(source, each) or "") for each in call.args)
+    return _body(Bracket("(", items), indent + INDENT)
+
+
+def _brackets(text: str) -> Iterator[tuple[int, int]]:
+    """Where the outermost round brackets of an expression open and close."""
+    depth = start = 0
+    for index, character in enumerate(text):
+        if character == "(":
+            start = start if depth else index
+            depth += 1
+        elif character == ")":
+            depth -= 1
+            if not depth:
+                yield start, index
 
 
 def _pieces(prefix: str, text: str, suffix: str, indent: int) -> list[str]:
@@ -172,8 +224,9 @@ def _pieces(prefix: str, text: str, suffix: str, indent: int) -> list[str]:
         case ast.expr(col_offset=1):
             inner = _pieces("", text[1:-1], "", indent + INDENT)
             return [f"{margin}{prefix}(", *inner, f"{margin}){suffix}"]
-        case ast.UnaryOp(op=ast.Not()):
-            return _pieces(f"{prefix}not ", text.removeprefix("not "), suffix, indent)
+        case ast.UnaryOp(op=ast.Not() | ast.USub()):
+            sign = "not " if text.startswith("not ") else "-"
+            return _pieces(f"{prefix}{sign}", text.removeprefix(sign), suffix, indent)
     return [line]
 
 
@@ -209,6 +262,9 @@ def _operators(node: ast.expr, text: str) -> Iterator[int]:
         case ast.BoolOp(values=values):
             for one, other in pairwise(values):
                 yield _after(one, other, text)
+            for each in values:  # `and` and `or` are broken alike
+                if isinstance(each, ast.BoolOp) and text[: each.col_offset][-1:] != "(":
+                    yield from _operators(each, text)
         case ast.BinOp(left=left, right=right, op=op):
             yield _after(left, right, text)
             closed = text[left.end_col_offset :].startswith(")")

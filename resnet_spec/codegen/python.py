@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import functools
-import re
 import symtable
 import textwrap
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from resnet_spec.specialize import (
     Parameter,
     Path,
     Run,
+    Value,
 )
 
 
@@ -107,17 +107,26 @@ def passed(
     return positional, keywords
 
 
-def returning(lines: Sequence[str], name: str, indent: int) -> list[str]:
-    """The lines of a function with its `return`: of the last statement, where that gives it."""
-    margin = " " * indent
-    opens = re.compile(rf"{margin}[^\s)\]}}]")
-    last = max((number for number, line in enumerate(lines) if opens.match(line)), default=None)
-    if last is not None:
-        stored = re.match(rf"{margin}{name}(: \w+)? = ", lines[last])
-        returned = f"{margin}return {lines[last][stored.end() :]}" if stored else ""
-        if 0 < len(returned) <= layout.WIDTH:
-            return [*lines[:last], returned, *lines[last + 1 :]]
-    return [*lines, f"{margin}return {name}"]
+# What a writer stores under this name, which no variable can have, is returned.
+RETURNED = Value("return")
+
+
+def store(name: str, code: layout.Code, suffix: str = "", indent: int = 0) -> list[str]:
+    """`name = code`, or `return code`."""
+    prefix = "return " if name == RETURNED.name else f"{name} = "
+    return layout.statement(prefix, code, suffix, indent)
+
+
+def returning(
+    lines: Sequence[Line], result: Value, write: Callable[[Sequence[Line]], list[str]], indent: int
+) -> list[str]:
+    """What is written for the lines, and `return`: by the last line, where one statement does."""
+    last = lines[-1] if lines else None
+    if isinstance(last, OperationLine | CallLine | AssignLine) and last.output == result:
+        text = write([*lines[:-1], last._replace(output=RETURNED)])
+        if sum(line.lstrip().startswith("return ") for line in text) == 1:
+            return text
+    return [*write(lines), f"{' ' * indent}return {result.name}"]
 
 
 def spelled(path: Path, spelling: Mapping[str, str]) -> str:

@@ -60,8 +60,10 @@ class _Compiled(jinja2.FileSystemBytecodeCache):
         return super().get_source_checksum(f"{OPTIONS}{source}")
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        with suppress(OSError):
+        try:
             super().load_bytecode(bucket)
+        except Exception:  # whatever is wrong with the file, the template is there
+            bucket.reset()
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         if not sys.dont_write_bytecode:

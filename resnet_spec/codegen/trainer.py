@@ -25,7 +25,8 @@ def files(network: Network, backend: Any, command: str) -> dict[PurePosixPath, s
             "RS102",
             "a trainer needs to know how the network is trained: the spec has no 'training'",
             network.root.definition.span,
-            help="for example training: imagenet_paper",
+            help="for example training: imagenet_paper; or leave out --trainer, and trainer = true "
+            "in the settings",
         )
     folder = PurePosixPath(backend.name)
     found = {folder / f"{network.name}.toml": header.seal(recipe_text(network, recipe, command))}
@@ -46,7 +47,7 @@ def check_name(network: Network) -> None:
         fail(
             "RS106",
             f"a network called {quoted(network.name)} would take the place of the trainer's file",
-            network.root.definition.node.span_of("training"),
+            network.root.definition.node.span_of("name"),
             help="give the network another name",
         )
 

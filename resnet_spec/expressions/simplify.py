@@ -71,7 +71,7 @@ def _folded(expr: Expr) -> Expr:
 
 def unary(operator: str, operand: Expr) -> Expr:
     match operator, operand:
-        case "not", Unary("not", inner):
+        case ("not", Unary("not", inner)) | ("-", Unary("-", inner)):
             return inner
         case "not", Binary("==", left, right):
             return Binary("!=", left, right)

@@ -269,6 +269,7 @@ def check_expression(
 _SWITCHES = {
     **dict.fromkeys(("yes", "Yes", "YES", "on", "On", "ON"), "write true"),
     **dict.fromkeys(("no", "No", "NO", "off", "Off", "OFF"), "write false"),
+    "classes": "a block does not know the network's: give it an argument for them",
     "SAME": "write same",
     **dict.fromkeys(("valid", "VALID"), "write padding: 0"),
 }

@@ -50,10 +50,12 @@ def check_class(name: str, span: Span) -> str:
 def check_path(name: str, span: Span) -> str:
     """A layer's dotted name: each part becomes an attribute, a list index or a key."""
     what = f"{quoted(name)} can't name a layer"
-    for part in name.split("."):
+    parts = name.split(".")
+    for part in parts:
         if keyword.iskeyword(part):
             message = f"{what}: {quoted(part)} is a word of Python's own"
-            fail("RS105", message, span, help=f"use another name: {part}_")
+            other = ".".join(f"{each}_" if keyword.iskeyword(each) else each for each in parts)
+            fail("RS105", message, span, help=f"use another name: {other}")
         if not _PART.fullmatch(part):
             hint = "use letters, digits and '_', with '.' between parts: conv1, downsample.0"
             fail("RS105", what, span, hint)

@@ -172,7 +172,7 @@ class _Reader:
         lists = (each for each in node.entries.values() if isinstance(each, Sequence))
         body = self.layers(node.get("layers") or next(lists, None))
         if variable is None or count is None or wrong:
-            return tuple(unknown(each) for each in given_by(body))
+            return tuple(stand_in(each) for each in given_by(body))
         return (Loop(variable, count, body, node.keys["for"]),)
 
 
@@ -242,7 +242,7 @@ def given_by(body: Iterable[Statement | Loop]) -> Iterator[Statement]:
             yield statement
 
 
-def unknown(statement: Statement) -> Statement:
+def stand_in(statement: Statement) -> Statement:
     """Stands for a layer in a loop that can't be read: its value may be one or a list."""
     assert statement.result is not None
     result = Reference(statement.result.name, None, statement.result.span)

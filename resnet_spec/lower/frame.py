@@ -107,7 +107,9 @@ class Frame:
     def tell_missing(self, reference: Reference) -> NoReturn:
         name = quoted(reference.name)
         message, hint = f"there is no value called {name}", expected(reference.name, self.values)
-        if any(each.result and each.result.name == reference.name for each in given_by(self.body)):
+        # Reading told what comes too late, but for the loop around and for those before.
+        loops = [each for each in self.body[: self.key[0] + 1] if isinstance(each, Loop)]
+        if any(each.result and each.result.name == reference.name for each in given_by(loops)):
             what = "value" if reference.index is None else "elements"
             message = f"{name} has no {what} yet: no layer that gives it has run"
             hint = "say by 'when' where this layer runs, and by 'else' what passes instead"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from resnet_spec.diagnostics import Report, Span, SpecError, Use, expected, fail, quoted
 from resnet_spec.ir import Choice, Instance, Operation, Read, Step
 from resnet_spec.language import bind
+from resnet_spec.language.layers import given_by, stand_in
 from resnet_spec.language.numbers import BROKEN, MAX_REPEAT, Unknown, evaluate, repetitions, spell
 from resnet_spec.language.syntax import Bound, Definition, Expression, Loop, Statement
 from resnet_spec.lower.cache import Made, known
@@ -178,6 +179,8 @@ class Walk:
     def poison(self, statement: Statement | Loop, frame: Frame) -> None:
         """The output of a statement that has a mistake is unknown, and quiet from here on."""
         if isinstance(statement, Loop):
+            for each in given_by(statement.body):
+                self.poison(stand_in(each), frame)
             return
         unknown = Value(frame.new(None), Read("value", frame.key))
         frame.current = unknown

@@ -208,12 +208,15 @@ def equal_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
             raise ShapeError(
                 "RS401",
                 f"the inputs have different shapes: {shapes}",
-                help=_unequal_help(inputs[0], other),
+                help=_unequal_help(inputs, other),
             )
     return inputs[0]._replace(open=any(shape.open for shape in inputs))
 
 
-def _unequal_help(shape: Shape, other: Shape) -> str:
+def _unequal_help(inputs: Sequence[Shape], other: Shape) -> str:
+    if len(inputs) > 2:
+        return "give all of them the same stride and filters"
+    shape = inputs[0]
     apart = [abs(a - b) for a, b in zip(shape.dimensions, other.dimensions, strict=False)]
     if shape.is_map and other.is_map and apart[0] == 0 and max(apart) == 1:
         return (

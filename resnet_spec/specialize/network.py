@@ -150,6 +150,9 @@ class _Specialization:
             try:
                 builder = Builder(instances, Numbers(names, instances), unrolled, self.routine)
                 builder.build(builder.nodes)
+                loop = builder.some_loop()
+                if loop is not None and not _tells_channels(builder, instances):
+                    raise Unfit("gives channels that no expression gives", loop)
                 return self.finished(block, instances, names, locals_, builder)
             except Unfit as error:
                 unrolled = _more_unrolled(error, unrolled)
@@ -306,6 +309,21 @@ class _Everything(Collection[Position]):
 
     def __len__(self) -> int:
         return 0
+
+
+def _tells_channels(builder: Builder, instances: Sequence[Instance]) -> bool:
+    """Whether an expression gives the channels of the result, where these may vary."""
+    outputs = [instance.output for instance in instances]
+    if not any(each.open for each in outputs):
+        return True
+    told, scopes = builder.result.channels, builder.numbers.scopes
+    try:
+        return told is not None and all(
+            expressions.evaluate(told, scope) == each.channels
+            for scope, each in zip(scopes, outputs, strict=True)
+        )
+    except (KeyError, expressions.ExpressionError):
+        return False
 
 
 EVERY_LOOP = _Everything()

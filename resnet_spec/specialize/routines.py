@@ -137,6 +137,11 @@ class Builder:
                     error.loop or next(self.rolled_around(node.position), None),
                 ) from None
 
+    def some_loop(self) -> Position | None:
+        """A loop that is not unrolled: behind it, what its last turn made has no expression."""
+        loops = (each.position for each in self.nodes_at.values() if isinstance(each, LoopNode))
+        return next((loop for loop in loops if loop not in self.unrolled), None)
+
     def rolled_around(self, position: Position) -> Iterator[Position]:
         """The loops around a statement that are not unrolled, the innermost first."""
         return (loop for loop in loops_around(position) if loop not in self.unrolled)
@@ -315,15 +320,15 @@ class Builder:
         computed: Expr | None,
     ) -> Expr | None:
         """The channels of what a statement gives, whether it runs or not."""
+        shapes = [run.event.shape for run in node.runs]
+        wanted, is_open = [shape.channels for shape in shapes], any(s.open for s in shapes)
         if when is not None:
             passing = channels_of(otherwise or slots[0])
             both = computed is not None and passing is not None
             computed = expressions.conditional(when, computed, passing) if both else None  # type: ignore[arg-type]
-            if computed is not None and computed.size > READABLE:
+            if computed is not None and computed.size > READABLE and not is_open:
                 computed = None  # one within the other they would double each time
-        shapes = [run.event.shape for run in node.runs]
-        wanted = [shape.channels for shape in shapes]
-        return self.numbers.best(computed, node.runs, wanted, any(s.open for s in shapes))
+        return self.numbers.best(computed, node.runs, wanted, is_open)
 
     # - operations -
 
@@ -432,7 +437,7 @@ class Builder:
             opened = any(shape.open for shape in shapes)
             found.append(self.numbers.best(channels_of(slot), ran, wanted, opened, some))
         if primitive.is_sized_by_input and found[0] is None:
-            raise Unfit("has input channels that no expression gives")
+            raise Unfit("has input channels that no expression gives", self.some_loop())
         return tuple(found)
 
     def shared(self, listed: ListSymbol, ran: Sequence[Occurrence]) -> Expr | None:

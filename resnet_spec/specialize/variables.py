@@ -15,6 +15,7 @@ from resnet_spec.specialize.drafts import (
 )
 from resnet_spec.specialize.program import AssignLine, Line, LoopLine, OperationLine, Value
 
+Bounds = tuple[int, int]  # of a loop: itself and its last line, which may end others, too
 Span = tuple[float, float]  # from behind the line that makes a value up to the last that reads it
 
 
@@ -62,14 +63,12 @@ class _Lives:
         self.first: dict[int, int] = {}
         self.last: dict[int, float] = {}
         self.carried: dict[int, Span] = {}  # of variables that loops change: body's first and last
-        self.around: dict[int, tuple[int, ...]] = {}  # the ends of the loops around the first line
+        self.around: dict[int, tuple[Bounds, ...]] = {}  # the loops around the first line
         self.read_in_body: dict[int, float] = {}
-        self.visit(drafts, (), {})
+        self.visit(drafts, ())
         self.last[id(result)] = len(self.order)
 
-    def visit(
-        self, body: Sequence[Draft], loops: tuple[int, ...], begun: Mapping[int, Draft]
-    ) -> None:
+    def visit(self, body: Sequence[Draft], loops: tuple[Bounds, ...]) -> None:
         fresh: dict[int, Draft] = {}
         for draft in body:
             for slot in read_by(draft):
@@ -90,13 +89,13 @@ class _Lives:
                     follows = each.output.follows if isinstance(each.output, Symbol) else None
                     if each.kind == "again" and id(follows) in fresh:
                         self.carried[id(follows)] = (draft.index, each.index)
-                self.visit(draft.body, (*loops, end), fresh)
+                self.visit(draft.body, (*loops, (draft.index, end)))
 
-    def read(self, symbol: Slot | None, draft: Draft, loops: tuple[int, ...]) -> None:
+    def read(self, symbol: Slot | None, draft: Draft, loops: tuple[Bounds, ...]) -> None:
         if isinstance(symbol, Symbol):
             symbol.readers += 1
         own = self.around.get(id(symbol), ())
-        outside = [end for end in loops if end not in own]
+        outside = [end for loop in loops if loop not in own for end in loop[1:]]
         if id(symbol) in self.carried and outside:
             if len(outside) == 1:
                 self.read_in_body[id(symbol)] = max(

@@ -120,6 +120,50 @@ CASES = {
         args="{f: int}",
         uses="[{f: classes}]",
     ),
+    "an element of a list is sized by a counter, which means nothing behind its loop": Case(
+        """
+        - for: k
+          count: 2
+          layers:
+            - {conv: "a.{k}", filters: "max(f - 1, k)", kernel: 3, from: x, as: "out.{k}"}
+        - {conv: b, filters: "min(f * 2 - 5, f - 1)", kernel: 3, from: x, as: out.2}
+        - {add: [out]}
+        - {norm: bn}
+        """,
+        ("a.0(x) a.1(x) b(x) add(a.0, a.1, b) bn(add) -> bn",),
+        args="{f: int}",
+        uses="[{f: classes}]",
+    ),
+    "a layer that begins otherwise stands under one of two conditions": Case(
+        """
+        - {conv: "a.b.{f}", filters: 8, kernel: 3, init: zeros, when: "f > 2 or g > 2"}
+        - {conv: d, filters: 8, kernel: 3}
+        """,
+        ("d(x) -> d", "a.b.3(x) d(a.b.3) -> d", "a.b.1(x) d(a.b.1) -> d"),
+        args="{f: int, g: int}",
+        uses="[{f: 1, g: 1}, {f: 3, g: 1}, {f: 1, g: 3}]",
+    ),
+    "channels behind a loop follow from its last turn": Case(
+        """
+        - {conv: a, filters: f, kernel: 1}
+        - for: k
+          count: 2
+          layers:
+            - {conv: "c.{k}", filters: f + k, kernel: 1}
+        """,
+        ("a(x) c.0(a) c.1(c.0) -> c.1",),
+        args="{f: int}",
+        uses="[{f: classes}]",
+    ),
+    "channels follow from a long condition on the classes": Case(
+        f"""
+        - {{conv: a, filters: f * 3, kernel: 1, when: "f > 1{" and f != 99" * 12}"}}
+        - {{norm: bn}}
+        """,
+        ("a(x) bn(a) -> bn",),
+        args="{f: int}",
+        uses="[{f: classes}]",
+    ),
     "an element of a list is what a block reads": Case(
         """
         - {conv: c, filters: 12, kernel: 1, as: l.0}
@@ -525,5 +569,32 @@ CASES = {
         ("a.1(x) c(a.1) -> c", "a.1(x) a.2(a.1) c(a.2) -> c"),
         args="{k: 2}",
         uses="[{}, {k: 3}]",
+    ),
+    "loops that end with the same layer": Case(
+        """
+        - {act: a}
+        - for: h
+          count: 1
+          layers:
+            - for: j
+              count: 2
+              layers:
+                - for: k
+                  count: 2
+                  layers:
+                    - {identity: "i.{h}.{j}.{k}", as: before}
+                    - {conv: "c.{h}.{j}.{k}", filters: 8, kernel: 1, from: x, as: kept}
+                    - {add: [kept, before], name: "s.{h}.{j}.{k}"}
+                    - {conv: "d.{h}.{j}.{k}", filters: 8, kernel: 1}
+                - {identity: "t.{h}.{j}", as: x}
+        """,
+        (
+            "a(x) i.0.0.0(a) c.0.0.0(x) s.0.0.0(c.0.0.0, i.0.0.0) d.0.0.0(s.0.0.0) "
+            "i.0.0.1(d.0.0.0) c.0.0.1(x) s.0.0.1(c.0.0.1, i.0.0.1) d.0.0.1(s.0.0.1) "
+            "t.0.0(d.0.0.1) "
+            "i.0.1.0(t.0.0) c.0.1.0(t.0.0) s.0.1.0(c.0.1.0, i.0.1.0) d.0.1.0(s.0.1.0) "
+            "i.0.1.1(d.0.1.0) c.0.1.1(t.0.0) s.0.1.1(c.0.1.1, i.0.1.1) d.0.1.1(s.0.1.1) "
+            "t.0.1(d.0.1.1) -> t.0.1",
+        ),
     ),
 }

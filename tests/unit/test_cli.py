@@ -393,7 +393,7 @@ def test_check_lists_what_is_wrong(run: Run, project: Path) -> None:
         "orphaned: generated/torch/c.py",
         "1 out of date, 1 missing, 1 edited by hand, 1 not ours, 2 orphaned, 0 unchanged",
         "run: resnet-spec compile --force",
-        "orphaned files come from no spec: delete them",
+        "nothing makes the orphaned files: delete them",
     ]
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
     told = run("compile", "--check", "--format", "json").json["diagnostics"]
@@ -435,8 +435,8 @@ def test_orphans_are_told_and_kept(run: Run, project: Path) -> None:
     result = run("compile")
     assert (result.code, told(result)) == (0, (0, 2))
     assert result.err.splitlines() == [
-        "orphaned: generated/keras/b.py comes from no spec: delete it",
-        "orphaned: generated/torch/b.py comes from no spec: delete it",
+        "orphaned: nothing makes generated/keras/b.py: delete it",
+        "orphaned: nothing makes generated/torch/b.py: delete it",
     ]
     assert (project / "generated/torch/b.py").exists()
     # a run on one spec does not know the others
@@ -814,3 +814,25 @@ def test_check_a_spec_with_changes(run: Run) -> None:
     result = run("check", "resnet18", "--set", "stages.layer4.filters=0")
     assert result.code == Exit.FINDINGS
     assert "RS205: 'filters' must be at least 1, but is 0" in result.out
+
+
+def test_closed_streams(run: Run, project: Path) -> None:
+    """Nothing that is meant for one stream goes to the other."""
+    for words, code in (("compile specs/a.yaml --check", 1), ("compile specs/a.yaml --out -", 2)):
+        command = f"{sys.executable} -m resnet_spec {words} --backend torch --isolated"
+        no_errors, no_output = (
+            subprocess.run(
+                f"{command} {closed}", shell=True, capture_output=True, text=True, check=False
+            )
+            for closed in ("2>&-", ">&-")
+        )
+        assert "missing" not in no_errors.stdout
+        assert no_output.returncode == code
+        assert "internal error" not in no_output.stderr
+
+
+def test_a_trainer_that_no_backend_has(run: Run, project: Path) -> None:
+    result = run("compile", "specs/a.yaml", "--backend", "json", "--trainer")
+    assert (result.code, result.err) == (2, "error: --trainer: no trainer comes with json\n")
+    result = run("compile", "--trainer")
+    assert result.err.endswith("without one the settings say what to do: trainer = true\n")

@@ -36,12 +36,13 @@ def test_a_template_is_compiled_once(folder: Path, monkeypatch: pytest.MonkeyPat
     load()
 
 
-@pytest.mark.parametrize("content", [b"", b"j2", b"\x00" * 100])
-def test_a_broken_file_is_made_anew(content: bytes, folder: Path) -> None:
+@pytest.mark.parametrize("kept_bytes", [0, 2, 12, 16, 20, 24, 40, 60, 1000])
+@pytest.mark.parametrize("then", [b"", b"\x00" * 100, b"noise"])
+def test_a_broken_file_is_made_anew(kept_bytes: int, then: bytes, folder: Path) -> None:
     load()
     (path,) = kept(folder)
     good = path.read_bytes()
-    path.write_bytes(content)
+    path.write_bytes(good[:kept_bytes] + then)
     load()
     assert path.read_bytes() == good
 

@@ -74,7 +74,7 @@ class SplitAttention(nn.Module):
         branches = F.relu(branches, inplace=True)
         branch = branches.chunk(2, dim=1)
 
-        weights: Tensor = torch.stack(list(branch)).sum(dim=0)
+        weights: Tensor = torch.stack(branch).sum(dim=0)
         weights = weights.mean(dim=(2, 3), keepdim=True)
 
         weights = self.fc1(weights)
@@ -87,7 +87,7 @@ class SplitAttention(nn.Module):
         x = branches * weights
         weighed = x.chunk(2, dim=1)
 
-        return torch.stack(list(weighed)).sum(dim=0)
+        return torch.stack(weighed).sum(dim=0)
 
 
 class AvgPoolShortcut(nn.Sequential):

@@ -25,6 +25,7 @@ from standins.run import (
 Size = int | tuple[int, int]
 Sides = tuple[Pair, Pair]
 ZEROS, ONES = rounded(0.0, 0.0), rounded(1.0, 0.0)
+UNNAMED = {"identity", "pad_channels", "rescale", "shuffle", "split", "take"}
 
 
 # --- values --------------------------------------------------------------------------------------
@@ -35,7 +36,11 @@ class KerasRun(Run):
 
     def __init__(self, expected: Expected) -> None:
         super().__init__(expected)
-        self.dotted = {name.replace(".", "_"): name for name in expected.parts}
+        # A layer has its name before what a function of keras.ops does, and that has none.
+        named = sorted(
+            (each.operation.primitive.name not in UNNAMED, each.name) for each in expected.layers
+        )
+        self.dotted = {name.replace(".", "_"): name for _, name in named}
         self.all: list[Layer] = []
 
     def is_auxiliary(self, name: str) -> bool:

@@ -22,6 +22,8 @@ BIN := $(VENV)/bin
 # -qq: errors only
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 SOURCES := resnet_spec backends tests benchmarks
+# What stands in compiled files word by word.
+COPIED := backends/trainer backends/torch/trainer backends/keras/trainer backends/*/layers.py
 
 ifeq ($(FRAMEWORKS),yes)
 EXTRAS := [test,reference]
@@ -55,18 +57,14 @@ lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff'
 	@# From within, as the trainers run: the files beside one another are one project.
 	for backend in generated/torch generated/keras; do \
 		(cd $$backend && $(abspath $(BIN))/ruff check --quiet --isolated .) || exit 1; done
-	$(BIN)/ruff format --quiet --check --isolated generated
+	$(BIN)/ruff format --quiet --check --isolated generated $(COPIED)
+	$(BIN)/ruff check --quiet --isolated --config 'src = ["backends/*/trainer", "backends/trainer"]' $(COPIED)
 
-# mypy does not know that backends/ is installed as resnet_spec.backends; a folder of links shows it.
-TYPES := $(abspath $(VENV))/types
 TYPED := tests:tests/support:tests/programs:tests/published:tests/trainer:tests/docs:benchmarks
-MYPY := $(abspath $(BIN))/mypy --cache-dir $(CURDIR)/.mypy_cache
+MYPY := $(BIN)/mypy --cache-dir .mypy_cache
 .PHONY: types
 types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, the compiled PyTorch
-	@rm -rf $(TYPES) && mkdir -p $(TYPES)/resnet_spec
-	@ln -s $(CURDIR)/resnet_spec/* $(CURDIR)/backends $(TYPES)/resnet_spec/
-	@ln -s $(CURDIR)/tests $(CURDIR)/benchmarks $(TYPES)/
-	cd $(TYPES) && MYPYPATH=$(TYPED) $(MYPY) $(MYPY_FRAMEWORKS) --config-file $(CURDIR)/pyproject.toml \
+	MYPYPATH=$(TYPED) $(MYPY) $(MYPY_FRAMEWORKS) \
 		--package resnet_spec --module conftest --module reference --module check_wheel \
 		--module zoo_table --module zoo_measure --module startup --module variants --module zoo --module inference \
 		--module training --module fuzz --module shrink --package standins \

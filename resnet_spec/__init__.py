@@ -5,7 +5,6 @@ Nothing heavy is imported until it is used: `import resnet_spec` costs next to n
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,11 +26,6 @@ __all__ = [
     "compile_spec",
     "read_network",
 ]
-
-# In a clone the backends stand beside the package; an installation has them within it.
-_beside = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-if os.path.isfile(os.path.join(_beside, "backends", "__init__.py")):
-    __path__.append(_beside)
 
 _HOMES = {
     "Diagnostic": "resnet_spec.diagnostics",

@@ -21,7 +21,7 @@ FOLDERS = {
     "specs": "resnet_spec/specs",
 }
 FILES = ("pyproject.toml", "README.md", "LICENSE")
-SHIPPED = {".py", ".jinja", ".txt", ".yaml", ".typed", ".json"}
+SHIPPED = {".py", ".jinja", ".yaml", ".typed", ".json"}
 PIP = ("-m", "pip", "--disable-pip-version-check", "-qq")
 IMPORTS = """
 import importlib.resources, importlib.metadata
@@ -50,7 +50,7 @@ def build(scratch: Path) -> Path:
     copy = scratch / "source"
     for folder in FOLDERS:
         ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-        shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
+        shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=ignored)
     for name in FILES:
         shutil.copy(ROOT / name, copy)
     run(sys.executable, *PIP, "wheel", "--no-deps", "--wheel-dir", scratch, copy)

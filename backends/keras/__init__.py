@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from resnet_spec.backends.keras import helpers, layers, model
-
+from resnet_spec.backends.keras import helpers, model
 from resnet_spec.codegen import python
+from resnet_spec.codegen.definitions import definitions, needed
 from resnet_spec.specialize import OperationLine, Program
 
 
@@ -22,8 +22,9 @@ class KerasBackend:
     # Names of the module, of its imports and of its helpers, which nothing else may hide.
     taken = python.BUILTINS | {
         *("keras", "KerasTensor", "layers", "ops", "initializers", "math", "PARTS", "stages"),
-        *("inputs", "features", "name", "model", "freeze_until", "make_divisible"),
+        *("inputs", "features", "name", "model", "freeze_until"),
         *helpers.NAMES,
+        *definitions(__file__),
     }
 
     def view(self, program: Program) -> dict[str, object]:
@@ -41,16 +42,13 @@ class KerasBackend:
         blocks = [model.function_view(each, usages, functions, exact) for each in program.routines]
         shown = model.network_view(program, usages, functions)
         code = model.code_of(blocks, shown)
-        used = python.names_in(code)
-        texts = [helpers.write(name, usage, exact) for name, usage in usages.items()]
-        if "make_divisible" in used:
-            texts.insert(0, python.MAKE_DIVISIBLE.split("\n"))
+        used = {*python.names_in(code)}
+        own = definitions(__file__)
+        written = [each for each in usages.items() if each[0] not in own]
+        texts = [helpers.write(name, usage, exact) for name, usage in written]
         for text in texts:
             used |= python.names_in("\n".join(text))
-        own = [source for name, source in layers.LAYERS.items() if name in used]
-        for source in own:
-            used |= python.names_in(source)
-        texts = [*(source.split("\n") for source in own), *texts]
+        texts = [*needed(own, used), *texts]
         model.check_automatic_names(places, code, texts)
         return {
             "imports": model.imports(used),

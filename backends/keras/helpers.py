@@ -16,7 +16,6 @@ from resnet_spec.backends.keras.primitives import (
     option,
     pool_helper,
 )
-
 from resnet_spec.codegen import layout, python
 from resnet_spec.expressions import Const
 from resnet_spec.primitives import SAME, Initializer
@@ -50,45 +49,11 @@ _NEUTRAL = {
 
 _TYPES = {"bias": "bool", "ceil": "bool", "eps": "float", "momentum": "float"}
 
-# Helper functions that are the same in every network.
-FIXED = {
-    "softmax_over_groups": '''\
-def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
-    """Softmax across groups of channels, at each place within the groups."""
-    x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
-    x = ops.softmax(x, axis=-2)
-    x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
-    return ops.squeeze(x, axis=-2)''',
-    "shuffle_channels": '''\
-def shuffle_channels(x: KerasTensor, groups: int, parts: int) -> KerasTensor:
-    """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""
-    order = ops.reshape(ops.arange(x.shape[-1]), (groups, parts, -1))
-    order = ops.reshape(ops.transpose(order, (1, 0, 2)), (-1,))
-    return ops.take(x, order, axis=-1)''',
-    "adaptive_avg_pool": '''\
-def adaptive_avg_pool(x: KerasTensor, size: int) -> KerasTensor:
-    """Mean of size x size parts of a map, which may share a row or column."""
-    for axis in (1, 2):
-        length = x.shape[axis]
-        ends = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
-        parts = [ops.take(x, list(range(*each)), axis=axis) for each in ends]
-        means = [ops.mean(part, axis=axis, keepdims=True) for part in parts]
-        x = ops.concatenate(means, axis=axis)
-    return x''',
-    "flatten_channels_first": '''\
-def flatten_channels_first(x: KerasTensor, *, name: str) -> KerasTensor:
-    """All values of a map as a vector, in the order channel, row, column."""
-    x = layers.Permute((3, 1, 2), name=f"{name}_order")(x)
-    return layers.Flatten(name=name)(x)''',
-}
-
-
 # Every function that a module may define.
 NAMES = frozenset(
     {
         *("conv2d", "conv2d_same", "standardized_conv2d", "standardized_conv2d_same"),
         *("batch_norm", "max_pool", "max_pool_signed", "avg_pool", "blur_pool", "channel_conv"),
-        *FIXED,
     }
 )
 
@@ -166,8 +131,6 @@ def collect(lines: Iterable[OperationLine]) -> dict[str, Usage]:
 
 def write(name: str, usage: Usage, exact: bool) -> list[str]:
     """The source of one helper function; `exact`: with every number as PyTorch has it."""
-    if name in FIXED:
-        return FIXED[name].split("\n")
     if name.removesuffix("_same").endswith("conv2d"):
         return _conv2d(usage, name)
     if name == "batch_norm":

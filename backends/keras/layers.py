@@ -1,32 +1,12 @@
-"""Layers of their own that a Keras module defines, each where it is called."""
+"""Functions and layers that Keras lacks; a module defines those that its network uses."""
 
-from __future__ import annotations
+import math
 
-_REGISTERED = '@keras.saving.register_keras_serializable(package="resnet_spec")'
-
-
-def _learned_number(name: str, summary: str, weight: str, initial: str, operator: str) -> str:
-    return f'''{_REGISTERED}
-class {name}(layers.Layer):
-    """{summary} one learned number."""
-
-    def __init__(self, initializer="{initial}", **options) -> None:
-        super().__init__(**options)
-        self.initializer = initializers.get(initializer)
-
-    def build(self, input_shape) -> None:
-        self.{weight} = self.add_weight((1,), self.initializer, name="{weight}")
-
-    def call(self, inputs):
-        return inputs {operator} self.{weight}
-
-    def get_config(self) -> dict:
-        config = {{"initializer": initializers.serialize(self.initializer)}}
-        return super().get_config() | config'''
+import keras
+from keras import KerasTensor, initializers, layers, ops
 
 
-LAYERS = {
-    "BatchNormalization": f'''{_REGISTERED}
+@keras.saving.register_keras_serializable(package="resnet_spec")
 class BatchNormalization(layers.BatchNormalization):
     """Batch normalisation that keeps the unbiased variance, as PyTorch does."""
 
@@ -38,20 +18,26 @@ class BatchNormalization(layers.BatchNormalization):
             moved = self.moving_variance
             count = ops.cast(ops.size(inputs) // inputs.shape[-1], moved.dtype)
             moved.assign(moved + (moved - kept) / ops.maximum(count - 1, 1))
-        return outputs''',
-    "Gelu": f'''{_REGISTERED}
+        return outputs
+
+
+@keras.saving.register_keras_serializable(package="resnet_spec")
 class Gelu(layers.Layer):
     """x * Phi(x), with constants as exact as the input."""
 
     def call(self, inputs):
-        return inputs * (1 + ops.erf(inputs / math.sqrt(2))) / 2''',
-    "LeakyReLU": f'''{_REGISTERED}
+        return inputs * (1 + ops.erf(inputs / math.sqrt(2))) / 2
+
+
+@keras.saving.register_keras_serializable(package="resnet_spec")
 class LeakyReLU(layers.LeakyReLU):
     """Leaky ReLU, with a slope as exact as the input."""
 
     def call(self, inputs):
-        return ops.where(inputs > 0, inputs, self.negative_slope * inputs)''',
-    "StandardizedConv2D": f'''{_REGISTERED}
+        return ops.where(inputs > 0, inputs, self.negative_slope * inputs)
+
+
+@keras.saving.register_keras_serializable(package="resnet_spec")
 class StandardizedConv2D(layers.Conv2D):
     """Convolution with filters of mean 0 and variance 1 (Qiao et al. 2019)."""
 
@@ -66,8 +52,10 @@ class StandardizedConv2D(layers.Conv2D):
         return super().convolution_op(inputs, kernel)
 
     def get_config(self) -> dict:
-        return super().get_config() | {{"epsilon": self.epsilon}}''',
-    "AveragePooling": f'''{_REGISTERED}
+        return super().get_config() | {"epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable(package="resnet_spec")
 class AveragePooling(layers.AveragePooling2D):
     """Average pooling of what each window covers, whatever Keras runs on."""
 
@@ -79,8 +67,10 @@ class AveragePooling(layers.AveragePooling2D):
     def total(self, x):
         """The sum of each window, with zeros for the padding."""
         window = ops.ones((*self.pool_size, x.shape[-1], 1), dtype=x.dtype)
-        return ops.depthwise_conv(x, window, self.strides, padding="same")''',
-    "FilterResponseNorm": f'''{_REGISTERED}
+        return ops.depthwise_conv(x, window, self.strides, padding="same")
+
+
+@keras.saving.register_keras_serializable(package="resnet_spec")
 class FilterResponseNorm(layers.Layer):
     """Divides each channel by its root mean square (Singh and Krishnan 2019)."""
 
@@ -99,11 +89,13 @@ class FilterResponseNorm(layers.Layer):
         return inputs * ops.rsqrt(power + self.epsilon) * self.gamma + self.beta
 
     def get_config(self) -> dict:
-        return super().get_config() | {{
+        return super().get_config() | {
             "epsilon": self.epsilon,
             "gamma_initializer": initializers.serialize(self.gamma_initializer),
-        }}''',
-    "EvoNorm": f'''{_REGISTERED}
+        }
+
+
+@keras.saving.register_keras_serializable(package="resnet_spec")
 class EvoNorm(layers.Layer):
     """EvoNorm-S0, norm and activation in one (Liu et al. 2020)."""
 
@@ -135,12 +127,14 @@ class EvoNorm(layers.Layer):
         return ops.repeat(means, size, axis=-1)
 
     def get_config(self) -> dict:
-        return super().get_config() | {{
+        return super().get_config() | {
             "groups": self.groups,
             "epsilon": self.epsilon,
             "gamma_initializer": initializers.serialize(self.gamma_initializer),
-        }}''',
-    "Threshold": f'''{_REGISTERED}
+        }
+
+
+@keras.saving.register_keras_serializable(package="resnet_spec")
 class Threshold(layers.Layer):
     """The larger of a value and a learned threshold (Singh and Krishnan 2019)."""
 
@@ -148,7 +142,74 @@ class Threshold(layers.Layer):
         self.tau = self.add_weight((input_shape[-1],), "zeros", name="tau")
 
     def call(self, inputs):
-        return ops.maximum(inputs, self.tau)''',
-    "LearnedScale": _learned_number("LearnedScale", "Multiplies by", "scale", "ones", "*"),
-    "LearnedShift": _learned_number("LearnedShift", "Adds", "shift", "zeros", "+"),
-}
+        return ops.maximum(inputs, self.tau)
+
+
+@keras.saving.register_keras_serializable(package="resnet_spec")
+class LearnedScale(layers.Layer):
+    """Multiplies by one learned number."""
+
+    def __init__(self, initializer="ones", **options) -> None:
+        super().__init__(**options)
+        self.initializer = initializers.get(initializer)
+
+    def build(self, input_shape) -> None:
+        self.scale = self.add_weight((1,), self.initializer, name="scale")
+
+    def call(self, inputs):
+        return inputs * self.scale
+
+    def get_config(self) -> dict:
+        config = {"initializer": initializers.serialize(self.initializer)}
+        return super().get_config() | config
+
+
+@keras.saving.register_keras_serializable(package="resnet_spec")
+class LearnedShift(layers.Layer):
+    """Adds one learned number."""
+
+    def __init__(self, initializer="zeros", **options) -> None:
+        super().__init__(**options)
+        self.initializer = initializers.get(initializer)
+
+    def build(self, input_shape) -> None:
+        self.shift = self.add_weight((1,), self.initializer, name="shift")
+
+    def call(self, inputs):
+        return inputs + self.shift
+
+    def get_config(self) -> dict:
+        config = {"initializer": initializers.serialize(self.initializer)}
+        return super().get_config() | config
+
+
+def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
+    """Softmax across groups of channels, at each place within the groups."""
+    x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
+    x = ops.softmax(x, axis=-2)
+    x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
+    return ops.squeeze(x, axis=-2)
+
+
+def shuffle_channels(x: KerasTensor, groups: int, parts: int) -> KerasTensor:
+    """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""
+    order = ops.reshape(ops.arange(x.shape[-1]), (groups, parts, -1))
+    order = ops.reshape(ops.transpose(order, (1, 0, 2)), (-1,))
+    return ops.take(x, order, axis=-1)
+
+
+def adaptive_avg_pool(x: KerasTensor, size: int) -> KerasTensor:
+    """Mean of size x size parts of a map, which may share a row or column."""
+    for axis in (1, 2):
+        length = x.shape[axis]
+        ends = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+        parts = [ops.take(x, list(range(*each)), axis=axis) for each in ends]
+        means = [ops.mean(part, axis=axis, keepdims=True) for part in parts]
+        x = ops.concatenate(means, axis=axis)
+    return x
+
+
+def flatten_channels_first(x: KerasTensor, *, name: str) -> KerasTensor:
+    """All values of a map as a vector, in the order channel, row, column."""
+    x = layers.Permute((3, 1, 2), name=f"{name}_order")(x)
+    return layers.Flatten(name=name)(x)

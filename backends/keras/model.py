@@ -8,7 +8,6 @@ from typing import NamedTuple, TypeGuard
 from resnet_spec.backends.keras import helpers
 from resnet_spec.backends.keras.primitives import RULES, Code, Context
 from resnet_spec.backends.keras.variables import layer_name
-
 from resnet_spec.codegen import layout, python
 from resnet_spec.diagnostics import Span, fail, quoted
 from resnet_spec.expressions import Expr, names, to_python, unary

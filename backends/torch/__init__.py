@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from resnet_spec.backends.torch import initialization, model
-from resnet_spec.backends.torch.helpers import HELPERS
 from resnet_spec.backends.torch.placement import check_names
-
 from resnet_spec.codegen import python
+from resnet_spec.codegen.definitions import definitions, needed
 from resnet_spec.specialize import Program
 
 
@@ -21,7 +20,7 @@ class TorchBackend:
     # Names of the module, of its imports and of its helpers, which nothing else may hide.
     taken = python.BUILTINS | {
         *("torch", "nn", "F", "Tensor", "math", "Self", "OrderedDict", "reduce", "PARTS"),
-        *("self", "features", "module", "init_weights", *HELPERS),
+        *("self", "features", "module", "init_weights", *definitions(__file__)),
     }
 
     def view(self, program: Program) -> dict[str, object]:
@@ -31,12 +30,8 @@ class TorchBackend:
         blocks = [model.class_view(routine) for routine in program.routines]
         network = model.network_view(program)
         init = initialization.initialization(program)
-        used = python.names_in(model.code_of(blocks, network, init))
-        helpers: list[str] = []
-        for name, source in reversed(HELPERS.items()):
-            if name in used:
-                helpers.insert(0, source)
-                used |= python.names_in(source)
+        used = {*python.names_in(model.code_of(blocks, network, init))}
+        helpers = needed(definitions(__file__), used)
         normed = model.has_batch_norm(program.network)
         return {
             "imports": model.imports(used | {"Self"} if normed else used),

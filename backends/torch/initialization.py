@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from resnet_spec.backends.torch import primitives
 from resnet_spec.backends.torch.placement import Layer, Place, Placement, layers_in, text_of
 from resnet_spec.backends.torch.writer import BODY
-
 from resnet_spec.codegen import layout, python
 from resnet_spec.expressions import Const, Expr, names, to_python
 from resnet_spec.primitives import Initializer

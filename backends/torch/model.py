@@ -7,7 +7,6 @@ from resnet_spec.backends.torch import primitives
 from resnet_spec.backends.torch.initialization import stored_for_initialization
 from resnet_spec.backends.torch.primitives import Context
 from resnet_spec.backends.torch.writer import BODY, Writer
-
 from resnet_spec.codegen import layout, python
 from resnet_spec.expressions import to_python
 from resnet_spec.ir import Network

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from resnet_spec.backends.torch import primitives
-
 from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expressions import Expr, Name
 from resnet_spec.ir import Instance, Network, Operation

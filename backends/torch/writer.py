@@ -16,7 +16,6 @@ from resnet_spec.backends.torch.placement import (
     text_of,
 )
 from resnet_spec.backends.torch.primitives import Context
-
 from resnet_spec.codegen import layout, python
 from resnet_spec.expressions import Expr, Name, names, to_python, unary
 from resnet_spec.specialize import (

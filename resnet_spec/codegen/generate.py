@@ -25,8 +25,8 @@ class Backend(Protocol):
 
     `taken` are the names that its files use themselves, which no name of a spec may hide.
 
-    One that can train has `trainer`, too: the files that train any network, which stand with
-    the ending `.txt` in its package's folder `trainer` or in that of `resnet_spec.backends`.
+    One that can train has `trainer`, too: the files that train any network, which stand in its
+    package's folder `trainer` or in that of `resnet_spec.backends`.
     """
 
     name: str

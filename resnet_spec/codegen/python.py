@@ -192,14 +192,6 @@ def check_network_name(network: Network, taken: Container[str], framework: str) 
             )
 
 
-MAKE_DIVISIBLE = '''def make_divisible(
-    value: float, divisor: int, minimum: int | None = None, round_limit: float = 0.9
-) -> int:
-    """The multiple of `divisor` nearest to `value`, and not far below it."""
-    rounded = max(minimum or divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < round_limit * value else rounded'''
-
-
 def groups(lines: Sequence[Line]) -> list[bool]:
     """For each line, whether an empty line goes before it.
 

@@ -34,9 +34,9 @@ def files(network: Network, backend: Any, command: str) -> dict[PurePosixPath, s
     head = "".join(f"# {line}\n" for line in anyone)
     own = _package_folder(type(backend).__module__)
     for name in backend.trainer:
-        path = own / f"{name}.txt"
+        path = own / name
         if not path.is_file():
-            path = _package_folder("resnet_spec.backends") / f"{name}.txt"
+            path = _package_folder("resnet_spec.backends") / name
         found[folder / name] = header.seal(head + path.read_text(encoding="utf-8"))
     return found
 
@@ -56,8 +56,7 @@ def check_name(network: Network) -> None:
 def modules() -> frozenset[str]:
     """The names of the trainers' modules, which stand beside the networks."""
     root = _package_folder("resnet_spec.backends").parent
-    found = [*root.glob("trainer/*.txt"), *root.glob("*/trainer/*.txt")]
-    return frozenset(path.name.partition(".")[0] for path in found)
+    return frozenset(path.stem for path in root.glob("**/trainer/*.py"))
 
 
 def _package_folder(package: str) -> Path:

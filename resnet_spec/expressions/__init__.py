@@ -1,6 +1,6 @@
 """Expressions over numbers: parsed to a closed set of nodes, never run as Python."""
 
-from resnet_spec.expressions.evaluate import FUNCTIONS, MAX_MAGNITUDE, evaluate, make_divisible
+from resnet_spec.expressions.evaluate import FUNCTIONS, MAX_MAGNITUDE, evaluate
 from resnet_spec.expressions.nodes import (
     Binary,
     Call,
@@ -17,6 +17,7 @@ from resnet_spec.expressions.nodes import (
 )
 from resnet_spec.expressions.parse import CONSTANTS, MAX_LENGTH, SYNTAX_HELP, parse
 from resnet_spec.expressions.printing import to_python
+from resnet_spec.expressions.rounding import make_divisible
 from resnet_spec.expressions.simplify import (
     MAX_PARTS,
     binary,

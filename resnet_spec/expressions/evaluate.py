@@ -19,20 +19,9 @@ from resnet_spec.expressions.nodes import (
     Number,
     Unary,
 )
+from resnet_spec.expressions.rounding import make_divisible
 
 MAX_MAGNITUDE = 2**53  # every integer up to here is exact as a float, too
-
-
-def make_divisible(
-    value: float, divisor: int, minimum: int | None = None, round_limit: float = 0.9
-) -> int:
-    """The multiple of `divisor` nearest to `value`, at least `minimum` (default: `divisor`).
-
-    One step more where rounding would lose over `1 - round_limit` of the value, as in the
-    MobileNet reference implementation and in timm (layers/helpers.py).
-    """
-    rounded = max(minimum or divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < round_limit * value else rounded
 
 
 # name: (implementation, least and most number of arguments, how Python calls it)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import parity
 import pytest
-from resnet_spec.backends.keras.variables import VARIABLES, layer_name
 
+from resnet_spec.backends.keras.variables import VARIABLES, layer_name
 from resnet_spec.diagnostics import SpecError
 from resnet_spec.ir import Network
 

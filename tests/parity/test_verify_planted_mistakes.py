@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import parity
 import pytest
+
 from resnet_spec.backends.keras import primitives as keras_backend
 from resnet_spec.backends.torch import primitives as torch_backend
-
 from resnet_spec.primitives.numpy_values import VALUES, Call
 from resnet_spec.verify import compare
 from resnet_spec.verify.measure import IN_ITSELF

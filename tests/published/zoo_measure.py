@@ -33,9 +33,9 @@ if __name__ == "__main__":
 import numpy as np
 import parity
 import zoo
-from resnet_spec.backends.keras.variables import layer_name
 from zoo_record import Against, Count, Difference, Names, Row, digests_of
 
+from resnet_spec.backends.keras.variables import layer_name
 from resnet_spec.diagnostics import SpecError
 from resnet_spec.ir import Network, Published
 from resnet_spec.language.library import Library

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy as safetensors
-from resnet_spec.backends.keras.variables import VARIABLES
 
 from resnet_spec import cli, read_network
+from resnet_spec.backends.keras.variables import VARIABLES
 from resnet_spec.ir import Network
 from resnet_spec.language.library import builtin_specs
 from resnet_spec.weights import adapt, convert

@@ -40,6 +40,31 @@ class LearnedScale(layers.Layer):
         return super().get_config() | config
 
 
+def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
+    """Softmax across groups of channels, at each place within the groups."""
+    x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
+    x = ops.softmax(x, axis=-2)
+    x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
+    return ops.squeeze(x, axis=-2)
+
+
+def adaptive_avg_pool(x: KerasTensor, size: int) -> KerasTensor:
+    """Mean of size x size parts of a map, which may share a row or column."""
+    for axis in (1, 2):
+        length = x.shape[axis]
+        ends = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+        parts = [ops.take(x, list(range(*each)), axis=axis) for each in ends]
+        means = [ops.mean(part, axis=axis, keepdims=True) for part in parts]
+        x = ops.concatenate(means, axis=axis)
+    return x
+
+
+def flatten_channels_first(x: KerasTensor, *, name: str) -> KerasTensor:
+    """All values of a map as a vector, in the order channel, row, column."""
+    x = layers.Permute((3, 1, 2), name=f"{name}_order")(x)
+    return layers.Flatten(name=name)(x)
+
+
 def conv2d(
     x: KerasTensor,
     filters: int,
@@ -77,14 +102,6 @@ def batch_norm(x: KerasTensor, *, name: str) -> KerasTensor:
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
-def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
-    """Softmax across groups of channels, at each place within the groups."""
-    x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
-    x = ops.softmax(x, axis=-2)
-    x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
-    return ops.squeeze(x, axis=-2)
-
-
 def channel_conv(x: KerasTensor, kernel_size: int, *, name: str) -> KerasTensor:
     """1-D convolution along the channels of a 1x1 map."""
     channels = x.shape[-1]
@@ -100,23 +117,6 @@ def channel_conv(x: KerasTensor, kernel_size: int, *, name: str) -> KerasTensor:
         name=name,
     )(x)
     return layers.Reshape((1, 1, channels), name=f"{name}_out")(x)
-
-
-def adaptive_avg_pool(x: KerasTensor, size: int) -> KerasTensor:
-    """Mean of size x size parts of a map, which may share a row or column."""
-    for axis in (1, 2):
-        length = x.shape[axis]
-        ends = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
-        parts = [ops.take(x, list(range(*each)), axis=axis) for each in ends]
-        means = [ops.mean(part, axis=axis, keepdims=True) for part in parts]
-        x = ops.concatenate(means, axis=axis)
-    return x
-
-
-def flatten_channels_first(x: KerasTensor, *, name: str) -> KerasTensor:
-    """All values of a map as a vector, in the order channel, row, column."""
-    x = layers.Permute((3, 1, 2), name=f"{name}_order")(x)
-    return layers.Flatten(name=name)(x)
 
 
 def conv_norm_act(

@@ -14,6 +14,21 @@ import keras
 from keras import KerasTensor, initializers, layers, ops
 
 
+def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
+    """Softmax across groups of channels, at each place within the groups."""
+    x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
+    x = ops.softmax(x, axis=-2)
+    x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
+    return ops.squeeze(x, axis=-2)
+
+
+def shuffle_channels(x: KerasTensor, groups: int, parts: int) -> KerasTensor:
+    """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""
+    order = ops.reshape(ops.arange(x.shape[-1]), (groups, parts, -1))
+    order = ops.reshape(ops.transpose(order, (1, 0, 2)), (-1,))
+    return ops.take(x, order, axis=-1)
+
+
 def conv2d(
     x: KerasTensor,
     filters: int,
@@ -45,21 +60,6 @@ def conv2d(
         bias_initializer=initializers.RandomNormal(stddev=0.1),
         name=name,
     )(x)
-
-
-def shuffle_channels(x: KerasTensor, groups: int, parts: int) -> KerasTensor:
-    """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""
-    order = ops.reshape(ops.arange(x.shape[-1]), (groups, parts, -1))
-    order = ops.reshape(ops.transpose(order, (1, 0, 2)), (-1,))
-    return ops.take(x, order, axis=-1)
-
-
-def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
-    """Softmax across groups of channels, at each place within the groups."""
-    x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
-    x = ops.softmax(x, axis=-2)
-    x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
-    return ops.squeeze(x, axis=-2)
 
 
 def avg_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:

@@ -21,9 +21,21 @@ from keras import KerasTensor, initializers, layers, ops
 def make_divisible(
     value: float, divisor: int, minimum: int | None = None, round_limit: float = 0.9
 ) -> int:
-    """The multiple of `divisor` nearest to `value`, and not far below it."""
+    """The multiple of `divisor` nearest to `value`, at least `minimum` or else `divisor`.
+
+    It is one step more where rounding would lose over `1 - round_limit` of the value, as
+    in the reference implementation of MobileNet and in timm (layers/helpers.py).
+    """
     rounded = max(minimum or divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < round_limit * value else rounded
+
+
+def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
+    """Softmax across groups of channels, at each place within the groups."""
+    x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
+    x = ops.softmax(x, axis=-2)
+    x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
+    return ops.squeeze(x, axis=-2)
 
 
 def conv2d(
@@ -63,14 +75,6 @@ def batch_norm(
     return layers.BatchNormalization(
         momentum=0.9, epsilon=1e-5, gamma_initializer=init, name=name
     )(x)
-
-
-def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
-    """Softmax across groups of channels, at each place within the groups."""
-    x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
-    x = ops.softmax(x, axis=-2)
-    x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
-    return ops.squeeze(x, axis=-2)
 
 
 def avg_pool(

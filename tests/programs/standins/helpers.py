@@ -9,14 +9,7 @@ from __future__ import annotations
 import functools
 from importlib import import_module
 
-TABLES = {
-    "torch": (("resnet_spec.backends.torch.helpers", "HELPERS"),),
-    "keras": (
-        ("resnet_spec.backends.keras.layers", "LAYERS"),
-        ("resnet_spec.backends.keras.helpers", "FIXED"),
-    ),
-}
-
+from resnet_spec.codegen.definitions import definitions
 
 # Helpers that compute with no values, so that they run as they are.
 RUN = ("make_divisible", "add_layer")
@@ -25,7 +18,6 @@ RUN = ("make_divisible", "add_layer")
 @functools.cache
 def known(backend: str) -> dict[str, str]:
     """Every fixed helper of a backend by its name: its source."""
-    found: dict[str, str] = {}
-    for module, table in TABLES[backend]:
-        found |= getattr(import_module(module), table)
-    return {name: source for name, source in found.items() if name not in RUN}
+    file = import_module(f"resnet_spec.backends.{backend}").__file__
+    assert file is not None
+    return {name: source for name, source in definitions(file).items() if name not in RUN}

@@ -1,29 +1,21 @@
-"""Functions and classes that a PyTorch module defines itself, each where it is used."""
+"""Functions and layers that PyTorch lacks; a module defines those that its network uses."""
 
-from __future__ import annotations
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from resnet_spec.codegen import python
 
-_CONV_SAME = '''class {name}Same({base}):
-    """Convolution, padded as by TensorFlow: by the size of its input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        size, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
-        return super().forward(pad_same(x, size, stride, dilation))'''
-
-# Functions and classes that some calls need, written once above the blocks; what one of them
-# stands on comes before it.
-HELPERS = {
-    "make_divisible": python.MAKE_DIVISIBLE,
-    "add_layer": '''def add_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
+def add_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
     """Put a layer below a module, under a dotted name."""
     *containers, last = name.split(".")
     for part in containers:
         if part not in dict(module.named_children()):
             module.add_module(part, nn.Module())
         module = module.get_submodule(part)
-    module.add_module(last, layer)''',
-    "pad_same": '''def pad_same(
+    module.add_module(last, layer)
+
+
+def pad_same(
     x: Tensor, kernel_size: int, stride: int, dilation: int = 1, value: float = 0.0
 ) -> Tensor:
     """Pad as TensorFlow's `same` does: the odd row below, the odd column to the right."""
@@ -32,20 +24,28 @@ HELPERS = {
         last = (size - 1) // stride * stride  # where the last window begins
         total = max(last + dilation * (kernel_size - 1) + 1 - size, 0)
         amounts += [total // 2, total - total // 2]
-    return F.pad(x, amounts, value=value)''',
-    "softmax_over_groups": '''def softmax_over_groups(x: Tensor, groups: int) -> Tensor:
+    return F.pad(x, amounts, value=value)
+
+
+def softmax_over_groups(x: Tensor, groups: int) -> Tensor:
     """Softmax across groups of channels, at each place within the groups."""
-    return torch.unflatten(x, 1, (groups, -1)).softmax(dim=1).flatten(1, 2)''',
-    "shuffle_channels": '''def shuffle_channels(x: Tensor, groups: int, parts: int) -> Tensor:
+    return torch.unflatten(x, 1, (groups, -1)).softmax(dim=1).flatten(1, 2)
+
+
+def shuffle_channels(x: Tensor, groups: int, parts: int) -> Tensor:
     """Channels ordered as (groups, parts, rest) become (parts, groups, rest)."""
     x = torch.unflatten(x, 1, (groups, parts, -1))
-    return x.transpose(1, 2).flatten(1, 3)''',
-    "blur_pool": '''def blur_pool(x: Tensor, stride: int) -> Tensor:
+    return x.transpose(1, 2).flatten(1, 3)
+
+
+def blur_pool(x: Tensor, stride: int) -> Tensor:
     """Blur by (1, 2, 1) / 4 in both directions, then take every n-th row and column."""
     x = F.pad(x, (1, 1, 1, 1), mode="reflect")
     # Averaging two neighbours twice is the filter (1, 2, 1) / 4.
-    return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=stride)''',
-    "StdConv2d": '''class StdConv2d(nn.Conv2d):
+    return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=stride)
+
+
+class StdConv2d(nn.Conv2d):
     """Convolution with filters of mean 0 and variance 1 (Qiao et al. 2019)."""
 
     def __init__(
@@ -71,10 +71,26 @@ HELPERS = {
         )
         weight = (self.weight - mean) * torch.rsqrt(variance + self.eps)
         out: Tensor = self._conv_forward(x, weight, self.bias)
-        return out''',
-    "Conv2dSame": _CONV_SAME.format(name="Conv2d", base="nn.Conv2d"),
-    "StdConv2dSame": _CONV_SAME.format(name="StdConv2d", base="StdConv2d"),
-    "MaxPool2dSame": '''class MaxPool2dSame(nn.Module):
+        return out
+
+
+class Conv2dSame(nn.Conv2d):
+    """Convolution, padded as by TensorFlow: by the size of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        size, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
+        return super().forward(pad_same(x, size, stride, dilation))
+
+
+class StdConv2dSame(StdConv2d):
+    """Convolution, padded as by TensorFlow: by the size of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        size, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
+        return super().forward(pad_same(x, size, stride, dilation))
+
+
+class MaxPool2dSame(nn.Module):
     """Max pooling, padded as by TensorFlow with what never wins."""
 
     def __init__(self, kernel_size: int, stride: int) -> None:
@@ -84,8 +100,10 @@ HELPERS = {
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_same(x, self.kernel_size, self.stride, value=float("-inf"))
-        return F.max_pool2d(x, self.kernel_size, self.stride)''',
-    "AvgPool2dSame": '''class AvgPool2dSame(nn.Module):
+        return F.max_pool2d(x, self.kernel_size, self.stride)
+
+
+class AvgPool2dSame(nn.Module):
     """Average pooling of what each window covers, placed as by TensorFlow."""
 
     def __init__(self, kernel_size: int, stride: int) -> None:
@@ -100,8 +118,10 @@ HELPERS = {
     def mean(self, x: Tensor) -> Tensor:
         """The mean of each window, with zeros for the padding."""
         x = pad_same(x, self.kernel_size, self.stride)
-        return F.avg_pool2d(x, self.kernel_size, self.stride)''',
-    "FilterResponseNorm": '''class FilterResponseNorm(nn.Module):
+        return F.avg_pool2d(x, self.kernel_size, self.stride)
+
+
+class FilterResponseNorm(nn.Module):
     """Divides each channel by its root mean square (Singh and Krishnan 2019)."""
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -113,8 +133,10 @@ HELPERS = {
     def forward(self, x: Tensor) -> Tensor:
         power = x.square().mean(dim=(2, 3), keepdim=True)
         x = x * torch.rsqrt(power + self.eps)
-        return x * self.weight[:, None, None] + self.bias[:, None, None]''',
-    "EvoNorm": '''class EvoNorm(nn.Module):
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class EvoNorm(nn.Module):
     """EvoNorm-S0, norm and activation in one (Liu et al. 2020)."""
 
     def __init__(self, groups: int, channels: int, eps: float = 1e-5) -> None:
@@ -131,8 +153,10 @@ HELPERS = {
         grouped = grouped * torch.rsqrt(variance + self.eps)
         gate = torch.sigmoid(x * self.v[:, None, None])
         x = grouped.flatten(1, 2) * gate
-        return x * self.weight[:, None, None] + self.bias[:, None, None]''',
-    "Threshold": '''class Threshold(nn.Module):
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class Threshold(nn.Module):
     """The larger of a value and a learned threshold (Singh and Krishnan 2019)."""
 
     def __init__(self, channels: int) -> None:
@@ -140,8 +164,10 @@ HELPERS = {
         self.tau = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.maximum(x, self.tau[:, None, None])''',
-    "LearnedScale": '''class LearnedScale(nn.Module):
+        return torch.maximum(x, self.tau[:, None, None])
+
+
+class LearnedScale(nn.Module):
     """Multiplies by one learned number."""
 
     def __init__(self) -> None:
@@ -149,8 +175,10 @@ HELPERS = {
         self.weight = nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight''',
-    "LearnedShift": '''class LearnedShift(nn.Module):
+        return x * self.weight
+
+
+class LearnedShift(nn.Module):
     """Adds one learned number."""
 
     def __init__(self) -> None:
@@ -158,8 +186,10 @@ HELPERS = {
         self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias''',
-    "ChannelConv": '''class ChannelConv(nn.Conv1d):
+        return x + self.bias
+
+
+class ChannelConv(nn.Conv1d):
     """1-D convolution along the channels of a 1x1 map (Wang et al. 2019)."""
 
     def __init__(self, kernel_size: int) -> None:
@@ -167,8 +197,10 @@ HELPERS = {
 
     def forward(self, x: Tensor) -> Tensor:
         x = super().forward(x.flatten(1).unsqueeze(1))
-        return x.transpose(1, 2).unsqueeze(3)''',
-    "DropPath": '''class DropPath(nn.Module):
+        return x.transpose(1, 2).unsqueeze(3)
+
+
+class DropPath(nn.Module):
     """Zeroes whole samples at random in training (stochastic depth, Huang et al. 2016)."""
 
     def __init__(self, rate: float) -> None:
@@ -179,5 +211,4 @@ HELPERS = {
         if not self.training or self.rate == 0.0:
             return x
         keep = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(1.0 - self.rate)
-        return x * keep / (1.0 - self.rate)''',
-}
+        return x * keep / (1.0 - self.rate)

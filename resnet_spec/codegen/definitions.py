@@ -1,0 +1,48 @@
+"""Functions and layers that a module defines itself where it uses them.
+
+They stand in Python files of their own, which are linted and typed as what they are; a module gets
+their source.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+from resnet_spec.codegen.python import names_in
+from resnet_spec.expressions import rounding
+
+
+@functools.cache
+def definitions(backend: str) -> dict[str, str]:
+    """The source of each class and function in `layers.py` beside a backend's file, by name.
+
+    What another one stands on comes before it. The functions of the language come first.
+    """
+    own = Path(backend).with_name("layers.py")
+    return _read(Path(rounding.__file__)) | _read(own)
+
+
+def _read(path: Path) -> dict[str, str]:
+    _, *sources = re.split(r"\n{3}(?=[@cd])", path.read_text(encoding="utf-8").rstrip())
+    return {_name(source): source for source in sources}
+
+
+def _name(source: str) -> str:
+    found = re.search(r"^(?:class|def) (\w+)", source, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def needed(available: dict[str, str], used: set[str]) -> list[list[str]]:
+    """The lines of each definition that is used, or that one of them uses.
+
+    `used` grows by the names that they read.
+    """
+    found: list[list[str]] = []
+    for name, source in reversed(available.items()):
+        if name in used:
+            found.insert(0, source.split("\n"))
+            used |= names_in(source)
+    return found

@@ -5,7 +5,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -209,11 +208,11 @@ def _network(spec: str, reader: Reader, root: Path) -> Network | None:
     if path is None:
         return network
     if path.is_relative_to(builtin_folder()) and builtin_folder().parent != Path(root):
-        return replace(network, path=path.stem)  # known everywhere by its name
+        return network._replace(path=path.stem)  # known everywhere by its name
     relative = os.path.relpath(path, root)
     if relative.startswith(".."):
         return network
-    return replace(network, path=Path(relative).as_posix())
+    return network._replace(path=Path(relative).as_posix())
 
 
 def _add(output: Output, path: PurePosixPath, text: str, spec: str, reader: Reader) -> None:

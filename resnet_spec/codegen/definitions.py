@@ -7,7 +7,6 @@ their source.
 from __future__ import annotations
 
 import functools
-import re
 from pathlib import Path
 
 from resnet_spec.codegen.python import names_in
@@ -25,14 +24,13 @@ def definitions(backend: str) -> dict[str, str]:
 
 
 def _read(path: Path) -> dict[str, str]:
-    _, *sources = re.split(r"\n{3}(?=[@cd])", path.read_text(encoding="utf-8").rstrip())
-    return {_name(source): source for source in sources}
+    parts = path.read_text(encoding="utf-8").rstrip().split("\n\n\n")
+    return {_name(part): part for part in parts if part.startswith(("@", "class ", "def "))}
 
 
 def _name(source: str) -> str:
-    found = re.search(r"^(?:class|def) (\w+)", source, re.MULTILINE)
-    assert found is not None
-    return found[1]
+    line = next(each for each in source.split("\n") if each.startswith(("class ", "def ")))
+    return line.split()[1].partition("(")[0]
 
 
 def needed(available: dict[str, str], used: set[str]) -> list[list[str]]:

@@ -21,7 +21,7 @@ class KerasBackend:
 
     # Names of the module, of its imports and of its helpers, which nothing else may hide.
     taken = python.BUILTINS | {
-        *("keras", "KerasTensor", "layers", "ops", "initializers", "math", "PARTS", "stages"),
+        *("keras", "KerasTensor", "layers", "ops", "initializers", "math", "stages"),
         *("inputs", "features", "name", "model", "freeze_until"),
         *helpers.NAMES,
         *definitions(__file__),
@@ -34,7 +34,7 @@ class KerasBackend:
         places = list(network.places())
         model.check_layer_names(places)
         model.check_convolutions(places)
-        model.check_parts(network, places)
+        model.check_stages(network, places)
         operations = [line for _, line in program.lines() if isinstance(line, OperationLine)]
         usages = helpers.collect(operations)
         functions = model.function_names(program, self.taken)
@@ -55,7 +55,8 @@ class KerasBackend:
             "helpers": texts,
             "blocks": blocks,
             "network": shown,
-            "parts": python.parts_table(model.parts(network), "_"),
+            "dotted": any("." in name for name in model.outer_names(network)),
+            "ordered": python.stands_as_it_runs(network),
             "normed": network.root.statistics > 0,
         }
 

@@ -325,28 +325,27 @@ def check_convolutions(places: Places) -> None:
             )
 
 
-def parts(network: Network) -> dict[str, tuple[str, ...]]:
-    """Stem, stages and head, each with the names of its layers in Keras, or their beginnings."""
-    return {part: tuple(map(layer_name, names)) for part, names in python.parts(network).items()}
+def outer_names(network: Network) -> Iterable[str]:
+    """The names of stages, and of layers outside of them."""
+    yield from (stage.name for stage in network.stages)
+    yield from (step.name for step in network.root.steps if isinstance(step.node, Operation))
 
 
-def check_parts(network: Network, places: Places) -> None:
-    """RS503 for a layer that `freeze_until` would take for one of a later part."""
-    owners = {f"{name}.": part for part, found in python.parts(network).items() for name in found}
-    taken = {f"{name}_": part for part, found in parts(network).items() for name in found}
-    for canonical, operation, _ in places:
-        if not operation.parameters:
-            continue
-        name = f"{layer_name(canonical)}_"
-        own = next(part for begin, part in owners.items() if f"{canonical}.".startswith(begin))
-        seen = [part for begin, part in taken.items() if name.startswith(begin)][-1]
-        if own != seen:
-            fail(
-                "RS503",
-                f"in Keras, the layer {quoted(canonical)} looks like one of {quoted(seen)}",
-                network.root.definition.span,
-                help=f"rename {quoted(seen)}; '.' becomes '_' in Keras",
-            )
+def check_stages(network: Network, places: Places) -> None:
+    """RS503 for a layer that `freeze_until` would take for the first of a later stage."""
+    for stage in network.stages:
+        begin = f"{layer_name(stage.name)}_"
+        for canonical, _, _ in places:
+            if f"{canonical}.".startswith(f"{stage.name}."):
+                break
+            if f"{layer_name(canonical)}_".startswith(begin):
+                fail(
+                    "RS503",
+                    f"in Keras, the layer {quoted(canonical)} looks like one of "
+                    f"{quoted(stage.name)}",
+                    network.root.definition.span,
+                    help=f"rename {quoted(stage.name)}; '.' becomes '_' in Keras",
+                )
 
 
 INPUT = "images"

@@ -19,7 +19,7 @@ class TorchBackend:
 
     # Names of the module, of its imports and of its helpers, which nothing else may hide.
     taken = python.BUILTINS | {
-        *("torch", "nn", "F", "Tensor", "math", "Self", "OrderedDict", "reduce", "PARTS"),
+        *("torch", "nn", "F", "Tensor", "math", "Self", "OrderedDict", "reduce"),
         *("self", "features", "module", "init_weights", *definitions(__file__)),
     }
 
@@ -32,14 +32,14 @@ class TorchBackend:
         init = initialization.initialization(program)
         used = {*python.names_in(model.code_of(blocks, network, init))}
         helpers = needed(definitions(__file__), used)
-        normed = model.has_batch_norm(program.network)
+        normed = program.network.root.statistics > 0
         return {
             "imports": model.imports(used | {"Self"} if normed else used),
             "helpers": helpers,
             "blocks": blocks,
             "initialization": init,
             "network": network,
-            "parts": python.parts_table(python.parts(program.network), "."),
+            "ordered": python.stands_as_it_runs(program.network),
             "normed": normed,
         }
 

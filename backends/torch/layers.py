@@ -38,11 +38,17 @@ def shuffle_channels(x: Tensor, groups: int, parts: int) -> Tensor:
     return x.transpose(1, 2).flatten(1, 3)
 
 
-def blur_pool(x: Tensor, stride: int) -> Tensor:
+class BlurPool(nn.Module):
     """Blur by (1, 2, 1) / 4 in both directions, then take every n-th row and column."""
-    x = F.pad(x, (1, 1, 1, 1), mode="reflect")
-    # Averaging two neighbours twice is the filter (1, 2, 1) / 4.
-    return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=stride)
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, (1, 1, 1, 1), mode="reflect")
+        # Averaging two neighbours twice is the filter (1, 2, 1) / 4.
+        return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=self.stride)
 
 
 class StdConv2d(nn.Conv2d):

@@ -9,7 +9,6 @@ from resnet_spec.backends.torch.primitives import Context
 from resnet_spec.backends.torch.writer import BODY, Writer
 from resnet_spec.codegen import layout, python
 from resnet_spec.expressions import to_python
-from resnet_spec.ir import Network
 from resnet_spec.specialize import OperationLine, Program, Routine
 
 SUPER = f"{' ' * BODY}super().__init__()"
@@ -56,7 +55,7 @@ def class_view(routine: Routine) -> ClassView:
 def is_sequential(routine: Routine) -> bool:
     """Whether the class is a plain `nn.Sequential`."""
     return routine.is_chain and all(
-        isinstance(line, OperationLine) and line.primitive.name in primitives.SEQUENTIAL
+        isinstance(line, OperationLine) and line.primitive.name in primitives.MODULES
         for line in routine.body
     )
 
@@ -72,7 +71,7 @@ def _sequence(routine: Routine) -> list[str]:
     in_place = True
     for index, line in enumerate(routine.body):
         assert isinstance(line, OperationLine)
-        code = primitives.SEQUENTIAL[line.primitive.name](Context(line, {}))
+        code = primitives.MODULES[line.primitive.name](Context(line, {}))
         if line.when is not None:
             code = layout.Choice(code, to_python(line.when), "nn.Identity()")
         name = "".join(part for part in line.path if isinstance(part, str))
@@ -85,11 +84,6 @@ def _sequence(routine: Routine) -> list[str]:
     inner = layout.Bracket("OrderedDict(", (("", layout.array(pairs)),))
     whole = layout.Bracket("(", (("", inner),))
     return [*text, *layout.statement("super().__init__", whole, "", BODY)]
-
-
-def has_batch_norm(network: Network) -> bool:
-    """Whether there are statistics that a frozen part has to keep."""
-    return network.root.statistics > 0
 
 
 class NetworkView(NamedTuple):

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from resnet_spec.backends.torch import primitives
 from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expressions import Expr, Name
-from resnet_spec.ir import Instance, Network, Operation
+from resnet_spec.ir import Instance, Network
 from resnet_spec.language.identifiers import FirstParts
 from resnet_spec.specialize import CallLine, Line, LoopLine, OperationLine, Path
 
@@ -38,7 +38,7 @@ _SEQUENTIAL_NAMES = frozenset({"append", "extend", "insert", "pop"})
 def is_layer(line: Line) -> bool:
     """Whether a line needs a module of its own."""
     if isinstance(line, OperationLine):
-        return line.primitive.name in primitives.MODULES
+        return primitives.is_module(line.primitive.name, line.named)
     return isinstance(line, CallLine)
 
 
@@ -200,7 +200,7 @@ def check_names(network: Network) -> None:
         for step in instance.steps:
             if isinstance(step.node, Instance):
                 waiting.append(step.node)
-            elif not _is_module(step.node):
+            elif not primitives.is_module(step.node.primitive.name, not step.statement.unnamed):
                 continue
             for part in step.name.split("."):
                 if part in MODULE_NAMES or (instance is network.root and part in NETWORK_NAMES):
@@ -211,7 +211,3 @@ def check_names(network: Network) -> None:
                         step.statement.name.span if step.statement.name else step.statement.span,
                         help="call the layer something else",
                     )
-
-
-def _is_module(operation: Operation) -> bool:
-    return operation.primitive.name in primitives.MODULES

@@ -126,14 +126,25 @@ def _leaky_relu(op: Context) -> dict[str, Code]:
     return {"negative_slope": slope["slope"]} if slope else {}
 
 
-# A primitive in this table becomes an attribute of the module; the others are calls in `forward`.
-MODULES: dict[str, Callable[[Context], Code]] = {
+def _global_pool(kind: str) -> Callable[[Context], Code]:
+    def write(op: Context) -> Code:
+        pool = call(f"nn.Adaptive{kind}Pool2d", "1")
+        if op.expr("keep_map") == Const(True):
+            return pool
+        return call("nn.Sequential", pool, call("nn.Flatten"))
+
+    return write
+
+
+# A primitive in this table is a module of its class.
+LAYERS: dict[str, Callable[[Context], Code]] = {
     "conv": _conv,
     "linear": _linear,
     "batch_norm": _batch_norm,
     "group_norm": _group_norm,
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
+    "blur_pool": lambda op: call("BlurPool", stride=op.get("stride")),
     "channel_conv": lambda op: call("ChannelConv", op.get("kernel")),
     "filter_response_norm": lambda op: call(
         "FilterResponseNorm", op.channels, **op.unless(eps=1e-5)
@@ -148,9 +159,8 @@ MODULES: dict[str, Callable[[Context], Code]] = {
     "drop_path": lambda op: call("DropPath", op.get("rate")),
 }
 
-# As members of nn.Sequential, calls have to be modules, too.
-SEQUENTIAL: dict[str, Callable[[Context], Code]] = {
-    **MODULES,
+# One in this table is a module where the spec gives it a name, and a call in `forward` elsewhere.
+LAYERS_BY_NAME: dict[str, Callable[[Context], Code]] = {
     "relu": lambda op: call("nn.ReLU", **_inplace(op)),
     "leaky_relu": lambda op: call("nn.LeakyReLU", **_leaky_relu(op), **_inplace(op)),
     "silu": lambda op: call("nn.SiLU"),
@@ -159,8 +169,21 @@ SEQUENTIAL: dict[str, Callable[[Context], Code]] = {
     "hard_sigmoid": lambda op: call("nn.Hardsigmoid"),
     "tanh": lambda op: call("nn.Tanh"),
     "flatten": lambda op: call("nn.Flatten"),
+    "global_avg_pool": _global_pool("Avg"),
+    "global_max_pool": _global_pool("Max"),
+}
+
+# As members of nn.Sequential, all have to be modules.
+MODULES: dict[str, Callable[[Context], Code]] = {
+    **LAYERS,
+    **LAYERS_BY_NAME,
     "identity": lambda op: call("nn.Identity"),
 }
+
+
+def is_module(primitive: str, named: bool) -> bool:
+    """Whether an operation is a module of its class; `named` tells that the spec gave its name."""
+    return primitive in LAYERS or (named and primitive in LAYERS_BY_NAME)
 
 
 # --- calls ---------------------------------------------------------------------------------------
@@ -181,7 +204,7 @@ def _listed(inputs: Inputs) -> Code:
     return array(inputs)
 
 
-def _global_pool(method: str) -> Callable[[Context, Inputs], Code]:
+def _pool_map(method: str) -> Callable[[Context, Inputs], Code]:
     def write(op: Context, inputs: Inputs) -> Code:
         keep = {"keepdim": "True"} if op.expr("keep_map") == Const(True) else {}
         return call(f"{inputs[0]}.{method}", dim="(2, 3)", **keep)
@@ -251,8 +274,8 @@ CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
     "hard_sigmoid": lambda op, inputs: call("F.hardsigmoid", *inputs),
     "tanh": lambda op, inputs: call("torch.tanh", *inputs),
     "softmax": _softmax,
-    "global_avg_pool": _global_pool("mean"),
-    "global_max_pool": _global_pool("amax"),
+    "global_avg_pool": _pool_map("mean"),
+    "global_max_pool": _pool_map("amax"),
     "channel_avg_pool": _channel_pool("mean"),
     "channel_max_pool": _channel_pool("amax"),
     "rescale": _rescale,
@@ -266,7 +289,6 @@ CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
     "shuffle": _shuffle,
     "pad_channels": _pad_channels,
     "subsample": _subsample,
-    "blur_pool": lambda op, inputs: call("blur_pool", inputs[0], stride=op.get("stride")),
     "identity": lambda op, inputs: inputs[0],
 }
 

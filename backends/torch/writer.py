@@ -254,7 +254,7 @@ class Writer:
                 return [f'{margin}features["{line.stage}"] = {self.value(line.value)}']
 
     def run_operation(self, line: OperationLine, typed: set[str], indent: int) -> list[str]:
-        if line.primitive.name in primitives.MODULES:
+        if is_layer(line):
             return self.run_module(line, typed, indent)
         code = self.call(line)
         many = line.primitive.gives == "many"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import itertools
 import json
 import math
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,19 +48,25 @@ def lr_at(step: int, recipe: Recipe, unit: int) -> float:
     return float(rate)
 
 
-def freeze(last: str, parts: Iterable[str], freeze_until: Any) -> None:
-    """Freeze a network's parts to the last named one; raises `Problem` for a wrong name."""
-    following = dict(itertools.pairwise(parts))
-    if last not in following:
+def freeze(name: str, freeze_until: Any) -> None:
+    """Freeze what runs before a stage or layer; raises `Problem` for a wrong name."""
+    if freeze_until is None:
         raise Problem(
-            f"--freeze: {last!r} is no part before the head; there are {', '.join(following)}"
+            "--freeze-until: the layers of this network do not stand as they run"
         )
-    freeze_until(following[last])
+    try:
+        freeze_until(name)
+    except ValueError as error:
+        raise Problem(f"--freeze-until: {error}") from None
 
 
 def identity(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
     """What must be the same for a run to go on."""
-    own = {"network": args.network, "seed": args.seed, "freeze": args.freeze}
+    own = {
+        "network": args.network,
+        "seed": args.seed,
+        "freeze_until": args.freeze_until,
+    }
     return {**own, "recipe": recipe}
 
 

@@ -79,9 +79,9 @@ FLAGS: dict[str, Any] = {
         "action": "store_true",
         "help": "with --weights: start the last layer afresh, for other classes",
     },
-    "--freeze": {
+    "--freeze-until": {
         "metavar": "STAGE",
-        "help": "keep this stage as it is, and all before it; or the stem",
+        "help": "keep all before this stage or layer as it is",
     },
     "--evaluate": {"action": "store_true", "help": "evaluate --weights, and end"},
     "--ten-crop": {

@@ -7,6 +7,7 @@ import functools
 import symtable
 import textwrap
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from itertools import groupby
 
 from resnet_spec.codegen import layout
 from resnet_spec.diagnostics import fail, quoted
@@ -223,6 +224,9 @@ def spaced(
     return text
 
 
+FLATTENING = ("global_avg_pool", "global_max_pool", "flatten", "dropout")
+
+
 def _group(line: Line) -> str:
     return line.primitive.group if isinstance(line, OperationLine) else ""
 
@@ -242,47 +246,54 @@ def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
     if kind == "weights" and norm_first:
         return before == "weights" or isinstance(previous, CallLine)
     if kind == "weights":
-        return not isinstance(previous, AssignLine)
+        # What flattens a map belongs to the layer that it is flattened for.
+        flat = isinstance(previous, OperationLine) and previous.primitive.name in FLATTENING
+        return not flat and not isinstance(previous, AssignLine)
     return (
         isinstance(line, OperationLine) and isinstance(previous, CallLine) and previous.when is None
     )
 
 
-# --- the parts of a network ----------------------------------------------------------------------
+# --- the order of layers -------------------------------------------------------------------------
 
 
-def parts(network: Network) -> dict[str, tuple[str, ...]]:
-    """Stem, stages and head, each with the dotted names of its layers and blocks that learn."""
-    steps, found = network.root.steps, {}
-    in_stages = {index for stage in network.stages for index in stage.steps}
-    stem = [step for index, step in enumerate(steps[: network.head]) if index not in in_stages]
-    if learning := _learning(stem):
-        found["stem"] = learning
-    others = [step.name for n, step in enumerate(steps) if n not in in_stages]
-    for stage in network.stages:
-        learning = _learning(steps[n] for n in stage.steps)
-        # A layer beside the stage's blocks may be called as if it was one: features.16.
-        alone = not any(name.startswith(f"{stage.name}.") for name in others)
-        found[stage.name] = (stage.name,) if learning and alone else learning
-    found["head"] = (*found.get("head", ()), *_learning(steps[network.head :]))
-    return found
+def stands_as_it_runs(network: Network) -> bool:
+    """Whether layers that are kept below their dotted names stand in the order in which they run.
+
+    Then what comes before one of them is what runs before it.
+    """
+    return all(_is_grouped(map(_parts, filter(_is_kept, each.steps))) for each in _all(network))
 
 
-def _learning(steps: Iterable[Step]) -> tuple[str, ...]:
-    return tuple(s.name for s in steps if _parameters(s))
+def _is_kept(step: Step) -> bool:
+    """Whether a step may be a layer of its own: it learns, is a block, or has a name."""
+    return not step.statement.unnamed or isinstance(step.node, Instance) or bool(_parameters(step))
 
 
-def parts_table(parts: Mapping[str, Sequence[str]], separator: str) -> list[str]:
-    """`PARTS`: how the names in each part begin; `separator` ends a layer's own."""
-    lines = ["PARTS = {"]
-    for part, names in parts.items():
-        items: list[layout.Code] = [string(f"{name}{separator}") for name in names]
-        shown = tuple(("", item) for item in items)
-        code: layout.Code = layout.Bracket("(", shown, display=True)
-        if len(items) == 1:
-            code = f"({items[0]},)"
-        lines += layout.statement(f"{string(part)}: ", code, ",", layout.INDENT)
-    return [*lines, "}"]
+def _parts(step: Step) -> list[str]:
+    return step.name.split(".")
+
+
+def _is_grouped(paths: Iterable[list[str]]) -> bool:
+    """Whether all that begin alike stand together, on every level."""
+    seen: set[str] = set()
+    for first, group in groupby(paths, lambda path: path[0]):
+        if first in seen or not _is_grouped(rest for _, *rest in group if rest):
+            return False
+        seen.add(first)
+    return True
+
+
+def _all(network: Network) -> list[Instance]:
+    """Every instance, each once."""
+    found = {id(network.root): network.root}
+    waiting = [network.root]
+    while waiting:
+        for step in waiting.pop().steps:
+            if isinstance(step.node, Instance) and id(step.node) not in found:
+                found[id(step.node)] = step.node
+                waiting.append(step.node)
+    return [*found.values()]
 
 
 # --- the table at the top of a file --------------------------------------------------------------

@@ -27,7 +27,7 @@ def keras(network: str, before: str, after: str, finds: str) -> Planted:
     return Planted(network, "keras", before, after, finds)
 
 
-RELU = "F.relu(x, inplace=True)"
+RELU = "nn.functional.relu(x, inplace=True)"
 
 PLANTED = {
     "wrong input": torch(
@@ -104,8 +104,8 @@ PLANTED = {
     ),
     "another activation": torch(
         "tests/specs/cbam",
-        "torch.sigmoid(",
-        "F.relu(",
+        "nn.Sigmoid()",
+        "nn.ReLU()",
         "layer1.0.se.channel.excite is relu() of layer1.0.se.channel.sum, and should be sigmoid()",
     ),
     "in place on the images": torch(
@@ -119,14 +119,14 @@ PLANTED = {
     ),
     "in place on what its producer keeps": torch(
         "tests/specs/gates_and_pools",
-        "place = torch.sigmoid(place)",
-        "place = F.relu(torch.sigmoid(place), inplace=True)",
+        "place = self.place_gate(place)",
+        "place = nn.functional.relu(self.place_gate(place), inplace=True)",
         "relu in place changes what sigmoid keeps for its gradient",
     ),
     "in place on a part of a chunk": torch(
         "tests/specs/res2net",
         "piece = parts[part]\n",
-        "piece = F.relu(parts[part], inplace=True)\n",
+        "piece = nn.functional.relu(parts[part], inplace=True)\n",
         "changes one of several views of one chunk",
     ),
     "a wrong name": torch("resnet50", "self.bn3", "self.norm3", "object has no attribute 'bn3'"),
@@ -164,7 +164,9 @@ PLANTED = {
         "resnet50", 'nonlinearity="relu"', 'nonlinearity="linear"', "the parameter conv1.weight is"
     ),
     "a wrong fan": keras("resnet50", '"fan_out"', '"fan_in"', "the parameter conv1.weight is"),
-    "a wrong axis": torch("resnet50", "dim=(2, 3)", "dim=(1, 2)", "the avg over (1, 2)"),
+    "a wrong axis": torch(
+        "tests/specs/gates_and_pools", ".mean(dim=1", ".mean(dim=3", "the avg over (3,)"
+    ),
     "a wrong axis to concatenate": keras(
         "densenet121", "layers.Concatenate(", "layers.Concatenate(axis=2, ", "along axis 2"
     ),
@@ -193,7 +195,7 @@ PLANTED = {
     "an epsilon": keras("resnet50", "1e-5", "1e-3", "eps 0.001"),
     "dropout that is left out": torch(
         "vgg11",
-        "x = self.drop1(x)\n",
+        "        x = self.drop1(x)\n",
         "",
         "drop1 is fc2: linear(channels 4096, features 4096) of act1, and should be dropout(",
     ),
@@ -207,7 +209,10 @@ PLANTED = {
         "resnet50", "num_classes: int = 1000", "num_classes: int = 100", "has the defaults"
     ),
     "a part that is not frozen": torch(
-        "resnet50", '"conv1.", "bn1."', '"conv1.",', "PARTS: nothing begins 'bn1.' of stem"
+        "resnet50",
+        "trained = trained or path == name",
+        "trained = path == name",
+        "freeze_until('layer1'): layer1.0.conv1.weight is frozen",
     ),
     "children in another order": torch(
         "resnet50",

@@ -130,9 +130,7 @@ def test_what_depends_on_the_classes_is_right_for_others() -> None:
     for backend in ("torch", "keras"):
         source = parity.source_of(network, backend)
         assert differences(source, network, backend) == []
-        found = differences(source, other, backend, given=True)
-        # The table of parts may name a layer that is not there then.
-        assert [each for each in found if not each.startswith("PARTS: 'fc0")] == []
+        assert differences(source, other, backend, given=True) == []
 
 
 def test_channels_that_depend_on_many_conditions_do_not_double_each_time() -> None:
@@ -173,8 +171,7 @@ def test_a_stage_is_called_like_the_layers_beside_it() -> None:
     for backend in ("torch", "keras"):
         text = parity.source_of(network, backend)
         assert differences(text, network, backend) == []
-    torch_text = parity.source_of(network, "torch")
-    assert '"features": ("features.1.", "features.2."),' in torch_text  # freeze_until
+        assert "def freeze_until" in text
 
 
 def test_names_of_repeated_blocks_come_below_the_stage() -> None:

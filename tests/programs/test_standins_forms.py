@@ -45,7 +45,7 @@ stem:
 stages:
   - {name: layer1, block: own, repeat: 2, filters: 8}
 head:
-  - {global_avg_pool: avgpool}
+  - global_avg_pool
   - {linear: fc, features: classes}
 """
 
@@ -102,8 +102,6 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-PARTS = {"stem": ("body.stem.0.conv.", "body.stem.0.bn."), "layer1": ("layer1.",), "head": ("fc.",)}
-
 class Own(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -142,14 +140,13 @@ class Forms(nn.Module):
         return self.fc(self.forward_features(x)["layer1"].mean(dim=(-2, -1)))
 
     def freeze_until(self, name: str) -> None:
-        if name not in PARTS:
+        if name not in dict(self.named_modules()):
             raise ValueError(name)
         trained = False
-        for part, beginnings in PARTS.items():
-            trained = trained or part == name
-            for parameter_name, parameter in self.named_parameters():
-                if parameter_name.startswith(beginnings):
-                    parameter.requires_grad_(trained)
+        for path, module in self.named_modules():
+            trained = trained or path == name
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(trained)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> nn.Module:
@@ -194,7 +191,7 @@ def test_a_form_is_understood(form: str) -> None:
         ("self.act = nn.ReLU()", "self.act1 = nn.ReLU()", "no attribute 'act'"),
         ("nn.SiLU(inplace=True)", "nn.SiLU()", ""),
         ("self.act = nn.ReLU()", "self.act = nn.ReLU(inplace=True)", "of layer1.0.act"),
-        ("x + self.act(x)", "x + F.relu(x)", ""),
+        ("x + self.act(x)", "x + F.relu(x)", "there is no layer layer1.0.act"),
         ('f"a{k}", nn.Sigmoid()', 'f"a{k}", nn.Hardsigmoid()', "hard_sigmoid"),
         ('"a{k}")(chain)', '"a{0 * k}")(chain)', "the layer layer1.0.a0 runs twice"),
         ("dim=(-2, -1)", "dim=(-3, -2)", "the avg over (1, 2)"),

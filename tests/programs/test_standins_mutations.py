@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -104,6 +105,7 @@ KNOWN = {
         ("ConvStack(", EMPTY_LOOP),
     ),
     "keras": (
+        ("layer.name}_", "what a name begins with begins it with more behind it, too"),
         ("same = ", PADS_ALIKE),
         ('"same" if same else "valid"', PADS_ALIKE),
         ("if padding > 0 and not same:", PADS_ALIKE),
@@ -135,7 +137,7 @@ def _only_in_place(mutant: Mutant) -> bool:
     """Whether `inplace=True` was dropped or turned off, and nothing else."""
     if mutant.kind == "bool":
         return mutant.before == "True" and "inplace=False" in mutant.text
-    return mutant.before.replace(", inplace=True", "") == mutant.after.replace("inplace=True", "")
+    return re.sub("(, )?inplace=True", "", mutant.before) == mutant.after
 
 
 def _is_axes(mutant: Mutant) -> bool:

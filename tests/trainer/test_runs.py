@@ -176,7 +176,7 @@ def test_a_checkpoint_is_evaluated_as_it_was_in_its_run(
 def test_fine_tuning_leaves_frozen_parts_alone(trainer: Trainer, tmp_path: Path) -> None:
     """Statistics, too: every array of the network is compared."""
     data = write_folder(tmp_path / "data", ("cat", "dog"))
-    weights = ("--weights", trainer.last(trainer.run), "--reset-head", "--freeze", "layer1")
+    weights = ("--weights", trainer.last(trainer.run), "--reset-head", "--freeze-until", "layer2")
     small = ("--mean", 0.5, "--std", 0.25, "--batch-size", 4, "--max-steps", 4)
     called(trainer.folder, "--data", data, "--out", tmp_path / "run", *weights, *small)
     first, second = (trainer.state(out)["model"] for out in (trainer.run, tmp_path / "run"))
@@ -314,8 +314,7 @@ def test_what_does_not_fit_is_told(trainer: Trainer, tmp_path: Path) -> None:
         ((*new, "--weights", tmp_path / "none.x"), "none.x: cannot be read"),
         ((*new, "--evaluate"), "--evaluate needs --weights"),
         ((*new, "--reset-head"), "--reset-head needs --weights"),
-        ((*new, "--freeze", "layer9"), "--freeze: 'layer9' is no part before the head"),
-        ((*new, "--freeze", "head"), "there are stem, layer1, layer2"),
+        ((*new, "--freeze-until", "layer9"), "--freeze-until: there is no "),
         ((*new, "--accumulate", 3), "a batch of 8 cannot be dealt out evenly in 3 parts"),
         ((*new, "--warmup", 40), "leaves nothing of --length"),
         ((*new, "--schedule", "step", "--milestones"), "step needs --milestones"),
@@ -340,7 +339,7 @@ def test_another_run_is_not_gone_on_with(trainer: Trainer, tmp_path: Path) -> No
     for flags, message in (
         ((*go_on, "--momentum", 0.5), "was trained with momentum 0.9, not 0.5"),
         ((*go_on, "--seed", 1), "was trained with seed 0, not 1"),
-        ((*go_on, "--freeze", "layer1"), "was trained with freeze None, not layer1"),
+        ((*go_on, "--freeze-until", "fc"), "was trained with freeze_until None, not fc"),
         (
             (*go_on, "--data", folder, "--mean", 0.5, "--std", 0.5),
             "was trained with classes 10, not 2",

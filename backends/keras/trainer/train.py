@@ -9,7 +9,7 @@ The network's name comes first. Every key of its recipe, resnet50.toml, is a fla
 SIGTERM ends a step and saves; --resume goes on as if nothing had been.
 
     python train.py resnet50 --data DIR --evaluate --weights runs/resnet50/best.npz
-    python train.py resnet50 --data DIR --weights best.npz --reset-head --freeze layer3
+    python train.py resnet50 --data DIR --weights best.npz --reset-head --freeze-until fc
 """
 
 from __future__ import annotations
@@ -94,9 +94,11 @@ def build(args: argparse.Namespace, images: Images, recipe: Recipe) -> keras.Mod
     model = getattr(module, args.network)(len(images.classes), shape)
     if args.weights:
         load_weights(model, read(args.weights), args)
-    if args.freeze:
-        until = functools.partial(module.freeze_until, model)
-        common.freeze(args.freeze, module.PARTS, until)
+    if args.freeze_until:
+        freeze_until = getattr(module, "freeze_until", None)
+        common.freeze(
+            args.freeze_until, freeze_until and functools.partial(freeze_until, model)
+        )
     return model
 
 

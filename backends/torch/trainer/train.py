@@ -11,7 +11,7 @@ The network's name comes first. Every key of its recipe, resnet50.toml, is a fla
 SIGTERM ends a step and saves; --resume goes on as if nothing had been.
 
     python train.py resnet50 --data DIR --evaluate --weights runs/resnet50/best.pt
-    python train.py resnet50 --data DIR --weights best.pt --reset-head --freeze layer3
+    python train.py resnet50 --data DIR --weights best.pt --reset-head --freeze-until fc
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def build(args: argparse.Namespace, images: Images, place: Place) -> nn.Module:
     model.to(memory_format=place.layout)  # type: ignore[call-overload]
     if args.weights:
         load_weights(model, read(args.weights), args)
-    if args.freeze:
-        common.freeze(args.freeze, module.PARTS, model.freeze_until)
+    if args.freeze_until:
+        common.freeze(args.freeze_until, getattr(model, "freeze_until", None))
     return model
 
 

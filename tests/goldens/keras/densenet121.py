@@ -130,34 +130,19 @@ def densenet121(
     return keras.Model(inputs, x, name="densenet121")
 
 
-# The parts of the network in order, and how the names of their layers begin.
-PARTS = {
-    "stem": ("features_conv0_", "features_norm0_"),
-    "features.denseblock1": ("features_denseblock1_",),
-    "features.transition1": ("features_transition1_",),
-    "features.denseblock2": ("features_denseblock2_",),
-    "features.transition2": ("features_transition2_",),
-    "features.denseblock3": ("features_denseblock3_",),
-    "features.transition3": ("features_transition3_",),
-    "features.denseblock4": ("features_denseblock4_",),
-    "head": ("features_norm5_", "classifier_"),
-}
-
-
 def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the parts before a stage or the "head", and train the others.
+    """Freeze the layers before the stage or layer of this name, and train the others.
 
     Frozen batch norms keep their statistics and normalise by them in training, too.
     Compile the model afterwards.
     """
-    if name not in PARTS:
-        raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+    begin = f"{name.replace('.', '_')}_"
+    if not any(f"{layer.name}_".startswith(begin) for layer in model.layers):
+        raise ValueError(f"there is no stage or layer {name!r}")
     trained = False
-    for part, beginnings in PARTS.items():
-        trained = trained or part == name
-        for layer in model.layers:
-            if f"{layer.name}_".startswith(beginnings):
-                layer.trainable = trained
+    for layer in model.layers:
+        trained = trained or f"{layer.name}_".startswith(begin)
+        layer.trainable = trained
 
 
 def densenet121_features(

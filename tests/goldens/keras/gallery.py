@@ -279,7 +279,6 @@ def selective_kernel(x: KerasTensor, *, name: str) -> KerasTensor:
     wide = conv_norm_act(wide, dilation=2, name=f"{name}_paths_1")
     x = layers.Add(name=f"{name}_both")([narrow, wide])
     x = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
-
     x = conv2d(x, 16, 1, name=f"{name}_attn_fc_reduce")
     x = batch_norm(x, name=f"{name}_attn_bn")
     x = layers.ReLU(name=f"{name}_attn_act")(x)
@@ -296,7 +295,6 @@ def selective_kernel(x: KerasTensor, *, name: str) -> KerasTensor:
 def squeeze_excitation(x: KerasTensor, *, name: str) -> KerasTensor:
     """Scales each channel by a gate that sees all of them (Hu et al. 2017)."""
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
-
     gate = conv2d(gate, 8, 1, bias=True, name=f"{name}_fc1")
     gate = layers.ReLU(name=f"{name}_act")(gate)
 
@@ -327,7 +325,6 @@ def sk_basic(x: KerasTensor, *, name: str) -> KerasTensor:
 def efficient_channel_attention(x: KerasTensor, *, name: str) -> KerasTensor:
     """Scales each channel by a gate that sees its neighbours (Wang et al. 2019)."""
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
-
     gate = channel_conv(gate, 3, name=f"{name}_conv")
     gate = layers.Activation("sigmoid", name=f"{name}_excite")(gate)
 
@@ -446,45 +443,12 @@ def gallery(
     x = stages(inputs)["attended"]
     x = adaptive_avg_pool(x, 2)
     x = flatten_channels_first(x, name="flat")
-
     x = layers.Dense(
         num_classes,
         kernel_initializer=initializers.RandomNormal(stddev=0.01),
         name="fc",
     )(x)
     return keras.Model(inputs, x, name="gallery")
-
-
-# The parts of the network in order, and how the names of their layers begin.
-PARTS = {
-    "stem": ("stem_",),
-    "plain": ("plain_",),
-    "highway": ("highway_",),
-    "weighted": ("weighted_",),
-    "preact": ("preact_",),
-    "late": ("late_",),
-    "first": ("first_",),
-    "selective": ("selective_",),
-    "gated": ("gated_",),
-    "attended": ("attended_",),
-    "head": ("fc_",),
-}
-
-
-def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the parts before a stage or the "head", and train the others.
-
-    Frozen batch norms keep their statistics and normalise by them in training, too.
-    Compile the model afterwards.
-    """
-    if name not in PARTS:
-        raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
-    trained = False
-    for part, beginnings in PARTS.items():
-        trained = trained or part == name
-        for layer in model.layers:
-            if f"{layer.name}_".startswith(beginnings):
-                layer.trainable = trained
 
 
 def gallery_features(

@@ -168,33 +168,6 @@ def res2net50_26w_4s(
     return keras.Model(inputs, x, name="res2net50_26w_4s")
 
 
-# The parts of the network in order, and how the names of their layers begin.
-PARTS = {
-    "stem": ("conv1_", "bn1_"),
-    "layer1": ("layer1_",),
-    "layer2": ("layer2_",),
-    "layer3": ("layer3_",),
-    "layer4": ("layer4_",),
-    "head": ("fc_",),
-}
-
-
-def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the parts before a stage or the "head", and train the others.
-
-    Frozen batch norms keep their statistics and normalise by them in training, too.
-    Compile the model afterwards.
-    """
-    if name not in PARTS:
-        raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
-    trained = False
-    for part, beginnings in PARTS.items():
-        trained = trained or part == name
-        for layer in model.layers:
-            if f"{layer.name}_".startswith(beginnings):
-                layer.trainable = trained
-
-
 def res2net50_26w_4s_features(
     input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
 ) -> keras.Model:

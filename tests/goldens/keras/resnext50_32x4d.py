@@ -141,31 +141,19 @@ def resnext50_32x4d(
     return keras.Model(inputs, x, name="resnext50_32x4d")
 
 
-# The parts of the network in order, and how the names of their layers begin.
-PARTS = {
-    "stem": ("conv1_", "bn1_"),
-    "layer1": ("layer1_",),
-    "layer2": ("layer2_",),
-    "layer3": ("layer3_",),
-    "layer4": ("layer4_",),
-    "head": ("fc_",),
-}
-
-
 def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the parts before a stage or the "head", and train the others.
+    """Freeze the layers before the stage or layer of this name, and train the others.
 
     Frozen batch norms keep their statistics and normalise by them in training, too.
     Compile the model afterwards.
     """
-    if name not in PARTS:
-        raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+    begin = f"{name}_"
+    if not any(f"{layer.name}_".startswith(begin) for layer in model.layers):
+        raise ValueError(f"there is no stage or layer {name!r}")
     trained = False
-    for part, beginnings in PARTS.items():
-        trained = trained or part == name
-        for layer in model.layers:
-            if f"{layer.name}_".startswith(beginnings):
-                layer.trainable = trained
+    for layer in model.layers:
+        trained = trained or f"{layer.name}_".startswith(begin)
+        layer.trainable = trained
 
 
 def resnext50_32x4d_features(

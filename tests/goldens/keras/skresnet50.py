@@ -125,7 +125,6 @@ def selective_kernel(
     )
     x = layers.Add(name=f"{name}_both")([narrow, wide])
     x = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
-
     x = conv2d(x, squeezed, 1, name=f"{name}_attn_fc_reduce")
     x = batch_norm(x, name=f"{name}_attn_bn")
     x = layers.ReLU(name=f"{name}_attn_act")(x)
@@ -210,33 +209,6 @@ def skresnet50(
         name="fc",
     )(x)
     return keras.Model(inputs, x, name="skresnet50")
-
-
-# The parts of the network in order, and how the names of their layers begin.
-PARTS = {
-    "stem": ("conv1_", "bn1_"),
-    "layer1": ("layer1_",),
-    "layer2": ("layer2_",),
-    "layer3": ("layer3_",),
-    "layer4": ("layer4_",),
-    "head": ("fc_",),
-}
-
-
-def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the parts before a stage or the "head", and train the others.
-
-    Frozen batch norms keep their statistics and normalise by them in training, too.
-    Compile the model afterwards.
-    """
-    if name not in PARTS:
-        raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
-    trained = False
-    for part, beginnings in PARTS.items():
-        trained = trained or part == name
-        for layer in model.layers:
-            if f"{layer.name}_".startswith(beginnings):
-                layer.trainable = trained
 
 
 def skresnet50_features(

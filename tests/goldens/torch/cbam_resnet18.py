@@ -18,7 +18,6 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class ChannelAttention(nn.Module):
@@ -30,22 +29,28 @@ class ChannelAttention(nn.Module):
         super().__init__()
         squeezed = max(in_channels // 16, 1)
 
+        self.average = nn.AdaptiveAvgPool2d(1)
+        self.maximum = nn.AdaptiveMaxPool2d(1)
         self.fc1 = nn.Conv2d(in_channels, squeezed, 1)
+        self.act = nn.ReLU(inplace=True)
+
         self.fc2 = nn.Conv2d(squeezed, in_channels, 1)
+        self.mean = nn.AdaptiveAvgPool2d(1)
+        self.excite = nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        average: Tensor = x.mean(dim=(2, 3), keepdim=True)
-        maximum: Tensor = x.amax(dim=(2, 3), keepdim=True)
+        average: Tensor = self.average(x)
+        maximum: Tensor = self.maximum(x)
 
         gate: Tensor = torch.cat([average, maximum], dim=2)
 
         gate = self.fc1(gate)
-        gate = F.relu(gate, inplace=True)
+        gate = self.act(gate)
 
         gate = self.fc2(gate)
-        gate = gate.mean(dim=(2, 3), keepdim=True)
+        gate = self.mean(gate)
         gate = gate * 2.0
-        gate = torch.sigmoid(gate)
+        gate = self.excite(gate)
 
         return x * gate
 
@@ -57,6 +62,7 @@ class SpatialAttention(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
         self.bn = nn.BatchNorm2d(1)
+        self.excite = nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
         average: Tensor = x.mean(dim=1, keepdim=True)
@@ -66,7 +72,7 @@ class SpatialAttention(nn.Module):
 
         gate = self.conv(gate)
         gate = self.bn(gate)
-        gate = torch.sigmoid(gate)
+        gate = self.excite(gate)
 
         return x * gate
 
@@ -103,6 +109,7 @@ class BasicBlock(nn.Module):
             in_channels, filters, 3, stride=stride, padding=1, bias=False
         )
         self.bn1 = nn.BatchNorm2d(filters)
+        self.act1 = nn.ReLU(inplace=True)
 
         self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(filters)
@@ -111,11 +118,12 @@ class BasicBlock(nn.Module):
         self.downsample = None
         if stride != 1 or in_channels != filters:
             self.downsample = Projection(in_channels, filters)
+        self.act2 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         residual: Tensor = self.conv1(x)
         residual = self.bn1(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act1(residual)
 
         residual = self.conv2(residual)
         residual = self.bn2(residual)
@@ -123,18 +131,7 @@ class BasicBlock(nn.Module):
         residual = self.se(residual)
         shortcut: Tensor = x if self.downsample is None else self.downsample(x)
         x = residual + shortcut
-        return F.relu(x, inplace=True)
-
-
-# The parts of the network in order, and how the names of their parameters begin.
-PARTS = {
-    "stem": ("conv1.", "bn1."),
-    "layer1": ("layer1.",),
-    "layer2": ("layer2.",),
-    "layer3": ("layer3.",),
-    "layer4": ("layer4.",),
-    "head": ("fc.",),
-}
+        return self.act2(x)
 
 
 class CbamResNet18(nn.Module):
@@ -144,6 +141,7 @@ class CbamResNet18(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
+        self.act1 = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
         self.layer1 = nn.Sequential(*(BasicBlock(64, 64) for _ in range(2)))
@@ -160,6 +158,7 @@ class CbamResNet18(nn.Module):
             BasicBlock(512, 512),
         )
 
+        self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(512, num_classes)
 
         self.apply(init_weights)
@@ -169,7 +168,7 @@ class CbamResNet18(nn.Module):
         features: dict[str, Tensor] = {}
         x = self.conv1(x)
         x = self.bn1(x)
-        x = F.relu(x, inplace=True)
+        x = self.act1(x)
         x = self.maxpool(x)
 
         x = self.layer1(x)
@@ -185,22 +184,21 @@ class CbamResNet18(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["layer4"]
-        x = x.mean(dim=(2, 3))
+        x = self.avgpool(x)
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the parts before a stage or the "head", and train the others.
+        """Freeze the modules before the one of this name, and train the others.
 
         Frozen batch norms keep their statistics and normalise by them in training, too.
         """
-        if name not in PARTS:
-            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        if name not in dict(self.named_modules()):
+            raise ValueError(f"there is no module {name!r}")
         trained = False
-        for part, beginnings in PARTS.items():
-            trained = trained or part == name
-            for parameter_name, parameter in self.named_parameters():
-                if parameter_name.startswith(beginnings):
-                    parameter.requires_grad_(trained)
+        for path, module in self.named_modules():
+            trained = trained or path == name
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(trained)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:

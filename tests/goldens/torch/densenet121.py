@@ -22,7 +22,6 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class DenseLayer(nn.Module):
@@ -31,18 +30,20 @@ class DenseLayer(nn.Module):
     def __init__(self, in_channels: int) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(in_channels)
+        self.relu1 = nn.ReLU(inplace=True)
         self.conv1 = nn.Conv2d(in_channels, 128, 1, bias=False)
 
         self.norm2 = nn.BatchNorm2d(128)
+        self.relu2 = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(128, 32, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         new: Tensor = self.norm1(x)
-        new = F.relu(new, inplace=True)
+        new = self.relu1(new)
         new = self.conv1(new)
 
         new = self.norm2(new)
-        new = F.relu(new, inplace=True)
+        new = self.relu2(new)
         new = self.conv2(new)
 
         return torch.cat([x, new], dim=1)
@@ -54,28 +55,15 @@ class Transition(nn.Module):
     def __init__(self, in_channels: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(in_channels)
+        self.relu = nn.ReLU(inplace=True)
         self.conv = nn.Conv2d(in_channels, in_channels // 2, 1, bias=False)
         self.pool = nn.AvgPool2d(2, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(x)
-        x = F.relu(x, inplace=True)
+        x = self.relu(x)
         x = self.conv(x)
         return self.pool(x)
-
-
-# The parts of the network in order, and how the names of their parameters begin.
-PARTS = {
-    "stem": ("features.conv0.", "features.norm0."),
-    "features.denseblock1": ("features.denseblock1.",),
-    "features.transition1": ("features.transition1.",),
-    "features.denseblock2": ("features.denseblock2.",),
-    "features.transition2": ("features.transition2.",),
-    "features.denseblock3": ("features.denseblock3.",),
-    "features.transition3": ("features.transition3.",),
-    "features.denseblock4": ("features.denseblock4.",),
-    "head": ("features.norm5.", "classifier."),
-}
 
 
 class DenseNet121(nn.Module):
@@ -88,6 +76,7 @@ class DenseNet121(nn.Module):
             in_channels, 64, 7, stride=2, padding=3, bias=False
         )
         self.features["norm0"] = nn.BatchNorm2d(64)
+        self.features["relu0"] = nn.ReLU(inplace=True)
         self.features["pool0"] = nn.MaxPool2d(3, stride=2, padding=1)
 
         self.features["denseblock1"] = nn.Sequential(
@@ -115,7 +104,8 @@ class DenseNet121(nn.Module):
         )
 
         self.features["norm5"] = nn.BatchNorm2d(1024)
-
+        self.features["relu5"] = nn.ReLU(inplace=True)
+        self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(1024, num_classes)
 
         self.apply(init_weights)
@@ -125,7 +115,7 @@ class DenseNet121(nn.Module):
         features: dict[str, Tensor] = {}
         x = self.features["conv0"](x)
         x = self.features["norm0"](x)
-        x = F.relu(x, inplace=True)
+        x = self.features["relu0"](x)
         x = self.features["pool0"](x)
 
         x = self.features["denseblock1"](x)
@@ -145,23 +135,22 @@ class DenseNet121(nn.Module):
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["features.denseblock4"]
         x = self.features["norm5"](x)
-        x = F.relu(x, inplace=True)
-        x = x.mean(dim=(2, 3))
+        x = self.features["relu5"](x)
+        x = self.avgpool(x)
         return self.classifier(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the parts before a stage or the "head", and train the others.
+        """Freeze the modules before the one of this name, and train the others.
 
         Frozen batch norms keep their statistics and normalise by them in training, too.
         """
-        if name not in PARTS:
-            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        if name not in dict(self.named_modules()):
+            raise ValueError(f"there is no module {name!r}")
         trained = False
-        for part, beginnings in PARTS.items():
-            trained = trained or part == name
-            for parameter_name, parameter in self.named_parameters():
-                if parameter_name.startswith(beginnings):
-                    parameter.requires_grad_(trained)
+        for path, module in self.named_modules():
+            trained = trained or path == name
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(trained)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:

@@ -18,7 +18,6 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class NormActConv(nn.Module):
@@ -34,6 +33,7 @@ class NormActConv(nn.Module):
     ) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(in_channels, eps=0.001)
+        self.act = nn.ReLU(inplace=True)
         self.conv = nn.Conv2d(
             in_channels,
             filters,
@@ -46,7 +46,7 @@ class NormActConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn(x)
-        x = F.relu(x, inplace=True)
+        x = self.act(x)
         return self.conv(x)
 
 
@@ -88,17 +88,6 @@ class DualPathBlock(nn.Module):
         return torch.cat([residual, dense, new], dim=1)
 
 
-# The parts of the network in order, and how the names of their parameters begin.
-PARTS = {
-    "stem": ("conv1.", "bn1."),
-    "layer1": ("layer1.",),
-    "layer2": ("layer2.",),
-    "layer3": ("layer3.",),
-    "layer4": ("layer4.",),
-    "head": ("norm.", "fc."),
-}
-
-
 class DPN68(nn.Module):
     """DPN-68, a residual and a dense path."""
 
@@ -106,6 +95,7 @@ class DPN68(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 10, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(10, eps=0.001)
+        self.act1 = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
         self.layer1 = nn.Sequential(
@@ -134,7 +124,8 @@ class DPN68(nn.Module):
         )
 
         self.norm = nn.BatchNorm2d(832, eps=0.001)
-
+        self.act = nn.ReLU(inplace=True)
+        self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(832, num_classes)
 
         self.apply(init_weights)
@@ -144,7 +135,7 @@ class DPN68(nn.Module):
         features: dict[str, Tensor] = {}
         x = self.conv1(x)
         x = self.bn1(x)
-        x = F.relu(x, inplace=True)
+        x = self.act1(x)
         x = self.maxpool(x)
 
         x = self.layer1(x)
@@ -161,23 +152,22 @@ class DPN68(nn.Module):
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["layer4"]
         x = self.norm(x)
-        x = F.relu(x, inplace=True)
-        x = x.mean(dim=(2, 3))
+        x = self.act(x)
+        x = self.avgpool(x)
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the parts before a stage or the "head", and train the others.
+        """Freeze the modules before the one of this name, and train the others.
 
         Frozen batch norms keep their statistics and normalise by them in training, too.
         """
-        if name not in PARTS:
-            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        if name not in dict(self.named_modules()):
+            raise ValueError(f"there is no module {name!r}")
         trained = False
-        for part, beginnings in PARTS.items():
-            trained = trained or part == name
-            for parameter_name, parameter in self.named_parameters():
-                if parameter_name.startswith(beginnings):
-                    parameter.requires_grad_(trained)
+        for path, module in self.named_modules():
+            trained = trained or path == name
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(trained)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:

@@ -49,18 +49,20 @@ class FixupBasicBlock(nn.Module):
 
         self.conv1 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
         self.shift2 = LearnedShift()
+        self.act1 = nn.ReLU()
         self.shift3 = LearnedShift()
 
         self.conv2 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
         self.scale = LearnedScale()
         self.shift4 = LearnedShift()
+        self.act2 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         shifted: Tensor = self.shift1(x)
 
         residual: Tensor = self.conv1(shifted)
         residual = self.shift2(residual)
-        residual = F.relu(residual)
+        residual = self.act1(residual)
         residual = self.shift3(residual)
 
         residual = self.conv2(residual)
@@ -68,7 +70,7 @@ class FixupBasicBlock(nn.Module):
         residual = self.shift4(residual)
 
         x = residual + x
-        return F.relu(x, inplace=True)
+        return self.act2(x)
 
 
 class FixupProjection(nn.Module):
@@ -91,10 +93,12 @@ class FixupBottleneck(nn.Module):
 
         self.conv1 = nn.Conv2d(in_channels, 8, 1, bias=False)
         self.shift2 = LearnedShift()
+        self.act1 = nn.ReLU()
         self.shift3 = LearnedShift()
 
         self.conv2 = nn.Conv2d(8, 8, 3, stride=stride, padding=1, bias=False)
         self.shift4 = LearnedShift()
+        self.act2 = nn.ReLU()
         self.shift5 = LearnedShift()
 
         self.conv3 = nn.Conv2d(8, 32, 1, bias=False)
@@ -104,18 +108,19 @@ class FixupBottleneck(nn.Module):
         self.downsample = None
         if stride != 1 or in_channels != 32:
             self.downsample = FixupProjection()
+        self.act3 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         shifted: Tensor = self.shift1(x)
 
         residual: Tensor = self.conv1(shifted)
         residual = self.shift2(residual)
-        residual = F.relu(residual)
+        residual = self.act1(residual)
         residual = self.shift3(residual)
 
         residual = self.conv2(residual)
         residual = self.shift4(residual)
-        residual = F.relu(residual)
+        residual = self.act2(residual)
         residual = self.shift5(residual)
 
         residual = self.conv3(residual)
@@ -124,7 +129,7 @@ class FixupBottleneck(nn.Module):
 
         shortcut: Tensor = x if self.downsample is None else self.downsample(shifted)
         x = residual + shortcut
-        return F.relu(x, inplace=True)
+        return self.act3(x)
 
 
 class ZeroPadShortcut(nn.Module):
@@ -149,6 +154,7 @@ class FixupBasicBlockZeroPadShortcut(nn.Module):
 
         self.conv1 = nn.Conv2d(32, 40, 3, stride=2, padding=1, bias=False)
         self.shift2 = LearnedShift()
+        self.act1 = nn.ReLU()
         self.shift3 = LearnedShift()
 
         self.conv2 = nn.Conv2d(40, 40, 3, padding=1, bias=False)
@@ -157,12 +163,14 @@ class FixupBasicBlockZeroPadShortcut(nn.Module):
 
         self.downsample = ZeroPadShortcut()
 
+        self.act2 = nn.ReLU(inplace=True)
+
     def forward(self, x: Tensor) -> Tensor:
         shifted: Tensor = self.shift1(x)
 
         residual: Tensor = self.conv1(shifted)
         residual = self.shift2(residual)
-        residual = F.relu(residual)
+        residual = self.act1(residual)
         residual = self.shift3(residual)
 
         residual = self.conv2(residual)
@@ -171,17 +179,7 @@ class FixupBasicBlockZeroPadShortcut(nn.Module):
 
         shortcut: Tensor = self.downsample(shifted)
         x = residual + shortcut
-        return F.relu(x, inplace=True)
-
-
-# The parts of the network in order, and how the names of their parameters begin.
-PARTS = {
-    "stem": ("conv1.", "shift1."),
-    "layer1": ("layer1.",),
-    "layer2": ("layer2.",),
-    "layer3": ("layer3.",),
-    "head": ("shift2.", "fc."),
-}
+        return self.act2(x)
 
 
 class Fixup(nn.Module):
@@ -191,6 +189,7 @@ class Fixup(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.shift1 = LearnedShift()
+        self.act1 = nn.ReLU()
 
         self.layer1 = nn.Sequential(*(FixupBasicBlock() for _ in range(2)))
         self.layer2 = nn.Sequential(
@@ -199,6 +198,7 @@ class Fixup(nn.Module):
         )
         self.layer3 = FixupBasicBlockZeroPadShortcut()
 
+        self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.shift2 = LearnedShift()
 
         self.fc = nn.Linear(40, num_classes)
@@ -210,7 +210,7 @@ class Fixup(nn.Module):
         features: dict[str, Tensor] = {}
         x = self.conv1(x)
         x = self.shift1(x)
-        x = F.relu(x)
+        x = self.act1(x)
 
         x = self.layer1(x)
         features["layer1"] = x
@@ -223,21 +223,20 @@ class Fixup(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["layer3"]
-        x = x.mean(dim=(2, 3))
+        x = self.avgpool(x)
         x = self.shift2(x)
 
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the parts before a stage or the "head", and train the others."""
-        if name not in PARTS:
-            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        """Freeze the modules before the one of this name, and train the others."""
+        if name not in dict(self.named_modules()):
+            raise ValueError(f"there is no module {name!r}")
         trained = False
-        for part, beginnings in PARTS.items():
-            trained = trained or part == name
-            for parameter_name, parameter in self.named_parameters():
-                if parameter_name.startswith(beginnings):
-                    parameter.requires_grad_(trained)
+        for path, module in self.named_modules():
+            trained = trained or path == name
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(trained)
 
 
 def init_weights(module: nn.Module) -> None:

@@ -21,7 +21,6 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 def softmax_over_groups(x: Tensor, groups: int) -> Tensor:
@@ -58,19 +57,18 @@ class ConvNormAct(nn.Module):
         self, in_channels: int, dilation: int = 1, activate: bool = True
     ) -> None:
         super().__init__()
-        self.activate = activate
-
         self.conv = nn.Conv2d(
             in_channels, 16, 3, padding=dilation, dilation=dilation, bias=False
         )
         self.bn = nn.BatchNorm2d(16)
+        self.act = None
+        if activate:
+            self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
         x = self.bn(x)
-        if self.activate:
-            x = F.relu(x, inplace=True)
-        return x
+        return x if self.act is None else self.act(x)
 
 
 class ConvStack(nn.Module):
@@ -93,18 +91,20 @@ class PlainBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
+        self.act1 = nn.ReLU(inplace=True)
 
         self.conv2 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(16)
+        self.act2 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
         x = self.bn1(x)
-        x = F.relu(x, inplace=True)
+        x = self.act1(x)
 
         x = self.conv2(x)
         x = self.bn2(x)
-        return F.relu(x, inplace=True)
+        return self.act2(x)
 
 
 class HighwayBlock(nn.Module):
@@ -116,23 +116,26 @@ class HighwayBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
+        self.act1 = nn.ReLU(inplace=True)
 
         self.conv2 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(16)
+        self.act2 = nn.ReLU(inplace=True)
 
         self.gate = nn.Conv2d(16, 16, 3, padding=1)
+        self.transform_gate = nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
         transformed: Tensor = self.conv1(x)
         transformed = self.bn1(transformed)
-        transformed = F.relu(transformed, inplace=True)
+        transformed = self.act1(transformed)
 
         transformed = self.conv2(transformed)
         transformed = self.bn2(transformed)
-        transformed = F.relu(transformed, inplace=True)
+        transformed = self.act2(transformed)
 
         transform_gate: Tensor = self.gate(x)
-        transform_gate = torch.sigmoid(transform_gate)
+        transform_gate = self.transform_gate(transform_gate)
         carry_gate: Tensor = 1.0 - transform_gate
 
         transformed = transformed * transform_gate
@@ -149,19 +152,21 @@ class WeightedBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
+        self.act1 = nn.ReLU(inplace=True)
 
         self.conv2 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(16)
+        self.act2 = nn.ReLU(inplace=True)
         self.weight = LearnedScale()
 
     def forward(self, x: Tensor) -> Tensor:
         residual: Tensor = self.conv1(x)
         residual = self.bn1(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act1(residual)
 
         residual = self.conv2(residual)
         residual = self.bn2(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act2(residual)
         residual = self.weight(residual)
 
         return residual + x
@@ -173,18 +178,20 @@ class PreActBasicBlock(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(16)
+        self.act1 = nn.ReLU(inplace=True)
         self.conv1 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
 
         self.norm2 = nn.BatchNorm2d(16)
+        self.act2 = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         preact: Tensor = self.norm1(x)
-        preact = F.relu(preact, inplace=True)
+        preact = self.act1(preact)
         residual: Tensor = self.conv1(preact)
 
         residual = self.norm2(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act2(residual)
         residual = self.conv2(residual)
 
         return residual + x
@@ -211,6 +218,7 @@ class LateStrideBottleneck(nn.Module):
         self.stride = stride
 
         self.norm1 = nn.BatchNorm2d(in_channels)
+        self.act1 = nn.ReLU(inplace=True)
 
         self.downsample = None
         if in_channels != 32:
@@ -219,9 +227,11 @@ class LateStrideBottleneck(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, 8, 1, bias=False)
 
         self.norm2 = nn.BatchNorm2d(8)
+        self.act2 = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(8, 8, 3, stride=stride, padding=1, bias=False)
 
         self.norm3 = nn.BatchNorm2d(8)
+        self.act3 = nn.ReLU(inplace=True)
         self.conv3 = nn.Conv2d(8, 32, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -230,7 +240,7 @@ class LateStrideBottleneck(nn.Module):
             identity = x[:, :, :: self.stride, :: self.stride]
 
         preact: Tensor = self.norm1(x)
-        preact = F.relu(preact, inplace=True)
+        preact = self.act1(preact)
 
         shortcut: Tensor = (
             identity if self.downsample is None else self.downsample(preact)
@@ -239,11 +249,11 @@ class LateStrideBottleneck(nn.Module):
         residual: Tensor = self.conv1(preact)
 
         residual = self.norm2(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act2(residual)
         residual = self.conv2(residual)
 
         residual = self.norm3(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act3(residual)
         residual = self.conv3(residual)
 
         return residual + shortcut
@@ -265,30 +275,34 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(32, 8, 1, stride=2, bias=False)
         self.bn1 = nn.BatchNorm2d(8)
+        self.act1 = nn.ReLU(inplace=True)
 
         self.conv2 = nn.Conv2d(8, 8, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(8)
+        self.act2 = nn.ReLU(inplace=True)
 
         self.conv3 = nn.Conv2d(8, 32, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(32)
 
         self.downsample = Projection3x3()
 
+        self.act3 = nn.ReLU(inplace=True)
+
     def forward(self, x: Tensor) -> Tensor:
         residual: Tensor = self.conv1(x)
         residual = self.bn1(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act1(residual)
 
         residual = self.conv2(residual)
         residual = self.bn2(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act2(residual)
 
         residual = self.conv3(residual)
         residual = self.bn3(residual)
 
         shortcut: Tensor = self.downsample(x)
         x = residual + shortcut
-        return F.relu(x, inplace=True)
+        return self.act3(x)
 
 
 class SelectiveKernel(nn.Module):
@@ -300,9 +314,11 @@ class SelectiveKernel(nn.Module):
         self.paths["0"] = ConvNormAct(16)
         self.paths["1"] = ConvNormAct(16, dilation=2)
 
+        self.squeeze = nn.AdaptiveAvgPool2d(1)
         self.attn = nn.ModuleDict()
         self.attn["fc_reduce"] = nn.Conv2d(16, 16, 1, bias=False)
         self.attn["bn"] = nn.BatchNorm2d(16)
+        self.attn["act"] = nn.ReLU(inplace=True)
 
         self.attn["fc_select"] = nn.Conv2d(16, 32, 1, bias=False)
 
@@ -313,11 +329,10 @@ class SelectiveKernel(nn.Module):
         wide: Tensor = part[1]
         wide = self.paths["1"](wide)
         x = narrow + wide
-        x = x.mean(dim=(2, 3), keepdim=True)
-
+        x = self.squeeze(x)
         x = self.attn["fc_reduce"](x)
         x = self.attn["bn"](x)
-        x = F.relu(x, inplace=True)
+        x = self.attn["act"](x)
 
         x = self.attn["fc_select"](x)
         x = softmax_over_groups(x, 2)
@@ -333,17 +348,20 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.squeeze = nn.AdaptiveAvgPool2d(1)
         self.fc1 = nn.Conv2d(16, 8, 1)
+        self.act = nn.ReLU(inplace=True)
+
         self.fc2 = nn.Conv2d(8, 16, 1)
+        self.excite = nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        gate: Tensor = x.mean(dim=(2, 3), keepdim=True)
-
+        gate: Tensor = self.squeeze(x)
         gate = self.fc1(gate)
-        gate = F.relu(gate, inplace=True)
+        gate = self.act(gate)
 
         gate = self.fc2(gate)
-        gate = torch.sigmoid(gate)
+        gate = self.excite(gate)
 
         return x * gate
 
@@ -368,13 +386,15 @@ class SelectiveKernelBasicBlock(nn.Module):
         self.se = SqueezeExcitation()
         self.downsample = Projection(32, 16)
 
+        self.act = nn.ReLU(inplace=True)
+
     def forward(self, x: Tensor) -> Tensor:
         residual: Tensor = self.conv1(x)
         residual = self.conv2(residual)
         residual = self.se(residual)
         shortcut: Tensor = self.downsample(x)
         x = residual + shortcut
-        return F.relu(x, inplace=True)
+        return self.act(x)
 
 
 class EfficientChannelAttention(nn.Module):
@@ -382,13 +402,14 @@ class EfficientChannelAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.squeeze = nn.AdaptiveAvgPool2d(1)
         self.conv = ChannelConv(3)
+        self.excite = nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        gate: Tensor = x.mean(dim=(2, 3), keepdim=True)
-
+        gate: Tensor = self.squeeze(x)
         gate = self.conv(gate)
-        gate = torch.sigmoid(gate)
+        gate = self.excite(gate)
 
         return x * gate
 
@@ -400,23 +421,26 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
+        self.act1 = nn.ReLU(inplace=True)
 
         self.conv2 = nn.Conv2d(16, 16, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(16)
 
         self.se = EfficientChannelAttention()
 
+        self.act2 = nn.ReLU(inplace=True)
+
     def forward(self, x: Tensor) -> Tensor:
         residual: Tensor = self.conv1(x)
         residual = self.bn1(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act1(residual)
 
         residual = self.conv2(residual)
         residual = self.bn2(residual)
 
         residual = self.se(residual)
         x = residual + x
-        return F.relu(x, inplace=True)
+        return self.act2(x)
 
 
 class ChannelAttention(nn.Module):
@@ -426,22 +450,28 @@ class ChannelAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.average = nn.AdaptiveAvgPool2d(1)
+        self.maximum = nn.AdaptiveMaxPool2d(1)
         self.fc1 = nn.Conv2d(24, 1, 1)
+        self.act = nn.ReLU(inplace=True)
+
         self.fc2 = nn.Conv2d(1, 24, 1)
+        self.mean = nn.AdaptiveAvgPool2d(1)
+        self.excite = nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        average: Tensor = x.mean(dim=(2, 3), keepdim=True)
-        maximum: Tensor = x.amax(dim=(2, 3), keepdim=True)
+        average: Tensor = self.average(x)
+        maximum: Tensor = self.maximum(x)
 
         gate: Tensor = torch.cat([average, maximum], dim=2)
 
         gate = self.fc1(gate)
-        gate = F.relu(gate, inplace=True)
+        gate = self.act(gate)
 
         gate = self.fc2(gate)
-        gate = gate.mean(dim=(2, 3), keepdim=True)
+        gate = self.mean(gate)
         gate = gate * 2.0
-        gate = torch.sigmoid(gate)
+        gate = self.excite(gate)
 
         return x * gate
 
@@ -453,6 +483,7 @@ class SpatialAttention(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
         self.bn = nn.BatchNorm2d(1)
+        self.excite = nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
         average: Tensor = x.mean(dim=1, keepdim=True)
@@ -462,7 +493,7 @@ class SpatialAttention(nn.Module):
 
         gate = self.conv(gate)
         gate = self.bn(gate)
-        gate = torch.sigmoid(gate)
+        gate = self.excite(gate)
 
         return x * gate
 
@@ -487,6 +518,7 @@ class BasicBlockCbam(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(16, 24, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(24)
+        self.act1 = nn.ReLU(inplace=True)
 
         self.conv2 = nn.Conv2d(24, 24, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(24)
@@ -494,10 +526,12 @@ class BasicBlockCbam(nn.Module):
         self.se = Cbam()
         self.downsample = Projection(16, 24, stride=2)
 
+        self.act2 = nn.ReLU(inplace=True)
+
     def forward(self, x: Tensor) -> Tensor:
         residual: Tensor = self.conv1(x)
         residual = self.bn1(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act1(residual)
 
         residual = self.conv2(residual)
         residual = self.bn2(residual)
@@ -505,23 +539,7 @@ class BasicBlockCbam(nn.Module):
         residual = self.se(residual)
         shortcut: Tensor = self.downsample(x)
         x = residual + shortcut
-        return F.relu(x, inplace=True)
-
-
-# The parts of the network in order, and how the names of their parameters begin.
-PARTS = {
-    "stem": ("stem.",),
-    "plain": ("plain.",),
-    "highway": ("highway.",),
-    "weighted": ("weighted.",),
-    "preact": ("preact.",),
-    "late": ("late.",),
-    "first": ("first.",),
-    "selective": ("selective.",),
-    "gated": ("gated.",),
-    "attended": ("attended.",),
-    "head": ("fc.",),
-}
+        return self.act2(x)
 
 
 class Gallery(nn.Module):
@@ -544,7 +562,7 @@ class Gallery(nn.Module):
         self.attended = BasicBlockCbam()
 
         self.avgpool = nn.AdaptiveAvgPool2d(2)
-
+        self.flat = nn.Flatten()
         self.fc = nn.Linear(96, num_classes)
 
         self.apply(init_weights)
@@ -577,24 +595,8 @@ class Gallery(nn.Module):
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["attended"]
         x = self.avgpool(x)
-        x = x.flatten(1)
-
+        x = self.flat(x)
         return self.fc(x)
-
-    def freeze_until(self, name: str) -> None:
-        """Freeze the parts before a stage or the "head", and train the others.
-
-        Frozen batch norms keep their statistics and normalise by them in training, too.
-        """
-        if name not in PARTS:
-            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
-        trained = False
-        for part, beginnings in PARTS.items():
-            trained = trained or part == name
-            for parameter_name, parameter in self.named_parameters():
-                if parameter_name.startswith(beginnings):
-                    parameter.requires_grad_(trained)
-        self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         """As of every module, but batch norms with a frozen weight stay as in evaluation."""

@@ -17,11 +17,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def blur_pool(x: Tensor, stride: int) -> Tensor:
+class BlurPool(nn.Module):
     """Blur by (1, 2, 1) / 4 in both directions, then take every n-th row and column."""
-    x = F.pad(x, (1, 1, 1, 1), mode="reflect")
-    # Averaging two neighbours twice is the filter (1, 2, 1) / 4.
-    return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=stride)
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, (1, 1, 1, 1), mode="reflect")
+        # Averaging two neighbours twice is the filter (1, 2, 1) / 4.
+        return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=self.stride)
 
 
 class LearnedScale(nn.Module):
@@ -69,14 +75,20 @@ class Gated(nn.Module):
 
         self.conv1 = nn.Conv2d(8, filters, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(filters)
-
+        self.act1 = nn.ReLU(inplace=True)
+        self.blur = BlurPool(stride=stride)
+        self.average = nn.AdaptiveAvgPool2d(1)
+        self.maximum = nn.AdaptiveMaxPool2d(1)
         self.squeeze = nn.Conv2d(filters, 8, 1, bias=False)
+        self.act2 = nn.ReLU(inplace=True)
 
         self.expand = nn.Conv2d(8, filters, 1, bias=False)
-
+        self.gates = nn.Sigmoid()
+        self.gate = nn.AdaptiveAvgPool2d(1)
         self.nearby = ChannelConv(3)
 
         self.look = nn.Conv2d(2, 1, 3, padding=1, bias=False)
+        self.place_gate = nn.Sigmoid()
         self.weight = LearnedScale()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,20 +96,20 @@ class Gated(nn.Module):
 
         wide = self.conv1(wide)
         wide = self.bn1(wide)
-        wide = F.relu(wide, inplace=True)
-        wide = blur_pool(wide, stride=self.stride)
-        average: Tensor = wide.mean(dim=(2, 3), keepdim=True)
-        maximum: Tensor = wide.amax(dim=(2, 3), keepdim=True)
+        wide = self.act1(wide)
+        wide = self.blur(wide)
+        average: Tensor = self.average(wide)
+        maximum: Tensor = self.maximum(wide)
 
         gate: Tensor = torch.cat([average, maximum], dim=2)
 
         gate = self.squeeze(gate)
-        gate = F.relu(gate, inplace=True)
+        gate = self.act2(gate)
 
         gate = self.expand(gate)
         gate = gate * 0.5 + -0.2
-        gate = torch.sigmoid(gate)
-        gate = gate.mean(dim=(2, 3), keepdim=True)
+        gate = self.gates(gate)
+        gate = self.gate(gate)
 
         scaled: Tensor = wide * gate
 
@@ -108,7 +120,7 @@ class Gated(nn.Module):
         place: Tensor = torch.cat([mean, top], dim=1)
 
         place = self.look(place)
-        place = torch.sigmoid(place)
+        place = self.place_gate(place)
 
         residual: Tensor = scaled * place * near
         residual = self.weight(residual)
@@ -118,15 +130,6 @@ class Gated(nn.Module):
         return residual + shortcut
 
 
-# The parts of the network in order, and how the names of their parameters begin.
-PARTS = {
-    "stem": ("conv1.", "bn1."),
-    "layer1": ("layer1.",),
-    "layer2": ("layer2.",),
-    "head": ("fc.",),
-}
-
-
 class GatesAndPools(nn.Module):
     """Gates of channels and of places, and learned numbers."""
 
@@ -134,10 +137,12 @@ class GatesAndPools(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 8, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(8)
+        self.act1 = nn.ReLU(inplace=True)
 
         self.layer1 = Gated(8)
         self.layer2 = Gated(12, stride=2)
 
+        self.peak = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())
         self.fc = nn.Linear(12, num_classes)
 
         self.apply(init_weights)
@@ -147,7 +152,7 @@ class GatesAndPools(nn.Module):
         features: dict[str, Tensor] = {}
         x = self.conv1(x)
         x = self.bn1(x)
-        x = F.relu(x, inplace=True)
+        x = self.act1(x)
 
         x = self.layer1(x)
         features["layer1"] = x
@@ -158,22 +163,21 @@ class GatesAndPools(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["layer2"]
-        x = x.amax(dim=(2, 3))
+        x = self.peak(x)
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the parts before a stage or the "head", and train the others.
+        """Freeze the modules before the one of this name, and train the others.
 
         Frozen batch norms keep their statistics and normalise by them in training, too.
         """
-        if name not in PARTS:
-            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        if name not in dict(self.named_modules()):
+            raise ValueError(f"there is no module {name!r}")
         trained = False
-        for part, beginnings in PARTS.items():
-            trained = trained or part == name
-            for parameter_name, parameter in self.named_parameters():
-                if parameter_name.startswith(beginnings):
-                    parameter.requires_grad_(trained)
+        for path, module in self.named_modules():
+            trained = trained or path == name
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(trained)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:

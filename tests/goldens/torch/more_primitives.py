@@ -127,15 +127,6 @@ class Ranges(nn.Module):
         return self.norm2(x)
 
 
-# The parts of the network in order, and how the names of their parameters begin.
-PARTS = {
-    "stem": ("conv1.", "norm1.", "act1."),
-    "layer1": ("layer1.",),
-    "layer2": ("layer2.",),
-    "head": ("norm.", "act.", "fc."),
-}
-
-
 class MorePrimitives(nn.Module):
     """Standardised convolution, response norms and ranges of channels."""
 
@@ -153,7 +144,7 @@ class MorePrimitives(nn.Module):
 
         self.norm = FilterResponseNorm(12)
         self.act = Threshold(12)
-
+        self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(12, num_classes)
 
         self.apply(init_weights)
@@ -176,19 +167,18 @@ class MorePrimitives(nn.Module):
         x = self.forward_features(x)["layer2"]
         x = self.norm(x)
         x = self.act(x)
-        x = x.mean(dim=(2, 3))
+        x = self.avgpool(x)
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the parts before a stage or the "head", and train the others."""
-        if name not in PARTS:
-            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        """Freeze the modules before the one of this name, and train the others."""
+        if name not in dict(self.named_modules()):
+            raise ValueError(f"there is no module {name!r}")
         trained = False
-        for part, beginnings in PARTS.items():
-            trained = trained or part == name
-            for parameter_name, parameter in self.named_parameters():
-                if parameter_name.startswith(beginnings):
-                    parameter.requires_grad_(trained)
+        for path, module in self.named_modules():
+            trained = trained or path == name
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(trained)
 
 
 def init_weights(module: nn.Module) -> None:

@@ -16,7 +16,6 @@ in all                                      1,703,258    247,646,720
 from typing import Self
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class ConvShortcut(nn.Module):
@@ -38,6 +37,7 @@ class PreActBottleneck(nn.Module):
         out_channels = filters * 4
 
         self.norm1 = nn.BatchNorm2d(in_channels)
+        self.act1 = nn.ReLU(inplace=True)
 
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
@@ -46,40 +46,32 @@ class PreActBottleneck(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, filters, 1, bias=False)
 
         self.norm2 = nn.BatchNorm2d(filters)
+        self.act2 = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(
             filters, filters, 3, stride=stride, padding=1, bias=False
         )
 
         self.norm3 = nn.BatchNorm2d(filters)
+        self.act3 = nn.ReLU(inplace=True)
         self.conv3 = nn.Conv2d(filters, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         preact: Tensor = self.norm1(x)
-        preact = F.relu(preact, inplace=True)
+        preact = self.act1(preact)
 
         shortcut: Tensor = x if self.downsample is None else self.downsample(preact)
 
         residual: Tensor = self.conv1(preact)
 
         residual = self.norm2(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act2(residual)
         residual = self.conv2(residual)
 
         residual = self.norm3(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act3(residual)
         residual = self.conv3(residual)
 
         return residual + shortcut
-
-
-# The parts of the network in order, and how the names of their parameters begin.
-PARTS = {
-    "stem": ("conv1.",),
-    "layer1": ("layer1.",),
-    "layer2": ("layer2.",),
-    "layer3": ("layer3.",),
-    "head": ("norm.", "fc."),
-}
 
 
 class PreActResNet164(nn.Module):
@@ -103,7 +95,8 @@ class PreActResNet164(nn.Module):
         )
 
         self.norm = nn.BatchNorm2d(256)
-
+        self.act = nn.ReLU(inplace=True)
+        self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(256, num_classes)
 
         self.apply(init_weights)
@@ -125,23 +118,22 @@ class PreActResNet164(nn.Module):
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["layer3"]
         x = self.norm(x)
-        x = F.relu(x, inplace=True)
-        x = x.mean(dim=(2, 3))
+        x = self.act(x)
+        x = self.avgpool(x)
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the parts before a stage or the "head", and train the others.
+        """Freeze the modules before the one of this name, and train the others.
 
         Frozen batch norms keep their statistics and normalise by them in training, too.
         """
-        if name not in PARTS:
-            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        if name not in dict(self.named_modules()):
+            raise ValueError(f"there is no module {name!r}")
         trained = False
-        for part, beginnings in PARTS.items():
-            trained = trained or part == name
-            for parameter_name, parameter in self.named_parameters():
-                if parameter_name.startswith(beginnings):
-                    parameter.requires_grad_(trained)
+        for path, module in self.named_modules():
+            trained = trained or path == name
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(trained)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:

@@ -51,8 +51,12 @@ class Wave(nn.Module):
             16, filters, 3, padding=2, dilation=2, groups=2, bias=False
         )
         self.norm1 = nn.GroupNorm(4, filters)
+        self.silu = nn.SiLU()
 
         self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.tanh = nn.Tanh()
+        self.gelu = nn.GELU()
+        self.hard = nn.Hardsigmoid()
         self.smooth = nn.AvgPool2d(3, stride=1, padding=1)
         self.largest = nn.MaxPool2d(3, stride=1, padding=1)
 
@@ -62,12 +66,12 @@ class Wave(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         wide: Tensor = self.conv1(x)
         wide = self.norm1(wide)
-        wide = F.silu(wide)
+        wide = self.silu(wide)
 
         wide = self.conv2(wide)
-        one: Tensor = torch.tanh(wide)
-        two: Tensor = F.gelu(wide)
-        three: Tensor = F.hardsigmoid(wide)
+        one: Tensor = self.tanh(wide)
+        two: Tensor = self.gelu(wide)
+        three: Tensor = self.hard(wide)
 
         scaled: Tensor = one * three
         joined: Tensor = scaled + two
@@ -87,15 +91,6 @@ class Wave(nn.Module):
         return F.leaky_relu(x, negative_slope=0.1, inplace=True)
 
 
-# The parts of the network in order, and how the names of their parameters begin.
-PARTS = {
-    "stem": ("conv1.", "norm1."),
-    "layer1": ("layer1.",),
-    "layer2": ("layer2.",),
-    "head": ("fc.",),
-}
-
-
 class Primitives(nn.Module):
     """Every operation that no other network of the tests has."""
 
@@ -111,8 +106,8 @@ class Primitives(nn.Module):
         )
         self.layer2 = Wave(24, rate=0.2)
 
+        self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.dropout = nn.Dropout(0.3)
-
         self.fc = nn.Linear(24, num_classes)
 
         self.apply(init_weights)
@@ -137,21 +132,19 @@ class Primitives(nn.Module):
         part = x.chunk(3, dim=1)
 
         x = torch.cat([part[2], part[0], part[1]], dim=1)
-        x = x.mean(dim=(2, 3))
+        x = self.avgpool(x)
         x = self.dropout(x)
-
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the parts before a stage or the "head", and train the others."""
-        if name not in PARTS:
-            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        """Freeze the modules before the one of this name, and train the others."""
+        if name not in dict(self.named_modules()):
+            raise ValueError(f"there is no module {name!r}")
         trained = False
-        for part, beginnings in PARTS.items():
-            trained = trained or part == name
-            for parameter_name, parameter in self.named_parameters():
-                if parameter_name.startswith(beginnings):
-                    parameter.requires_grad_(trained)
+        for path, module in self.named_modules():
+            trained = trained or path == name
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(trained)
 
 
 def init_weights(module: nn.Module) -> None:

@@ -18,7 +18,6 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class Projection(nn.Sequential):
@@ -44,12 +43,14 @@ class Res2NetBottleneck(nn.Module):
 
         self.conv1 = nn.Conv2d(in_channels, width * 4, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width * 4)
+        self.act1 = nn.ReLU(inplace=True)
 
         self.convs = nn.ModuleList(
             nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
             for _ in range(3)
         )
         self.bns = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(3))
+        self.acts = nn.ModuleList(nn.ReLU(inplace=True) for _ in range(3))
 
         self.pool = None
         if first:
@@ -61,11 +62,12 @@ class Res2NetBottleneck(nn.Module):
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
             self.downsample = Projection(in_channels, out_channels, stride=stride)
+        self.act3 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.conv1(x)
         out = self.bn1(out)
-        out = F.relu(out, inplace=True)
+        out = self.act1(out)
         parts = out.chunk(4, dim=1)
         piece: Tensor = parts[0]
         pieces: list[Tensor] = []
@@ -78,7 +80,7 @@ class Res2NetBottleneck(nn.Module):
 
             piece = self.convs[part](piece)
             piece = self.bns[part](piece)
-            piece = F.relu(piece, inplace=True)
+            piece = self.acts[part](piece)
             pieces.append(piece)
 
         last: Tensor = parts[3] if self.pool is None else self.pool(parts[3])
@@ -90,18 +92,7 @@ class Res2NetBottleneck(nn.Module):
 
         shortcut: Tensor = x if self.downsample is None else self.downsample(x)
         x = residual + shortcut
-        return F.relu(x, inplace=True)
-
-
-# The parts of the network in order, and how the names of their parameters begin.
-PARTS = {
-    "stem": ("conv1.", "bn1."),
-    "layer1": ("layer1.",),
-    "layer2": ("layer2.",),
-    "layer3": ("layer3.",),
-    "layer4": ("layer4.",),
-    "head": ("fc.",),
-}
+        return self.act3(x)
 
 
 class Res2Net50(nn.Module):
@@ -111,6 +102,7 @@ class Res2Net50(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
+        self.act1 = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
         self.layer1 = nn.Sequential(
@@ -130,6 +122,7 @@ class Res2Net50(nn.Module):
             *(Res2NetBottleneck(2048, 512, first=False) for _ in range(2)),
         )
 
+        self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(2048, num_classes)
 
         self.apply(init_weights)
@@ -139,7 +132,7 @@ class Res2Net50(nn.Module):
         features: dict[str, Tensor] = {}
         x = self.conv1(x)
         x = self.bn1(x)
-        x = F.relu(x, inplace=True)
+        x = self.act1(x)
         x = self.maxpool(x)
 
         x = self.layer1(x)
@@ -155,23 +148,8 @@ class Res2Net50(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["layer4"]
-        x = x.mean(dim=(2, 3))
+        x = self.avgpool(x)
         return self.fc(x)
-
-    def freeze_until(self, name: str) -> None:
-        """Freeze the parts before a stage or the "head", and train the others.
-
-        Frozen batch norms keep their statistics and normalise by them in training, too.
-        """
-        if name not in PARTS:
-            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
-        trained = False
-        for part, beginnings in PARTS.items():
-            trained = trained or part == name
-            for parameter_name, parameter in self.named_parameters():
-                if parameter_name.startswith(beginnings):
-                    parameter.requires_grad_(trained)
-        self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         """As of every module, but batch norms with a frozen weight stay as in evaluation."""

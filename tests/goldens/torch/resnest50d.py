@@ -18,7 +18,6 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 def make_divisible(
@@ -66,24 +65,25 @@ class SplitAttention(nn.Module):
             in_channels, filters * 2, 3, padding=1, groups=2, bias=False
         )
         self.bn0 = nn.BatchNorm2d(filters * 2)
-
+        self.act0 = nn.ReLU(inplace=True)
+        self.squeeze = nn.AdaptiveAvgPool2d(1)
         self.fc1 = nn.Conv2d(filters, squeezed, 1)
         self.bn1 = nn.BatchNorm2d(squeezed)
+        self.act1 = nn.ReLU(inplace=True)
 
         self.fc2 = nn.Conv2d(squeezed, filters * 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         branches: Tensor = self.conv(x)
         branches = self.bn0(branches)
-        branches = F.relu(branches, inplace=True)
+        branches = self.act0(branches)
         branch = branches.chunk(2, dim=1)
 
         weights: Tensor = torch.stack(branch).sum(dim=0)
-        weights = weights.mean(dim=(2, 3), keepdim=True)
-
+        weights = self.squeeze(weights)
         weights = self.fc1(weights)
         weights = self.bn1(weights)
-        weights = F.relu(weights, inplace=True)
+        weights = self.act1(weights)
 
         weights = self.fc2(weights)
         weights = softmax_over_groups(weights, 2)
@@ -116,6 +116,7 @@ class ResNeStBottleneck(nn.Module):
 
         self.conv1 = nn.Conv2d(in_channels, filters, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(filters)
+        self.act1 = nn.ReLU(inplace=True)
 
         self.conv2 = SplitAttention(filters, filters)
 
@@ -129,11 +130,12 @@ class ResNeStBottleneck(nn.Module):
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
             self.downsample = AvgPoolShortcut(in_channels, out_channels, stride=stride)
+        self.act3 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         residual: Tensor = self.conv1(x)
         residual = self.bn1(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act1(residual)
 
         residual = self.conv2(residual)
 
@@ -145,18 +147,7 @@ class ResNeStBottleneck(nn.Module):
 
         shortcut: Tensor = x if self.downsample is None else self.downsample(x)
         x = residual + shortcut
-        return F.relu(x, inplace=True)
-
-
-# The parts of the network in order, and how the names of their parameters begin.
-PARTS = {
-    "stem": ("conv1.", "bn1."),
-    "layer1": ("layer1.",),
-    "layer2": ("layer2.",),
-    "layer3": ("layer3.",),
-    "layer4": ("layer4.",),
-    "head": ("fc.",),
-}
+        return self.act3(x)
 
 
 class ResNeSt50(nn.Module):
@@ -167,6 +158,7 @@ class ResNeSt50(nn.Module):
         self.conv1 = DeepStem(in_channels)
 
         self.bn1 = nn.BatchNorm2d(64)
+        self.act1 = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
         self.layer1 = nn.Sequential(
@@ -186,6 +178,7 @@ class ResNeSt50(nn.Module):
             *(ResNeStBottleneck(2048, 512) for _ in range(2)),
         )
 
+        self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(2048, num_classes)
 
         self.apply(init_weights)
@@ -196,7 +189,7 @@ class ResNeSt50(nn.Module):
         x = self.conv1(x)
 
         x = self.bn1(x)
-        x = F.relu(x, inplace=True)
+        x = self.act1(x)
         x = self.maxpool(x)
 
         x = self.layer1(x)
@@ -212,22 +205,21 @@ class ResNeSt50(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["layer4"]
-        x = x.mean(dim=(2, 3))
+        x = self.avgpool(x)
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the parts before a stage or the "head", and train the others.
+        """Freeze the modules before the one of this name, and train the others.
 
         Frozen batch norms keep their statistics and normalise by them in training, too.
         """
-        if name not in PARTS:
-            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        if name not in dict(self.named_modules()):
+            raise ValueError(f"there is no module {name!r}")
         trained = False
-        for part, beginnings in PARTS.items():
-            trained = trained or part == name
-            for parameter_name, parameter in self.named_parameters():
-                if parameter_name.startswith(beginnings):
-                    parameter.requires_grad_(trained)
+        for path, module in self.named_modules():
+            trained = trained or path == name
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(trained)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:

@@ -17,7 +17,6 @@ in all                              25,028,904  4,230,479,872
 from typing import Self
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class Projection(nn.Sequential):
@@ -40,11 +39,13 @@ class Bottleneck(nn.Module):
 
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
+        self.act1 = nn.ReLU(inplace=True)
 
         self.conv2 = nn.Conv2d(
             width, width, 3, stride=stride, padding=1, groups=32, bias=False
         )
         self.bn2 = nn.BatchNorm2d(width)
+        self.act2 = nn.ReLU(inplace=True)
 
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
@@ -52,33 +53,23 @@ class Bottleneck(nn.Module):
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
             self.downsample = Projection(in_channels, out_channels, stride=stride)
+        self.act3 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         residual: Tensor = self.conv1(x)
         residual = self.bn1(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act1(residual)
 
         residual = self.conv2(residual)
         residual = self.bn2(residual)
-        residual = F.relu(residual, inplace=True)
+        residual = self.act2(residual)
 
         residual = self.conv3(residual)
         residual = self.bn3(residual)
 
         shortcut: Tensor = x if self.downsample is None else self.downsample(x)
         x = residual + shortcut
-        return F.relu(x, inplace=True)
-
-
-# The parts of the network in order, and how the names of their parameters begin.
-PARTS = {
-    "stem": ("conv1.", "bn1."),
-    "layer1": ("layer1.",),
-    "layer2": ("layer2.",),
-    "layer3": ("layer3.",),
-    "layer4": ("layer4.",),
-    "head": ("fc.",),
-}
+        return self.act3(x)
 
 
 class ResNeXt50x32x4d(nn.Module):
@@ -88,6 +79,7 @@ class ResNeXt50x32x4d(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
+        self.act1 = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
         self.layer1 = nn.Sequential(
@@ -107,6 +99,7 @@ class ResNeXt50x32x4d(nn.Module):
             *(Bottleneck(2048, 512) for _ in range(2)),
         )
 
+        self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(2048, num_classes)
 
         self.apply(init_weights)
@@ -116,7 +109,7 @@ class ResNeXt50x32x4d(nn.Module):
         features: dict[str, Tensor] = {}
         x = self.conv1(x)
         x = self.bn1(x)
-        x = F.relu(x, inplace=True)
+        x = self.act1(x)
         x = self.maxpool(x)
 
         x = self.layer1(x)
@@ -132,22 +125,21 @@ class ResNeXt50x32x4d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["layer4"]
-        x = x.mean(dim=(2, 3))
+        x = self.avgpool(x)
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the parts before a stage or the "head", and train the others.
+        """Freeze the modules before the one of this name, and train the others.
 
         Frozen batch norms keep their statistics and normalise by them in training, too.
         """
-        if name not in PARTS:
-            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
+        if name not in dict(self.named_modules()):
+            raise ValueError(f"there is no module {name!r}")
         trained = False
-        for part, beginnings in PARTS.items():
-            trained = trained or part == name
-            for parameter_name, parameter in self.named_parameters():
-                if parameter_name.startswith(beginnings):
-                    parameter.requires_grad_(trained)
+        for path, module in self.named_modules():
+            trained = trained or path == name
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(trained)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:

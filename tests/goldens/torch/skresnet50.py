@@ -18,7 +18,6 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 def make_divisible(
@@ -51,8 +50,6 @@ class ConvNormAct(nn.Module):
         activate: bool = True,
     ) -> None:
         super().__init__()
-        self.activate = activate
-
         self.conv = nn.Conv2d(
             in_channels,
             filters,
@@ -63,13 +60,14 @@ class ConvNormAct(nn.Module):
             bias=False,
         )
         self.bn = nn.BatchNorm2d(filters)
+        self.act = None
+        if activate:
+            self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
         x = self.bn(x)
-        if self.activate:
-            x = F.relu(x, inplace=True)
-        return x
+        return x if self.act is None else self.act(x)
 
 
 class SelectiveKernel(nn.Module):
@@ -88,9 +86,11 @@ class SelectiveKernel(nn.Module):
             in_channels // 2, filters, kernel=3, dilation=2 // stride
         )
 
+        self.squeeze = nn.AdaptiveAvgPool2d(1)
         self.attn = nn.ModuleDict()
         self.attn["fc_reduce"] = nn.Conv2d(filters, squeezed, 1, bias=False)
         self.attn["bn"] = nn.BatchNorm2d(squeezed)
+        self.attn["act"] = nn.ReLU(inplace=True)
 
         self.attn["fc_select"] = nn.Conv2d(squeezed, filters * 2, 1, bias=False)
 
@@ -104,11 +104,10 @@ class SelectiveKernel(nn.Module):
 
         wide = self.paths["1"](wide)
         x = narrow + wide
-        x = x.mean(dim=(2, 3), keepdim=True)
-
+        x = self.squeeze(x)
         x = self.attn["fc_reduce"](x)
         x = self.attn["bn"](x)
-        x = F.relu(x, inplace=True)
+        x = self.attn["act"](x)
 
         x = self.attn["fc_select"](x)
         x = softmax_over_groups(x, 2)
@@ -142,6 +141,7 @@ class SelectiveKernelBottleneck(nn.Module):
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
             self.downsample = Projection(in_channels, out_channels, stride=stride)
+        self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         residual: Tensor = self.conv1(x)
@@ -149,18 +149,7 @@ class SelectiveKernelBottleneck(nn.Module):
         residual = self.conv3(residual)
         shortcut: Tensor = x if self.downsample is None else self.downsample(x)
         x = residual + shortcut
-        return F.relu(x, inplace=True)
-
-
-# The parts of the network in order, and how the names of their parameters begin.
-PARTS = {
-    "stem": ("conv1.", "bn1."),
-    "layer1": ("layer1.",),
-    "layer2": ("layer2.",),
-    "layer3": ("layer3.",),
-    "layer4": ("layer4.",),
-    "head": ("fc.",),
-}
+        return self.act(x)
 
 
 class SKResNet50(nn.Module):
@@ -170,6 +159,7 @@ class SKResNet50(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
+        self.act1 = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
         self.layer1 = nn.Sequential(
@@ -189,6 +179,7 @@ class SKResNet50(nn.Module):
             *(SelectiveKernelBottleneck(2048, 512) for _ in range(2)),
         )
 
+        self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(2048, num_classes)
 
         self.apply(init_weights)
@@ -198,7 +189,7 @@ class SKResNet50(nn.Module):
         features: dict[str, Tensor] = {}
         x = self.conv1(x)
         x = self.bn1(x)
-        x = F.relu(x, inplace=True)
+        x = self.act1(x)
         x = self.maxpool(x)
 
         x = self.layer1(x)
@@ -214,23 +205,8 @@ class SKResNet50(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["layer4"]
-        x = x.mean(dim=(2, 3))
+        x = self.avgpool(x)
         return self.fc(x)
-
-    def freeze_until(self, name: str) -> None:
-        """Freeze the parts before a stage or the "head", and train the others.
-
-        Frozen batch norms keep their statistics and normalise by them in training, too.
-        """
-        if name not in PARTS:
-            raise ValueError(f"{name!r} is no part; there are {', '.join(PARTS)}")
-        trained = False
-        for part, beginnings in PARTS.items():
-            trained = trained or part == name
-            for parameter_name, parameter in self.named_parameters():
-                if parameter_name.startswith(beginnings):
-                    parameter.requires_grad_(trained)
-        self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         """As of every module, but batch norms with a frozen weight stay as in evaluation."""

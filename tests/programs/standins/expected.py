@@ -35,11 +35,16 @@ class Tensor(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One operation of the IR: its dotted name, what it computes, which primitive it is."""
+    """One operation of the IR: its dotted name, what it computes, which primitive it is.
+
+    `named` tells that the spec gave the name; `block` is the name of the block around it.
+    """
 
     name: str
     numbers: tuple[int, ...]
     operation: Operation
+    named: bool
+    block: str
 
 
 @dataclass
@@ -54,7 +59,7 @@ class Expected:
     tensors: dict[str, Tensor] = field(default_factory=dict)  # by dotted name
     features: dict[str, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
     result: tuple[int, tuple[int, ...]] = (0, ())
-    parts: dict[str, str] = field(default_factory=dict)  # stem, stage or head of each layer
+    operations: frozenset[str] = frozenset()  # the names of all of them
 
     def live(self) -> set[str]:
         """Every layer that a result comes from; what nobody reads need not be computed."""
@@ -101,7 +106,7 @@ def _read(network: Network, given: Shape) -> Expected:
         if stage.feature:
             number, shape = values[stage.result]
             found.features[stage.name] = (number, shape.dimensions)
-    found.parts = dict(_parts(network))
+    found.operations = frozenset(name for name, _ in network.operations())
     return found
 
 
@@ -119,7 +124,9 @@ class _Reader:
             inputs = [values[number] for number in step.inputs]
             name = f"{prefix}{step.name}"
             if isinstance(step.node, Operation):
-                made = self.operation(step.node, name, inputs)
+                made, numbers = self.operation(step.node, name, inputs)
+                named = not step.statement.unnamed
+                self.found.layers.append(Layer(name, numbers, step.node, named, prefix[:-1]))
             else:
                 inner = self.instance(step.node, f"{name}.", *inputs[0])
                 made = [inner[step.node.result]]
@@ -128,38 +135,18 @@ class _Reader:
 
     def operation(
         self, op: Operation, name: str, inputs: list[tuple[int, Shape]]
-    ) -> list[tuple[int, Shape]]:
+    ) -> tuple[list[tuple[int, Shape]], tuple[int, ...]]:
         shapes = [shape for _, shape in inputs]
         attributes = SimpleNamespace(**op.attributes)
         output = op.primitive.infer(attributes, shapes)
         write = MEANINGS.get(op.primitive.name) or _plain(op.primitive.name, op.attributes)
         numbers = write(self.found.graph, name, attributes, [n for n, _ in inputs], shapes[0])
-        self.found.layers.append(Layer(name, tuple(numbers), op))
         for number in numbers:
             self.found.names[number].add(name)
         for each in op.parameters:
             begins = drawn(each.initializer, each.shape)
             self.found.tensors[f"{name}.{each.name}"] = Tensor(each.shape, begins)
-        return [(number, output) for number in numbers]
-
-
-def _parts(network: Network) -> Iterator[tuple[str, str]]:
-    """Each layer's dotted name with the part that `freeze_until` counts it to."""
-    stages = {index: stage.name for stage in network.stages for index in stage.steps}
-    for index, step in enumerate(network.root.steps):
-        part = stages.get(index, "stem" if index < network.head else "head")
-        if isinstance(step.node, Operation):
-            yield step.name, part
-        else:
-            yield from ((name, part) for name in _names(step.node, f"{step.name}."))
-
-
-def _names(instance: Instance, prefix: str) -> Iterator[str]:
-    for step in instance.steps:
-        if isinstance(step.node, Operation):
-            yield f"{prefix}{step.name}"
-        else:
-            yield from _names(step.node, f"{prefix}{step.name}.")
+        return [(number, output) for number in numbers], tuple(numbers)
 
 
 # --- primitives ----------------------------------------------------------------------------------

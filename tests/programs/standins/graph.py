@@ -105,7 +105,13 @@ class Graph:
 
     def add(self, kind: str, inputs: Iterable[int], name: str = "", **attributes: Any) -> int:
         """The number of a meaning, a new one where it was never met."""
-        meaning = Meaning(kind, name, tuple(inputs), tuple(attributes.items()))
+        inputs = tuple(inputs)
+        if kind == "adaptive_avg_pool" and attributes["size"] == 1:
+            return self.add("global_avg_pool", inputs, keep_map=True)
+        before = self.rows[inputs[0]] if kind == "flatten" else None
+        if before is not None and before.kind in ("global_avg_pool", "global_max_pool"):
+            return self.add(before.kind, before.inputs, keep_map=False)
+        meaning = Meaning(kind, name, inputs, tuple(attributes.items()))
         found = self.numbers.get(meaning)
         if found is None:
             found = self.numbers[meaning] = len(self.rows)

@@ -47,7 +47,9 @@ class KerasRun(Run):
         """Whether a layer helps another, so that its name begins with that of the other."""
         parts = name.split("_")
         begins = ("_".join(parts[:length]) for length in range(1, len(parts)))
-        return name not in self.expected.parts and any(begin in self.dotted for begin in begins)
+        return name not in self.expected.operations and any(
+            begin in self.dotted for begin in begins
+        )
 
 
 class Padded(NamedTuple):

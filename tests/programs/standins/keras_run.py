@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from standins.keras_layers import (
     LeakyReLU,
     modules,
 )
-from standins.parts import check_parts, frozen_in_turn
+from standins.parts import frozen_in_turn
 from standins.run import Difference, Run, defaults, execute
 
 IMAGES = "images"  # the name of the input
@@ -68,8 +69,7 @@ def run_keras(text: str, expected: Expected, given: bool) -> Run:
     needed = (each for each in expected.layers if each.name in live)
     run.needed = {each.name for each in needed if _is_layer(each)}
     _check_numerics(run)
-    check_parts(space, "_", run)
-    _freeze(space["freeze_until"], whole, run)
+    _freeze(space.get("freeze_until"), whole, run)
     return run
 
 
@@ -118,23 +118,18 @@ def _check_numerics(run: KerasRun) -> None:
             run.note(f"{layer.name} is a {type(layer).__name__}, but numerics are {numerics}")
 
 
-def _freeze(freeze_until: Callable[[Any, str], None], model: Model, run: KerasRun) -> None:
-    """`freeze_until` trains what comes from a part on, and freezes what comes before it."""
+def _freeze(freeze_until: Callable[[Any, str], None] | None, model: Model, run: KerasRun) -> None:
+    """`freeze_until` trains what runs from a stage or layer on, and freezes what runs before it."""
     owners = {name.rpartition(".")[0] for name in run.expected.tensors}
-    owned = [
-        (layer, run.expected.parts[run.dotted[layer.name or ""]])
-        for layer in model.layers
-        if run.dotted.get(layer.name or "") in owners
-    ]
-
-    def freeze(name: str) -> None:
-        freeze_until(model, name)
+    named = [(layer, run.dotted.get(layer.name or "", "")) for layer in model.layers]
+    owned = [(layer, name) for layer, name in named if name in owners]
 
     def turn(trained: set[str]) -> None:
-        for layer, part in owned:
-            layer.trainable = part not in trained
+        for layer, name in owned:
+            layer.trainable = name not in trained
 
-    for name, trained in frozen_in_turn(run, {part for _, part in owned}, turn, freeze):
-        for layer, part in owned:
-            if layer.trainable != (part in trained):
-                run.note(f"freeze_until({name!r}): {layer.name} is trainable={layer.trainable}")
+    freeze = None if freeze_until is None else functools.partial(freeze_until, model)
+    for until, trained in frozen_in_turn(run, turn, freeze):
+        for layer, name in owned:
+            if layer.trainable != (name in trained):
+                run.note(f"freeze_until({until!r}): {layer.name} is trainable={layer.trainable}")

@@ -1,65 +1,72 @@
-"""The parts that a text can freeze: what its table says, and what is frozen in turn."""
+"""What a text freezes, from each of some stages and layers on in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 
+from resnet_spec.ir import Network
+from standins.expected import Layer
 from standins.run import Run
 
 
-def check_parts(space: Mapping[str, Any], separator: str, run: Run) -> None:
-    """`PARTS` names every part in order, each with the whole first parts of names in it alone."""
-    order = _order(run)
-    table: Mapping[str, tuple[str, ...]] = space["PARTS"]
-    owners = {name.rpartition(".")[0] for name in run.expected.tensors}
-    names = {
-        f"{layer}.".replace(".", separator): part
-        for layer, part in run.expected.parts.items()
-        if layer in owners
-    }
-    if list(table) != [part for part in order if part != "stem" or part in names.values()]:
-        run.note(f"PARTS has {list(table)}, and should have {order}")
-    for part, beginnings in table.items():
-        for begin in beginnings:
-            found = {own for name, own in names.items() if name.startswith(begin)}
-            # Of several parts that a name may be of, the last one has it.
-            first = min(found, key=order.index, default=None)
-            if first != part or not begin.endswith(separator):
-                return run.note(f"PARTS: {begin!r} of {part} begins names of {sorted(found)}")
-        ranks = [min(r for r, name in enumerate(names) if name.startswith(b)) for b in beginnings]
-        if ranks != sorted(ranks):
-            run.note(f"PARTS: the names of {part} are not in the order in which they run")
-    every = tuple(begin for beginnings in table.values() for begin in beginnings)
-    for name, part in names.items():
-        if not name.startswith(every):
-            run.note(f"PARTS: nothing begins {name!r} of {part}")
-
-
-def _order(run: Run) -> list[str]:
-    """Every part in its order; a stage that does nothing is one, too."""
-    stages = [stage.name for stage in run.expected.network.stages]
-    return ["stem", *stages, "head"]
-
-
 def frozen_in_turn(
-    run: Run,
-    learning: set[str],
-    turn: Callable[[set[str]], None],
-    freeze_until: Callable[[str], None],
+    run: Run, turn: Callable[[set[str]], None], freeze_until: Callable[[str], None] | None
 ) -> Iterator[tuple[str, set[str]]]:
-    """The first part, one in the middle and the last, each with what is trained from it on.
+    """A stage or layer to freeze until, with the layers that are trained then.
 
     Whether something was trained before makes no difference, so `turn` turns it all round first.
     """
-    order = [part for part in _order(run) if part != "stem" or part in learning]
-    for index in sorted({0, len(order) // 2, len(order) - 1}):
-        name, trained = order[index], set(order[index:])
+    layers = [each.name for each in run.expected.layers]
+    kept = [each.name if _is_kept(each) else each.block for each in run.expected.layers]
+    if freeze_until is None:
+        if _stand_as_they_run(kept):
+            run.note("there is no freeze_until, though layers stand as they run")
+        return
+    if not _stand_as_they_run(kept):
+        run.note("there is a freeze_until, though layers do not stand as they run")
+        return
+    names = _boundaries(run)
+    for name in dict.fromkeys((*names[:1], *names[len(names) // 2 :][:1], *names[-1:])):
+        first = next(n for n, each in enumerate(layers) if f"{each}.".startswith(f"{name}."))
+        trained = set(layers[first:])
         turn(trained)
         freeze_until(name)
         yield name, trained
     try:
-        freeze_until("no such part")
+        freeze_until("no such stage")
     except ValueError:
         return
-    run.note("freeze_until takes the name of no part")
+    run.note("freeze_until takes the name of nothing")
+
+
+def _is_kept(layer: Layer) -> bool:
+    return layer.named or bool(layer.operation.parameters)
+
+
+def _stand_as_they_run(names: list[str]) -> bool:
+    """Whether nothing runs in between of what is kept below one dotted name."""
+    places: dict[str, list[int]] = {}
+    kept = [name for name in names if name]
+    for place, name in enumerate(kept):
+        for prefix in accumulate(name.split("."), "{}.{}".format):
+            places.setdefault(prefix, []).append(place)
+    return all(each[-1] - each[0] + 1 == len(each) for each in places.values())
+
+
+def _boundaries(run: Run) -> list[str]:
+    """The stages that learn, and the layer that begins a head in which one follows the other."""
+    network = run.expected.network
+    owners = [f"{name}." for name in run.expected.tensors]
+    stages = [stage.name for stage in network.stages]
+    found = [each for each in stages if any(name.startswith(f"{each}.") for name in owners)]
+    return [*found, *_head(network, owners)]
+
+
+def _head(network: Network, owners: list[str]) -> list[str]:
+    steps = network.root.steps[network.head :]
+    results = [network.stages[-1].result, *(step.outputs[0] for step in steps)]
+    if any(step.inputs != (before,) for step, before in zip(steps, results, strict=False)):
+        return []
+    learning = (s.name for s in steps if any(name.startswith(f"{s.name}.") for name in owners))
+    return [*learning][:1]

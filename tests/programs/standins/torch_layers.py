@@ -321,6 +321,16 @@ class AdaptiveAvgPool2d(Leaf):
 
 
 @dataclass(eq=False)
+class AdaptiveMaxPool2d(Leaf):
+    output_size: Size
+
+    def value(self, x: Tensor) -> Tensor:
+        if pair(self.output_size) != (1, 1):
+            raise Difference(f"the largest values of {self.output_size} parts")
+        return x.amax(dim=(2, 3), keepdim=True)
+
+
+@dataclass(eq=False)
 class ZeroPad2d(Leaf):
     padding: int | tuple[int, int, int, int]
 
@@ -347,6 +357,16 @@ class DropPath(Leaf):
 
     def value(self, x: Tensor) -> Tensor:
         return x.view(x.run.graph.add("drop_path", [x.seen()], rate=self.rate))
+
+
+@dataclass(eq=False)
+class BlurPool(Leaf):
+    stride: int
+
+    def value(self, x: Tensor) -> Tensor:
+        _, rows, columns = x.dimensions
+        size = (-(-rows // self.stride), -(-columns // self.stride))
+        return x.like(x.run.graph.blur(x.seen(), pair(self.stride)), (x.channels, *size))
 
 
 @dataclass(eq=False)
@@ -463,12 +483,6 @@ def shuffle_channels(x: Tensor, groups: int, parts: int) -> Tensor:
     return x.made("shuffle", groups=groups, parts=parts)
 
 
-def blur_pool(x: Tensor, stride: int) -> Tensor:
-    _, rows, columns = x.dimensions
-    size = (-(-rows // stride), -(-columns // stride))
-    return x.like(x.run.graph.blur(x.seen(), pair(stride)), (x.channels, *size))
-
-
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return chosen("cat", tensors, dim)
 
@@ -556,7 +570,7 @@ NN = namespace(
         for each in (
             *(Module, Sequential, ModuleList, ModuleDict, Identity, Flatten, Dropout, ZeroPad2d),
             *(Conv1d, Conv2d, Linear, BatchNorm2d, GroupNorm, MaxPool2d, AvgPool2d),
-            *(AdaptiveAvgPool2d,),
+            *(AdaptiveAvgPool2d, AdaptiveMaxPool2d),
         )
     },
 )
@@ -580,6 +594,6 @@ HELPERS: dict[str, Any] = {
     for each in (
         *(StdConv2d, Conv2dSame, StdConv2dSame, MaxPool2dSame, AvgPool2dSame, EvoNorm),
         *(FilterResponseNorm, Threshold, LearnedScale, LearnedShift, ChannelConv, DropPath),
-        *(softmax_over_groups, shuffle_channels, blur_pool),
+        *(softmax_over_groups, shuffle_channels, BlurPool),
     )
 }

@@ -150,7 +150,9 @@ class Module:
         state = built.state.items() if built else self._tensors()
         return ((name, each) for name, each in state if each.trainable)
 
-    def parameters(self) -> Iterator[Parameter]:
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        if not recurse:
+            return (each for each in self._parameters.values() if each.trainable)
         return (each for _, each in self.named_parameters())
 
     def apply(self, function: Callable[[Module], None]) -> Self:
@@ -199,6 +201,8 @@ class Sequential(Module):
     def forward(self, x: Tensor) -> Tensor:
         for member in self._modules.values():
             x = member(x)
+        if self._path in x.run.expected.operations:  # of several modules that are one layer
+            x.run.layers.append((self._path, x.number))
         return x
 
     def __len__(self) -> int:

@@ -11,16 +11,29 @@ from standins import helpers, torch_layers
 from standins.compare import misnamed
 from standins.expected import Expected
 from standins.expected import Tensor as Owned
-from standins.parts import check_parts, frozen_in_turn
+from standins.parts import frozen_in_turn
 from standins.run import Difference, Run, defaults, execute
 from standins.torch_layers import BatchNorm2d
 from standins.torch_modules import Module, ModuleDict, ModuleList, Sequential
 from standins.torch_tensors import Tensor
 
 
+class TorchRun(Run):
+    def is_auxiliary(self, name: str) -> bool:
+        """Whether a layer is one of several that are one of the IR's."""
+        return name.rpartition(".")[0] in self.expected.operations
+
+
+# What is an expression of tensors in PyTorch, whether it has a name or not.
+EXPRESSIONS = {
+    *("add", "multiply", "concat", "stack_rows", "split", "take", "shuffle", "pad_channels"),
+    *("subsample", "rescale", "channel_avg_pool", "channel_max_pool", "softmax", "identity"),
+}
+
+
 def run_torch(text: str, expected: Expected, given: bool) -> Run:
     """Everything that is compared with the IR; `given`: classes and channels as arguments."""
-    run = Run(expected)
+    run = TorchRun(expected)
     space = execute(text, torch_layers.MODULES, helpers.known("torch"), torch_layers.HELPERS)
     network = expected.network
     build, own = space[network.name], space[network.class_name]
@@ -38,8 +51,13 @@ def run_torch(text: str, expected: Expected, given: bool) -> Run:
     run.layers.clear()  # `forward` runs the same layers again, and those of the head
     result = _forward(model.forward, run)
     run.results.append(("", result.seen(), result.dimensions))
+    live = expected.live()
+    run.needed = {
+        each.name
+        for each in expected.layers
+        if each.named and each.name in live and each.operation.primitive.name not in EXPRESSIONS
+    }
     _check_order(model, run)
-    check_parts(space, ".", run)
     _freeze(model, run)
     return run
 
@@ -96,22 +114,20 @@ def _check_order(model: Module, run: Run) -> None:
 
 
 def _freeze(model: Any, run: Run) -> None:
-    """`freeze_until` trains what comes from a part on, and freezes what comes before it."""
-    parts = run.expected.parts
+    """`freeze_until` trains what runs from a stage or layer on, and freezes what runs before it."""
     owned = [
-        (path, each, parts[path.rpartition(".")[0]])
+        (path, each, path.rpartition(".")[0])
         for path, each in model.named_parameters()
         if path in run.expected.tensors
     ]
 
     def turn(trained: set[str]) -> None:
-        for _, parameter, part in owned:
-            parameter.requires_grad = part not in trained
+        for _, parameter, layer in owned:
+            parameter.requires_grad = layer not in trained
 
-    learning = {part for _, _, part in owned}
-    for name, trained in frozen_in_turn(run, learning, turn, model.freeze_until):
-        for path, parameter, part in owned:
-            if parameter.requires_grad != (part in trained):
+    for name, trained in frozen_in_turn(run, turn, getattr(model, "freeze_until", None)):
+        for path, parameter, layer in owned:
+            if parameter.requires_grad != (layer in trained):
                 run.note(f"freeze_until({name!r}): {path} is {_state(parameter.requires_grad)}")
         for module in model.modules():
             if isinstance(module, BatchNorm2d) and module.training != module.weight.requires_grad:

@@ -326,9 +326,10 @@ def check_convolutions(places: Places) -> None:
 
 
 def outer_names(network: Network) -> Iterable[str]:
-    """The names of stages, and of layers outside of them."""
+    """The names of stages, and of layers and blocks outside of them."""
     yield from (stage.name for stage in network.stages)
-    yield from (step.name for step in network.root.steps if isinstance(step.node, Operation))
+    within = {index for stage in network.stages for index in stage.steps}
+    yield from (step.name for n, step in enumerate(network.root.steps) if n not in within)
 
 
 def check_stages(network: Network, places: Places) -> None:

@@ -15,6 +15,15 @@ def add_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
     module.add_module(last, layer)
 
 
+class SequentialDict(nn.ModuleDict):
+    """Layers that have names and run one after the other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.values():
+            x = layer(x)
+        return x
+
+
 def pad_same(
     x: Tensor, kernel_size: int, stride: int, dilation: int = 1, value: float = 0.0
 ) -> Tensor:

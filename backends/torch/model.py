@@ -104,7 +104,9 @@ class NetworkView(NamedTuple):
 def network_view(program: Program) -> NetworkView:
     """The class of the network."""
     network = program.network
-    writer = Writer(program.parameters, program.locals, [*program.body, *program.head])
+    writer = Writer(
+        program.parameters, program.locals, [*program.body, *program.head], is_network=True
+    )
     features = writer.forward(program.body, {"x"})
     stage = network.stages[-1].name
     given = program.features.name

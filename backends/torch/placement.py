@@ -10,13 +10,15 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import TypeGuard
 
 from resnet_spec.backends.torch import primitives
 from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expressions import Expr, Name
 from resnet_spec.ir import Instance, Network
 from resnet_spec.language.identifiers import FirstParts
-from resnet_spec.specialize import CallLine, Line, LoopLine, OperationLine, Path
+from resnet_spec.specialize import CallLine, FeatureLine, Line, LoopLine, OperationLine, Path
 
 Layer = OperationLine | CallLine
 
@@ -81,6 +83,7 @@ class Placement:
         self.places = {id(line): _place(line, loops) for line, loops in found}
         heads = {id(line): _head(line.path) for line, _ in found}
         self._find_shared(found, heads)
+        self.chains = {head for head in heads.values() if head and _is_chain(lines, head)}
         self.attributes = FirstParts(line.path for line, _ in found)
 
     def _find_shared(
@@ -111,6 +114,10 @@ class Placement:
 
     def of(self, line: Layer) -> Place:
         return self.places[id(line)]
+
+    def runs_in_turn(self, head: str) -> bool:
+        """Whether all layers of a container run one after the other, with nothing in between."""
+        return head in self.chains
 
     def replace(self, line: Line, other: Line) -> None:
         """Keep a line that stands for another where that one is kept."""
@@ -160,6 +167,24 @@ def _place(line: Layer, loops: tuple[LoopLine, ...]) -> Place:
     if not _is_attribute(head) or len(rest_) > 1 or (rest_ and rest_[0] in _DICT_NAMES):
         return Place.SUBMODULE
     return Place.KEY if rest_ else Place.ATTRIBUTE
+
+
+def _is_chain(lines: Sequence[Line], head: str) -> bool:
+    """Whether lines whose layers are below a name take one another's output alone."""
+    within = [number for number, line in enumerate(lines) if _is_below(line, head)]
+    if not within:
+        return False
+    span = lines[within[0] : within[-1] + 1]
+    between = [each for each in span if not isinstance(each, FeatureLine)]
+    chain = [each for each in between if _is_below(each, head) and each.when is None]
+    in_turn = all(each.inputs == (before.output,) for before, each in pairwise(chain))
+    return in_turn and len(chain) == len(between)
+
+
+def _is_below(line: Line, head: str) -> TypeGuard[Layer]:
+    if not isinstance(line, OperationLine | CallLine):
+        return False
+    return is_layer(line) and _head(line.path) == head
 
 
 def _is_attribute(name: str) -> bool:

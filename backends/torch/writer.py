@@ -39,12 +39,14 @@ BODY = 8  # indentation of a method's body
 class Writer:
     """Writes the constructor and the forward function of one class.
 
-    `lines` are all lines of the class, which say where its layers are kept.
+    `lines` are all lines of the class, which say where its layers are kept; the children of a
+    network can be called one after the other.
     """
 
     parameters: Sequence[Parameter]
     locals: Sequence[tuple[str, Expr]]
     lines: Sequence[Line]
+    is_network: bool = False
     stored: set[str] = field(default_factory=set)  # names that forward needs
     containers: set[str] = field(default_factory=set)
 
@@ -98,7 +100,9 @@ class Writer:
         before = []
         if head not in self.containers:
             self.containers.add(head)
-            before.append(f"{' ' * BODY}self.{head} = nn.ModuleDict()")
+            in_turn = self.is_network and self.placement.runs_in_turn(head)
+            kind = "SequentialDict" if in_turn else "nn.ModuleDict"
+            before.append(f"{' ' * BODY}self.{head} = {kind}()")
         return f'self.{head}["{rest}"]', before
 
     def module(self, line: OperationLine) -> layout.Code:

@@ -250,7 +250,10 @@ def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
         flat = isinstance(previous, OperationLine) and previous.primitive.name in FLATTENING
         return not flat and not isinstance(previous, AssignLine)
     return (
-        isinstance(line, OperationLine) and isinstance(previous, CallLine) and previous.when is None
+        isinstance(line, OperationLine)
+        and kind not in ("norm", "activation")
+        and isinstance(previous, CallLine)
+        and previous.when is None
     )
 
 

@@ -8,6 +8,8 @@ import sys
 import pytest
 import texts
 from standins import differences
+from standins.expected import expected
+from standins.torch_run import run_torch
 
 
 @pytest.mark.parametrize("name", texts.NAMES)
@@ -21,6 +23,21 @@ def test_every_network_is_what_the_spec_says(name: str) -> None:
 def test_so_it_is_with_other_numbers_of_classes_and_channels(name: str) -> None:
     for backend, text in texts.texts_of(texts.network_of(name)).items():
         assert differences(text, texts.wider(name), backend, given=True) == []
+
+
+# What flattens a map has no name there, or a gate is a chain of expressions.
+NO_CHAINS = {
+    *("keras_tutorial_resnet18", "keras_tutorial_resnet50"),
+    *("tests/specs/cbam", "tests/specs/flat", "tests/specs/primitives"),
+}
+
+
+def test_children_in_a_row_are_the_network() -> None:
+    """Each run compares the two: here, that it does for all networks but a few."""
+    for name in {*texts.NAMES[::6], *NO_CHAINS}:
+        network = texts.network_of(name)
+        run = run_torch(texts.text_of(network, "torch"), expected(network), given=False)
+        assert run.children_are_the_network == (name not in NO_CHAINS), name
 
 
 def test_no_framework_is_imported() -> None:

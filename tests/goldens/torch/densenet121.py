@@ -24,6 +24,15 @@ import torch
 from torch import Tensor, nn
 
 
+class SequentialDict(nn.ModuleDict):
+    """Layers that have names and run one after the other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.values():
+            x = layer(x)
+        return x
+
+
 class DenseLayer(nn.Module):
     """Adds its new channels to all that came before (Huang et al. 2016)."""
 
@@ -71,7 +80,7 @@ class DenseNet121(nn.Module):
 
     def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
         super().__init__()
-        self.features = nn.ModuleDict()
+        self.features = SequentialDict()
         self.features["conv0"] = nn.Conv2d(
             in_channels, 64, 7, stride=2, padding=3, bias=False
         )
@@ -102,7 +111,6 @@ class DenseNet121(nn.Module):
                 (f"denselayer{i + 1}", DenseLayer(512 + 32 * i)) for i in range(16)
             ),
         )
-
         self.features["norm5"] = nn.BatchNorm2d(1024)
         self.features["relu5"] = nn.ReLU(inplace=True)
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -122,7 +122,6 @@ class DPN68(nn.Module):
             DualPathBlock(704, 512, 64, 1024, project=False),
             DualPathBlock(768, 512, 64, 1024, project=False),
         )
-
         self.norm = nn.BatchNorm2d(832, eps=0.001)
         self.act = nn.ReLU(inplace=True)
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

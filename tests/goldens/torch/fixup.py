@@ -162,7 +162,6 @@ class FixupBasicBlockZeroPadShortcut(nn.Module):
         self.shift4 = LearnedShift()
 
         self.downsample = ZeroPadShortcut()
-
         self.act2 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -285,7 +285,6 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(32)
 
         self.downsample = Projection3x3()
-
         self.act3 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -385,7 +384,6 @@ class SelectiveKernelBasicBlock(nn.Module):
         self.conv2 = ConvNormAct(16, activate=False)
         self.se = SqueezeExcitation()
         self.downsample = Projection(32, 16)
-
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -427,7 +425,6 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(16)
 
         self.se = EfficientChannelAttention()
-
         self.act2 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -525,7 +522,6 @@ class BasicBlockCbam(nn.Module):
 
         self.se = Cbam()
         self.downsample = Projection(16, 24, stride=2)
-
         self.act2 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:

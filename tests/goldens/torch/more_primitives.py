@@ -141,7 +141,6 @@ class MorePrimitives(nn.Module):
             Ranges(8, 12, kept=6, stride=2),
             Ranges(12, 12, kept=6),
         )
-
         self.norm = FilterResponseNorm(12)
         self.act = Threshold(12)
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -93,7 +93,6 @@ class PreActResNet164(nn.Module):
             PreActBottleneck(128, 64, stride=2),
             *(PreActBottleneck(256, 64) for _ in range(17)),
         )
-
         self.norm = nn.BatchNorm2d(256)
         self.act = nn.ReLU(inplace=True)
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
 from resnet_spec.ir import Network
@@ -18,7 +18,7 @@ def frozen_in_turn(
     Whether something was trained before makes no difference, so `turn` turns it all round first.
     """
     layers = [each.name for each in run.expected.layers]
-    kept = [each.name if _is_kept(each) else each.block for each in run.expected.layers]
+    kept = _kept(run.expected.layers)
     if freeze_until is None:
         if _stand_as_they_run(kept):
             run.note("there is no freeze_until, though layers stand as they run")
@@ -40,8 +40,16 @@ def frozen_in_turn(
     run.note("freeze_until takes the name of nothing")
 
 
-def _is_kept(layer: Layer) -> bool:
-    return layer.named or bool(layer.operation.parameters)
+def _kept(layers: Iterable[Layer]) -> list[str]:
+    """What has a place of its own, in order: layers, and blocks that have none."""
+    own = [(each, each.named or bool(each.operation.parameters)) for each in layers]
+    within = {p for each, is_kept in own if is_kept for p in _prefixes(each.name)}
+    names = (each.name if is_kept else each.block for each, is_kept in own)
+    return [n for (_, is_kept), n in zip(own, names, strict=True) if is_kept or n not in within]
+
+
+def _prefixes(name: str) -> Iterable[str]:
+    return accumulate(name.split("."), "{}.{}".format)
 
 
 def _stand_as_they_run(names: list[str]) -> bool:
@@ -49,7 +57,7 @@ def _stand_as_they_run(names: list[str]) -> bool:
     places: dict[str, list[int]] = {}
     kept = [name for name in names if name]
     for place, name in enumerate(kept):
-        for prefix in accumulate(name.split("."), "{}.{}".format):
+        for prefix in _prefixes(name):
             places.setdefault(prefix, []).append(place)
     return all(each[-1] - each[0] + 1 == len(each) for each in places.values())
 

@@ -10,7 +10,14 @@ from typing import Any, Literal
 
 from standins.graph import Drawn, Pair, Window, even, rounded
 from standins.run import Difference, namespace, pair
-from standins.torch_modules import Leaf, Module, ModuleDict, ModuleList, Sequential
+from standins.torch_modules import (
+    Leaf,
+    Module,
+    ModuleDict,
+    ModuleList,
+    Sequential,
+    SequentialDict,
+)
 from standins.torch_tensors import Parameter, Stacked, Tensor, chosen
 
 Size = int | tuple[int, int]
@@ -594,6 +601,6 @@ HELPERS: dict[str, Any] = {
     for each in (
         *(StdConv2d, Conv2dSame, StdConv2dSame, MaxPool2dSame, AvgPool2dSame, EvoNorm),
         *(FilterResponseNorm, Threshold, LearnedScale, LearnedShift, ChannelConv, DropPath),
-        *(softmax_over_groups, shuffle_channels, BlurPool),
+        *(softmax_over_groups, shuffle_channels, BlurPool, SequentialDict),
     )
 }

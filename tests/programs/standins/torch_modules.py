@@ -261,6 +261,13 @@ class ModuleDict(Module):
         return self._modules.items()  # type: ignore[no-any-return]
 
 
+class SequentialDict(ModuleDict):
+    def forward(self, x: Tensor) -> Tensor:
+        for member in self.values():
+            x = member(x)
+        return x
+
+
 class Leaf(Module):
     """A layer of the framework; the classes of the text have no others below."""
 

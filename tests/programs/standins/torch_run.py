@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
+from resnet_spec.ir import Operation
 from standins import helpers, torch_layers
 from standins.compare import misnamed
 from standins.expected import Expected
@@ -14,11 +15,13 @@ from standins.expected import Tensor as Owned
 from standins.parts import frozen_in_turn
 from standins.run import Difference, Run, defaults, execute
 from standins.torch_layers import BatchNorm2d
-from standins.torch_modules import Module, ModuleDict, ModuleList, Sequential
+from standins.torch_modules import Module, ModuleDict, ModuleList, Sequential, SequentialDict
 from standins.torch_tensors import Tensor
 
 
 class TorchRun(Run):
+    children_are_the_network = False  # whether that was looked at
+
     def is_auxiliary(self, name: str) -> bool:
         """Whether a layer is one of several that are one of the IR's."""
         return name.rpartition(".")[0] in self.expected.operations
@@ -31,7 +34,7 @@ EXPRESSIONS = {
 }
 
 
-def run_torch(text: str, expected: Expected, given: bool) -> Run:
+def run_torch(text: str, expected: Expected, given: bool) -> TorchRun:
     """Everything that is compared with the IR; `given`: classes and channels as arguments."""
     run = TorchRun(expected)
     space = execute(text, torch_layers.MODULES, helpers.known("torch"), torch_layers.HELPERS)
@@ -58,6 +61,7 @@ def run_torch(text: str, expected: Expected, given: bool) -> Run:
         if each.named and each.name in live and each.operation.primitive.name not in EXPRESSIONS
     }
     _check_order(model, run)
+    _check_children(model, run)
     _freeze(model, run)
     return run
 
@@ -82,7 +86,7 @@ def _forward(function: Any, run: Run) -> Any:
 
 
 # They hold others, do nothing themselves, and stand where the first of these stands.
-HOLDERS = (Module, ModuleDict, ModuleList, Sequential)
+HOLDERS = (Module, ModuleDict, ModuleList, Sequential, SequentialDict)
 
 
 def _begins(module: Module, first: Mapping[str, int]) -> int:
@@ -111,6 +115,32 @@ def _check_order(model: Module, run: Run) -> None:
             if place < last.get(above, place):
                 run.note(f"{module._path} stands after {last[above][1]}, but runs before it")
             last[above] = place
+
+
+def _check_children(model: Module, run: TorchRun) -> None:
+    """The children one after the other are the network, where its layers are a chain."""
+    network = run.expected.network
+    before = 0
+    for step in network.root.steps:
+        function = isinstance(step.node, Operation) and (
+            step.node.primitive.name in EXPRESSIONS or step.statement.unnamed
+        )
+        if function or step.inputs != (before,):
+            return
+        before = step.outputs[0]
+    children = [*model.children()]
+    if any(type(each) in (Module, ModuleDict) for each in children):
+        return  # they hold names of several parts, and can't be called
+    layers = [*run.layers]
+    try:
+        x = _forward(Sequential(*children), run)
+    except Difference as error:
+        run.note(f"the children in turn: {error}")
+    else:
+        if x.number != run.expected.result[0]:
+            run.note(f"the children in turn are {run.graph.rows[x.number]}, and not the network")
+    run.layers[:] = layers
+    run.children_are_the_network = True
 
 
 def _freeze(model: Any, run: Run) -> None:

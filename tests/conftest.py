@@ -6,6 +6,7 @@ or a fixture, so that the other tests run where it is not installed and never wa
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -81,6 +82,15 @@ def update_goldens(pytestconfig: pytest.Config) -> bool:
 def _missing_modules() -> set[str]:
     modules = {module for group in FRAMEWORKS.values() for module in group}
     return {module for module in modules if importlib.util.find_spec(module) is None}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept_objects() -> None:
+    """What is there stays there: nobody looks for garbage among two imported frameworks again.
+
+    Trainers ask for it by name, and went through millions of objects each time.
+    """
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

@@ -137,11 +137,11 @@ TRAPS = {
         finds="evaluation", at="layer1.0.conv2",
     ),
     "an activation that is another": torch(
-        (r"F.relu\(wide, inplace=True\)", "F.leaky_relu(wide, 0.1)"),
+        (r"self.act1\(wide\)", "nn.functional.leaky_relu(wide, 0.1)"),
         finds="evaluation", at="layer1.0.act1",
     ),
     "an activation left out": torch(
-        (r"return F.relu\(x, inplace=True\)", "return x"), finds="evaluation", at="layer1.0.act2"
+        (r"return self.act2\(x\)", "return x"), finds="evaluation", at="layer1.0.act2"
     ),
     "a gradient that is stopped": keras(
         (r"(    x = layers.Add)", r"    shortcut = ops.stop_gradient(shortcut)\n\1"),
@@ -285,7 +285,8 @@ def test_two_backends_that_leave_an_operation_out(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as planted:
-        planted.setitem(torch_backend.CALLS, "relu", lambda op, inputs: inputs[0])
+        identity = torch_backend.MODULES["identity"]
+        planted.setitem(torch_backend.MODULES, "relu", identity)
         planted.setitem(keras_backend.RULES, "relu", lambda op: keras_backend.Code(op.inputs[0]))
         sources = sources_of(parity.network_of_text(SPEC))
     shared_mistake(session, tmp_path / "one", "act1", sources)
@@ -350,7 +351,7 @@ def own("""
 
 # Where the helper goes, and what is passed through it.
 NARROW = {
-    "torch": ("\n\nclass Own(", IN_TORCH, r"return (F.relu\(x, .*\))", r"return narrow(\1)"),
+    "torch": ("\n\nclass Own(", IN_TORCH, r"return (self.act2\(x\))", r"return narrow(\1)"),
     "keras": (
         "\n\ndef own(",
         IN_KERAS,

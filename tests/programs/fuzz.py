@@ -4,8 +4,8 @@
     python tests/programs/fuzz.py --shrink 1234
     python tests/programs/fuzz.py --count 300 --lint texts
 
-What a spec says may be refused while it is read; what was read must compile, the program must do
-what the network says, and so must the text in each framework.
+What a spec says may be refused while it is read; what was read must compile, and the text must do
+what the network says in each framework; that the program does so, each compile proves itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import ast
 import collections
 import functools
-import importlib
 import multiprocessing
 import re
 import subprocess
@@ -22,11 +21,12 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from random_networks import Files, random_network
+from standins import differences
 
 from resnet_spec.codegen.generate import generate
 from resnet_spec.diagnostics import SpecError
@@ -34,39 +34,8 @@ from resnet_spec.ir import Network
 from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
-from resnet_spec.specialize import specialize
 
 BACKENDS = ("torch", "keras")
-# Where each check is looked for; of the second places none need exist.
-CHECKS = {
-    "replay": (("resnet_spec.specialize.replay", "differences"),),
-    "stand-ins": (("standins", "differences"),),
-}
-
-
-@functools.cache
-def check(name: str) -> Callable[..., list[str]] | None:
-    """The replay or the stand-ins; None where this checkout has none."""
-    for module, function in CHECKS[name]:
-        try:
-            found: Callable[..., list[str]] = getattr(importlib.import_module(module), function)
-        except ModuleNotFoundError:
-            continue
-        return found
-    return None
-
-
-def replayed(program: Any, network: Network) -> list[str]:
-    """What the program of routines does otherwise than the network."""
-    found = check("replay")
-    return found(program, network) if found is not None else []
-
-
-def performed(text: str, network: Network, backend: str) -> list[str]:
-    """What the text does otherwise than the network, run on stand-ins of its framework."""
-    found = check("stand-ins")
-    return found(text, network, backend) if found is not None else []
-
 
 # What stays refused after reading, because a framework can't have it: code and message.
 LIMITS = tuple(
@@ -100,7 +69,7 @@ def reads_before_head(network: Network) -> bool:
 class Finding(NamedTuple):
     """What became of a network, or one thing that is wrong with what came of it."""
 
-    kind: str  # ok, invalid, limit, refused, crash, replay, text, parse
+    kind: str  # ok, invalid, limit, refused, crash, text, parse
     where: str  # step or backend
     message: str
 
@@ -149,41 +118,39 @@ def judge(files: Files, folder: Path) -> tuple[list[Finding], dict[str, str]]:
         return [_refusal("invalid", "read", error)], {}
     except Exception as error:
         return [_crash("read", error)], {}
-    findings: list[Finding] = []
-    texts: dict[str, str] = {}
-    findings += _specialized(network)
-    if not any(each.kind in ("refused", "limit") for each in findings):
-        for backend in BACKENDS:
-            found, made = _written(backend, network)
-            findings += found
-            texts |= made
+    try:
+        texts = _texts(network, BACKENDS)  # the program of both is made and replayed once
+        findings = []
+    except Exception:
+        findings, texts = _texts_of_each(network)
+    findings += [each for backend, text in texts.items() for each in _run(text, network, backend)]
     return findings or [Finding("ok", "", "")], texts
 
 
-def _specialized(network: Network) -> list[Finding]:
-    try:
-        program = specialize(network)
-        differences = replayed(program, network)
-    except SpecError as error:
-        return [_refusal("refused", "specialize", error, reads_before_head(network))]
-    except Exception as error:
-        return [_crash("specialize", error)]
-    return [Finding("replay", "specialize", text) for text in differences[:1]]
+def _texts(network: Network, backends: Sequence[str]) -> dict[str, str]:
+    return {path.parts[0]: text for path, text in generate(network, backends).items()}
 
 
-def _written(backend: str, network: Network) -> tuple[list[Finding], dict[str, str]]:
-    try:
-        (text,) = generate(network, [backend]).values()
-    except SpecError as error:
-        return [_refusal("refused", backend, error)], {}
-    except Exception as error:
-        return [_crash(backend, error)], {}
+def _texts_of_each(network: Network) -> tuple[list[Finding], dict[str, str]]:
+    findings: list[Finding] = []
+    texts: dict[str, str] = {}
+    for backend in BACKENDS:
+        try:
+            texts |= _texts(network, [backend])
+        except SpecError as error:
+            findings.append(_refusal("refused", backend, error, reads_before_head(network)))
+        except Exception as error:
+            findings.append(_crash(backend, error))
+    return findings, texts
+
+
+def _run(text: str, network: Network, backend: str) -> list[Finding]:
+    """What a text does otherwise than the network, run on stand-ins of its framework."""
     try:
         ast.parse(text)
     except SyntaxError as error:
-        return [Finding("parse", backend, str(error))], {}
-    found = performed(text, network, backend)
-    return [Finding("text", backend, each) for each in found[:1]], {backend: text}
+        return [Finding("parse", backend, str(error))]
+    return [Finding("text", backend, each) for each in differences(text, network, backend)[:1]]
 
 
 def _refusal(kind: str, where: str, error: SpecError, mixed: bool = False) -> Finding:
@@ -264,11 +231,9 @@ class Summary:
             self.groups[group].append(found.seed)
 
     def __str__(self) -> str:
-        missing = [name for name in CHECKS if check(name) is None]
         lines = [f"{self.drawn} networks"]
         lines += [f"  {count:7} {kind}" for kind, count in self.kinds.most_common()]
         lines += [f"          {count:7} {code}" for code, count in sorted(self.codes.items())]
-        lines += [f"  not checked: there is no {name}" for name in missing]
         lines.append(f"  slowest: {self.slowest[0] * 1000:.0f} ms, seed {self.slowest[1]}")
         for group, seeds in sorted(self.groups.items(), key=lambda item: -len(item[1])):
             lines.append(f"{len(seeds):6} {group}  {' '.join(map(str, sorted(seeds)[:6]))}")

@@ -85,7 +85,7 @@ unit: $(STAMP)  ## the tests
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_FRAMEWORKS) $(PYTEST)
 
 .PHONY: long
-long: $(STAMP)  ## the tests, slow ones too: 10,000 examples for each property, 100,000 random networks
+long: $(STAMP)  ## the slow tests too: 10,000 examples for each property, 100,000 random networks, large families
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_FRAMEWORKS) \
 		--slow --hypothesis-profile=long $(PYTEST)
 

@@ -462,6 +462,7 @@ def test_a_network_is_what_pytorch_computes(name: str) -> None:
         assert parity.difference(outputs[key], value) < 1e-12, key
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_thousand_layers() -> None:
     test_a_network_is_what_pytorch_computes("resnet1202")

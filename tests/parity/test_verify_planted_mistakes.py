@@ -371,7 +371,7 @@ def narrowed(backend: str, kind: str) -> dict[str, str]:
     return sources
 
 
-@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("backend", ["torch", "keras"])
 def test_fewer_bits(backend: str, kind: str, session: Session, tmp_path: Path) -> None:
     network, sources = parity.network_of_text(SPEC), narrowed(backend, kind)
@@ -410,7 +410,7 @@ UPDATES = {
 
 
 # Each of the two optimizers once; the others take as long and prove little more.
-DEAR = ("rate within the momentum", "epsilon before the correction")
+DEAR = ("rate within the momentum", "epsilon before the correction", "decoupled decay")
 
 
 @pytest.mark.parametrize(

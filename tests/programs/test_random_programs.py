@@ -33,14 +33,10 @@ def test_a_number_always_gives_the_same_network() -> None:
     ]
 
 
-def test_a_good_share_of_the_networks_is_valid() -> None:
-    summary = fuzz.run(range(200))
-    assert summary.kinds["ok"] > 100, summary
-
-
 def test_random_networks_compile_to_what_they_say() -> None:
     summary = fuzz.run(SEEDS)
     assert not summary.groups, str(summary)
+    assert summary.kinds["ok"] > len(SEEDS) / 2, str(summary)
 
 
 @pytest.mark.slow
@@ -85,5 +81,7 @@ def test_the_frameworks_compute_the_value_of_the_ir(
             continue  # values multiplied by one another, again and again
         apart = pair.beside_value(images)
         assert max(apart.values()) < 1e-10, (seed, apart)
+        # Nothing that the backward pass needs is changed in place.
+        pair.torch.train()(parity.tensor(images)).square().sum().backward()
         compared += 1
     assert compared >= least

@@ -119,8 +119,8 @@ def assert_measured_as_it_must_be(name: str) -> None:
 
 
 def by_cost(names: Iterable[str]) -> list[Any]:
-    """The families, those whose smallest network has more than 60 million parameters as slow."""
-    dear = {name for name in names if FAMILIES[name][0].root.parameters > 60_000_000}
+    """The families, those whose smallest network has more than 20 million parameters as slow."""
+    dear = {name for name in names if FAMILIES[name][0].root.parameters > 20_000_000}
     return [pytest.param(each, marks=pytest.mark.slow if each in dear else ()) for each in names]
 
 

@@ -118,9 +118,9 @@ def judge(files: Files, folder: Path) -> tuple[list[Finding], dict[str, str]]:
         return [_refusal("invalid", "read", error)], {}
     except Exception as error:
         return [_crash("read", error)], {}
+    findings: list[Finding] = []
     try:
         texts = _texts(network, BACKENDS)  # the program of both is made and replayed once
-        findings = []
     except Exception:
         findings, texts = _texts_of_each(network)
     findings += [each for backend, text in texts.items() for each in _run(text, network, backend)]

@@ -21,7 +21,7 @@ PYTEST ?=
 BIN := $(VENV)/bin
 # -qq: errors only
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-SOURCES := resnet_spec backends tests benchmarks
+SOURCES := resnet_spec backends tests benchmarks docs/hooks.py
 # What stands in compiled files word by word.
 COPIED := backends/trainer backends/torch/trainer backends/keras/trainer backends/*/layers.py
 
@@ -121,6 +121,10 @@ zoo: $(STAMP)  ## measure the networks whose output has changed, and renew docs/
 wheel: $(STAMP)  ## build a wheel, install it alone and compile from an empty folder
 	$(BIN)/python tests/check_wheel.py
 
+.PHONY: site
+site: $(VENV)/.installed-site  ## the documentation as pages in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 .PHONY: clean
 clean:  ## remove the environment, builds and caches
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
@@ -132,6 +136,10 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-site: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --constraint constraints.txt --editable ".[site]"
 	@touch $@
 
 $(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -185,12 +185,12 @@ def _conv2d(usage: Usage, function: str) -> list[str]:
     padded = not same and usage.constant("padding") != 0
     summary = f"{what}, symmetrically padded" if padded else what
     if same:
-        summary = f"{what}, padded by the size of its input"
+        summary = f"{what}, with padding that depends on the input size"
     lines = _signature(function, ["filters: int", "kernel_size: int"], usage)
     lines += python.docstring(summary, indent=4)
     fitting = _fitting(usage) if padded else None
     if padded and usage.constant("stride") != 1:
-        lines.append('    # With a stride, padding="same" would pad the far sides more.')
+        lines.append('    # With a stride, padding="same" would be asymmetric.')
     same = same or fitting == []
     lines += [f"    same = {' and '.join(fitting)}"] if fitting else []
     lines += [] if same else _zero_padding(usage, unless="same" if fitting else "")
@@ -255,8 +255,8 @@ def _pool_options(usage: Usage) -> dict[str, layout.Code]:
 
 def _max_pool(usage: Usage) -> list[str]:
     lines = _signature("max_pool", ["pool_size: int"], usage)
-    lines += python.docstring("Max pooling of values that are never negative", indent=4)
-    lines.append("    # Zeros never win against them, so they can pad for minus infinity.")
+    lines += python.docstring("Max pooling of non-negative values", indent=4)
+    lines.append("    # Zero padding never exceeds a non-negative value, just as -inf would not.")
     amount = layout.flat(usage.python("padding"))
     far = _far_padding(usage, amount)
     if far is None:
@@ -276,7 +276,7 @@ def _far_padding(usage: Usage, near: str) -> tuple[list[str], str] | None:
     if usage.constant("ceil") is False:
         return None
     stride, padding = usage.constant("stride"), usage.constant("padding")
-    lines = ["    # The last window may lack as much as the stride less one, so pad as much."]
+    lines = ["    # The last window may stick out by up to stride - 1, so pad as much."]
     if isinstance(stride, int) and isinstance(padding, int) and usage.constant("ceil") is True:
         return lines, str(padding + stride - 1)
     far = f"{near} + {layout.flat(usage.python('stride'))} - 1"
@@ -293,7 +293,7 @@ def _spatial(near: str, far: str | None = None) -> str:
 def _max_pool_signed(usage: Usage) -> list[str]:
     amount = layout.flat(usage.python("padding"))
     lines = _signature("max_pool_signed", ["pool_size: int"], usage)
-    lines += python.docstring("Max pooling in which padding never wins", indent=4)
+    lines += python.docstring("Max pooling with -inf padding", indent=4)
     far = _far_padding(usage, amount)
     sides = _spatial(amount, far[1] if far is not None else None)
     code = layout.call("ops.pad", "x", sides, constant_values='float("-inf")')
@@ -306,7 +306,7 @@ def _max_pool_signed(usage: Usage) -> list[str]:
 
 def _avg_pool(usage: Usage) -> list[str]:
     lines = _signature("avg_pool", ["pool_size: int"], usage)
-    lines += python.docstring("Average pooling in which padding counts as zeros", indent=4)
+    lines += python.docstring("Average pooling that counts padding as zeros", indent=4)
     lines += _zero_padding(usage)
     return [*lines, *_layer("AveragePooling2D", ["pool_size"], _pool_options(usage))]
 
@@ -315,9 +315,7 @@ def _blur_pool(usage: Usage) -> list[str]:
     reflected = layout.call("ops.pad", "x", _spatial("1"), mode='"reflect"')
     first = layout.call("layers.AveragePooling2D", "2", strides="1", name='f"{name}_blur"')
     lines = _signature("blur_pool", [], usage)
-    lines += python.docstring(
-        "Blur by (1, 2, 1) / 4, then take every n-th row and column", indent=4
-    )
+    lines += python.docstring("Blur by (1, 2, 1) / 4, then subsample by the stride", indent=4)
     lines += layout.statement("x = ", reflected, "", 4)
     lines.append("    # Averaging two neighbours twice is the filter (1, 2, 1) / 4.")
     lines += layout.statement("x = ", first, "(x)", 4)

@@ -23,7 +23,7 @@ class BatchNormalization(layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable(package="resnet_spec")
 class Gelu(layers.Layer):
-    """x * Phi(x), with constants as exact as the input."""
+    """GELU, x * Phi(x), with constants in the precision of the input."""
 
     def call(self, inputs):
         return inputs * (1 + ops.erf(inputs / math.sqrt(2))) / 2
@@ -31,7 +31,7 @@ class Gelu(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="resnet_spec")
 class LeakyReLU(layers.LeakyReLU):
-    """Leaky ReLU, with a slope as exact as the input."""
+    """Leaky ReLU with a slope in the precision of the input."""
 
     def call(self, inputs):
         return ops.where(inputs > 0, inputs, self.negative_slope * inputs)
@@ -41,8 +41,8 @@ class LeakyReLU(layers.LeakyReLU):
 class StandardizedConv2D(layers.Conv2D):
     """Convolution with filters of mean 0 and variance 1 (Qiao et al. 2019)."""
 
-    def __init__(self, *arguments, epsilon: float, **options) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, *args, epsilon: float, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
         self.epsilon = epsilon
 
     def convolution_op(self, inputs, kernel):
@@ -57,7 +57,7 @@ class StandardizedConv2D(layers.Conv2D):
 
 @keras.saving.register_keras_serializable(package="resnet_spec")
 class AveragePooling(layers.AveragePooling2D):
-    """Average pooling of what each window covers, whatever Keras runs on."""
+    """Average pooling that does not count padding, on every backend of Keras."""
 
     def call(self, inputs):
         # On PyTorch, Keras' own layer averages copies of the border, too.
@@ -74,8 +74,8 @@ class AveragePooling(layers.AveragePooling2D):
 class FilterResponseNorm(layers.Layer):
     """Divides each channel by its root mean square (Singh and Krishnan 2019)."""
 
-    def __init__(self, epsilon: float, gamma_initializer="ones", **options) -> None:
-        super().__init__(**options)
+    def __init__(self, epsilon: float, gamma_initializer="ones", **kwargs) -> None:
+        super().__init__(**kwargs)
         self.epsilon = epsilon
         self.gamma_initializer = initializers.get(gamma_initializer)
 
@@ -100,9 +100,9 @@ class EvoNorm(layers.Layer):
     """EvoNorm-S0, norm and activation in one (Liu et al. 2020)."""
 
     def __init__(
-        self, groups: int, epsilon: float, gamma_initializer="ones", **options
+        self, groups: int, epsilon: float, gamma_initializer="ones", **kwargs
     ) -> None:
-        super().__init__(**options)
+        super().__init__(**kwargs)
         self.groups = groups
         self.epsilon = epsilon
         self.gamma_initializer = initializers.get(gamma_initializer)
@@ -120,7 +120,7 @@ class EvoNorm(layers.Layer):
         return x * ops.rsqrt(variance + self.epsilon) * self.gamma + self.beta
 
     def group_mean(self, x):
-        """The mean of each group, given to all of its channels."""
+        """The mean of each group, broadcast to all of its channels."""
         x = ops.mean(x, axis=(1, 2), keepdims=True)
         size = x.shape[-1] // self.groups
         means = ops.mean(ops.reshape(x, (-1, 1, 1, self.groups, size)), axis=-1)
@@ -136,7 +136,7 @@ class EvoNorm(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="resnet_spec")
 class Threshold(layers.Layer):
-    """The larger of a value and a learned threshold (Singh and Krishnan 2019)."""
+    """max(x, tau) with a learned tau for each channel (Singh and Krishnan 2019)."""
 
     def build(self, input_shape) -> None:
         self.tau = self.add_weight((input_shape[-1],), "zeros", name="tau")
@@ -147,10 +147,10 @@ class Threshold(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="resnet_spec")
 class LearnedScale(layers.Layer):
-    """Multiplies by one learned number."""
+    """Multiplies by one learned scalar."""
 
-    def __init__(self, initializer="ones", **options) -> None:
-        super().__init__(**options)
+    def __init__(self, initializer="ones", **kwargs) -> None:
+        super().__init__(**kwargs)
         self.initializer = initializers.get(initializer)
 
     def build(self, input_shape) -> None:
@@ -166,10 +166,10 @@ class LearnedScale(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="resnet_spec")
 class LearnedShift(layers.Layer):
-    """Adds one learned number."""
+    """Adds one learned scalar."""
 
-    def __init__(self, initializer="zeros", **options) -> None:
-        super().__init__(**options)
+    def __init__(self, initializer="zeros", **kwargs) -> None:
+        super().__init__(**kwargs)
         self.initializer = initializers.get(initializer)
 
     def build(self, input_shape) -> None:
@@ -184,7 +184,7 @@ class LearnedShift(layers.Layer):
 
 
 def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
-    """Softmax across groups of channels, at each place within the groups."""
+    """Softmax across groups of channels, for each channel within a group."""
     x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
     x = ops.softmax(x, axis=-2)
     x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
@@ -199,7 +199,7 @@ def shuffle_channels(x: KerasTensor, groups: int, parts: int) -> KerasTensor:
 
 
 def adaptive_avg_pool(x: KerasTensor, size: int) -> KerasTensor:
-    """Mean of size x size parts of a map, which may share a row or column."""
+    """Mean of each of size x size cells, which may overlap by a row or column."""
     for axis in (1, 2):
         length = x.shape[axis]
         ends = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
@@ -210,6 +210,6 @@ def adaptive_avg_pool(x: KerasTensor, size: int) -> KerasTensor:
 
 
 def flatten_channels_first(x: KerasTensor, *, name: str) -> KerasTensor:
-    """All values of a map as a vector, in the order channel, row, column."""
+    """Flatten a map in the order channel, row, column, as PyTorch does."""
     x = layers.Permute((3, 1, 2), name=f"{name}_order")(x)
     return layers.Flatten(name=name)(x)

@@ -413,7 +413,7 @@ def _what_is_built(network: Network) -> str:
 
     `keras.Model` goes back from the output, a call for each layer (keras/src/ops/function.py).
     """
-    what = f"Build {network.name} with fresh weights"
+    what = f"Build {network.name} with random weights"
     layers = 2 * network.root.size  # each operation may come with a layer that pads for it
     if layers < 1200:
         return what

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 def add_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
-    """Put a layer below a module, under a dotted name."""
+    """Add a submodule under a dotted name."""
     *containers, last = name.split(".")
     for part in containers:
         if part not in dict(module.named_children()):
@@ -16,7 +16,7 @@ def add_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
 
 
 class SequentialDict(nn.ModuleDict):
-    """Layers that have names and run one after the other."""
+    """Named layers that run one after the other."""
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.values():
@@ -27,7 +27,7 @@ class SequentialDict(nn.ModuleDict):
 def pad_same(
     x: Tensor, kernel_size: int, stride: int, dilation: int = 1, value: float = 0.0
 ) -> Tensor:
-    """Pad as TensorFlow's `same` does: the odd row below, the odd column to the right."""
+    """TensorFlow's SAME padding: an odd row goes below, an odd column to the right."""
     amounts: list[int] = []
     for size in (x.shape[3], x.shape[2]):
         last = (size - 1) // stride * stride  # where the last window begins
@@ -37,7 +37,7 @@ def pad_same(
 
 
 def softmax_over_groups(x: Tensor, groups: int) -> Tensor:
-    """Softmax across groups of channels, at each place within the groups."""
+    """Softmax across groups of channels, for each channel within a group."""
     return torch.unflatten(x, 1, (groups, -1)).softmax(dim=1).flatten(1, 2)
 
 
@@ -48,7 +48,7 @@ def shuffle_channels(x: Tensor, groups: int, parts: int) -> Tensor:
 
 
 class BlurPool(nn.Module):
-    """Blur by (1, 2, 1) / 4 in both directions, then take every n-th row and column."""
+    """Blur by (1, 2, 1) / 4 in both directions, then subsample by the stride."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class StdConv2d(nn.Conv2d):
     def __init__(
         self,
         in_channels: int,
-        filters: int,
+        out_channels: int,
         kernel_size: int,
         stride: int = 1,
         padding: int = 0,
@@ -76,7 +76,14 @@ class StdConv2d(nn.Conv2d):
         eps: float = 1e-6,
     ) -> None:
         super().__init__(
-            in_channels, filters, kernel_size, stride, padding, dilation, groups, bias
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
         )
         self.eps = eps
 
@@ -85,12 +92,13 @@ class StdConv2d(nn.Conv2d):
             self.weight, dim=(1, 2, 3), correction=0, keepdim=True
         )
         weight = (self.weight - mean) * torch.rsqrt(variance + self.eps)
-        out: Tensor = self._conv_forward(x, weight, self.bias)
-        return out
+        return F.conv2d(
+            x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
 
 
 class Conv2dSame(nn.Conv2d):
-    """Convolution, padded as by TensorFlow: by the size of its input."""
+    """Convolution with TensorFlow's SAME padding, which depends on the input size."""
 
     def forward(self, x: Tensor) -> Tensor:
         size, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
@@ -98,7 +106,7 @@ class Conv2dSame(nn.Conv2d):
 
 
 class StdConv2dSame(StdConv2d):
-    """Convolution, padded as by TensorFlow: by the size of its input."""
+    """Convolution with TensorFlow's SAME padding, which depends on the input size."""
 
     def forward(self, x: Tensor) -> Tensor:
         size, stride, dilation = self.kernel_size[0], self.stride[0], self.dilation[0]
@@ -106,7 +114,7 @@ class StdConv2dSame(StdConv2d):
 
 
 class MaxPool2dSame(nn.Module):
-    """Max pooling, padded as by TensorFlow with what never wins."""
+    """Max pooling with TensorFlow's SAME padding, filled with -inf."""
 
     def __init__(self, kernel_size: int, stride: int) -> None:
         super().__init__()
@@ -119,7 +127,7 @@ class MaxPool2dSame(nn.Module):
 
 
 class AvgPool2dSame(nn.Module):
-    """Average pooling of what each window covers, placed as by TensorFlow."""
+    """Average pooling with TensorFlow's SAME padding, which is not counted."""
 
     def __init__(self, kernel_size: int, stride: int) -> None:
         super().__init__()
@@ -172,7 +180,7 @@ class EvoNorm(nn.Module):
 
 
 class Threshold(nn.Module):
-    """The larger of a value and a learned threshold (Singh and Krishnan 2019)."""
+    """max(x, tau) with a learned tau for each channel (Singh and Krishnan 2019)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -183,7 +191,7 @@ class Threshold(nn.Module):
 
 
 class LearnedScale(nn.Module):
-    """Multiplies by one learned number."""
+    """Multiplies by one learned scalar."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,7 +202,7 @@ class LearnedScale(nn.Module):
 
 
 class LearnedShift(nn.Module):
-    """Adds one learned number."""
+    """Adds one learned scalar."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -216,7 +224,7 @@ class ChannelConv(nn.Conv1d):
 
 
 class DropPath(nn.Module):
-    """Zeroes whole samples at random in training (stochastic depth, Huang et al. 2016)."""
+    """Drops whole samples at random in training (stochastic depth, Huang et al. 2016)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

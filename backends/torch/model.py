@@ -42,12 +42,13 @@ def class_view(routine: Routine) -> ClassView:
     writer = Writer(routine.parameters, routine.locals, routine.body)
     forward = writer.returning(routine.body, routine.result)
     writer.stored |= stored_for_initialization(routine)
+    constructor = writer.constructor()
     return ClassView(
         routine.class_name,
         "nn.Module",
         python.docstring(routine.description, indent=4),
         signature,
-        [SUPER, *writer.constructor()],
+        [SUPER, *constructor] if constructor or routine.parameters else [],
         forward,
     )
 
@@ -124,7 +125,7 @@ def network_view(program: Program) -> NetworkView:
         features=features,
         head=head,
         build=python.signature(f"def {network.name}", parameters, f" -> {network.class_name}:"),
-        build_docstring=python.docstring(f"Build {network.name} with fresh weights", indent=4),
+        build_docstring=python.docstring(f"Build {network.name} with random weights", indent=4),
         build_call=[f"    return {network.class_name}({passed})"],
     )
 
@@ -133,7 +134,8 @@ def code_of(blocks: Sequence[ClassView], network: NetworkView, init: Sequence[st
     """All statements of a module, as Python that can be parsed."""
     lines: list[str] = []
     for block in blocks:
-        lines += [f"class {block.name}({block.base}):", *block.signature, *block.constructor]
+        lines.append(f"class {block.name}({block.base}):")
+        lines += [*block.signature, *block.constructor] if block.constructor else []
         if block.forward:
             lines += ["    def forward(self, x: Tensor) -> Tensor:", *block.forward]
     lines += [f"class {network.name}(nn.Module):", *network.signature, *network.constructor]

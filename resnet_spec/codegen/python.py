@@ -86,6 +86,8 @@ def rescaled(value: str, factor: Expr, offset: Expr, spelling: Mapping[str, str]
     if factor == Const(-1):
         return to_python(binary("-", offset, given), spelled_out)
     scaled = given if factor == Const(1) else binary("*", given, factor)
+    if isinstance(offset, Const) and offset.value < 0:
+        return to_python(binary("-", scaled, Const(-offset.value)), spelled_out)
     return to_python(scaled if offset == Const(0) else binary("+", scaled, offset), spelled_out)
 
 
@@ -317,7 +319,7 @@ def network_table(network: Network) -> list[str]:
         if part:
             rows.append(_row(name, part, output))
     total = [f"{network.root.parameters:,}", f"{network.root.macs:,}"]
-    rows.append(["in all", "", "", *total])
+    rows.append(["total", "", "", *total])
     return layout.table(rows)
 
 

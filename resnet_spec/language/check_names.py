@@ -210,14 +210,16 @@ def _check_constant(
     expression: Expression, kind: str, name: str, report: Report, attribute: Attribute | None = None
 ) -> None:
     """What is wrong with a number, as the lowering tells it of a line that it can run."""
-    from resnet_spec.language import numbers  # which comes after this module
+    from resnet_spec.language import name_resolution  # which comes after this module
 
     if expression.names:
         return
     try:
-        number = numbers.typed(numbers.evaluate(expression, {}), kind, expression.span, name)
+        number = name_resolution.typed(
+            name_resolution.evaluate(expression, {}), kind, expression.span, name
+        )
         if attribute is not None:
-            numbers.ranged(number, attribute, expression.span)
+            name_resolution.ranged(number, attribute, expression.span)
     except SpecError as error:
         report.extend(error)
 

@@ -12,17 +12,17 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter, WithJsonSchema
 from pydantic.fields import FieldInfo
 
-from resnet_spec.language import models
+from resnet_spec.language import keys
 from resnet_spec.primitives import FANS, INITIALIZERS, PRIMITIVES, ROLES, Attribute, Primitive
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 Schema = dict[str, Any]
 
-_ROOTS: dict[str, type[models.Model]] = {
-    "network": models.NetworkModel,
-    "block": models.BlockModel,
-    "recipe": models.RecipeModel,
+_ROOTS: dict[str, type[keys.Model]] = {
+    "network": keys.NetworkModel,
+    "block": keys.BlockModel,
+    "recipe": keys.RecipeModel,
 }
 _TYPES = {"int": "integer", "float": "number", "bool": "boolean"}
 # What a spec without `extends` must say as a list; one that extends another may patch it by name.
@@ -70,7 +70,7 @@ def _field_schema(field: FieldInfo) -> Schema:
     schema: Schema
     if own is not None:
         schema = dict(own.json_schema or {})
-    elif (model := models.nested_model(field.annotation)) is not None:
+    elif (model := keys.nested_model(field.annotation)) is not None:
         schema = _reference(_name(model))
         if any(get_origin(kind) is list for kind in get_args(field.annotation)):
             schema = {"type": "array", "items": schema}
@@ -124,7 +124,7 @@ def _definitions() -> dict[str, Schema]:
     """Everything that a schema may refer to, by name."""
     call = _reference("CallArgument")
     layers = {key: _layer_schema(key) for key in (*PRIMITIVES, *ROLES)}
-    names = {key: models.layer_model(key).__name__ for key in layers}
+    names = {key: keys.layer_model(key).__name__ for key in layers}
     return {
         "Layer": _any_of(
             "one operation: a primitive, 'norm' or 'act', a block, a slot, or a loop",
@@ -132,15 +132,15 @@ def _definitions() -> dict[str, Schema]:
             *(_reference(name) for name in (*names.values(), "BlockCall", "SlotCall", "Loop")),
         ),
         **{names[key]: schema for key, schema in layers.items()},
-        "BlockCall": _model_schema(models.BlockCallModel, call),
-        "SlotCall": _model_schema(models.SlotCallModel, call),
-        "Loop": _model_schema(models.LoopModel),
-        "Stage": _model_schema(models.StageModel, call),
-        "InlineBlock": _model_schema(models.InlineBlockModel),
-        "Input": _model_schema(models.InputModel),
-        "Expect": _model_schema(models.ExpectModel),
-        "Reference": _model_schema(models.ReferenceModel),
-        "Training": _model_schema(models.TrainingModel),
+        "BlockCall": _model_schema(keys.BlockCallModel, call),
+        "SlotCall": _model_schema(keys.SlotCallModel, call),
+        "Loop": _model_schema(keys.LoopModel),
+        "Stage": _model_schema(keys.StageModel, call),
+        "InlineBlock": _model_schema(keys.InlineBlockModel),
+        "Input": _model_schema(keys.InputModel),
+        "Expect": _model_schema(keys.ExpectModel),
+        "Reference": _model_schema(keys.ReferenceModel),
+        "Training": _model_schema(keys.TrainingModel),
         "TrainingChoice": _any_of(
             "the name of a recipe, keys that change one, or none",
             {"type": ["string", "null"]},
@@ -165,7 +165,7 @@ def _given() -> dict[str, Schema]:
         "Argument": _any_of(
             "a type (int, float, bool), a default, or a mapping of both",
             {"type": ["number", "boolean", "string"]},
-            _model_schema(models.ArgumentModel),
+            _model_schema(keys.ArgumentModel),
         ),
         "CallArgument": _any_of(
             "an argument of the block: an expression, or a list with one for each repetition; or "
@@ -221,7 +221,7 @@ def _stands_alone(primitive: Primitive) -> bool:
 
 def _layer_schema(key: str) -> Schema:
     """The layer that opens with a primitive or a role."""
-    model = models.layer_model(key)
+    model = keys.layer_model(key)
     if key in ROLES:
         schema = _model_schema(model, _any_of("an attribute of what fills it", *_attribute_kinds()))
         usual = ROLES[key]

@@ -7,7 +7,7 @@ from typing import NamedTuple, NoReturn
 from resnet_spec.diagnostics import Span, expected, fail, quoted
 from resnet_spec.ir import INPUT, Choice, Event, Key, LoopEvent, Read, Step
 from resnet_spec.language.layers import given_by
-from resnet_spec.language.numbers import TooLarge, Unknown, evaluate, spell
+from resnet_spec.language.name_resolution import TooLarge, Unknown, evaluate, spell
 from resnet_spec.language.syntax import Bound, Loop, Reference, Statement
 from resnet_spec.primitives import Shape
 

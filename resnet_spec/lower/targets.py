@@ -9,9 +9,9 @@ from resnet_spec.expressions import Number
 from resnet_spec.ir import Choice
 from resnet_spec.language import bind, other_libraries
 from resnet_spec.language.library import Blocks
+from resnet_spec.language.name_resolution import Scope, TooLarge, Unknown, evaluate, ranged, typed
 from resnet_spec.language.nodes import Mapping as MappingNode
 from resnet_spec.language.nodes import Node, plain
-from resnet_spec.language.numbers import Scope, TooLarge, Unknown, evaluate, ranged, typed
 from resnet_spec.language.scalars import read_binding
 from resnet_spec.language.syntax import (
     Argument,

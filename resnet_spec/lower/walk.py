@@ -10,7 +10,14 @@ from resnet_spec.diagnostics import Report, Span, SpecError, Use, expected, fail
 from resnet_spec.ir import Choice, Instance, Operation, Read, Step
 from resnet_spec.language import bind
 from resnet_spec.language.layers import given_by, stand_in
-from resnet_spec.language.numbers import BROKEN, MAX_REPEAT, Unknown, evaluate, repetitions, spell
+from resnet_spec.language.name_resolution import (
+    BROKEN,
+    MAX_REPEAT,
+    Unknown,
+    evaluate,
+    repetitions,
+    spell,
+)
 from resnet_spec.language.syntax import Bound, Definition, Expression, Loop, Statement
 from resnet_spec.lower.cache import Made, known
 from resnet_spec.lower.frame import Frame, Value, Values

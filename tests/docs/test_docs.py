@@ -18,7 +18,7 @@ from pages import ROOT, Page, PageError, clear_backends, fences, matches
 from resnet_spec import expressions
 from resnet_spec.cli import parser
 from resnet_spec.expressions import FUNCTIONS
-from resnet_spec.language import nodes, numbers
+from resnet_spec.language import name_resolution, nodes
 from resnet_spec.language.scalars import POSITION
 from resnet_spec.lower import frame
 from resnet_spec.primitives import INITIALIZERS, PRIMITIVES
@@ -153,7 +153,7 @@ def test_limits_are_the_real_ones() -> None:
     limits = text[text.index("## Limits") :]
     assert f"{nodes.MAX_BYTES // 10**6} MB of text" in limits
     assert f"{frame.MAX_OPERATIONS:,} operations" in limits
-    assert f"`repeat` up to\n  {numbers.MAX_REPEAT:,}" in limits
+    assert f"`repeat` up to\n  {name_resolution.MAX_REPEAT:,}" in limits
     assert expressions.MAX_MAGNITUDE == 2**53
 
 

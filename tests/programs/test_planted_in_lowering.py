@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from right_cases import CASES, network_of, uses_of
 
-from resnet_spec.language import numbers
+from resnet_spec.language import name_resolution
 from resnet_spec.language.syntax import Bound, Expression, Reference, Statement
 from resnet_spec.lower import frame, targets, walk
 
@@ -50,7 +50,7 @@ def defaults_before_calls(patch: Patch) -> None:
 
 
 def a_turn_fewer(patch: Patch) -> None:
-    original = numbers.repetitions
+    original = name_resolution.repetitions
 
     def changed(expression: Expression, scope: Any, key: str, least: int = 1) -> int:
         count = original(expression, scope, key, least)

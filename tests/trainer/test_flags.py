@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from trainers import compiled, imported
 
-from resnet_spec.language.models import TrainingKeys
+from resnet_spec.language.keys import TrainingKeys
 
 pytestmark = pytest.mark.torch  # pillow and tqdm come with the frameworks
 

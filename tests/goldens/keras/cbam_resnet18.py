@@ -11,7 +11,7 @@ layer2  128x28x28  basic x 2     530,136    411,203,648
 layer3  256x14x14  basic x 2   2,116,840    411,112,976
 layer4  512x7x7    basic x 2   8,460,552    411,182,468
 head    1000                     513,000        512,000
-in all                        11,779,392  1,815,063,764
+total                         11,779,392  1,815,063,764
 """
 
 import keras
@@ -29,7 +29,7 @@ def conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution, symmetrically padded."""
-    # With a stride, padding="same" would pad the far sides more.
+    # With a stride, padding="same" would be asymmetric.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
@@ -52,8 +52,8 @@ def batch_norm(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def max_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:
-    """Max pooling of values that are never negative."""
-    # Zeros never win against them, so they can pad for minus infinity.
+    """Max pooling of non-negative values."""
+    # Zero padding never exceeds a non-negative value, just as -inf would not.
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.MaxPooling2D(pool_size, strides=2, name=name)(x)
 
@@ -156,7 +156,7 @@ def cbam_resnet18(
     num_classes: int = 1000,
     input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
 ) -> keras.Model:
-    """Build cbam_resnet18 with fresh weights."""
+    """Build cbam_resnet18 with random weights."""
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer4"]
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
@@ -169,17 +169,17 @@ def cbam_resnet18(
 
 
 def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the layers before the stage or layer of this name, and train the others.
+    """Freeze every layer before the stage or layer `name`, and train the rest.
 
-    Frozen batch norms keep their statistics and normalise by them in training, too.
+    Frozen batch norms run in inference mode, so their moving statistics do not change.
     Compile the model afterwards.
     """
-    begin = f"{name}_"
-    if not any(f"{layer.name}_".startswith(begin) for layer in model.layers):
+    prefix = f"{name}_"
+    if not any(f"{layer.name}_".startswith(prefix) for layer in model.layers):
         raise ValueError(f"there is no stage or layer {name!r}")
     trained = False
     for layer in model.layers:
-        trained = trained or f"{layer.name}_".startswith(begin)
+        trained = trained or f"{layer.name}_".startswith(prefix)
         layer.trainable = trained
 
 

@@ -14,7 +14,7 @@ features.denseblock3  1024x14x14  dense_layer x 24   2,837,760    549,126,144
 features.transition3  512x7x7     transition           526,336    102,760,448
 features.denseblock4  1024x7x7    dense_layer x 16   2,158,080    104,366,080
 head                  1000                           1,027,048      1,024,000
-in all                                               7,978,856  2,834,161,664
+total                                                7,978,856  2,834,161,664
 """
 
 import keras
@@ -36,7 +36,7 @@ def conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution without a bias, symmetrically padded."""
-    # With a stride, padding="same" would pad the far sides more.
+    # With a stride, padding="same" would be asymmetric.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
@@ -54,8 +54,8 @@ def conv2d(
 
 
 def max_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:
-    """Max pooling of values that are never negative."""
-    # Zeros never win against them, so they can pad for minus infinity.
+    """Max pooling of non-negative values."""
+    # Zero padding never exceeds a non-negative value, just as -inf would not.
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.MaxPooling2D(pool_size, strides=2, name=name)(x)
 
@@ -116,7 +116,7 @@ def densenet121(
     num_classes: int = 1000,
     input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
 ) -> keras.Model:
-    """Build densenet121 with fresh weights."""
+    """Build densenet121 with random weights."""
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["features.denseblock4"]
     x = batch_norm(x, name="features_norm5")
@@ -131,17 +131,17 @@ def densenet121(
 
 
 def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the layers before the stage or layer of this name, and train the others.
+    """Freeze every layer before the stage or layer `name`, and train the rest.
 
-    Frozen batch norms keep their statistics and normalise by them in training, too.
+    Frozen batch norms run in inference mode, so their moving statistics do not change.
     Compile the model afterwards.
     """
-    begin = f"{name.replace('.', '_')}_"
-    if not any(f"{layer.name}_".startswith(begin) for layer in model.layers):
+    prefix = f"{name.replace('.', '_')}_"
+    if not any(f"{layer.name}_".startswith(prefix) for layer in model.layers):
         raise ValueError(f"there is no stage or layer {name!r}")
     trained = False
     for layer in model.layers:
-        trained = trained or f"{layer.name}_".startswith(begin)
+        trained = trained or f"{layer.name}_".startswith(prefix)
         layer.trainable = trained
 
 

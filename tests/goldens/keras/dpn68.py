@@ -11,7 +11,7 @@ layer2  320x28x28  dual_path x 4      504,896    477,675,520
 layer3  704x14x14  dual_path x 12   5,841,152  1,233,928,192
 layer4  832x7x7    dual_path x 3    5,351,040    367,288,320
 head    1000                          834,664        832,000
-in all                             12,611,602  2,326,163,456
+total                              12,611,602  2,326,163,456
 """
 
 import keras
@@ -34,7 +34,7 @@ def conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution without a bias, symmetrically padded."""
-    # With a stride, padding="same" would pad the far sides more.
+    # With a stride, padding="same" would be asymmetric.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
@@ -53,8 +53,8 @@ def conv2d(
 
 
 def max_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:
-    """Max pooling of values that are never negative."""
-    # Zeros never win against them, so they can pad for minus infinity.
+    """Max pooling of non-negative values."""
+    # Zero padding never exceeds a non-negative value, just as -inf would not.
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.MaxPooling2D(pool_size, strides=2, name=name)(x)
 
@@ -92,7 +92,9 @@ def dual_path(
     *,
     name: str,
 ) -> KerasTensor:
-    """A residual and a growing dense path in one map (Chen et al. 2017)."""
+    """A residual path and a growing dense path in one feature map (Chen et
+    al. 2017).
+    """
     carried = x
     if project:
         carried = norm_act_conv(
@@ -148,7 +150,7 @@ def dpn68(
     num_classes: int = 1000,
     input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
 ) -> keras.Model:
-    """Build dpn68 with fresh weights."""
+    """Build dpn68 with random weights."""
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer4"]
     x = batch_norm(x, name="norm")
@@ -163,17 +165,17 @@ def dpn68(
 
 
 def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the layers before the stage or layer of this name, and train the others.
+    """Freeze every layer before the stage or layer `name`, and train the rest.
 
-    Frozen batch norms keep their statistics and normalise by them in training, too.
+    Frozen batch norms run in inference mode, so their moving statistics do not change.
     Compile the model afterwards.
     """
-    begin = f"{name}_"
-    if not any(f"{layer.name}_".startswith(begin) for layer in model.layers):
+    prefix = f"{name}_"
+    if not any(f"{layer.name}_".startswith(prefix) for layer in model.layers):
         raise ValueError(f"there is no stage or layer {name!r}")
     trained = False
     for layer in model.layers:
-        trained = trained or f"{layer.name}_".startswith(begin)
+        trained = trained or f"{layer.name}_".startswith(prefix)
         layer.trainable = trained
 
 

@@ -8,7 +8,7 @@ layer1  16x32x32  fixup_basic x 2            9,226      9,437,184
 layer2  32x16x16  fixup_bottleneck x 2       2,574        753,664
 layer3  40x8x8    fixup_basic               25,925      1,658,880
 head    10                                     411            400
-in all                                      38,569     12,292,496
+total                                       38,569     12,292,496
 """
 
 import keras
@@ -17,10 +17,10 @@ from keras import KerasTensor, initializers, layers, ops
 
 @keras.saving.register_keras_serializable(package="resnet_spec")
 class LearnedScale(layers.Layer):
-    """Multiplies by one learned number."""
+    """Multiplies by one learned scalar."""
 
-    def __init__(self, initializer="ones", **options) -> None:
-        super().__init__(**options)
+    def __init__(self, initializer="ones", **kwargs) -> None:
+        super().__init__(**kwargs)
         self.initializer = initializers.get(initializer)
 
     def build(self, input_shape) -> None:
@@ -36,10 +36,10 @@ class LearnedScale(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="resnet_spec")
 class LearnedShift(layers.Layer):
-    """Adds one learned number."""
+    """Adds one learned scalar."""
 
-    def __init__(self, initializer="zeros", **options) -> None:
-        super().__init__(**options)
+    def __init__(self, initializer="zeros", **kwargs) -> None:
+        super().__init__(**kwargs)
         self.initializer = initializers.get(initializer)
 
     def build(self, input_shape) -> None:
@@ -64,7 +64,7 @@ def conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution without a bias, symmetrically padded."""
-    # With a stride, padding="same" would pad the far sides more.
+    # With a stride, padding="same" would be asymmetric.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
@@ -82,7 +82,7 @@ def conv2d(
 
 
 def fixup_basic(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Two 3x3 convolutions with learned numbers in place of norms (Zhang et
+    """Two 3x3 convolutions with learned scalars in place of norms (Zhang et
     al. 2019).
     """
     shifted = LearnedShift(name=f"{name}_shift1")(x)
@@ -101,7 +101,7 @@ def fixup_basic(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def fixup_projection(x: KerasTensor, *, name: str) -> KerasTensor:
-    """1x1 convolution that fits the shortcut, not among those that begin smaller."""
+    """1x1 convolution of the shortcut, which Fixup does not rescale."""
     return conv2d(
         x,
         32,
@@ -113,7 +113,7 @@ def fixup_projection(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def fixup_bottleneck(x: KerasTensor, stride: int = 1, *, name: str) -> KerasTensor:
-    """A bottleneck with learned numbers in place of norms (Zhang et al. 2019)."""
+    """A bottleneck with learned scalars in place of norms (Zhang et al. 2019)."""
     in_channels = x.shape[-1]
 
     shifted = LearnedShift(name=f"{name}_shift1")(x)
@@ -146,7 +146,7 @@ def zero_pad_shortcut(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def fixup_basic_zero_pad_shortcut(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Two 3x3 convolutions with learned numbers in place of norms (Zhang et
+    """Two 3x3 convolutions with learned scalars in place of norms (Zhang et
     al. 2019).
     """
     shifted = LearnedShift(name=f"{name}_shift1")(x)
@@ -195,7 +195,7 @@ def stages(x: KerasTensor) -> dict[str, KerasTensor]:
 def fixup(
     num_classes: int = 10, input_shape: tuple[int | None, int | None, int] = (32, 32, 3)
 ) -> keras.Model:
-    """Build fixup with fresh weights."""
+    """Build fixup with random weights."""
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer3"]
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
@@ -206,16 +206,16 @@ def fixup(
 
 
 def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the layers before the stage or layer of this name, and train the others.
+    """Freeze every layer before the stage or layer `name`, and train the rest.
 
     Compile the model afterwards.
     """
-    begin = f"{name}_"
-    if not any(f"{layer.name}_".startswith(begin) for layer in model.layers):
+    prefix = f"{name}_"
+    if not any(f"{layer.name}_".startswith(prefix) for layer in model.layers):
         raise ValueError(f"there is no stage or layer {name!r}")
     trained = False
     for layer in model.layers:
-        trained = trained or f"{layer.name}_".startswith(begin)
+        trained = trained or f"{layer.name}_".startswith(prefix)
         layer.trainable = trained
 
 

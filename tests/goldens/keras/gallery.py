@@ -14,7 +14,7 @@ selective  16x8x8    sk_basic                         8,632        476,160
 gated      16x8x8    basic x 2                        9,350        589,920
 attended   24x4x4    basic                            9,341        146,048
 head       10                                           970            960
-in all                                               62,950     26,858,144
+total                                                62,950     26,858,144
 """
 
 import keras
@@ -23,10 +23,10 @@ from keras import KerasTensor, initializers, layers, ops
 
 @keras.saving.register_keras_serializable(package="resnet_spec")
 class LearnedScale(layers.Layer):
-    """Multiplies by one learned number."""
+    """Multiplies by one learned scalar."""
 
-    def __init__(self, initializer="ones", **options) -> None:
-        super().__init__(**options)
+    def __init__(self, initializer="ones", **kwargs) -> None:
+        super().__init__(**kwargs)
         self.initializer = initializers.get(initializer)
 
     def build(self, input_shape) -> None:
@@ -41,7 +41,7 @@ class LearnedScale(layers.Layer):
 
 
 def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
-    """Softmax across groups of channels, at each place within the groups."""
+    """Softmax across groups of channels, for each channel within a group."""
     x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
     x = ops.softmax(x, axis=-2)
     x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
@@ -49,7 +49,7 @@ def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
 
 
 def adaptive_avg_pool(x: KerasTensor, size: int) -> KerasTensor:
-    """Mean of size x size parts of a map, which may share a row or column."""
+    """Mean of each of size x size cells, which may overlap by a row or column."""
     for axis in (1, 2):
         length = x.shape[axis]
         ends = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
@@ -60,7 +60,7 @@ def adaptive_avg_pool(x: KerasTensor, size: int) -> KerasTensor:
 
 
 def flatten_channels_first(x: KerasTensor, *, name: str) -> KerasTensor:
-    """All values of a map as a vector, in the order channel, row, column."""
+    """Flatten a map in the order channel, row, column, as PyTorch does."""
     x = layers.Permute((3, 1, 2), name=f"{name}_order")(x)
     return layers.Flatten(name=name)(x)
 
@@ -78,7 +78,7 @@ def conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution, symmetrically padded."""
-    # With a stride, padding="same" would pad the far sides more.
+    # With a stride, padding="same" would be asymmetric.
     same = stride == 1 and 2 * padding == dilation * (kernel_size - 1)
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
@@ -271,7 +271,7 @@ def bottleneck_v1(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def selective_kernel(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Two windows, 3x3 and 5x5, weighed against each other (Li et al. 2019)."""
+    """Two windows, 3x3 and 5x5, weighted by attention across them (Li et al. 2019)."""
     part = ops.split(x, 2, axis=-1)
     narrow = part[0]
     narrow = conv_norm_act(narrow, name=f"{name}_paths_0")
@@ -438,7 +438,7 @@ def stages(x: KerasTensor) -> dict[str, KerasTensor]:
 def gallery(
     num_classes: int = 10, input_shape: tuple[int | None, int | None, int] = (64, 64, 3)
 ) -> keras.Model:
-    """Build gallery with fresh weights."""
+    """Build gallery with random weights."""
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["attended"]
     x = adaptive_avg_pool(x, 2)

@@ -1,4 +1,4 @@
-"""Gates of channels and of places, and learned numbers.
+"""Channel gates, spatial gates and learned scalars.
 
 Input: 3x21x26, 6 classes.
 
@@ -7,7 +7,7 @@ stem    8x21x26                  232        117,936
 layer1  8x21x26   gated          743        324,604
 layer2  12x11x13  gated        1,103        474,738
 head    6                         78             72
-in all                         2,156        917,350
+total                          2,156        917,350
 """
 
 import keras
@@ -16,10 +16,10 @@ from keras import KerasTensor, initializers, layers, ops
 
 @keras.saving.register_keras_serializable(package="resnet_spec")
 class LearnedScale(layers.Layer):
-    """Multiplies by one learned number."""
+    """Multiplies by one learned scalar."""
 
-    def __init__(self, initializer="ones", **options) -> None:
-        super().__init__(**options)
+    def __init__(self, initializer="ones", **kwargs) -> None:
+        super().__init__(**kwargs)
         self.initializer = initializers.get(initializer)
 
     def build(self, input_shape) -> None:
@@ -35,10 +35,10 @@ class LearnedScale(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="resnet_spec")
 class LearnedShift(layers.Layer):
-    """Adds one learned number."""
+    """Adds one learned scalar."""
 
-    def __init__(self, initializer="zeros", **options) -> None:
-        super().__init__(**options)
+    def __init__(self, initializer="zeros", **kwargs) -> None:
+        super().__init__(**kwargs)
         self.initializer = initializers.get(initializer)
 
     def build(self, input_shape) -> None:
@@ -77,7 +77,7 @@ def batch_norm(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def blur_pool(x: KerasTensor, *, stride: int = 1, name: str) -> KerasTensor:
-    """Blur by (1, 2, 1) / 4, then take every n-th row and column."""
+    """Blur by (1, 2, 1) / 4, then subsample by the stride."""
     x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
     # Averaging two neighbours twice is the filter (1, 2, 1) / 4.
     x = layers.AveragePooling2D(2, strides=1, name=f"{name}_blur")(x)
@@ -118,7 +118,7 @@ def gated(x: KerasTensor, filters: int, stride: int = 1, *, name: str) -> KerasT
     gate = layers.ReLU(name=f"{name}_act2")(gate)
 
     gate = conv2d(gate, filters, 1, name=f"{name}_expand")
-    gate = gate * 0.5 + -0.2
+    gate = gate * 0.5 - 0.2
     gate = layers.Activation("sigmoid", name=f"{name}_gates")(gate)
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_gate")(gate)
 
@@ -159,7 +159,7 @@ def stages(x: KerasTensor) -> dict[str, KerasTensor]:
 def gates_and_pools(
     num_classes: int = 6, input_shape: tuple[int | None, int | None, int] = (21, 26, 3)
 ) -> keras.Model:
-    """Build gates_and_pools with fresh weights."""
+    """Build gates_and_pools with random weights."""
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer2"]
     x = layers.GlobalMaxPooling2D(name="peak")(x)
@@ -172,17 +172,17 @@ def gates_and_pools(
 
 
 def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the layers before the stage or layer of this name, and train the others.
+    """Freeze every layer before the stage or layer `name`, and train the rest.
 
-    Frozen batch norms keep their statistics and normalise by them in training, too.
+    Frozen batch norms run in inference mode, so their moving statistics do not change.
     Compile the model afterwards.
     """
-    begin = f"{name}_"
-    if not any(f"{layer.name}_".startswith(begin) for layer in model.layers):
+    prefix = f"{name}_"
+    if not any(f"{layer.name}_".startswith(prefix) for layer in model.layers):
         raise ValueError(f"there is no stage or layer {name!r}")
     trained = False
     for layer in model.layers:
-        trained = trained or f"{layer.name}_".startswith(begin)
+        trained = trained or f"{layer.name}_".startswith(prefix)
         layer.trainable = trained
 
 

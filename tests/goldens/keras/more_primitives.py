@@ -7,7 +7,7 @@ stem    8x24x20                      240        103,680
 layer1  8x24x20   ranges x 2       1,528        683,520
 layer2  12x12x10  ranges x 2       2,928        332,640
 head    10                           166            120
-in all                             4,862      1,119,960
+total                              4,862      1,119,960
 """
 
 import keras
@@ -18,8 +18,8 @@ from keras import KerasTensor, initializers, layers, ops
 class StandardizedConv2D(layers.Conv2D):
     """Convolution with filters of mean 0 and variance 1 (Qiao et al. 2019)."""
 
-    def __init__(self, *arguments, epsilon: float, **options) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, *args, epsilon: float, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
         self.epsilon = epsilon
 
     def convolution_op(self, inputs, kernel):
@@ -36,8 +36,8 @@ class StandardizedConv2D(layers.Conv2D):
 class FilterResponseNorm(layers.Layer):
     """Divides each channel by its root mean square (Singh and Krishnan 2019)."""
 
-    def __init__(self, epsilon: float, gamma_initializer="ones", **options) -> None:
-        super().__init__(**options)
+    def __init__(self, epsilon: float, gamma_initializer="ones", **kwargs) -> None:
+        super().__init__(**kwargs)
         self.epsilon = epsilon
         self.gamma_initializer = initializers.get(gamma_initializer)
 
@@ -62,9 +62,9 @@ class EvoNorm(layers.Layer):
     """EvoNorm-S0, norm and activation in one (Liu et al. 2020)."""
 
     def __init__(
-        self, groups: int, epsilon: float, gamma_initializer="ones", **options
+        self, groups: int, epsilon: float, gamma_initializer="ones", **kwargs
     ) -> None:
-        super().__init__(**options)
+        super().__init__(**kwargs)
         self.groups = groups
         self.epsilon = epsilon
         self.gamma_initializer = initializers.get(gamma_initializer)
@@ -82,7 +82,7 @@ class EvoNorm(layers.Layer):
         return x * ops.rsqrt(variance + self.epsilon) * self.gamma + self.beta
 
     def group_mean(self, x):
-        """The mean of each group, given to all of its channels."""
+        """The mean of each group, broadcast to all of its channels."""
         x = ops.mean(x, axis=(1, 2), keepdims=True)
         size = x.shape[-1] // self.groups
         means = ops.mean(ops.reshape(x, (-1, 1, 1, self.groups, size)), axis=-1)
@@ -98,7 +98,7 @@ class EvoNorm(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="resnet_spec")
 class Threshold(layers.Layer):
-    """The larger of a value and a learned threshold (Singh and Krishnan 2019)."""
+    """max(x, tau) with a learned tau for each channel (Singh and Krishnan 2019)."""
 
     def build(self, input_shape) -> None:
         self.tau = self.add_weight((input_shape[-1],), "zeros", name="tau")
@@ -120,7 +120,7 @@ def standardized_conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution, symmetrically padded."""
-    # With a stride, padding="same" would pad the far sides more.
+    # With a stride, padding="same" would be asymmetric.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
@@ -201,7 +201,7 @@ def stages(x: KerasTensor) -> dict[str, KerasTensor]:
 def more_primitives(
     num_classes: int = 10, input_shape: tuple[int | None, int | None, int] = (24, 20, 3)
 ) -> keras.Model:
-    """Build more_primitives with fresh weights."""
+    """Build more_primitives with random weights."""
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer2"]
     x = FilterResponseNorm(epsilon=1e-5, name="norm")(x)
@@ -216,16 +216,16 @@ def more_primitives(
 
 
 def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the layers before the stage or layer of this name, and train the others.
+    """Freeze every layer before the stage or layer `name`, and train the rest.
 
     Compile the model afterwards.
     """
-    begin = f"{name}_"
-    if not any(f"{layer.name}_".startswith(begin) for layer in model.layers):
+    prefix = f"{name}_"
+    if not any(f"{layer.name}_".startswith(prefix) for layer in model.layers):
         raise ValueError(f"there is no stage or layer {name!r}")
     trained = False
     for layer in model.layers:
-        trained = trained or f"{layer.name}_".startswith(begin)
+        trained = trained or f"{layer.name}_".startswith(prefix)
         layer.trainable = trained
 
 

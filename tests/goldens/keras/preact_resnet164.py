@@ -10,7 +10,7 @@ layer1  64x32x32   preact_bottleneck x 18      81,952     80,478,208
 layer2  128x16x16  preact_bottleneck x 18     326,272     83,361,792
 layer3  256x8x8    preact_bottleneck x 18   1,291,520     83,361,792
 head    10                                      3,082          2,560
-in all                                      1,703,258    247,646,720
+total                                       1,703,258    247,646,720
 """
 
 import keras
@@ -27,7 +27,7 @@ def conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution without a bias, symmetrically padded."""
-    # With a stride, padding="same" would pad the far sides more.
+    # With a stride, padding="same" would be asymmetric.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
@@ -112,7 +112,7 @@ def stages(x: KerasTensor) -> dict[str, KerasTensor]:
 def preact_resnet164(
     num_classes: int = 10, input_shape: tuple[int | None, int | None, int] = (32, 32, 3)
 ) -> keras.Model:
-    """Build preact_resnet164 with fresh weights."""
+    """Build preact_resnet164 with random weights."""
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer3"]
     x = batch_norm(x, name="norm")
@@ -127,17 +127,17 @@ def preact_resnet164(
 
 
 def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the layers before the stage or layer of this name, and train the others.
+    """Freeze every layer before the stage or layer `name`, and train the rest.
 
-    Frozen batch norms keep their statistics and normalise by them in training, too.
+    Frozen batch norms run in inference mode, so their moving statistics do not change.
     Compile the model afterwards.
     """
-    begin = f"{name}_"
-    if not any(f"{layer.name}_".startswith(begin) for layer in model.layers):
+    prefix = f"{name}_"
+    if not any(f"{layer.name}_".startswith(prefix) for layer in model.layers):
         raise ValueError(f"there is no stage or layer {name!r}")
     trained = False
     for layer in model.layers:
-        trained = trained or f"{layer.name}_".startswith(begin)
+        trained = trained or f"{layer.name}_".startswith(prefix)
         layer.trainable = trained
 
 

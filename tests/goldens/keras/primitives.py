@@ -7,7 +7,7 @@ stem    16x5x5                   224         19,200
 layer1  16x5x5  wave x 2       8,032        198,400
 layer2  24x5x5  wave           8,136        201,600
 head    10                       250            240
-in all                        16,642        419,440
+total                         16,642        419,440
 """
 
 import keras
@@ -15,7 +15,7 @@ from keras import KerasTensor, initializers, layers, ops
 
 
 def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
-    """Softmax across groups of channels, at each place within the groups."""
+    """Softmax across groups of channels, for each channel within a group."""
     x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
     x = ops.softmax(x, axis=-2)
     x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
@@ -42,7 +42,7 @@ def conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution, symmetrically padded."""
-    # With a stride, padding="same" would pad the far sides more.
+    # With a stride, padding="same" would be asymmetric.
     same = stride == 1 and 2 * padding == dilation * (kernel_size - 1)
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
@@ -63,7 +63,7 @@ def conv2d(
 
 
 def avg_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:
-    """Average pooling in which padding counts as zeros."""
+    """Average pooling that counts padding as zeros."""
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.AveragePooling2D(pool_size, strides=1, name=name)(x)
 
@@ -71,7 +71,7 @@ def avg_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:
 def max_pool_signed(
     x: KerasTensor, pool_size: int, *, stride: int = 1, name: str
 ) -> KerasTensor:
-    """Max pooling in which padding never wins."""
+    """Max pooling with -inf padding."""
     x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=float("-inf"))
     return layers.MaxPooling2D(pool_size, strides=stride, name=name)(x)
 
@@ -127,7 +127,7 @@ def stages(x: KerasTensor) -> dict[str, KerasTensor]:
 def primitives(
     num_classes: int = 10, input_shape: tuple[int | None, int | None, int] = (20, 20, 3)
 ) -> keras.Model:
-    """Build primitives with fresh weights."""
+    """Build primitives with random weights."""
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer2"]
     part = ops.split(x, 3, axis=-1)
@@ -145,16 +145,16 @@ def primitives(
 
 
 def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the layers before the stage or layer of this name, and train the others.
+    """Freeze every layer before the stage or layer `name`, and train the rest.
 
     Compile the model afterwards.
     """
-    begin = f"{name}_"
-    if not any(f"{layer.name}_".startswith(begin) for layer in model.layers):
+    prefix = f"{name}_"
+    if not any(f"{layer.name}_".startswith(prefix) for layer in model.layers):
         raise ValueError(f"there is no stage or layer {name!r}")
     trained = False
     for layer in model.layers:
-        trained = trained or f"{layer.name}_".startswith(begin)
+        trained = trained or f"{layer.name}_".startswith(prefix)
         layer.trainable = trained
 
 

@@ -11,7 +11,7 @@ layer2  512x28x28   res2net x 4   1,229,856  1,083,149,312
 layer3  1024x14x14  res2net x 6   7,198,368  1,531,597,312
 layer4  2048x7x7    res2net x 3  14,998,304    858,925,312
 head    1000                      2,049,000      2,048,000
-in all                           25,699,120  4,255,166,464
+total                            25,699,120  4,255,166,464
 """
 
 import keras
@@ -28,7 +28,7 @@ def conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution without a bias, symmetrically padded."""
-    # With a stride, padding="same" would pad the far sides more.
+    # With a stride, padding="same" would be asymmetric.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
@@ -57,14 +57,14 @@ def batch_norm(
 def avg_pool(
     x: KerasTensor, pool_size: int, *, stride: int = 1, name: str
 ) -> KerasTensor:
-    """Average pooling in which padding counts as zeros."""
+    """Average pooling that counts padding as zeros."""
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.AveragePooling2D(pool_size, strides=stride, name=name)(x)
 
 
 def max_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:
-    """Max pooling of values that are never negative."""
-    # Zeros never win against them, so they can pad for minus infinity.
+    """Max pooling of non-negative values."""
+    # Zero padding never exceeds a non-negative value, just as -inf would not.
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.MaxPooling2D(pool_size, strides=2, name=name)(x)
 
@@ -156,7 +156,7 @@ def res2net50_26w_4s(
     num_classes: int = 1000,
     input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
 ) -> keras.Model:
-    """Build res2net50_26w_4s with fresh weights."""
+    """Build res2net50_26w_4s with random weights."""
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer4"]
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)

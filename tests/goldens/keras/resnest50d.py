@@ -11,7 +11,7 @@ layer2  512x28x28   resnest x 4   1,320,704  1,374,519,296
 layer3  1024x14x14  resnest x 6   7,696,640  1,811,742,720
 layer4  2048x7x7    resnest x 3  16,152,832  1,157,234,688
 head    1000                      2,049,000      2,048,000
-in all                           27,483,240  5,371,160,576
+total                            27,483,240  5,371,160,576
 """
 
 import keras
@@ -31,7 +31,7 @@ def make_divisible(
 
 
 def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
-    """Softmax across groups of channels, at each place within the groups."""
+    """Softmax across groups of channels, for each channel within a group."""
     x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
     x = ops.softmax(x, axis=-2)
     x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
@@ -50,7 +50,7 @@ def conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution, symmetrically padded."""
-    # With a stride, padding="same" would pad the far sides more.
+    # With a stride, padding="same" would be asymmetric.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
@@ -80,14 +80,14 @@ def batch_norm(
 def avg_pool(
     x: KerasTensor, pool_size: int, *, stride: int = 1, name: str
 ) -> KerasTensor:
-    """Average pooling in which padding counts as zeros."""
+    """Average pooling that counts padding as zeros."""
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.AveragePooling2D(pool_size, strides=stride, name=name)(x)
 
 
 def max_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:
-    """Max pooling of values that are never negative."""
-    # Zeros never win against them, so they can pad for minus infinity.
+    """Max pooling of non-negative values."""
+    # Zero padding never exceeds a non-negative value, just as -inf would not.
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.MaxPooling2D(pool_size, strides=2, name=name)(x)
 
@@ -106,7 +106,7 @@ def deep_stem(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def split_attention(x: KerasTensor, filters: int, *, name: str) -> KerasTensor:
-    """3x3 convolution into branches that are weighed against each other
+    """3x3 convolution into branches weighted by attention across them
     (Zhang et al. 2020).
     """
     in_channels = x.shape[-1]
@@ -208,7 +208,7 @@ def resnest50d(
     num_classes: int = 1000,
     input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
 ) -> keras.Model:
-    """Build resnest50d with fresh weights."""
+    """Build resnest50d with random weights."""
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer4"]
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
@@ -221,17 +221,17 @@ def resnest50d(
 
 
 def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the layers before the stage or layer of this name, and train the others.
+    """Freeze every layer before the stage or layer `name`, and train the rest.
 
-    Frozen batch norms keep their statistics and normalise by them in training, too.
+    Frozen batch norms run in inference mode, so their moving statistics do not change.
     Compile the model afterwards.
     """
-    begin = f"{name}_"
-    if not any(f"{layer.name}_".startswith(begin) for layer in model.layers):
+    prefix = f"{name}_"
+    if not any(f"{layer.name}_".startswith(prefix) for layer in model.layers):
         raise ValueError(f"there is no stage or layer {name!r}")
     trained = False
     for layer in model.layers:
-        trained = trained or f"{layer.name}_".startswith(begin)
+        trained = trained or f"{layer.name}_".startswith(prefix)
         layer.trainable = trained
 
 

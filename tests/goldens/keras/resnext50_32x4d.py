@@ -11,7 +11,7 @@ layer2  512x28x28   bottleneck x 4   1,197,056  1,085,407,232
 layer3  1024x14x14  bottleneck x 6   7,022,592  1,525,350,400
 layer4  2048x7x7    bottleneck x 3  14,544,896    865,435,648
 head    1000                         2,049,000      2,048,000
-in all                              25,028,904  4,230,479,872
+total                               25,028,904  4,230,479,872
 """
 
 import keras
@@ -29,7 +29,7 @@ def conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution without a bias, symmetrically padded."""
-    # With a stride, padding="same" would pad the far sides more.
+    # With a stride, padding="same" would be asymmetric.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
@@ -53,8 +53,8 @@ def batch_norm(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def max_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:
-    """Max pooling of values that are never negative."""
-    # Zeros never win against them, so they can pad for minus infinity.
+    """Max pooling of non-negative values."""
+    # Zero padding never exceeds a non-negative value, just as -inf would not.
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.MaxPooling2D(pool_size, strides=2, name=name)(x)
 
@@ -129,7 +129,7 @@ def resnext50_32x4d(
     num_classes: int = 1000,
     input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
 ) -> keras.Model:
-    """Build resnext50_32x4d with fresh weights."""
+    """Build resnext50_32x4d with random weights."""
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer4"]
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
@@ -142,17 +142,17 @@ def resnext50_32x4d(
 
 
 def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze the layers before the stage or layer of this name, and train the others.
+    """Freeze every layer before the stage or layer `name`, and train the rest.
 
-    Frozen batch norms keep their statistics and normalise by them in training, too.
+    Frozen batch norms run in inference mode, so their moving statistics do not change.
     Compile the model afterwards.
     """
-    begin = f"{name}_"
-    if not any(f"{layer.name}_".startswith(begin) for layer in model.layers):
+    prefix = f"{name}_"
+    if not any(f"{layer.name}_".startswith(prefix) for layer in model.layers):
         raise ValueError(f"there is no stage or layer {name!r}")
     trained = False
     for layer in model.layers:
-        trained = trained or f"{layer.name}_".startswith(begin)
+        trained = trained or f"{layer.name}_".startswith(prefix)
         layer.trainable = trained
 
 

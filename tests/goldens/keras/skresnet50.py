@@ -11,7 +11,7 @@ layer2  512x28x28   sk_bottleneck x 4   1,232,960  1,027,616,768
 layer3  1024x14x14  sk_bottleneck x 6   7,175,360  1,464,410,112
 layer4  2048x7x7    sk_bottleneck x 3  15,115,456    809,385,984
 head    1000                            2,049,000      2,048,000
-in all                                 25,803,160  4,089,422,336
+total                                  25,803,160  4,089,422,336
 """
 
 import keras
@@ -31,7 +31,7 @@ def make_divisible(
 
 
 def softmax_over_groups(x: KerasTensor, groups: int) -> KerasTensor:
-    """Softmax across groups of channels, at each place within the groups."""
+    """Softmax across groups of channels, for each channel within a group."""
     x = ops.stack(ops.split(x, groups, axis=-1), axis=-2)
     x = ops.softmax(x, axis=-2)
     x = ops.concatenate(ops.split(x, groups, axis=-2), axis=-1)
@@ -49,7 +49,7 @@ def conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution without a bias, symmetrically padded."""
-    # With a stride, padding="same" would pad the far sides more.
+    # With a stride, padding="same" would be asymmetric.
     same = stride == 1 and 2 * padding == dilation * (kernel_size - 1)
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
@@ -73,8 +73,8 @@ def batch_norm(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def max_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:
-    """Max pooling of values that are never negative."""
-    # Zeros never win against them, so they can pad for minus infinity.
+    """Max pooling of non-negative values."""
+    # Zero padding never exceeds a non-negative value, just as -inf would not.
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.MaxPooling2D(pool_size, strides=2, name=name)(x)
 
@@ -108,7 +108,7 @@ def conv_norm_act(
 def selective_kernel(
     x: KerasTensor, filters: int, stride: int = 1, *, name: str
 ) -> KerasTensor:
-    """Two windows, 3x3 and 5x5, weighed against each other (Li et al. 2019)."""
+    """Two windows, 3x3 and 5x5, weighted by attention across them (Li et al. 2019)."""
     squeezed = make_divisible(filters / 16, 8)
 
     part = ops.split(x, 2, axis=-1)
@@ -199,7 +199,7 @@ def skresnet50(
     num_classes: int = 1000,
     input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
 ) -> keras.Model:
-    """Build skresnet50 with fresh weights."""
+    """Build skresnet50 with random weights."""
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer4"]
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)

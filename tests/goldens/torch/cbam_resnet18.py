@@ -11,7 +11,7 @@ layer2  128x28x28  basic x 2     530,136    411,203,648
 layer3  256x14x14  basic x 2   2,116,840    411,112,976
 layer4  512x7x7    basic x 2   8,460,552    411,182,468
 head    1000                     513,000        512,000
-in all                        11,779,392  1,815,063,764
+total                         11,779,392  1,815,063,764
 """
 
 from typing import Self
@@ -188,9 +188,9 @@ class CbamResNet18(nn.Module):
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the modules before the one of this name, and train the others.
+        """Freeze every module before `name`, and train the rest.
 
-        Frozen batch norms keep their statistics and normalise by them in training, too.
+        Frozen batch norms stay in eval mode, so their running statistics do not change.
         """
         if name not in dict(self.named_modules()):
             raise ValueError(f"there is no module {name!r}")
@@ -202,7 +202,7 @@ class CbamResNet18(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        """Set the mode of all modules; frozen batch norms stay in eval mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
@@ -211,7 +211,7 @@ class CbamResNet18(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Give one module its first weights; a block comes after its own layers."""
+    """Initialise one module; a block is visited after its own layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:
@@ -222,5 +222,5 @@ def init_weights(module: nn.Module) -> None:
 
 
 def cbam_resnet18(num_classes: int = 1000, in_channels: int = 3) -> CbamResNet18:
-    """Build cbam_resnet18 with fresh weights."""
+    """Build cbam_resnet18 with random weights."""
     return CbamResNet18(num_classes, in_channels)

@@ -14,7 +14,7 @@ features.denseblock3  1024x14x14  dense_layer x 24   2,837,760    549,126,144
 features.transition3  512x7x7     transition           526,336    102,760,448
 features.denseblock4  1024x7x7    dense_layer x 16   2,158,080    104,366,080
 head                  1000                           1,027,048      1,024,000
-in all                                               7,978,856  2,834,161,664
+total                                                7,978,856  2,834,161,664
 """
 
 from collections import OrderedDict
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 
 class SequentialDict(nn.ModuleDict):
-    """Layers that have names and run one after the other."""
+    """Named layers that run one after the other."""
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.values():
@@ -148,9 +148,9 @@ class DenseNet121(nn.Module):
         return self.classifier(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the modules before the one of this name, and train the others.
+        """Freeze every module before `name`, and train the rest.
 
-        Frozen batch norms keep their statistics and normalise by them in training, too.
+        Frozen batch norms stay in eval mode, so their running statistics do not change.
         """
         if name not in dict(self.named_modules()):
             raise ValueError(f"there is no module {name!r}")
@@ -162,7 +162,7 @@ class DenseNet121(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        """Set the mode of all modules; frozen batch norms stay in eval mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
@@ -171,7 +171,7 @@ class DenseNet121(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Give one module its first weights; a block comes after its own layers."""
+    """Initialise one module; a block is visited after its own layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
@@ -180,5 +180,5 @@ def init_weights(module: nn.Module) -> None:
 
 
 def densenet121(num_classes: int = 1000, in_channels: int = 3) -> DenseNet121:
-    """Build densenet121 with fresh weights."""
+    """Build densenet121 with random weights."""
     return DenseNet121(num_classes, in_channels)

@@ -11,7 +11,7 @@ layer2  320x28x28  dual_path x 4      504,896    477,675,520
 layer3  704x14x14  dual_path x 12   5,841,152  1,233,928,192
 layer4  832x7x7    dual_path x 3    5,351,040    367,288,320
 head    1000                          834,664        832,000
-in all                             12,611,602  2,326,163,456
+total                              12,611,602  2,326,163,456
 """
 
 from typing import Self
@@ -51,7 +51,9 @@ class NormActConv(nn.Module):
 
 
 class DualPathBlock(nn.Module):
-    """A residual and a growing dense path in one map (Chen et al. 2017)."""
+    """A residual path and a growing dense path in one feature map (Chen et
+    al. 2017).
+    """
 
     def __init__(
         self,
@@ -156,9 +158,9 @@ class DPN68(nn.Module):
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the modules before the one of this name, and train the others.
+        """Freeze every module before `name`, and train the rest.
 
-        Frozen batch norms keep their statistics and normalise by them in training, too.
+        Frozen batch norms stay in eval mode, so their running statistics do not change.
         """
         if name not in dict(self.named_modules()):
             raise ValueError(f"there is no module {name!r}")
@@ -170,7 +172,7 @@ class DPN68(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        """Set the mode of all modules; frozen batch norms stay in eval mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
@@ -179,7 +181,7 @@ class DPN68(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Give one module its first weights; a block comes after its own layers."""
+    """Initialise one module; a block is visited after its own layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
@@ -188,5 +190,5 @@ def init_weights(module: nn.Module) -> None:
 
 
 def dpn68(num_classes: int = 1000, in_channels: int = 3) -> DPN68:
-    """Build dpn68 with fresh weights."""
+    """Build dpn68 with random weights."""
     return DPN68(num_classes, in_channels)

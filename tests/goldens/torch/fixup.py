@@ -8,7 +8,7 @@ layer1  16x32x32  fixup_basic x 2            9,226      9,437,184
 layer2  32x16x16  fixup_bottleneck x 2       2,574        753,664
 layer3  40x8x8    fixup_basic               25,925      1,658,880
 head    10                                     411            400
-in all                                      38,569     12,292,496
+total                                       38,569     12,292,496
 """
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 
 class LearnedScale(nn.Module):
-    """Multiplies by one learned number."""
+    """Multiplies by one learned scalar."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class LearnedScale(nn.Module):
 
 
 class LearnedShift(nn.Module):
-    """Adds one learned number."""
+    """Adds one learned scalar."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class LearnedShift(nn.Module):
 
 
 class FixupBasicBlock(nn.Module):
-    """Two 3x3 convolutions with learned numbers in place of norms (Zhang et
+    """Two 3x3 convolutions with learned scalars in place of norms (Zhang et
     al. 2019).
     """
 
@@ -74,7 +74,7 @@ class FixupBasicBlock(nn.Module):
 
 
 class FixupProjection(nn.Module):
-    """1x1 convolution that fits the shortcut, not among those that begin smaller."""
+    """1x1 convolution of the shortcut, which Fixup does not rescale."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class FixupProjection(nn.Module):
 
 
 class FixupBottleneck(nn.Module):
-    """A bottleneck with learned numbers in place of norms (Zhang et al. 2019)."""
+    """A bottleneck with learned scalars in place of norms (Zhang et al. 2019)."""
 
     def __init__(self, in_channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -135,16 +135,13 @@ class FixupBottleneck(nn.Module):
 class ZeroPadShortcut(nn.Module):
     """Every n-th row and column, with channels of zeros (He et al. 2015, option A)."""
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def forward(self, x: Tensor) -> Tensor:
         x = x[:, :, ::2, ::2]
         return F.pad(x, (0, 0, 0, 0, 4, 4))
 
 
 class FixupBasicBlockZeroPadShortcut(nn.Module):
-    """Two 3x3 convolutions with learned numbers in place of norms (Zhang et
+    """Two 3x3 convolutions with learned scalars in place of norms (Zhang et
     al. 2019).
     """
 
@@ -228,7 +225,7 @@ class Fixup(nn.Module):
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the modules before the one of this name, and train the others."""
+        """Freeze every module before `name`, and train the rest."""
         if name not in dict(self.named_modules()):
             raise ValueError(f"there is no module {name!r}")
         trained = False
@@ -239,7 +236,7 @@ class Fixup(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Give one module its first weights; a block comes after its own layers."""
+    """Initialise one module; a block is visited after its own layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, std=(0.4 / module.weight[:, 0].numel()) ** 0.5)
     elif isinstance(module, nn.Linear):
@@ -258,5 +255,5 @@ def init_weights(module: nn.Module) -> None:
 
 
 def fixup(num_classes: int = 10, in_channels: int = 3) -> Fixup:
-    """Build fixup with fresh weights."""
+    """Build fixup with random weights."""
     return Fixup(num_classes, in_channels)

@@ -14,7 +14,7 @@ selective  16x8x8    sk_basic                         8,632        476,160
 gated      16x8x8    basic x 2                        9,350        589,920
 attended   24x4x4    basic                            9,341        146,048
 head       10                                           970            960
-in all                                               62,950     26,858,144
+total                                                62,950     26,858,144
 """
 
 from typing import Self
@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 
 def softmax_over_groups(x: Tensor, groups: int) -> Tensor:
-    """Softmax across groups of channels, at each place within the groups."""
+    """Softmax across groups of channels, for each channel within a group."""
     return torch.unflatten(x, 1, (groups, -1)).softmax(dim=1).flatten(1, 2)
 
 
 class LearnedScale(nn.Module):
-    """Multiplies by one learned number."""
+    """Multiplies by one learned scalar."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -305,7 +305,7 @@ class Bottleneck(nn.Module):
 
 
 class SelectiveKernel(nn.Module):
-    """Two windows, 3x3 and 5x5, weighed against each other (Li et al. 2019)."""
+    """Two windows, 3x3 and 5x5, weighted by attention across them (Li et al. 2019)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -595,7 +595,7 @@ class Gallery(nn.Module):
         return self.fc(x)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        """Set the mode of all modules; frozen batch norms stay in eval mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
@@ -604,7 +604,7 @@ class Gallery(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Give one module its first weights; a block comes after its own layers."""
+    """Initialise one module; a block is visited after its own layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:
@@ -621,5 +621,5 @@ def init_weights(module: nn.Module) -> None:
 
 
 def gallery(num_classes: int = 10, in_channels: int = 3) -> Gallery:
-    """Build gallery with fresh weights."""
+    """Build gallery with random weights."""
     return Gallery(num_classes, in_channels)

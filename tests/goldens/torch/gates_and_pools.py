@@ -1,4 +1,4 @@
-"""Gates of channels and of places, and learned numbers.
+"""Channel gates, spatial gates and learned scalars.
 
 Input: 3x21x26, 6 classes.
 
@@ -7,7 +7,7 @@ stem    8x21x26                  232        117,936
 layer1  8x21x26   gated          743        324,604
 layer2  12x11x13  gated        1,103        474,738
 head    6                         78             72
-in all                         2,156        917,350
+total                          2,156        917,350
 """
 
 from typing import Self
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 
 class BlurPool(nn.Module):
-    """Blur by (1, 2, 1) / 4 in both directions, then take every n-th row and column."""
+    """Blur by (1, 2, 1) / 4 in both directions, then subsample by the stride."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class BlurPool(nn.Module):
 
 
 class LearnedScale(nn.Module):
-    """Multiplies by one learned number."""
+    """Multiplies by one learned scalar."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class LearnedScale(nn.Module):
 
 
 class LearnedShift(nn.Module):
-    """Adds one learned number."""
+    """Adds one learned scalar."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Gated(nn.Module):
         gate = self.act2(gate)
 
         gate = self.expand(gate)
-        gate = gate * 0.5 + -0.2
+        gate = gate * 0.5 - 0.2
         gate = self.gates(gate)
         gate = self.gate(gate)
 
@@ -131,7 +131,7 @@ class Gated(nn.Module):
 
 
 class GatesAndPools(nn.Module):
-    """Gates of channels and of places, and learned numbers."""
+    """Channel gates, spatial gates and learned scalars."""
 
     def __init__(self, num_classes: int = 6, in_channels: int = 3) -> None:
         super().__init__()
@@ -167,9 +167,9 @@ class GatesAndPools(nn.Module):
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the modules before the one of this name, and train the others.
+        """Freeze every module before `name`, and train the rest.
 
-        Frozen batch norms keep their statistics and normalise by them in training, too.
+        Frozen batch norms stay in eval mode, so their running statistics do not change.
         """
         if name not in dict(self.named_modules()):
             raise ValueError(f"there is no module {name!r}")
@@ -181,7 +181,7 @@ class GatesAndPools(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        """Set the mode of all modules; frozen batch norms stay in eval mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
@@ -190,7 +190,7 @@ class GatesAndPools(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Give one module its first weights; a block comes after its own layers."""
+    """Initialise one module; a block is visited after its own layers."""
     if isinstance(module, nn.Conv2d | ChannelConv):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
@@ -203,5 +203,5 @@ def init_weights(module: nn.Module) -> None:
 
 
 def gates_and_pools(num_classes: int = 6, in_channels: int = 3) -> GatesAndPools:
-    """Build gates_and_pools with fresh weights."""
+    """Build gates_and_pools with random weights."""
     return GatesAndPools(num_classes, in_channels)

@@ -7,11 +7,12 @@ stem    8x24x20                      240        103,680
 layer1  8x24x20   ranges x 2       1,528        683,520
 layer2  12x12x10  ranges x 2       2,928        332,640
 head    10                           166            120
-in all                             4,862      1,119,960
+total                              4,862      1,119,960
 """
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class StdConv2d(nn.Conv2d):
@@ -20,7 +21,7 @@ class StdConv2d(nn.Conv2d):
     def __init__(
         self,
         in_channels: int,
-        filters: int,
+        out_channels: int,
         kernel_size: int,
         stride: int = 1,
         padding: int = 0,
@@ -30,7 +31,14 @@ class StdConv2d(nn.Conv2d):
         eps: float = 1e-6,
     ) -> None:
         super().__init__(
-            in_channels, filters, kernel_size, stride, padding, dilation, groups, bias
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
         )
         self.eps = eps
 
@@ -39,8 +47,9 @@ class StdConv2d(nn.Conv2d):
             self.weight, dim=(1, 2, 3), correction=0, keepdim=True
         )
         weight = (self.weight - mean) * torch.rsqrt(variance + self.eps)
-        out: Tensor = self._conv_forward(x, weight, self.bias)
-        return out
+        return F.conv2d(
+            x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
 
 
 class FilterResponseNorm(nn.Module):
@@ -79,7 +88,7 @@ class EvoNorm(nn.Module):
 
 
 class Threshold(nn.Module):
-    """The larger of a value and a learned threshold (Singh and Krishnan 2019)."""
+    """max(x, tau) with a learned tau for each channel (Singh and Krishnan 2019)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -170,7 +179,7 @@ class MorePrimitives(nn.Module):
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the modules before the one of this name, and train the others."""
+        """Freeze every module before `name`, and train the rest."""
         if name not in dict(self.named_modules()):
             raise ValueError(f"there is no module {name!r}")
         trained = False
@@ -181,7 +190,7 @@ class MorePrimitives(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Give one module its first weights; a block comes after its own layers."""
+    """Initialise one module; a block is visited after its own layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:
@@ -192,5 +201,5 @@ def init_weights(module: nn.Module) -> None:
 
 
 def more_primitives(num_classes: int = 10, in_channels: int = 3) -> MorePrimitives:
-    """Build more_primitives with fresh weights."""
+    """Build more_primitives with random weights."""
     return MorePrimitives(num_classes, in_channels)

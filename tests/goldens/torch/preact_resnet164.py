@@ -10,7 +10,7 @@ layer1  64x32x32   preact_bottleneck x 18      81,952     80,478,208
 layer2  128x16x16  preact_bottleneck x 18     326,272     83,361,792
 layer3  256x8x8    preact_bottleneck x 18   1,291,520     83,361,792
 head    10                                      3,082          2,560
-in all                                      1,703,258    247,646,720
+total                                       1,703,258    247,646,720
 """
 
 from typing import Self
@@ -122,9 +122,9 @@ class PreActResNet164(nn.Module):
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the modules before the one of this name, and train the others.
+        """Freeze every module before `name`, and train the rest.
 
-        Frozen batch norms keep their statistics and normalise by them in training, too.
+        Frozen batch norms stay in eval mode, so their running statistics do not change.
         """
         if name not in dict(self.named_modules()):
             raise ValueError(f"there is no module {name!r}")
@@ -136,7 +136,7 @@ class PreActResNet164(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        """Set the mode of all modules; frozen batch norms stay in eval mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
@@ -145,7 +145,7 @@ class PreActResNet164(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Give one module its first weights; a block comes after its own layers."""
+    """Initialise one module; a block is visited after its own layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
@@ -154,5 +154,5 @@ def init_weights(module: nn.Module) -> None:
 
 
 def preact_resnet164(num_classes: int = 10, in_channels: int = 3) -> PreActResNet164:
-    """Build preact_resnet164 with fresh weights."""
+    """Build preact_resnet164 with random weights."""
     return PreActResNet164(num_classes, in_channels)

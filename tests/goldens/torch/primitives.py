@@ -7,7 +7,7 @@ stem    16x5x5                   224         19,200
 layer1  16x5x5  wave x 2       8,032        198,400
 layer2  24x5x5  wave           8,136        201,600
 head    10                       250            240
-in all                        16,642        419,440
+total                         16,642        419,440
 """
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 
 def softmax_over_groups(x: Tensor, groups: int) -> Tensor:
-    """Softmax across groups of channels, at each place within the groups."""
+    """Softmax across groups of channels, for each channel within a group."""
     return torch.unflatten(x, 1, (groups, -1)).softmax(dim=1).flatten(1, 2)
 
 
@@ -27,7 +27,7 @@ def shuffle_channels(x: Tensor, groups: int, parts: int) -> Tensor:
 
 
 class DropPath(nn.Module):
-    """Zeroes whole samples at random in training (stochastic depth, Huang et al. 2016)."""
+    """Drops whole samples at random in training (stochastic depth, Huang et al. 2016)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class Primitives(nn.Module):
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the modules before the one of this name, and train the others."""
+        """Freeze every module before `name`, and train the rest."""
         if name not in dict(self.named_modules()):
             raise ValueError(f"there is no module {name!r}")
         trained = False
@@ -148,7 +148,7 @@ class Primitives(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Give one module its first weights; a block comes after its own layers."""
+    """Initialise one module; a block is visited after its own layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:
@@ -159,5 +159,5 @@ def init_weights(module: nn.Module) -> None:
 
 
 def primitives(num_classes: int = 10, in_channels: int = 3) -> Primitives:
-    """Build primitives with fresh weights."""
+    """Build primitives with random weights."""
     return Primitives(num_classes, in_channels)

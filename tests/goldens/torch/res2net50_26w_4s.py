@@ -11,7 +11,7 @@ layer2  512x28x28   res2net x 4   1,229,856  1,083,149,312
 layer3  1024x14x14  res2net x 6   7,198,368  1,531,597,312
 layer4  2048x7x7    res2net x 3  14,998,304    858,925,312
 head    1000                      2,049,000      2,048,000
-in all                           25,699,120  4,255,166,464
+total                            25,699,120  4,255,166,464
 """
 
 from typing import Self
@@ -152,7 +152,7 @@ class Res2Net50(nn.Module):
         return self.fc(x)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        """Set the mode of all modules; frozen batch norms stay in eval mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
@@ -161,7 +161,7 @@ class Res2Net50(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Give one module its first weights; a block comes after its own layers."""
+    """Initialise one module; a block is visited after its own layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
@@ -172,5 +172,5 @@ def init_weights(module: nn.Module) -> None:
 
 
 def res2net50_26w_4s(num_classes: int = 1000, in_channels: int = 3) -> Res2Net50:
-    """Build res2net50_26w_4s with fresh weights."""
+    """Build res2net50_26w_4s with random weights."""
     return Res2Net50(num_classes, in_channels)

@@ -11,7 +11,7 @@ layer2  512x28x28   resnest x 4   1,320,704  1,374,519,296
 layer3  1024x14x14  resnest x 6   7,696,640  1,811,742,720
 layer4  2048x7x7    resnest x 3  16,152,832  1,157,234,688
 head    1000                      2,049,000      2,048,000
-in all                           27,483,240  5,371,160,576
+total                            27,483,240  5,371,160,576
 """
 
 from typing import Self
@@ -33,7 +33,7 @@ def make_divisible(
 
 
 def softmax_over_groups(x: Tensor, groups: int) -> Tensor:
-    """Softmax across groups of channels, at each place within the groups."""
+    """Softmax across groups of channels, for each channel within a group."""
     return torch.unflatten(x, 1, (groups, -1)).softmax(dim=1).flatten(1, 2)
 
 
@@ -53,7 +53,7 @@ class DeepStem(nn.Sequential):
 
 
 class SplitAttention(nn.Module):
-    """3x3 convolution into branches that are weighed against each other
+    """3x3 convolution into branches weighted by attention across them
     (Zhang et al. 2020).
     """
 
@@ -209,9 +209,9 @@ class ResNeSt50(nn.Module):
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the modules before the one of this name, and train the others.
+        """Freeze every module before `name`, and train the rest.
 
-        Frozen batch norms keep their statistics and normalise by them in training, too.
+        Frozen batch norms stay in eval mode, so their running statistics do not change.
         """
         if name not in dict(self.named_modules()):
             raise ValueError(f"there is no module {name!r}")
@@ -223,7 +223,7 @@ class ResNeSt50(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        """Set the mode of all modules; frozen batch norms stay in eval mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
@@ -232,7 +232,7 @@ class ResNeSt50(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Give one module its first weights; a block comes after its own layers."""
+    """Initialise one module; a block is visited after its own layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:
@@ -245,5 +245,5 @@ def init_weights(module: nn.Module) -> None:
 
 
 def resnest50d(num_classes: int = 1000, in_channels: int = 3) -> ResNeSt50:
-    """Build resnest50d with fresh weights."""
+    """Build resnest50d with random weights."""
     return ResNeSt50(num_classes, in_channels)

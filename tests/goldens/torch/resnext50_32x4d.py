@@ -11,7 +11,7 @@ layer2  512x28x28   bottleneck x 4   1,197,056  1,085,407,232
 layer3  1024x14x14  bottleneck x 6   7,022,592  1,525,350,400
 layer4  2048x7x7    bottleneck x 3  14,544,896    865,435,648
 head    1000                         2,049,000      2,048,000
-in all                              25,028,904  4,230,479,872
+total                               25,028,904  4,230,479,872
 """
 
 from typing import Self
@@ -129,9 +129,9 @@ class ResNeXt50x32x4d(nn.Module):
         return self.fc(x)
 
     def freeze_until(self, name: str) -> None:
-        """Freeze the modules before the one of this name, and train the others.
+        """Freeze every module before `name`, and train the rest.
 
-        Frozen batch norms keep their statistics and normalise by them in training, too.
+        Frozen batch norms stay in eval mode, so their running statistics do not change.
         """
         if name not in dict(self.named_modules()):
             raise ValueError(f"there is no module {name!r}")
@@ -143,7 +143,7 @@ class ResNeXt50x32x4d(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        """Set the mode of all modules; frozen batch norms stay in eval mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
@@ -152,7 +152,7 @@ class ResNeXt50x32x4d(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Give one module its first weights; a block comes after its own layers."""
+    """Initialise one module; a block is visited after its own layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
@@ -161,5 +161,5 @@ def init_weights(module: nn.Module) -> None:
 
 
 def resnext50_32x4d(num_classes: int = 1000, in_channels: int = 3) -> ResNeXt50x32x4d:
-    """Build resnext50_32x4d with fresh weights."""
+    """Build resnext50_32x4d with random weights."""
     return ResNeXt50x32x4d(num_classes, in_channels)

@@ -11,7 +11,7 @@ layer2  512x28x28   sk_bottleneck x 4   1,232,960  1,027,616,768
 layer3  1024x14x14  sk_bottleneck x 6   7,175,360  1,464,410,112
 layer4  2048x7x7    sk_bottleneck x 3  15,115,456    809,385,984
 head    1000                            2,049,000      2,048,000
-in all                                 25,803,160  4,089,422,336
+total                                  25,803,160  4,089,422,336
 """
 
 from typing import Self
@@ -33,7 +33,7 @@ def make_divisible(
 
 
 def softmax_over_groups(x: Tensor, groups: int) -> Tensor:
-    """Softmax across groups of channels, at each place within the groups."""
+    """Softmax across groups of channels, for each channel within a group."""
     return torch.unflatten(x, 1, (groups, -1)).softmax(dim=1).flatten(1, 2)
 
 
@@ -71,7 +71,7 @@ class ConvNormAct(nn.Module):
 
 
 class SelectiveKernel(nn.Module):
-    """Two windows, 3x3 and 5x5, weighed against each other (Li et al. 2019)."""
+    """Two windows, 3x3 and 5x5, weighted by attention across them (Li et al. 2019)."""
 
     def __init__(self, in_channels: int, filters: int, stride: int = 1) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ class SKResNet50(nn.Module):
         return self.fc(x)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module, but batch norms with a frozen weight stay as in evaluation."""
+        """Set the mode of all modules; frozen batch norms stay in eval mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
@@ -218,7 +218,7 @@ class SKResNet50(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Give one module its first weights; a block comes after its own layers."""
+    """Initialise one module; a block is visited after its own layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
@@ -227,5 +227,5 @@ def init_weights(module: nn.Module) -> None:
 
 
 def skresnet50(num_classes: int = 1000, in_channels: int = 3) -> SKResNet50:
-    """Build skresnet50 with fresh weights."""
+    """Build skresnet50 with random weights."""
     return SKResNet50(num_classes, in_channels)

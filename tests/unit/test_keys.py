@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from resnet_spec.language import models, validate
+from resnet_spec.language import keys, validate
 from resnet_spec.primitives import PRIMITIVES, ROLES
 
 STORED = Path(validate.__file__).parent / "spec_schema.json"
 
 
 def test_stored_schemas_are_current(request: pytest.FixtureRequest) -> None:
-    made = models.rendered_tables()
+    made = keys.rendered_tables()
     if request.config.getoption("--update-goldens"):
         STORED.write_text(made, encoding="utf-8")
 
@@ -23,7 +23,7 @@ def test_stored_schemas_are_current(request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.parametrize("key", [*PRIMITIVES, *ROLES])
 def test_layers_have_the_keys_of_their_model(key: str) -> None:
-    model = models.layer_model(key)
+    model = keys.layer_model(key)
     table = validate.model_table(f"layer {key}")
     fields: dict[str, Any] = {f.alias or name: f for name, f in model.model_fields.items()}
 

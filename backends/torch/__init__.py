@@ -38,6 +38,7 @@ class TorchBackend:
             "helpers": helpers,
             "blocks": blocks,
             "initialization": init,
+            "in_blocks": any(block.name in python.names_in("\n".join(init)) for block in blocks),
             "network": network,
             "ordered": python.stands_as_it_runs(program.network),
             "normed": normed,

@@ -164,6 +164,17 @@ def test_it_lasts_through_train_copies_and_files() -> None:
 
 
 @pytest.mark.torch
+def test_it_holds_for_norms_of_several_processes() -> None:
+    import torch
+
+    model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(parity.build(network_of(), "torch"))
+    model.freeze_until("features.layer2")
+    model.train()
+    assert not model.features["norm0"].training
+    assert model.features["layer2"].bn1.training
+
+
+@pytest.mark.torch
 def test_it_lasts_in_a_compiled_model() -> None:
     import torch
 

@@ -205,13 +205,13 @@ class CbamResNet18(nn.Module):
         """Set the mode of all modules; frozen batch norms stay in eval mode."""
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
-                module.eval()
+            if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+                module.train(mode and module.weight.requires_grad)
         return self
 
 
 def init_weights(module: nn.Module) -> None:
-    """Initialise one module; a block is visited after its own layers."""
+    """Initialise one module."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:

@@ -148,7 +148,7 @@ class Primitives(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Initialise one module; a block is visited after its own layers."""
+    """Initialise one module."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:

@@ -226,8 +226,8 @@ class ResNeSt50(nn.Module):
         """Set the mode of all modules; frozen batch norms stay in eval mode."""
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
-                module.eval()
+            if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+                module.train(mode and module.weight.requires_grad)
         return self
 
 

@@ -200,6 +200,10 @@ class _Norm(Leaf):
         return x.made(self.kind, name=self._path, channels=self.channels, **seen)
 
 
+class SyncBatchNorm(Module):
+    """What a batch norm becomes where processes train together; no text makes one."""
+
+
 @dataclass(eq=False)
 class BatchNorm2d(_Norm):
     num_features: int
@@ -576,7 +580,7 @@ NN = namespace(
         each.__name__: each
         for each in (
             *(Module, Sequential, ModuleList, ModuleDict, Identity, Flatten, Dropout, ZeroPad2d),
-            *(Conv1d, Conv2d, Linear, BatchNorm2d, GroupNorm, MaxPool2d, AvgPool2d),
+            *(Conv1d, Conv2d, Linear, BatchNorm2d, SyncBatchNorm, GroupNorm, MaxPool2d, AvgPool2d),
             *(AdaptiveAvgPool2d, AdaptiveMaxPool2d),
         )
     },

@@ -16,7 +16,7 @@ from typing import TypeGuard
 from resnet_spec.backends.torch import primitives
 from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expressions import Expr, Name
-from resnet_spec.ir import Instance, Network
+from resnet_spec.ir import Instance, Network, Operation, Step
 from resnet_spec.language.identifiers import FirstParts
 from resnet_spec.specialize import CallLine, FeatureLine, Line, LoopLine, OperationLine, Path
 
@@ -40,7 +40,7 @@ _SEQUENTIAL_NAMES = frozenset({"append", "extend", "insert", "pop"})
 def is_layer(line: Line) -> bool:
     """Whether a line needs a module of its own."""
     if isinstance(line, OperationLine):
-        return primitives.is_module(line.primitive.name, line.named)
+        return primitives.is_module(line.primitive.name, line.attributes, line.named)
     return isinstance(line, CallLine)
 
 
@@ -172,7 +172,8 @@ def _place(line: Layer, loops: tuple[LoopLine, ...]) -> Place:
 def _is_chain(lines: Sequence[Line], head: str) -> bool:
     """Whether lines whose layers are below a name take one another's output alone."""
     within = [number for number, line in enumerate(lines) if _is_below(line, head)]
-    if not within:
+    called = (line for line in lines if isinstance(line, OperationLine) and not is_layer(line))
+    if not within or any(_head(line.path) == head for line in called):
         return False
     span = lines[within[0] : within[-1] + 1]
     between = [each for each in span if not isinstance(each, FeatureLine)]
@@ -225,7 +226,7 @@ def check_names(network: Network) -> None:
         for step in instance.steps:
             if isinstance(step.node, Instance):
                 waiting.append(step.node)
-            elif not primitives.is_module(step.node.primitive.name, not step.statement.unnamed):
+            elif not _is_module(step):
                 continue
             for part in step.name.split("."):
                 if part in MODULE_NAMES or (instance is network.root and part in NETWORK_NAMES):
@@ -236,3 +237,9 @@ def check_names(network: Network) -> None:
                         step.statement.name.span if step.statement.name else step.statement.span,
                         help="call the layer something else",
                     )
+
+
+def _is_module(step: Step) -> bool:
+    assert isinstance(step.node, Operation)
+    operation, named = step.node, not step.statement.unnamed
+    return primitives.is_module(operation.primitive.name, operation.attributes, named)

@@ -1,7 +1,7 @@
 """How each primitive is written in PyTorch: a module in the constructor, a call in `forward`."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from resnet_spec.codegen.layout import Applied, Bracket, Code, array, call, span
 from resnet_spec.codegen.python import rescaled
@@ -168,6 +168,7 @@ LAYERS_BY_NAME: dict[str, Callable[[Context], Code]] = {
     "sigmoid": lambda op: call("nn.Sigmoid"),
     "hard_sigmoid": lambda op: call("nn.Hardsigmoid"),
     "tanh": lambda op: call("nn.Tanh"),
+    "softmax": lambda op: call("nn.Softmax", dim="1"),
     "flatten": lambda op: call("nn.Flatten"),
     "global_avg_pool": _global_pool("Avg"),
     "global_max_pool": _global_pool("Max"),
@@ -181,8 +182,10 @@ MODULES: dict[str, Callable[[Context], Code]] = {
 }
 
 
-def is_module(primitive: str, named: bool) -> bool:
+def is_module(primitive: str, attributes: Mapping[str, Any], named: bool) -> bool:
     """Whether an operation is a module of its class; `named` tells that the spec gave its name."""
+    if primitive == "softmax" and attributes["groups"] not in (0, Const(0)):
+        return False  # PyTorch has no layer of it
     return primitive in LAYERS or (named and primitive in LAYERS_BY_NAME)
 
 

@@ -109,6 +109,9 @@ def statement(prefix: str, code: Code, suffix: str = "", indent: int = 0) -> lis
     line = f"{margin}{prefix}{flat(code)}{suffix}"
     if len(line) <= WIDTH and (isinstance(code, str) or not _holds_spread(code)):
         return [line]
+    if prefix.endswith("= ") and len(f"{margin}{prefix}{_opening(code)}") > WIDTH:
+        inner_lines = statement("", code, suffix, indent + INDENT)
+        return [f"{margin}{prefix}(", *inner_lines, f"{margin})"]
     if isinstance(code, str):
         return _broken(prefix, code, suffix, indent)
     if isinstance(code, Applied):
@@ -129,6 +132,18 @@ def statement(prefix: str, code: Code, suffix: str = "", indent: int = 0) -> lis
     first = f"{margin}{prefix}{code.opening}"
     last = f"{margin}{code.closing}{suffix}"
     return [first, *_body(code, indent + INDENT), last]
+
+
+def _opening(code: Code) -> str:
+    """What a statement shows of a call in its first line at least."""
+    match code:
+        case Bracket(opening) | Comprehension(opening):
+            return opening
+        case Applied(made):
+            return _opening(made)
+        case str() if re.match(r"[\w.]+\(", code):
+            return code[: code.index("(") + 1]
+    return ""
 
 
 def _choice(code: Choice, suffix: str, indent: int) -> list[str]:

@@ -265,8 +265,13 @@ def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
 def stands_as_it_runs(network: Network) -> bool:
     """Whether layers that are kept below their dotted names stand in the order in which they run.
 
-    Then what comes before one of them is what runs before it.
+    Then what comes before one of them is what runs before it. No stage shares its name with a layer
+    outside of it.
     """
+    for stage in network.stages:
+        others = (step for n, step in enumerate(network.root.steps) if n not in stage.steps)
+        if any(step.name.startswith(f"{stage.name}.") for step in others):
+            return False
     return all(_is_grouped(map(_parts, filter(_is_kept, each.steps))) for each in _all(network))
 
 

@@ -57,6 +57,7 @@ class Wave(nn.Module):
         self.tanh = nn.Tanh()
         self.gelu = nn.GELU()
         self.hard = nn.Hardsigmoid()
+        self.channels = nn.Softmax(dim=1)
         self.smooth = nn.AvgPool2d(3, stride=1, padding=1)
         self.largest = nn.MaxPool2d(3, stride=1, padding=1)
 
@@ -77,7 +78,7 @@ class Wave(nn.Module):
         joined: Tensor = scaled + two
         softened: Tensor = shuffle_channels(joined, 4, 2)
         softened = softmax_over_groups(softened, 2)
-        other: Tensor = F.softmax(joined, dim=1)
+        other: Tensor = self.channels(joined)
 
         residual: Tensor = torch.cat([softened, other], dim=1)
         residual = self.smooth(residual)

@@ -18,12 +18,12 @@ def frozen_in_turn(
     Whether something was trained before makes no difference, so `turn` turns it all round first.
     """
     layers = [each.name for each in run.expected.layers]
-    kept = _kept(run.expected.layers)
+    ordered = _stand_as_they_run(_kept(run.expected.layers)) and not _is_shared(run)
     if freeze_until is None:
-        if _stand_as_they_run(kept):
+        if ordered:
             run.note("there is no freeze_until, though layers stand as they run")
         return
-    if not _stand_as_they_run(kept):
+    if not ordered:
         run.note("there is a freeze_until, though layers do not stand as they run")
         return
     names = _boundaries(run)
@@ -60,6 +60,16 @@ def _stand_as_they_run(names: list[str]) -> bool:
         for prefix in _prefixes(name):
             places.setdefault(prefix, []).append(place)
     return all(each[-1] - each[0] + 1 == len(each) for each in places.values())
+
+
+def _is_shared(run: Run) -> bool:
+    """Whether a layer outside of a stage is called as if it stood in it."""
+    network = run.expected.network
+    for stage in network.stages:
+        outside = [s.name for n, s in enumerate(network.root.steps) if n not in stage.steps]
+        if any(name.startswith(f"{stage.name}.") for name in outside):
+            return True
+    return False
 
 
 def _boundaries(run: Run) -> list[str]:

@@ -30,8 +30,13 @@ class TorchRun(Run):
 # What is an expression of tensors in PyTorch, whether it has a name or not.
 EXPRESSIONS = {
     *("add", "multiply", "concat", "stack_rows", "split", "take", "shuffle", "pad_channels"),
-    *("subsample", "rescale", "channel_avg_pool", "channel_max_pool", "softmax", "identity"),
+    *("subsample", "rescale", "channel_avg_pool", "channel_max_pool", "identity"),
 }
+
+
+def _is_expression(operation: Operation) -> bool:
+    kind = operation.primitive.name
+    return kind in EXPRESSIONS or (kind == "softmax" and bool(operation.attributes["groups"]))
 
 
 def run_torch(text: str, expected: Expected, given: bool) -> TorchRun:
@@ -58,7 +63,7 @@ def run_torch(text: str, expected: Expected, given: bool) -> TorchRun:
     run.needed = {
         each.name
         for each in expected.layers
-        if each.named and each.name in live and each.operation.primitive.name not in EXPRESSIONS
+        if each.named and each.name in live and not _is_expression(each.operation)
     }
     _check_order(model, run)
     _check_children(model, run)
@@ -123,13 +128,13 @@ def _check_children(model: Module, run: TorchRun) -> None:
     before = 0
     for step in network.root.steps:
         function = isinstance(step.node, Operation) and (
-            step.node.primitive.name in EXPRESSIONS or step.statement.unnamed
+            _is_expression(step.node) or step.statement.unnamed
         )
         if function or step.inputs != (before,):
             return
         before = step.outputs[0]
     children = [*model.children()]
-    if any(type(each) in (Module, ModuleDict) for each in children):
+    if any(type(each) in (Module, ModuleDict, ModuleList) for each in children):
         return  # they hold names of several parts, and can't be called
     layers = [*run.layers]
     try:

@@ -125,7 +125,7 @@ def test_running_statistics_after_training(jit: bool) -> None:
 
 @pytest.mark.torch
 @pytest.mark.keras
-@pytest.mark.parametrize("framework", ["jax", "torch"])
+@pytest.mark.parametrize("framework", [pytest.param("jax", marks=pytest.mark.slow), "torch"])
 def test_running_statistics_on_other_frameworks(framework: str) -> None:
     pytest.importorskip(framework)
     here = Path(__file__).parent

@@ -225,7 +225,8 @@ def ended(processes: list[subprocess.Popen[str]]) -> tuple[list[int], list[str]]
     return [process.returncode for process in processes], told
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_hosts_train_stop_and_go_on_together(runs_on: Callable[[str], Runs], backend: str) -> None:
     """One of two processes is told to stop; two more take it to the end."""
     runs = runs_on(backend)

@@ -355,7 +355,7 @@ def test_another_run_is_not_gone_on_with(trainer: Trainer, tmp_path: Path) -> No
     assert {path: path.read_bytes() for path in trainer.run.iterdir()} == before
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_broken_image_is_told_when_its_turn_comes(
     trainer: Trainer, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

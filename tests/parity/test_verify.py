@@ -455,7 +455,7 @@ def test_keras_on_other_frameworks(framework: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("framework", ["tensorflow", pytest.param("torch", marks=pytest.mark.slow)])
 def test_exact_numerics(framework: str, tmp_path: Path) -> None:
     with Session(["torch", "keras"], framework) as session:
-        for spec in ALL_OPERATIONS[:2]:  # they have all that has an exact form of its own
+        for spec in ALL_OPERATIONS[::2]:  # they have all that has an exact form of its own
             network = lower(load(spec, Library(), ["numerics=exact"]))
             found = measured(network, session, tmp_path)
             assert not any("Keras" in row.note for row in found.rows), "nothing is carried over"

@@ -92,9 +92,7 @@ def dual_path(
     *,
     name: str,
 ) -> KerasTensor:
-    """A residual path and a growing dense path in one feature map (Chen et
-    al. 2017).
-    """
+    """A residual and a growing dense path in one feature map (Chen et al. 2017)."""
     carried = x
     if project:
         carried = norm_act_conv(

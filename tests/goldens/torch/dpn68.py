@@ -51,9 +51,7 @@ class NormActConv(nn.Module):
 
 
 class DualPathBlock(nn.Module):
-    """A residual path and a growing dense path in one feature map (Chen et
-    al. 2017).
-    """
+    """A residual and a growing dense path in one feature map (Chen et al. 2017)."""
 
     def __init__(
         self,

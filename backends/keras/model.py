@@ -57,7 +57,7 @@ class _Writer:
             case LoopLine():
                 count = to_python(line.count, self.spelling)
                 body = self.lines(line.body, indent + 4)
-                return [f"{margin}for {line.variable} in range({count}):", *body] if body else []
+                return [*python.loop(line.variable, count, indent), *body] if body else []
             case FeatureLine():
                 return [f'{margin}features["{line.stage}"] = {self.value(line.value)}']
 

@@ -168,11 +168,10 @@ class Writer:
 
     def added(self, line: Line, indent: int) -> list[str]:
         """`add_layer(self, name, layer)`, within the loops and conditions of `forward`."""
-        margin = " " * indent
         if isinstance(line, LoopLine):
             inner = [text for each in line.body for text in self.added(each, indent + 4)]
-            over = f"range({to_python(line.count)})"
-            return [f"{margin}for {line.variable} in {over}:", *inner] if inner else []
+            over = python.loop(line.variable, to_python(line.count), indent)
+            return [*over, *inner] if inner else []
         if not isinstance(line, OperationLine | CallLine) or not is_layer(line):
             return []
         if self.placement.of(line) is not Place.SUBMODULE:
@@ -253,7 +252,7 @@ class Writer:
             case LoopLine():
                 count = self.printed(line.count)
                 body = self.forward(line.body, typed, indent + 4)
-                return [f"{margin}for {line.variable} in range({count}):", *body] if body else []
+                return [*python.loop(line.variable, count, indent), *body] if body else []
             case FeatureLine():
                 return [f'{margin}features["{line.stage}"] = {self.value(line.value)}']
 

@@ -154,6 +154,11 @@ def at_index(path: Path, index: Expr) -> Path:
     return tuple(parts)
 
 
+def loop(variable: str, count: str, indent: int) -> list[str]:
+    """`for variable in range(count):`"""
+    return layout.statement(f"for {variable} in ", layout.call("range", count), ":", indent)
+
+
 def run_range(run: Run, spelling: Mapping[str, str]) -> str:
     """`range(…)` of a run's `i`."""
     if run.start == Const(0):

@@ -32,13 +32,14 @@ class TorchBackend:
         init = initialization.initialization(program)
         used = {*python.names_in(model.code_of(blocks, network, init))}
         helpers = needed(definitions(__file__), used)
+        initialized = python.names_in("\n".join(init))
         normed = program.network.root.statistics > 0
         return {
             "imports": model.imports(used | {"Self"} if normed else used),
             "helpers": helpers,
             "blocks": blocks,
             "initialization": init,
-            "in_blocks": any(block.name in python.names_in("\n".join(init)) for block in blocks),
+            "in_blocks": not initialized.isdisjoint(block.name for block in blocks),
             "network": network,
             "ordered": python.stands_as_it_runs(program.network),
             "normed": normed,

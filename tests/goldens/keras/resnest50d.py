@@ -106,9 +106,7 @@ def deep_stem(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def split_attention(x: KerasTensor, filters: int, *, name: str) -> KerasTensor:
-    """3x3 convolution into branches weighted by attention across them
-    (Zhang et al. 2020).
-    """
+    """3x3 convolution into branches, weighted by attention (Zhang et al. 2020)."""
     in_channels = x.shape[-1]
     squeezed = make_divisible(in_channels * 2 / 4, 8, 32)
 

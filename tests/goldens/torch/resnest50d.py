@@ -53,9 +53,7 @@ class DeepStem(nn.Sequential):
 
 
 class SplitAttention(nn.Module):
-    """3x3 convolution into branches weighted by attention across them
-    (Zhang et al. 2020).
-    """
+    """3x3 convolution into branches, weighted by attention (Zhang et al. 2020)."""
 
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()

@@ -1,16 +1,17 @@
 """A program as Keras functions: one for each block, one for the stages, two that build a model."""
 
 import re
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeGuard
 
 from resnet_spec.backends.keras import helpers
-from resnet_spec.backends.keras.primitives import RULES, Code, Context
+from resnet_spec.backends.keras.primitives import RULES, Context
 from resnet_spec.backends.keras.variables import layer_name
 from resnet_spec.codegen import layout, python
+from resnet_spec.codegen.statements import StatementWriter
 from resnet_spec.diagnostics import Span, fail, quoted
-from resnet_spec.expressions import Expr, names, to_python, unary
+from resnet_spec.expressions import Expr, names, to_python
 from resnet_spec.ir import Network, Operation
 from resnet_spec.primitives import SAME
 from resnet_spec.specialize import (
@@ -31,37 +32,18 @@ from resnet_spec.specialize import (
 
 
 @dataclass
-class _Writer:
+class _Writer(StatementWriter):
     """Writes the lines of one function; `prefixed` tells that layers are named below `name`."""
 
     usages: Mapping[str, helpers.Usage]
     functions: Mapping[str, str]  # routine: its function's name
-    spelling: Mapping[str, str]
     prefixed: bool
     exact: bool
+    spelling: Mapping[str, str] = field(default_factory=dict)
 
-    def lines(self, lines: Sequence[Line], indent: int = 4) -> list[str]:
-        return python.spaced(lines, lambda line: self.line(line, indent), (FeatureLine,))
+    apart = (FeatureLine,)
 
-    def line(self, line: Line, indent: int) -> list[str]:
-        margin = " " * indent
-        match line:
-            case OperationLine():
-                return self.run_operation(line, indent)
-            case CallLine():
-                return self.call(line, indent)
-            case AssignLine():
-                if not line.inputs:
-                    return [f"{margin}{line.output.name} = []"]
-                return self.store(line.output, Code(self.value(line.inputs[0])), indent)
-            case LoopLine():
-                count = to_python(line.count, self.spelling)
-                body = self.lines(line.body, indent + 4)
-                return [*python.loop(line.variable, count, indent), *body] if body else []
-            case FeatureLine():
-                return [f'{margin}features["{line.stage}"] = {self.value(line.value)}']
-
-    def operation(self, line: OperationLine) -> Code:
+    def operation(self, line: OperationLine) -> layout.Code:
         helper = helpers.helper_of(line)
         options = self.usages[helper[0]].varying if helper is not None else {}
         inputs = tuple(self.value(each) for each in line.inputs)
@@ -69,35 +51,7 @@ class _Writer:
         op = Context(line, self.spelling, inputs, name, options, self.exact)
         return RULES[line.primitive.name](op)
 
-    def guarded(
-        self, line: OperationLine | CallLine, write: Callable[[int], list[str]], indent: int
-    ) -> list[str]:
-        """What `write` gives at an indentation, under the line's condition where it has one."""
-        if line.when is None:
-            return write(indent)
-        condition = layout.condition("if", to_python(line.when, self.spelling), indent)
-        body = write(indent + 4)
-        passing = line.otherwise or line.inputs[0]
-        if line.output == passing:
-            return [*condition, *body] if body else []
-        passed = self.store(line.output, Code(self.value(passing)), indent)
-        clobbers = any(line.output.name == each.name for each in line.inputs if each != passing)
-        # An element need not be there where it is not read.
-        if clobbers or line.output.index is not None or passing.index is not None:
-            return [*condition, *body, f"{' ' * indent}else:", *layout.indented(passed)]
-        return [*passed, *condition, *body]
-
-    def run_operation(self, line: OperationLine, indent: int) -> list[str]:
-        code = self.operation(line)
-        passing = line.otherwise or line.inputs[0]
-        if line.when is not None and code.call == line.output.name and line.output != passing:
-            # Only where the condition does not hold is there something to do.
-            negated = to_python(unary("not", line.when), self.spelling)
-            passed = self.store(line.output, Code(self.value(passing)), indent + 4)
-            return [*layout.condition("if", negated, indent), *passed]
-        return self.guarded(line, lambda at: self.store(line.output, code, at), indent)
-
-    def call(self, line: CallLine, indent: int) -> list[str]:
+    def run_call(self, line: CallLine, indent: int) -> list[str]:
         if line.names is None:
             code = self.block(line.runs[0], line.inputs[0], line.path)
             return self.guarded(line, lambda at: self.store(line.output, code, at), indent)
@@ -116,37 +70,20 @@ class _Writer:
             else:
                 path = (*line.path, ".", *line.names)
                 if source != line.output:
-                    text += self.store(line.output, Code(self.value(source)), indent)
+                    text += self.store(line.output, self.value(source), indent)
                 over = python.run_range(run, self.spelling)
                 text.append(f"{' ' * indent}for i in {over}:")
                 code = self.block(run, line.output, path)
-                text += self.store(line.output, code, indent + 4)
+                text += self.store(line.output, code, indent + layout.INDENT)
             source = line.output
         return text
 
-    def block(self, run: Run, source: Value, path: Path) -> Code:
+    def block(self, run: Run, source: Value, path: Path) -> layout.Code:
         positional, keywords = python.passed(_shown(run.arguments), self.spelling)
         function = self.functions[run.routine.class_name]
-        name = self.name(path)
-        return Code(layout.call(function, self.value(source), *positional, **keywords, name=name))
-
-    def store(self, output: Value, code: Code, indent: int) -> list[str]:
-        if output.index is not None:
-            made: layout.Code = code.call
-            if code.suffix and isinstance(made, layout.Bracket):
-                made = layout.Applied(made, code.suffix[1:-1])
-            inner = layout.Bracket(f"{output.name}.append(", (("", made),))
-            return layout.statement("", inner, indent=indent)
-        if code.call == output.name and not code.suffix:
-            return []  # a value that is itself: scaled by one
-        return python.store(output.name, code.call, code.suffix, indent)
-
-    def value(self, value: Value) -> str:
-        if value.whole:
-            return f"*{value.name}"
-        if value.index is not None:
-            return f"{value.name}[{to_python(value.index, self.spelling)}]"
-        return value.name
+        return layout.call(
+            function, self.value(source), *positional, **keywords, name=self.name(path)
+        )
 
     def name(self, path: Path) -> str:
         """A layer's name: its dotted path with `_`, below the block's own."""
@@ -174,8 +111,10 @@ def function_view(
     exact: bool,
 ) -> FunctionView:
     """The function of a routine."""
-    writer = _Writer(usages, functions, {}, prefixed=True, exact=exact)
-    lines = python.returning(routine.body, routine.result, writer.lines, 4)
+    writer = _Writer(usages, functions, prefixed=True, exact=exact)
+    lines = python.returning(
+        routine.body, routine.result, lambda each: writer.statements(each, 4), 4
+    )
     body = _read(lines, routine.locals, "x")
     if body:
         body.append("")
@@ -243,8 +182,8 @@ def network_view(
     declared = [f"{p.name}: int = {p.default}" for p in classes]
     # Stages that know the number of classes are given it.
     exact = network.numerics == "exact"
-    writer = _Writer(usages, functions, {}, prefixed=False, exact=exact)
-    stages, head = writer.lines(program.body), writer.lines(program.head)
+    writer = _Writer(usages, functions, prefixed=False, exact=exact)
+    stages, head = writer.statements(program.body, 4), writer.statements(program.head, 4)
     used = _used(stages, program.locals)
     given_on = [p.name for p in classes if p.name in used]
     needed = [text for p, text in zip(classes, declared, strict=True) if p.name in used]

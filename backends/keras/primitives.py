@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from resnet_spec.codegen import layout
-from resnet_spec.codegen.layout import Bracket, call
+from resnet_spec.codegen.layout import Applied, Code, call, span
 from resnet_spec.codegen.python import rescaled
 from resnet_spec.expressions import Const, Expr, binary, to_python
 from resnet_spec.primitives import SAME, Initializer
@@ -41,37 +40,30 @@ class Context(NamedTuple):
 
     def helper(self, function: str, *arguments: str) -> Code:
         """A call of a helper function; options that have its default are left out."""
-        options: dict[str, layout.Code] = {}
+        options: dict[str, Code] = {}
         unbiased = self.line.attributes.get("bias") == Const(False)
         for name, default in self.options.items():
             value = self.line.attributes[name]
             assert not isinstance(value, str)
             if value != default and not (name == "bias_init" and unbiased):
                 options[KEYWORDS.get(name, name)] = option(name, value, self.spelling)
-        return Code(call(function, self.inputs[0], *arguments, **options, name=self.name))
+        return call(function, self.inputs[0], *arguments, **options, name=self.name)
 
-    def layer(self, function: str, *arguments: str, **options: layout.Code) -> Code:
+    def layer(self, function: str, *arguments: str, **options: Code) -> Code:
         """A layer applied to the first input."""
         made = call(f"layers.{function}", *arguments, **options, name=self.name)
-        return Code(made, f"({self.inputs[0]})")
+        return Applied(made, self.inputs[0])
 
-    def merge(self, function: str, **options: layout.Code) -> Code:
+    def merge(self, function: str, **options: Code) -> Code:
         """A layer applied to all inputs."""
         if len(self.inputs) == 1 and self.inputs[0].startswith("*"):
             inputs = self.inputs[0][1:]
         else:
             inputs = f"[{', '.join(self.inputs)}]"
-        return Code(call(f"layers.{function}", **options, name=self.name), f"({inputs})")
+        return Applied(call(f"layers.{function}", **options, name=self.name), inputs)
 
 
-class Code(NamedTuple):
-    """A call, and what follows it."""
-
-    call: Bracket | str
-    suffix: str = ""
-
-
-def initializer(given: Initializer) -> layout.Code:
+def initializer(given: Initializer) -> Code:
     """An initializer as Python; always a new one: one object would draw the same values twice."""
     match given.kind, given.value:
         case (("zeros" | "ones"), _):
@@ -97,7 +89,7 @@ def initializer(given: Initializer) -> layout.Code:
 KEYWORDS = {"eps": "epsilon"}
 
 
-def option(name: str, value: Expr | Initializer, spelling: Spelling) -> layout.Code:
+def option(name: str, value: Expr | Initializer, spelling: Spelling) -> Code:
     """An attribute as the argument of a helper function."""
     if isinstance(value, Initializer):
         return initializer(value)
@@ -110,7 +102,7 @@ def option(name: str, value: Expr | Initializer, spelling: Spelling) -> layout.C
 
 
 def _linear(op: Context) -> Code:
-    options: dict[str, layout.Code] = {}
+    options: dict[str, Code] = {}
     if op.expr("bias") == Const(False):
         options["use_bias"] = "False"
     for attribute, option, usual in (
@@ -128,8 +120,8 @@ def _group_norm(op: Context) -> Code:
     return op.layer("GroupNormalization", op.get("groups"), **_norm_options(op))
 
 
-def _norm_options(op: Context) -> dict[str, layout.Code]:
-    options: dict[str, layout.Code] = {"epsilon": op.get("eps")}
+def _norm_options(op: Context) -> dict[str, Code]:
+    options: dict[str, Code] = {"epsilon": op.get("eps")}
     scale = op.line.attributes["init"]
     assert isinstance(scale, Initializer)
     if scale != Initializer("ones"):
@@ -137,9 +129,9 @@ def _norm_options(op: Context) -> dict[str, layout.Code]:
     return options
 
 
-def _own_layer(function: str, op: Context, *arguments: str, **options: layout.Code) -> Code:
+def _own_layer(function: str, op: Context, *arguments: str, **options: Code) -> Code:
     """A layer of a class that stands in the module itself."""
-    return Code(call(function, *arguments, **options, name=op.name), f"({op.inputs[0]})")
+    return Applied(call(function, *arguments, **options, name=op.name), op.inputs[0])
 
 
 def _learned_number(function: str, usual: str) -> Callable[[Context], Code]:
@@ -147,21 +139,21 @@ def _learned_number(function: str, usual: str) -> Callable[[Context], Code]:
         value = op.line.attributes["init"]
         assert isinstance(value, Initializer)
         given = [] if value.kind == usual else [initializer(value)]
-        return Code(call(function, *given, name=op.name), f"({op.inputs[0]})")
+        return Applied(call(function, *given, name=op.name), op.inputs[0])
 
     return write
 
 
 def _channel_pool(function: str) -> Callable[[Context], Code]:
-    return lambda op: Code(call(f"ops.{function}", op.inputs[0], axis="-1", keepdims="True"))
+    return lambda op: call(f"ops.{function}", op.inputs[0], axis="-1", keepdims="True")
 
 
 def _rescale(op: Context) -> Code:
-    return Code(rescaled(op.inputs[0], op.expr("factor"), op.expr("offset"), op.spelling))
+    return rescaled(op.inputs[0], op.expr("factor"), op.expr("offset"), op.spelling)
 
 
 def _take(op: Context) -> Code:
-    return Code(f"{op.inputs[0]}[..., {layout.span(op.get('start'), op.get('stop'))}]")
+    return f"{op.inputs[0]}[..., {span(op.get('start'), op.get('stop'))}]"
 
 
 def conv_helper(line: OperationLine) -> str:
@@ -203,7 +195,7 @@ def _pool(function: str) -> Callable[[Context], Code]:
         helper = pool_helper(op.line)
         if helper is not None:
             return op.helper(helper, op.get("kernel"))
-        options: dict[str, layout.Code] = {}
+        options: dict[str, Code] = {}
         if op.expr("stride") != op.expr("kernel"):
             options["strides"] = op.get("stride")
         if op.line.attributes["padding"] == SAME:
@@ -244,12 +236,12 @@ def _activation(name: str) -> Callable[[Context], Code]:
 def _softmax(op: Context) -> Code:
     if op.expr("groups") == Const(0):
         return op.layer("Softmax")
-    return Code(call("softmax_over_groups", op.inputs[0], op.get("groups")))
+    return call("softmax_over_groups", op.inputs[0], op.get("groups"))
 
 
 def _pad_channels(op: Context) -> Code:
     amounts = f"((0, 0), (0, 0), (0, 0), ({op.get('before')}, {op.get('after')}))"
-    return Code(call("ops.pad", op.inputs[0], amounts))
+    return call("ops.pad", op.inputs[0], amounts)
 
 
 RULES: dict[str, Callable[[Context], Code]] = {
@@ -260,7 +252,7 @@ RULES: dict[str, Callable[[Context], Code]] = {
     "filter_response_norm": lambda op: _own_layer("FilterResponseNorm", op, **_norm_options(op)),
     "evo_norm": lambda op: _own_layer("EvoNorm", op, op.get("groups"), **_norm_options(op)),
     "threshold": lambda op: _own_layer("Threshold", op),
-    "adaptive_avg_pool": lambda op: Code(call("adaptive_avg_pool", op.inputs[0], op.get("size"))),
+    "adaptive_avg_pool": lambda op: call("adaptive_avg_pool", op.inputs[0], op.get("size")),
     "flatten": lambda op: op.helper("flatten_channels_first"),
     "zero_pad": lambda op: op.layer("ZeroPadding2D", op.get("padding")),
     "take": _take,
@@ -285,10 +277,8 @@ RULES: dict[str, Callable[[Context], Code]] = {
     "multiply": lambda op: op.merge("Multiply"),
     "concat": lambda op: op.merge("Concatenate"),
     "stack_rows": lambda op: op.merge("Concatenate", axis="1"),
-    "split": lambda op: Code(call("ops.split", op.inputs[0], op.get("parts"), axis="-1")),
-    "shuffle": lambda op: Code(
-        call("shuffle_channels", op.inputs[0], op.get("groups"), op.get("parts"))
-    ),
+    "split": lambda op: call("ops.split", op.inputs[0], op.get("parts"), axis="-1"),
+    "shuffle": lambda op: call("shuffle_channels", op.inputs[0], op.get("groups"), op.get("parts")),
     "pad_channels": _pad_channels,
     "blur_pool": lambda op: op.helper("blur_pool"),
     "channel_conv": lambda op: op.helper("channel_conv", op.get("kernel")),
@@ -296,5 +286,5 @@ RULES: dict[str, Callable[[Context], Code]] = {
     "subsample": lambda op: op.layer("MaxPooling2D", "1", strides=op.get("stride")),
     "dropout": lambda op: op.layer("Dropout", op.get("rate")),
     "drop_path": lambda op: op.layer("Dropout", op.get("rate"), noise_shape="(None, 1, 1, 1)"),
-    "identity": lambda op: Code(op.inputs[0]),
+    "identity": lambda op: op.inputs[0],
 }

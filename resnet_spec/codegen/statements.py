@@ -1,0 +1,114 @@
+"""The statements of one function, as every backend writes them: a variable for each value."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+
+from resnet_spec.codegen import layout, python
+from resnet_spec.expressions import Expr, to_python, unary
+from resnet_spec.specialize import (
+    AssignLine,
+    CallLine,
+    FeatureLine,
+    Line,
+    LoopLine,
+    OperationLine,
+    Value,
+)
+
+
+class StatementWriter(ABC):
+    """Writes lines as statements; a backend says how it calls an operation and a block."""
+
+    spelling: Mapping[str, str]  # names that the function spells otherwise than the routine
+    apart: tuple[type, ...] = ()  # what an empty line follows
+    list_type = ""  # the annotation of an empty list
+
+    @abstractmethod
+    def operation(self, line: OperationLine) -> layout.Code:
+        """What gives the output of an operation."""
+
+    @abstractmethod
+    def run_call(self, line: CallLine, indent: int) -> list[str]:
+        """The statements that run a block, or several one after the other."""
+
+    def target(self, output: Value, many: bool = False) -> str:
+        """What stands to the left of `=`, an annotation with it where a type checker needs one."""
+        return output.name
+
+    def printed(self, expression: Expr) -> str:
+        """An expression as Python."""
+        return to_python(expression, self.spelling)
+
+    def value(self, value: Value) -> str:
+        """A value where it is read."""
+        if value.whole:
+            return f"*{value.name}"
+        if value.index is not None:
+            return f"{value.name}[{self.printed(value.index)}]"
+        return value.name
+
+    def statements(self, lines: Sequence[Line], indent: int) -> list[str]:
+        """The statements of lines, in groups."""
+        return python.spaced(lines, lambda line: self.statement(line, indent), self.apart)
+
+    def statement(self, line: Line, indent: int) -> list[str]:
+        """The statements of one line."""
+        match line:
+            case OperationLine():
+                return self.run_operation(line, indent)
+            case CallLine():
+                return self.run_call(line, indent)
+            case AssignLine(inputs=()):
+                return [f"{' ' * indent}{self.target(line.output, many=True)}{self.list_type} = []"]
+            case AssignLine():
+                return self.store(line.output, self.value(line.inputs[0]), indent)
+            case LoopLine():
+                count = self.printed(line.count)
+                body = self.statements(line.body, indent + layout.INDENT)
+                return [*python.loop(line.variable, count, indent), *body] if body else []
+            case FeatureLine():
+                return [f'{" " * indent}features["{line.stage}"] = {self.value(line.value)}']
+
+    def run_operation(self, line: OperationLine, indent: int) -> list[str]:
+        code = self.operation(line)
+        passing = line.otherwise or line.inputs[0]
+        if line.when is not None and code == line.output.name and line.output != passing:
+            # Only where the condition does not hold is there something to do.
+            negated = self.printed(unary("not", line.when))
+            other = self.store(line.output, self.value(passing), indent + layout.INDENT)
+            return [*layout.condition("if", negated, indent), *other]
+        many = line.primitive.gives == "many"
+        return self.guarded(line, lambda at: self.store(line.output, code, at, many), indent)
+
+    def guarded(
+        self, line: OperationLine | CallLine, write: Callable[[int], list[str]], indent: int
+    ) -> list[str]:
+        """What `write` gives at an indentation, under the line's condition where it has one."""
+        if line.when is None:
+            return write(indent)
+        condition = layout.condition("if", self.printed(line.when), indent)
+        passing = line.otherwise or line.inputs[0]
+        if line.output == passing:
+            body = write(indent + layout.INDENT)
+            return [*condition, *body] if body else []
+        clobbers = any(line.output.name == each.name for each in line.inputs if each != passing)
+        # An element need not be there where it is not read.
+        if clobbers or line.output.index is not None or passing.index is not None:
+            body = write(indent + layout.INDENT)
+            other = self.store(line.output, self.value(passing), indent + layout.INDENT)
+            return [*condition, *body, f"{' ' * indent}else:", *other]
+        other = self.store(line.output, self.value(passing), indent)
+        return [*other, *condition, *write(indent + layout.INDENT)]
+
+    def store(self, output: Value, code: layout.Code, indent: int, many: bool = False) -> list[str]:
+        """`output = code`, `return code`, or one more element of a list."""
+        if output.index is not None:
+            appended = layout.Bracket(f"{output.name}.append(", (("", code),))
+            return layout.statement("", appended, indent=indent)
+        if code == output.name:
+            return []  # a value that is itself: scaled by one, the sum of one
+        if output == python.RETURNED:
+            return layout.statement("return ", code, indent=indent)
+        return layout.statement(f"{self.target(output, many)} = ", code, indent=indent)

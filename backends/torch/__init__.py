@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from resnet_spec.backends.torch import initialization, model
-from resnet_spec.backends.torch.placement import check_names
+from resnet_spec.backends.torch.writer import MODULES
 from resnet_spec.codegen import python
 from resnet_spec.codegen.definitions import definitions, needed
+from resnet_spec.codegen.placement import check_names
 from resnet_spec.specialize import Program
 
 
@@ -25,7 +26,7 @@ class TorchBackend:
 
     def view(self, program: Program) -> dict[str, object]:
         """The variables of the template."""
-        check_names(program.network)
+        check_names(program.network, MODULES)
         python.check_network_name(program.network, self.taken, "PyTorch")
         blocks = [model.class_view(routine) for routine in program.routines]
         network = model.network_view(program)

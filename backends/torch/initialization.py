@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from resnet_spec.backends.torch import primitives
-from resnet_spec.backends.torch.placement import Layer, Place, Placement, layers_in, text_of
-from resnet_spec.backends.torch.writer import BODY
+from resnet_spec.backends.torch.writer import MODULES
 from resnet_spec.codegen import layout, python
+from resnet_spec.codegen.classes import BODY
+from resnet_spec.codegen.placement import Layer, Place, Placement, text_of
 from resnet_spec.expressions import Const, Expr, names, to_python
 from resnet_spec.primitives import Initializer
 from resnet_spec.specialize import Line, LoopLine, OperationLine, Program, Routine
@@ -107,10 +108,10 @@ def _exceptions(
     """Tensors that begin otherwise than their kind; a block is visited after its layers."""
     found: dict[str, list[_Rule]] = {}
     for owner, lines in _owners(program):
-        placement = Placement(lines)
+        placement = Placement(lines, MODULES)
         name = owner.class_name if owner is not None else program.network.class_name
         spelling = _spelling(owner or program, placement)
-        for line, loops in layers_in(lines):
+        for line, loops in MODULES.layers_in(lines):
             for tensor, given in _unusual(line, usual):
                 place = _Placed(line, loops, placement, owner is not None and owner.is_chain)
                 found.setdefault(name, []).append(place.rule(tensor, given, spelling))
@@ -123,10 +124,10 @@ def stored_for_initialization(owner: Routine | Program) -> set[str]:
     Which initializers are unusual depends on the whole program, so this takes all of them.
     """
     lines = owner.body if isinstance(owner, Routine) else (*owner.body, *owner.head)
-    placement = Placement(lines)
+    placement = Placement(lines, MODULES)
     own = {p.name for p in owner.parameters} | {name for name, _ in owner.locals}
     found: set[str] = set()
-    for line, loops in layers_in(lines):
+    for line, loops in MODULES.layers_in(lines):
         if not isinstance(line, OperationLine) or placement.of(line) is not Place.SUBMODULE:
             continue
         if line.primitive.name in primitives.INITIALIZED and (loops or text_of(line.path) is None):

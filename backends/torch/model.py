@@ -6,8 +6,9 @@ from typing import NamedTuple
 from resnet_spec.backends.torch import primitives
 from resnet_spec.backends.torch.initialization import stored_for_initialization
 from resnet_spec.backends.torch.primitives import Context
-from resnet_spec.backends.torch.writer import BODY, Writer
+from resnet_spec.backends.torch.writer import Writer
 from resnet_spec.codegen import layout, python
+from resnet_spec.codegen.classes import BODY
 from resnet_spec.expressions import to_python
 from resnet_spec.specialize import OperationLine, Program, Routine
 
@@ -108,11 +109,12 @@ def network_view(program: Program) -> NetworkView:
     writer = Writer(
         program.parameters, program.locals, [*program.body, *program.head], is_network=True
     )
-    features = writer.forward(program.body, {"x"})
+    features = writer.method(program.body)
     stage = network.stages[-1].name
     given = program.features.name
     head = [f'{" " * BODY}{given} = self.forward_features(x)["{stage}"]']
-    head += writer.returning(program.head, program.result, {"x", given})
+    writer.given = ("x", given)
+    head += writer.returning(program.head, program.result)
     writer.stored |= stored_for_initialization(program)
     parameters = python.declared(program.parameters)
     passed = ", ".join(p.name for p in program.parameters)

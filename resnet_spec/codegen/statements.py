@@ -23,7 +23,6 @@ class StatementWriter(ABC):
 
     spelling: Mapping[str, str]  # names that the function spells otherwise than the routine
     apart: tuple[type, ...] = ()  # what an empty line follows
-    list_type = ""  # the annotation of an empty list
 
     @abstractmethod
     def operation(self, line: OperationLine) -> layout.Code:
@@ -35,6 +34,10 @@ class StatementWriter(ABC):
 
     def target(self, output: Value, many: bool = False) -> str:
         """What stands to the left of `=`, an annotation with it where a type checker needs one."""
+        return output.name
+
+    def empty_list(self, output: Value) -> str:
+        """The same for a list that others are appended to."""
         return output.name
 
     def printed(self, expression: Expr) -> str:
@@ -61,7 +64,7 @@ class StatementWriter(ABC):
             case CallLine():
                 return self.run_call(line, indent)
             case AssignLine(inputs=()):
-                return [f"{' ' * indent}{self.target(line.output, many=True)}{self.list_type} = []"]
+                return [f"{' ' * indent}{self.empty_list(line.output)} = []"]
             case AssignLine():
                 return self.store(line.output, self.value(line.inputs[0]), indent)
             case LoopLine():

@@ -1,7 +1,7 @@
-"""Where the layers of a class are kept, so that each has its own name in the state_dict.
+"""Where the layers of a class are kept, so that each has its own name in the framework's state.
 
-A name of one part is an attribute, one of two parts a key of an `nn.ModuleDict`, and one that ends
-with the counter of its loop an item of an `nn.ModuleList`. Whatever else a spec calls a layer is
+A name of one part is an attribute, one of two parts a key of a dictionary of modules, and one that
+ends with the counter of its loop an item of a list of them. Whatever else a spec calls a layer is
 put below the module part by part, and found by its dotted name.
 """
 
@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
-from resnet_spec.backends.torch import primitives
 from resnet_spec.diagnostics import fail, quoted
 from resnet_spec.expressions import Expr, Name
 from resnet_spec.ir import Instance, Network, Operation, Step
@@ -32,27 +31,34 @@ class Place(enum.Enum):
     SUBMODULE = 'self.get_submodule("any.dotted.name")'
 
 
-# Methods of nn.ModuleDict and of nn.Sequential, which can't be names of what they hold.
-_DICT_NAMES = frozenset({"clear", "items", "keys", "pop", "update", "values"})
-_SEQUENTIAL_NAMES = frozenset({"append", "extend", "insert", "pop"})
+class Modules(NamedTuple):
+    """What a framework has modules for, and which names its classes take.
 
+    `is_module` tells whether a primitive with its attributes is one, named by the spec or not.
+    """
 
-def is_layer(line: Line) -> bool:
-    """Whether a line needs a module of its own."""
-    if isinstance(line, OperationLine):
-        return primitives.is_module(line.primitive.name, line.attributes, line.named)
-    return isinstance(line, CallLine)
+    framework: str
+    is_module: Callable[[str, Mapping[str, Any], bool], bool]
+    names: frozenset[str]  # attributes of every module, which a layer must not hide
+    network_names: frozenset[str]  # those of the class of a network
+    dictionary_names: frozenset[str]  # methods of a dictionary of modules
+    sequence_names: frozenset[str]  # methods of a sequence of modules
 
+    def is_layer(self, line: Line) -> TypeGuard[Layer]:
+        """Whether a line needs a module of its own."""
+        if isinstance(line, OperationLine):
+            return self.is_module(line.primitive.name, line.attributes, line.named)
+        return isinstance(line, CallLine)
 
-def layers_in(
-    lines: Iterable[Line], loops: tuple[LoopLine, ...] = ()
-) -> Iterator[tuple[Layer, tuple[LoopLine, ...]]]:
-    """Each line that needs a module, with the loops around it."""
-    for line in lines:
-        if isinstance(line, LoopLine):
-            yield from layers_in(line.body, (*loops, line))
-        elif isinstance(line, OperationLine | CallLine) and is_layer(line):
-            yield line, loops
+    def layers_in(
+        self, lines: Iterable[Line], loops: tuple[LoopLine, ...] = ()
+    ) -> Iterator[tuple[Layer, tuple[LoopLine, ...]]]:
+        """Each line that needs a module, with the loops around it."""
+        for line in lines:
+            if isinstance(line, LoopLine):
+                yield from self.layers_in(line.body, (*loops, line))
+            elif self.is_layer(line):
+                yield line, loops
 
 
 def container_of(line: Layer) -> tuple[Path, Path | None]:
@@ -70,6 +76,11 @@ def container_of(line: Layer) -> tuple[Path, Path | None]:
     return line.path, line.names
 
 
+def is_counted(names: Path) -> bool:
+    """Whether repeated blocks are called by their number alone."""
+    return names == (Name("i", True),)
+
+
 def text_of(path: Path) -> str | None:
     """A name that is the same in every use; None for one with an expression."""
     return None if any(isinstance(part, Expr) for part in path) else "".join(map(str, path))
@@ -78,12 +89,13 @@ def text_of(path: Path) -> str | None:
 class Placement:
     """The places of all layers of one class."""
 
-    def __init__(self, lines: Sequence[Line]) -> None:
-        found = list(layers_in(lines))
-        self.places = {id(line): _place(line, loops) for line, loops in found}
+    def __init__(self, lines: Sequence[Line], modules: Modules) -> None:
+        self.modules = modules
+        found = list(modules.layers_in(lines))
+        self.places = {id(line): _place(line, loops, modules) for line, loops in found}
         heads = {id(line): _head(line.path) for line, _ in found}
         self._find_shared(found, heads)
-        self.chains = {head for head in heads.values() if head and _is_chain(lines, head)}
+        self.chains = {head for head in heads.values() if head and self._is_chain(lines, head)}
         self.attributes = FirstParts(line.path for line, _ in found)
 
     def _find_shared(
@@ -126,7 +138,22 @@ class Placement:
 
     def hides(self, name: str) -> bool:
         """Whether an attribute of this name would be in the way of a layer."""
-        return name in self.attributes or name in MODULE_NAMES or name in NETWORK_NAMES
+        taken = self.modules.names | self.modules.network_names
+        return name in self.attributes or name in taken
+
+    def _is_chain(self, lines: Sequence[Line], head: str) -> bool:
+        """Whether lines whose layers are below a name take one another's output alone."""
+        is_layer = self.modules.is_layer
+        below = {id(line) for line in lines if is_layer(line) and _head(line.path) == head}
+        within = [number for number, line in enumerate(lines) if id(line) in below]
+        called = (line for line in lines if isinstance(line, OperationLine) and not is_layer(line))
+        if not within or any(_head(line.path) == head for line in called):
+            return False
+        span = lines[within[0] : within[-1] + 1]
+        between = [each for each in span if not isinstance(each, FeatureLine)]
+        chain = [each for each in between if id(each) in below and is_layer(each)]
+        in_turn = all(each.inputs == (before.output,) for before, each in pairwise(chain))
+        return in_turn and len(chain) == len(between) and all(each.when is None for each in chain)
 
 
 def _is_repeated(line: Layer) -> bool:
@@ -141,11 +168,11 @@ def _head(path: Path) -> str | None:
     return first.split(".")[0]
 
 
-def _place(line: Layer, loops: tuple[LoopLine, ...]) -> Place:
+def _place(line: Layer, loops: tuple[LoopLine, ...], modules: Modules) -> Place:
     path, names = container_of(line)
     if names is not None and (
         any("." in part for part in names if isinstance(part, str))
-        or text_of(names) in _SEQUENTIAL_NAMES
+        or text_of(names) in modules.sequence_names
     ):
         return Place.SUBMODULE
     if loops:
@@ -164,57 +191,20 @@ def _place(line: Layer, loops: tuple[LoopLine, ...]) -> Place:
     if text is None:
         return Place.SUBMODULE
     head, *rest_ = text.split(".")
-    if not _is_attribute(head) or len(rest_) > 1 or (rest_ and rest_[0] in _DICT_NAMES):
+    if (
+        not _is_attribute(head)
+        or len(rest_) > 1
+        or (rest_ and rest_[0] in modules.dictionary_names)
+    ):
         return Place.SUBMODULE
     return Place.KEY if rest_ else Place.ATTRIBUTE
-
-
-def _is_chain(lines: Sequence[Line], head: str) -> bool:
-    """Whether lines whose layers are below a name take one another's output alone."""
-    within = [number for number, line in enumerate(lines) if _is_below(line, head)]
-    called = (line for line in lines if isinstance(line, OperationLine) and not is_layer(line))
-    if not within or any(_head(line.path) == head for line in called):
-        return False
-    span = lines[within[0] : within[-1] + 1]
-    between = [each for each in span if not isinstance(each, FeatureLine)]
-    chain = [each for each in between if _is_below(each, head) and each.when is None]
-    in_turn = all(each.inputs == (before.output,) for before, each in pairwise(chain))
-    return in_turn and len(chain) == len(between)
-
-
-def _is_below(line: Line, head: str) -> TypeGuard[Layer]:
-    if not isinstance(line, OperationLine | CallLine):
-        return False
-    return is_layer(line) and _head(line.path) == head
 
 
 def _is_attribute(name: str) -> bool:
     return name.isidentifier()
 
 
-# --- names that torch.nn.Module takes ------------------------------------------------------------
-
-# Attributes that a layer must not hide: of nn.Module, and of the class of a network.
-NETWORK_NAMES = frozenset({"forward_features", "freeze_until"})
-MODULE_NAMES = frozenset(
-    {
-        *("T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init"),
-        *("children", "compile", "cpu", "cuda", "double", "dump_patches", "eval", "extra_repr"),
-        *("float", "forward", "get_buffer", "get_extra_state"),
-        *("get_parameter", "get_submodule", "half", "ipu", "load_state_dict", "modules"),
-        *("mtia", "named_buffers", "named_children", "named_modules", "named_parameters"),
-        *("parameters", "register_backward_hook", "register_buffer", "register_forward_hook"),
-        *("register_forward_pre_hook", "register_full_backward_hook"),
-        *("register_full_backward_pre_hook", "register_load_state_dict_post_hook"),
-        *("register_load_state_dict_pre_hook", "register_module", "register_parameter"),
-        *("register_state_dict_post_hook", "register_state_dict_pre_hook", "requires_grad_"),
-        *("set_extra_state", "set_submodule", "share_memory", "state_dict", "to", "to_empty"),
-        *("train", "training", "type", "xpu", "zero_grad"),
-    }
-)
-
-
-def check_names(network: Network) -> None:
+def check_names(network: Network, modules: Modules) -> None:
     """RS503 for a layer or block that can't be a module's attribute, wherever it stands."""
     seen: set[int] = set()
     waiting = [network.root]
@@ -226,20 +216,23 @@ def check_names(network: Network) -> None:
         for step in instance.steps:
             if isinstance(step.node, Instance):
                 waiting.append(step.node)
-            elif not _is_module(step):
+            elif not _is_module(step, modules):
                 continue
             for part in step.name.split("."):
-                if part in MODULE_NAMES or (instance is network.root and part in NETWORK_NAMES):
+                if part in modules.names or (
+                    instance is network.root and part in modules.network_names
+                ):
                     fail(
                         "RS503",
                         f"{instance.definition.name}: a layer can't be called {quoted(step.name)} "
-                        f"in PyTorch, where {quoted(part)} is an attribute of every module",
+                        f"in {modules.framework}, where {quoted(part)} is an attribute of every "
+                        "module",
                         step.statement.name.span if step.statement.name else step.statement.span,
                         help="call the layer something else",
                     )
 
 
-def _is_module(step: Step) -> bool:
+def _is_module(step: Step, modules: Modules) -> bool:
     assert isinstance(step.node, Operation)
     operation, named = step.node, not step.statement.unnamed
-    return primitives.is_module(operation.primitive.name, operation.attributes, named)
+    return modules.is_module(operation.primitive.name, operation.attributes, named)

@@ -1,0 +1,299 @@
+"""The class of a block or network: a constructor that makes its layers, a method that runs them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from resnet_spec.codegen import layout, python
+from resnet_spec.codegen.placement import (
+    Layer,
+    Modules,
+    Place,
+    Placement,
+    container_of,
+    is_counted,
+    text_of,
+)
+from resnet_spec.codegen.statements import StatementWriter
+from resnet_spec.expressions import Expr, names, to_python
+from resnet_spec.specialize import (
+    CallLine,
+    Line,
+    LoopLine,
+    OperationLine,
+    Parameter,
+    Path,
+    Run,
+    Value,
+    line_expressions,
+)
+
+BODY = 8  # indentation of a method's body
+NESTED = BODY + layout.INDENT
+
+
+@dataclass
+class ClassWriter(StatementWriter):
+    """Writes the constructor of a class and the method that runs its layers.
+
+    `lines` are all lines of the class, which say where its layers are kept; the children of a
+    network can be called one after the other. A backend says how its modules are made and called.
+    """
+
+    parameters: Sequence[Parameter]
+    locals: Sequence[tuple[str, Expr]]
+    lines: Sequence[Line]
+    modules: Modules
+    is_network: bool = False
+    stored: set[str] = field(default_factory=set)  # names that the method needs
+    containers: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.placement = Placement(self.lines, self.modules)
+        self.own = {p.name for p in self.parameters} | {name for name, _ in self.locals}
+        self.spelling = {name: self.kept_as(name) for name in self.own}
+
+    # - what a backend says -
+
+    @abstractmethod
+    def layer(self, line: OperationLine) -> layout.Code:
+        """What makes the module of an operation, in the constructor."""
+
+    @abstractmethod
+    def call(self, line: OperationLine, inputs: list[str]) -> layout.Code:
+        """An operation that is no module, where it runs."""
+
+    @abstractmethod
+    def block(self, run: Run) -> layout.Code:
+        """What makes one block."""
+
+    @abstractmethod
+    def container(self, in_turn: bool) -> str:
+        """What makes an empty dictionary of modules; `in_turn`: these run one after the other."""
+
+    @abstractmethod
+    def sequence(self, runs: Sequence[Run]) -> layout.Code:
+        """Blocks that are called 0, 1, …"""
+
+    @abstractmethod
+    def named_sequence(self, runs: Sequence[Run], names: Path) -> layout.Code:
+        """Blocks with other names, which are expressions over `i`."""
+
+    @abstractmethod
+    def module_list(self, element: layout.Code, clause: str) -> layout.Code:
+        """A module for each turn of a loop."""
+
+    @abstractmethod
+    def found(self, name: str) -> layout.Bracket:
+        """The module of a dotted name, given as a literal."""
+
+    # - constructor -
+
+    def constructor(self) -> list[str]:
+        """Its statements; written after those of the method, which say what it needs."""
+        text = self.local_values()
+        order = [*(p.name for p in self.parameters), *(name for name, _ in self.locals)]
+        kept = [name for name in order if name in self.stored]
+        text += [f"{' ' * BODY}{self.kept_as(name)} = {name}" for name in kept]
+        body = [line for line in self.lines if any(self.modules.layers_in([line]))]
+        layers = python.spaced(body, self.construct)
+        return [*text, *([""] if text and layers else []), *layers]
+
+    def local_values(self) -> list[str]:
+        return [
+            statement
+            for name, value in self.locals
+            for statement in layout.statement(f"{name} = ", to_python(value), indent=BODY)
+        ]
+
+    def construct(self, line: Line) -> list[str]:
+        if isinstance(line, LoopLine):
+            return [*self.module_lists(line), *self.added(line, BODY)]
+        assert isinstance(line, OperationLine | CallLine)
+        if self.placement.of(line) is Place.SUBMODULE:
+            return self.added(line, BODY)
+        return self.assign(line)
+
+    def assign(self, line: Layer) -> list[str]:
+        """`self.name = layer`, with the line that makes its container where it is within one."""
+        code = self.made(line)
+        target, before = self.kept_in(line)
+        if line.when is None:
+            return [*before, *layout.statement(f"{target} = ", code, indent=BODY)]
+        # A key that is not there tells the same as an attribute that is None.
+        absent = [] if self.placement.of(line) is Place.KEY else [f"{' ' * BODY}{target} = None"]
+        return [
+            *before,
+            *absent,
+            *layout.condition("if", to_python(line.when), BODY),
+            *layout.statement(f"{target} = ", code, indent=NESTED),
+        ]
+
+    def kept_in(self, line: Layer) -> tuple[str, list[str]]:
+        """The attribute or key of a layer, and the line that makes its container."""
+        head, _, rest = str(text_of(container_of(line)[0])).partition(".")
+        if not rest:
+            return f"self.{head}", []
+        before = []
+        if head not in self.containers:
+            self.containers.add(head)
+            made = self.container(self.is_network and self.placement.runs_in_turn(head))
+            before.append(f"{' ' * BODY}self.{head} = {made}")
+        return f'self.{head}["{rest}"]', before
+
+    def made(self, line: Layer) -> layout.Code:
+        """What makes a layer, a block, or a sequence of blocks under their names."""
+        if isinstance(line, OperationLine):
+            return self.layer(line)
+        _, own = container_of(line)
+        if own is None:
+            return self.block(line.runs[0])
+        return self.sequence(line.runs) if is_counted(own) else self.named_sequence(line.runs, own)
+
+    def module_lists(self, loop: LoopLine) -> list[str]:
+        """A list for each layer of a loop that ends with its counter."""
+        text = []
+        for line, _ in self.modules.layers_in(loop.body):
+            if self.placement.of(line) is not Place.ITEM:
+                continue
+            made_of = line_expressions(line._replace(path=()))
+            counted = any(loop.variable in names(each) for each in made_of)
+            counter = loop.variable if counted else "_"
+            clause = f"for {counter} in range({to_python(loop.count)})"
+            code = self.module_list(self.made(line), clause)
+            text += layout.statement(f"self.{str(line.path[0])[:-1]} = ", code, indent=BODY)
+        return text
+
+    def added(self, line: Line, indent: int) -> list[str]:
+        """`add_layer(self, name, layer)`, within the loops and conditions of the method."""
+        if isinstance(line, LoopLine):
+            inner = [text for each in line.body for text in self.added(each, indent + 4)]
+            over = python.loop(line.variable, to_python(line.count), indent)
+            return [*over, *inner] if inner else []
+        if not self.modules.is_layer(line) or self.placement.of(line) is not Place.SUBMODULE:
+            return []
+        if line.when is not None:
+            condition = layout.condition("if", to_python(line.when), indent)
+            return [*condition, *self.added_always(line, indent + 4)]
+        return self.added_always(line, indent)
+
+    def added_always(self, line: Layer, indent: int) -> list[str]:
+        if isinstance(line, OperationLine):
+            return self.add_layer(line.path, self.layer(line), indent)
+        if line.names is None:
+            return self.add_layer(line.path, self.block(line.runs[0]), indent)
+        text = []
+        for run in line.runs:
+            path = (*line.path, ".", *line.names)
+            if run.is_single:
+                path = python.at_index(path, run.start)
+                text += self.add_layer(path, self.block(run), indent)
+            else:
+                text.append(f"{' ' * indent}for i in {python.run_range(run, {})}:")
+                text += self.add_layer(path, self.block(run), indent + 4)
+        return text
+
+    def add_layer(self, path: Path, code: layout.Code, indent: int) -> list[str]:
+        name = python.literal(python.spelled(path, {}))
+        return layout.statement("", layout.call("add_layer", "self", name, code), indent=indent)
+
+    # - the method that runs the layers -
+
+    def kept_as(self, name: str) -> str:
+        """The attribute that keeps a value of the constructor."""
+        while self.placement.hides(name):
+            name += "_"
+        return f"self.{name}"
+
+    def printed(self, expression: Expr) -> str:
+        self.stored |= names(expression) & self.own
+        return super().printed(expression)
+
+    def method(self, lines: Sequence[Line]) -> list[str]:
+        """The statements of the whole method."""
+        return self.statements(lines, BODY)
+
+    def returning(self, lines: Sequence[Line], result: Value) -> list[str]:
+        """The statements of the method with its `return`."""
+
+        def write(each: Sequence[Line]) -> list[str]:
+            for line, other in zip(lines, each, strict=True):
+                self.placement.replace(line, other)
+            return self.method(each)
+
+        return python.returning(lines, result, write, BODY)
+
+    def operation(self, line: OperationLine) -> layout.Code:
+        for value in line.attributes.values():
+            if isinstance(value, Expr):
+                self.printed(value)
+        return self.call(line, [self.value(each) for each in line.inputs])
+
+    def run_operation(self, line: OperationLine, indent: int) -> list[str]:
+        if self.modules.is_layer(line):
+            return self.run_module(line, indent)
+        return super().run_operation(line, indent)
+
+    def run_call(self, line: CallLine, indent: int) -> list[str]:
+        return self.run_module(line, indent)
+
+    def run_module(self, line: Layer, indent: int) -> list[str]:
+        if self.placement.of(line) is Place.SUBMODULE:
+            return self.guarded(line, lambda at: self.run_submodule(line, at), indent)
+        module = self.attribute(line)
+        code = layout.call(module, self.value(line.inputs[0]))
+        if line.when is None:
+            return self.store(line.output, code, indent)
+        present, absent = f"{module} is not None", f"{module} is None"
+        if self.placement.of(line) is Place.KEY:
+            container, key = module[:-1].split("[")
+            present, absent = f"{key} in {container}", f"{key} not in {container}"
+        if line.output == (line.otherwise or line.inputs[0]):
+            return [f"{' ' * indent}if {present}:", *self.store(line.output, code, indent + 4)]
+        passing = self.value(line.otherwise or line.inputs[0])
+        whole = layout.Choice(passing, absent, layout.flat(code))
+        return self.store(line.output, whole, indent)
+
+    def run_submodule(self, line: Layer, indent: int) -> list[str]:
+        """A layer, or repeated blocks one after the other, by their dotted names."""
+        source = self.value(line.inputs[0])
+        if isinstance(line, OperationLine) or line.names is None:
+            return self.apply(line.output, line.path, source, indent)
+        text: list[str] = []
+        output = line.output
+        for number, run in enumerate(line.runs):
+            path = (*line.path, ".", *line.names)
+            if run.is_single:
+                at = python.at_index(path, run.start)
+                text += self.apply(output, at, source, indent)
+            else:
+                if source != output.name and number == 0:
+                    text += self.store(output, source, indent)
+                text.append(f"{' ' * indent}for i in {self.range_of(run)}:")
+                text += self.apply(output, path, output.name, indent + 4)
+            source = output.name
+        return text
+
+    def range_of(self, run: Run) -> str:
+        for each in (run.start, run.count):
+            self.printed(each)
+        return python.run_range(run, self.spelling)
+
+    def apply(self, output: Value, path: Path, source: str, indent: int) -> list[str]:
+        """Store what the module of a dotted name makes of a value."""
+        for part in path:
+            if isinstance(part, Expr):
+                self.printed(part)
+        module = self.found(python.literal(python.spelled(path, self.spelling)))
+        return self.store(output, layout.Applied(module, source), indent)
+
+    def attribute(self, line: Layer) -> str:
+        path, _ = container_of(line)
+        if self.placement.of(line) is Place.ITEM:
+            counter = path[1]
+            assert isinstance(counter, Expr)
+            return f"self.{str(path[0])[:-1]}[{to_python(counter, self.spelling)}]"
+        head, _, rest = str(text_of(path)).partition(".")
+        return f'self.{head}["{rest}"]' if rest else f"self.{head}"

@@ -79,7 +79,7 @@ class _Writer(StatementWriter):
         return text
 
     def block(self, run: Run, source: Value, path: Path) -> layout.Code:
-        positional, keywords = python.passed(_shown(run.arguments), self.spelling)
+        positional, keywords = python.passed(_shown(run.arguments), self.spelling, by_position=1)
         function = self.functions[run.routine.class_name]
         return layout.call(
             function, self.value(source), *positional, **keywords, name=self.name(path)

@@ -187,7 +187,7 @@ class _Placed(NamedTuple):
         if place is Place.SUBMODULE or self.in_chain:
             return self.by_name(tensor, given, spelling)
         text = str(text_of(line.path))
-        if place is Place.KEY:
+        if place in (Place.KEY, Place.ELEMENT):
             target = f'module.get_parameter("{text}.{tensor}")'
         elif tensor == "bias":
             target = f'module.{text}.get_parameter("bias")'  # the attribute may be None
@@ -196,7 +196,7 @@ class _Placed(NamedTuple):
         head, _, key = text.partition(".")
         present = f'"{key}" in module.{head}' if key else f"module.{head} is not None"
         under = (f"if {present}:",) if line.when is not None else ()
-        if place is Place.KEY:
+        if place in (Place.KEY, Place.ELEMENT):
             return _filled(under, given, tensor, target)
         return _Rule(under, primitives.initializer(given, target))
 

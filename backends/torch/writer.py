@@ -97,6 +97,9 @@ class Writer(ClassWriter):
     def module_list(self, element: layout.Code, clause: str) -> layout.Code:
         return layout.Comprehension("nn.ModuleList(", element, clause)
 
+    def elements(self, made: Sequence[layout.Code]) -> layout.Code:
+        return layout.call("nn.ModuleList", layout.array(made))
+
     def found(self, name: str) -> layout.Bracket:
         return layout.call("self.get_submodule", name)
 

@@ -51,7 +51,7 @@ class ClassWriter(StatementWriter):
     containers: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.placement = Placement(self.lines, self.modules)
+        self.placement = Placement(self.lines, self.modules, self.is_network)
         self.own = {p.name for p in self.parameters} | {name for name, _ in self.locals}
         self.spelling = {name: self.kept_as(name) for name in self.own}
 
@@ -86,6 +86,10 @@ class ClassWriter(StatementWriter):
         """A module for each turn of a loop."""
 
     @abstractmethod
+    def elements(self, made: Sequence[layout.Code]) -> layout.Code:
+        """A list of different modules."""
+
+    @abstractmethod
     def found(self, name: str) -> layout.Bracket:
         """The module of a dotted name, given as a literal."""
 
@@ -112,9 +116,21 @@ class ClassWriter(StatementWriter):
         if isinstance(line, LoopLine):
             return [*self.module_lists(line), *self.added(line, BODY)]
         assert isinstance(line, OperationLine | CallLine)
-        if self.placement.of(line) is Place.SUBMODULE:
-            return self.added(line, BODY)
+        match self.placement.of(line):
+            case Place.SUBMODULE:
+                return self.added(line, BODY)
+            case Place.ELEMENT:
+                return self.assign_elements(line)
         return self.assign(line)
+
+    def assign_elements(self, line: Layer) -> list[str]:
+        """`self.name = [layer, …]`, once for all elements."""
+        head = str(line.path[0]).partition(".")[0]
+        first, *others = self.placement.elements[head]
+        if line is not first:
+            return []
+        code = self.elements([self.made(each) for each in (first, *others)])
+        return layout.statement(f"self.{head} = ", code, indent=BODY)
 
     def assign(self, line: Layer) -> list[str]:
         """`self.name = layer`, with the line that makes its container where it is within one."""
@@ -296,4 +312,6 @@ class ClassWriter(StatementWriter):
             assert isinstance(counter, Expr)
             return f"self.{str(path[0])[:-1]}[{to_python(counter, self.spelling)}]"
         head, _, rest = str(text_of(path)).partition(".")
+        if self.placement.of(line) is Place.ELEMENT:
+            return f"self.{head}[{rest}]"
         return f'self.{head}["{rest}"]' if rest else f"self.{head}"

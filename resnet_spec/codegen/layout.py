@@ -197,8 +197,14 @@ def _inside(text: str, start: int, end: int, indent: int) -> list[str]:
     source = f"f{text[start : end + 1]}"
     call = ast.parse(source, mode="eval").body
     assert isinstance(call, ast.Call)
-    items = tuple(("", ast.get_source_segment(source, each) or "") for each in call.args)
-    return _body(Bracket("(", items), indent + INDENT)
+    return _body(Bracket("(", _arguments(call, source)), indent + INDENT)
+
+
+def _arguments(call: ast.Call, source: str) -> tuple[tuple[str, str], ...]:
+    """The arguments of a call in a source, each with its keyword."""
+    given = [("", each) for each in call.args]
+    given += [(f"{each.arg}=", each.value) for each in call.keywords]
+    return tuple((prefix, ast.get_source_segment(source, each) or "") for prefix, each in given)
 
 
 def _brackets(text: str) -> Iterator[tuple[int, int]]:
@@ -232,10 +238,9 @@ def _pieces(prefix: str, text: str, suffix: str, indent: int) -> list[str]:
             lines += _pieces(before, operand, suffix if number == len(parts) - 1 else "", indent)
         return lines
     match _parsed(text):
-        case ast.Call(func=function, args=arguments, keywords=[]) if arguments:
-            items = tuple(("", ast.get_source_segment(text, each) or "") for each in arguments)
+        case ast.Call(func=function) as call if call.args or call.keywords:
             opening = text[: text.index("(", function.end_col_offset or 0) + 1]
-            return statement(prefix, Bracket(opening, items), suffix, indent)
+            return statement(prefix, Bracket(opening, _arguments(call, text)), suffix, indent)
         case ast.expr(col_offset=1):
             inner = _pieces("", text[1:-1], "", indent + INDENT)
             return [f"{margin}{prefix}(", *inner, f"{margin}){suffix}"]
@@ -311,10 +316,10 @@ def _body(code: Bracket | Comprehension, indent: int) -> list[str]:
     line = margin + ", ".join(prefix + flat(item) for prefix, item in code.items)
     if len(line) <= WIDTH and not _holds_spread(code) and not code.display:
         return [line]
-    lines = []
-    for prefix, item in code.items:
-        lines += statement(prefix, item, ",", indent)
-    return lines
+    # The only argument needs no comma where it has brackets of its own.
+    alone = len(code.items) == 1 and isinstance(code.items[0][1], Bracket | Comprehension)
+    comma = "" if alone and not code.display else ","
+    return [line for prefix, item in code.items for line in statement(prefix, item, comma, indent)]
 
 
 def _holds_spread(code: Code) -> bool:

@@ -1,8 +1,9 @@
 """Where the layers of a class are kept, so that each has its own name in the framework's state.
 
-A name of one part is an attribute, one of two parts a key of a dictionary of modules, and one that
-ends with the counter of its loop an item of a list of them. Whatever else a spec calls a layer is
-put below the module part by part, and found by its dotted name.
+A name of one part is an attribute, one of two parts a key of a dictionary or, where these are
+0, 1, …, an element of a list, and one that ends with the counter of its loop an item of a list.
+Whatever else a spec calls a layer is put below the module part by part, and found by its dotted
+name.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Place(enum.Enum):
 
     ATTRIBUTE = "self.name"
     KEY = 'self.container["name"]'
+    ELEMENT = "self.container[0]"
     ITEM = "self.name[counter]"
     SUBMODULE = 'self.get_submodule("any.dotted.name")'
 
@@ -87,9 +89,13 @@ def text_of(path: Path) -> str | None:
 
 
 class Placement:
-    """The places of all layers of one class."""
+    """The places of all layers of one class.
 
-    def __init__(self, lines: Sequence[Line], modules: Modules) -> None:
+    The layers of a network that run one after the other can be called in a row, container by
+    container, which a list can't.
+    """
+
+    def __init__(self, lines: Sequence[Line], modules: Modules, is_network: bool = False) -> None:
         self.modules = modules
         found = list(modules.layers_in(lines))
         self.places = {id(line): _place(line, loops, modules) for line, loops in found}
@@ -97,6 +103,13 @@ class Placement:
         self._find_shared(found, heads)
         self.chains = {head for head in heads.values() if head and self._is_chain(lines, head)}
         self.attributes = FirstParts(line.path for line, _ in found)
+        self.elements: dict[str, list[Layer]] = {}
+        for line, _ in found:
+            if self.of(line) is Place.KEY and not (is_network and heads[id(line)] in self.chains):
+                self.elements.setdefault(str(heads[id(line)]), []).append(line)
+        self.elements = {h: each for h, each in self.elements.items() if _is_numbered(each)}
+        for each in self.elements.values():
+            self.places.update((id(line), Place.ELEMENT) for line in each)
 
     def _find_shared(
         self,
@@ -198,6 +211,12 @@ def _place(line: Layer, loops: tuple[LoopLine, ...], modules: Modules) -> Place:
     ):
         return Place.SUBMODULE
     return Place.KEY if rest_ else Place.ATTRIBUTE
+
+
+def _is_numbered(layers: Sequence[Layer]) -> bool:
+    """Whether the layers of a container are always there and called 0, 1, …"""
+    keys = [str(text_of(container_of(line)[0])).partition(".")[2] for line in layers]
+    return keys == [*map(str, range(len(layers)))] and all(line.when is None for line in layers)
 
 
 def _is_attribute(name: str) -> bool:

@@ -92,18 +92,20 @@ def rescaled(value: str, factor: Expr, offset: Expr, spelling: Mapping[str, str]
 
 
 def passed(
-    arguments: Iterable[tuple[Parameter, Expr]], spelling: Mapping[str, str]
+    arguments: Iterable[tuple[Parameter, Expr]], spelling: Mapping[str, str], by_position: int = 2
 ) -> tuple[list[str], dict[str, str]]:
     """Arguments of a call: those without a default by position, others by name if they differ.
 
-    A truth says nothing by its position, so it has its name, and so has what comes after.
+    What a layer takes and what it gives stand first in every framework. What comes after these says
+    nothing by its position, nor does a truth.
     """
     positional: list[str] = []
     keywords: dict[str, str] = {}
     for parameter, value in arguments:
         if parameter.default is not None and value == Const(parameter.default):
             continue
-        if parameter.default is None and parameter.type != "bool" and not keywords:
+        usual = parameter.default is None and parameter.type != "bool"
+        if usual and not keywords and len(positional) < by_position:
             positional.append(to_python(value, spelling))
         else:
             keywords[parameter.name] = to_python(value, spelling)

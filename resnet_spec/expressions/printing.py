@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from resnet_spec.expressions.evaluate import COMPARISONS, FUNCTIONS
 from resnet_spec.expressions.nodes import (
@@ -52,11 +52,25 @@ def _print(expr: Expr, spelling: Mapping[str, str]) -> tuple[str, int]:
             chosen, condition = _operand(then, 1, spelling), _operand(test, 1, spelling)
             return f"{chosen} if {condition} else {_print(otherwise, spelling)[0]}", 0
         case Call(function, arguments):
-            shown = ", ".join(_print(argument, spelling)[0] for argument in arguments)
+            shown = ", ".join(_arguments(function, arguments, spelling))
             return f"{FUNCTIONS[function][3]}({shown})", _ATOM
         case Binary(operator, left, right):
             return _print_binary(operator, left, right, spelling)
     raise TypeError(f"not an expression: {expr!r}")
+
+
+# Arguments whose position says nothing.
+_KEYWORDS = {("make_divisible", 2): "minimum=", ("make_divisible", 3): "round_limit="}
+
+
+def _arguments(
+    function: str, arguments: Sequence[Expr], spelling: Mapping[str, str]
+) -> Iterator[str]:
+    for position, argument in enumerate(arguments):
+        keyword = _KEYWORDS.get((function, position), "")
+        if keyword == "minimum=" and argument == arguments[1]:
+            continue  # its default
+        yield f"{keyword}{_print(argument, spelling)[0]}"
 
 
 def _number(value: Number) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 from resnet_spec.expressions.evaluate import COMPARISONS, evaluate
@@ -51,12 +52,17 @@ def _substitute(expr: Expr, scope: Mapping[str, Expr]) -> Expr:
         return conditional(test, then, _substitute(expr.otherwise, scope))
     if isinstance(expr, Call):
         arguments = tuple(_substitute(each, scope) for each in expr.arguments)
+        if expr.function in _ROUNDING and _integral(arguments[0]):
+            return arguments[0]
         return _folded(Call(expr.function, arguments))
     if isinstance(expr, Logical):
         return logical(expr.operator, tuple(_substitute(each, scope) for each in expr.operands))
     if isinstance(expr, Unary):
         return unary(expr.operator, _substitute(expr.operand, scope))
     raise TypeError(f"not an expression: {expr!r}")
+
+
+_ROUNDING = ("ceil", "floor", "int", "round")  # which leave an integer as it is
 
 
 def _folded(expr: Expr) -> Expr:
@@ -221,7 +227,22 @@ def _with_constant(operator: str, left: Expr, value: int) -> Expr:
             return binary("+", inner, Const(other + value))
         case "*", _, Binary("*", inner, Const(other)) if type(other) is int:
             return binary("*", inner, Const(other * value))
-    return _floor_divided(left, value) if operator == "//" else Binary(operator, left, Const(value))
+    if operator == "//":
+        return _floor_divided(left, value)
+    return _divided(left, value) if operator == "/" else Binary(operator, left, Const(value))
+
+
+def _divided(left: Expr, value: int) -> Expr:
+    """`left / value`, a factor that both share left out; a power of two changes no rounding."""
+    match left:
+        case Binary("*", inner, Const(other)) if type(other) is int and other > 0 < value:
+            shared = math.gcd(other, value)
+            if not _integral(inner):
+                shared &= -shared
+            if shared > 1:
+                product = binary("*", inner, Const(other // shared))
+                return product if shared == value else Binary("/", product, Const(value // shared))
+    return Binary("/", left, Const(value))
 
 
 def _floor_divided(left: Expr, value: int) -> Expr:
@@ -252,7 +273,7 @@ def _integral(expr: Expr) -> bool:
             return _integral(left) and _integral(right)
         case Conditional(_, then, otherwise):
             return _integral(then) and _integral(otherwise)
-        case Call("ceil" | "floor" | "int" | "round" | "make_divisible", _):
+        case Call(function, _) if function in (*_ROUNDING, "make_divisible"):
             return True
         case Call("min" | "max" | "abs", arguments):
             return all(map(_integral, arguments))

@@ -89,6 +89,7 @@ PADS_ALIKE = "a convolution pads itself or a layer before it does, which is the 
 KNOWN = {
     "torch": (
         ("nn.init.", EQUAL_FANS),
+        ("parameters(recurse=False)", "what is within a module is set anew right after it"),
         (".numel()) ** 0.5", "every filter is as large"),
         ("ceil_mode=True, count_include_pad=False", "nothing is padded, so nothing of it counts"),
         ("Pool2d(2, stride=2", OWN_DEFAULT),

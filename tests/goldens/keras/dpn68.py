@@ -122,24 +122,26 @@ def stages(x: KerasTensor) -> dict[str, KerasTensor]:
     x = layers.ReLU(name="act1")(x)
     x = max_pool(x, 3, name="maxpool")
 
-    x = dual_path(x, 64, 16, 128, project=True, name="layer1_0")
-    x = dual_path(x, 64, 16, 128, project=False, name="layer1_1")
-    x = dual_path(x, 64, 16, 128, project=False, name="layer1_2")
+    x = dual_path(x, 64, growth=16, width=128, project=True, name="layer1_0")
+    x = dual_path(x, 64, growth=16, width=128, project=False, name="layer1_1")
+    x = dual_path(x, 64, growth=16, width=128, project=False, name="layer1_2")
     features["layer1"] = x
 
-    x = dual_path(x, 128, 32, 256, project=True, stride=2, name="layer2_0")
+    x = dual_path(x, 128, growth=32, width=256, project=True, stride=2, name="layer2_0")
     for i in range(1, 4):
-        x = dual_path(x, 128, 32, 256, project=False, name=f"layer2_{i}")
+        x = dual_path(x, 128, growth=32, width=256, project=False, name=f"layer2_{i}")
     features["layer2"] = x
 
-    x = dual_path(x, 256, 32, 512, project=True, stride=2, name="layer3_0")
+    x = dual_path(x, 256, growth=32, width=512, project=True, stride=2, name="layer3_0")
     for i in range(1, 12):
-        x = dual_path(x, 256, 32, 512, project=False, name=f"layer3_{i}")
+        x = dual_path(x, 256, growth=32, width=512, project=False, name=f"layer3_{i}")
     features["layer3"] = x
 
-    x = dual_path(x, 512, 64, 1024, project=True, stride=2, name="layer4_0")
-    x = dual_path(x, 512, 64, 1024, project=False, name="layer4_1")
-    x = dual_path(x, 512, 64, 1024, project=False, name="layer4_2")
+    x = dual_path(
+        x, 512, growth=64, width=1024, project=True, stride=2, name="layer4_0"
+    )
+    x = dual_path(x, 512, growth=64, width=1024, project=False, name="layer4_1")
+    x = dual_path(x, 512, growth=64, width=1024, project=False, name="layer4_2")
     features["layer4"] = x
     return features
 

@@ -108,7 +108,7 @@ def deep_stem(x: KerasTensor, *, name: str) -> KerasTensor:
 def split_attention(x: KerasTensor, filters: int, *, name: str) -> KerasTensor:
     """3x3 convolution into branches, weighted by attention (Zhang et al. 2020)."""
     in_channels = x.shape[-1]
-    squeezed = make_divisible(in_channels * 2 / 4, 8, 32)
+    squeezed = make_divisible(in_channels / 2, 8, minimum=32)
 
     branches = conv2d(x, filters * 2, 3, padding=1, groups=2, name=f"{name}_conv")
     branches = batch_norm(branches, name=f"{name}_bn0")

@@ -91,25 +91,25 @@ class DenseNet121(nn.Module):
         self.features["denseblock1"] = nn.Sequential(
             OrderedDict(
                 (f"denselayer{i + 1}", DenseLayer(64 + 32 * i)) for i in range(6)
-            ),
+            )
         )
         self.features["transition1"] = Transition(256)
         self.features["denseblock2"] = nn.Sequential(
             OrderedDict(
                 (f"denselayer{i + 1}", DenseLayer(128 + 32 * i)) for i in range(12)
-            ),
+            )
         )
         self.features["transition2"] = Transition(512)
         self.features["denseblock3"] = nn.Sequential(
             OrderedDict(
                 (f"denselayer{i + 1}", DenseLayer(256 + 32 * i)) for i in range(24)
-            ),
+            )
         )
         self.features["transition3"] = Transition(1024)
         self.features["denseblock4"] = nn.Sequential(
             OrderedDict(
                 (f"denselayer{i + 1}", DenseLayer(512 + 32 * i)) for i in range(16)
-            ),
+            )
         )
         self.features["norm5"] = nn.BatchNorm2d(1024)
         self.features["relu5"] = nn.ReLU(inplace=True)

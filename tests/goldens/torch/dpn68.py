@@ -99,28 +99,28 @@ class DPN68(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
         self.layer1 = nn.Sequential(
-            DualPathBlock(10, 64, 16, 128, project=True),
-            DualPathBlock(112, 64, 16, 128, project=False),
-            DualPathBlock(128, 64, 16, 128, project=False),
+            DualPathBlock(10, 64, growth=16, width=128, project=True),
+            DualPathBlock(112, 64, growth=16, width=128, project=False),
+            DualPathBlock(128, 64, growth=16, width=128, project=False),
         )
         self.layer2 = nn.Sequential(
-            DualPathBlock(144, 128, 32, 256, project=True, stride=2),
+            DualPathBlock(144, 128, growth=32, width=256, project=True, stride=2),
             *(
-                DualPathBlock(192 + 32 * i, 128, 32, 256, project=False)
+                DualPathBlock(192 + 32 * i, 128, growth=32, width=256, project=False)
                 for i in range(1, 4)
             ),
         )
         self.layer3 = nn.Sequential(
-            DualPathBlock(320, 256, 32, 512, project=True, stride=2),
+            DualPathBlock(320, 256, growth=32, width=512, project=True, stride=2),
             *(
-                DualPathBlock(320 + 32 * i, 256, 32, 512, project=False)
+                DualPathBlock(320 + 32 * i, 256, growth=32, width=512, project=False)
                 for i in range(1, 12)
             ),
         )
         self.layer4 = nn.Sequential(
-            DualPathBlock(704, 512, 64, 1024, project=True, stride=2),
-            DualPathBlock(704, 512, 64, 1024, project=False),
-            DualPathBlock(768, 512, 64, 1024, project=False),
+            DualPathBlock(704, 512, growth=64, width=1024, project=True, stride=2),
+            DualPathBlock(704, 512, growth=64, width=1024, project=False),
+            DualPathBlock(768, 512, growth=64, width=1024, project=False),
         )
         self.norm = nn.BatchNorm2d(832, eps=0.001)
         self.act = nn.ReLU(inplace=True)

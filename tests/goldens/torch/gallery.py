@@ -309,9 +309,7 @@ class SelectiveKernel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.paths = nn.ModuleDict()
-        self.paths["0"] = ConvNormAct(16)
-        self.paths["1"] = ConvNormAct(16, dilation=2)
+        self.paths = nn.ModuleList([ConvNormAct(16), ConvNormAct(16, dilation=2)])
 
         self.squeeze = nn.AdaptiveAvgPool2d(1)
         self.attn = nn.ModuleDict()
@@ -324,9 +322,9 @@ class SelectiveKernel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         part = x.chunk(2, dim=1)
         narrow: Tensor = part[0]
-        narrow = self.paths["0"](narrow)
+        narrow = self.paths[0](narrow)
         wide: Tensor = part[1]
-        wide = self.paths["1"](wide)
+        wide = self.paths[1](wide)
         x = narrow + wide
         x = self.squeeze(x)
         x = self.attn["fc_reduce"](x)

@@ -57,7 +57,7 @@ class SplitAttention(nn.Module):
 
     def __init__(self, in_channels: int, filters: int) -> None:
         super().__init__()
-        squeezed = make_divisible(in_channels * 2 / 4, 8, 32)
+        squeezed = make_divisible(in_channels / 2, 8, minimum=32)
 
         self.conv = nn.Conv2d(
             in_channels, filters * 2, 3, padding=1, groups=2, bias=False

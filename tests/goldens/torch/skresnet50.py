@@ -78,12 +78,11 @@ class SelectiveKernel(nn.Module):
         squeezed = make_divisible(filters / 16, 8)
         self.stride = stride
 
-        self.paths = nn.ModuleDict()
-        self.paths["0"] = ConvNormAct(
-            in_channels // 2, filters, kernel=3, stride=stride
-        )
-        self.paths["1"] = ConvNormAct(
-            in_channels // 2, filters, kernel=3, dilation=2 // stride
+        self.paths = nn.ModuleList(
+            [
+                ConvNormAct(in_channels // 2, filters, kernel=3, stride=stride),
+                ConvNormAct(in_channels // 2, filters, kernel=3, dilation=2 // stride),
+            ]
         )
 
         self.squeeze = nn.AdaptiveAvgPool2d(1)
@@ -97,12 +96,12 @@ class SelectiveKernel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         part = x.chunk(2, dim=1)
         narrow: Tensor = part[0]
-        narrow = self.paths["0"](narrow)
+        narrow = self.paths[0](narrow)
         wide: Tensor = part[1]
         if self.stride > 1:
             wide = wide[:, :, :: self.stride, :: self.stride]
 
-        wide = self.paths["1"](wide)
+        wide = self.paths[1](wide)
         x = narrow + wide
         x = self.squeeze(x)
         x = self.attn["fc_reduce"](x)

@@ -204,11 +204,12 @@ class Graph:
 
     def is_nonnegative(self, number: int) -> bool:
         """Whether no value is below zero, whatever the input."""
-        waiting = [number]
+        waiting, seen = [number], set[int]()
         while waiting:
             row = self.rows[waiting.pop()]
             if row.kind in PRESERVING:
-                waiting += row.inputs
+                waiting += set(row.inputs) - seen
+                seen.update(row.inputs)
             elif row.kind not in NONNEGATIVE:
                 return False
         return True

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 from resnet_spec.backends.torch import primitives
 from resnet_spec.backends.torch.initialization import stored_for_initialization
+from resnet_spec.backends.torch.placement import Place, Placement, container_of, text_of
 from resnet_spec.backends.torch.primitives import Context
 from resnet_spec.backends.torch.writer import BODY, Writer
 from resnet_spec.codegen import layout, python
 from resnet_spec.expressions import to_python
-from resnet_spec.specialize import OperationLine, Program, Routine
+from resnet_spec.specialize import CallLine, OperationLine, Program, Routine
 
 SUPER = f"{' ' * BODY}super().__init__()"
 
@@ -93,6 +94,7 @@ class NetworkView(NamedTuple):
     name: str
     function: str
     docstring: list[str]
+    feature_info: list[str]
     signature: list[str]
     constructor: list[str]
     features: list[str]
@@ -120,6 +122,7 @@ def network_view(program: Program) -> NetworkView:
         name=network.class_name,
         function=network.name,
         docstring=python.docstring(network.description, indent=4),
+        feature_info=_feature_info(program, writer.placement),
         signature=python.signature("def __init__", ["self", *parameters], " -> None:", 4),
         constructor=[SUPER, *writer.constructor()],
         features=features,
@@ -130,6 +133,21 @@ def network_view(program: Program) -> NetworkView:
     )
 
 
+def _feature_info(program: Program, placement: Placement) -> list[str]:
+    """The attribute of an instance: channels may follow from the arguments of its constructor."""
+    holders = {
+        text_of(line.path): text_of(container_of(line)[0])
+        for line in program.body
+        # Blocks that are kept one by one are no module together: the last stands for all.
+        if isinstance(line, CallLine) and line.names and placement.of(line) is not Place.SUBMODULE
+    }
+    maps = [
+        each._replace(name=holders.get(each.name) or each.block) for each in program.feature_info
+    ]
+    entries = python.feature_info(maps, lambda each: to_python(each.channels))
+    return layout.statement("self.feature_info = ", entries, indent=BODY)
+
+
 def code_of(blocks: Sequence[ClassView], network: NetworkView, init: Sequence[str]) -> str:
     """All statements of a module, as Python that can be parsed."""
     lines: list[str] = []
@@ -138,7 +156,8 @@ def code_of(blocks: Sequence[ClassView], network: NetworkView, init: Sequence[st
         lines += [*block.signature, *block.constructor] if block.constructor else []
         if block.forward:
             lines += ["    def forward(self, x: Tensor) -> Tensor:", *block.forward]
-    lines += [f"class {network.name}(nn.Module):", *network.signature, *network.constructor]
+    lines += [f"class {network.name}(nn.Module):", "    feature_info: list[dict[str, Any]]"]
+    lines += [*network.signature, *network.constructor, *network.feature_info]
     lines += ["    def forward_features(self, x):", *network.features]
     lines += ["    def forward(self, x: Tensor) -> Tensor:", *network.head]
     if init:
@@ -153,8 +172,9 @@ def imports(used: Container[str]) -> list[str]:
         standard.append("from collections import OrderedDict")
     if "reduce" in used:
         standard.append("from functools import reduce")
-    if "Self" in used:
-        standard.append("from typing import Self")
+    typing = [name for name in ("Any", "Self") if name in used]
+    if typing:
+        standard.append(f"from typing import {', '.join(typing)}")
     needs = ["import torch"] if "torch" in used else []
     needs.append("from torch import Tensor, nn")
     if "F" in used:

@@ -195,7 +195,7 @@ def _is_attribute(name: str) -> bool:
 # --- names that torch.nn.Module takes ------------------------------------------------------------
 
 # Attributes that a layer must not hide: of nn.Module, and of the class of a network.
-NETWORK_NAMES = frozenset({"forward_features", "freeze_until"})
+NETWORK_NAMES = frozenset({"feature_info", "forward_features", "freeze_until"})
 MODULE_NAMES = frozenset(
     {
         *("T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init"),

@@ -27,6 +27,7 @@ COPIED := backends/trainer backends/torch/trainer backends/keras/trainer backend
 
 ifeq ($(FRAMEWORKS),yes)
 EXTRAS := [test,reference]
+REFERENCES := torchvision timm segmentation-models-pytorch keras-hub huggingface_hub regex tokenizers requests
 STAMP := $(VENV)/.installed-reference
 PYTEST_FRAMEWORKS := --require-frameworks
 MYPY_FRAMEWORKS :=
@@ -145,6 +146,6 @@ $(VENV)/.installed-site: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install --constraint constraints.txt --editable ".$(EXTRAS)"
 ifeq ($(FRAMEWORKS),yes)
-	$(PIP) install --constraint constraints.txt --no-deps torchvision timm
+	$(PIP) install --constraint constraints.txt --no-deps $(REFERENCES)
 endif
 	@touch $(VENV)/.installed $@

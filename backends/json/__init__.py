@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_spec.ir import Instance, Network, Operation, Step
+from resnet_spec.ir import Instance, Network, Operation, Step, feature_maps
 from resnet_spec.primitives import Initializer
 
 
@@ -31,6 +31,10 @@ class JsonBackend:
             "macs": network.root.macs,
             "stages": [
                 {"name": stage.name, "output": stage.output.dimensions} for stage in network.stages
+            ],
+            "feature_info": [
+                {"module": each.name, "num_chs": each.shape.channels, "reduction": each.stride}
+                for each in feature_maps(network)
             ],
             **_graph(network.root),
         }

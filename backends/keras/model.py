@@ -11,12 +11,13 @@ from resnet_spec.backends.keras.variables import layer_name
 from resnet_spec.codegen import layout, python
 from resnet_spec.codegen.statements import StatementWriter
 from resnet_spec.diagnostics import Span, fail, quoted
-from resnet_spec.expressions import Expr, names, to_python
+from resnet_spec.expressions import Const, Expr, names, to_python
 from resnet_spec.ir import Network, Operation
 from resnet_spec.primitives import SAME
 from resnet_spec.specialize import (
     AssignLine,
     CallLine,
+    FeatureInfo,
     FeatureLine,
     Line,
     LoopLine,
@@ -160,7 +161,9 @@ class NetworkView(NamedTuple):
     stages_signature: list[str]
     stages: list[str]
     stages_call: str
-    return_features: list[str]
+    backbone: list[str]
+    feature_info: list[str]
+    pyramid: list[str]
     features: str
     head: list[str]
     result: str
@@ -188,7 +191,7 @@ def network_view(
     given_on = [p.name for p in classes if p.name in used]
     needed = [text for p, text in zip(classes, declared, strict=True) if p.name in used]
     stages_call = f"stages({', '.join(['inputs', *given_on])})"
-    features = layout.call("keras.Model", "inputs", stages_call, name=f'"{network.name}_features"')
+    features = layout.call("keras.Model", "inputs", "features", name=f'"{network.name}_features"')
     return NetworkView(
         stages_signature=python.signature(
             "def stages",
@@ -197,7 +200,9 @@ def network_view(
         ),
         stages=[*_read(stages, program.locals, "x"), *stages],
         stages_call=stages_call,
-        return_features=layout.statement("return ", features, "", 4),
+        backbone=layout.statement("model = ", features, "", 4),
+        feature_info=_feature_info(program),
+        pyramid=_pyramid(program),
         features=program.features.name,
         head=[*_read(head, program.locals, "inputs"), *head],
         result=program.result.name,
@@ -209,6 +214,36 @@ def network_view(
             f"def {network.name}_features", [*needed, size], " -> keras.Model:"
         ),
     )
+
+
+def _feature_info(program: Program) -> list[str]:
+    """The feature maps of a backbone, as its attribute."""
+
+    def channels(each: FeatureInfo) -> str:
+        if isinstance(each.channels, Const):
+            return to_python(each.channels)
+        return f"{_map(each)}.shape[-1]"  # follows from the arguments
+
+    entries = python.feature_info(program.feature_info, channels)
+    return layout.statement("model.feature_info = ", entries, indent=4)
+
+
+def _pyramid(program: Program) -> list[str]:
+    """The last map at each stride 2**n, under the name that KerasHub has for it: `Pn`."""
+    maps = {each.stride: each for each in program.feature_info}
+    entries = []
+    for stride, each in maps.items():
+        level = stride.bit_length() - 1
+        if stride == 2**level:
+            entries.append(("", f'"P{level}": {_map(each)}'))
+    pyramid = layout.Bracket("{", tuple(entries), "}", display=True)
+    return layout.statement("model.pyramid_outputs = ", pyramid, indent=4)
+
+
+def _map(info: FeatureInfo) -> str:
+    if info.layer is None:
+        return f'features["{info.name}"]'
+    return f'model.get_layer("{layer_name(info.layer)}").output'
 
 
 def function_names(program: Program, reserved: Collection[str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ class TorchBackend:
 
     # Names of the module, of its imports and of its helpers, which nothing else may hide.
     taken = python.BUILTINS | {
-        *("torch", "nn", "F", "Tensor", "math", "Self", "OrderedDict", "reduce"),
+        *("torch", "nn", "F", "Tensor", "math", "Any", "Self", "OrderedDict", "reduce"),
         *("self", "features", "module", "init_weights", *definitions(__file__)),
     }
 

@@ -94,6 +94,7 @@ class NetworkView(NamedTuple):
     name: str
     function: str
     docstring: list[str]
+    feature_info: list[str]
     signature: list[str]
     constructor: list[str]
     features: list[str]
@@ -116,12 +117,15 @@ def network_view(program: Program) -> NetworkView:
     writer.given = ("x", given)
     head += writer.returning(program.head, program.result)
     writer.stored |= stored_for_initialization(program)
+    maps = writer.feature_info(program)
     parameters = python.declared(program.parameters)
     passed = ", ".join(p.name for p in program.parameters)
     return NetworkView(
         name=network.class_name,
         function=network.name,
         docstring=python.docstring(network.description, indent=4),
+        # Of an instance: channels may follow from the arguments of its constructor.
+        feature_info=layout.statement("self.feature_info = ", maps, indent=BODY),
         signature=python.signature("def __init__", ["self", *parameters], " -> None:", 4),
         constructor=[SUPER, *writer.constructor()],
         features=features,
@@ -140,7 +144,8 @@ def code_of(blocks: Sequence[ClassView], network: NetworkView, init: Sequence[st
         lines += [*block.signature, *block.constructor] if block.constructor else []
         if block.forward:
             lines += ["    def forward(self, x: Tensor) -> Tensor:", *block.forward]
-    lines += [f"class {network.name}(nn.Module):", *network.signature, *network.constructor]
+    lines += [f"class {network.name}(nn.Module):", "    feature_info: list[dict[str, Any]]"]
+    lines += [*network.signature, *network.constructor, *network.feature_info]
     lines += ["    def forward_features(self, x):", *network.features]
     lines += ["    def forward(self, x: Tensor) -> Tensor:", *network.head]
     if init:
@@ -155,8 +160,9 @@ def imports(used: Container[str]) -> list[str]:
         standard.append("from collections import OrderedDict")
     if "reduce" in used:
         standard.append("from functools import reduce")
-    if "Self" in used:
-        standard.append("from typing import Self")
+    typing = [name for name in ("Any", "Self") if name in used]
+    if typing:
+        standard.append(f"from typing import {', '.join(typing)}")
     needs = ["import torch"] if "torch" in used else []
     needs.append("from torch import Tensor, nn")
     if "F" in used:

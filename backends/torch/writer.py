@@ -32,7 +32,7 @@ MODULES = Modules(
             *("train", "training", "type", "xpu", "zero_grad"),
         }
     ),
-    network_names=frozenset({"forward_features", "freeze_until"}),
+    network_names=frozenset({"feature_info", "forward_features", "freeze_until"}),
     dictionary_names=frozenset({"clear", "items", "keys", "pop", "update", "values"}),
     sequence_names=frozenset({"append", "extend", "insert", "pop"}),
 )

@@ -25,6 +25,7 @@ from resnet_spec.specialize import (
     OperationLine,
     Parameter,
     Path,
+    Program,
     Run,
     Value,
     line_expressions,
@@ -315,3 +316,21 @@ class ClassWriter(StatementWriter):
         if self.placement.of(line) is Place.ELEMENT:
             return f"self.{head}[{rest}]"
         return f'self.{head}["{rest}"]' if rest else f"self.{head}"
+
+    # - the maps that others build upon -
+
+    def feature_info(self, program: Program) -> layout.Code:
+        """A network's feature maps under the names of the modules that give them."""
+        holders = {
+            text_of(line.path): text_of(container_of(line)[0])
+            for line in program.body
+            # Blocks that are kept one by one are no module together: the last stands for all.
+            if isinstance(line, CallLine)
+            and line.names
+            and self.placement.of(line) is not Place.SUBMODULE
+        }
+        maps = [
+            each._replace(name=holders.get(each.name) or each.block)
+            for each in program.feature_info
+        ]
+        return python.feature_info(maps, lambda each: to_python(each.channels))

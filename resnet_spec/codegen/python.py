@@ -17,6 +17,7 @@ from resnet_spec.primitives import Shape
 from resnet_spec.specialize import (
     AssignLine,
     CallLine,
+    FeatureInfo,
     Line,
     LoopLine,
     OperationLine,
@@ -167,6 +168,26 @@ def run_range(run: Run, spelling: Mapping[str, str]) -> str:
         return f"range({to_python(run.count, spelling)})"
     end = run.start + run.count
     return f"range({to_python(run.start, spelling)}, {to_python(end, spelling)})"
+
+
+def feature_info(
+    maps: Iterable[FeatureInfo], channels: Callable[[FeatureInfo], str]
+) -> layout.Code:
+    """The list of a network's feature maps, a dictionary for each."""
+    entries = [
+        layout.Bracket(
+            "{",
+            (
+                ("", f'"module": {string(each.name)}'),
+                ('"num_chs": ', channels(each)),
+                ("", f'"reduction": {each.stride}'),
+            ),
+            "}",
+            display=True,
+        )
+        for each in maps
+    ]
+    return layout.array(entries)
 
 
 # What every file may use without an import.

@@ -1,5 +1,6 @@
 """The intermediate representation: the graph of operations, and what follows from it."""
 
+from resnet_spec.ir.feature_maps import FeatureMap, feature_maps
 from resnet_spec.ir.graph import (
     INPUT,
     Choice,
@@ -21,6 +22,7 @@ __all__ = [
     "INPUT",
     "Choice",
     "Event",
+    "FeatureMap",
     "Instance",
     "Key",
     "LoopEvent",
@@ -31,5 +33,6 @@ __all__ = [
     "Read",
     "Stage",
     "Step",
+    "feature_maps",
     "walk",
 ]

@@ -11,6 +11,7 @@ from resnet_spec.specialize.network import specialize
 from resnet_spec.specialize.program import (
     AssignLine,
     CallLine,
+    FeatureInfo,
     FeatureLine,
     Line,
     LoopLine,
@@ -29,6 +30,7 @@ from resnet_spec.specialize.reserved_names import renamed
 __all__ = [
     "AssignLine",
     "CallLine",
+    "FeatureInfo",
     "FeatureLine",
     "Line",
     "LoopLine",

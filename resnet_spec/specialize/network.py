@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from resnet_spec import expressions
 from resnet_spec.diagnostics import INTERNAL, Diagnostic, Report, Span, SpecError, Use, fail, quoted
-from resnet_spec.expressions import Expr, Name
-from resnet_spec.ir import Event, Instance, Network
+from resnet_spec.expressions import Const, Expr, Name
+from resnet_spec.ir import Event, Instance, Network, feature_maps
 from resnet_spec.language.syntax import Definition
 from resnet_spec.specialize.cleanup import (
     expanded_locals,
@@ -18,9 +18,23 @@ from resnet_spec.specialize.cleanup import (
     snake_case,
     used_names,
 )
-from resnet_spec.specialize.drafts import Draft, Symbol, flat_drafts, read_by, root_of
+from resnet_spec.specialize.drafts import (
+    Draft,
+    Symbol,
+    channels_of,
+    flat_drafts,
+    read_by,
+    root_of,
+)
 from resnet_spec.specialize.numbers import Numbers, common_value, read_locals
-from resnet_spec.specialize.program import FeatureLine, Parameter, Program, Routine, Value
+from resnet_spec.specialize.program import (
+    FeatureInfo,
+    FeatureLine,
+    Parameter,
+    Program,
+    Routine,
+    Value,
+)
 from resnet_spec.specialize.replay import differences
 from resnet_spec.specialize.routines import Builder
 from resnet_spec.specialize.turns import Position, loops_around
@@ -241,8 +255,10 @@ class _Specialization:
         assign_variables(drafts, builder.input, result, reserved)
         first_lines = finished_lines([draft for draft in drafts if id(draft) in split])
         lines = (*first_lines, *finished_lines([d for d in drafts if id(d) not in split]))
+        info = _feature_info(network, builder, dict(expanded_locals(locals_)))
         kept, lines, _ = inline_locals(locals_, lines, None)
         used = used_names(lines, kept)
+        used = used.union(*(expressions.names(each.channels) for each in info))
         return Program(
             network=network,
             routines=tuple(self.order),
@@ -259,6 +275,7 @@ class _Specialization:
             features=Value(boundary.variable),
             head=lines[len(first_lines) :],
             result=Value(result.variable),
+            feature_info=info,
         )
 
     def first_of_head(self) -> Position:
@@ -292,6 +309,26 @@ class _Specialization:
                         draft.span,
                         help="move the layer that joins earlier values into a stage's block",
                     )
+
+
+def _feature_info(
+    network: Network, builder: Builder, locals_: Mapping[str, Expr]
+) -> tuple[FeatureInfo, ...]:
+    """The network's feature maps, but those whose channels vary and no expression gives."""
+    told = {
+        id(node.statement): channels_of(builder.symbols[node.position])
+        for node in builder.nodes
+        if node.position in builder.symbols
+    }
+    found = []
+    for each in feature_maps(network):
+        channels: Expr | None = Const(each.shape.channels)
+        if each.shape.open:
+            channels = told.get(id(each.statement))
+        if channels is not None:
+            channels = expressions.substitute(channels, locals_)
+            found.append(FeatureInfo(*each[:3], channels, each.stride))
+    return tuple(found)
 
 
 def _feature(name: str, value: Symbol) -> Draft:

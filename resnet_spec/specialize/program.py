@@ -121,6 +121,16 @@ class Routine(NamedTuple):
     is_chain: bool  # a plain sequence whose layers are called 0, 1, …
 
 
+class FeatureInfo(NamedTuple):
+    """A feature map of `ir.feature_maps`, its channels over the parameters of the network."""
+
+    name: str  # of the stage, or of the layer or block of the stem
+    block: str  # the last of the stage
+    layer: str | None  # of the stem: the operation that gives the map; None: a stage
+    channels: Expr
+    stride: int
+
+
 class Program(NamedTuple):
     """A network as routines in the order in which they can be defined, and its own lines."""
 
@@ -132,6 +142,7 @@ class Program(NamedTuple):
     features: Value  # the last value of the stages
     head: tuple[Line, ...]
     result: Value
+    feature_info: tuple[FeatureInfo, ...] = ()  # finest first
 
     def lines(self) -> Iterator[tuple[Routine | None, Line]]:
         """Every line of every routine; None stands for the network itself."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import language_tables
 import pytest
+import reference
 import training_page
 import training_record
 import zoo_page
@@ -35,6 +36,7 @@ PAGES = [
         "docs/weights.md",
         "docs/zoo.md",
         "docs/training.md",
+        "docs/backbones.md",
         "docs/equivalence.md",
     )
 ]
@@ -82,6 +84,8 @@ def needing(framework: str) -> list[Path]:
 @pytest.mark.torch
 @pytest.mark.parametrize("path", needing("torch"), ids=lambda path: path.stem)
 def test_page_with_torch(path: Path, folder: Path) -> None:
+    if "torchvision" in path.read_text("utf-8"):
+        reference.torchvision_detection()
     run_page(path, folder, {"torch"}, update=False)
 
 

@@ -137,7 +137,7 @@ PLANTED = {
         "resnet50", '{name}_act2"', '{name}_act1"', "the layer layer1.0.act1 runs twice"
     ),
     "a layer without a name": keras(
-        "resnet50", 'layers.ReLU(name="act1")', "layers.ReLU()", "a ReLU has no name"
+        "resnet50", 'layers.ReLU(name=f"{name}_act1")', "layers.ReLU()", "a ReLU has no name"
     ),
     "the same layer twice": torch(
         "resnet50",
@@ -177,7 +177,10 @@ PLANTED = {
         "the feature layer1 is layer2.3.act3",
     ),
     "a feature that is missing": keras(
-        "resnet50", '    features["layer2"] = x\n', "", "the features are ['layer1', 'layer3'"
+        "resnet50_os16",
+        '    features["layer3"] = x\n',
+        "",
+        "the features are ['layer1', 'layer2', 'layer4'",
     ),
     "padding that counts": torch(
         "tests/specs/same_padding",
@@ -221,6 +224,41 @@ PLANTED = {
         "self.bn1 = nn.BatchNorm2d(filters)\n"
         "        self.conv1 = nn.Conv2d(in_channels, filters, 1, bias=False)\n",
         "layer1.0.conv1 stands after layer1.0.bn1, but runs before it",
+    ),
+    "a map that is changed in place": torch(
+        "resnet50",
+        '"module": "act1"',
+        '"module": "bn1"',
+        "bn1: what a hook was given has changed in place since",
+    ),
+    "a map of another stride": torch(
+        "resnet50",
+        '512, "reduction": 8',
+        '512, "reduction": 16',
+        "layer2 is (512, 28, 44), and not one in 16",
+    ),
+    "a map of other channels": keras(
+        "resnet50", '"num_chs": 512', '"num_chs": 256', "layer2 has 512 channels, and not 256"
+    ),
+    "a map that is not told": torch(
+        "resnet50",
+        '{"module": "layer3", "num_chs": 1024, "reduction": 16},',
+        "",
+        "the stage layer3 is missing",
+    ),
+    "maps in another order": keras(
+        "resnet50",
+        '        {"module": "act1", "num_chs": 64, "reduction": 2},\n'
+        '        {"module": "layer1", "num_chs": 256, "reduction": 4},\n',
+        '        {"module": "layer1", "num_chs": 256, "reduction": 4},\n'
+        '        {"module": "act1", "num_chs": 64, "reduction": 2},\n',
+        "strides of [4, 2, 8, 16, 32], and not the finest first",
+    ),
+    "another level of the pyramid": keras(
+        "resnet50",
+        '"P4": features["layer3"]',
+        '"P4": features["layer2"]',
+        "the pyramid's P4 is another map than layer3",
     ),
     "a framework that is imported": keras(
         "resnet50", "import keras\n", "import keras\nimport numpy\n", "imports numpy"

@@ -25,16 +25,16 @@ def test_so_it_is_with_other_numbers_of_classes_and_channels(name: str) -> None:
         assert differences(text, texts.wider(name), backend, given=True) == []
 
 
-# What flattens a map has no name there, or a gate is a chain of expressions.
-NO_CHAINS = {"tests/specs/cbam", "tests/specs/flat", "tests/specs/primitives"}
-
-
 def test_children_in_a_row_are_the_network() -> None:
-    """Each run compares the two: here, that it does for all networks but a few."""
-    for name in {*texts.NAMES[::6], *NO_CHAINS}:
+    """Each run compares the two: here, that it does for all networks but a few.
+
+    So it is with the maps of `feature_info`, which IntermediateLayerGetter gets by the children.
+    """
+    for name in {*texts.NAMES[::6], *texts.NO_CHAINS}:
         network = texts.network_of(name)
         run = run_torch(texts.text_of(network, "torch"), expected(network), given=False)
-        assert run.children_are_the_network == (name not in NO_CHAINS), name
+        assert run.children_are_the_network == (name not in texts.NO_CHAINS), name
+        assert run.children_give_the_maps == (name not in texts.NO_CHAINS), name
 
 
 def test_no_framework_is_imported() -> None:

@@ -124,6 +124,8 @@ class Own(nn.Module):
         return x + self.act(x)
 
 class Forms(nn.Module):
+    feature_info = [{"module": "layer1", "num_chs": 8, "reduction": 1}]
+
     def __init__(self, num_classes: int = 5, in_channels: int = 3) -> None:
         super().__init__()
         STEM

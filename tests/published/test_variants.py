@@ -7,6 +7,7 @@ from typing import Any
 import parity
 import pytest
 import reference
+import zoo
 from forward import Forward, option_a
 
 
@@ -51,6 +52,39 @@ def test_dilated_networks_are_torchvisions(name: str) -> None:
         images = torch.from_numpy(parity.images(*shape))
         with torch.no_grad():
             assert parity.difference(ours(images).numpy(), theirs(images).numpy()) < 1e-10
+
+
+# The last two stages, as timm and torchvision dilate them.
+OUTPUT_STRIDES = {
+    16: ("stages.layer4.stride=1", "stages.layer4.dilation=2", "stages.layer4.first_dilation=1"),
+    8: (
+        *("stages.layer3.stride=1", "stages.layer3.dilation=2", "stages.layer3.first_dilation=1"),
+        *("stages.layer4.stride=1", "stages.layer4.dilation=4", "stages.layer4.first_dilation=2"),
+    ),
+}
+_SLOW = [
+    pytest.param(name, stride, marks=pytest.mark.slow)
+    for name in ("resnet18", "resnet34", "resnet50", "resnetv2_18", "resnetv2_50")
+    for stride in OUTPUT_STRIDES
+    if (name, stride) not in (("resnet18", 8), ("resnet50", 16))
+]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("name", "stride"), [("resnet18", 8), ("resnet50", 16), *_SLOW])
+def test_any_network_is_dilated_by_settings(name: str, stride: int) -> None:
+    import torch
+
+    dilated = parity.network_of(name, *OUTPUT_STRIDES[stride])
+    assert dilated.stages[-1].output.height == 224 // stride
+    (published,) = (each for each in dilated.references if each.library == "timm")
+    theirs = reference.timm().create_model(published.model, output_stride=stride).double().eval()
+    parity.randomize(theirs)
+    ours = parity.build(dilated, "torch").double().eval()
+    zoo.load_strictly(ours, zoo.our_names(theirs.state_dict(), published))
+    images = torch.from_numpy(parity.images(1, 3, 49, 75))
+    with torch.no_grad():
+        assert torch.equal(ours(images), theirs(images))
 
 
 # --- stochastic depth ----------------------------------------------------------------------------

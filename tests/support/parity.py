@@ -25,9 +25,9 @@ from resnet_spec.weights import keras_model as keras_model_of
 SPECS = Path(__file__).parents[1] / "specs"
 
 
-def network_of(spec: str | Path) -> Network:
-    """The network of a spec given by name or path."""
-    return lower(load(str(spec), Library()))
+def network_of(spec: str | Path, *settings: str) -> Network:
+    """The network of a spec given by name or path, with `key=value` set."""
+    return lower(load(str(spec), Library(), settings))
 
 
 def network_of_text(text: str) -> Network:

@@ -39,6 +39,45 @@ def keras_applications() -> ModuleType:
     return importlib.import_module("keras.applications")
 
 
+@functools.cache
+def torchvision_detection() -> ModuleType:
+    """torchvision's detectors, with their two operators in Python where no compiled one loads."""
+    detection = importlib.import_module(f"{torchvision().__name__}.models.detection")
+    if not _has_compiled_half():
+        boxes = importlib.import_module("torchvision.ops.boxes")
+        align: Any = importlib.import_module("torchvision.ops.roi_align")
+        boxes.nms = _nms  # type: ignore[attr-defined]
+        align._roi_align = align._roi_align.__wrapped__  # is compiled at its first call otherwise
+    return detection
+
+
+@functools.cache
+def segmentation_models() -> ModuleType:
+    """segmentation_models_pytorch, which imports timm."""
+    timm()
+    return importlib.import_module("segmentation_models_pytorch")
+
+
+@functools.cache
+def keras_hub() -> ModuleType:
+    """KerasHub; its vision models need none of the tokenizers that it would install."""
+    return importlib.import_module("keras_hub")
+
+
+def _nms(boxes: Any, scores: Any, iou_threshold: float) -> Any:
+    """The boxes that overlap no better one by more than the threshold, the best first."""
+    import torch
+    from torchvision.ops.boxes import box_iou
+
+    waiting, kept = scores.argsort(descending=True, stable=True), []
+    while len(waiting):
+        best, waiting = waiting[0], waiting[1:]
+        kept.append(best)
+        overlap = box_iou(boxes[best][None], boxes[waiting])[0]
+        waiting = waiting[overlap <= iou_threshold]
+    return torch.stack(kept) if kept else waiting
+
+
 def _has_compiled_half() -> bool:
     import torch
 

@@ -7,11 +7,11 @@ import textwrap
 import pytest
 
 from resnet_spec.ir import Instance, Network, Operation
+from resnet_spec.ir.reach import Reaches
 from resnet_spec.ir.summary import (
     Section,
     Summary,
     _Peaks,
-    _Reaches,
     expectations,
     peak_activation,
     summarize,
@@ -316,7 +316,7 @@ def test_equal_blocks_are_looked_at_once() -> None:
         stages: [{name: layer1, block: basic, repeat: 600, filters: 16}]
         """)
     different = {id(step.node) for step in network.root.steps}
-    reaches, peaks = _Reaches(), _Peaks()
+    reaches, peaks = Reaches(), _Peaks()
     reaches.along(network.root)
     peaks.of(network.root, keep_input=False)
     blocks_within = 1  # the projection of the first

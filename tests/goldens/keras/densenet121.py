@@ -150,4 +150,21 @@ def densenet121_features(
 ) -> keras.Model:
     """Build the backbone alone: one output for each stage, by its name."""
     inputs = keras.Input(input_shape, name="images")
-    return keras.Model(inputs, stages(inputs), name="densenet121_features")
+    features = stages(inputs)
+    model = keras.Model(inputs, features, name="densenet121_features")
+    # The maps that others build upon, finest first, in the words of timm and of KerasHub.
+    model.feature_info = [
+        {"module": "features.relu0", "num_chs": 64, "reduction": 2},
+        {"module": "features.denseblock1", "num_chs": 256, "reduction": 4},
+        {"module": "features.denseblock2", "num_chs": 512, "reduction": 8},
+        {"module": "features.denseblock3", "num_chs": 1024, "reduction": 16},
+        {"module": "features.denseblock4", "num_chs": 1024, "reduction": 32},
+    ]
+    model.pyramid_outputs = {
+        "P1": model.get_layer("features_relu0").output,
+        "P2": features["features.denseblock1"],
+        "P3": features["features.denseblock2"],
+        "P4": features["features.denseblock3"],
+        "P5": features["features.denseblock4"],
+    }
+    return model

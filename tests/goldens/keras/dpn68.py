@@ -184,4 +184,21 @@ def dpn68_features(
 ) -> keras.Model:
     """Build the backbone alone: one output for each stage, by its name."""
     inputs = keras.Input(input_shape, name="images")
-    return keras.Model(inputs, stages(inputs), name="dpn68_features")
+    features = stages(inputs)
+    model = keras.Model(inputs, features, name="dpn68_features")
+    # The maps that others build upon, finest first, in the words of timm and of KerasHub.
+    model.feature_info = [
+        {"module": "act1", "num_chs": 10, "reduction": 2},
+        {"module": "layer1", "num_chs": 144, "reduction": 4},
+        {"module": "layer2", "num_chs": 320, "reduction": 8},
+        {"module": "layer3", "num_chs": 704, "reduction": 16},
+        {"module": "layer4", "num_chs": 832, "reduction": 32},
+    ]
+    model.pyramid_outputs = {
+        "P1": model.get_layer("act1").output,
+        "P2": features["layer1"],
+        "P3": features["layer2"],
+        "P4": features["layer3"],
+        "P5": features["layer4"],
+    }
+    return model

@@ -456,4 +456,24 @@ def gallery_features(
 ) -> keras.Model:
     """Build the backbone alone: one output for each stage, by its name."""
     inputs = keras.Input(input_shape, name="images")
-    return keras.Model(inputs, stages(inputs), name="gallery_features")
+    features = stages(inputs)
+    model = keras.Model(inputs, features, name="gallery_features")
+    # The maps that others build upon, finest first, in the words of timm and of KerasHub.
+    model.feature_info = [
+        {"module": "plain", "num_chs": 16, "reduction": 2},
+        {"module": "highway", "num_chs": 16, "reduction": 2},
+        {"module": "weighted", "num_chs": 16, "reduction": 2},
+        {"module": "preact", "num_chs": 16, "reduction": 2},
+        {"module": "late", "num_chs": 32, "reduction": 4},
+        {"module": "first", "num_chs": 32, "reduction": 8},
+        {"module": "selective", "num_chs": 16, "reduction": 8},
+        {"module": "gated", "num_chs": 16, "reduction": 8},
+        {"module": "attended", "num_chs": 24, "reduction": 16},
+    ]
+    model.pyramid_outputs = {
+        "P1": features["preact"],
+        "P2": features["late"],
+        "P3": features["gated"],
+        "P4": features["attended"],
+    }
+    return model

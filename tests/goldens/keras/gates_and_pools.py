@@ -191,4 +191,12 @@ def gates_and_pools_features(
 ) -> keras.Model:
     """Build the backbone alone: one output for each stage, by its name."""
     inputs = keras.Input(input_shape, name="images")
-    return keras.Model(inputs, stages(inputs), name="gates_and_pools_features")
+    features = stages(inputs)
+    model = keras.Model(inputs, features, name="gates_and_pools_features")
+    # The maps that others build upon, finest first, in the words of timm and of KerasHub.
+    model.feature_info = [
+        {"module": "layer1", "num_chs": 8, "reduction": 1},
+        {"module": "layer2", "num_chs": 12, "reduction": 2},
+    ]
+    model.pyramid_outputs = {"P0": features["layer1"], "P1": features["layer2"]}
+    return model

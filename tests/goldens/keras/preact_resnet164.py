@@ -146,4 +146,17 @@ def preact_resnet164_features(
 ) -> keras.Model:
     """Build the backbone alone: one output for each stage, by its name."""
     inputs = keras.Input(input_shape, name="images")
-    return keras.Model(inputs, stages(inputs), name="preact_resnet164_features")
+    features = stages(inputs)
+    model = keras.Model(inputs, features, name="preact_resnet164_features")
+    # The maps that others build upon, finest first, in the words of timm and of KerasHub.
+    model.feature_info = [
+        {"module": "layer1", "num_chs": 64, "reduction": 1},
+        {"module": "layer2", "num_chs": 128, "reduction": 2},
+        {"module": "layer3", "num_chs": 256, "reduction": 4},
+    ]
+    model.pyramid_outputs = {
+        "P0": features["layer1"],
+        "P1": features["layer2"],
+        "P2": features["layer3"],
+    }
+    return model

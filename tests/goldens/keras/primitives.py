@@ -163,4 +163,16 @@ def primitives_features(
 ) -> keras.Model:
     """Build the backbone alone: one output for each stage, by its name."""
     inputs = keras.Input(input_shape, name="images")
-    return keras.Model(inputs, stages(inputs), name="primitives_features")
+    features = stages(inputs)
+    model = keras.Model(inputs, features, name="primitives_features")
+    # The maps that others build upon, finest first, in the words of timm and of KerasHub.
+    model.feature_info = [
+        {"module": "conv1", "num_chs": 16, "reduction": 2},
+        {"module": "layer1", "num_chs": 16, "reduction": 4},
+        {"module": "layer2", "num_chs": 24, "reduction": 4},
+    ]
+    model.pyramid_outputs = {
+        "P1": model.get_layer("conv1").output,
+        "P2": features["layer2"],
+    }
+    return model

@@ -173,4 +173,21 @@ def res2net50_26w_4s_features(
 ) -> keras.Model:
     """Build the backbone alone: one output for each stage, by its name."""
     inputs = keras.Input(input_shape, name="images")
-    return keras.Model(inputs, stages(inputs), name="res2net50_26w_4s_features")
+    features = stages(inputs)
+    model = keras.Model(inputs, features, name="res2net50_26w_4s_features")
+    # The maps that others build upon, finest first, in the words of timm and of KerasHub.
+    model.feature_info = [
+        {"module": "act1", "num_chs": 64, "reduction": 2},
+        {"module": "layer1", "num_chs": 256, "reduction": 4},
+        {"module": "layer2", "num_chs": 512, "reduction": 8},
+        {"module": "layer3", "num_chs": 1024, "reduction": 16},
+        {"module": "layer4", "num_chs": 2048, "reduction": 32},
+    ]
+    model.pyramid_outputs = {
+        "P1": model.get_layer("act1").output,
+        "P2": features["layer1"],
+        "P3": features["layer2"],
+        "P4": features["layer3"],
+        "P5": features["layer4"],
+    }
+    return model

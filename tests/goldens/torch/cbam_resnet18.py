@@ -14,7 +14,7 @@ head    1000                     513,000        512,000
 total                         11,779,392  1,815,063,764
 """
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -137,6 +137,9 @@ class BasicBlock(nn.Module):
 class CbamResNet18(nn.Module):
     """ResNet-18 with attention over channels and over places."""
 
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: list[dict[str, Any]]
+
     def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
@@ -160,6 +163,14 @@ class CbamResNet18(nn.Module):
 
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(512, num_classes)
+
+        self.feature_info = [
+            {"module": "act1", "num_chs": 64, "reduction": 2},
+            {"module": "layer1", "num_chs": 64, "reduction": 4},
+            {"module": "layer2", "num_chs": 128, "reduction": 8},
+            {"module": "layer3", "num_chs": 256, "reduction": 16},
+            {"module": "layer4", "num_chs": 512, "reduction": 32},
+        ]
 
         self.apply(init_weights)
 

@@ -18,7 +18,7 @@ total                                                7,978,856  2,834,161,664
 """
 
 from collections import OrderedDict
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +78,9 @@ class Transition(nn.Module):
 class DenseNet121(nn.Module):
     """DenseNet-121 with bottlenecks and compression."""
 
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: list[dict[str, Any]]
+
     def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
         super().__init__()
         self.features = SequentialDict()
@@ -115,6 +118,14 @@ class DenseNet121(nn.Module):
         self.features["relu5"] = nn.ReLU(inplace=True)
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(1024, num_classes)
+
+        self.feature_info = [
+            {"module": "features.relu0", "num_chs": 64, "reduction": 2},
+            {"module": "features.denseblock1", "num_chs": 256, "reduction": 4},
+            {"module": "features.denseblock2", "num_chs": 512, "reduction": 8},
+            {"module": "features.denseblock3", "num_chs": 1024, "reduction": 16},
+            {"module": "features.denseblock4", "num_chs": 1024, "reduction": 32},
+        ]
 
         self.apply(init_weights)
 

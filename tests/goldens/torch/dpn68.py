@@ -14,7 +14,7 @@ head    1000                          834,664        832,000
 total                              12,611,602  2,326,163,456
 """
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +91,9 @@ class DualPathBlock(nn.Module):
 class DPN68(nn.Module):
     """DPN-68, a residual and a dense path."""
 
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: list[dict[str, Any]]
+
     def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 10, 3, stride=2, padding=1, bias=False)
@@ -126,6 +129,14 @@ class DPN68(nn.Module):
         self.act = nn.ReLU(inplace=True)
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(832, num_classes)
+
+        self.feature_info = [
+            {"module": "act1", "num_chs": 10, "reduction": 2},
+            {"module": "layer1", "num_chs": 144, "reduction": 4},
+            {"module": "layer2", "num_chs": 320, "reduction": 8},
+            {"module": "layer3", "num_chs": 704, "reduction": 16},
+            {"module": "layer4", "num_chs": 832, "reduction": 32},
+        ]
 
         self.apply(init_weights)
 

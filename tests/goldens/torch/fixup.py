@@ -11,6 +11,8 @@ head    10                                     411            400
 total                                       38,569     12,292,496
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -181,6 +183,9 @@ class FixupBasicBlockZeroPadShortcut(nn.Module):
 class Fixup(nn.Module):
     """A small network without norms, for the tests."""
 
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: list[dict[str, Any]]
+
     def __init__(self, num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
@@ -198,6 +203,12 @@ class Fixup(nn.Module):
         self.shift2 = LearnedShift()
 
         self.fc = nn.Linear(40, num_classes)
+
+        self.feature_info = [
+            {"module": "layer1", "num_chs": 16, "reduction": 1},
+            {"module": "layer2", "num_chs": 32, "reduction": 2},
+            {"module": "layer3", "num_chs": 40, "reduction": 4},
+        ]
 
         self.apply(init_weights)
 

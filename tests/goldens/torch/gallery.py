@@ -17,7 +17,7 @@ head       10                                           970            960
 total                                                62,950     26,858,144
 """
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -539,6 +539,9 @@ class BasicBlockCbam(nn.Module):
 class Gallery(nn.Module):
     """Blocks that few networks use, one after the other."""
 
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: list[dict[str, Any]]
+
     def __init__(self, num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         self.stem = ConvStack(in_channels)
@@ -558,6 +561,18 @@ class Gallery(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(2)
         self.flat = nn.Flatten()
         self.fc = nn.Linear(96, num_classes)
+
+        self.feature_info = [
+            {"module": "plain", "num_chs": 16, "reduction": 2},
+            {"module": "highway", "num_chs": 16, "reduction": 2},
+            {"module": "weighted", "num_chs": 16, "reduction": 2},
+            {"module": "preact", "num_chs": 16, "reduction": 2},
+            {"module": "late", "num_chs": 32, "reduction": 4},
+            {"module": "first", "num_chs": 32, "reduction": 8},
+            {"module": "selective", "num_chs": 16, "reduction": 8},
+            {"module": "gated", "num_chs": 16, "reduction": 8},
+            {"module": "attended", "num_chs": 24, "reduction": 16},
+        ]
 
         self.apply(init_weights)
 

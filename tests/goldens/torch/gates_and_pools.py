@@ -10,7 +10,7 @@ head    6                         78             72
 total                          2,156        917,350
 """
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -133,6 +133,9 @@ class Gated(nn.Module):
 class GatesAndPools(nn.Module):
     """Channel gates, spatial gates and learned scalars."""
 
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: list[dict[str, Any]]
+
     def __init__(self, num_classes: int = 6, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 8, 3, padding=1, bias=False)
@@ -144,6 +147,11 @@ class GatesAndPools(nn.Module):
 
         self.peak = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())
         self.fc = nn.Linear(12, num_classes)
+
+        self.feature_info = [
+            {"module": "layer1", "num_chs": 8, "reduction": 1},
+            {"module": "layer2", "num_chs": 12, "reduction": 2},
+        ]
 
         self.apply(init_weights)
 

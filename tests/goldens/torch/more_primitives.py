@@ -10,6 +10,8 @@ head    10                           166            120
 total                              4,862      1,119,960
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -139,6 +141,9 @@ class Ranges(nn.Module):
 class MorePrimitives(nn.Module):
     """Standardised convolution, response norms and ranges of channels."""
 
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: list[dict[str, Any]]
+
     def __init__(self, num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = StdConv2d(in_channels, 8, 3, padding=1, bias=False)
@@ -154,6 +159,11 @@ class MorePrimitives(nn.Module):
         self.act = Threshold(12)
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(12, num_classes)
+
+        self.feature_info = [
+            {"module": "layer1", "num_chs": 8, "reduction": 1},
+            {"module": "layer2", "num_chs": 12, "reduction": 2},
+        ]
 
         self.apply(init_weights)
 

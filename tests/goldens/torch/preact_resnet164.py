@@ -13,7 +13,7 @@ head    10                                      3,082          2,560
 total                                       1,703,258    247,646,720
 """
 
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -77,6 +77,9 @@ class PreActBottleneck(nn.Module):
 class PreActResNet164(nn.Module):
     """Pre-activation ResNet-164 for CIFAR-10."""
 
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: list[dict[str, Any]]
+
     def __init__(self, num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
@@ -97,6 +100,12 @@ class PreActResNet164(nn.Module):
         self.act = nn.ReLU(inplace=True)
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(256, num_classes)
+
+        self.feature_info = [
+            {"module": "layer1", "num_chs": 64, "reduction": 1},
+            {"module": "layer2", "num_chs": 128, "reduction": 2},
+            {"module": "layer3", "num_chs": 256, "reduction": 4},
+        ]
 
         self.apply(init_weights)
 

@@ -10,6 +10,8 @@ head    10                       250            240
 total                         16,642        419,440
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -95,6 +97,9 @@ class Wave(nn.Module):
 class Primitives(nn.Module):
     """Every operation that no other network of the tests has."""
 
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: list[dict[str, Any]]
+
     def __init__(self, num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 16, 2, stride=2, bias=False)
@@ -110,6 +115,12 @@ class Primitives(nn.Module):
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.dropout = nn.Dropout(0.3)
         self.fc = nn.Linear(24, num_classes)
+
+        self.feature_info = [
+            {"module": "conv1", "num_chs": 16, "reduction": 2},
+            {"module": "layer1", "num_chs": 16, "reduction": 4},
+            {"module": "layer2", "num_chs": 24, "reduction": 4},
+        ]
 
         self.apply(init_weights)
 

@@ -14,7 +14,7 @@ head    1000                      2,049,000      2,048,000
 total                            27,483,240  5,371,160,576
 """
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -151,6 +151,9 @@ class ResNeStBottleneck(nn.Module):
 class ResNeSt50(nn.Module):
     """ResNeSt-50, two branches."""
 
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: list[dict[str, Any]]
+
     def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = DeepStem(in_channels)
@@ -178,6 +181,14 @@ class ResNeSt50(nn.Module):
 
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(2048, num_classes)
+
+        self.feature_info = [
+            {"module": "act1", "num_chs": 64, "reduction": 2},
+            {"module": "layer1", "num_chs": 256, "reduction": 4},
+            {"module": "layer2", "num_chs": 512, "reduction": 8},
+            {"module": "layer3", "num_chs": 1024, "reduction": 16},
+            {"module": "layer4", "num_chs": 2048, "reduction": 32},
+        ]
 
         self.apply(init_weights)
 

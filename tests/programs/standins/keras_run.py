@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from standins import helpers
+from standins.backbone import check_feature_info
 from standins.compare import misnamed
 from standins.expected import Expected, Layer
 from standins.keras_layers import (
@@ -39,6 +40,11 @@ class Model:
     def __init__(self, run: KerasRun, inputs: KerasTensor, outputs: Any, name: str | None) -> None:
         self.inputs, self.outputs, self.name = inputs, outputs, name
         self.layers = list(run.all)
+        self.feature_info: list[dict[str, Any]] = []
+        self.pyramid_outputs: dict[str, KerasTensor] = {}
+
+    def get_layer(self, name: str) -> Any:
+        return next(each for each in self.layers if each.name == name)
 
 
 def run_keras(text: str, expected: Expected, given: bool) -> Run:
@@ -60,6 +66,7 @@ def run_keras(text: str, expected: Expected, given: bool) -> Run:
     space = execute(text, modules(inputs, model), helpers.known("keras"), HELPERS)
     features = _build(space, f"{network.name}_features", run, given)
     _compare_features(features, run)
+    _check_backbone(features, run)
     run.found += [f"the backbone alone: {each}" for each in misnamed(run)]
     for kept in (run.layers, run.all):
         kept.clear()
@@ -99,6 +106,26 @@ def _build(space: Mapping[str, Any], name: str, run: KerasRun, given: bool) -> M
 def _compare_features(features: Model, run: KerasRun) -> None:
     for name, value in features.outputs.items():
         run.results.append((name, value.seen(), value.dimensions))
+
+
+def _check_backbone(features: Model, run: KerasRun) -> None:
+    """`feature_info`, and the last map at each stride 2**n as `pyramid_outputs`."""
+
+    def map_of(name: str) -> KerasTensor | None:
+        if name in features.outputs:
+            return features.outputs[name]  # type: ignore[no-any-return]
+        found = [each for each in features.layers if f"{each.dotted_name}.".startswith(f"{name}.")]
+        return found[-1].output if found else None
+
+    check_feature_info(run, features.feature_info, map_of)
+    last = {each["reduction"]: each["module"] for each in features.feature_info}
+    pyramid = {f"P{n}": last[2**n] for n in range(16) if 2**n in last}
+    if [*features.pyramid_outputs] != [*pyramid]:
+        run.note(f"the pyramid has {[*features.pyramid_outputs]}, and should have {[*pyramid]}")
+    for level, value in features.pyramid_outputs.items():
+        right = map_of(pyramid.get(level, ""))
+        if right is not None and value.number != right.number:
+            run.note(f"the pyramid's {level} is another map than {pyramid[level]}")
 
 
 def _is_layer(layer: Layer) -> bool:

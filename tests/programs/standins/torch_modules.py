@@ -171,12 +171,21 @@ class Module:
 
     # - the run -
 
+    def hooked(self) -> Tensor | None:
+        """What a hook was given in the last call, as it is now; None where that never was."""
+        found, number = self.__dict__.get("_hooked", (None, None))
+        if found is not None and found.seen() != number:
+            found.run.note(f"{self._path}: what a hook was given has changed in place since")
+        return found  # type: ignore[no-any-return]
+
     def forward(self, x: Tensor) -> Any:
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing "forward"')
 
     def __call__(self, x: Tensor) -> Any:
         try:
-            return self.forward(x)
+            found = self.forward(x)
+            self.__dict__["_hooked"] = (found, getattr(found, "number", None))
+            return found
         except Exception as error:
             if not hasattr(error, "__notes__"):
                 error.add_note(self._path)  # the innermost module says where

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Any
 
-from resnet_spec.ir import Operation
+from resnet_spec.ir import Operation, Step
 from standins import helpers, torch_layers
+from standins.backbone import check_feature_info
 from standins.compare import misnamed
 from standins.expected import Expected
 from standins.expected import Tensor as Owned
@@ -21,6 +22,7 @@ from standins.torch_tensors import Tensor
 
 class TorchRun(Run):
     children_are_the_network = False  # whether that was looked at
+    children_give_the_maps = False
 
     def is_auxiliary(self, name: str) -> bool:
         """Whether a layer is one of several that are one of the IR's."""
@@ -56,6 +58,7 @@ def run_torch(text: str, expected: Expected, given: bool) -> TorchRun:
     features = _forward(model.forward_features, run)
     run.results = [(name, value.seen(), value.dimensions) for name, value in features.items()]
     run.found += [f"forward_features: {each}" for each in misnamed(run)]
+    check_feature_info(run, model.feature_info, lambda name: _hooked(model, name))
     run.layers.clear()  # `forward` runs the same layers again, and those of the head
     result = _forward(model.forward, run)
     run.results.append(("", result.seen(), result.dimensions))
@@ -67,6 +70,7 @@ def run_torch(text: str, expected: Expected, given: bool) -> TorchRun:
     }
     _check_order(model, run)
     _check_children(model, run)
+    _check_maps(model, run)
     _freeze(model, run)
     return run
 
@@ -122,17 +126,23 @@ def _check_order(model: Module, run: Run) -> None:
             last[above] = place
 
 
-def _check_children(model: Module, run: TorchRun) -> None:
-    """The children one after the other are the network, where its layers are a chain."""
-    network = run.expected.network
+def _is_chain(steps: Iterable[Step]) -> bool:
+    """Whether steps are modules that take one another's output alone."""
     before = 0
-    for step in network.root.steps:
+    for step in steps:
         function = isinstance(step.node, Operation) and (
             _is_expression(step.node) or step.statement.unnamed
         )
         if function or step.inputs != (before,):
-            return
+            return False
         before = step.outputs[0]
+    return True
+
+
+def _check_children(model: Module, run: TorchRun) -> None:
+    """The children one after the other are the network, where its layers are a chain."""
+    if not _is_chain(run.expected.network.root.steps):
+        return
     children = [*model.children()]
     if any(type(each) in (Module, ModuleDict, ModuleList) for each in children):
         return  # they hold names of several parts, and can't be called
@@ -146,6 +156,36 @@ def _check_children(model: Module, run: TorchRun) -> None:
             run.note(f"the children in turn are {run.graph.rows[x.number]}, and not the network")
     run.layers[:] = layers
     run.children_are_the_network = True
+
+
+def _check_maps(model: Any, run: TorchRun) -> None:
+    """The children up to the last map, one after the other, give the maps of `feature_info`.
+
+    That is how torchvision's IntermediateLayerGetter and all like it run a backbone.
+    """
+    network = run.expected.network
+    if not _is_chain(network.root.steps[: network.head]):
+        return
+    wanted = {each["module"]: _hooked(model, each["module"]) for each in model.feature_info}
+    last = next(reversed(wanted), "").split(".")[0]
+    names = [name for name, _ in model.named_children()]
+    children = [*model.children()][: names.index(last) + 1] if last else []
+    if any(type(each) in (Module, ModuleDict, ModuleList) for each in children):
+        return
+    layers = [*run.layers]
+    _forward(Sequential(*children), run)
+    run.layers[:] = layers
+    for name, value in wanted.items():
+        found = _hooked(model, name)
+        if value is not None and found is not None and found.number != value.number:
+            run.note(f"the children in turn give another {name}")
+    run.children_give_the_maps = True
+
+
+def _hooked(model: Module, name: str) -> Tensor | None:
+    """What a hook on a module is given."""
+    module = dict(model.named_modules()).get(name)
+    return module.hooked() if module is not None else None
 
 
 def _freeze(model: Any, run: Run) -> None:

@@ -105,7 +105,7 @@ def _all_biased(program: Program, primitive: str) -> bool:
 def _exceptions(
     program: Program, usual: Mapping[tuple[str, str], Initializer]
 ) -> list[tuple[str, list[_Rule]]]:
-    """Tensors that begin otherwise than their kind; a block is visited after its layers."""
+    """Tensors whose initial values are not those of their kind; a block comes after its layers."""
     found: dict[str, list[_Rule]] = {}
     for owner, lines in _owners(program):
         placement = Placement(lines, MODULES)
@@ -157,7 +157,7 @@ def _spelling(owner: Routine | Program, placement: Placement) -> dict[str, str]:
 def _unusual(
     line: Layer, usual: Mapping[tuple[str, str], Initializer]
 ) -> Iterator[tuple[str, Initializer]]:
-    """The tensors of a layer that begin otherwise than those of its kind."""
+    """The tensors of a layer whose initial values are not those of their kind."""
     if not isinstance(line, OperationLine) or line.primitive.name not in primitives.INITIALIZED:
         return
     for attribute, tensor in primitives.INITIALIZED[line.primitive.name][1].items():

@@ -21,7 +21,7 @@ from resnet_spec.specialize import (
 class StatementWriter(ABC):
     """Writes lines as statements; a backend says how it calls an operation and a block."""
 
-    spelling: Mapping[str, str]  # names that the function spells otherwise than the routine
+    spelling: Mapping[str, str]  # names that the function spells differently from the routine
     apart: tuple[type, ...] = ()  # what an empty line follows
 
     @abstractmethod

@@ -89,7 +89,7 @@ def differences(
     classes: int | None = None,
     channels: int | None = None,
 ) -> list[Difference]:
-    """What a program does otherwise than its network; empty where they are the same.
+    """Where a program differs from its network; empty where they are the same.
 
     `classes` and `channels` are those of the network, unless other ones are given.
     """

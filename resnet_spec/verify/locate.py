@@ -142,7 +142,7 @@ def _sided(found: Arrays, defined: np.ndarray, tolerance: float) -> str:
 
 
 def _first_beside_its_definition(row: Row, measurements: Measurements) -> tuple[str, str]:
-    """The first operation that the backends, which agree, compute otherwise than it is defined."""
+    """The first operation where the backends agree with one another, not with its definition."""
     measurements.trace([TORCH], training=False)
     found, defined = measurements.read(f"{TORCH}.trace.npz"), _defined(measurements)
     agree = f"{' and '.join(measurements.whole)} agree, but not with {NUMPY}"

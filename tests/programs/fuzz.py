@@ -145,7 +145,7 @@ def _texts_of_each(network: Network) -> tuple[list[Finding], dict[str, str]]:
 
 
 def _run(text: str, network: Network, backend: str) -> list[Finding]:
-    """What a text does otherwise than the network, run on stand-ins of its framework."""
+    """Where a text, run on stand-ins of its framework, differs from the network."""
     try:
         ast.parse(text)
     except SyntaxError as error:

@@ -131,7 +131,7 @@ VERIFYING = {
         "'verify' ran what the backends write with the same numbers, and they differ by more than "
         "rounding. Named is the first operation whose output differs though its inputs agree; for "
         "statistics, gradients and first values, the operation that owns them. A backend writes it "
-        "wrongly, or a framework computes it otherwise: compare how the two files write it.",
+        "wrongly, or a framework computes it differently: compare how the two files write it.",
     ),
     "RS802": Code(
         "a network that a backend can't run",

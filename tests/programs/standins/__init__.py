@@ -16,7 +16,7 @@ RUNS = {"torch": run_torch, "keras": run_keras}
 
 
 def differences(text: str, network: Network, backend: str, given: bool = False) -> list[str]:
-    """What the text does otherwise than the network says, in words; nothing where they are equal.
+    """Where the text differs from the network, in words; nothing where they are equal.
 
     `backend` is "torch" or "keras". A text that can't be run differs by the error that it raises.
     The numbers of classes and of input channels are the text's defaults, or `given` to it as

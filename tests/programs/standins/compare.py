@@ -1,4 +1,4 @@
-"""What a run of a text does otherwise than the IR, in words."""
+"""Where a run of a text differs from the IR, in words."""
 
 from __future__ import annotations
 

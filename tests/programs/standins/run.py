@@ -27,7 +27,7 @@ STANDARD = {
 
 
 class Difference(Exception):
-    """Something that the text does otherwise than the IR."""
+    """Something in which the text differs from the IR."""
 
 
 class Run:

@@ -53,8 +53,11 @@ class Leaf(Module):
     torch: ClassVar[dict[str, tuple[str, tuple[int, ...]]]] = {}
 
     # What a layer of the framework keeps is none of the text's.
-    __setattr__ = object.__setattr__
-    __getattribute__ = object.__getattribute__
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def __getattribute__(self, name: str) -> Any:
+        return object.__getattribute__(self, name)
 
     def __post_init__(self) -> None:
         refuse_truths(self)
@@ -466,13 +469,14 @@ def split(ary: Array, indices_or_sections: int, axis: int = 0) -> list[Array]:
 def pad(array: Array, pad_width: Sequence[Pair]) -> Array:
     batch, rows, columns, channels = (tuple(each) for each in pad_width)
     sizes = array.dimensions
-    around = {"sides": (rows, columns)}
     beside = dict(zip(("before", "after"), channels, strict=True))
     if batch == rows == columns == (0, 0) and (any(channels) or _is_known(array, beside)):
-        return array.made("pad_channels", shape=(sizes[0] + sum(channels), *sizes[1:]), **beside)
+        shape = (sizes[0] + sum(channels), *sizes[1:])
+        before, after = channels
+        return array.made("pad_channels", shape=shape, before=before, after=after)
     if batch == channels == (0, 0):
         shape = (sizes[0], sizes[1] + sum(rows), sizes[2] + sum(columns))
-        return array.made("zero_pad", shape=shape, **around)
+        return array.made("zero_pad", shape=shape, sides=(rows, columns))
     raise Difference(f"pads {pad_width}, which is no operation of the IR")
 
 

@@ -68,7 +68,7 @@ class Module:
     def __init_subclass__(cls) -> None:
         call = cls.__dict__.get("__call__")
         if call is not None:
-            cls.__call__ = _noted(call)  # type: ignore[attr-defined]
+            setattr(cls, "__call__", _noted(call))  # noqa: B010
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._taken or callable(getattr(type(self), name, None)):

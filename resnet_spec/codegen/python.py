@@ -279,10 +279,10 @@ def stands_as_it_runs(network: Network) -> bool:
         others = (step for n, step in enumerate(network.root.steps) if n not in stage.steps)
         if any(step.name.startswith(f"{stage.name}.") for step in others):
             return False
-    return all(_is_grouped(map(_parts, filter(_is_kept, each.steps))) for each in _all(network))
+    return all(_is_grouped(map(_parts, filter(is_kept, each.steps))) for each in _all(network))
 
 
-def _is_kept(step: Step) -> bool:
+def is_kept(step: Step) -> bool:
     """Whether a step may be a layer of its own: it learns, is a block, or has a name."""
     return not step.statement.unnamed or isinstance(step.node, Instance) or bool(_parameters(step))
 

@@ -195,9 +195,8 @@ def _verify(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--backends",
-        default="torch,keras",
         metavar="NAMES",
-        help="whom to compare with torch; default: torch,keras",
+        help="torch and whom to compare with it: keras, flax, onnx; default: what is installed",
     )
     verb.add_argument(
         "--keras-backend",

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 from resnet_spec.backends.flax.variables import VARIABLES
 from resnet_spec.verify import optimizers
@@ -206,8 +206,9 @@ def _outputs(model: Any, images: jax.Array) -> tuple[dict[str, jax.Array], jax.A
 class Tape:
     """Writes down what runs: layers that the spec names, helper functions, and bare calls.
 
-    JAX tells every operation of its own, with the scope in which it was asked for. So each layer
-    and each call of a helper opens a scope, and what stands in one scope is one node.
+    JAX tells every operation of its own, with the scope and the line in which it was asked for. So
+    each layer and each call of a helper opens a scope, and what stands in one scope is one node;
+    outside of them what one line asks for is one.
     """
 
     def __init__(self, plan: Plan, module: types.ModuleType) -> None:
@@ -215,6 +216,7 @@ class Tape:
         self.nodes: list[Node] = []
         self.values: list[list[np.ndarray]] = []
         self.scopes: dict[str, str | None] = {}  # the layer that a scope is of; None: no layer
+        self.last = ""
 
     def record(self, model: Any, images: jax.Array) -> None:
         definition, state = nnx.split(model)
@@ -269,13 +271,12 @@ class Tape:
         places: dict[Any, Value] = {program.jaxpr.invars[0]: IMAGES}
         open_nodes: dict[str, int] = {}
         for equation in program.jaxpr.eqns:
-            sources = equation.invars
-            given = [v.val if isinstance(v, Literal) else values[v] for v in sources]
-            functions, options = equation.primitive.get_bind_params(equation.params)
-            made = equation.primitive.bind(*functions, *given, **options)
-            made = made if equation.primitive.multiple_results else [made]
+            read = [v for v in equation.invars if not isinstance(v, Literal)]
+            alone = program.jaxpr.replace(
+                constvars=(), invars=read, outvars=equation.outvars, eqns=[equation]
+            )
+            made = jaxpr_as_fun(ClosedJaxpr(alone, ()))(*(values[v] for v in read))
             values.update(zip(equation.outvars, made, strict=True))
-            read = [v for v in sources if not isinstance(v, Literal)]
             inputs = tuple(places[v] for v in read if v in places)
             self.note(equation, inputs, made, places, open_nodes)
 
@@ -290,12 +291,13 @@ class Tape:
         """One operation, as a node or as a part of that of its scope."""
         if not inputs:
             return  # a constant, or a part of the weights
-        scope = next(iter(str(equation.source_info.name_stack).split("/")), "")
-        known = scope if scope in self.scopes else ""
-        if known not in open_nodes or not known:
+        scope = str(equation.source_info.name_stack).split("/")[0]
+        known = scope if scope in self.scopes else f"line {self.line(equation)}"
+        if known not in open_nodes or (scope not in self.scopes and known != self.last):
             open_nodes[known] = len(self.nodes)
             self.nodes.append(Node(self.scopes.get(known), inputs, ()))
             self.values.append([])
+        self.last = known
         number = open_nodes[known]
         node = self.nodes[number]
         outside = tuple(each for each in inputs if each[0] != number)
@@ -305,3 +307,10 @@ class Tape:
         self.nodes[number] = Node(node.name, tuple(dict.fromkeys((*node.inputs, *outside))), shapes)
         self.values[number] = found
         places.update((v, (number, k)) for k, v in enumerate(equation.outvars))
+
+    def line(self, equation: Any) -> int:
+        """The line of the module that asked for an operation."""
+        traceback = equation.source_info.traceback
+        frames = traceback.frames if traceback is not None else ()
+        own = (each.line_num for each in frames if each.file_name == self.module.__file__)
+        return next(own, 0)

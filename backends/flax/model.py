@@ -10,7 +10,6 @@ from resnet_spec.backends.flax import primitives
 from resnet_spec.backends.flax.writer import Style, Writer
 from resnet_spec.codegen import layout, python
 from resnet_spec.codegen.classes import BODY
-from resnet_spec.expressions import to_python
 from resnet_spec.ir import Network
 from resnet_spec.specialize import OperationLine, Program, Routine
 
@@ -75,7 +74,7 @@ def _sequence(routine: Routine, writer: Writer) -> tuple[str, list[str]]:
         assert isinstance(line, OperationLine)
         code = writer.layer(line)
         if line.when is not None:
-            code = layout.Choice(code, to_python(line.when), "nnx.identity")
+            code = python.choice(code, line.when, "nnx.identity")
         members.append(("".join(part for part in line.path if isinstance(part, str)), code))
     named = [
         name

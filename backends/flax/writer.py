@@ -12,6 +12,7 @@ from resnet_spec.backends.flax.shared import Shared
 from resnet_spec.codegen import layout, python
 from resnet_spec.codegen.classes import BODY, ClassWriter
 from resnet_spec.codegen.placement import Modules
+from resnet_spec.expressions import Expr
 from resnet_spec.specialize import OperationLine, Run, Value
 
 MODULES = Modules(
@@ -65,9 +66,10 @@ class Writer(ClassWriter):
         drawn = {"rngs": "rngs"} if name in self.style.drawing else {}
         return layout.call(name, *positional, **keywords, **drawn)
 
-    def optional(self, target: str, code: layout.Code, condition: str) -> list[str]:
+    def optional(self, target: str, code: layout.Code, condition: Expr) -> list[str]:
         # A module's attribute is an array or a number, or it is none, from the beginning.
-        return layout.statement(f"{target} = ", layout.Choice(code, condition, "None"), indent=BODY)
+        made = python.choice(code, condition, "None")
+        return layout.statement(f"{target} = ", made, indent=BODY)
 
     def container(self, name: str, in_turn: bool) -> str:
         return f"self.{name}: nnx.Dict[Any] = nnx.Dict()"

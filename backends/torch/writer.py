@@ -10,6 +10,7 @@ from resnet_spec.backends.torch.primitives import Context
 from resnet_spec.codegen import layout, python
 from resnet_spec.codegen.classes import BODY, NESTED, ClassWriter
 from resnet_spec.codegen.placement import Modules
+from resnet_spec.expressions import Expr, to_python
 from resnet_spec.specialize import Line, OperationLine, Run, Value
 
 MODULES = Modules(
@@ -59,10 +60,10 @@ class Writer(ClassWriter):
         positional, keywords = python.passed(run.arguments, {})
         return layout.call(run.routine.class_name, *positional, **keywords)
 
-    def optional(self, target: str, code: layout.Code, condition: str) -> list[str]:
+    def optional(self, target: str, code: layout.Code, condition: Expr) -> list[str]:
         return [
             f"{' ' * BODY}{target} = None",
-            *layout.condition("if", condition, BODY),
+            *layout.condition("if", to_python(condition), BODY),
             *layout.statement(f"{target} = ", code, indent=NESTED),
         ]
 

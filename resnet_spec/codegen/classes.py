@@ -70,7 +70,7 @@ class ClassWriter(StatementWriter):
         """What makes one block."""
 
     @abstractmethod
-    def optional(self, target: str, code: layout.Code, condition: str) -> list[str]:
+    def optional(self, target: str, code: layout.Code, condition: Expr) -> list[str]:
         """The statements that make a layer where a condition holds, and None elsewhere."""
 
     @abstractmethod
@@ -146,12 +146,11 @@ class ClassWriter(StatementWriter):
         target, before = self.kept_in(line)
         if line.when is None:
             return [*before, *layout.statement(f"{target} = ", code, indent=BODY)]
-        condition = to_python(line.when)
         if self.placement.of(line) is not Place.KEY:
-            return [*before, *self.optional(target, code, condition)]
+            return [*before, *self.optional(target, code, line.when)]
         # A key that is not there tells the same as an attribute that is None.
         made = layout.statement(f"{target} = ", code, indent=NESTED)
-        return [*before, *layout.condition("if", condition, BODY), *made]
+        return [*before, *layout.condition("if", to_python(line.when), BODY), *made]
 
     def kept_in(self, line: Layer) -> tuple[str, list[str]]:
         """The attribute or key of a layer, and the line that makes its container."""

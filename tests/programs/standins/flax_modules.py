@@ -155,7 +155,7 @@ class _Function:
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         made = self.function(*arguments, **options)
-        if isinstance(made, Array):
+        if isinstance(made, Array) and made is not arguments[0]:  # an identity is none
             made.run.layers.append((self.path, made.number))
         return made
 

@@ -20,24 +20,7 @@ from resnet_spec.lower import lower
 
 TEXT = Path(__file__).with_name("small_flax.txt").read_text(encoding="utf-8")
 
-SPEC = """\
-spec_version: 1
-name: small
-description: A small network
-input: {channels: 3, height: 64, width: 64}
-classes: 7
-stem:
-  - {conv: conv1, filters: 8, kernel: 7, stride: 2}
-  - {batch_norm: bn1}
-  - {relu: act1}
-  - {max_pool: maxpool, kernel: 3, stride: 2}
-stages:
-  - {name: layer1, block: basic, repeat: 2, filters: 8}
-  - {name: layer2, block: basic, repeat: 2, filters: 16, stride: 2}
-head:
-  - {global_avg_pool: avgpool}
-  - {linear: fc, features: classes}
-"""
+SPEC = Path(__file__).with_name("small_flax.yaml").read_text(encoding="utf-8")
 
 
 @functools.cache

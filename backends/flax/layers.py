@@ -44,7 +44,7 @@ def add_layer(
     *containers, last = name.split(".")
     for part in containers:
         if not hasattr(module, part):
-            setattr(module, part, nnx.Dict())
+            setattr(module, part, nnx.Module())
         module = getattr(module, part)
     setattr(module, last, layer)
 

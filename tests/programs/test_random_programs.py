@@ -71,7 +71,7 @@ def test_the_frameworks_compute_the_value_of_the_ir(
         try:
             # Exact: on TensorFlow, Keras' own layers round some constants.
             network = lower(load(main, Library(), ("numerics=exact",)))
-            for backend in ("torch", "keras"):
+            for backend in ("torch", "keras", "flax"):
                 parity.source_of(network, backend)
         except SpecError:
             continue  # what is no network, or not one of both frameworks

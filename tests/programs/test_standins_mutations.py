@@ -127,6 +127,7 @@ KNOWN = {
         ("stride: int = 1", NO_BLUR),
         ("conv_stack(x, ", EMPTY_LOOP),
     ),
+    "flax": (),
 }
 
 

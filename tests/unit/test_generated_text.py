@@ -15,7 +15,7 @@ import pytest
 
 PAPER = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 SPECS = (*PAPER, *sorted(str(path) for path in parity.SPECS.glob("*.yaml")))
-BACKENDS = ("torch", "keras")
+BACKENDS = ("torch", "keras", "flax")
 # What a generated module may import beside its framework.
 STANDARD = {"collections", "math", "typing"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resnet_spec.backends.flax import model, shared
+from resnet_spec.backends.flax.names import FILE_NAMES
 from resnet_spec.backends.flax.writer import MODULES, Style
 from resnet_spec.codegen import python
 from resnet_spec.codegen.definitions import definitions, needed
@@ -18,11 +19,7 @@ class FlaxBackend:
     template = "model.py.jinja"
 
     # Names of the module, of its imports and of its helpers, which nothing else may hide.
-    taken = python.BUILTINS | {
-        *("jax", "jnp", "nnx", "lax", "math", "Any", "Callable", "Iterable", "dataclass"),
-        *("partial", "reduce", "self", "features", "rngs"),
-        *(*definitions(__file__), *shared.NAMES),
-    }
+    taken = python.BUILTINS | FILE_NAMES | shared.NAMES | set(definitions(__file__))
 
     def view(self, program: Program) -> dict[str, object]:
         """The variables of the template."""

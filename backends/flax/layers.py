@@ -112,9 +112,9 @@ class ChannelConv(nnx.Conv):
             1, 1, (kernel_size,), use_bias=False, kernel_init=kernel_init, rngs=rngs
         )
 
-    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+    def __call__(self, inputs: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
         along = inputs.reshape(len(inputs), -1, 1)
-        return super().__call__(along, out_sharding).reshape(inputs.shape)
+        return super().__call__(along, *args, **kwargs).reshape(inputs.shape)
 
 
 class FilterResponseNorm(nnx.Module):

@@ -6,7 +6,7 @@ import keyword
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from resnet_spec.backends.flax import primitives
+from resnet_spec.backends.flax import names, primitives
 from resnet_spec.backends.flax.primitives import Context
 from resnet_spec.backends.flax.shared import Shared
 from resnet_spec.codegen import layout, python
@@ -18,21 +18,10 @@ from resnet_spec.specialize import OperationLine, Run, Value
 MODULES = Modules(
     framework="Flax",
     is_module=primitives.is_module,
-    names=frozenset(
-        {
-            *("eval", "iter_children", "iter_modules", "perturb", "set_attributes", "sow"),
-            *("train", "rngs"),
-        }
-    ),
-    network_names=frozenset({"forward_features", "freeze_until", "frozen", "order"}),
-    dictionary_names=frozenset(
-        {
-            *("clear", "eval", "get", "items", "iter_children", "iter_modules", "keys", "perturb"),
-            *("pop", "popitem", "set_attributes", "setdefault", "sow", "train", "update"),
-            *("values",),
-        }
-    ),
-    sequence_names=frozenset({"names"}),
+    names=names.MODULE_NAMES,
+    network_names=names.NETWORK_NAMES,
+    dictionary_names=names.DICT_NAMES | names.MODULE_NAMES,
+    sequence_names=names.SEQUENCE_NAMES | names.MODULE_NAMES,
 )
 
 

@@ -20,7 +20,7 @@ from primitive_cases import (
     poolings,
 )
 
-from resnet_spec.backends.flax import primitives
+from resnet_spec.backends.flax import names, primitives
 from resnet_spec.backends.flax.variables import VARIABLES
 from resnet_spec.ir import Operation, evaluate
 from resnet_spec.primitives import PRIMITIVES
@@ -205,3 +205,19 @@ def test_gradients(name: str) -> None:
     assert found.keys() == {"x", *trained}
     for each in found:
         assert parity.difference(found[each], wanted[each]) < 1e-12, each
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.flax
+def test_no_layer_may_have_the_name_of_a_method() -> None:
+    """Flax adds methods from time to time; each would be hidden by a layer of its name."""
+    from flax import nnx
+
+    def public(owner: type) -> set[str]:
+        return {name for name in dir(owner) if not name.startswith("_")}
+
+    assert public(nnx.Module) == names.MODULE_NAMES
+    assert public(nnx.Dict) - public(nnx.Module) == names.DICT_NAMES
+    assert public(nnx.List) - public(nnx.Module) == names.LIST_NAMES

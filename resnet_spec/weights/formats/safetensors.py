@@ -33,7 +33,7 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        file = safe_open(path, framework="numpy")
+        file: Any = safe_open(path, framework="numpy")
     except (SafetensorError, OSError, ValueError) as error:
         reason = str(error).removeprefix("Error while deserializing header: ")
         unreadable(

@@ -170,7 +170,7 @@ class Threshold(nnx.Module):
         self.tau = nnx.Param(jnp.zeros(num_features, jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return jnp.maximum(x, self.tau[...])
+        return jnp.where(x > self.tau[...], x, self.tau[...])
 
 
 class LearnedScale(nnx.Module):
@@ -224,6 +224,17 @@ def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
         means = [part.mean(axis=axis, keepdims=True) for part in parts]
         x = jnp.concatenate(means, axis=axis)
     return x
+
+
+def global_max_pool(x: jax.Array, keepdims: bool = False) -> jax.Array:
+    """Maximum of each channel; compiled gradients of `jnp.max` may miss its place."""
+    x = nnx.max_pool(x, x.shape[1:3])
+    return x if keepdims else x[:, 0, 0]
+
+
+def channel_max_pool(x: jax.Array) -> jax.Array:
+    """Maximum of each place; compiled gradients of `jnp.max` may miss its channel."""
+    return jnp.take_along_axis(x, x.argmax(axis=-1, keepdims=True), axis=-1)
 
 
 def blur_pool(x: jax.Array, stride: int) -> jax.Array:

@@ -5,6 +5,9 @@ TensorFlow's `"SAME"`. Maps are (N, H, W, C), so an axis of channels is the last
 
 A kernel's size is always a tuple: for a number, `nnx.Conv` convolves along the columns alone, and
 the output may have the right shape all the same.
+
+No maximum is taken by `jnp.max` or `jnp.maximum`: their gradients go to what equals the result, and
+compiled, XLA may round a value once more that it computes twice, and nothing is equal.
 """
 
 from __future__ import annotations
@@ -174,9 +177,12 @@ def _function(name: str, **options: Code) -> Code:
     return call("partial", name, **options) if options else name
 
 
+def _kept(op: Context) -> dict[str, Code]:
+    return {"keepdims": "True"} if op.expr("keep_map") == Const(True) else {}
+
+
 def _over_places(op: Context) -> dict[str, Code]:
-    kept: dict[str, Code] = {"keepdims": "True"} if op.expr("keep_map") == Const(True) else {}
-    return {"axis": "(1, 2)", **kept}
+    return {"axis": "(1, 2)", **_kept(op)}
 
 
 def _zeros_around(op: Context) -> Code:
@@ -206,7 +212,7 @@ LAYERS_BY_NAME: dict[str, Callable[[Context], Code]] = {
     "zero_pad": lambda op: _function("jnp.pad", pad_width=_zeros_around(op)),
     "flatten": lambda op: "flatten_channels_first",
     "global_avg_pool": lambda op: _function("jnp.mean", **_over_places(op)),
-    "global_max_pool": lambda op: _function("jnp.max", **_over_places(op)),
+    "global_max_pool": lambda op: _function("global_max_pool", **_kept(op)),
 }
 
 # As members of a sequence, all have to be layers.
@@ -241,14 +247,6 @@ def _folded(operator: str, function: str) -> Callable[[Context, Inputs], Code]:
         return f" {operator} ".join(inputs)
 
     return write
-
-
-def _pool_map(method: str) -> Callable[[Context, Inputs], Code]:
-    return lambda op, inputs: call(f"{inputs[0]}.{method}", **_over_places(op))
-
-
-def _channel_pool(method: str) -> Callable[[Context, Inputs], Code]:
-    return lambda op, inputs: call(f"{inputs[0]}.{method}", axis="-1", keepdims="True")
 
 
 def _rescale(op: Context, inputs: Inputs) -> Code:
@@ -306,10 +304,10 @@ CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
     "adaptive_avg_pool": lambda op, inputs: call("adaptive_avg_pool", *inputs, op.get("size")),
     "zero_pad": lambda op, inputs: call("jnp.pad", *inputs, _zeros_around(op)),
     "flatten": lambda op, inputs: call("flatten_channels_first", *inputs),
-    "global_avg_pool": _pool_map("mean"),
-    "global_max_pool": _pool_map("max"),
-    "channel_avg_pool": _channel_pool("mean"),
-    "channel_max_pool": _channel_pool("max"),
+    "global_avg_pool": lambda op, inputs: call(f"{inputs[0]}.mean", **_over_places(op)),
+    "global_max_pool": lambda op, inputs: call("global_max_pool", *inputs, **_kept(op)),
+    "channel_avg_pool": lambda op, inputs: call(f"{inputs[0]}.mean", axis="-1", keepdims="True"),
+    "channel_max_pool": lambda op, inputs: call("channel_max_pool", *inputs),
     "rescale": _rescale,
     "add": _folded("+", "jnp.add"),
     "multiply": _folded("*", "jnp.multiply"),

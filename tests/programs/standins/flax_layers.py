@@ -100,6 +100,8 @@ def _window(kernel: Any, strides: Any, padding: Any, dilation: Size = 1) -> Wind
     if isinstance(kernel, int) or len(kernel) != 2:
         raise Difference(f"a window of {kernel} is not one of rows and columns")
     sides: Any = padding
+    if isinstance(padding, bool):
+        raise Difference(f"padding is no number but {padding}")
     if isinstance(padding, str):
         if padding not in ("SAME", "VALID"):
             raise Difference(f"padding={padding!r}")
@@ -440,6 +442,15 @@ def adaptive_avg_pool(x: Array, size: int) -> Array:
     return x.made("adaptive_avg_pool", shape=(x.channels, size, size), size=size)
 
 
+def global_max_pool(x: Array, keepdims: bool = False) -> Array:
+    shape = (x.channels, 1, 1) if keepdims else (x.channels,)
+    return x.made("global_max_pool", shape=shape, keep_map=keepdims)
+
+
+def channel_max_pool(x: Array) -> Array:
+    return x.made("channel_max_pool", shape=(1, *x.dimensions[1:]))
+
+
 def blur_pool(x: Array, stride: int) -> Array:
     _, rows, columns = x.dimensions
     size = (-(-rows // stride), -(-columns // stride))
@@ -535,11 +546,23 @@ NUMPY = namespace(
     split=split,
     pad=pad,
     mean=lambda x, axis, keepdims=False: x.mean(axis, keepdims),
-    max=lambda x, axis, keepdims=False: x.max(axis, keepdims),
     add=lambda x, y: x + y,
     multiply=lambda x, y: x * y,
 )
 JAX = namespace(Array=Array, numpy=NUMPY, lax=LAX)
+
+
+class Below:
+    """The filter of what has one of some dotted names, or stands below it."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = [name.split(".") for name in names]
+
+    def __call__(self, path: tuple[Any, ...], value: object) -> bool:
+        parts = [*map(str, path)]
+        return any(parts[: len(each)] == each for each in self.names)
+
+
 MODULES: dict[str, Any] = {
     "flax": namespace(nnx=NNX),
     "flax.nnx": NNX,
@@ -555,6 +578,7 @@ HELPERS: dict[str, Any] = {
             *(flax_modules.Sequential, flax_modules.SequentialDict, standardized_conv, ChannelConv),
             *(FilterResponseNorm, EvoNorm, Threshold, LearnedScale, LearnedShift, blur_pool),
             *(softmax_over_groups, shuffle_channels, adaptive_avg_pool, flatten_channels_first),
+            *(global_max_pool, channel_max_pool, Below),
         )
     },
 }

@@ -17,22 +17,19 @@ _OF_LISTS = "append clear count extend index insert pop remove reverse"
 
 
 class Array(ChannelsLast):
-    """A value, which nothing changes in place."""
+    """A value, which nothing changes in place.
+
+    It has no `max`: the gradient of that is wrong where XLA rounds a value anew.
+    """
 
     def mean(self, axis: int | tuple[int, ...], keepdims: bool = False) -> Array:
-        return self._reduced("avg", axis, keepdims)
-
-    def max(self, axis: int | tuple[int, ...], keepdims: bool = False) -> Array:
-        return self._reduced("max", axis, keepdims)
-
-    def _reduced(self, how: str, axis: int | tuple[int, ...], keepdims: bool) -> Array:
         axes = {self.axis(each) for each in ((axis,) if isinstance(axis, int) else axis)}
         if axes == {0} and keepdims and len(self.dimensions) == 3:
-            return self.made(f"channel_{how}_pool", shape=(1, *self.dimensions[1:]))
+            return self.made("channel_avg_pool", shape=(1, *self.dimensions[1:]))
         if axes != {1, 2}:
-            raise Difference(f"the {how} over {axis}, which is no operation of the IR")
+            raise Difference(f"the mean over {axis}, which is no operation of the IR")
         shape = (self.channels, 1, 1) if keepdims else (self.channels,)
-        return self.made(f"global_{how}_pool", shape=shape, keep_map=keepdims)
+        return self.made("global_avg_pool", shape=shape, keep_map=keepdims)
 
 
 class Variable:

@@ -10,7 +10,7 @@ from standins.expected import Expected
 from standins.expected import Tensor as Owned
 from standins.flax_layers import BatchNorm, ExactBatchNorm, Leaf
 from standins.flax_modules import Array, Module, Param, Rngs, Variable
-from standins.parts import frozen_in_turn
+from standins.parts import frozen_in_turn, kept
 from standins.run import Difference, Run, defaults, execute
 
 # What is an expression of arrays in Flax, whether it has a name or not.
@@ -96,9 +96,12 @@ def _freeze(model: Any, owners: dict[tuple[str, ...], tuple[str, Variable]], run
     chosen: list[Any] = []
 
     def turn(trained: set[str]) -> None:
-        model.train()
+        model.eval()
 
     freeze = getattr(model, "freeze_until", None)
+    model.train()
+    if freeze is not None:
+        _check_order(model, run)
 
     def freeze_until(name: str) -> None:
         assert freeze is not None
@@ -115,6 +118,20 @@ def _freeze(model: Any, owners: dict[tuple[str, ...], tuple[str, Variable]], run
     model.eval()
     if any(not n.use_running_average for _, n in model._nodes() if isinstance(n, BatchNorm)):
         run.note("eval() does not put the whole network into evaluation")
+
+
+def _check_order(model: Any, run: Run) -> None:
+    """What `freeze_until` can name is every stage, and what stands beside them, as they run."""
+    stages = [stage.name for stage in run.expected.network.stages]
+    found: dict[str, None] = {}
+    for name in kept(run.expected.layers):
+        own = [each for each in model.order if f"{name}.".startswith(f"{each}.")]
+        stage = [each for each in stages if f"{name}.".startswith(f"{each}.")]
+        if len(own) != 1 or (stage and own != stage):
+            run.note(f"the order has {own} for {name}")
+        found.update(dict.fromkeys(own))
+    if (*found,) != model.order:
+        run.note(f"the order is {model.order}, not {(*found,)}")
 
 
 def _state(trains: bool) -> str:

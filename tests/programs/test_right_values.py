@@ -54,6 +54,20 @@ def test_the_frameworks_compute_the_value_of_the_ir(double: None, name: str) -> 
     assert state == named
 
 
+# Wiring, loops and names are what the stand-ins see; these are more of numbers.
+IN_FLAX = ("branches that are summed in a chain", "an element of a list is the next input",
+           "a list and a value, added and multiplied", "names of any form")  # fmt: skip
+
+
+@pytest.mark.flax
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in IN_FLAX else pytest.mark.slow) for n in CASES]
+)
+def test_flax_computes_the_value_of_the_ir(name: str) -> None:
+    network = right_cases.network_of(CASES[name])
+    assert parity.flax_beside_value(network) < 1e-10
+
+
 # --- what can't be meant -------------------------------------------------------------------------
 
 HEAD = "head: [{global_avg_pool: p}, {linear: fc, features: classes}]\n"

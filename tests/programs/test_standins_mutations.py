@@ -263,7 +263,7 @@ def survivors(name: str, backend: str, number: int, seed: int = 0) -> tuple[int,
 @pytest.mark.parametrize("backend", texts.BACKENDS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_edits_of_a_text_are_noticed(name: str, backend: str) -> None:
-    assert survivors(name, backend, 10)[1] == []
+    assert survivors(name, backend, 7)[1] == []
 
 
 @pytest.mark.slow

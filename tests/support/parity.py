@@ -262,12 +262,15 @@ def flax_variables(network: Network) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def flax_model(network: Network, weights: Mapping[str, np.ndarray], source: str = "") -> Any:
-    """A Flax model with the weights of a PyTorch model, in their precision."""
+    """A Flax model with the weights of a PyTorch model, in their precision.
+
+    Its own weights are never drawn: JAX would compile each draw.
+    """
     import jax.numpy as jnp
     from flax import nnx
 
     module = run(source or source_of(network, "flax"), f"generated_flax_{network.name}")
-    model = getattr(module, network.name)(rngs=nnx.Rngs(0))
+    model = nnx.eval_shape(lambda: getattr(module, network.name)(rngs=nnx.Rngs(0)))
     state = flax_state(model)
     for name, (path, axes) in flax_variables(network).items():
         variable = state.pop(path)
@@ -297,8 +300,18 @@ def flax_counts(model: Any) -> tuple[int, int]:
     from flax import nnx
 
     state = flax_state(model).values()
-    trained = sum(each[...].size for each in state if isinstance(each, nnx.Param))
-    return trained, sum(each[...].size for each in state) - trained
+    trained = sum(each.size for each in state if isinstance(each, nnx.Param))
+    return trained, sum(each.size for each in state) - trained
+
+
+def flax_beside_value(network: Network, source: str = "") -> float:
+    """How far Flax is from the definition of each operation, at the most, in double precision."""
+    weights, batch = weights_of(network), images(2, *network.input.dimensions)
+    right = evaluate.outputs(network, weights, batch)
+    with jax_float64():
+        found = flax_outputs(flax_model(network, weights, source), batch)
+    expected = {**right.stages, "logits": right.logits}
+    return max(difference(found[name], expected[name]) for name in found)
 
 
 def weights_of(network: Network) -> dict[str, np.ndarray]:

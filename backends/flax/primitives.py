@@ -12,6 +12,7 @@ compiled, XLA may round a value once more that it computes twice, and nothing is
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -215,12 +216,10 @@ LAYERS_BY_NAME: dict[str, Callable[[Context], Code]] = {
     "global_max_pool": lambda op: _function("global_max_pool", **_kept(op)),
 }
 
+_PASSING: dict[str, Callable[[Context], Code]] = {"identity": lambda op: "nnx.identity"}
+
 # As members of a sequence, all have to be layers.
-MODULES: dict[str, Callable[[Context], Code]] = {
-    **LAYERS,
-    **LAYERS_BY_NAME,
-    "identity": lambda op: "nnx.identity",
-}
+MODULES = ChainMap(LAYERS, LAYERS_BY_NAME, _PASSING)
 
 
 def is_module(primitive: str, attributes: Mapping[str, Any], named: bool) -> bool:

@@ -56,7 +56,7 @@ lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff'
 	$(BIN)/ruff format --quiet --check $(SOURCES)
 	$(BIN)/lint-imports --no-logo --cache-dir .mypy_cache/imports
 	@# From within, as the trainers run: the files beside one another are one project.
-	for backend in generated/torch generated/keras; do \
+	for backend in generated/torch generated/keras generated/flax; do \
 		(cd $$backend && $(abspath $(BIN))/ruff check --quiet --isolated .) || exit 1; done
 	$(BIN)/ruff format --quiet --check --isolated generated $(COPIED)
 	$(BIN)/ruff check --quiet --isolated --config 'src = ["backends/*/trainer", "backends/trainer"]' $(COPIED)
@@ -64,16 +64,18 @@ lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff'
 TYPED := tests:tests/consumers:tests/support:tests/programs:tests/published:tests/trainer:tests/docs:benchmarks
 MYPY := $(BIN)/mypy --cache-dir .mypy_cache
 .PHONY: types
-types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, the compiled PyTorch
+types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, the compiled PyTorch and Flax
 	MYPYPATH=$(TYPED) $(MYPY) $(MYPY_FRAMEWORKS) \
 		--package resnet_spec --module conftest --module reference --module check_wheel \
 		--module zoo_table --module zoo_measure --module startup --module variants --module zoo --module inference \
-		--module training --module consumers --module fuzz --module shrink --package standins \
+		--module training --module flax_resnet --module consumers --module fuzz --module shrink --package standins \
 		--module right_cases --module test_right_values --module test_random_programs \
 		--module test_planted_in_specialisation --module test_planted_in_lowering
 ifeq ($(FRAMEWORKS),yes)
 	@# What a module gives is Any to PyTorch itself.
 	$(MYPY) --config-file= --strict --no-warn-return-any generated/torch
+	@# Flax gives no types to `nnx.Module.train`, which `freeze_until` needs.
+	$(MYPY) --config-file= --strict --no-warn-return-any --allow-untyped-calls generated/flax
 endif
 
 .PHONY: check
@@ -109,6 +111,7 @@ ifeq ($(FRAMEWORKS),yes)
 	$(BIN)/python benchmarks/training.py torch
 	$(BIN)/python benchmarks/training.py tensorflow
 	$(BIN)/python benchmarks/training.py jax
+	$(BIN)/python benchmarks/training.py flax
 endif
 
 # Takes hours when everything has changed. NAMES="resnet18 vgg*": these networks alone.

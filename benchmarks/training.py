@@ -3,6 +3,7 @@
     python benchmarks/training.py torch        beside torchvision's and timm's network
     python benchmarks/training.py tensorflow   beside that of keras.applications
     python benchmarks/training.py jax
+    python benchmarks/training.py flax         beside one that is written by hand, in flax_resnet.py
 
 All of a run have the same weights, batch, recipe, precision and layout, which their first losses
 show. They run on a GPU where the framework finds one: in bfloat16, PyTorch with channels last and
@@ -38,7 +39,12 @@ from resnet_spec.language.load import load  # noqa: E402
 from resnet_spec.language.renames import renamed  # noqa: E402
 from resnet_spec.lower import lower  # noqa: E402
 
-NETWORKS = {"torch": "resnet50", "tensorflow": "keras_resnet50", "jax": "keras_resnet50"}
+NETWORKS = {
+    "torch": "resnet50",
+    "tensorflow": "keras_resnet50",
+    "jax": "keras_resnet50",
+    "flax": "resnet50",
+}
 OURS = "compiled"
 CLASSES = 1000
 RATE = 1e-3  # of a network that sees one batch again and again
@@ -53,6 +59,8 @@ def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if options.engine == "torch":
             device, precision, steps = torch_steps(network, Path(folder), options)
+        elif options.engine == "flax":
+            device, precision, steps = flax_steps(network, options)
         else:
             os.environ["KERAS_BACKEND"] = options.engine
             device, precision, steps = keras_steps(network, Path(folder), options)
@@ -70,6 +78,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("engine", choices=NETWORKS)
     parser.add_argument("--network", help="a spec that names published networks")
+    parser.add_argument("--text", help="of flax: a file in place of what is compiled")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--repetitions", type=int, default=9)
@@ -175,7 +184,7 @@ def keras_steps(
 
 def gpu_of(engine: str) -> str:
     """The name of the first GPU; empty where there is none."""
-    if engine == "jax":
+    if engine in ("jax", "flax"):
         import jax
 
         return str(jax.devices()[0].device_kind) if jax.default_backend() == "gpu" else ""
@@ -183,6 +192,66 @@ def gpu_of(engine: str) -> str:
 
     found = tf.config.list_physical_devices("GPU")
     return str(tf.config.experimental.get_device_details(found[0])["device_name"] if found else "")
+
+
+# --- Flax ----------------------------------------------------------------------------------------
+
+
+def flax_steps(network: Network, options: argparse.Namespace) -> tuple[str, str, dict[str, Step]]:
+    """The device, the precision, and a step of each network, with optax's SGD in float32."""
+    import flax_resnet
+    import parity
+    from flax import nnx
+
+    text = Path(options.text).read_text(encoding="utf-8") if options.text else None
+    module = parity.run(text or parity.source_of(network, "flax"), f"compiled_{network.name}")
+    ours = getattr(module, network.name)(CLASSES, rngs=nnx.Rngs(0))
+    theirs = flax_resnet.ResNet50(CLASSES, rngs=nnx.Rngs(0))
+    take_over(theirs, ours, network)
+    batch = batch_of(options)
+    steps = {OURS: flax_step(ours, batch), "by hand": flax_step(theirs, batch)}
+    return gpu_of("flax") or f"{os.cpu_count()} cores", "float32", steps
+
+
+def take_over(theirs: Any, ours: Any, network: Network) -> None:
+    """Gives the network by hand the weights of ours: both say where each of them stands."""
+    from flax import nnx
+    from flax_resnet import BottleneckBlock
+
+    def under(layer: Any, owned: Any) -> None:
+        nnx.update(layer, nnx.state(owned, nnx.Param))
+
+    for layer, owned in (("conv_init", "conv1"), ("bn_init", "bn1"), ("head", "fc")):
+        under(getattr(theirs, layer), getattr(ours, owned))
+    stages = (getattr(ours, stage.name) for stage in network.stages)
+    pairs = zip(theirs.blocks, (block for stage in stages for block in stage), strict=True)
+    for block, own in pairs:
+        assert isinstance(block, BottleneckBlock)
+        for number in (1, 2, 3):
+            under(getattr(block, f"conv{number}"), getattr(own, f"conv{number}"))
+            under(getattr(block, f"norm{number}"), getattr(own, f"bn{number}"))
+        if block.projects:
+            under(block.conv_proj, own.downsample[0])
+            under(block.norm_proj, own.downsample[1])
+
+
+def flax_step(model: Any, batch: tuple[np.ndarray, np.ndarray]) -> Step:
+    """A step of a model, compiled as a whole."""
+    import optax
+    from flax import nnx
+
+    optimizer = nnx.Optimizer(model, optax.sgd(RATE, momentum=0.9), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model: Any, optimizer: Any, images: Any, targets: Any) -> Any:
+        def loss_of(model: Any) -> Any:
+            return optax.softmax_cross_entropy(model(images), targets).mean()
+
+        loss, gradients = nnx.value_and_grad(loss_of)(model)
+        optimizer.update(model, gradients)
+        return loss
+
+    return lambda: float(step(model, optimizer, *batch))
 
 
 if __name__ == "__main__":

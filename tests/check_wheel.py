@@ -80,7 +80,7 @@ def installed_problems(wheel: Path, scratch: Path) -> list[str]:
     run(python, *PIP, "install", "--constraint", ROOT / "constraints.txt", wheel)
     found = run(python, "-c", IMPORTS, folder=folder).split()
     problems = []
-    if found != ["json", "keras", "torch", "True"]:
+    if found != ["flax", "json", "keras", "torch", "True"]:
         problems.append(f"backends and specs of the installed wheel: {' '.join(found)}")
     command = (environment / "bin" / "resnet-spec", "compile", "resnet101")
     run(*command, "--backend", "keras", folder=folder)

@@ -1,6 +1,6 @@
 """Options, marks and settings of all tests.
 
-A test that imports a framework bears the mark `torch` or `keras` and imports it inside a function
+A test that imports a framework bears its mark, such as `torch`, and imports it inside a function
 or a fixture, so that the other tests run where it is not installed and never wait for it.
 """
 
@@ -15,10 +15,11 @@ import environment
 import pytest
 from hypothesis import HealthCheck, settings
 
-FRAMEWORKS = {"torch": ("torch",), "keras": ("keras", "tensorflow")}
+FRAMEWORKS = {"torch": ("torch",), "keras": ("keras", "tensorflow"), "flax": ("flax", "jax")}
 MARKS = {
     "torch": "imports PyTorch",
     "keras": "imports Keras",
+    "flax": "imports Flax",
     "slow": "takes more than some seconds; run with --slow",
 }
 

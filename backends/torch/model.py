@@ -75,7 +75,7 @@ def _sequence(routine: Routine) -> list[str]:
         assert isinstance(line, OperationLine)
         code = primitives.MODULES[line.primitive.name](Context(line, {}))
         if line.when is not None:
-            code = layout.Choice(code, to_python(line.when), "nn.Identity()")
+            code = python.choice(code, line.when, "nn.Identity()")
         name = "".join(part for part in line.path if isinstance(part, str))
         in_place = in_place and (not line.named or name == str(index))
         members.append((name, code))

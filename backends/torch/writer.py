@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from resnet_spec.backends.torch import primitives
 from resnet_spec.backends.torch.primitives import Context
 from resnet_spec.codegen import layout, python
-from resnet_spec.codegen.classes import ClassWriter
+from resnet_spec.codegen.classes import BODY, NESTED, ClassWriter
 from resnet_spec.codegen.placement import Modules
-from resnet_spec.expressions import to_python
-from resnet_spec.specialize import Line, OperationLine, Path, Run, Value
+from resnet_spec.expressions import Expr, to_python
+from resnet_spec.specialize import Line, OperationLine, Run, Value
 
 MODULES = Modules(
     framework="PyTorch",
@@ -60,39 +60,27 @@ class Writer(ClassWriter):
         positional, keywords = python.passed(run.arguments, {})
         return layout.call(run.routine.class_name, *positional, **keywords)
 
-    def container(self, in_turn: bool) -> str:
-        return "SequentialDict()" if in_turn else "nn.ModuleDict()"
+    def optional(self, target: str, code: layout.Code, condition: Expr) -> list[str]:
+        return [
+            f"{' ' * BODY}{target} = None",
+            *layout.condition("if", to_python(condition), BODY),
+            *layout.statement(f"{target} = ", code, indent=NESTED),
+        ]
 
-    def sequence(self, runs: Sequence[Run]) -> layout.Code:
-        return layout.Bracket("nn.Sequential(", tuple(self.members(runs)), spread=True)
+    def container(self, name: str, in_turn: bool) -> str:
+        return f"self.{name} = {'SequentialDict' if in_turn else 'nn.ModuleDict'}()"
 
-    def members(self, runs: Sequence[Run]) -> Iterator[tuple[str, layout.Code]]:
-        for run in runs:
-            if run.is_single:
-                yield "", self.block(run)
-                continue
-            over = f"for _ in range({to_python(run.count)})"
-            if run.uses_index:
-                over = f"for i in {python.run_range(run, {})}"
-            yield "", layout.Comprehension("*(", self.block(run), over)
+    def sequence(self, blocks: Sequence[layout.Code]) -> layout.Code:
+        items = tuple(("", block) for block in blocks)
+        return layout.Bracket("nn.Sequential(", items, spread=True)
 
-    def named_sequence(self, runs: Sequence[Run], names: Path) -> layout.Code:
-        items: list[layout.Code] = []
-        for run in runs:
-            path = python.at_index(names, run.start) if run.is_single else names
-            name = python.literal(python.spelled(path, {}))
-            pair = layout.Bracket("(", (("", name), ("", self.block(run))))
-            if run.is_single:
-                items.append(pair)
-            else:
-                clause = f"for i in {python.run_range(run, {})}"
-                items.append(layout.Comprehension("*(", pair, clause))
-        if len(items) == 1 and isinstance(items[0], layout.Comprehension):
-            only = items[0]
-            inner: layout.Code = layout.Comprehension("OrderedDict(", only.element, only.clause)
-        else:
-            inner = layout.Bracket("OrderedDict(", (("", layout.array(items)),))
-        return layout.Bracket("nn.Sequential(", (("", inner),))
+    def named_sequence(self, pairs: Sequence[layout.Code]) -> layout.Code:
+        match pairs:
+            case [layout.Comprehension(_, pair, clause)]:
+                return layout.call(
+                    "nn.Sequential", layout.Comprehension("OrderedDict(", pair, clause)
+                )
+        return layout.call("nn.Sequential", layout.call("OrderedDict", layout.array(pairs)))
 
     def module_list(self, element: layout.Code, clause: str) -> layout.Code:
         return layout.Comprehension("nn.ModuleList(", element, clause)

@@ -195,9 +195,8 @@ def _verify(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--backends",
-        default="torch,keras",
         metavar="NAMES",
-        help="whom to compare with torch; default: torch,keras",
+        help="torch and whom to compare with it: keras, flax, onnx; default: what is installed",
     )
     verb.add_argument(
         "--keras-backend",
@@ -270,7 +269,13 @@ def _adapting_flags(verb: argparse.ArgumentParser) -> None:
         "--out",
         required=True,
         metavar="PATH",
-        help="the new file: .safetensors, .pt or .pth for PyTorch, .weights.h5 or .keras for Keras",
+        help="the new file: .pt or .pth for PyTorch, .weights.h5 or .keras for Keras, .safetensors "
+        "for PyTorch or Flax",
+    )
+    verb.add_argument(
+        "--to",
+        choices=("torch", "keras", "flax"),
+        help="whose names and axes the new file has; default: what its ending says, else torch",
     )
     verb.add_argument("--force", action="store_true", help="replace the file if there is one")
     verb.add_argument(

@@ -11,25 +11,15 @@ from typing import Any
 
 from resnet_spec.cli import shared
 from resnet_spec.cli.shared import Exit, Reader, UsageError
+from resnet_spec.codegen.generate import backend_names
 from resnet_spec.diagnostics import SpecError, in_order
 from resnet_spec.diagnostics.render import as_json
 from resnet_spec.ir import Network
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
+from resnet_spec.verify.frameworks import FRAMEWORKS, REFERENCE
 
-BACKENDS = ("torch", "keras", "onnx")
 LARGEST = (64, 75)  # odd and oblong: what takes rows for columns, or pads one side, is seen
-
-# What is imported for a backend, and how it is installed.
-_NEEDED = {
-    "torch": ("torch", "'resnet-spec[torch]'"),
-    "keras": ("keras", "'resnet-spec[keras]'"),
-    "tensorflow": ("tensorflow", "tensorflow"),
-    "jax": ("jax", "jax"),
-    "onnx": ("onnx", "'resnet-spec[onnx]'"),
-    "onnxruntime": ("onnxruntime", "'resnet-spec[onnx]'"),
-    "numpy": ("numpy", "numpy"),
-}
 
 
 def run(arguments: argparse.Namespace) -> Exit:
@@ -49,7 +39,7 @@ def run(arguments: argparse.Namespace) -> Exit:
         shared.print_findings(reader.findings, reader.sources, arguments.format, arguments.color)
         return Exit.FINDINGS
     for network in networks:
-        _check_memory(network, arguments.precision)
+        _check_memory(network, arguments.precision, len(runners))
     return _verify(networks, runners, arguments, reader)
 
 
@@ -94,15 +84,27 @@ def _verify(
     return shared.outcome(found)
 
 
-def _runners(text: str) -> list[str]:
-    """The backends of `--backends`; PyTorch is what the others are compared with."""
+def _runners(text: str | None) -> list[str]:
+    """The frameworks of `--backends`; PyTorch is what the others are compared with."""
+    if text is None:
+        return _installed()
     names = list(dict.fromkeys(part.strip() for part in text.split(",")))
     for name in names:
-        if name not in BACKENDS:
-            raise UsageError(f"--backends takes {', '.join(BACKENDS)}, not {name!r}")
-    if not {"torch", "keras"} <= set(names):
-        raise UsageError("--backends needs torch and keras; onnx is a third runner beside them")
+        if name not in FRAMEWORKS:
+            raise UsageError(f"--backends takes {', '.join(FRAMEWORKS)}, not {name!r}")
+    if REFERENCE not in names or len(names) < 2:
+        raise UsageError(f"--backends needs {REFERENCE} and what is compared with it")
     return names
+
+
+def _installed() -> list[str]:
+    """PyTorch, and each framework that is installed and that a backend writes for."""
+    written = {*backend_names()}
+    others = [each for each in FRAMEWORKS.values() if each.whole and each.backend in written]
+    found = [each.name for each in others if all(map(_is_installed, each.packages))]
+    with_reference = list(dict.fromkeys([REFERENCE, *found]))
+    # With nothing to compare, what is missing is told of the first that there could be.
+    return with_reference if len(with_reference) > 1 else [each.name for each in others][:2]
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -115,18 +117,21 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 def _check_installed(runners: list[str], keras_backend: str) -> None:
-    needed = ["numpy", *runners, *([keras_backend] if "keras" in runners else [])]
-    needed += ["onnxruntime"] if "onnx" in runners else []
-    missing = [name for name in dict.fromkeys(needed) if not _is_installed(_NEEDED[name][0])]
+    needed = {"numpy": "numpy"}
+    for each in (FRAMEWORKS[name] for name in runners):
+        needed |= dict.fromkeys(each.packages, f"'resnet-spec[{each.extra}]'")
+    if "keras" in runners:
+        needed.setdefault(keras_backend, keras_backend)
+    missing = [name for name in needed if not _is_installed(name)]
     if missing:
-        install = " ".join(dict.fromkeys(_NEEDED[name][1] for name in missing))
+        install = " ".join(dict.fromkeys(needed[name] for name in missing))
         raise UsageError(
             f"verify runs what was compiled, and {' and '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} not installed\ntry: pip install {install}"
         )
 
 
-def _check_memory(network: Network, precision: str) -> None:
+def _check_memory(network: Network, precision: str, runners: int) -> None:
     """`UsageError` for what would bring the machine down, and leave its arrays on the disk."""
     from resnet_spec.verify.plan import memory, plan_of
 
@@ -134,7 +139,7 @@ def _check_memory(network: Network, precision: str) -> None:
         installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # a system that does not say
         return
-    needed = memory(plan_of(network, precision)[0])
+    needed = memory(plan_of(network, precision)[0], runners)
     if needed > installed:
         size = f"{network.input.height}x{network.input.width}"
         raise UsageError(

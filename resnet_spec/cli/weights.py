@@ -137,6 +137,12 @@ def _check_out(arguments: argparse.Namespace) -> None:
     if formats.ending(arguments.out) is None:
         known = ", ".join(formats.ENDINGS)
         raise UsageError(f"--out {quoted(arguments.out)} must end in one of {known}")
+    if arguments.to not in (None, *formats.layouts(arguments.out)):
+        fitting = (each for each, (_, whose) in formats.ENDINGS.items() if arguments.to in whose)
+        raise UsageError(
+            f"--out {quoted(arguments.out)} must end in one of {', '.join(fitting)} "
+            f"for --to {arguments.to}"
+        )
     if arguments.seed < 0:
         raise UsageError("--seed must not be negative")
     try:
@@ -157,10 +163,13 @@ def _write(arguments: argparse.Namespace, found: Match) -> Exit:
         Path(arguments.out), arguments.out, formats.ending(arguments.out) or "", arguments.force
     ) as temporary:
         values = convert.state(found, plan, options.adapt_input, arguments.dtype, arguments.seed)
-        if formats.layout(arguments.out) == "torch":
+        layout = arguments.to or formats.layouts(arguments.out)[0]
+        if layout == "torch":
             values = convert.with_counters(found, values)
-        else:
+        elif layout == "keras":
             convert.single_type(found, values)
+        else:
+            values = convert.placed(found, values, layout)
         formats.write(temporary, arguments.out, found.network, values)
     _print_done(arguments, found, plan)
     return Exit.CLEAN

@@ -71,16 +71,24 @@ class ClassWriter(StatementWriter):
         """What makes one block."""
 
     @abstractmethod
-    def container(self, in_turn: bool) -> str:
+    def optional(self, target: str, code: layout.Code, condition: Expr) -> list[str]:
+        """The statements that make a layer where a condition holds, and None elsewhere."""
+
+    @abstractmethod
+    def container(self, name: str, in_turn: bool) -> str:
         """What makes an empty dictionary of modules; `in_turn`: these run one after the other."""
 
-    @abstractmethod
-    def sequence(self, runs: Sequence[Run]) -> layout.Code:
-        """Blocks that are called 0, 1, …"""
+    def within(self, container: str, key: str) -> str:
+        """A module of a dictionary of them."""
+        return f'{container}["{key}"]'
 
     @abstractmethod
-    def named_sequence(self, runs: Sequence[Run], names: Path) -> layout.Code:
-        """Blocks with other names, which are expressions over `i`."""
+    def sequence(self, blocks: Sequence[layout.Code]) -> layout.Code:
+        """Blocks that are called 0, 1, …, or `*(block for …)`."""
+
+    @abstractmethod
+    def named_sequence(self, pairs: Sequence[layout.Code]) -> layout.Code:
+        """Blocks with their names, as `(name, block)` or `*((name, block) for …)`."""
 
     @abstractmethod
     def module_list(self, element: layout.Code, clause: str) -> layout.Code:
@@ -139,14 +147,11 @@ class ClassWriter(StatementWriter):
         target, before = self.kept_in(line)
         if line.when is None:
             return [*before, *layout.statement(f"{target} = ", code, indent=BODY)]
+        if self.placement.of(line) is not Place.KEY:
+            return [*before, *self.optional(target, code, line.when)]
         # A key that is not there tells the same as an attribute that is None.
-        absent = [] if self.placement.of(line) is Place.KEY else [f"{' ' * BODY}{target} = None"]
-        return [
-            *before,
-            *absent,
-            *layout.condition("if", to_python(line.when), BODY),
-            *layout.statement(f"{target} = ", code, indent=NESTED),
-        ]
+        made = layout.statement(f"{target} = ", code, indent=NESTED)
+        return [*before, *layout.condition("if", to_python(line.when), BODY), *made]
 
     def kept_in(self, line: Layer) -> tuple[str, list[str]]:
         """The attribute or key of a layer, and the line that makes its container."""
@@ -156,9 +161,9 @@ class ClassWriter(StatementWriter):
         before = []
         if head not in self.containers:
             self.containers.add(head)
-            made = self.container(self.is_network and self.placement.runs_in_turn(head))
-            before.append(f"{' ' * BODY}self.{head} = {made}")
-        return f'self.{head}["{rest}"]', before
+            in_turn = self.is_network and self.placement.runs_in_turn(head)
+            before.append(f"{' ' * BODY}{self.container(head, in_turn)}")
+        return self.within(f"self.{head}", rest), before
 
     def made(self, line: Layer) -> layout.Code:
         """What makes a layer, a block, or a sequence of blocks under their names."""
@@ -167,7 +172,26 @@ class ClassWriter(StatementWriter):
         _, own = container_of(line)
         if own is None:
             return self.block(line.runs[0])
-        return self.sequence(line.runs) if is_counted(own) else self.named_sequence(line.runs, own)
+        if is_counted(own):
+            return self.sequence([*map(self.repeated, line.runs)])
+        return self.named_sequence([self.named(run, own) for run in line.runs])
+
+    def repeated(self, run: Run) -> layout.Code:
+        """The blocks of one run."""
+        if run.is_single:
+            return self.block(run)
+        over = f"for _ in range({to_python(run.count)})"
+        if run.uses_index:
+            over = f"for i in {python.run_range(run, {})}"
+        return layout.Comprehension("*(", self.block(run), over)
+
+    def named(self, run: Run, names: Path) -> layout.Code:
+        """The blocks of one run with their names."""
+        path = python.at_index(names, run.start) if run.is_single else names
+        name = python.literal(python.spelled(path, {}))
+        pair = layout.Bracket("(", (("", name), ("", self.block(run))))
+        over = f"for i in {python.run_range(run, {})}"
+        return pair if run.is_single else layout.Comprehension("*(", pair, over)
 
     def module_lists(self, loop: LoopLine) -> list[str]:
         """A list for each layer of a loop that ends with its counter."""
@@ -265,8 +289,8 @@ class ClassWriter(StatementWriter):
             return self.store(line.output, code, indent)
         present, absent = f"{module} is not None", f"{module} is None"
         if self.placement.of(line) is Place.KEY:
-            container, key = module[:-1].split("[")
-            present, absent = f"{key} in {container}", f"{key} not in {container}"
+            head, _, key = str(text_of(container_of(line)[0])).partition(".")
+            present, absent = f'"{key}" in self.{head}', f'"{key}" not in self.{head}'
         if line.output == (line.otherwise or line.inputs[0]):
             return [f"{' ' * indent}if {present}:", *self.store(line.output, code, indent + 4)]
         passing = self.value(line.otherwise or line.inputs[0])
@@ -315,7 +339,7 @@ class ClassWriter(StatementWriter):
         head, _, rest = str(text_of(path)).partition(".")
         if self.placement.of(line) is Place.ELEMENT:
             return f"self.{head}[{rest}]"
-        return f'self.{head}["{rest}"]' if rest else f"self.{head}"
+        return self.within(f"self.{head}", rest) if rest else f"self.{head}"
 
     # - the maps that others build upon -
 

@@ -30,7 +30,7 @@ def _read(path: Path) -> dict[str, str]:
 
 def _name(source: str) -> str:
     line = next(each for each in source.split("\n") if each.startswith(("class ", "def ")))
-    return line.split()[1].partition("(")[0]
+    return line.split()[1].partition("(")[0].rstrip(":")
 
 
 def needed(available: dict[str, str], used: set[str]) -> list[list[str]]:

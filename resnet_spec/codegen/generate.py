@@ -15,7 +15,7 @@ from resnet_spec.ir import Network
 from resnet_spec.specialize import Program, renamed, specialize
 
 GROUP = "resnet_spec.backends"
-BUILTIN = ("json", "keras", "torch")
+BUILTIN = ("flax", "json", "keras", "torch")
 
 
 class Backend(Protocol):

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from resnet_spec.codegen import layout
 from resnet_spec.diagnostics import fail, quoted
-from resnet_spec.expressions import Const, Expr, Name, binary, substitute, to_python
+from resnet_spec.expressions import Conditional, Const, Expr, Name, binary, substitute, to_python
 from resnet_spec.ir import Instance, Network, Step
 from resnet_spec.primitives import Shape
 from resnet_spec.specialize import (
@@ -111,6 +111,14 @@ def passed(
         else:
             keywords[parameter.name] = to_python(value, spelling)
     return positional, keywords
+
+
+def choice(then: layout.Code, condition: Expr, otherwise: str) -> layout.Choice:
+    """`then if condition else otherwise`, in the constructor of a class."""
+    text = to_python(condition)
+    return layout.Choice(
+        then, f"({text})" if isinstance(condition, Conditional) else text, otherwise
+    )
 
 
 # What a writer stores under this name, which no variable can have, is returned.

@@ -34,7 +34,7 @@ def align(
     found: dict[str, tuple[Value, ...]] = {}
     for operation in operations:
         number = named.get(operation.name)
-        if number is None and operation.primitive == "identity":
+        if number is None and _is_second_name(operation):
             if operation.inputs[0] in places:
                 places[operation.outputs[0]] = places[operation.inputs[0]]
             continue
@@ -47,6 +47,12 @@ def align(
         found[operation.name] = outputs
         places.update(zip(operation.outputs, outputs, strict=False))
     return found
+
+
+def _is_second_name(operation: PlannedOperation) -> bool:
+    """Whether the output is the input: JAX does not even run padding by nothing."""
+    pads = operation.primitive in ("zero_pad", "pad_channels")
+    return operation.primitive == "identity" or (pads and operation.given == operation.shape)
 
 
 def _unnamed(

@@ -178,8 +178,8 @@ def _first_unseen(operation: PlannedOperation, plan: Plan, seen: Arrays) -> Plan
 
 
 def _first_statistic(row: Row, measurements: Measurements) -> tuple[str, str]:
-    for _, one, other in _others(measurements, "state"):
-        found = one if measurements.plan.exact else measurements.carried(one, 1)
+    for runner, one, other in _others(measurements, "state"):
+        found = measurements.carried(one, 1) if runner in measurements.biased else one
         for name in measurements.statistics:
             if compare.relative(found[name], other[name]) > row.tolerance:
                 return _owner(name), f"training moves {quoted(name)} otherwise, from equal outputs"

@@ -11,6 +11,7 @@ import numpy as np
 from resnet_spec.ir import Network, evaluate
 from resnet_spec.verify import compare, float32, initialization, optimizers, random_inputs
 from resnet_spec.verify.compare import Difference
+from resnet_spec.verify.frameworks import FRAMEWORKS
 from resnet_spec.verify.optimizers import Recipe
 from resnet_spec.verify.plan import Plan, normalized
 from resnet_spec.verify.session import RunnerError, Session
@@ -19,7 +20,7 @@ Arrays = Mapping[str, np.ndarray]
 # Given runners, the file in which they save, and that of the weights from which they start.
 Task = Callable[[Sequence[str], str, str], object]
 
-ONNX, TORCH, KERAS, NUMPY = "onnx", "torch", "keras", "numpy"
+ONNX, TORCH, NUMPY = "onnx", "torch", "numpy"
 WEIGHTS, ROUNDED = "weights.npz", "rounded.npz"
 IMAGES = "images1.npy"  # of whatever looks at one batch
 IN_ITSELF = "in PyTorch itself, from weights that are rounded otherwise"
@@ -67,11 +68,14 @@ class Measurements:
         self.statistics = [name for name, each in plan.tensors() if not each.trainable]
         self.outputs = [*(f"stage {name}" for name in plan.stages), "logits"]
         self.derivatives = ["loss", *self.parameters, "images"]
-        self.whole = [each for each in session if each != ONNX]  # who can do everything
+        self.whole = [each for each in session if FRAMEWORKS[each].whole]  # who can do everything
+        # Who keeps a running variance over N values by itself, where PyTorch's is over N - 1.
+        self.biased = [each for each in self.whole if FRAMEWORKS[each].biased and not plan.exact]
         self.before: Arrays = {}
 
     def tolerance(self, kind: str) -> float:
-        return compare.tolerance(kind, self.plan, self.session.keras_backend)
+        engine = self.session.keras_backend if "keras" in self.session else ""
+        return compare.tolerance(kind, self.plan, engine)
 
     # - rows -
 
@@ -272,8 +276,8 @@ class Measurements:
     def ratios(self, name: str) -> dict[str, float]:
         """How many times one framework's error of each tensor is another's."""
         found = {runner: self.read(f"{runner}.{name}.npz") for runner in self.whole}
-        if name == "statistics" and not self.plan.exact:
-            found["keras"] = self.carried(found["keras"], steps=1)
+        for runner in self.biased if name == "statistics" else ():
+            found[runner] = self.carried(found[runner], steps=1)
         compared = {
             "training": self.outputs,
             "statistics": self.statistics,
@@ -306,25 +310,37 @@ class Measurements:
         if self.statistics:
             yield self.statistics_row(f"{name} statistics", kind, train, file, STEPS)
         note = ""
-        if self.statistics and not self.plan.exact:
+        if self.statistics and self.biased:
             idiomatic = self.compared("trained outputs", self.outputs)
-            note = f"{idiomatic.value:.1e} with Keras' own running variance"
-            self.save("carried.npz", self.carried(self.read(f"keras.{file}.npz"), STEPS))
-            self.forward([KERAS], "trained outputs", "carried.npz", "images0.npy", training=False)
+            note = f"{idiomatic.value:.1e} with {self.whose()} own running variance"
+            for runner in self.biased:
+                self.save("carried.npz", self.carried(self.read(f"{runner}.{file}.npz"), STEPS))
+                images = "images0.npy"
+                self.forward([runner], "trained outputs", "carried.npz", images, training=False)
         names = self.outputs
         yield self.magnified_row(f"{name} evaluation", kind, task, "trained outputs", names, note)
 
     def statistics_row(self, measurement: str, kind: str, task: Task, file: str, steps: int) -> Row:
-        """Running means and variances, the variance carried from Keras' rule to PyTorch's."""
-        if self.plan.exact:
+        """Running means and variances, the variance carried from others' rule to PyTorch's."""
+        if not self.biased:
             return self.magnified_row(measurement, kind, task, file, self.statistics)
         idiomatic = self.compared(file, self.statistics)
-        note = f"{idiomatic.value:.1e} as Keras keeps the variance: over N values, not N - 1"
+        names = " and ".join(FRAMEWORKS[each].label for each in self.biased)
+        keeps = "keeps" if len(self.biased) == 1 else "keep"
+        note = f"{idiomatic.value:.1e} as {names} {keeps} the variance: over N values, not N - 1"
         reference = self.read(f"{TORCH}.{file}.npz")
-        carried = self.carried(self.read(f"{KERAS}.{file}.npz"), steps)
-        found = compare.largest(carried, reference, self.statistics)
-        row = self.row(measurement, kind, found, note)
-        return self.magnified(row, task, [carried], reference, self.statistics)
+        others = [each for each in self.whole if each != TORCH]
+        found = {each: self.read(f"{each}.{file}.npz") for each in others}
+        found |= {each: self.carried(found[each], steps) for each in self.biased}
+        apart = [compare.largest(each, reference, self.statistics) for each in found.values()]
+        largest = max(apart, key=lambda each: each.value)
+        row = self.row(measurement, kind, largest, note)
+        return self.magnified(row, task, [*found.values()], reference, self.statistics)
+
+    def whose(self) -> str:
+        """The frameworks whose running variance is another, in the genitive."""
+        labels = [FRAMEWORKS[each].label for each in self.biased]
+        return " and ".join(f"{each}'" if each[-1] in "sx" else f"{each}'s" for each in labels)
 
     def carried(self, found: Arrays, steps: int) -> dict[str, np.ndarray]:
         """What the statistics would be had each variance been taken over N - 1 values.

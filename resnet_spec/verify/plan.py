@@ -183,8 +183,8 @@ def _batch(operations: Sequence[PlannedOperation]) -> int:
     return max(BATCH, math.ceil(ENOUGH / fewest))
 
 
-def memory(plan: Plan) -> int:
-    """Bytes that two frameworks take at the least to train a network side by side.
+def memory(plan: Plan, frameworks: int = 2) -> int:
+    """Bytes that some frameworks take at the least to train a network side by side.
 
     Each keeps the output of every operation for the way back, and beside the weights their
     gradients and the two moments of Adam.
@@ -192,7 +192,7 @@ def memory(plan: Plan) -> int:
     kept = sum(len(each.outputs) * math.prod(each.shape) for each in plan.operations)
     weights = sum(math.prod(tensor.shape) for _, tensor in plan.tensors())
     size = 8 if plan.precision == "float64" else 4
-    return 2 * size * (plan.batch * kept + 4 * weights)
+    return frameworks * size * (plan.batch * kept + 4 * weights)
 
 
 def normalized(plan: Plan, operation: PlannedOperation) -> int:

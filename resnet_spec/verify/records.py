@@ -132,7 +132,7 @@ def _own(record: Record) -> str:
     """How far evaluation after SGD is apart where no variance is carried over."""
     (network,) = record["networks"]
     notes = {row["measurement"]: row["note"] for row in network["measurements"]}
-    found = re.match(r"(\S+) with Keras' own", notes["SGD evaluation"] or "")
+    found = re.match(r"(\S+) with .+ own", notes["SGD evaluation"] or "")
     return f"{float(found[1]):.0e}" if found else ""
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from resnet_spec.codegen.generate import generate
 from resnet_spec.diagnostics import Diagnostic
 from resnet_spec.ir import Network
 from resnet_spec.ir.evaluate import Mismatch
+from resnet_spec.verify.frameworks import FRAMEWORKS
 from resnet_spec.verify.locate import diagnostics, misfit
 from resnet_spec.verify.measure import Measurements, Row
 from resnet_spec.verify.plan import plan_of
 from resnet_spec.verify.session import RunnerError, Session
 
 
-def sources_of(network: Network) -> dict[str, str]:
-    """The generated text of each backend."""
-    made = generate(network, ("torch", "keras"))
+def sources_of(network: Network, runners: Iterable[str] = ("torch", "keras")) -> dict[str, str]:
+    """The generated text of each backend that some runners run."""
+    backends = dict.fromkeys(FRAMEWORKS[each].backend for each in runners)
+    made = generate(network, tuple(backends))
     return {path.parts[0]: text for path, text in made.items()}
 
 
@@ -39,7 +41,7 @@ class Verification:
         self.plan, self.sites = plan_of(network, precision)
         self.rows: list[Row] = []
         self.found: list[Diagnostic] = []
-        texts = sources or sources_of(network)
+        texts = sources or sources_of(network, session)
         folder.mkdir()
         self.plan.write(folder)
         for backend, text in texts.items():

@@ -73,6 +73,8 @@ class Runner:
 
     def __init__(self, plan: Plan, module: types.ModuleType) -> None:
         self.plan, self.module = plan, module
+        keep_double_precision()
+        keep_kernels_in_order()
         _compiled.cache_clear()
         keras.backend.clear_session(free_memory=False)
         keras.config.set_floatx(plan.precision)

@@ -14,8 +14,11 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from resnet_spec.verify import runner_torch
 from resnet_spec.verify.plan import Plan
 from resnet_spec.verify.runner_torch import Runner as TorchRunner
+
+set_smooth = runner_torch.set_smooth
 
 
 class Runner:

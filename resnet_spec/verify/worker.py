@@ -13,13 +13,13 @@ import json
 import os
 import sys
 import types
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from resnet_spec.verify import initialization
+from resnet_spec.verify.frameworks import FRAMEWORKS
 from resnet_spec.verify.optimizers import Recipe
 from resnet_spec.verify.plan import Plan
 
@@ -40,9 +40,8 @@ class Worker:
         return {name: importlib.import_module(name).__version__ for name in self.rests_on()}
 
     def rests_on(self) -> list[str]:
-        if self.kind == "keras":
-            return list(dict.fromkeys(["keras", os.environ["KERAS_BACKEND"]]))
-        return [{"onnx": "onnxruntime"}.get(self.kind, self.kind)]
+        engine = [os.environ["KERAS_BACKEND"]] if self.kind == "keras" else []
+        return list(dict.fromkeys([*FRAMEWORKS[self.kind].packages, *engine]))
 
     def open(self, folder: str, precision: str | None = None, smooth: bool = False) -> None:
         """Builds the model whose source and plan stand in a folder.
@@ -53,11 +52,11 @@ class Worker:
         plan = Plan.read(self.folder)
         self.plan = dataclasses.replace(plan, precision=precision or plan.precision)
         self.runner = None  # frees the last one
-        source = "keras" if self.kind == "keras" else "torch"
+        source = FRAMEWORKS[self.kind].backend
         module = load_module(self.folder / f"{source}.py", f"generated_{self.plan.name}")
-        make, set_smooth = _runner(self.kind)
-        set_smooth(smooth)
-        self.runner = make(self.plan, module)
+        framework = importlib.import_module(f"resnet_spec.verify.runner_{self.kind}")
+        framework.set_smooth(smooth)
+        self.runner = framework.Runner(self.plan, module)
 
     def describe(self) -> dict[str, Any]:
         """Name, shape and trainability of every parameter and statistic."""
@@ -116,23 +115,6 @@ def load_module(path: Path, name: str) -> types.ModuleType:
     sys.modules[name] = module  # saving looks a class up there
     spec.loader.exec_module(module)
     return module
-
-
-def _runner(kind: str) -> tuple[Callable[[Plan, types.ModuleType], Any], Callable[[bool], None]]:
-    """The class of a runner, and what gives its framework softplus for ReLU."""
-    if kind == "keras":
-        from resnet_spec.verify import runner_keras
-
-        runner_keras.keep_double_precision()
-        runner_keras.keep_kernels_in_order()
-        return runner_keras.Runner, runner_keras.set_smooth
-    from resnet_spec.verify import runner_torch
-
-    if kind == "onnx":
-        from resnet_spec.verify import runner_onnx
-
-        return runner_onnx.Runner, runner_torch.set_smooth
-    return runner_torch.Runner, runner_torch.set_smooth
 
 
 def serve(worker: Worker, requests: IO[str], answers: IO[str]) -> None:

@@ -108,9 +108,10 @@ def _stem(network: Network) -> Iterator[str]:
 
 def _has_other_input(entry: Entry, tensor: Tensor, layout: Layout) -> bool:
     """Whether a kernel differs in its input channels and in nothing else."""
-    if len(tensor.shape) != len(entry.axes) or tensor.dtype not in FLOATS:
+    axes = entry.place(layout).axes
+    if len(tensor.shape) != len(axes) or tensor.dtype not in FLOATS:
         return False
-    axis = 1 if layout == "torch" else entry.axes.index(1)
+    axis = axes.index(1)
     wanted = entry.shape(layout)
     return all(
         size == other or (place == axis and 0 < size <= _MAX_CHANNELS)
@@ -197,9 +198,8 @@ def adapted(step: Step, checkpoint: Checkpoint, rule: InputRule) -> Any:
     import numpy
 
     assert step.tensor is not None
-    kernel = read(step.tensor, checkpoint.shown)
-    if checkpoint.layout == "keras":
-        kernel = kernel.transpose(numpy.argsort(step.entry.axes))
+    axes = step.entry.place(checkpoint.layout).axes
+    kernel = read(step.tensor, checkpoint.shown).transpose(numpy.argsort(axes))
     old, new = kernel.shape[1], step.entry.parameter.shape[1]
     exact = kernel.astype(numpy.float64)
     if rule == "mean":

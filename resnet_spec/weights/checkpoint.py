@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, quoted
 
-Layout = Literal["torch", "keras"]
+Layout = Literal["torch", "keras", "flax"]
 
 # What reading a broken file raises, within an archive too.
 BROKEN = (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -17,8 +17,9 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 class Tensor(NamedTuple):
     """One array of a file, with its name and its order of axes there.
 
-    In PyTorch's layout a name is `layer1.0.conv1.weight`; in Keras' it is the layer's name and the
-    variable's, or its number where the file has no name for it: `layer1_0_conv1/0`.
+    In PyTorch's layout a name is `layer1.0.conv1.weight`, in Flax's `layer1.0.conv1.kernel`; in
+    Keras' it is the layer's name and the variable's, or its number where the file has no name for
+    it: `layer1_0_conv1/0`.
     """
 
     name: str

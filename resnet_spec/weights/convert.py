@@ -8,8 +8,8 @@ from typing import Any
 
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, quoted
 from resnet_spec.weights.adapt import InputRule, Plan, Step, adapted, taken
-from resnet_spec.weights.checkpoint import Checkpoint, read
-from resnet_spec.weights.entries import counters
+from resnet_spec.weights.checkpoint import Checkpoint, Layout, read
+from resnet_spec.weights.entries import counters, entries
 from resnet_spec.weights.initialize import fresh
 from resnet_spec.weights.match import Match
 
@@ -48,6 +48,15 @@ def with_counters(found: Match, values: dict[str, Any]) -> dict[str, Any]:
             count = read(tensor, found.checkpoint.shown) if tensor is not None and plain else 0
             result[owners[owner]] = numpy.array(count, dtype=numpy.int64)
     return result
+
+
+def placed(found: Match, values: dict[str, Any], layout: Layout) -> dict[str, Any]:
+    """A state in the names and the order of axes of a framework whose names are dotted."""
+    placed = {}
+    for name, entry in entries(found.network).items():
+        place = entry.place(layout)
+        placed[place.path] = values[name].transpose(place.axes)
+    return placed
 
 
 def single_type(found: Match, values: dict[str, Any]) -> None:

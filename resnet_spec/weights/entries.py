@@ -1,12 +1,42 @@
-"""The tensors of a network: their names and orders of axes in both frameworks."""
+"""The tensors of a network: their names and orders of axes in every framework."""
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from resnet_spec.backends.keras.variables import VARIABLES, layer_name
+from resnet_spec.backends.flax import variables as flax
+from resnet_spec.backends.keras import variables as keras
 from resnet_spec.backends.torch.variables import COUNTERS
 from resnet_spec.ir import Network, Operation
 from resnet_spec.primitives import Parameter
 from resnet_spec.weights.checkpoint import Layout
+
+
+class Kept(NamedTuple):
+    """How a framework keeps tensors: the name of a layer, and by (primitive, parameter) its
+    variable's, with PyTorch's axes in the framework's order."""
+
+    layer_name: Callable[[str], str]
+    variables: Mapping[tuple[str, str], tuple[str, tuple[int, ...]]]
+
+
+# All that differs by framework; PyTorch's names and axes are the IR's own.
+KEPT: dict[Layout, Kept] = {
+    "keras": Kept(keras.layer_name, keras.VARIABLES),
+    "flax": Kept(flax.layer_name, flax.VARIABLES),
+}
+
+
+class Place(NamedTuple):
+    """Where a framework keeps one tensor."""
+
+    layer: str
+    variable: str  # the layer's attribute
+    axes: tuple[int, ...]  # PyTorch's axes in the framework's order
+
+    @property
+    def path(self) -> str:
+        """The dotted name of the tensor."""
+        return f"{self.layer}.{self.variable}"
 
 
 class Entry(NamedTuple):
@@ -15,14 +45,20 @@ class Entry(NamedTuple):
     name: str  # in a `state_dict`: the operation's dotted name and the parameter's
     parameter: Parameter
     operation: Operation
-    layer: str  # Keras' name of the layer
-    variable: str  # the layer's attribute
-    axes: tuple[int, ...]  # PyTorch's axes in Keras' order
+
+    def place(self, layout: Layout) -> Place:
+        """Where a framework keeps it."""
+        layer = self.name.rpartition(".")[0]
+        if layout == "torch":
+            return Place(layer, self.parameter.name, tuple(range(len(self.parameter.shape))))
+        kept = KEPT[layout]
+        variable, axes = kept.variables[self.operation.primitive.name, self.parameter.name]
+        return Place(kept.layer_name(layer), variable, axes)
 
     def shape(self, layout: Layout) -> tuple[int, ...]:
         """The shape in a framework's order of axes."""
         given = self.parameter.shape
-        return given if layout == "torch" else tuple(given[axis] for axis in self.axes)
+        return tuple(given[axis] for axis in self.place(layout).axes)
 
 
 def entries(network: Network) -> dict[str, Entry]:
@@ -30,10 +66,7 @@ def entries(network: Network) -> dict[str, Entry]:
     found = {}
     for name, operation in network.operations():
         for parameter in operation.parameters:
-            variable, axes = VARIABLES[operation.primitive.name, parameter.name]
-            entry = Entry(
-                f"{name}.{parameter.name}", parameter, operation, layer_name(name), variable, axes
-            )
+            entry = Entry(f"{name}.{parameter.name}", parameter, operation)
             found[entry.name] = entry
     return found
 

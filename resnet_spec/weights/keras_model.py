@@ -69,7 +69,7 @@ def assign(network: Network, model: Any, state: Mapping[str, Any]) -> int:
     """Gives a model the values of a state; how many there were."""
     count = 0
     for entry, variable in _variables(network, model):
-        variable.assign(state[entry.name].transpose(entry.axes))
+        variable.assign(state[entry.name].transpose(entry.place("keras").axes))
         count += 1
     return count
 
@@ -81,7 +81,7 @@ def values(network: Network, model: Any) -> dict[str, Any]:
 
     return {
         entry.name: numpy.ascontiguousarray(
-            keras.ops.convert_to_numpy(variable).transpose(numpy.argsort(entry.axes))
+            keras.ops.convert_to_numpy(variable).transpose(numpy.argsort(entry.place("keras").axes))
         )
         for entry, variable in _variables(network, model)
     }
@@ -89,4 +89,5 @@ def values(network: Network, model: Any) -> dict[str, Any]:
 
 def _variables(network: Network, model: Any) -> Iterator[tuple[Entry, Any]]:
     for entry in entries(network).values():
-        yield entry, getattr(model.get_layer(entry.layer), entry.variable)
+        place = entry.place("keras")
+        yield entry, getattr(model.get_layer(place.layer), place.variable)

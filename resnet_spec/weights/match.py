@@ -86,10 +86,10 @@ def array(pair: Pair, checkpoint: Checkpoint) -> Any:
     import numpy
 
     value = read(pair.tensor, checkpoint.shown)
-    if checkpoint.layout == "keras":
-        value = value.transpose(numpy.argsort(pair.entry.axes))
-        return numpy.ascontiguousarray(value)
-    return value.reshape(pair.entry.parameter.shape)
+    if checkpoint.layout == "torch":
+        return value.reshape(pair.entry.parameter.shape)
+    axes = pair.entry.place(checkpoint.layout).axes
+    return numpy.ascontiguousarray(value.transpose(numpy.argsort(axes)))
 
 
 def near(found: Match) -> dict[str, str]:

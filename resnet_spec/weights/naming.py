@@ -52,11 +52,13 @@ def by_entry(
     checkpoint: Checkpoint, naming: Naming, wanted: Mapping[str, Entry]
 ) -> tuple[dict[str, Tensor], list[tuple[str, Tensor]]]:
     """The tensor of each entry by the entry's name, and what is left, each with our name for it."""
-    pairs = (
-        _torch_names(checkpoint.tensors, naming)
-        if checkpoint.layout == "torch"
-        else _keras_names(checkpoint.tensors, naming, wanted)
-    )
+    if checkpoint.layout == "keras":
+        pairs = _keras_names(checkpoint.tensors, naming, wanted)
+    else:
+        pairs = _dotted_names(checkpoint.tensors, naming)
+        if checkpoint.layout != "torch":
+            ours = {each.place(checkpoint.layout).path: name for name, each in wanted.items()}
+            pairs = [(ours.get(name, name), tensor) for name, tensor in pairs]
     found: dict[str, Tensor] = {}
     left = []
     for name, tensor in pairs:
@@ -67,7 +69,7 @@ def by_entry(
     return found, left
 
 
-def _torch_names(tensors: Sequence[Tensor], naming: Naming) -> list[tuple[str, Tensor]]:
+def _dotted_names(tensors: Sequence[Tensor], naming: Naming) -> list[tuple[str, Tensor]]:
     return [(renamed(tensor.name, naming.rules), tensor) for tensor in tensors]
 
 
@@ -77,7 +79,7 @@ def _keras_names(
     """Our names for the variables of layers; those without a name are taken in their order."""
     layers: dict[str, list[Entry]] = {}
     for entry in wanted.values():
-        layers.setdefault(entry.layer, []).append(entry)
+        layers.setdefault(entry.place("keras").layer, []).append(entry)
     members: dict[str, list[Tensor]] = {}
     for tensor in tensors:
         members.setdefault(tensor.name.rpartition("/")[0], []).append(tensor)
@@ -96,4 +98,4 @@ def _variable(variable: str, known: Sequence[Entry], held: int) -> Entry | None:
     if variable.isdigit():
         # With one more or less it could be any of them, and a wrong one may have the same shape.
         return known[int(variable)] if held == len(known) and int(variable) < held else None
-    return next((entry for entry in known if entry.variable == variable), None)
+    return next((each for each in known if each.place("keras").variable == variable), None)

@@ -37,6 +37,7 @@ PAGES = [
         "docs/zoo.md",
         "docs/training.md",
         "docs/backbones.md",
+        "docs/flax.md",
         "docs/equivalence.md",
     )
 ]
@@ -93,6 +94,12 @@ def test_page_with_torch(path: Path, folder: Path) -> None:
 @pytest.mark.parametrize("path", needing("keras"), ids=lambda path: path.stem)
 def test_page_with_keras(path: Path, folder: Path) -> None:
     run_page(path, folder, {"keras"}, update=False)
+
+
+@pytest.mark.flax
+@pytest.mark.parametrize("path", needing("flax"), ids=lambda path: path.stem)
+def test_page_with_flax(path: Path, folder: Path) -> None:
+    run_page(path, folder, {"flax"}, update=False)
 
 
 PARTS: dict[Path, Callable[[], dict[str, str]]] = {

@@ -41,6 +41,14 @@ def test_the_networks_of_the_paper_are_recorded() -> None:
     assert RECORDS.keys() >= {*records.PAPER, "resnet18_exact"}
 
 
+# With Flax as the third.
+WITH_FLAX = {name for name, record in RECORDS.items() if "flax" in record["versions"]}
+
+
+def test_flax_is_measured_as_well() -> None:
+    assert {"resnet18", "resnet34", "resnet50", "cbam_resnet18", "highway20"} <= WITH_FLAX
+
+
 def test_the_smallest_network_of_each_family_is_recorded() -> None:
     networks = [parity.network_of(name) for name in builtin_specs()]
     families: dict[str, Network] = {}
@@ -56,7 +64,11 @@ def test_a_record_is_of_its_command(name: str) -> None:
     record = RECORDS[name]
     assert [network["name"] for network in record["networks"]] == arguments.specs
     assert record["valid"] and record["diagnostics"] == []
-    assert {"torch", "keras", "tensorflow"} == record["versions"].keys()
+    (network,) = record["networks"]
+    third = ["flax"] if name in WITH_FLAX else []
+    assert network["backends"] == ["torch", "keras", *third]
+    of_flax = {"flax", "jax"} if third else set()
+    assert {"torch", "keras", "tensorflow", *of_flax} == record["versions"].keys()
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -64,7 +76,8 @@ def test_every_measurement_was_made_and_passed(name: str) -> None:
     (network,) = RECORDS[name]["networks"]
     rows = {row["measurement"]: row for row in network["measurements"]}
     single = name.endswith(records.SINGLE)
-    assert rows.keys() >= (IN_SINGLE if single else ALL)
+    of_flax = {"initial values, flax"} if name in WITH_FLAX else set()
+    assert rows.keys() >= (IN_SINGLE if single else ALL) | of_flax
     assert network["precision"] == ("float32" if single else "float64") and network["equal"]
     bounds = compare.SINGLE if single else compare.DOUBLE
     for row in rows.values():

@@ -332,8 +332,12 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "takes torch, keras, onnx" in failure(capsys, SMALL, "--backends", "torch,caffe")
-    assert "needs torch and keras" in failure(capsys, SMALL, "--backends", "torch")
+    assert "takes torch, keras, flax, onnx, not" in failure(
+        capsys, SMALL, "--backends", "torch,caffe"
+    )
+    assert "needs torch and what is compared with it" in failure(
+        capsys, SMALL, "--backends", "torch"
+    )
     for size in ("64", "0x64", "64x0", "-1x5", "12345x5", "6\N{ARABIC-INDIC DIGIT ONE}x5"):
         assert "HEIGHTxWIDTH" in failure(capsys, SMALL, f"--size={size}")
 
@@ -376,7 +380,7 @@ def test_what_is_not_installed_is_named(
 ) -> None:
     monkeypatch.setattr(command, "_is_installed", lambda module: module == "numpy")
     text = failure(capsys, SMALL, "--backends", "torch,keras,onnx", "--keras-backend", "jax")
-    assert "torch and keras and onnx and jax and onnxruntime are not installed" in text
+    assert "torch and keras and onnx and onnxruntime and jax are not installed" in text
     assert "pip install 'resnet-spec[torch]' 'resnet-spec[keras]' 'resnet-spec[onnx]' jax" in text
 
 
@@ -429,7 +433,7 @@ def test_a_run_of_the_command(
     (skipped,) = [row for row in flat["measurements"] if row["equal"] is None]
     assert skipped["measurement"] == "evaluation, onnx"
     assert skipped["note"].startswith("'avgpool' (adaptive_avg_pool) does not export")
-    assert {"torch", "keras", "tensorflow", "onnxruntime"} == found["versions"].keys()
+    assert {"torch", "keras", "tensorflow", "onnx", "onnxruntime"} == found["versions"].keys()
 
 
 def test_the_specs_have_every_operation() -> None:

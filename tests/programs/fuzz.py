@@ -35,7 +35,7 @@ from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
-BACKENDS = ("torch", "keras")
+BACKENDS = ("torch", "keras", "flax")
 
 # What stays refused after reading, because a framework can't have it: code and message.
 LIMITS = tuple(
@@ -45,7 +45,7 @@ LIMITS = tuple(
         r"RS502 .*nothing uses the output of",
         r"RS502 .*a convolution of Keras has a stride or a dilation",
         r"RS502 .*last stage.* must give a feature map",
-        r"RS503 .*a layer can't be called '.*' in PyTorch",
+        r"RS503 .*a layer can't be called '.*' in (PyTorch|Flax)",
         # A clash of the spec's own names; names that it leaves to the compiler must not clash.
         r"RS503 the layers .* are both .* in Keras",
         r"RS503 in Keras, the layer .* looks like one of",

@@ -301,6 +301,15 @@ CASES = {
         args="{flag: true}",
         uses="[{}, {flag: false}]",
     ),
+    "a layer of a chain that runs on a condition with a choice in it": Case(
+        """
+        - {conv: 0, filters: 8, kernel: 1}
+        - {relu: 1, when: a if b else c}
+        """,
+        ("0(x) 1(0) -> 1", "0(x) -> 0"),
+        args="{a: {default: false}, b: {default: false}, c: {default: true}}",
+        uses="[{}, {b: true}]",
+    ),
     "a list that nothing reads": Case(
         """
         - {act: a, as: l.0}

@@ -205,7 +205,7 @@ def test_the_replay_finds(plant: Plant, monkeypatch: Patch) -> None:
 
 
 @pytest.mark.parametrize("plant", STAND_INS, ids=lambda plant: plant.__name__)
-@pytest.mark.parametrize("backend", ["torch", "keras"])
+@pytest.mark.parametrize("backend", ["torch", "keras", "flax"])
 def test_the_stand_ins_find(plant: Plant, backend: str, monkeypatch: Patch) -> None:
     found = network_of(STAND_INS[plant])
     assert differences(parity.source_of(found, backend), found, backend) == []

@@ -20,7 +20,7 @@ def test_the_ir_is_what_is_right(name: str) -> None:
 
 
 @each_case
-@pytest.mark.parametrize("backend", ["torch", "keras"])
+@pytest.mark.parametrize("backend", ["torch", "keras", "flax"])
 def test_the_text_does_what_the_ir_says(name: str, backend: str) -> None:
     network = right_cases.network_of(CASES[name])
     text = parity.source_of(network, backend)
@@ -32,7 +32,7 @@ def test_the_texts_are_clean() -> None:
     texts = {
         f"{backend}_{number}": parity.source_of(network, backend)
         for number, network in networks.items()
-        for backend in ("torch", "keras")
+        for backend in ("torch", "keras", "flax")
     }
     assert parity.complaints(texts) == ""
 
@@ -54,6 +54,20 @@ def test_the_frameworks_compute_the_value_of_the_ir(double: None, name: str) -> 
     assert state == named
 
 
+# Wiring, loops and names are what the stand-ins see; these are more of numbers.
+IN_FLAX = ("branches that are summed in a chain", "an element of a list is the next input",
+           "a list and a value, added and multiplied", "names of any form")  # fmt: skip
+
+
+@pytest.mark.flax
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in IN_FLAX else pytest.mark.slow) for n in CASES]
+)
+def test_flax_computes_the_value_of_the_ir(name: str) -> None:
+    network = right_cases.network_of(CASES[name])
+    assert parity.flax_beside_value(network) < 1e-10
+
+
 # --- what can't be meant -------------------------------------------------------------------------
 
 HEAD = "head: [{global_avg_pool: p}, {linear: fc, features: classes}]\n"
@@ -65,7 +79,7 @@ def told(text: str) -> list[tuple[str, str]]:
     network = None
     with pytest.raises(SpecError) as raised:
         network = parity.network_of_text(START + text + HEAD)
-        for backend in ("torch", "keras"):
+        for backend in ("torch", "keras", "flax"):
             parity.source_of(network, backend)
     return [(each.code, str(each.span)) for each in raised.value.diagnostics]
 
@@ -127,7 +141,7 @@ def test_what_depends_on_the_classes_is_right_for_others() -> None:
         parity.network_of_text(text.replace("classes: 4", f"classes: {number}"))
         for number in (8, 7)
     )
-    for backend in ("torch", "keras"):
+    for backend in ("torch", "keras", "flax"):
         source = parity.source_of(network, backend)
         assert differences(source, network, backend) == []
         assert differences(source, other, backend, given=True) == []
@@ -147,7 +161,7 @@ def test_channels_that_depend_on_many_conditions_do_not_double_each_time() -> No
         + f"      - {{conv: last, from: y, filters: 8, kernel: 1}}\nstages: [{uses}]\n"
         + HEAD
     )
-    for backend in ("torch", "keras"):
+    for backend in ("torch", "keras", "flax"):
         assert differences(parity.source_of(network, backend), network, backend) == []
 
 
@@ -168,7 +182,7 @@ def test_a_stage_is_called_like_the_layers_beside_it() -> None:
     )
     names = ["features.0.conv", "features.1.conv", "features.2.conv", "features.16", "fc"]
     assert state_names(network) == names
-    for backend in ("torch", "keras"):
+    for backend in ("torch", "keras", "flax"):
         text = parity.source_of(network, backend)
         assert differences(text, network, backend) == []
         assert "def freeze_until" not in text  # of which "features"?
@@ -180,7 +194,7 @@ def test_names_of_repeated_blocks_come_below_the_stage() -> None:
         'stages: [{name: stage1, block: b, repeat: 2, names: "blocks.{i}"}]\n' + HEAD
     )
     assert state_names(network) == ["stage1.blocks.0.conv", "stage1.blocks.1.conv", "fc"]
-    for backend in ("torch", "keras"):
+    for backend in ("torch", "keras", "flax"):
         text = parity.source_of(network, backend)
         assert differences(text, network, backend) == []
 
@@ -191,7 +205,7 @@ def test_names_of_modules_make_no_imports() -> None:
         "stages: [{name: math.layer1, block: basic, filters: 8}, "
         "{name: ops.layer2, block: basic, filters: 8}]\n" + HEAD
     )
-    texts = {backend: parity.source_of(network, backend) for backend in ("torch", "keras")}
+    texts = {backend: parity.source_of(network, backend) for backend in ("torch", "keras", "flax")}
     assert parity.complaints(texts) == ""
     assert "import math" not in texts["torch"] + texts["keras"]
     assert "ops" not in texts["keras"][texts["keras"].index("from keras import") :].split("\n")[0]

@@ -12,7 +12,7 @@ from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 ROOT = Path(__file__).parent.parent.parent
-BACKENDS = ("torch", "keras")
+BACKENDS = ("torch", "keras", "flax")
 FOLDERS = ("examples", "tests/specs")
 NAMES = [
     *builtin_specs(),

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_spec.backends.flax.variables import VARIABLES as FLAX
 from resnet_spec.codegen.generate import generate
 from resnet_spec.ir import Network, evaluate
 from resnet_spec.language.library import Library
@@ -224,6 +225,101 @@ def share(model: Any, features: Any) -> None:
     for layer in features.layers:
         if layer.weights:
             layer.set_weights(model.get_layer(layer.name).get_weights())
+
+
+# --- Flax ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def jax_float64() -> Iterator[None]:
+    """JAX computes in float64 where it is given float64."""
+    import jax
+
+    before = jax.config.read("jax_enable_x64")
+    jax.config.update("jax_enable_x64", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+def flax_state(model: Any) -> dict[str, Any]:
+    """The parameters and statistics of a Flax model by their dotted paths."""
+    from flax import nnx
+
+    kept = nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat)))
+    return {".".join(map(str, path)): variable for path, variable in kept}
+
+
+def flax_variables(network: Network) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Of each tensor of the IR: the path in Flax, and PyTorch's axes in Flax's order."""
+    found = {}
+    for name, operation in network.operations():
+        for parameter in operation.parameters:
+            leaf, axes = FLAX[operation.primitive.name, parameter.name]
+            found[f"{name}.{parameter.name}"] = (f"{name}.{leaf}", axes)
+    return found
+
+
+def flax_model(network: Network, weights: Mapping[str, np.ndarray], source: str = "") -> Any:
+    """A Flax model with the weights of a PyTorch model, in their precision.
+
+    Its own weights are never drawn: JAX would compile each draw.
+    """
+    import jax.numpy as jnp
+    from flax import nnx
+
+    module = run(source or source_of(network, "flax"), f"generated_flax_{network.name}")
+    model = nnx.eval_shape(lambda: getattr(module, network.name)(rngs=nnx.Rngs(0)))
+    state = flax_state(model)
+    for name, (path, axes) in flax_variables(network).items():
+        variable = state.pop(path)
+        value = weights[name].transpose(axes)
+        assert variable.shape == value.shape, path
+        variable.set_value(jnp.asarray(value))
+        assert variable.dtype == value.dtype
+    assert not state
+    return model
+
+
+def flax_to_torch(value: Any) -> np.ndarray:
+    """A value of Flax in PyTorch's order of axes."""
+    return np.moveaxis(np.asarray(value), -1, 1)
+
+
+def flax_outputs(model: Any, batch: np.ndarray, training: bool = False) -> dict[str, np.ndarray]:
+    """The logits and every stage's output of a Flax model, without compilation."""
+    (model.train if training else model.eval)()
+    given = np.moveaxis(batch, 1, -1)
+    found = {name: flax_to_torch(value) for name, value in model.forward_features(given).items()}
+    return {**found, "logits": flax_to_torch(model(given))}
+
+
+def flax_counts(model: Any) -> tuple[int, int]:
+    """Numbers of a Flax model: what is trained, and statistics."""
+    from flax import nnx
+
+    state = flax_state(model).values()
+    trained = sum(each.size for each in state if isinstance(each, nnx.Param))
+    return trained, sum(each.size for each in state) - trained
+
+
+def flax_beside_value(network: Network, source: str = "") -> float:
+    """How far Flax is from the definition of each operation, at the most, in double precision."""
+    weights, batch = weights_of(network), images(2, *network.input.dimensions)
+    right = evaluate.outputs(network, weights, batch)
+    with jax_float64():
+        found = flax_outputs(flax_model(network, weights, source), batch)
+    expected = {**right.stages, "logits": right.logits}
+    return max(difference(found[name], expected[name]) for name in found)
+
+
+def weights_of(network: Network) -> dict[str, np.ndarray]:
+    """Weights and statistics that keep values in scale, none of them zero or one."""
+    from resnet_spec.verify import random_inputs
+    from resnet_spec.verify.plan import plan_of
+
+    return random_inputs.weights(plan_of(network, "float64")[0], seed=0)
 
 
 # --- numbers of parameters: (trainable, statistics) ----------------------------------------------

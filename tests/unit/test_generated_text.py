@@ -15,9 +15,10 @@ import pytest
 
 PAPER = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 SPECS = (*PAPER, *sorted(str(path) for path in parity.SPECS.glob("*.yaml")))
-BACKENDS = ("torch", "keras")
+BACKENDS = ("torch", "keras", "flax")
 # What a generated module may import beside its framework.
-STANDARD = {"collections", "math", "typing"}
+STANDARD = {"collections", "dataclasses", "functools", "math", "typing"}
+BELOW = {"flax": ("jax",)}  # what a framework stands on
 
 
 @functools.cache
@@ -34,10 +35,20 @@ def test_ruff_has_nothing_to_say() -> None:
     assert parity.complaints(texts) == ""
 
 
-@pytest.mark.torch
-def test_mypy_has_nothing_to_say(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+@pytest.mark.parametrize(
+    ("backend", "flags"),
+    [
+        pytest.param("torch", (), marks=pytest.mark.torch),
+        # Flax gives no types to `nnx.Module.train`.
+        pytest.param("flax", ("--allow-untyped-calls",), marks=pytest.mark.flax),
+    ],
+    ids=["torch", "flax"],
+)
+def test_mypy_has_nothing_to_say(
+    backend: str, flags: tuple[str, ...], tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
     for spec in SPECS:
-        (tmp_path / f"{Path(spec).stem}_generated.py").write_text(source(spec, "torch"))
+        (tmp_path / f"{Path(spec).stem}_generated.py").write_text(source(spec, backend))
     cache = str(pytestconfig.rootpath / ".mypy_cache")
     command = [
         sys.executable,
@@ -45,6 +56,7 @@ def test_mypy_has_nothing_to_say(tmp_path: Path, pytestconfig: pytest.Config) ->
         "mypy",
         "--strict",
         "--no-warn-return-any",
+        *flags,
         "--config-file=",
         "--cache-dir",
         cache,
@@ -66,7 +78,7 @@ def test_a_module_imports_its_framework_alone(spec: str, backend: str) -> None:
             assert node.module is not None and node.level == 0
             imported.add(node.module.split(".")[0])
     assert backend in imported
-    assert imported <= {backend, *STANDARD}
+    assert imported <= {backend, *BELOW.get(backend, ()), *STANDARD}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

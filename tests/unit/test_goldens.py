@@ -17,7 +17,7 @@ from resnet_spec.lower.network import _Lowering
 from resnet_spec.primitives import PRIMITIVES
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
-BACKENDS = ("torch", "keras")
+BACKENDS = ("torch", "keras", "flax")
 NETWORKS = (
     *("densenet121", "resnext50_32x4d", "skresnet50", "resnest50d", "dpn68", "res2net50_26w_4s"),
     *("preact_resnet164", "cbam_resnet18"),

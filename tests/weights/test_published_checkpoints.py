@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from resnet_spec.ir import Network
 from resnet_spec.language.library import builtin_specs
 from resnet_spec.weights import adapt, convert
 from resnet_spec.weights.checkpoint import Checkpoint, Layout, Tensor
-from resnet_spec.weights.entries import entries
+from resnet_spec.weights.entries import KEPT, entries
 from resnet_spec.weights.match import Match, match
 from resnet_spec.weights.naming import OWN
 
@@ -64,12 +65,13 @@ SMALLEST_SLOW = (
 
 def tensors_of(network: Network, layout: Layout, state: Mapping[str, Any]) -> Checkpoint:
     """A file as a framework keeps it: Keras' layers have numbered variables."""
-    found, numbers = [], dict.fromkeys((e.layer for e in entries(network).values()), 0)
+    found, numbers = [], Counter[str]()
     for entry in entries(network).values():
-        value, name = state[entry.name], entry.name
+        place = entry.place(layout)
+        value, name = state[entry.name].transpose(place.axes), place.path
         if layout == "keras":
-            value, name = value.transpose(entry.axes), f"{entry.layer}/{numbers[entry.layer]}"
-            numbers[entry.layer] += 1
+            name = f"{place.layer}/{numbers[place.layer]}"
+            numbers[place.layer] += 1
         found.append(Tensor(name, value.shape, value.dtype.name, partial(np.asarray, value)))
     return Checkpoint("file", layout, layout, tuple(found))
 
@@ -102,24 +104,26 @@ def values(network: Network, noise: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", builtin_specs())
-def test_to_keras_and_back_is_the_same_bit_for_bit(name: str, noise: Any) -> None:
+def test_to_others_and_back_is_the_same_bit_for_bit(name: str, noise: Any) -> None:
     network = read_network(name)
     state = values(network, noise)
     if network.root.parameters > MAX_VALUES:
-        for layout in ("torch", "keras"):
+        for layout in get_args(Layout):
             file = tensors_of(network, layout, state)
             found = match(file, network, [OWN])
             assert found.fits
             assert [p.tensor for p in found.fitting] == list(file.tensors)
         for entry in entries(network).values():
-            assert sorted(entry.axes) == list(range(len(entry.parameter.shape)))
+            for layout in get_args(Layout):
+                assert sorted(entry.place(layout).axes) == list(range(len(entry.parameter.shape)))
         return
-    as_keras = tensors_of(network, "keras", carried(tensors_of(network, "torch", state), network))
-    back = carried(as_keras, network)
-    assert list(back) == list(state)
-    for each, value in state.items():
-        assert back[each].shape == value.shape
-        assert np.array_equal(back[each].view(np.uint32), value.view(np.uint32)), each
+    for layout in KEPT:
+        theirs = tensors_of(network, layout, carried(tensors_of(network, "torch", state), network))
+        back = carried(theirs, network)
+        assert list(back) == list(state)
+        for each, value in state.items():
+            assert back[each].shape == value.shape
+            assert np.array_equal(back[each].view(np.uint32), value.view(np.uint32)), each
 
 
 # --- through files, in real frameworks -----------------------------------------------------------

@@ -726,7 +726,8 @@ def keras_variables(state: State, network: Network) -> dict[str, dict[str, Any]]
     """Layer by layer, each variable in Keras' order of axes."""
     layers: dict[str, dict[str, Any]] = {}
     for name, entry in entries(network).items():
-        layers.setdefault(entry.layer, {})[entry.variable] = state[name].transpose(entry.axes)
+        place = entry.place("keras")
+        layers.setdefault(place.layer, {})[place.variable] = state[name].transpose(place.axes)
     return layers
 
 

@@ -14,13 +14,13 @@ from resnet_spec.diagnostics import quoted
 from resnet_spec.ir import Network
 from resnet_spec.weights.checkpoint import Checkpoint, Layout, MissingPackage, unreadable
 
-# The endings of a name, the module that knows the format, and whose names and axes it holds.
-ENDINGS: dict[str, tuple[str, Layout]] = {
-    ".safetensors": ("safetensors", "torch"),
-    ".pt": ("pytorch", "torch"),
-    ".pth": ("pytorch", "torch"),
-    ".weights.h5": ("hdf5", "keras"),
-    ".keras": ("keras", "keras"),
+# The endings of a name, the module that knows the format, and whose names and axes it can hold.
+ENDINGS: dict[str, tuple[str, tuple[Layout, ...]]] = {
+    ".safetensors": ("safetensors", ("torch", "flax")),
+    ".pt": ("pytorch", ("torch",)),
+    ".pth": ("pytorch", ("torch",)),
+    ".weights.h5": ("hdf5", ("keras",)),
+    ".keras": ("keras", ("keras",)),
 }
 KNOWN = "safetensors, PyTorch's .pt and .pth, Keras' .weights.h5, .h5 and .keras"
 
@@ -80,8 +80,8 @@ def ending(name: str) -> str | None:
     return next((each for each in ENDINGS if name.lower().endswith(each)), None)
 
 
-def layout(name: str) -> Layout:
-    """Whose names and axes a file has that is written under a name."""
+def layouts(name: str) -> tuple[Layout, ...]:
+    """Whose names and axes a file can have that is written under a name; first the usual one."""
     asked = ending(name)
     assert asked is not None
     return ENDINGS[asked][1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import Any
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.ir import Network
-from resnet_spec.weights.checkpoint import Checkpoint, Tensor, unreadable
+from resnet_spec.weights.checkpoint import Checkpoint, Layout, Tensor, unreadable
+from resnet_spec.weights.entries import entries
 
 _TYPES = {
     "F64": "float64",
@@ -32,7 +33,7 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        file = safe_open(path, framework="numpy")
+        file: Any = safe_open(path, framework="numpy")
     except (SafetensorError, OSError, ValueError) as error:
         reason = str(error).removeprefix("Error while deserializing header: ")
         unreadable(
@@ -41,7 +42,17 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
             "was it written or copied to its end?",
         )
     with file:
-        yield Checkpoint(shown, "safetensors", "torch", tuple(_tensors(file)))
+        tensors = tuple(_tensors(file))
+        yield Checkpoint(shown, "safetensors", _layout(file.metadata() or {}, tensors), tensors)
+
+
+def _layout(metadata: Mapping[str, str], tensors: Sequence[Tensor]) -> Layout:
+    """Whose names a file has, by what it says of itself, or by what kernels are called."""
+    said = metadata.get("format")
+    if said in ("pt", "flax"):
+        return "torch" if said == "pt" else "flax"
+    leaves = {tensor.name.rpartition(".")[2] for tensor in tensors}
+    return "flax" if "kernel" in leaves and "weight" not in leaves else "torch"
 
 
 def _tensors(file: Any) -> Iterator[Tensor]:
@@ -53,7 +64,7 @@ def _tensors(file: Any) -> Iterator[Tensor]:
 
 
 def write(path: Path, network: Network, state: Mapping[str, Any]) -> None:
-    """A state in PyTorch's names and order of axes."""
+    """A state in the names and the order of axes of PyTorch or Flax."""
     import numpy
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -62,6 +73,11 @@ def write(path: Path, network: Network, state: Mapping[str, Any]) -> None:
     # ascontiguousarray makes a scalar a vector of one.
     arrays = {name: value.reshape(numpy.shape(state[name])) for name, value in arrays.items()}
     try:
-        save_file(arrays, path, metadata={"format": "pt"})
+        save_file(arrays, path, metadata={"format": written_for(network, state)})
     except SafetensorError as error:  # a full disk, which it wraps
         raise OSError(str(error).rpartition("I/O error: ")[2]) from None
+
+
+def written_for(network: Network, state: Mapping[str, Any]) -> str:
+    """Whose names a state has, as the format calls it."""
+    return "pt" if entries(network).keys() <= state.keys() else "flax"

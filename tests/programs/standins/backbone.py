@@ -12,9 +12,19 @@ from standins.run import Run, Value
 KEYS = ["module", "num_chs", "reduction"]
 
 
-def check_feature_info(run: Run, info: Any, map_of: Callable[[str], Value | None]) -> None:
-    """`map_of` gives the value of a module; None where it has none of its own."""
-    for text in _wrong(run.expected, info, map_of):
+def check_feature_info(
+    run: Run, info: Any, map_of: Callable[[str], Value | None], of_class: bool = False
+) -> None:
+    """`map_of` gives the value of a module; None where it has none of its own.
+
+    `of_class`: it is told of a class, so without maps whose channels follow from an argument.
+    """
+    left_out = {
+        f"the stage {stage.name} is missing"
+        for stage in run.expected.network.stages
+        if of_class and stage.output.open
+    }
+    for text in {*_wrong(run.expected, info, map_of)} - left_out:
         run.note(f"feature_info: {text}")
 
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from resnet_spec.codegen.definitions import definitions
 
 # Helpers that compute with no values, so that they run as they are.
-RUN = ("make_divisible", "add_layer")
+RUN = ("make_divisible", "add_layer", "get_layer")
 
 
 @functools.cache

@@ -6,20 +6,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from types import SimpleNamespace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
+from standins.channels_last import ChannelsLast
 from standins.expected import Expected, Tensor
 from standins.graph import Drawn, Pair, Window, even, rounded
 from standins.run import (
     Difference,
     Run,
-    Value,
-    is_range,
     namespace,
     pair,
     refuse_truths,
-    step,
-    whole,
 )
 
 Size = int | tuple[int, int]
@@ -61,7 +58,7 @@ class Padded(NamedTuple):
     layer: str  # the name of the layer that pads, "" where a function does
 
 
-class KerasTensor(Value):
+class KerasTensor(ChannelsLast):
     """A value of the functional API: (batch, rows, columns, channels)."""
 
     run: KerasRun
@@ -69,38 +66,6 @@ class KerasTensor(Value):
     def __init__(self, run: KerasRun, number: int, dimensions: tuple[int, ...]) -> None:
         super().__init__(run, number, dimensions)
         self.padded: Padded | None = None
-
-    @property
-    def shape(self) -> tuple[int | None, ...]:
-        return (None, *self.dimensions[1:], self.dimensions[0])
-
-    def axis(self, axis: int) -> int:
-        """An axis of Keras as one of (channels, rows, columns)."""
-        rank = len(self.dimensions)
-        if not -rank <= axis <= rank or axis == 0:
-            raise Difference(f"there is no axis {axis} beside the batch")
-        return axis % (rank + 1) % rank
-
-    def taken(self, start: int, stop: int) -> Self:
-        number = self.run.graph.take(self.seen(), start, stop, self.channels)
-        return self.like(number, (stop - start, *self.dimensions[1:]))
-
-    def __getitem__(self, key: Any) -> Self:
-        parts = key if isinstance(key, tuple) else (key,)
-        if Ellipsis in parts:
-            index = parts.index(Ellipsis)
-            missing = len(self.dimensions) + 2 - len(parts)
-            parts = (*parts[:index], *[slice(None)] * missing, *parts[index + 1 :])
-        if len(parts) == len(self.dimensions) + 1 and all(map(whole, parts[:-1])):
-            if is_range(parts[-1]):
-                return self.taken(*parts[-1].indices(self.channels)[:2])
-        elif len(parts) == 4 and whole(parts[0]) and whole(parts[3]):
-            stride: Pair = (step(parts[1]), step(parts[2]))
-            _, rows, columns = self.dimensions
-            size = (-(-rows // stride[0]), -(-columns // stride[1]))
-            number = self.run.graph.subsample(self.seen(), stride)
-            return self.like(number, (self.channels, *size))
-        raise Difference(f"takes {key}, which is no operation of the IR")
 
 
 # --- initializers --------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def frozen_in_turn(
     `by_depth`: the framework knows how deep a layer stands, so nothing may run beside another.
     """
     layers = [each.name for each in run.expected.layers]
-    ordered = _stand_as_they_run(_kept(run.expected.layers)) and not _is_shared(run)
+    ordered = _stand_as_they_run(kept(run.expected.layers)) and not _is_shared(run)
     if by_depth:
         before = (0, *(step.outputs[-1] for step in run.expected.network.root.steps))
         steps = zip(run.expected.network.root.steps, before, strict=False)
@@ -48,12 +48,13 @@ def frozen_in_turn(
     run.note("freeze_until takes the name of nothing")
 
 
-def _kept(layers: Iterable[Layer]) -> list[str]:
+def kept(layers: Iterable[Layer]) -> list[str]:
     """What has a place of its own, in order: layers, and blocks that have none."""
     own = [(each, each.named or bool(each.operation.parameters)) for each in layers]
     within = {p for each, is_kept in own if is_kept for p in _prefixes(each.name)}
     names = (each.name if is_kept else each.block for each, is_kept in own)
-    return [n for (_, is_kept), n in zip(own, names, strict=True) if is_kept or n not in within]
+    kept_ = [n for (_, is_kept), n in zip(own, names, strict=True) if is_kept or n not in within]
+    return [name for name in kept_ if name]
 
 
 def _prefixes(name: str) -> Iterable[str]:
@@ -63,8 +64,7 @@ def _prefixes(name: str) -> Iterable[str]:
 def _stand_as_they_run(names: list[str]) -> bool:
     """Whether nothing runs in between of what is kept below one dotted name."""
     places: dict[str, list[int]] = {}
-    kept = [name for name in names if name]
-    for place, name in enumerate(kept):
+    for place, name in enumerate(names):
         for prefix in _prefixes(name):
             places.setdefault(prefix, []).append(place)
     return all(each[-1] - each[0] + 1 == len(each) for each in places.values())

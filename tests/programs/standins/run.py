@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import collections
+import collections.abc
 import dataclasses
 import functools
 import inspect
@@ -22,6 +23,8 @@ STANDARD = {
     "math": math,
     "collections": collections,
     "functools": functools,
+    "collections.abc": collections.abc,
+    "dataclasses": dataclasses,
     "typing": typing,
 }
 
@@ -210,7 +213,8 @@ def _builtins(modules: Mapping[str, Any]) -> dict[str, Any]:
     def load(name: str, g: Any = None, l: Any = None, names: Any = (), level: int = 0) -> Any:  # noqa: E741
         if name not in allowed:
             raise Difference(f"imports {name}")
-        return allowed[name]
+        # `import jax.numpy as jnp` asks for the package, and then for its part.
+        return allowed[name if names else name.partition(".")[0]]
 
     return {**vars(builtins), "__import__": load}
 

@@ -1,0 +1,41 @@
+"""Names that a Flax module takes itself, which nothing of a spec may hide."""
+
+from __future__ import annotations
+
+# Methods of nnx.Module: a layer of such a name would take their place.
+MODULE_NAMES = frozenset(
+    {
+        *("eval", "iter_children", "iter_modules", "perturb", "set_attributes", "sow", "train"),
+    }
+)
+# Of nnx.Dict and nnx.List beside these, for the names within a container.
+DICT_NAMES = frozenset(
+    {"clear", "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values"}
+)
+LIST_NAMES = frozenset(
+    {"append", "clear", "count", "extend", "index", "insert", "pop", "remove", "reverse"}
+)
+# Of SequentialDict: its own attribute, which holds the order.
+SEQUENCE_NAMES = frozenset({"names"})
+# Of the class of a network.
+NETWORK_NAMES = frozenset({"feature_info", "forward_features", "freeze_until", "frozen", "order"})
+
+# Of a file: its imports and what its functions call their own variables. Helpers, and constructors
+# with arguments of their own (`shared.NAMES`), are taken as well.
+FILE_NAMES = frozenset(
+    {
+        *(
+            "jax",
+            "jnp",
+            "lax",
+            "nnx",
+            "partial",
+            "reduce",
+            "dataclass",
+            "Any",
+            "Callable",
+            "ClassVar",
+        ),
+        *("Iterable", "math", "self", "rngs", "features", "attributes", "path", "module"),
+    }
+)

@@ -1,0 +1,226 @@
+"""What most layers of one kind have in common is said once, above all classes of a module:
+
+    conv = partial(nnx.Conv, use_bias=False, kernel_init=…)
+    batch_norm = partial(nnx.BatchNorm, momentum=0.9)
+
+as Flax's own example of ImageNet does. A layer that differs says so where it is made.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from resnet_spec.codegen import layout
+from resnet_spec.codegen.layout import Code, call
+from resnet_spec.expressions import Const, Expr, binary, to_python
+from resnet_spec.primitives import Initializer
+from resnet_spec.specialize import OperationLine
+
+
+class Standardized(NamedTuple):
+    """The convolution of filters of mean 0 and variance 1."""
+
+    eps: Expr
+
+
+Option = Expr | Initializer | Standardized | None
+
+ZEROS, ONES = Initializer("zeros"), Initializer("ones")
+PLAIN = None  # the convolution that `nnx.Conv` does by itself
+
+# primitive: the class of its layer, and what each of its options is if nothing is said. An option
+# without a usual value is always said: nobody means Flax's own draw of a kernel.
+CLASSES: dict[str, tuple[str, dict[str, Option]]] = {
+    "conv": (
+        "nnx.Conv",
+        {"use_bias": Const(True), "bias_init": ZEROS, "conv_general_dilated": PLAIN},
+    ),
+    "linear": ("nnx.Linear", {"use_bias": Const(True), "bias_init": ZEROS}),
+    "batch_norm": (
+        "nnx.BatchNorm",
+        {
+            "momentum": Const(0.99),
+            "epsilon": Const(1e-5),
+            "scale_init": ONES,
+            "use_fast_variance": Const(True),
+        },
+    ),
+    "group_norm": ("nnx.GroupNorm", {"epsilon": Const(1e-6), "scale_init": ONES}),
+    "filter_response_norm": ("FilterResponseNorm", {"epsilon": Const(1e-5), "scale_init": ONES}),
+    "evo_norm": ("EvoNorm", {"epsilon": Const(1e-5), "scale_init": ONES}),
+    "channel_conv": ("ChannelConv", {}),
+    "learned_scale": ("LearnedScale", {"scale_init": ONES}),
+    "learned_shift": ("LearnedShift", {"bias_init": ZEROS}),
+}
+
+# What a constructor with some arguments is called: as its primitive.
+NAMES = frozenset(CLASSES)
+
+
+def options(line: OperationLine, exact: bool) -> dict[str, Option]:
+    """All options of a layer, by Flax's names; those of a bias only where it has one."""
+    given = line.attributes
+    found: dict[str, Option] = {}
+    match line.primitive.name:
+        case "conv" | "linear":
+            found["use_bias"] = _expression(line, "bias")
+            found["kernel_init"] = _initializer(line, "init")
+            if given["bias"] != Const(False):
+                found["bias_init"] = _initializer(line, "bias_init")
+            if given.get("standardize") is not None:
+                found["conv_general_dilated"] = _convolution(line)
+        case "batch_norm":
+            found["momentum"] = kept(_expression(line, "momentum"))
+            found["epsilon"] = _expression(line, "eps")
+            found["scale_init"] = _initializer(line, "init")
+            found["use_fast_variance"] = Const(not exact)
+        case "group_norm" | "filter_response_norm" | "evo_norm":
+            found["epsilon"] = _expression(line, "eps")
+            found["scale_init"] = _initializer(line, "init")
+        case "channel_conv":
+            found["kernel_init"] = _initializer(line, "init")
+        case "learned_scale":
+            found["scale_init"] = _initializer(line, "init")
+        case "learned_shift":
+            found["bias_init"] = _initializer(line, "init")
+    return found
+
+
+def _expression(line: OperationLine, name: str) -> Expr:
+    value = line.attributes[name]
+    assert isinstance(value, Expr)
+    return value
+
+
+def _initializer(line: OperationLine, name: str) -> Initializer:
+    value = line.attributes[name]
+    assert isinstance(value, Initializer)
+    return value
+
+
+def _convolution(line: OperationLine) -> Option:
+    standardized = line.attributes["standardize"] == Const(True)
+    return Standardized(_expression(line, "eps")) if standardized else PLAIN
+
+
+def kept(momentum: Expr) -> Expr:
+    """Flax's momentum, the weight of the old statistics; PyTorch's is that of the new."""
+    if isinstance(momentum, Const):
+        return Const(round(1 - momentum.value, 12))
+    return binary("-", Const(1), momentum)
+
+
+class Shared(NamedTuple):
+    """What makes the layers of one primitive, and the options that it states itself."""
+
+    function: str
+    stated: Mapping[str, Option]
+    usual: Mapping[str, Option]
+
+    def of(self, line: OperationLine, exact: bool) -> dict[str, Option]:
+        """The options that a layer has to state."""
+        without = {**self.usual, **self.stated}
+        return {
+            name: value
+            for name, value in options(line, exact).items()
+            if name not in without or value != without[name]
+        }
+
+    def definition(self, base: str) -> list[str]:
+        """The statement that makes it; none where nothing is shared."""
+        if not self.stated:
+            return []
+        arguments = {name: option(value, {}) for name, value in self.stated.items()}
+        return layout.statement(f"{self.function} = ", call("partial", base, **arguments))
+
+
+def class_of(primitive: str, exact: bool) -> str:
+    """The class of a primitive's layer."""
+    own = exact and primitive == "batch_norm"
+    return "BatchNorm" if own else CLASSES[primitive][0]
+
+
+def collect(lines: Iterable[OperationLine], exact: bool) -> dict[str, Shared]:
+    """For each primitive, what most of its layers have in common and Flax does not do by itself."""
+    found: dict[str, list[OperationLine]] = {name: [] for name in CLASSES}
+    for line in lines:
+        if line.primitive.name in found:
+            found[line.primitive.name].append(line)
+    shared = {}
+    for name, each in found.items():
+        usual = CLASSES[name][1]
+        common = _common(each, usual, exact) if len(each) > 1 else {}
+        shared[name] = Shared(name if common else class_of(name, exact), common, usual)
+    return shared
+
+
+def _common(
+    lines: list[OperationLine], usual: Mapping[str, Option], exact: bool
+) -> dict[str, Option]:
+    counts: dict[str, Counter[Option]] = {}
+    for line in lines:
+        for name, value in options(line, exact).items():
+            counts.setdefault(name, Counter())[value] += 1
+    common: dict[str, Option] = {}
+    for name, counter in counts.items():
+        value, often = counter.most_common(1)[0]
+        varies = isinstance(value, Expr) and not isinstance(value, Const)
+        said = name not in usual or value != usual[name]
+        if often > 1 and said and not varies and not _holds_names(value):
+            common[name] = value
+    return common
+
+
+def _holds_names(value: Option) -> bool:
+    return isinstance(value, Standardized) and not isinstance(value.eps, Const)
+
+
+def definitions(shared: Mapping[str, Shared], exact: bool) -> list[str]:
+    """The statements that make all of them."""
+    return [
+        line
+        for primitive, each in shared.items()
+        for line in each.definition(class_of(primitive, exact))
+    ]
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+
+def option(value: Option, spelling: Mapping[str, str]) -> Code:
+    """An option as Python."""
+    match value:
+        case Initializer():
+            return initializer(value)
+        case Standardized(eps):
+            if eps == Const(1e-6):
+                return "standardized_conv"
+            return call("partial", "standardized_conv", epsilon=to_python(eps, spelling))
+        case None:
+            return "lax.conv_general_dilated"
+        case _:
+            return to_python(value, spelling)
+
+
+def initializer(given: Initializer) -> Code:
+    """An initializer of `nnx.initializers`, whose own `he_normal` is a truncated one."""
+    match given.kind, given.value:
+        case (("zeros" | "ones") as kind, _):
+            return f"nnx.initializers.{kind}"
+        case (("constant" | "normal") as kind, value):
+            return call(f"nnx.initializers.{kind}", repr(value))
+        case (("fan_in_normal" | "fan_out_normal") as kind, value):
+            return _scaled(repr(value), kind.removesuffix("_normal"), "normal")
+        case "he_normal", fan:
+            return _scaled("2.0", str(fan), "normal")
+        case "he_uniform", fan:
+            return _scaled("2.0", str(fan), "uniform")
+        case "lecun_uniform", fan:
+            return _scaled("1 / 3", str(fan), "uniform")
+    raise ValueError(given.kind)
+
+
+def _scaled(scale: str, fan: str, distribution: str) -> Code:
+    return call("nnx.initializers.variance_scaling", scale, f'"{fan}"', f'"{distribution}"')

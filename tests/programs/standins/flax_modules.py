@@ -1,0 +1,224 @@
+"""`nnx.Module` and its containers: attributes, paths and modes, as Flax 0.12 has them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar
+
+from standins.channels_last import ChannelsLast
+from standins.graph import Drawn
+from standins.run import Difference, Run
+
+# Attributes of the real nnx.Module, of which no layer may have the names.
+_OF_MODULES = "eval iter_children iter_modules perturb set_attributes sow train"
+_OF_DICTS = "clear get items keys pop popitem setdefault update values"
+_OF_LISTS = "append clear count extend index insert pop remove reverse"
+
+
+class Array(ChannelsLast):
+    """A value, which nothing changes in place.
+
+    It has no `max`: the gradient of that is wrong where XLA rounds a value anew.
+    """
+
+    def mean(self, axis: int | tuple[int, ...], keepdims: bool = False) -> Array:
+        axes = {self.axis(each) for each in ((axis,) if isinstance(axis, int) else axis)}
+        if axes == {0} and keepdims and len(self.dimensions) == 3:
+            return self.made("channel_avg_pool", shape=(1, *self.dimensions[1:]))
+        if axes != {1, 2}:
+            raise Difference(f"the mean over {axis}, which is no operation of the IR")
+        shape = (self.channels, 1, 1) if keepdims else (self.channels,)
+        return self.made("global_avg_pool", shape=shape, keep_map=keepdims)
+
+
+class Variable:
+    """An array of a layer: its shape in Flax's order of axes, and how it is drawn."""
+
+    def __init__(self, shape: tuple[int, ...], drawn: Drawn) -> None:
+        self.shape, self.drawn = shape, drawn
+
+
+class Param(Variable):
+    """One that is trained."""
+
+
+class BatchStat(Variable):
+    """A running statistic."""
+
+
+class Rngs:
+    """A source of random numbers: each layer that draws needs it."""
+
+
+def is_data(value: Any) -> bool:
+    return isinstance(value, Module | Variable)
+
+
+class Module:
+    """A module: what is assigned to it is data or static, once for all."""
+
+    _path = ""  # from the network, known once it is built
+    _taken: ClassVar[frozenset[str]] = frozenset(_OF_MODULES.split())
+    _run: ClassVar[Run]
+
+    def __init_subclass__(cls) -> None:
+        call = cls.__dict__.get("__call__")
+        if call is not None:
+            setattr(cls, "__call__", _noted(call))  # noqa: B010
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._taken or callable(getattr(type(self), name, None)):
+            raise Difference(f"the layer {name!r} hides an attribute of its module")
+        if isinstance(value, list | tuple | dict) and _holds_data(value):
+            raise ValueError(f"Found data on value of type {type(value)} assigned to '{name}'")
+        before = self.__dict__.get(name, value)
+        if is_data(value) and not is_data(before):
+            raise ValueError(f"Cannot assign data value to static attribute '{name}'")
+        self.__dict__[name] = value
+
+    def __getattribute__(self, name: str) -> Any:
+        value = object.__getattribute__(self, name)
+        own = object.__getattribute__(self, "__dict__")
+        if name in own and callable(value) and not isinstance(value, Module | type):
+            path = object.__getattribute__(self, "_path")
+            return _Function(f"{path}.{name}" if path else name, value)
+        return value
+
+    # - what is within -
+
+    def _children(self) -> Iterator[tuple[str, Any]]:
+        return ((name, value) for name, value in self.__dict__.items() if not name.startswith("_"))
+
+    def _nodes(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+        """All that holds data, each with its path; the innermost first, as Flax has it."""
+        for name, value in sorted(self._children()):
+            if isinstance(value, Module):
+                yield from value._nodes((*path, name))
+            elif isinstance(value, Variable):
+                yield (*path, name), value
+        yield path, self
+
+    def _build(self) -> None:
+        """Tells every module its path."""
+        seen: set[int] = set()
+        for path, node in self._nodes():
+            if id(node) in seen:
+                raise Difference(f"{'.'.join(path)} has several names")
+            seen.add(id(node))
+            if isinstance(node, Module):
+                node.__dict__["_path"] = ".".join(path)
+
+    # - modes -
+
+    def train(self, **attributes: Any) -> None:
+        self._set(False)
+
+    def eval(self, **attributes: Any) -> None:
+        self._set(True)
+
+    def _set(self, evaluates: bool) -> None:
+        for _, node in self._nodes():
+            for name in ("use_running_average", "deterministic"):
+                if name in getattr(node, "__dict__", {}):
+                    node.__dict__[name] = evaluates
+
+
+def _holds_data(value: Any) -> bool:
+    inner = value.values() if isinstance(value, dict) else value
+    return any(is_data(each) for each in inner)
+
+
+def _noted(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The innermost module says where an error is."""
+
+    @functools.wraps(call)
+    def noted(self: Module, *arguments: Any, **options: Any) -> Any:
+        try:
+            return call(self, *arguments, **options)
+        except Exception as error:
+            if not hasattr(error, "__notes__"):
+                error.add_note(self._path)
+            raise
+
+    return noted
+
+
+class _Function:
+    """A function that is an attribute of a module: a layer, too, where it is called."""
+
+    def __init__(self, path: str, function: Callable[..., Any]) -> None:
+        self.path, self.function = path, function
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        made = self.function(*arguments, **options)
+        if isinstance(made, Array) and made is not arguments[0]:  # an identity is none
+            made.run.layers.append((self.path, made.number))
+        return made
+
+
+class List(Module):
+    """Modules with the paths 0, 1, …"""
+
+    _taken = Module._taken | frozenset(_OF_LISTS.split())
+
+    def __init__(self, values: Iterable[Any] = ()) -> None:
+        for number, value in enumerate(values):
+            setattr(self, str(number), value)
+
+    def __class_getitem__(cls, item: Any) -> type:
+        return cls
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._children())
+
+    def __iter__(self) -> Iterator[Any]:
+        return (getattr(self, str(number)) for number in range(len(self)))
+
+    def __getitem__(self, index: int) -> Any:
+        return getattr(self, str(index))
+
+
+class Dict(Module):
+    """Modules by their names."""
+
+    _taken = Module._taken | frozenset(_OF_DICTS.split())
+
+    def __init__(self, values: dict[str, Any] | None = None, **others: Any) -> None:
+        for name, value in {**(values or {}), **others}.items():
+            setattr(self, name, value)
+
+    def __class_getitem__(cls, item: Any) -> type:
+        return cls
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self, name, value)
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return getattr(self, name)
+        except AttributeError as error:
+            raise KeyError(name) from error
+
+    def __contains__(self, name: str) -> bool:
+        return hasattr(self, name)
+
+
+class Sequential(List):
+    def __call__(self, x: Any) -> Any:
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+class SequentialDict(Module):
+    def __init__(self, layers: Iterable[tuple[str, Any]]) -> None:
+        named = dict(layers)
+        self.names = tuple(named)
+        for name, layer in named.items():
+            setattr(self, name, layer)
+
+    def __call__(self, x: Any) -> Any:
+        for name in self.names:
+            x = getattr(self, name)(x)
+        return x

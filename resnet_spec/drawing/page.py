@@ -218,7 +218,7 @@ def _legend(panels: Sequence[Panel], y: float, width: float) -> tuple[list[Mark]
     """What the marks mean that occur, and the height of that."""
     x, top, marks = MARGIN, y, list[Mark]()
     for mark, room, meaning in _meanings(panels):
-        need = room + text_width(meaning, SMALL) + 16
+        need = room + text_width(meaning, SMALL) + 13
         if x + need > width - MARGIN and x > MARGIN:
             x, y = MARGIN, y + 18
         marks += moved(mark, x, y)
@@ -244,7 +244,7 @@ def _meanings(panels: Sequence[Panel]) -> Iterator[tuple[list[Mark], float, str]
         line = Stroke((((0, -4), (22, -4)),), "line", 1.3, "4 3")
         yield [line], 27, "shortcut that changes its input"
     if any(panel.inset.variant for panel in panels):
-        yield [Rect(0.5, -9.5, 13, 11, "hollow", 2.5, "3 2")], 19, "variant of a block"
+        yield [Rect(0.5, -9.5, 13, 11, "hollow", 2.5, "3 2")], 19, "variant"
     titles = [line.text for panel in panels for item in panel.items for line in item.lines]
     if any(" /" in each for each in titles):
         yield [], 0, "/2, /s: stride"

@@ -32,7 +32,7 @@ _SHORT = {
     "learned_shift": "+ bias",
     "learned_scale": "× scale",
 }
-_FOLDED = ("learned_shift", "learned_scale", "dropout", "flatten")
+_FOLDED = ("learned_shift", "learned_scale", "flatten")
 _HOSTS = ("conv", "linear", "channel_conv")
 
 Port = tuple[int, int]  # a box, and which of its outputs

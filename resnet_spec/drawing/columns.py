@@ -23,7 +23,10 @@ CIRCLE, BAR_HEIGHT, PILL_HEIGHT = 10.0, 20.0, 18.0
 
 @dataclass(eq=False)
 class Placed:
-    """A box with its size and place; `x` is its middle, `y` its upper edge."""
+    """A box with its size and place; `x` is its middle, `y` its upper edge.
+
+    A box that `stretches` is as wide as the lines that begin and end at it lie apart.
+    """
 
     drawn: Drawn
     width: float
@@ -32,6 +35,7 @@ class Placed:
     column: int = 0
     x: float = 0.0
     y: float = 0.0
+    stretches: bool = False
 
     @property
     def box(self) -> Box:
@@ -86,19 +90,21 @@ class Graph:
 
 
 def graph_of(items: Sequence[Drawn]) -> Graph:
-    """The boxes of a block in layers and columns; where the columns stand is not known yet."""
+    """The boxes of a block and the lines between them, without places."""
     links = [
         Link(source, port, item.box.index, slot)
         for item in items
         for slot, (source, port) in enumerate(item.box.inputs)
     ]
-    graph = Graph([Placed(item, *_size(item)) for item in items], links)
-    late = _layer(graph)
-    _Columns(graph, late).divide()
-    for link in graph.links:
-        ends = graph.placed[link.source].box, graph.placed[link.target].box
-        link.dashed = any(box.shortcut for box in ends)
-    return graph
+    placed = [Placed(item, *_size(item), stretches=item.box.is_bar) for item in items]
+    for link in links:
+        link.dashed = any(placed[end].box.shortcut for end in (link.source, link.target))
+    return Graph(placed, links)
+
+
+def divide(graph: Graph) -> None:
+    """Put boxes and lines into layers and columns; where the columns stand is not known yet."""
+    _Columns(graph, _layer(graph)).divide()
 
 
 def tile_width(label: str, height: float) -> float:

@@ -15,17 +15,16 @@ from resnet_spec.drawing.columns import (
     Graph,
     Placed,
     divided,
-    graph_of,
     tile_width,
 )
 from resnet_spec.drawing.figure import Figure, Inset
 from resnet_spec.drawing.labels import Drawn
-from resnet_spec.drawing.ordering import arrange
-from resnet_spec.drawing.routing import bounds, numbered, place
+from resnet_spec.drawing.routing import bounds, numbered
 from resnet_spec.drawing.scene import (
     Circle,
     Group,
     Mark,
+    Point,
     Rect,
     Stroke,
     Text,
@@ -37,6 +36,7 @@ from resnet_spec.drawing.scene import (
 )
 from resnet_spec.drawing.text_width import text_width
 from resnet_spec.drawing.theme import CATEGORIES
+from resnet_spec.drawing.tower import laid_out
 from resnet_spec.drawing.words import role
 
 _PAD, _TOP, _BOTTOM, _NARROWEST = 16.0, 56.0, 14.0, 150.0
@@ -48,9 +48,7 @@ class Panel:
 
     def __init__(self, figure: Figure, inset: Inset, items: Sequence[Drawn]) -> None:
         self.inset, self.items = inset, items
-        self.graph = graph_of(items)
-        arrange(self.graph)
-        place(self.graph)
+        self.graph = laid_out(items)
         self.role = role(figure, inset)
         left, _, right, bottom = bounds(self.graph)
         self.left, self.graph_width = left, right - left
@@ -167,6 +165,8 @@ def _lines(placed: Placed, style: str) -> Iterator[Mark]:
 def _numbers(graph: Graph) -> Iterator[Mark]:
     """The order of a bar's inputs, where they do not lie from left to right."""
     for index in numbered(graph):
+        said: dict[Point, list[str]] = {}
         for link in graph.entering(index):
-            x, y = link.points[-1]
-            yield text(x - 5, y - 8, str(link.slot + 1), SMALL, "soft", "end")
+            said.setdefault(link.points[-1], []).append(str(link.slot + 1))
+        for (x, y), numbers in said.items():
+            yield text(x - 5, y - 8, ", ".join(numbers), SMALL, "soft", "end")

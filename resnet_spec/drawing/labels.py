@@ -133,7 +133,10 @@ def _taken(box: Box, text: Callable[[str], str]) -> str:
 def _rescaled(factor: float, offset: float) -> str:
     if (factor, offset) == (-1, 1):
         return "1 − x"
-    return f"× {factor:g}" + (f" + {offset:g}" if offset else "")
+    said = f"× {factor:g}" if factor != 1 or not offset else ""
+    if offset:
+        said += f" {'+' if offset > 0 else '−'} {abs(offset):g}"
+    return said.strip()
 
 
 def _window(box: Box) -> str:
@@ -214,12 +217,13 @@ def _entry(figure: Figure, alike: Sequence[Box], plain: bool) -> tuple[str, Inse
 
 _MANY = 6  # outputs of a split, from which on its equal branches are not all drawn
 _ALIKE = 4
+_MOST = 500  # boxes among which branches are looked for
 
 
 def abridged(items: list[Drawn]) -> list[Drawn]:
     """Of many equal branches between a split and its concat, the first and the last stay."""
     split = next((d.box for d in items if d.box.kind == "split" and d.box.outputs >= _MANY), None)
-    if split is None:
+    if split is None or len(items) > _MOST:
         return items
     later = items[split.index + 1 :]
     end = next((d.box.index for d in later if d.box.kind == "concat"), None)

@@ -15,7 +15,7 @@ from resnet_spec.drawing.columns import Graph, Link
 BETWEEN_BOXES, BESIDE_LINE, BETWEEN_LINES = 18.0, 13.0, 12.0
 _CROSSING, _ALONG, _THROUGH = 260.0, 400.0, 3000.0
 _ALL_ORDERS = 6  # columns, up to which all orders are tried
-_EFFORT = 30_000_000  # steps of comparing lines, after which the best order so far is taken
+_EFFORT = 10_000_000  # steps of comparing lines, after which the best order so far is taken
 
 Order = Sequence[int]
 Gaps = dict[tuple[int, int], float | None]

@@ -7,6 +7,7 @@ columns that it serves, so that its lines are straight.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
 from resnet_spec.drawing.columns import CIRCLE, Graph, Link, Placed
 from resnet_spec.drawing.scene import Point
@@ -22,7 +23,7 @@ def place(graph: Graph) -> None:
     for placed in graph.placed:
         placed.x = graph.columns[placed.column].x
     for i, placed in enumerate(graph.placed):
-        if placed.box.is_bar:
+        if placed.stretches:
             _stretch(graph, i, placed)
     tracks = _Tracks(graph)
     below = _stack(graph, tracks)
@@ -34,9 +35,10 @@ def numbered(graph: Graph) -> list[int]:
     """The bars whose inputs do not come in their order from left to right, so need numbers."""
     found = []
     for index, placed in enumerate(graph.placed):
-        lanes = [graph.columns[link.lane].x for link in graph.entering(index)]
-        if placed.box.kind in ("concat", "stack_rows") and lanes != sorted(lanes):
-            found.append(index)
+        if placed.stretches and placed.box.kind != "split":
+            lanes = [graph.columns[link.lane].x for link in graph.entering(index)]
+            if lanes != sorted(lanes):
+                found.append(index)
     return found
 
 
@@ -59,17 +61,21 @@ def _stretch(graph: Graph, index: int, bar: Placed) -> None:
 
 
 class _Tracks:
-    """Which lines run across below each layer, and at which of several heights."""
+    """Which lines run across below each layer, and at which of several heights.
+
+    Lines that leave a box run above those that go to one: at the same column, the one would else
+    come down where the other still goes down.
+    """
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph
         self.taken: dict[int, dict[tuple[str, int], tuple[int, float, float]]] = {}
         for link in graph.links:
-            source, target = graph.placed[link.source], graph.placed[link.target]
-            lane = graph.columns[link.lane].x
-            if abs(lane - source.x) > _SAME and not source.box.is_bar:
+            source, lane = graph.placed[link.source], graph.columns[link.lane].x
+            if abs(lane - source.x) > _SAME and not source.stretches:
                 self._take(source.layer, ("from", link.source), source.x, lane)
-            straight = target.box.is_bar or target.box.is_join
+        for link in graph.links:
+            target, lane = graph.placed[link.target], graph.columns[link.lane].x
+            straight = target.stretches or target.box.is_join
             if abs(lane - target.x) > _SAME and not straight:
                 self._take(target.layer - 1, ("to", link.target), lane, target.x)
 
@@ -80,9 +86,10 @@ class _Tracks:
         if key in mine:
             _, low1, high1 = mine.pop(key)
             low, high = min(low, low1), max(high, high1)
-        used = {number for number, a, b in mine.values() if low < b and a < high}
-        free = next(number for number in range(len(mine) + 1) if number not in used)
-        mine[key] = (free, low, high)
+        beside = [(k[0], n) for k, (n, a, b) in mine.items() if low <= b and a <= high]
+        above = max((n + 1 for kind, n in beside if kind != key[0]), default=0)
+        used = {number for _, number in beside}
+        mine[key] = (next(n for n in count(above) if n not in used), low, high)
 
     def of(self, layer: int, kind: str, index: int) -> int:
         return self.taken.get(layer, {}).get((kind, index), (0, 0.0, 0.0))[0]
@@ -113,18 +120,18 @@ def _corners(
 ) -> tuple[Point, ...]:
     source, target = graph.placed[link.source], graph.placed[link.target]
     lane = graph.columns[link.lane].x
-    start = lane if source.box.is_bar else source.x
+    start = lane if source.stretches else source.x
     points = [(start, source.bottom)]
     if abs(lane - start) > _SAME:
         y = below[source.layer] + 6 + TRACK * tracks.of(source.layer, "from", link.source)
         points += [(start, y), (lane, y)]
-    if target.box.is_bar or abs(lane - target.x) <= _SAME:
+    if target.stretches or abs(lane - target.x) <= _SAME:
         points.append((lane, target.y))
     elif target.box.is_join:
         side = CIRCLE if lane > target.x else -CIRCLE
         points += [(lane, target.middle), (target.x + side, target.middle)]
     else:
-        y = target.y - 9 - TRACK * tracks.of(target.layer - 1, "to", link.target)
+        y = below[target.layer - 1] + 6 + TRACK * tracks.of(target.layer - 1, "to", link.target)
         points += [(lane, y), (target.x, y), (target.x, target.y)]
     return _tidied(points)
 

@@ -90,7 +90,7 @@ def describe(figure: Figure, drawn: dict[Inset, list[Drawn]], sections: bool = T
                 f"{section.macs:,} multiply-adds."
             )
     for inset, items in drawn.items():
-        steps = [_step(item) for item in items if item.box.kind not in (INPUT, OUTPUT)]
+        steps = [_step(item, items) for item in items if item.box.kind not in (INPUT, OUTPUT)]
         found.append(
             f"Block {inset.label}, {inset.title}, {inset.count} times, {role(figure, inset)}: "
             f"{'; '.join(steps)}."
@@ -98,7 +98,10 @@ def describe(figure: Figure, drawn: dict[Inset, list[Drawn]], sections: bool = T
     return " ".join(found)
 
 
-def _step(item: Drawn) -> str:
+def _step(item: Drawn, items: Sequence[Drawn]) -> str:
     said = " ".join(entry("", line.inset, 1) if line.inset else line.text for line in item.lines)
-    sources = ["input" if box == 0 else str(box) for box, _ in item.box.inputs]
+    sources = []
+    for source, port in item.box.inputs:
+        part = f"part {port + 1} of " if items[source].box.outputs > 1 else ""
+        sources.append(part + ("input" if source == 0 else str(source)))
     return f"{item.box.index} {said} of {' and '.join(sources)}"

@@ -275,8 +275,9 @@ def wrong_numbers(network: Network, page: Page) -> list[str]:
 def _differences(said: Counter[Drawn], left: Counter[Drawn]) -> Iterator[str]:
     both = said & left
     said, left = said - both, left - both
-    rest = list(left.elements())
-    for kind, ranges in sorted(said.elements(), key=lambda each: _width(each[1])):
+    # Ranges that end first take the least that they can: then all are served that can be.
+    rest = sorted(left.elements())
+    for kind, ranges in sorted(said.elements(), key=_ends):
         fits = [i for i, each in enumerate(rest) if each[0] == kind and _within(each[1], ranges)]
         if fits:
             rest.pop(fits[0])
@@ -286,8 +287,8 @@ def _differences(said: Counter[Drawn], left: Counter[Drawn]) -> Iterator[str]:
         yield f"{kind} {_shown(ranges)} is there, but not drawn"
 
 
-def _width(ranges: tuple[Range, ...]) -> Fraction:
-    return sum((high - low for low, high in ranges), Fraction(0))
+def _ends(drawn: Drawn) -> list[Fraction]:
+    return [high for _, high in drawn[1]]
 
 
 def _within(numbers: tuple[Range, ...], ranges: tuple[Range, ...]) -> bool:

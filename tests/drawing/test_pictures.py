@@ -10,7 +10,7 @@ import picture
 import pytest
 import recount
 
-from resnet_spec.drawing import Drawing, render
+from resnet_spec.drawing import Drawing, render, tower
 from resnet_spec.ir import Network
 from resnet_spec.language.library import Library, builtin_specs
 from resnet_spec.language.load import load
@@ -30,12 +30,20 @@ def networks() -> dict[str, Network]:
     return {network.name: network for network in (lower(load(str(p), library)) for p in paths)}
 
 
+def unreachable(graph: object) -> None:
+    raise AssertionError("a block is stacked")
+
+
 @functools.cache
 def page(name: str) -> picture.Page:
     return picture.read(render(Drawing(networks()[name]).page()))
 
 
-def test_every_network_is_drawn_well(record_property: Callable[[str, object], None]) -> None:
+def test_every_network_is_drawn_well(
+    record_property: Callable[[str, object], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In columns, as people draw them: none of these needs the layout that always works."""
+    monkeypatch.setattr(tower, "stack", unreachable)
     wrong: dict[str, list[str]] = {}
     heights, abridged = {}, set()
     for name, network in networks().items():
@@ -60,7 +68,7 @@ def test_every_network_is_drawn_well(record_property: Callable[[str, object], No
 def test_each_block_alone() -> None:
     """In a picture for each block, of the networks that have the most blocks."""
     drawings = [Drawing(network) for network in networks().values()]
-    largest = sorted(drawings, key=lambda d: len(d.figure.insets))[-12:]
+    largest = sorted(drawings, key=lambda d: len(d.figure.insets))[-6:]
     for drawing in largest:
         for block in drawing.blocks:
             text = render(drawing.block(block))

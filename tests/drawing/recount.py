@@ -251,9 +251,13 @@ def wrong_numbers(network: Network, page: Page) -> list[str]:
     found = list(_totals(network, page, recount.columns))
     root = network.root
     stages = {stage.name: stage for stage in network.stages}
+    in_stages = {index for stage in network.stages for index in stage.steps}
+    before = [root.steps[k].node for k in range(network.head) if k not in in_stages]
+    behind = [step.node for step in root.steps[network.head :]]
     for number, column in enumerate(recount.columns):
         stage = next((s for name, s in stages.items() if name.endswith(column.name)), None)
         if stage is None:
+            found += _layers(column, before if column.name == "stem" else behind)
             continue
         if "…" in column.cells.get("blocks", []):
             continue  # not all of its blocks fit
@@ -270,6 +274,29 @@ def wrong_numbers(network: Network, page: Page) -> list[str]:
                 there[each] += equal[id(node)]
         found += [f"{column.name}: {each}" for each in _differences(recount.stage(number), there)]
     return found
+
+
+def _layers(column: Column, nodes: list[Operation | Instance]) -> Iterator[str]:
+    """Of a stem or head, whose layers stand in the table alone."""
+    cells = column.cells.get("layers", [])
+    if any(cell == "…" or cell.startswith("block ") or cell[:1].isupper() for cell in cells):
+        return  # there are more, or some that have a panel
+    said: Counter[tuple[object, ...]] = Counter()
+    for cell in cells:
+        pattern = r"(?:(\d+)×\d+|(linear)), (\d+)(?: /(\d+))?(?: \(×(\d+)\))?"
+        if match := re.fullmatch(pattern, cell):
+            what = int(match[1]) if match[1] else match[2]
+            said[what, int(match[3]), int(match[4] or 1)] += int(match[5] or 1)
+    there: Counter[tuple[object, ...]] = Counter()
+    for node in nodes:
+        for _, op in walk(node) if isinstance(node, Instance) else [("", node)]:
+            given = op.attributes
+            if op.primitive.name == "conv":
+                there[given["kernel"], given["filters"], given["stride"]] += 1
+            elif op.primitive.name == "linear":
+                there["linear", given["features"], 1] += 1
+    if said != there:
+        yield f"{column.name}: {said} is drawn, {there} is there"
 
 
 def _differences(said: Counter[Drawn], left: Counter[Drawn]) -> Iterator[str]:

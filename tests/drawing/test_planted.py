@@ -24,6 +24,7 @@ from resnet_spec.drawing import (
     symbols,
     tower,
     variants,
+    words,
 )
 from resnet_spec.drawing.figure import Inset
 
@@ -86,6 +87,7 @@ def changed(function: Callable[..., Any], change: Callable[[Any], Any]) -> Calla
         (symbols, "number", lambda number: number + 1, "is drawn, but not there"),
         (labels, "_notes", lambda notes: [], "is there, but not drawn"),
         (labels, "_window", lambda text: "5×5", "conv 5"),
+        (labels, "bracket", lambda lines: lines[1:], "stem: "),
         (strip, "count", lambda text: text.replace("M", "k"), "are drawn as"),
         (figure, "_parameters", lambda number: number - 1, "do not add up"),
     ],
@@ -97,7 +99,10 @@ def test_wrong_numbers(
     expected: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, name, changed(getattr(module, name), change))
+    function = changed(getattr(module, name), change)
+    for each in (module, strip, words):  # which import it by its name
+        if hasattr(each, name):
+            monkeypatch.setattr(each, name, function)
     assert expected in found()
 
 

@@ -56,7 +56,8 @@ class KerasBackend:
             "blocks": blocks,
             "network": shown,
             "dotted": any("." in name for name in model.outer_names(network)),
-            "ordered": python.stands_as_it_runs(network),
+            # The layers of a model are sorted by depth: in parallel branches not as they run.
+            "ordered": python.stands_as_it_runs(network) and python.runs_in_turn(network),
             "normed": network.root.statistics > 0,
         }
 

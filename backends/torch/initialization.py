@@ -19,12 +19,14 @@ class _Rule(NamedTuple):
 
     under: tuple[str, ...]
     fill: layout.Code
-    before: str = ""  # a statement that the other one needs
+    found: tuple[str, layout.Code] | None = None  # a tensor that has to be found first
 
     def lines(self) -> list[str]:
         indents = [BODY + 4 * depth for depth in range(len(self.under) + 1)]
         text = [f"{' ' * at}{line}" for at, line in zip(indents, self.under, strict=False)]
-        text += [f"{' ' * indents[-1]}{self.before}"] if self.before else []
+        if self.found is not None:
+            name, code = self.found
+            text += layout.statement(f"{name} = ", code, indent=indents[-1])
         return [*text, *layout.statement("", self.fill, indent=indents[-1])]
 
 
@@ -187,17 +189,14 @@ class _Placed(NamedTuple):
         if place is Place.SUBMODULE or self.in_chain:
             return self.by_name(tensor, given, spelling)
         text = str(text_of(line.path))
-        if place in (Place.KEY, Place.ELEMENT):
-            target = f'module.get_parameter("{text}.{tensor}")'
-        elif tensor == "bias":
-            target = f'module.{text}.get_parameter("bias")'  # the attribute may be None
-        else:
-            target = f"module.{text}.{tensor}"
         head, _, key = text.partition(".")
         present = f'"{key}" in module.{head}' if key else f"module.{head} is not None"
         under = (f"if {present}:",) if line.when is not None else ()
-        if place in (Place.KEY, Place.ELEMENT):
-            return _filled(under, given, tensor, target)
+        if key:
+            return _found(under, given, tensor, python.literal(f"{text}.{tensor}"))
+        target = f"module.{text}.{tensor}"
+        if tensor == "bias":
+            target = f'module.{text}.get_parameter("bias")'  # the attribute may be None
         return _Rule(under, primitives.initializer(given, target))
 
     def by_name(self, tensor: str, given: Initializer, spelling: Mapping[str, str]) -> _Rule:
@@ -209,12 +208,12 @@ class _Placed(NamedTuple):
         if self.line.when is not None and not self.in_chain:
             under.append(f"if {to_python(self.line.when, spelling)}:")
         path = python.spelled((*self.line.path, f".{tensor}"), spelling)
-        target = f"module.get_parameter({python.literal(path)})"
-        return _filled(tuple(under), given, tensor, target)
+        return _found(tuple(under), given, tensor, python.literal(path))
 
 
-def _filled(under: tuple[str, ...], given: Initializer, tensor: str, target: str) -> _Rule:
+def _found(under: tuple[str, ...], given: Initializer, tensor: str, name: str) -> _Rule:
     """What fills a tensor found by its name: once where the initializer asks for it twice."""
+    found = layout.call("module.get_parameter", name)
     if given.kind.startswith("fan_"):
-        return _Rule(under, primitives.initializer(given, tensor), f"{tensor} = {target}")
-    return _Rule(under, primitives.initializer(given, target))
+        return _Rule(under, primitives.initializer(given, tensor), (tensor, found))
+    return _Rule(under, primitives.initializer(given, layout.flat(found)))

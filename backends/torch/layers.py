@@ -47,6 +47,18 @@ def shuffle_channels(x: Tensor, groups: int, parts: int) -> Tensor:
     return x.transpose(1, 2).flatten(1, 3)
 
 
+class Rescale(nn.Module):
+    """Multiply by a factor, then add an offset."""
+
+    def __init__(self, factor: float, offset: float = 0) -> None:
+        super().__init__()
+        self.factor = factor
+        self.offset = offset
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor + self.offset
+
+
 class BlurPool(nn.Module):
     """Blur by (1, 2, 1) / 4 in both directions, then subsample by the stride."""
 

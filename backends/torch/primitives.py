@@ -174,19 +174,34 @@ LAYERS_BY_NAME: dict[str, Callable[[Context], Code]] = {
     "global_max_pool": _global_pool("Max"),
 }
 
+# One in this table is a module as a child of the network, so that the children can be called in a
+# row, and an expression elsewhere.
+CHILDREN: dict[str, Callable[[Context], Code]] = {
+    "rescale": lambda op: call("Rescale", op.get("factor"), **op.unless(offset=0)),
+    # A window of one with a stride takes every n-th row and column.
+    "subsample": lambda op: call("nn.MaxPool2d", "1", stride=op.get("stride")),
+}
+
 # As members of nn.Sequential, all have to be modules.
 MODULES: dict[str, Callable[[Context], Code]] = {
     **LAYERS,
     **LAYERS_BY_NAME,
+    **CHILDREN,
     "identity": lambda op: call("nn.Identity"),
 }
 
 
-def is_module(primitive: str, attributes: Mapping[str, Any], named: bool) -> bool:
-    """Whether an operation is a module of its class; `named` tells that the spec gave its name."""
+def is_module(
+    primitive: str, attributes: Mapping[str, Any], named: bool, child: bool = False
+) -> bool:
+    """Whether an operation is a module of its class.
+
+    `named` tells that the spec gave its name, `child` that its class is the network.
+    """
     if primitive == "softmax" and attributes["groups"] not in (0, Const(0)):
         return False  # PyTorch has no layer of it
-    return primitive in LAYERS or (named and primitive in LAYERS_BY_NAME)
+    by_name = (named or child) and primitive in LAYERS_BY_NAME
+    return primitive in LAYERS or by_name or (child and primitive in CHILDREN)
 
 
 # --- calls ---------------------------------------------------------------------------------------

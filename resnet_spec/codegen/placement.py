@@ -36,11 +36,12 @@ class Place(enum.Enum):
 class Modules(NamedTuple):
     """What a framework has modules for, and which names its classes take.
 
-    `is_module` tells whether a primitive with its attributes is one, named by the spec or not.
+    `is_module` tells whether a primitive with its attributes is one, named by the spec or not, and
+    a child of the network or of a block.
     """
 
     framework: str
-    is_module: Callable[[str, Mapping[str, Any], bool], bool]
+    is_module: Callable[[str, Mapping[str, Any], bool, bool], bool]
     names: frozenset[str]  # attributes of every module, which a layer must not hide
     network_names: frozenset[str]  # those of the class of a network
     dictionary_names: frozenset[str]  # methods of a dictionary of modules
@@ -49,7 +50,7 @@ class Modules(NamedTuple):
     def is_layer(self, line: Line) -> TypeGuard[Layer]:
         """Whether a line needs a module of its own."""
         if isinstance(line, OperationLine):
-            return self.is_module(line.primitive.name, line.attributes, line.named)
+            return self.is_module(line.primitive.name, line.attributes, line.named, line.child)
         return isinstance(line, CallLine)
 
     def layers_in(
@@ -235,23 +236,22 @@ def check_names(network: Network, modules: Modules) -> None:
         for step in instance.steps:
             if isinstance(step.node, Instance):
                 waiting.append(step.node)
-            elif not _is_module(step, modules):
+            elif not _is_module(step, modules, instance is network.root):
                 continue
             for part in step.name.split("."):
-                if part in modules.names or (
-                    instance is network.root and part in modules.network_names
-                ):
+                own = instance is network.root and part in modules.network_names
+                if own or part in modules.names:
+                    whose = "the network's own class" if own else "every module"
                     fail(
                         "RS503",
                         f"{instance.definition.name}: a layer can't be called {quoted(step.name)} "
-                        f"in {modules.framework}, where {quoted(part)} is an attribute of every "
-                        "module",
+                        f"in {modules.framework}, where {quoted(part)} is an attribute of {whose}",
                         step.statement.name.span if step.statement.name else step.statement.span,
                         help="call the layer something else",
                     )
 
 
-def _is_module(step: Step, modules: Modules) -> bool:
+def _is_module(step: Step, modules: Modules, child: bool) -> bool:
     assert isinstance(step.node, Operation)
     operation, named = step.node, not step.statement.unnamed
-    return modules.is_module(operation.primitive.name, operation.attributes, named)
+    return modules.is_module(operation.primitive.name, operation.attributes, named, child)

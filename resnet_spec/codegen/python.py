@@ -300,12 +300,27 @@ def stands_as_it_runs(network: Network) -> bool:
         others = (step for n, step in enumerate(network.root.steps) if n not in stage.steps)
         if any(step.name.startswith(f"{stage.name}.") for step in others):
             return False
-    return all(_is_grouped(map(_parts, filter(_is_kept, each.steps))) for each in _all(network))
+    return all(
+        _is_grouped(_parts(step) for step in each.steps if is_kept(step, each is network.root))
+        for each in _all(network)
+    )
 
 
-def _is_kept(step: Step) -> bool:
-    """Whether a step may be a layer of its own: it learns, is a block, or has a name."""
-    return not step.statement.unnamed or isinstance(step.node, Instance) or bool(_parameters(step))
+def runs_in_turn(network: Network) -> bool:
+    """Whether every layer and block of the network itself takes the output of the one before."""
+    inputs = (0, *(step.outputs[-1] for step in network.root.steps))
+    return all(
+        step.inputs == (before,) for step, before in zip(network.root.steps, inputs, strict=False)
+    )
+
+
+def is_kept(step: Step, child: bool) -> bool:
+    """Whether a step may be a layer of its own: it learns, is a block, or has a name.
+
+    A child of the network always is.
+    """
+    learns = isinstance(step.node, Instance) or bool(_parameters(step))
+    return child or learns or not step.statement.unnamed
 
 
 def _parts(step: Step) -> list[str]:

@@ -77,7 +77,10 @@ def _live(network: Network) -> set[int]:
 
 
 def _makes(step: Step) -> bool:
-    return isinstance(step.node, Instance) or step.node.primitive.group in _MAKING
+    node = step.node
+    if isinstance(node, Instance):
+        return True
+    return bool(node.parameters) or node.primitive.group in _MAKING
 
 
 def _pools(operation: Operation) -> bool:
@@ -86,9 +89,9 @@ def _pools(operation: Operation) -> bool:
 
 def _layer(step: Step) -> str | None:
     """The operation that gives a step's output, where that is a layer in every framework."""
-    node, name, named = step.node, step.name, not step.statement.unnamed
+    node, name = step.node, step.name
     if isinstance(node, Operation):
-        return name if named and _is_layer(node) and node.primitive.group != "merge" else None
+        return name if _is_layer(node) and node.primitive.group != "merge" else None
     while isinstance(node, Instance):
         result = node.result
         inner = next((each for each in node.steps if result in each.outputs), None)
@@ -102,4 +105,5 @@ def _is_layer(operation: Operation) -> bool:
     """Whether an operation is no mere function of tensors."""
     if operation.primitive.name == "softmax":
         return not operation.attributes["groups"]
-    return operation.primitive.group in _MAKING or _pools(operation)
+    learns = bool(operation.parameters)
+    return learns or operation.primitive.group in _MAKING or _pools(operation)

@@ -152,6 +152,8 @@ def _report(detail: Any, table: Table, node: Mapping, what: str, report: Report)
         hint = expected(key, owner["keys"])
         if key.isdigit():  # 0,1 within {…}
             hint = f"write decimals with a point, 0.{key}: a comma begins another key"
+        elif key.count(")") > key.count("("):  # filters: max(a, 4) within {…}
+            hint = "put quotes around an expression with a comma, which begins another key in {…}"
         report.add("RS101", f"unknown key {quoted(key)} in {_inside(what, location)}", span, hint)
     elif kind == "missing":
         report.add(

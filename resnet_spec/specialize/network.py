@@ -30,6 +30,9 @@ from resnet_spec.specialize.numbers import Numbers, common_value, read_locals
 from resnet_spec.specialize.program import (
     FeatureInfo,
     FeatureLine,
+    Line,
+    LoopLine,
+    OperationLine,
     Parameter,
     Program,
     Routine,
@@ -80,8 +83,7 @@ class _Specialization:
         self.order: list[Routine] = []
         self.taken: set[str] = set()
         report = Report()
-        outputs = [stage.result for stage in network.stages if stage.feature]
-        report.extend(SpecError(_unused(network.root, [network.root.result, *outputs])))
+        report.extend(SpecError(_unused(network.root, [network.root.result])))
         self.collect(network.root, set(), (), report)
         report.raise_if_any()
 
@@ -255,6 +257,7 @@ class _Specialization:
         assign_variables(drafts, builder.input, result, reserved)
         first_lines = finished_lines([draft for draft in drafts if id(draft) in split])
         lines = (*first_lines, *finished_lines([d for d in drafts if id(d) not in split]))
+        lines = tuple(map(_as_child, lines))
         info = _feature_info(network, builder, dict(expanded_locals(locals_)))
         kept, lines, _ = inline_locals(locals_, lines, None)
         used = used_names(lines, kept)
@@ -390,6 +393,13 @@ def _check_last_stage(network: Network) -> None:
             network.stages[-1].statement.span,
             help="leave 'feature: false' out",
         )
+
+
+def _as_child(line: Line) -> Line:
+    """A line of the network itself."""
+    if isinstance(line, LoopLine):
+        return line._replace(body=tuple(map(_as_child, line.body)))
+    return line._replace(child=True) if isinstance(line, OperationLine) else line
 
 
 def _variant(instance: Instance) -> Any:

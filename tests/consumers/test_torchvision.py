@@ -14,6 +14,7 @@ pytestmark = pytest.mark.torch
 SOME = (
     *("resnet18", "resnetv2_18d", "densenet121", "dpn68", "skresnet18"),
     *("tests/specs/res2net", "tests/specs/resnest", "tests/specs/gallery", "tests/specs/dilated"),
+    "tests/specs/children",
 )
 LARGE = 70_000_000  # parameters; what is larger is of blocks that smaller ones have, too
 

@@ -144,20 +144,6 @@ def primitives(
     return keras.Model(inputs, x, name="primitives")
 
 
-def freeze_until(model: keras.Model, name: str) -> None:
-    """Freeze every layer before the stage or layer `name`, and train the rest.
-
-    Compile the model afterwards.
-    """
-    prefix = f"{name}_"
-    if not any(f"{layer.name}_".startswith(prefix) for layer in model.layers):
-        raise ValueError(f"there is no stage or layer {name!r}")
-    trained = False
-    for layer in model.layers:
-        trained = trained or f"{layer.name}_".startswith(prefix)
-        layer.trainable = trained
-
-
 def primitives_features(
     input_shape: tuple[int | None, int | None, int] = (20, 20, 3),
 ) -> keras.Model:

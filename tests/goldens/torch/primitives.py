@@ -105,6 +105,7 @@ class Primitives(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, 16, 2, stride=2, bias=False)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.norm1 = nn.GroupNorm(4, 16)
+        self.act = nn.LeakyReLU(negative_slope=0.1, inplace=True)
 
         self.layer1 = nn.Sequential(
             Wave(16),
@@ -130,7 +131,7 @@ class Primitives(nn.Module):
         x = self.conv1(x)
         x = self.pool(x)
         x = self.norm1(x)
-        x = F.leaky_relu(x, negative_slope=0.1, inplace=True)
+        x = self.act(x)
 
         x = self.layer1(x)
         features["layer1"] = x

@@ -125,7 +125,7 @@ class _Reader:
             name = f"{prefix}{step.name}"
             if isinstance(step.node, Operation):
                 made, numbers = self.operation(step.node, name, inputs)
-                named = not step.statement.unnamed
+                named = not (prefix and step.statement.unnamed)  # children always have one
                 self.found.layers.append(Layer(name, numbers, step.node, named, prefix[:-1]))
             else:
                 inner = self.instance(step.node, f"{name}.", *inputs[0])

@@ -11,14 +11,22 @@ from standins.run import Run
 
 
 def frozen_in_turn(
-    run: Run, turn: Callable[[set[str]], None], freeze_until: Callable[[str], None] | None
+    run: Run,
+    turn: Callable[[set[str]], None],
+    freeze_until: Callable[[str], None] | None,
+    by_depth: bool = False,
 ) -> Iterator[tuple[str, set[str]]]:
     """A stage or layer to freeze until, with the layers that are trained then.
 
     Whether something was trained before makes no difference, so `turn` turns it all round first.
+    `by_depth`: the framework knows how deep a layer stands, so nothing may run beside another.
     """
     layers = [each.name for each in run.expected.layers]
     ordered = _stand_as_they_run(_kept(run.expected.layers)) and not _is_shared(run)
+    if by_depth:
+        before = (0, *(step.outputs[-1] for step in run.expected.network.root.steps))
+        steps = zip(run.expected.network.root.steps, before, strict=False)
+        ordered = ordered and all(step.inputs == (value,) for step, value in steps)
     if freeze_until is None:
         if ordered:
             run.note("there is no freeze_until, though layers stand as they run")

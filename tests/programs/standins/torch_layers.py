@@ -147,6 +147,15 @@ class ChannelConv(Conv1d):
 
 
 @dataclass(eq=False)
+class Rescale(Leaf):
+    factor: float
+    offset: float = 0
+
+    def value(self, x: Tensor) -> Tensor:
+        return x * self.factor + self.offset
+
+
+@dataclass(eq=False)
 class LearnedScale(Leaf):
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -604,7 +613,15 @@ HELPERS: dict[str, Any] = {
     each.__name__: each
     for each in (
         *(StdConv2d, Conv2dSame, StdConv2dSame, MaxPool2dSame, AvgPool2dSame, EvoNorm),
-        *(FilterResponseNorm, Threshold, LearnedScale, LearnedShift, ChannelConv, DropPath),
+        *(
+            FilterResponseNorm,
+            Threshold,
+            Rescale,
+            LearnedScale,
+            LearnedShift,
+            ChannelConv,
+            DropPath,
+        ),
         *(softmax_over_groups, shuffle_channels, BlurPool, SequentialDict),
     )
 }

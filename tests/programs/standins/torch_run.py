@@ -36,9 +36,18 @@ EXPRESSIONS = {
 }
 
 
+# Modules all the same where they are children of the network.
+CHILDREN = {"rescale", "subsample"}
+
+
 def _is_expression(operation: Operation) -> bool:
     kind = operation.primitive.name
     return kind in EXPRESSIONS or (kind == "softmax" and bool(operation.attributes["groups"]))
+
+
+def _is_function(operation: Operation) -> bool:
+    """Whether an operation is none of the network's children."""
+    return _is_expression(operation) and operation.primitive.name not in CHILDREN
 
 
 def run_torch(text: str, expected: Expected, given: bool) -> TorchRun:
@@ -130,9 +139,7 @@ def _is_chain(steps: Iterable[Step]) -> bool:
     """Whether steps are modules that take one another's output alone."""
     before = 0
     for step in steps:
-        function = isinstance(step.node, Operation) and (
-            _is_expression(step.node) or step.statement.unnamed
-        )
+        function = isinstance(step.node, Operation) and _is_function(step.node)
         if function or step.inputs != (before,):
             return False
         before = step.outputs[0]

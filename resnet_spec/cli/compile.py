@@ -13,7 +13,7 @@ from resnet_spec.cli.shared import Exit, Reader, UsageError
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, in_order, quoted
 from resnet_spec.diagnostics.render import as_json
 from resnet_spec.ir import Network
-from resnet_spec.language.library import builtin_folder, shown_path
+from resnet_spec.language.library import shown_path
 from resnet_spec.project import files, settings
 from resnet_spec.project.files import Entry
 
@@ -176,7 +176,7 @@ def _generated(jobs: Iterable[Job], reader: Reader, root: Path) -> dict[Path, Ou
         output.backends.update(dict.fromkeys(job.backends))
         key = _identity(job.spec, reader)
         if key not in networks:
-            networks[key] = _network(job.spec, reader, root)
+            networks[key] = shared.network_of_project(job.spec, reader, root)
         network = networks[key]
         if network is None:
             continue
@@ -193,26 +193,6 @@ def _generated(jobs: Iterable[Job], reader: Reader, root: Path) -> dict[Path, Ou
 def _identity(spec: str, reader: Reader) -> str:
     path = reader.path(spec)
     return spec if path is None else os.path.realpath(path)
-
-
-def _network(spec: str, reader: Reader, root: Path) -> Network | None:
-    """A network that names its spec as it is seen from the project's folder.
-
-    So what is written is the same from whichever folder the compiler is started in.
-    """
-    read = reader.network(spec)
-    if read is None:
-        return None
-    network = read[1]
-    path = reader.path(spec)
-    if path is None:
-        return network
-    if path.is_relative_to(builtin_folder()) and builtin_folder().parent != Path(root):
-        return network._replace(path=path.stem)  # known everywhere by its name
-    relative = os.path.relpath(path, root)
-    if relative.startswith(".."):
-        return network
-    return network._replace(path=Path(relative).as_posix())
 
 
 def _add(output: Output, path: PurePosixPath, text: str, spec: str, reader: Reader) -> None:

@@ -16,6 +16,7 @@ _EXAMPLES = {
   resnet-spec check my_net.yaml                           validate it, infer every shape
   resnet-spec compile my_net.yaml                         write generated/torch and generated/keras
   resnet-spec show resnet50                               the network as a table
+  resnet-spec draw resnet50 --out resnet50.svg            the network as a picture
 """,
     "compile": """examples:
   resnet-spec compile resnet101 --backend torch           a built-in spec, for one framework
@@ -39,6 +40,13 @@ Settings stand in pyproject.toml or resnet-spec.toml, in this folder or above:
   resnet-spec show resnet50
   resnet-spec show my_net.yaml --set input.height=32 --set input.width=32
   resnet-spec show my_net.yaml --resolved                 the spec with 'extends' merged
+""",
+    "draw": """examples:
+  resnet-spec draw resnet50 --out resnet50.svg            a page: sizes, blocks, symbols
+  resnet-spec draw my_net.yaml --compact --out strip.svg  a strip for a README
+  resnet-spec draw resnet50 --block bottleneck --out block.svg
+  resnet-spec draw my_net.yaml --format mermaid --stdout
+  resnet-spec draw my_net.yaml --out my_net.png           by a converter, where one is installed
 """,
     "verify": """examples:
   resnet-spec verify my_net.yaml                          PyTorch against Keras on TensorFlow
@@ -72,6 +80,7 @@ VERBS = {
     "compile": "write the source of networks",
     "check": "validate specs and blocks, infer every shape",
     "show": "print a network as a table",
+    "draw": "draw a network as a picture",
     "verify": "run what the backends write with the same numbers, and compare",
     "list": "print the built-in networks",
     "weights": "carry trained weights between frameworks, or compare a file with a spec",
@@ -103,6 +112,7 @@ def parser(verb: str | None = None) -> argparse.ArgumentParser:
         "compile": _compile,
         "check": _check,
         "show": _show,
+        "draw": _draw,
         "verify": _verify,
         "list": _list,
         "weights": _weights,
@@ -187,6 +197,36 @@ def _show(verb: argparse.ArgumentParser) -> None:
     _format_flag(verb, ("text", "json"))
     _stdin_flag(verb)
     _color_flag(verb)
+
+
+def _draw(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("spec", metavar="SPEC", help="a file, the name of a built-in spec, or -")
+    verb.add_argument(
+        "--out",
+        metavar="FILE",
+        help="what to write: .svg, .png, .mmd or .md; -: print it; default: NAME.svg",
+    )
+    verb.add_argument("--stdout", action="store_true", help="print it; the same as --out -")
+    verb.add_argument("--compact", action="store_true", help="the strip of sections alone")
+    verb.add_argument("--block", metavar="NAME", help="this block alone, with its variants")
+    verb.add_argument(
+        "--format",
+        choices=("svg", "mermaid", "png"),
+        help="default: by the ending of the file, else svg",
+    )
+    verb.add_argument(
+        "--theme",
+        choices=("auto", "light", "dark"),
+        default="auto",
+        help="default: auto, as whoever looks at it has chosen; a PNG is light",
+    )
+    _set_flag(verb)
+    verb.add_argument(
+        "--force", action="store_true", help="replace a file that was edited or is not ours"
+    )
+    verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+    _color_flag(verb)
+    _stdin_flag(verb)
 
 
 def _verify(verb: argparse.ArgumentParser) -> None:

@@ -135,6 +135,30 @@ class Reader:
             return None
 
 
+def network_of_project(spec: str, reader: Reader, root: Path) -> Network | None:
+    """A network that names its spec as it is seen from the project's folder.
+
+    So what is written is the same from whichever folder the compiler is started in.
+    """
+    from pathlib import Path
+
+    from resnet_spec.language.library import builtin_folder
+
+    read = reader.network(spec)
+    if read is None:
+        return None
+    network = read[1]
+    path = reader.path(spec)
+    if path is None:
+        return network
+    if path.is_relative_to(builtin_folder()) and builtin_folder().parent != Path(root):
+        return network._replace(path=path.stem)  # known everywhere by its name
+    relative = os.path.relpath(path, root)
+    if relative.startswith(".."):
+        return network
+    return network._replace(path=Path(relative).as_posix())
+
+
 def outcome(found: Iterable[Diagnostic]) -> Exit:
     """The exit code of a run with these findings."""
     from resnet_spec.diagnostics import INTERNAL

@@ -54,7 +54,7 @@ def summarize(network: Network) -> Summary:
     reached = Reaches().along(root)
     sections: list[Section] = []
     last = -1  # a stage without steps (a `when` that is false) ends where the one before it ends
-    for name, kind, indices, output in _stretches(network):
+    for name, kind, indices, output in stretches(network):
         last = indices[-1] if indices else last
         reach = reached[last] if last >= 0 else Reach()
         steps = tuple(root.steps[index] for index in indices)
@@ -69,7 +69,7 @@ def summarize(network: Network) -> Summary:
     )
 
 
-def _stretches(network: Network) -> Iterator[tuple[str, Kind, Sequence[int], Shape]]:
+def stretches(network: Network) -> Iterator[tuple[str, Kind, Sequence[int], Shape]]:
     """Name, kind, steps and output of each section."""
     root, stages = network.root, network.stages
     in_stages = {index for stage in stages for index in stage.steps}

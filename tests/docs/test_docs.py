@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gallery
 import language_tables
 import pytest
 import reference
@@ -20,6 +21,8 @@ from resnet_spec import expressions
 from resnet_spec.cli import parser
 from resnet_spec.expressions import FUNCTIONS
 from resnet_spec.language import name_resolution, nodes
+from resnet_spec.language.library import Library, builtin_specs
+from resnet_spec.language.load import load
 from resnet_spec.language.scalars import POSITION
 from resnet_spec.lower import frame
 from resnet_spec.primitives import INITIALIZERS, PRIMITIVES
@@ -38,6 +41,7 @@ PAGES = [
         "docs/training.md",
         "docs/backbones.md",
         "docs/flax.md",
+        "docs/gallery.md",
         "docs/equivalence.md",
     )
 ]
@@ -107,6 +111,7 @@ PARTS: dict[Path, Callable[[], dict[str, str]]] = {
     ARCHITECTURE: lambda: {"modules": language_tables.modules(ROOT)},
     zoo_page.PAGE: zoo_page.parts,
     EQUIVALENCE: lambda: records.parts(ROOT / "docs" / "equivalence"),
+    gallery.PAGE: gallery.parts,
     training_page.PAGE: lambda: training_page.parts(training_record.read()),
 }
 
@@ -120,6 +125,28 @@ def test_tables_are_current(path: Path, update_goldens: bool) -> None:
         text = filled
     assert text == filled, FIX
     assert sorted(language_tables.names_in(text)) == sorted(parts), "each part stands once"
+
+
+def test_pictures_are_current(update_goldens: bool) -> None:
+    wanted = gallery.pictures()
+    if update_goldens:
+        gallery.FOLDER.mkdir(exist_ok=True)
+        for path in gallery.FOLDER.iterdir():
+            path.unlink()
+        for name, text in wanted.items():
+            (gallery.FOLDER / name).write_text(text, encoding="utf-8")
+    found = {path.name: path.read_text(encoding="utf-8") for path in gallery.FOLDER.iterdir()}
+    assert sorted(found) == sorted(wanted)
+    stale = [name for name in wanted if found[name] != wanted[name]]
+    assert not stale, FIX
+
+
+def test_gallery_shows_every_family_and_no_picture_is_left_over() -> None:
+    families = {load(name, Library()).model.family for name in builtin_specs()}
+    assert families == set(gallery.FAMILIES)
+    texts = "".join(path.read_text(encoding="utf-8") for path in PAGES)
+    shown = set(re.findall(r"!\[[^]]+\]\((?:docs/)?pictures/([^)]+)\)", texts))
+    assert shown == {path.name for path in gallery.FOLDER.iterdir()}
 
 
 def test_tables_name_everything() -> None:

@@ -77,7 +77,8 @@ def _check_maps(run: FlaxRun, info: Any, features: dict[str, Array]) -> None:
         if name not in numbers:
             return None
         shape = shapes[name]
-        return Array(run, numbers[name], (shape.channels, shape.height, shape.width))
+        sizes = (shape.channels, shape.height or 1, shape.width or 1)
+        return Array(run, numbers[name], sizes)
 
     # What a block of the stem gives is no layer's, and is not seen here.
     blocks = {each.block for each in run.expected.layers}

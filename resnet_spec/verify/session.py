@@ -6,11 +6,12 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from resnet_spec.verify import isolated
 
 WORKER = "resnet_spec.verify.worker"
 
@@ -28,13 +29,13 @@ class Process:
 
     def __init__(self, kind: str, environment: Mapping[str, str], module: str = WORKER) -> None:
         self.kind = kind
-        self.log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - lives as long
+        self.log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - lives as long
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, kind],
+            isolated.command(module, [kind]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
-            text=True,
+            encoding="utf-8",
             env={**os.environ, **environment},
         )
         self.asked = ""
@@ -131,7 +132,7 @@ ENVIRONMENT = {
     "JAX_ENABLE_X64": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",
-    "PYTHONIOENCODING": "utf-8",
+    "PYTHONSAFEPATH": "1",  # processes that a framework starts don't import from the folder either
 }
 
 

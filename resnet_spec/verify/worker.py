@@ -1,4 +1,4 @@
-"""A runner in a process of its own: `python -m resnet_spec.verify.worker KIND`.
+"""A runner in a process of its own, which `isolated` starts with the kind of the runner.
 
 Reads one request a line as JSON, answers each with one line of JSON; arrays go through files.
 Whatever else a framework prints goes to standard error.

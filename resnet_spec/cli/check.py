@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> Exit:
     shared.check_stdin(arguments.paths, arguments.stdin_filename)
     reader = Reader(arguments.set, arguments.stdin_filename)
     try:
-        backends = _backends(arguments.backend or _wanted())
+        backends = _backends(arguments.backend or _wanted(arguments.allow_outside))
     except settings.SettingsError as error:
         findings, sources = error.diagnostics, error.sources
         shared.print_findings(findings, sources, arguments.format, arguments.color, sys.stderr)
@@ -60,7 +60,10 @@ def _files(names: list[str], reader: Reader) -> Iterator[str]:
     """Every file once, folders searched; a name that is neither stays as it is."""
     seen: set[str] = set()
     for name in names:
-        found = list(_below(Path(name))) if name != STDIN and os.path.isdir(name) else [name]
+        found = [name]
+        if name != STDIN and os.path.isdir(name):
+            reader.name_folder(Path(name))
+            found = list(_below(Path(name)))
         if not found:
             reader.fail(
                 [
@@ -97,16 +100,16 @@ def _kind(name: str, reader: Reader) -> str:
     if folder in (BLOCKS, RECIPES):
         return folder
     try:
-        _, node = reader.library.read(path)
+        _, node = reader.library.read(reader.library.name_file(path))
     except SpecError:
         return "specs"  # told when it is read as a spec
     keys = node.entries if isinstance(node, Mapping) else {}
     return "blocks" if "block" in keys and "stages" not in keys else "specs"
 
 
-def _wanted() -> Sequence[str]:
+def _wanted(outside: bool) -> Sequence[str]:
     """The backends that the settings name; the usual ones without settings."""
-    found = settings.find(Path.cwd())
+    found = settings.find(Path.cwd(), outside)
     named = [name for target in found.targets for name in target.backends] if found else []
     return named or settings.DEFAULT_BACKENDS
 
@@ -143,6 +146,8 @@ def _check_program(network: Network, backends: Iterable[Any], reader: Reader) ->
 def _check_part(path: Path, kind: str, reader: Reader) -> None:
     """Check a block or a recipe."""
     try:
+        reader.library.name_folder(path.absolute().parent.parent)
+        reader.library.name_file(path)
         if kind == RECIPES:
             from resnet_spec.language import recipes
 

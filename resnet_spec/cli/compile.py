@@ -12,6 +12,7 @@ from resnet_spec.cli import shared
 from resnet_spec.cli.shared import Exit, Reader, UsageError
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, in_order, quoted
 from resnet_spec.diagnostics.render import as_json
+from resnet_spec.disk.projects import settings_folder
 from resnet_spec.ir import Network
 from resnet_spec.language.library import builtin_folder, shown_path
 from resnet_spec.project import files, settings
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> Exit:
     reader = Reader(arguments.set, arguments.stdin_filename)
     try:
         found = _settings(arguments)
+        if found is not None:
+            reader.name_folder(found.folder)
         jobs = _jobs(arguments, found)
         _check_backends(jobs)
         outputs = _generated(jobs, reader, _root(arguments, found))
@@ -98,15 +101,15 @@ def _settings(arguments: argparse.Namespace) -> settings.Settings | None:
     if arguments.isolated or (arguments.specs and arguments.config is None):
         return None
     if arguments.config is not None:
-        return settings.read(Path(arguments.config))
-    return settings.find(Path.cwd())
+        return settings.read(Path(arguments.config), arguments.allow_outside)
+    return settings.find(Path.cwd(), arguments.allow_outside)
 
 
 def _root(arguments: argparse.Namespace, found: settings.Settings | None) -> Path:
     """The project's folder, from which generated files name their spec."""
     if found is not None:
         return found.folder
-    folder = None if arguments.isolated else settings.find_folder(Path.cwd())
+    folder = None if arguments.isolated else settings_folder(Path.cwd())
     return folder or Path()
 
 
@@ -302,7 +305,8 @@ def _fix(arguments: argparse.Namespace, wrong: Iterable[Entry]) -> str:
     for flag in ("out", "config", "stdin_filename"):
         value = getattr(arguments, flag)
         words += [f"--{flag.replace('_', '-')}", value] if value is not None else []
-    words += [f"--{flag}" for flag in ("trainer", "isolated") if getattr(arguments, flag)]
+    flags = ("trainer", "isolated", "allow_outside")
+    words += [f"--{flag.replace('_', '-')}" for flag in flags if getattr(arguments, flag)]
     words += ["--force"] if statuses & {"edited", "foreign"} else []
     return shlex.join(words)
 

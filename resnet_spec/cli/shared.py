@@ -83,8 +83,14 @@ class Reader:
         self.settings = settings
         self.stdin_name = "<stdin>" if stdin_name is None else shown_path(Path(stdin_name))
         self.library: Library = Library()
+        self.folders: list[Path] = []
         self.sources: dict[str, str] = {}
         self.findings: list[Diagnostic] = []
+
+    def name_folder(self, folder: Path) -> None:
+        """A folder that the command line or its settings named: all specs may read its project."""
+        self.folders.append(folder)
+        self.library.name_folder(folder)
 
     def network(self, name: str) -> tuple[Loaded, Network] | None:
         """A spec and its network, `expect` checked; None where there are findings."""
@@ -121,6 +127,8 @@ class Reader:
         # The library tells a broken file once, but the next spec may rest on it as well; findings
         # that come twice are printed once.
         self.library = Library()
+        for folder in self.folders:
+            self.library.name_folder(folder)
 
     def path(self, name: str) -> Path | None:
         """The file of a spec; None for standard input or, as a finding, where there is none."""

@@ -56,6 +56,7 @@ def load(
         folder = path.parent
     else:
         shown, node, folder = name, library.add_text(text, name), Path(name).parent
+        library.name_folder(folder)
     report = Report()
     merged = _extended(node, folder, library, (shown,), report)
     if settings:

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, NoReturn
 
 from resnet_spec.codegen import header
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, in_order, quoted
+from resnet_spec.disk.regular import open_regular
 
 Status = Literal["missing", "stale", "edited", "identical", "foreign", "orphaned"]
 
@@ -117,10 +118,11 @@ def _read(path: Path, shown: str) -> str | None:
     A checkout may have changed the line ends, which is no difference.
     """
     try:
-        details = path.stat()
-        if not stat.S_ISREG(details.st_mode) or details.st_size > MAX_BYTES:
+        if not path.is_file():
             return None
-        return path.read_bytes().decode().replace("\r\n", "\n")
+        with open_regular(path) as file:
+            data = file.read(MAX_BYTES + 1)
+        return None if len(data) > MAX_BYTES else data.decode().replace("\r\n", "\n")
     except UnicodeDecodeError:
         return None
     except FileNotFoundError:  # a link that leads nowhere

@@ -123,6 +123,12 @@ SETTINGS = {
         "A pattern under 'specs' is relative to the folder of the settings; '*' stands for part of "
         "a name, '**' for any number of folders. Files in a folder 'blocks' are no specs.",
     ),
+    "RS706": Code(
+        "settings that lead out of their folder",
+        "Settings come with a project, perhaps a stranger's: the specs that they name and the "
+        "folder that is written to stand below the folder of the settings, links followed. Where "
+        "you know the project, --allow-outside lets them name others.",
+    ),
 }
 
 VERIFYING = {

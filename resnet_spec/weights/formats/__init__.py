@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_spec.diagnostics import quoted
+from resnet_spec.disk.regular import open_regular
 from resnet_spec.ir import Network
 from resnet_spec.weights.checkpoint import Checkpoint, Layout, MissingPackage, unreadable
 
@@ -106,7 +107,7 @@ def _head(path: Path, shown: str) -> bytes:
     try:
         if path.exists() and not path.is_file():
             unreadable(shown, f"{quoted(shown)} is no file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(16)
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()

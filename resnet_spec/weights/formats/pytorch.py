@@ -12,7 +12,7 @@ from typing import Any
 
 from resnet_spec.diagnostics import expected, quoted
 from resnet_spec.ir import Network
-from resnet_spec.weights.checkpoint import Checkpoint, Tensor, refused, unreadable
+from resnet_spec.weights.checkpoint import Checkpoint, Tensor, bounded, refused, unreadable
 
 # Wrappers that training code puts around a model; the names of its tensors begin so.
 _PREFIXES = ("module.", "_orig_mod.")
@@ -30,7 +30,7 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
             notes.append(f"{quoted(prefix)} was taken off every name")
-    tensors = tuple(_tensor(name, value, shown) for name, value in state.items())
+    tensors = bounded((_tensor(name, value, shown) for name, value in state.items()), shown)
     yield Checkpoint(shown, "PyTorch", "torch", tensors, tuple(notes))
 
 

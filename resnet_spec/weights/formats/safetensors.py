@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from resnet_spec.diagnostics import quoted
+from resnet_spec.disk.regular import open_regular
 from resnet_spec.ir import Network
-from resnet_spec.weights.checkpoint import Checkpoint, Tensor, unreadable
+from resnet_spec.weights.checkpoint import (
+    MAX_TENSORS,
+    Checkpoint,
+    Tensor,
+    bounded,
+    refused,
+    unreadable,
+)
 
+_MAX_HEADER = 400 * MAX_TENSORS  # bytes
 _TYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -31,6 +40,7 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
     """The tensors of a file; the library checks the header against the file's size."""
     from safetensors import SafetensorError, safe_open
 
+    _check_header(path, shown)
     try:
         file = safe_open(path, framework="numpy")
     except (SafetensorError, OSError, ValueError) as error:
@@ -41,7 +51,17 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
             "was it written or copied to its end?",
         )
     with file:
-        yield Checkpoint(shown, "safetensors", "torch", tuple(_tensors(file)))
+        yield Checkpoint(shown, "safetensors", "torch", bounded(_tensors(file), shown))
+
+
+def _check_header(path: Path, shown: str) -> None:
+    """RS902 for a header that would take minutes; the library reads up to 100 MB of it."""
+    with open_regular(path) as file:
+        size = int.from_bytes(file.read(8), "little")
+    if _MAX_HEADER < size < path.stat().st_size:
+        refused(
+            shown, f"the header of {quoted(shown)} has {size:,} bytes, for tensors' names alone"
+        )
 
 
 def _tensors(file: Any) -> Iterator[Tensor]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_spec.cli import shared
+from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import STDIN, Exit, Reader
 from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, in_order, quoted
 from resnet_spec.diagnostics.render import as_json
@@ -29,11 +29,11 @@ def run(arguments: argparse.Namespace) -> Exit:
         backends = _backends(arguments.backend or _wanted(arguments.allow_outside))
     except settings.SettingsError as error:
         findings, sources = error.diagnostics, error.sources
-        shared.print_findings(findings, sources, arguments.format, arguments.color, sys.stderr)
+        output.findings(findings, sources, arguments.format, arguments.color, sys.stderr)
         return Exit.FAILURE
     except SpecError as error:
         found = in_order(error.diagnostics)
-        shared.print_findings(found, {}, arguments.format, arguments.color, sys.stderr)
+        output.findings(found, {}, arguments.format, arguments.color, sys.stderr)
         return Exit.FAILURE
     numbers = {"specs": 0, "blocks": 0, "recipes": 0}
     for name in _files(arguments.paths, reader):
@@ -45,14 +45,14 @@ def run(arguments: argparse.Namespace) -> Exit:
             _check_program(read[1], backends, reader)
     found = in_order(reader.findings)
     if arguments.format == "json":
-        shared.print_json({**as_json(found), **numbers})
+        output.as_json({**as_json(found), **numbers})
     elif found:
-        shared.print_findings(found, reader.sources, arguments.format, arguments.color, sys.stdout)
+        output.findings(found, reader.sources, arguments.format, arguments.color, sys.stdout)
     elif not arguments.quiet:
         parts = [shared.counted(number, kind[:-1]) for kind, number in numbers.items() if number]
         *most, last = parts or ["0 specs"]
         listed = f"{', '.join(most)} and {last}" if most else last
-        print(f"{listed} checked, no errors")
+        output.say(f"{listed} checked, no errors")
     return shared.outcome(found)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from resnet_spec.cli import shared
+from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import Exit, Reader, UsageError
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, in_order, quoted
 from resnet_spec.diagnostics.render import as_json
@@ -175,8 +175,8 @@ def _generated(jobs: Iterable[Job], reader: Reader, root: Path) -> dict[Path, Ou
     outputs: dict[Path, Output] = {}
     networks: dict[str, Network | None] = {}
     for job in jobs:
-        output = outputs.setdefault(job.out, Output(job.shown, {}, {}, {}))
-        output.backends.update(dict.fromkeys(job.backends))
+        into = outputs.setdefault(job.out, Output(job.shown, {}, {}, {}))
+        into.backends.update(dict.fromkeys(job.backends))
         key = _identity(job.spec, reader)
         if key not in networks:
             networks[key] = _network(job.spec, reader, root)
@@ -189,7 +189,7 @@ def _generated(jobs: Iterable[Job], reader: Reader, root: Path) -> dict[Path, Ou
             reader.fail(error.diagnostics)
             continue
         for path, text in made.items():
-            _add(output, path, text, network.path, reader)
+            _add(into, path, text, network.path, reader)
     return outputs
 
 
@@ -243,7 +243,7 @@ def _print_single(outputs: Mapping[Path, Output]) -> Exit:
             f"only one file can be printed, but this run makes {len(texts)}: "
             "give one SPEC and one --backend"
         )
-    sys.stdout.write(texts[0])
+    output.source(texts[0])
     return Exit.CLEAN
 
 
@@ -254,13 +254,13 @@ def _compare(
     arguments: argparse.Namespace, outputs: Mapping[Path, Output], with_orphans: bool
 ) -> Exit:
     entries: list[Entry] = []
-    for folder, output in outputs.items():
-        entries += files.plan(folder, output.texts, output.shown)
+    for folder, made in outputs.items():
+        entries += files.plan(folder, made.texts, made.shown)
         if with_orphans:
-            entries += files.orphans(folder, output.backends, output.texts, output.shown)
+            entries += files.orphans(folder, made.backends, made.texts, made.shown)
     if arguments.diff:
         for entry in entries:
-            sys.stdout.write(files.difference(entry))
+            output.say(files.difference(entry), end="")
     if arguments.check:
         return _report(arguments, entries)
     if arguments.diff:
@@ -274,12 +274,12 @@ def _report(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
     command = _fix(arguments, wrong)
     if arguments.format == "text":
         for entry in wrong:
-            shared.note(f"{_OUTDATED[entry.status][1]}: {entry.shown}")
-        shared.note(_summary(entries), arguments.quiet)
+            output.note(f"{_OUTDATED[entry.status][1]}: {entry.shown}")
+        output.note(_summary(entries), arguments.quiet)
         if command and not arguments.quiet:
-            shared.note(f"run: {command}")
+            output.note(f"run: {command}")
         if any(entry.status == "orphaned" for entry in wrong):
-            shared.note("nothing makes the orphaned files: delete them", arguments.quiet)
+            output.note("nothing makes the orphaned files: delete them", arguments.quiet)
     else:
         found = [_outdated(entry, command) for entry in wrong]
         _print(arguments, found, {}, entries)
@@ -316,7 +316,7 @@ def _write(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
     if refused:
         _print(arguments, refused, {}, entries)
         if arguments.format == "text":
-            shared.note("nothing was written", arguments.quiet)
+            output.note("nothing was written", arguments.quiet)
         return Exit.FINDINGS
     files.write(entries)
     if arguments.format == "json":
@@ -324,9 +324,9 @@ def _write(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
         return Exit.CLEAN
     for entry in entries if not arguments.quiet else ():
         if entry.status == "orphaned":
-            shared.note(f"orphaned: nothing makes {entry.shown}: delete it")
+            output.note(f"orphaned: nothing makes {entry.shown}: delete it")
         else:
-            print("unchanged" if entry.status == "identical" else "wrote", entry.shown)
+            output.say(f"{'unchanged' if entry.status == 'identical' else 'wrote'} {entry.shown}")
     return Exit.CLEAN
 
 
@@ -349,6 +349,6 @@ def _print(
 ) -> None:
     if arguments.format == "json":
         listed = [{"path": entry.shown, "status": entry.status} for entry in entries]
-        shared.print_json({**as_json(in_order(found)), "files": listed})
+        output.as_json({**as_json(in_order(found)), "files": listed})
     else:
-        shared.print_findings(found, sources, arguments.format, arguments.color)
+        output.findings(found, sources, arguments.format, arguments.color)

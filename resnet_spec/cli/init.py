@@ -7,7 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
-from resnet_spec.cli import shared
+from resnet_spec.cli import output
 from resnet_spec.cli.shared import Exit, UsageError
 from resnet_spec.diagnostics import Span, SpecError, expected, quoted
 from resnet_spec.language.identifiers import check_identifier
@@ -71,10 +71,10 @@ def run(arguments: argparse.Namespace) -> Exit:
     try:
         files.create(path, text, arguments.file)
     except files.OutputError as error:
-        shared.print_findings(error.diagnostics, {})
+        output.findings(error.diagnostics, {})
         return Exit.FAILURE
-    shared.note(f"wrote {arguments.file}; compile it with:")
-    shared.note(f"  {shlex.join(['resnet-spec', 'compile', arguments.file])}")
+    output.note(f"wrote {arguments.file}; compile it with:")
+    output.note(f"  {shlex.join(['resnet-spec', 'compile', arguments.file])}")
     return Exit.CLEAN
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
+from resnet_spec.cli import output
 from resnet_spec.cli.parser import VERBS, parser
 from resnet_spec.cli.shared import Exit, UsageError
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("RESNET_SPEC_TRACEBACK") == "1":
             import traceback
 
-            traceback.print_exc()
+            output.note(traceback.format_exc())
         return _failed(f"internal error: {_one_line(error)}")
 
 
@@ -88,7 +89,7 @@ def _one_line(error: Exception) -> str:
 
 def _failed(text: str) -> Exit:
     try:
-        print(text, file=sys.stderr)
+        output.say(text, sys.stderr)
     except OSError:
         _silence()
     return Exit.FAILURE

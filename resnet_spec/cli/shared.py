@@ -1,13 +1,12 @@
-"""What the verbs have in common: exit codes, how specs are read, where findings are printed."""
+"""What the verbs have in common: exit codes, how specs are read, how tables look."""
 
 from __future__ import annotations
 
 import argparse
 import enum
-import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,41 +153,6 @@ def outcome(found: Iterable[Diagnostic]) -> Exit:
 
 
 # --- printing ------------------------------------------------------------------------------------
-
-
-def wants_color(choice: str, stream: TextIO | None) -> bool:
-    """Whether to colour what goes to a stream: on a terminal, unless NO_COLOR says otherwise."""
-    if choice != "auto":
-        return choice == "always"
-    return not os.environ.get("NO_COLOR") and stream is not None and stream.isatty()
-
-
-def print_findings(
-    found: Sequence[Diagnostic],
-    sources: Mapping[str, str],
-    style: str = "text",
-    color: str = "auto",
-    stream: TextIO | None = None,
-) -> None:
-    """Findings in a format; JSON always goes to standard output."""
-    from resnet_spec.diagnostics.render import render
-
-    if style == "json":
-        stream = sys.stdout
-    stream = stream or sys.stderr
-    print(render(found, sources, style, wants_color(color, stream)), end="", file=stream)
-
-
-def print_json(value: object) -> None:
-    import json
-
-    print(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def note(text: str, quiet: bool = False) -> None:
-    """Progress and summaries: to standard error, so that standard output stays parseable."""
-    if not quiet:
-        print(text, file=sys.stderr)
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:

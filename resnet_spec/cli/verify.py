@@ -9,7 +9,7 @@ import re
 import shutil
 from typing import Any
 
-from resnet_spec.cli import shared
+from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import Exit, Reader, UsageError
 from resnet_spec.diagnostics import SpecError, in_order
 from resnet_spec.diagnostics.render import as_json
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> Exit:
         if (read := reader.network(name)) is not None
     ]
     if reader.findings:
-        shared.print_findings(reader.findings, reader.sources, arguments.format, arguments.color)
+        output.findings(reader.findings, reader.sources, arguments.format, arguments.color)
         return Exit.FINDINGS
     for network in networks:
         _check_memory(network, arguments.precision)
@@ -64,7 +64,7 @@ def _verify(
 
     def show(text: str) -> None:
         if shows:
-            print(text, flush=True)
+            output.say(text)
 
     results: list[dict[str, Any]] = []
     with scratch() as folder, Session(runners, arguments.keras_backend) as session:
@@ -86,11 +86,11 @@ def _verify(
             results.append(report.as_json(verification, network.path))
     found = in_order(reader.findings)
     if arguments.format == "json":
-        shared.print_json({**as_json(found), "versions": versions, "networks": results})
+        output.as_json({**as_json(found), "versions": versions, "networks": results})
     elif found:
-        shared.print_findings(found, reader.sources, arguments.format, arguments.color)
+        output.findings(found, reader.sources, arguments.format, arguments.color)
     elif shows:
-        print(f"{shared.counted(len(networks), 'network')}: the backends agree")
+        output.say(f"{shared.counted(len(networks), 'network')}: the backends agree")
     return shared.outcome(found)
 
 

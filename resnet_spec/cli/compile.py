@@ -272,6 +272,9 @@ def _report(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
     """What is not as it should be, and the command that mends it."""
     wrong = [entry for entry in entries if entry.status != "identical"]
     command = _fix(arguments, wrong)
+    for name in files.leftovers((entry.path.parent for entry in entries), remove=False):
+        told = f"left by a run that was killed: {name}; the next compile removes it"
+        output.note(told, arguments.quiet)
     if arguments.format == "text":
         for entry in wrong:
             output.note(f"{_OUTDATED[entry.status][1]}: {entry.shown}")
@@ -318,6 +321,8 @@ def _write(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
         if arguments.format == "text":
             output.note("nothing was written", arguments.quiet)
         return Exit.FINDINGS
+    for name in files.leftovers((entry.path.parent for entry in entries), remove=True):
+        output.note(f"removed what a run left that was killed: {name}", arguments.quiet)
     files.write(entries)
     if arguments.format == "json":
         _print(arguments, [], {}, entries)

@@ -68,6 +68,8 @@ def run(arguments: argparse.Namespace) -> Exit:
     else:
         hint = expected(arguments.base, builtin_specs())
         raise UsageError(f"there is no built-in spec {quoted(arguments.base)}: {hint}")
+    for left in files.leftovers([path.parent], remove=True):
+        output.note(f"removed what a run left that was killed: {left}")
     try:
         files.create(path, text, arguments.file)
     except files.OutputError as error:

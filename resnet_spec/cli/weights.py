@@ -153,6 +153,8 @@ def _write(arguments: argparse.Namespace, found: Match) -> Exit:
     if plan.problems:
         _print_misfit(arguments, found, plan.problems)
         return Exit.FINDINGS
+    for name in files.leftovers([Path(arguments.out).parent], remove=True):
+        output.note(f"removed what a run left that was killed: {name}", arguments.quiet)
     with files.replacing(
         Path(arguments.out), arguments.out, formats.ending(arguments.out) or "", arguments.force
     ) as temporary:

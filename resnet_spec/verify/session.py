@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from resnet_spec.disk import temporaries
 from resnet_spec.verify import isolated
 
 WORKER = "resnet_spec.verify.worker"
@@ -62,6 +63,9 @@ class Process:
         self.log.seek(0)
         return "".join(self.log.readlines()[-lines:])
 
+    def kill(self) -> None:
+        self.process.kill()
+
     def close(self) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -69,7 +73,7 @@ class Process:
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.kill()
             self.process.wait()
         self.process.stdout.close()
         self.log.close()
@@ -120,7 +124,10 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, exception: type[BaseException] | None, *_: object) -> None:
+        # Whoever is asked to end does not wait for a training.
+        for process in self.processes.values() if exception is not None else ():
+            process.kill()
         for process in self.processes.values():
             process.close()
 
@@ -139,5 +146,7 @@ ENVIRONMENT = {
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """A temporary folder for the arrays of a run."""
-    with tempfile.TemporaryDirectory(prefix="resnet-spec-verify-") as folder:
+    kind = "resnet-spec-verify-"
+    temporaries.remove_stale_folders(Path(tempfile.gettempdir()), kind)
+    with tempfile.TemporaryDirectory(prefix=temporaries.folder_prefix(kind)) as folder:
         yield Path(folder)

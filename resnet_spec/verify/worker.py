@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,7 @@ class Worker:
         In another precision than the plan's, if one is given, and with softplus for ReLU.
         """
         self.folder = Path(folder)
+        tempfile.tempdir = folder  # what a framework leaves goes with it
         plan = Plan.read(self.folder)
         self.plan = dataclasses.replace(plan, precision=precision or plan.precision)
         self.runner = None  # frees the last one

@@ -10,7 +10,7 @@ from pathlib import Path
 from resnet_spec.cli import output
 from resnet_spec.cli.shared import Exit, UsageError
 from resnet_spec.diagnostics import Span, SpecError, expected, quoted
-from resnet_spec.language.identifiers import check_identifier
+from resnet_spec.language.identifiers import check_network
 from resnet_spec.language.library import SUFFIXES, builtin_specs
 from resnet_spec.project import files
 
@@ -86,7 +86,7 @@ def _name(path: Path) -> str:
         raise UsageError(f"{quoted(path)} must end in .yaml")
     name = re.sub(r"[^a-z0-9_]", "_", path.stem.lower())
     try:
-        return check_identifier(name, Span(str(path)), "a network")
+        return check_network(name, Span(str(path)))
     except SpecError as error:
         found = error.diagnostics[0]
         raise UsageError(f"{found.message}: {found.help}") from None

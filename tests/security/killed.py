@@ -1,7 +1,7 @@
 """Runs a command again and again, and ends it by a signal at each step of writing in turn.
 
-`python killed.py FOLDER SIGNAL WORD...`: FOLDER holds the folder `before` that each run starts from;
-what is left of run N stands in the folder N beside it. Prints the exit code of each; the last is
+`python killed.py FOLDER SIGNAL WORD...`: each run starts from a copy of FOLDER/before;
+what is left of run N stands in FOLDER/N. Prints the exit code of each; the last is
 that of a run that was left alone. The runs are forks, which need not import anything again.
 """
 

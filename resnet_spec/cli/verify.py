@@ -7,15 +7,18 @@ import importlib.util
 import os
 import re
 import shutil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import Exit, Reader, UsageError
-from resnet_spec.diagnostics import SpecError, in_order
+from resnet_spec.diagnostics import Diagnostic, SpecError, in_order
 from resnet_spec.diagnostics.render import as_json
 from resnet_spec.ir import Network
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
+
+if TYPE_CHECKING:
+    from resnet_spec.verify.session import Session
 
 BACKENDS = ("torch", "keras", "onnx")
 LARGEST = (64, 75)  # odd and oblong: what takes rows for columns, or pads one side, is seen
@@ -58,7 +61,7 @@ def _verify(
 ) -> Exit:
     from resnet_spec.verify import report
     from resnet_spec.verify.run import Verification
-    from resnet_spec.verify.session import Session, scratch
+    from resnet_spec.verify.session import RunnerError, Session, scratch
 
     shows = arguments.format == "text" and not arguments.quiet
 
@@ -68,9 +71,11 @@ def _verify(
 
     results: list[dict[str, Any]] = []
     with scratch() as folder, Session(runners, arguments.keras_backend) as session:
-        versions: dict[str, str] = {}
-        for found_versions in session.ask("versions").values():
-            versions |= found_versions
+        try:
+            versions = _versions(session)
+        except RunnerError as error:
+            reader.fail([Diagnostic("RS802", str(error))])
+            versions, networks = {}, []
         for number, network in enumerate(networks):
             place = folder / str(number)
             try:
@@ -92,6 +97,14 @@ def _verify(
     elif shows:
         output.say(f"{shared.counted(len(networks), 'network')}: the backends agree")
     return shared.outcome(found)
+
+
+def _versions(session: Session) -> dict[str, str]:
+    """Of all that the runners rest on; raises `RunnerError` where one does not even start."""
+    versions: dict[str, str] = {}
+    for found in session.ask("versions").values():
+        versions |= found
+    return versions
 
 
 def _runners(text: str) -> list[str]:

@@ -15,13 +15,15 @@ from resnet_spec.disk import temporaries
 from resnet_spec.verify import isolated
 
 WORKER = "resnet_spec.verify.worker"
+PATIENCE = 10  # seconds in which a process that has nothing to do ends
 
 
 class RunnerError(Exception):
     """A runner could not do what it was asked; the text is for people."""
 
     def __init__(self, runner: str, request: str, message: str) -> None:
-        super().__init__(f"{runner} failed to {request}: {message}")
+        does = "start" if request == "versions" else request
+        super().__init__(f"{runner} failed to {does}: {message}")
         self.runner, self.request, self.message = runner, request, message
 
 
@@ -30,7 +32,7 @@ class Process:
 
     def __init__(self, kind: str, environment: Mapping[str, str], module: str = WORKER) -> None:
         self.kind = kind
-        self.log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - lives as long
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long
         self.process = subprocess.Popen(
             isolated.command(module, [kind]),
             stdin=subprocess.PIPE,
@@ -51,17 +53,30 @@ class Process:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RunnerError(self.kind, self.asked, f"the process ended.\n{self.last_words()}")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise RunnerError(self.kind, self.asked, answer["error"])
-        return answer["value"]
+            raise RunnerError(self.kind, self.asked, f"{self.end()}\n{self.last_words()}")
+        try:
+            answer = json.loads(line)
+            if "error" not in answer:
+                return answer["value"]
+        except (ValueError, TypeError, KeyError):
+            answer = {"error": f"it answered {line[:200].strip()!r}"}
+        raise RunnerError(self.kind, self.asked, answer["error"])
 
-    def last_words(self, lines: int = 12) -> str:
+    def end(self) -> str:
+        """How the process ended; one that only stopped to answer is ended."""
+        try:
+            code = self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return "the process answers no more"
+        if code < 0:
+            return f"the process was ended by signal {-code}; too little memory is one cause"
+        return f"the process ended with code {code}"
+
+    def last_words(self, lines: int = 12, most: int = 4_000) -> str:
         """The end of what the process printed."""
-        self.process.wait(timeout=30)
-        self.log.seek(0)
-        return "".join(self.log.readlines()[-lines:])
+        self.log.seek(max(0, self.log.seek(0, os.SEEK_END) - most))
+        return "\n".join(self.log.read().decode("utf-8", "replace").splitlines()[-lines:])
 
     def kill(self) -> None:
         self.process.kill()
@@ -71,7 +86,7 @@ class Process:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
             self.process.wait()

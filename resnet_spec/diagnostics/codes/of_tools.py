@@ -141,8 +141,9 @@ VERIFYING = {
     ),
     "RS802": Code(
         "a network that a backend can't run",
-        "'verify' asked a framework to build, run or train the network, and it failed. The message "
-        "is the framework's own. Try the generated file by itself, and another --keras-backend.",
+        "'verify' asked a framework to build, run or train the network, and it failed, or its "
+        "process ended. The message is the framework's own, or the last that the process printed. "
+        "Try the generated file by itself, a smaller --size, and another --keras-backend.",
     ),
     "RS803": Code(
         "backends that agree, but not with what the operations are",

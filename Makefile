@@ -21,7 +21,7 @@ PYTEST ?=
 BIN := $(VENV)/bin
 # -qq: errors only
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-SOURCES := resnet_spec backends tests benchmarks docs/hooks.py
+SOURCES := resnet_spec backends tests benchmarks action docs/hooks.py
 # What stands in compiled files word by word.
 COPIED := backends/trainer backends/torch/trainer backends/keras/trainer backends/*/layers.py
 

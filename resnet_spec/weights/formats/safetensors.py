@@ -69,7 +69,13 @@ def _tensors(file: Any) -> Iterator[Tensor]:
         view = file.get_slice(name)
         kind = view.get_dtype()
         dtype = _TYPES.get(kind, kind.lower())
-        yield Tensor(name, tuple(view.get_shape()), dtype, partial(file.get_tensor, name))
+        yield Tensor(name, tuple(view.get_shape()), dtype, partial(_array, file, name, dtype))
+
+
+def _array(file: Any, name: str, dtype: str) -> Any:
+    if dtype == "bfloat16":
+        import ml_dtypes  # noqa: F401  by which numpy knows the type
+    return file.get_tensor(name)
 
 
 def write(path: Path, network: Network, state: Mapping[str, Any]) -> None:

@@ -90,6 +90,11 @@ long: $(STAMP)  ## the slow tests too: 10,000 examples for each property, 100,00
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_FRAMEWORKS) \
 		--slow --hypothesis-profile=long $(PYTEST)
 
+SECONDS ?= 60
+.PHONY: fuzz
+fuzz: $(STAMP)  ## broken data for all that reads data of strangers: make fuzz SECONDS=600
+	PYTHONPATH=tests/support $(BIN)/python tests/security/fuzz_readers.py --seconds $(SECONDS)
+
 .PHONY: goldens
 goldens: $(STAMP)  ## write the golden files anew; read the difference before committing it
 	$(BIN)/pytest -q $(PYTEST_FRAMEWORKS) --update-goldens $(PYTEST)

@@ -37,6 +37,7 @@ PAGES = [
         "docs/zoo.md",
         "docs/training.md",
         "docs/backbones.md",
+        "SECURITY.md",
         "docs/equivalence.md",
     )
 ]

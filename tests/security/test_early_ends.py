@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import processes
 import pytest
 
 from resnet_spec import cli
@@ -73,8 +78,52 @@ def test_an_exception_ends_the_workers_at_once(
     early("sleep")
     monkeypatch.setattr(session, "PATIENCE", 600)
     with pytest.raises(KeyboardInterrupt), Session(["torch", "keras"], "jax") as asked:
-        processes = [asked[name].process for name in asked]
+        started = [asked[name].process for name in asked]
         for name in asked:
             asked[name].ask("versions")
         raise KeyboardInterrupt
-    assert [process.poll() is None for process in processes] == [False, False]
+    assert [process.poll() is None for process in started] == [False, False]
+
+
+_VERIFY = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from resnet_spec.cli import program, verify
+from resnet_spec.verify import session
+session.WORKER = "early_worker"
+verify._is_installed = lambda module: True
+program()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_verify_that_is_told_to_end_leaves_no_folder_and_no_process(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "net.yaml").write_text(NET)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    words = [sys.executable, "-c", _VERIFY, str(Path(__file__).parent), "verify", "net.yaml"]
+    env = processes.environment(TMPDIR=str(scratch), EARLY="sleep")
+    with subprocess.Popen(words, cwd=tmp_path, env=env, stderr=subprocess.PIPE) as started:
+        end = time.monotonic() + processes.PATIENCE
+        while not list(scratch.iterdir()) or len(children(started.pid)) < 2:
+            assert started.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        workers = children(started.pid)
+        started.send_signal(signal.Signals[name])
+        code = started.wait(processes.PATIENCE)
+    assert code == 128 + signal.Signals[name]
+    assert list(scratch.iterdir()) == []
+    # One that was asked nothing yet ends by itself, at the end of its requests.
+    while [worker for worker in workers if Path(f"/proc/{worker}").exists()]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def children(process: int) -> list[str]:
+    file = Path(f"/proc/{process}/task/{process}/children")
+    if not file.exists():
+        pytest.skip("this system does not tell the children of a process")
+    return file.read_text().split()

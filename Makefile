@@ -21,7 +21,7 @@ PYTEST ?=
 BIN := $(VENV)/bin
 # -qq: errors only
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-SOURCES := resnet_spec backends tests benchmarks docs/hooks.py
+SOURCES := resnet_spec backends tests benchmarks action docs/hooks.py
 # What stands in compiled files word by word.
 COPIED := backends/trainer backends/torch/trainer backends/keras/trainer backends/*/layers.py
 
@@ -92,6 +92,11 @@ unit: $(STAMP)  ## the tests
 long: $(STAMP)  ## the slow tests too: 10,000 examples for each property, 100,000 random networks, large families
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_FRAMEWORKS) \
 		--slow --hypothesis-profile=long $(PYTEST)
+
+SECONDS ?= 60
+.PHONY: fuzz
+fuzz: $(STAMP)  ## broken data for all that reads data of strangers: make fuzz SECONDS=600
+	PYTHONPATH=tests/support $(BIN)/python tests/security/fuzz_readers.py --seconds $(SECONDS)
 
 .PHONY: goldens
 goldens: $(STAMP)  ## write the golden files anew; read the difference before committing it

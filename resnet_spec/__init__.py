@@ -1,15 +1,15 @@
 """resnet-spec: compile a YAML description of a residual network to PyTorch and Keras source.
 
-Nothing heavy is imported until it is used: `import resnet_spec` costs next to nothing.
+Nothing is imported until it is used: `import resnet_spec` costs next to nothing. `typing` is not
+either: with `python -m resnet_spec` Python looks into the working folder first, and a `typing.py`
+of a stranger may lie there, until `__main__` takes the folder off the path.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import PurePosixPath
+    from typing import Any
 
     from resnet_spec.diagnostics import Diagnostic, SpecError
     from resnet_spec.ir import Network
@@ -35,7 +35,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -49,8 +49,8 @@ def __dir__() -> list[str]:
 
 
 def read_network(
-    spec: str, settings: Sequence[str] = (), library: Library | None = None
-) -> Network:
+    spec: str, settings: "Sequence[str]" = (), library: "Library | None" = None
+) -> "Network":
     """The network of a spec, given by path or by the name of a built-in one.
 
     `settings` are changes of the form `key.key=value`. Raises `SpecError` with every mistake, a
@@ -71,8 +71,8 @@ def read_network(
 
 
 def compile_spec(
-    spec: str, backends: Sequence[str] = ("torch", "keras"), settings: Sequence[str] = ()
-) -> dict[PurePosixPath, str]:
+    spec: str, backends: "Sequence[str]" = ("torch", "keras"), settings: "Sequence[str]" = ()
+) -> "dict[PurePosixPath, str]":
     """The generated sources of a spec by their path, `torch/resnet50.py`; nothing is written.
 
     Raises `SpecError` like `read_network`, and for an unknown backend.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_spec.cli import shared
+from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import STDIN, Exit, Reader
 from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, in_order, quoted
 from resnet_spec.diagnostics.render import as_json
@@ -26,14 +26,14 @@ def run(arguments: argparse.Namespace) -> Exit:
     shared.check_stdin(arguments.paths, arguments.stdin_filename)
     reader = Reader(arguments.set, arguments.stdin_filename)
     try:
-        backends = _backends(arguments.backend or _wanted())
+        backends = _backends(arguments.backend or _wanted(arguments.allow_outside))
     except settings.SettingsError as error:
         findings, sources = error.diagnostics, error.sources
-        shared.print_findings(findings, sources, arguments.format, arguments.color, sys.stderr)
+        output.findings(findings, sources, arguments.format, arguments.color, sys.stderr)
         return Exit.FAILURE
     except SpecError as error:
         found = in_order(error.diagnostics)
-        shared.print_findings(found, {}, arguments.format, arguments.color, sys.stderr)
+        output.findings(found, {}, arguments.format, arguments.color, sys.stderr)
         return Exit.FAILURE
     numbers = {"specs": 0, "blocks": 0, "recipes": 0}
     for name in _files(arguments.paths, reader):
@@ -45,14 +45,14 @@ def run(arguments: argparse.Namespace) -> Exit:
             _check_program(read[1], backends, reader)
     found = in_order(reader.findings)
     if arguments.format == "json":
-        shared.print_json({**as_json(found), **numbers})
+        output.as_json({**as_json(found), **numbers})
     elif found:
-        shared.print_findings(found, reader.sources, arguments.format, arguments.color, sys.stdout)
+        output.findings(found, reader.sources, arguments.format, arguments.color, sys.stdout)
     elif not arguments.quiet:
         parts = [shared.counted(number, kind[:-1]) for kind, number in numbers.items() if number]
         *most, last = parts or ["0 specs"]
         listed = f"{', '.join(most)} and {last}" if most else last
-        print(f"{listed} checked, no errors")
+        output.say(f"{listed} checked, no errors")
     return shared.outcome(found)
 
 
@@ -60,7 +60,10 @@ def _files(names: list[str], reader: Reader) -> Iterator[str]:
     """Every file once, folders searched; a name that is neither stays as it is."""
     seen: set[str] = set()
     for name in names:
-        found = list(_below(Path(name))) if name != STDIN and os.path.isdir(name) else [name]
+        found = [name]
+        if name != STDIN and os.path.isdir(name):
+            reader.name_folder(Path(name))
+            found = list(_below(Path(name)))
         if not found:
             reader.fail(
                 [
@@ -97,16 +100,16 @@ def _kind(name: str, reader: Reader) -> str:
     if folder in (BLOCKS, RECIPES):
         return folder
     try:
-        _, node = reader.library.read(path)
+        _, node = reader.library.read(reader.library.name_file(path))
     except SpecError:
         return "specs"  # told when it is read as a spec
     keys = node.entries if isinstance(node, Mapping) else {}
     return "blocks" if "block" in keys and "stages" not in keys else "specs"
 
 
-def _wanted() -> Sequence[str]:
+def _wanted(outside: bool) -> Sequence[str]:
     """The backends that the settings name; the usual ones without settings."""
-    found = settings.find(Path.cwd())
+    found = settings.find(Path.cwd(), outside)
     named = [name for target in found.targets for name in target.backends] if found else []
     return named or settings.DEFAULT_BACKENDS
 
@@ -143,6 +146,8 @@ def _check_program(network: Network, backends: Iterable[Any], reader: Reader) ->
 def _check_part(path: Path, kind: str, reader: Reader) -> None:
     """Check a block or a recipe."""
     try:
+        reader.library.name_folder(path.absolute().parent.parent)
+        reader.library.name_file(path)
         if kind == RECIPES:
             from resnet_spec.language import recipes
 

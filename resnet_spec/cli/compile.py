@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from resnet_spec.cli import shared
+from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import Exit, Reader, UsageError
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, in_order, quoted
 from resnet_spec.diagnostics.render import as_json
+from resnet_spec.disk.projects import settings_folder
 from resnet_spec.ir import Network
 from resnet_spec.language.library import shown_path
 from resnet_spec.project import files, settings
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> Exit:
     reader = Reader(arguments.set, arguments.stdin_filename)
     try:
         found = _settings(arguments)
+        if found is not None:
+            reader.name_folder(found.folder)
         jobs = _jobs(arguments, found)
         _check_backends(jobs)
         outputs = _generated(jobs, reader, _root(arguments, found))
@@ -98,15 +101,15 @@ def _settings(arguments: argparse.Namespace) -> settings.Settings | None:
     if arguments.isolated or (arguments.specs and arguments.config is None):
         return None
     if arguments.config is not None:
-        return settings.read(Path(arguments.config))
-    return settings.find(Path.cwd())
+        return settings.read(Path(arguments.config), arguments.allow_outside)
+    return settings.find(Path.cwd(), arguments.allow_outside)
 
 
 def _root(arguments: argparse.Namespace, found: settings.Settings | None) -> Path:
     """The project's folder, from which generated files name their spec."""
     if found is not None:
         return found.folder
-    folder = None if arguments.isolated else settings.find_folder(Path.cwd())
+    folder = None if arguments.isolated else settings_folder(Path.cwd())
     return folder or Path()
 
 
@@ -172,8 +175,8 @@ def _generated(jobs: Iterable[Job], reader: Reader, root: Path) -> dict[Path, Ou
     outputs: dict[Path, Output] = {}
     networks: dict[str, Network | None] = {}
     for job in jobs:
-        output = outputs.setdefault(job.out, Output(job.shown, {}, {}, {}))
-        output.backends.update(dict.fromkeys(job.backends))
+        into = outputs.setdefault(job.out, Output(job.shown, {}, {}, {}))
+        into.backends.update(dict.fromkeys(job.backends))
         key = _identity(job.spec, reader)
         if key not in networks:
             networks[key] = shared.network_of_project(job.spec, reader, root)
@@ -186,7 +189,7 @@ def _generated(jobs: Iterable[Job], reader: Reader, root: Path) -> dict[Path, Ou
             reader.fail(error.diagnostics)
             continue
         for path, text in made.items():
-            _add(output, path, text, network.path, reader)
+            _add(into, path, text, network.path, reader)
     return outputs
 
 
@@ -220,7 +223,7 @@ def _print_single(outputs: Mapping[Path, Output]) -> Exit:
             f"only one file can be printed, but this run makes {len(texts)}: "
             "give one SPEC and one --backend"
         )
-    sys.stdout.write(texts[0])
+    output.source(texts[0])
     return Exit.CLEAN
 
 
@@ -231,13 +234,13 @@ def _compare(
     arguments: argparse.Namespace, outputs: Mapping[Path, Output], with_orphans: bool
 ) -> Exit:
     entries: list[Entry] = []
-    for folder, output in outputs.items():
-        entries += files.plan(folder, output.texts, output.shown)
+    for folder, made in outputs.items():
+        entries += files.plan(folder, made.texts, made.shown)
         if with_orphans:
-            entries += files.orphans(folder, output.backends, output.texts, output.shown)
+            entries += files.orphans(folder, made.backends, made.texts, made.shown)
     if arguments.diff:
         for entry in entries:
-            sys.stdout.write(files.difference(entry))
+            output.say(files.difference(entry), end="")
     if arguments.check:
         return _report(arguments, entries)
     if arguments.diff:
@@ -249,14 +252,17 @@ def _report(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
     """What is not as it should be, and the command that mends it."""
     wrong = [entry for entry in entries if entry.status != "identical"]
     command = _fix(arguments, wrong)
+    for name in files.leftovers((entry.path.parent for entry in entries), remove=False):
+        told = f"left by a run that was killed: {name}; the next compile removes it"
+        output.note(told, arguments.quiet)
     if arguments.format == "text":
         for entry in wrong:
-            shared.note(f"{_OUTDATED[entry.status][1]}: {entry.shown}")
-        shared.note(_summary(entries), arguments.quiet)
+            output.note(f"{_OUTDATED[entry.status][1]}: {entry.shown}")
+        output.note(_summary(entries), arguments.quiet)
         if command and not arguments.quiet:
-            shared.note(f"run: {command}")
+            output.note(f"run: {command}")
         if any(entry.status == "orphaned" for entry in wrong):
-            shared.note("nothing makes the orphaned files: delete them", arguments.quiet)
+            output.note("nothing makes the orphaned files: delete them", arguments.quiet)
     else:
         found = [_outdated(entry, command) for entry in wrong]
         _print(arguments, found, {}, entries)
@@ -282,7 +288,8 @@ def _fix(arguments: argparse.Namespace, wrong: Iterable[Entry]) -> str:
     for flag in ("out", "config", "stdin_filename"):
         value = getattr(arguments, flag)
         words += [f"--{flag.replace('_', '-')}", value] if value is not None else []
-    words += [f"--{flag}" for flag in ("trainer", "isolated") if getattr(arguments, flag)]
+    flags = ("trainer", "isolated", "allow_outside")
+    words += [f"--{flag.replace('_', '-')}" for flag in flags if getattr(arguments, flag)]
     words += ["--force"] if statuses & {"edited", "foreign"} else []
     return shlex.join(words)
 
@@ -292,17 +299,19 @@ def _write(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
     if refused:
         _print(arguments, refused, {}, entries)
         if arguments.format == "text":
-            shared.note("nothing was written", arguments.quiet)
+            output.note("nothing was written", arguments.quiet)
         return Exit.FINDINGS
+    for name in files.leftovers((entry.path.parent for entry in entries), remove=True):
+        output.note(f"removed what a run left that was killed: {name}", arguments.quiet)
     files.write(entries)
     if arguments.format == "json":
         _print(arguments, [], {}, entries)
         return Exit.CLEAN
     for entry in entries if not arguments.quiet else ():
         if entry.status == "orphaned":
-            shared.note(f"orphaned: nothing makes {entry.shown}: delete it")
+            output.note(f"orphaned: nothing makes {entry.shown}: delete it")
         else:
-            print("unchanged" if entry.status == "identical" else "wrote", entry.shown)
+            output.say(f"{'unchanged' if entry.status == 'identical' else 'wrote'} {entry.shown}")
     return Exit.CLEAN
 
 
@@ -325,6 +334,6 @@ def _print(
 ) -> None:
     if arguments.format == "json":
         listed = [{"path": entry.shown, "status": entry.status} for entry in entries]
-        shared.print_json({**as_json(in_order(found)), "files": listed})
+        output.as_json({**as_json(in_order(found)), "files": listed})
     else:
-        shared.print_findings(found, sources, arguments.format, arguments.color)
+        output.findings(found, sources, arguments.format, arguments.color)

@@ -8,14 +8,15 @@ import sys
 import tempfile
 from pathlib import Path, PurePosixPath
 
-from resnet_spec.cli import shared
+from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import Exit, Reader, UsageError
 from resnet_spec.codegen import header
 from resnet_spec.diagnostics import expected, quoted
+from resnet_spec.disk import projects
 from resnet_spec.drawing import Drawing, Picture, Theme, png, render
 from resnet_spec.drawing.mermaid import as_mermaid
 from resnet_spec.ir import Network
-from resnet_spec.project import files, settings
+from resnet_spec.project import files
 
 _FORMATS = {".svg": "svg", ".png": "png", ".mmd": "mermaid", ".md": "mermaid"}
 _ENDINGS = {"svg": ".svg", "png": ".png", "mermaid": ".mmd"}
@@ -32,20 +33,20 @@ def run(arguments: argparse.Namespace) -> Exit:
     """Draw one network; findings go to standard error."""
     _check_usage(arguments)
     reader = Reader(arguments.set, arguments.stdin_filename)
-    root = settings.find_folder(Path.cwd()) or Path()
+    root = projects.settings_folder(Path.cwd()) or Path()
     network = shared.network_of_project(arguments.spec, reader, root)
     if network is None:
-        shared.print_findings(reader.findings, reader.sources, color=arguments.color)
+        output.findings(reader.findings, reader.sources, color=arguments.color)
         return shared.outcome(reader.findings)
     drawing = Drawing(network)
     _check_block(arguments.block, drawing, network)
     if arguments.stdout:
-        sys.stdout.write(_text(arguments, drawing, ()))
+        output.source(_text(arguments, drawing, ()))
         return Exit.CLEAN
     try:
         return _write(arguments, drawing, network)
     except files.OutputError as error:
-        shared.print_findings(error.diagnostics, {}, color=arguments.color)
+        output.findings(error.diagnostics, {}, color=arguments.color)
     except png.ConversionError as error:
         raise UsageError(str(error)) from None
     return Exit.FAILURE
@@ -114,12 +115,12 @@ def _write(arguments: argparse.Namespace, drawing: Drawing, network: Network) ->
         entries = files.plan(path.parent, {PurePosixPath(path.name): text}, str(path.parent))
         refused = [] if arguments.force else files.refusals(entries)
         if refused:
-            shared.print_findings(refused, {}, color=arguments.color)
+            output.findings(refused, {}, color=arguments.color)
             return Exit.FINDINGS
         files.write(entries)
         status = "unchanged" if entries[0].status == "identical" else "wrote"
     if not arguments.quiet:
-        print(status, out)
+        output.say(f"{status} {out}")
     return Exit.CLEAN
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 
-from resnet_spec.cli import shared
+from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import Exit, UsageError
 from resnet_spec.diagnostics import expected, quoted
 from resnet_spec.diagnostics.codes import CODES, Code
@@ -15,12 +15,12 @@ def run(arguments: argparse.Namespace) -> Exit:
     """Explain one code, or list all."""
     if arguments.code is None:
         rows = [("code", "meaning"), *((name, code.title) for name, code in sorted(CODES.items()))]
-        print(shared.table(rows, (False, False)))
+        output.say(shared.table(rows, (False, False)))
         return Exit.CLEAN
     name = arguments.code.strip().upper()
     if name not in CODES:
         raise UsageError(f"there is no code {quoted(arguments.code)}: {expected(name, CODES)}")
-    print(as_text(name, CODES[name]))
+    output.say(as_text(name, CODES[name]))
     return Exit.CLEAN
 
 

@@ -7,10 +7,10 @@ import re
 import shlex
 from pathlib import Path
 
-from resnet_spec.cli import shared
+from resnet_spec.cli import output
 from resnet_spec.cli.shared import Exit, UsageError
 from resnet_spec.diagnostics import Span, SpecError, expected, quoted
-from resnet_spec.language.identifiers import check_identifier
+from resnet_spec.language.identifiers import check_network
 from resnet_spec.language.library import SUFFIXES, builtin_specs
 from resnet_spec.project import files
 
@@ -68,13 +68,15 @@ def run(arguments: argparse.Namespace) -> Exit:
     else:
         hint = expected(arguments.base, builtin_specs())
         raise UsageError(f"there is no built-in spec {quoted(arguments.base)}: {hint}")
+    for left in files.leftovers([path.parent], remove=True):
+        output.note(f"removed what a run left that was killed: {left}")
     try:
         files.create(path, text, arguments.file)
     except files.OutputError as error:
-        shared.print_findings(error.diagnostics, {})
+        output.findings(error.diagnostics, {})
         return Exit.FAILURE
-    shared.note(f"wrote {arguments.file}; compile it with:")
-    shared.note(f"  {shlex.join(['resnet-spec', 'compile', arguments.file])}")
+    output.note(f"wrote {arguments.file}; compile it with:")
+    output.note(f"  {shlex.join(['resnet-spec', 'compile', arguments.file])}")
     return Exit.CLEAN
 
 
@@ -84,7 +86,7 @@ def _name(path: Path) -> str:
         raise UsageError(f"{quoted(path)} must end in .yaml")
     name = re.sub(r"[^a-z0-9_]", "_", path.stem.lower())
     try:
-        return check_identifier(name, Span(str(path)), "a network")
+        return check_network(name, Span(str(path)))
     except SpecError as error:
         found = error.diagnostics[0]
         raise UsageError(f"{found.message}: {found.help}") from None

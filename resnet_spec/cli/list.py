@@ -6,7 +6,7 @@ import argparse
 import re
 from fnmatch import fnmatchcase
 
-from resnet_spec.cli import shared
+from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import Exit, Reader, UsageError
 from resnet_spec.diagnostics import expected, quoted
 from resnet_spec.ir import Network
@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> Exit:
     }
     read = [reader.network(str(path)) for path in chosen.values()]
     if reader.findings:
-        shared.print_findings(reader.findings, reader.sources, arguments.format)
+        output.findings(reader.findings, reader.sources, arguments.format)
         return Exit.FINDINGS
     networks = sorted((each[1] for each in read if each is not None), key=_order)
     if arguments.family:
@@ -33,9 +33,9 @@ def run(arguments: argparse.Namespace) -> Exit:
     if most is not None:
         networks = [each for each in networks if each.root.parameters <= most]
     if arguments.format == "json":
-        shared.print_json({"format_version": 1, "specs": [_as_json(each) for each in networks]})
+        output.as_json({"format_version": 1, "specs": [_as_json(each) for each in networks]})
     else:
-        print(shared.table([_HEADER, *map(_row, networks)], _ALIGNED_RIGHT))
+        output.say(shared.table([_HEADER, *map(_row, networks)], _ALIGNED_RIGHT))
     return Exit.CLEAN
 
 

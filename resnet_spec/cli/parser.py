@@ -168,6 +168,7 @@ def _compile(verb: argparse.ArgumentParser) -> None:
     _finding_flags(verb)
     verb.add_argument("--config", metavar="PATH", help="settings file to use")
     verb.add_argument("--isolated", action="store_true", help="look for no settings")
+    _outside_flag(verb)
 
 
 def _check(verb: argparse.ArgumentParser) -> None:
@@ -184,6 +185,7 @@ def _check(verb: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="tell what this backend can't say, too; may be repeated",
     )
+    _outside_flag(verb)
     _set_flag(verb)
     _finding_flags(verb)
 
@@ -379,6 +381,14 @@ def _set_flag(verb: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="change a key of the spec: classes=10, stages.layer4.repeat=2; may be repeated",
+    )
+
+
+def _outside_flag(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="settings may name specs and a folder to write to outside of their own folder",
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
+from resnet_spec.cli import output
 from resnet_spec.cli.parser import VERBS, parser
 from resnet_spec.cli.shared import Exit, UsageError
 
@@ -19,7 +21,11 @@ def program() -> NoReturn:
     # A run is short and makes no garbage to speak of: looking for it, and taking the interpreter
     # apart at the end, would take a fifth of the time. No work of a verb is left to that end.
     gc.disable()
-    code = main()
+    try:
+        _clean_up_when_told_to_end()
+        code = main()
+    except Terminated as told:
+        code = 128 + told.number  # as a shell tells it
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             with suppress(OSError, ValueError):
@@ -27,8 +33,31 @@ def program() -> NoReturn:
     os._exit(code)
 
 
+class Terminated(BaseException):
+    """This process was told to end; on its way out everything cleans up after itself."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def _clean_up_when_told_to_end() -> None:
+    """Let a signal that would end the process at once end it like an exception."""
+    numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
+
+    def end(number: int, frame: object) -> None:
+        for each in numbers:  # cleaning up is done once
+            if each is not None:
+                signal.signal(each, signal.SIG_IGN)
+        raise Terminated(number)
+
+    for number in numbers:
+        # What is ignored already, as SIGHUP by nohup, stays so.
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, end)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and give its exit code; raises nothing."""
+    """Run a command line and give its exit code; raises nothing but `Terminated`."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that can't show a character is no failure
             stream.reconfigure(errors="backslashreplace")
@@ -52,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("RESNET_SPEC_TRACEBACK") == "1":
             import traceback
 
-            traceback.print_exc()
+            output.note(traceback.format_exc())
         return _failed(f"internal error: {_one_line(error)}")
 
 
@@ -88,7 +117,7 @@ def _one_line(error: Exception) -> str:
 
 def _failed(text: str) -> Exit:
     try:
-        print(text, file=sys.stderr)
+        output.say(text, sys.stderr)
     except OSError:
         _silence()
     return Exit.FAILURE

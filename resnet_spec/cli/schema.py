@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from resnet_spec.cli import shared
+from resnet_spec.cli import output
 from resnet_spec.cli.shared import Exit
 
 
@@ -12,5 +12,5 @@ def run(arguments: argparse.Namespace) -> Exit:
     """Print one schema."""
     from resnet_spec.language.json_schema import json_schema
 
-    shared.print_json(json_schema(arguments.kind))
+    output.as_json(json_schema(arguments.kind))
     return Exit.CLEAN

@@ -1,4 +1,4 @@
-"""What the verbs have in common: exit codes, how specs are read, where findings are printed."""
+"""What the verbs have in common: exit codes, how specs are read, how tables look."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 import enum
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,8 +83,14 @@ class Reader:
         self.settings = settings
         self.stdin_name = "<stdin>" if stdin_name is None else shown_path(Path(stdin_name))
         self.library: Library = Library()
+        self.folders: list[Path] = []
         self.sources: dict[str, str] = {}
         self.findings: list[Diagnostic] = []
+
+    def name_folder(self, folder: Path) -> None:
+        """A folder that the command line or its settings named: all specs may read its project."""
+        self.folders.append(folder)
+        self.library.name_folder(folder)
 
     def network(self, name: str) -> tuple[Loaded, Network] | None:
         """A spec and its network, `expect` checked; None where there are findings."""
@@ -121,6 +127,8 @@ class Reader:
         # The library tells a broken file once, but the next spec may rest on it as well; findings
         # that come twice are printed once.
         self.library = Library()
+        for folder in self.folders:
+            self.library.name_folder(folder)
 
     def path(self, name: str) -> Path | None:
         """The file of a spec; None for standard input or, as a finding, where there is none."""
@@ -170,41 +178,6 @@ def outcome(found: Iterable[Diagnostic]) -> Exit:
 
 
 # --- printing ------------------------------------------------------------------------------------
-
-
-def wants_color(choice: str, stream: TextIO | None) -> bool:
-    """Whether to colour what goes to a stream: on a terminal, unless NO_COLOR says otherwise."""
-    if choice != "auto":
-        return choice == "always"
-    return not os.environ.get("NO_COLOR") and stream is not None and stream.isatty()
-
-
-def print_findings(
-    found: Sequence[Diagnostic],
-    sources: Mapping[str, str],
-    style: str = "text",
-    color: str = "auto",
-    stream: TextIO | None = None,
-) -> None:
-    """Findings in a format; JSON always goes to standard output."""
-    from resnet_spec.diagnostics.render import render
-
-    if style == "json":
-        stream = sys.stdout
-    stream = stream or sys.stderr
-    print(render(found, sources, style, wants_color(color, stream)), end="", file=stream)
-
-
-def print_json(value: object) -> None:
-    import json
-
-    print(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def note(text: str, quiet: bool = False) -> None:
-    """Progress and summaries: to standard error, so that standard output stays parseable."""
-    if not quiet:
-        print(text, file=sys.stderr)
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:

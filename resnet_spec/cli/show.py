@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from resnet_spec.cli import shared
+from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import Exit, Reader
+from resnet_spec.diagnostics import escapes
 from resnet_spec.ir import Network
 from resnet_spec.ir.summary import Section, Summary, summarize
 from resnet_spec.language.load import Loaded, resolved
@@ -34,15 +35,15 @@ def run(arguments: argparse.Namespace) -> Exit:
     reader = Reader(arguments.set, arguments.stdin_filename)
     read = reader.network(arguments.spec)
     if read is None:
-        shared.print_findings(reader.findings, reader.sources, arguments.format, arguments.color)
+        output.findings(reader.findings, reader.sources, arguments.format, arguments.color)
         return Exit.FINDINGS
     loaded, network = read
     if arguments.resolved:
         _print_resolved(loaded, arguments.format)
     elif arguments.format == "json":
-        shared.print_json(as_json(network, summarize(network)))
+        output.as_json(as_json(network, summarize(network)))
     else:
-        print(as_text(network, summarize(network)))
+        output.say(as_text(network, summarize(network)))
     return Exit.CLEAN
 
 
@@ -130,6 +131,8 @@ class _Dumper(yaml.SafeDumper):
 def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     # PyYAML takes `1e-5` and `0o17` for text that needs no quotes.
     style = "'" if text[:1] in "+-.0123456789" and text else None
+    if escapes.terminal(text) != text or "::" in text:
+        style = '"'  # in which the escapes of what is printed are those of YAML
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
 
 
@@ -148,9 +151,9 @@ _Dumper.add_representer(float, _float_node)
 def _print_resolved(loaded: Loaded, style: str) -> None:
     values = resolved(loaded)
     if style == "json":
-        shared.print_json(values)
+        output.as_json(values)
     else:
-        print(as_yaml(values), end="")
+        output.say(as_yaml(values), end="")
 
 
 def as_yaml(values: object) -> str:

@@ -7,18 +7,20 @@ import importlib.util
 import os
 import re
 import shutil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from resnet_spec.cli import shared
+from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import Exit, Reader, UsageError
 from resnet_spec.codegen.generate import backend_names
-from resnet_spec.diagnostics import SpecError, in_order
+from resnet_spec.diagnostics import Diagnostic, SpecError, in_order
 from resnet_spec.diagnostics.render import as_json
 from resnet_spec.ir import Network
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 from resnet_spec.verify.frameworks import FRAMEWORKS, REFERENCE
 
+if TYPE_CHECKING:
+    from resnet_spec.verify.session import Session
 LARGEST = (64, 75)  # odd and oblong: what takes rows for columns, or pads one side, is seen
 
 
@@ -36,7 +38,7 @@ def run(arguments: argparse.Namespace) -> Exit:
         if (read := reader.network(name)) is not None
     ]
     if reader.findings:
-        shared.print_findings(reader.findings, reader.sources, arguments.format, arguments.color)
+        output.findings(reader.findings, reader.sources, arguments.format, arguments.color)
         return Exit.FINDINGS
     for network in networks:
         _check_memory(network, arguments.precision, len(runners))
@@ -48,19 +50,21 @@ def _verify(
 ) -> Exit:
     from resnet_spec.verify import report
     from resnet_spec.verify.run import Verification
-    from resnet_spec.verify.session import Session, scratch
+    from resnet_spec.verify.session import RunnerError, Session, scratch
 
     shows = arguments.format == "text" and not arguments.quiet
 
     def show(text: str) -> None:
         if shows:
-            print(text, flush=True)
+            output.say(text)
 
     results: list[dict[str, Any]] = []
     with scratch() as folder, Session(runners, arguments.keras_backend) as session:
-        versions: dict[str, str] = {}
-        for found_versions in session.ask("versions").values():
-            versions |= found_versions
+        try:
+            versions = _versions(session)
+        except RunnerError as error:
+            reader.fail([Diagnostic("RS802", str(error))])
+            versions, networks = {}, []
         for number, network in enumerate(networks):
             place = folder / str(number)
             try:
@@ -76,12 +80,20 @@ def _verify(
             results.append(report.as_json(verification, network.path))
     found = in_order(reader.findings)
     if arguments.format == "json":
-        shared.print_json({**as_json(found), "versions": versions, "networks": results})
+        output.as_json({**as_json(found), "versions": versions, "networks": results})
     elif found:
-        shared.print_findings(found, reader.sources, arguments.format, arguments.color)
+        output.findings(found, reader.sources, arguments.format, arguments.color)
     elif shows:
-        print(f"{shared.counted(len(networks), 'network')}: the backends agree")
+        output.say(f"{shared.counted(len(networks), 'network')}: the backends agree")
     return shared.outcome(found)
+
+
+def _versions(session: Session) -> dict[str, str]:
+    """Of all that the runners rest on; raises `RunnerError` where one does not even start."""
+    versions: dict[str, str] = {}
+    for found in session.ask("versions").values():
+        versions |= found
+    return versions
 
 
 def _runners(text: str | None) -> list[str]:

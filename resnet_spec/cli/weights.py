@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from resnet_spec.cli import shared
+from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import Exit, Reader, UsageError
 from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, expected, quoted
 from resnet_spec.ir import Network
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> Exit:
     reader = Reader(arguments.set, arguments.stdin_filename)
     read = reader.network(arguments.spec)
     if read is None:
-        shared.print_findings(reader.findings, reader.sources, arguments.format, arguments.color)
+        output.findings(reader.findings, reader.sources, arguments.format, arguments.color)
         return Exit.FINDINGS
     try:
         asked = _namings(arguments, read[1])
@@ -40,10 +40,10 @@ def run(arguments: argparse.Namespace) -> Exit:
             found = match(checkpoint, read[1], asked)
             return (_inspect if arguments.action == "inspect" else _write)(arguments, found)
     except files.OutputError as error:
-        shared.print_findings(error.diagnostics, {}, arguments.format, arguments.color)
+        output.findings(error.diagnostics, {}, arguments.format, arguments.color)
         return Exit.FAILURE
     except SpecError as error:
-        shared.print_findings(error.diagnostics, {}, arguments.format, arguments.color)
+        output.findings(error.diagnostics, {}, arguments.format, arguments.color)
         return Exit.FINDINGS
     except MissingPackage as error:
         raise UsageError(str(error)) from None
@@ -106,14 +106,14 @@ def _rules(given: Sequence[str]) -> dict[str, str]:
 def _inspect(arguments: argparse.Namespace, found: Match) -> Exit:
     not_finite = _not_finite(found)
     if arguments.format == "json":
-        shared.print_json(report.as_json(found, not_finite))
+        output.as_json(report.as_json(found, not_finite))
     else:
-        print(report.head(found))
-        print(report.lists(found, arguments.all))
+        output.say(report.head(found))
+        output.say(report.lists(found, arguments.all))
         for name in not_finite:
-            print(f"not finite: {name}")
+            output.say(f"not finite: {name}")
         fits = "fits" if found.fits else "does not fit"
-        print(f"{arguments.file} {fits} {found.network.name}")
+        output.say(f"{arguments.file} {fits} {found.network.name}")
     return Exit.CLEAN if found.fits and not not_finite else Exit.FINDINGS
 
 
@@ -159,6 +159,8 @@ def _write(arguments: argparse.Namespace, found: Match) -> Exit:
     if plan.problems:
         _print_misfit(arguments, found, plan.problems)
         return Exit.FINDINGS
+    for name in files.leftovers([Path(arguments.out).parent], remove=True):
+        output.note(f"removed what a run left that was killed: {name}", arguments.quiet)
     with files.replacing(
         Path(arguments.out), arguments.out, formats.ending(arguments.out) or "", arguments.force
     ) as temporary:
@@ -181,16 +183,16 @@ def _print_misfit(
     if arguments.format == "json":
         from resnet_spec.diagnostics.render import as_json
 
-        shared.print_json({**report.as_json(found), **as_json(problems)})
+        output.as_json({**report.as_json(found), **as_json(problems)})
         return
-    print(report.head(found), file=sys.stderr)
-    print(report.lists(found), file=sys.stderr)
-    shared.print_findings(problems, {}, "text", arguments.color)
+    output.say(report.head(found), sys.stderr)
+    output.say(report.lists(found), sys.stderr)
+    output.findings(problems, {}, "text", arguments.color)
 
 
 def _print_done(arguments: argparse.Namespace, found: Match, plan: adapt.Plan) -> None:
     if arguments.format == "json":
-        shared.print_json(
+        output.as_json(
             {
                 **report.as_json(found),
                 "out": arguments.out,
@@ -200,9 +202,9 @@ def _print_done(arguments: argparse.Namespace, found: Match, plan: adapt.Plan) -
         )
         return
     for line in report.changes(found, plan, arguments.adapt_input):
-        print(line)
+        output.say(line)
     if not arguments.quiet:
         for text in found.checkpoint.notes:
-            shared.note(f"note: {text}")
+            output.note(f"note: {text}")
         count = shared.counted(len(plan.steps), "tensor")
-        shared.note(f"wrote {arguments.out}: {count} of {found.network.name}")
+        output.note(f"wrote {arguments.out}: {count} of {found.network.name}")

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from resnet_spec.codegen import header, python
-from resnet_spec.diagnostics import Report, SpecError, expected, fail, quoted
+from resnet_spec.diagnostics import Report, SpecError, escapes, expected, fail, quoted
 from resnet_spec.ir import Network
 from resnet_spec.specialize import Program, renamed, specialize
 
@@ -129,7 +129,7 @@ def command(network: Network, backend: str) -> str:
 def _docstring(network: Network) -> list[str]:
     paragraphs: list[list[str]] = []
     if network.source:
-        paragraphs.append([python.safe_text(network.source)])
+        paragraphs.append([escapes.python(network.source)])
     shape = f"Input: {network.input}, {network.classes} classes."
     paragraphs.append([shape, "", *python.network_table(network)])
     return python.docstring(network.description, *paragraphs)

@@ -1,4 +1,4 @@
-"""What every backend that writes Python shares: safe text, docstrings, signatures, arguments."""
+"""What every backend that writes Python shares: docstrings, signatures, arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from resnet_spec.codegen import layout
-from resnet_spec.diagnostics import fail, quoted
+from resnet_spec.diagnostics import escapes, fail, quoted
 from resnet_spec.expressions import Conditional, Const, Expr, Name, binary, substitute, to_python
 from resnet_spec.ir import Instance, Network, Step
 from resnet_spec.primitives import Shape
@@ -28,17 +28,10 @@ from resnet_spec.specialize import (
 )
 
 
-def safe_text(text: str) -> str:
-    """Text of a spec for a docstring or comment: one line, printable, unable to end a string."""
-    words = " ".join(text.split())
-    printable = "".join(c if c.isprintable() else " " for c in words)
-    return printable.replace("\\", "\\\\").replace('"', "'")
-
-
 def docstring(summary: str, *paragraphs: Sequence[str], indent: int = 0) -> list[str]:
     """The lines of a docstring; `summary` is wrapped, the paragraphs are taken as they are."""
     margin = " " * indent
-    text = safe_text(summary)
+    text = escapes.python(summary)
     text = text if text.endswith((".", "?", "!")) else f"{text}."
     if not paragraphs and len(margin) + len(text) + 6 <= layout.WIDTH:
         return [f'{margin}"""{text}"""']

@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from resnet_spec.codegen import header, python
-from resnet_spec.diagnostics import fail, quoted
+from resnet_spec.codegen import header
+from resnet_spec.diagnostics import escapes, fail, quoted
 from resnet_spec.ir import Network
 from resnet_spec.language.load import digest
 from resnet_spec.language.recipes import keys
@@ -87,11 +87,13 @@ def _title(network: Network, recipe: Recipe) -> list[str]:
     """How the network is trained, and who says so."""
     said = recipe.description or "A recipe of its own"
     texts = [f"{network.name}: {said}", *([recipe.source] if recipe.source else [])]
-    return ["#", *(f"# {' '.join(python.safe_text(text).split())}" for text in texts)]
+    return ["#", *(f"# {' '.join(escapes.python(text).split())}" for text in texts)]
 
 
 def _value(value: object) -> str:
     """A value as TOML writes it; floats as Python does, which reads them back the same."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, str):
+        return escapes.toml(value)
     return repr(value) if isinstance(value, float) else json.dumps(value)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from resnet_spec.diagnostics import escapes
 from resnet_spec.diagnostics.diagnostic import MAX_FINDINGS, Diagnostic, Span, in_order
 
 FORMATS = ("text", "json", "github")
@@ -41,7 +42,7 @@ def render_json(diagnostics: Sequence[Diagnostic]) -> str:
     """A JSON object; `diagnostics` is always an array, positions count from 1."""
     import json
 
-    return json.dumps(as_json(diagnostics), indent=2, ensure_ascii=False) + "\n"
+    return escapes.json(json.dumps(as_json(diagnostics), indent=2, ensure_ascii=False)) + "\n"
 
 
 def as_json(diagnostics: Sequence[Diagnostic]) -> dict[str, object]:
@@ -80,15 +81,11 @@ def _github(diagnostic: Diagnostic) -> str:
     message = diagnostic.message
     if diagnostic.help:
         message += f"\nhelp: {diagnostic.help}"
-    for raw, escaped in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A")):
-        message = message.replace(raw, escaped)
+    message = escapes.github(message)
     if diagnostic.span is None:
         return f"::error title={diagnostic.code}::{message}"
     span = diagnostic.span
-    path = span.path
-    for raw, escaped in (("%", "%25"), ("\r", "%0D"), ("\n", "%0A"), (":", "%3A"), (",", "%2C")):
-        path = path.replace(raw, escaped)
-    where = f"file={path},line={span.line},col={span.column}"
+    where = f"file={escapes.github_property(span.path)},line={span.line},col={span.column}"
     if span.end_line == span.line:
         where += f",endColumn={span.end_column}"
     return f"::error {where},title={diagnostic.code}::{message}"
@@ -96,8 +93,9 @@ def _github(diagnostic: Diagnostic) -> str:
 
 def _text(diagnostic: Diagnostic, sources: Mapping[str, str], color: bool) -> str:
     red, cyan, bold, reset = (_RED, _CYAN, _BOLD, _RESET) if color else ("", "", "", "")
-    where = f"{bold}{diagnostic.span}:{reset} " if diagnostic.span else ""
-    lines = [f"{where}{red}error {diagnostic.code}{reset}: {diagnostic.message}"]
+    safe = escapes.terminal
+    where = f"{bold}{safe(str(diagnostic.span))}:{reset} " if diagnostic.span else ""
+    lines = [f"{where}{red}error {diagnostic.code}{reset}: {safe(diagnostic.message)}"]
     gutter = "  "
     if diagnostic.span is not None and diagnostic.span.path in sources:
         snippet = list(_snippet(diagnostic.span, sources[diagnostic.span.path], red, reset))
@@ -106,9 +104,9 @@ def _text(diagnostic: Diagnostic, sources: Mapping[str, str], color: bool) -> st
     if diagnostic.uses:
         links = [str(use) for use in diagnostic.uses]
         chain = ", ".join(links if len(links) <= 12 else [*links[:6], "…", *links[-6:]])
-        lines.append(f"{gutter}{cyan}= in:{reset} {chain}")
+        lines.append(f"{gutter}{cyan}= in:{reset} {safe(chain)}")
     if diagnostic.help:
-        lines.append(f"{gutter}{cyan}= help:{reset} {diagnostic.help}")
+        lines.append(f"{gutter}{cyan}= help:{reset} {safe(diagnostic.help)}")
     return "\n".join(lines) + "\n"
 
 
@@ -119,7 +117,7 @@ def _snippet(span: Span, source: str, red: str, reset: str, width: int = 100) ->
     number = str(span.line)
     margin = " " * len(number)
     raw = lines[span.line - 1].replace("\t", " ")
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in raw)
+    line = escapes.one_line(raw)
     start = span.column - 1
     end = span.end_column - 1 if span.end_line == span.line else len(line)
     # A long line is cut to a window around the position.
@@ -127,5 +125,5 @@ def _snippet(span: Span, source: str, red: str, reset: str, width: int = 100) ->
     shown = line[left : left + width]
     length = max(1, min(end, left + width) - start)
     yield f"{margin} |"
-    yield f"{number} | {shown}"
+    yield f"{number} | {escapes.snippet(shown)}"
     yield f"{margin} | {' ' * (start - left)}{red}^{'~' * (length - 1)}{reset}"

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
 from collections.abc import Iterable, Sequence
 
 from resnet_spec.diagnostics import Span, fail, quoted
 
 MAX_NAME = 64
+# What the frameworks, and what they build upon, call their modules; Python tells its own.
+# fmt: off
+_MODULES = frozenset((
+    "absl", "aiofiles", "array_record", "astunparse", "attr", "certifi", "charset_normalizer",
+    "chex", "clang", "colorama", "etils", "filelock", "flatbuffers", "flax", "fsspec", "functorch",
+    "gast", "google", "grain", "grpc", "h5py", "humanize", "idna", "importlib_resources", "isympy",
+    "jax", "jaxlib", "jinja2", "keras", "libclang", "markdown", "markdown_it", "markupsafe",
+    "matplotlib", "mdurl", "ml_dtypes", "mpmath", "msgpack", "namex", "nest_asyncio", "networkx",
+    "numpy", "onnx", "onnxruntime", "opt_einsum", "optax", "optree", "orbax", "packaging", "pandas",
+    "pasta", "pip", "pkg_resources", "protobuf", "psutil", "pydantic", "pygments", "requests",
+    "resnet_spec", "rich", "scipy", "setuptools", "simplejson", "six", "sympy", "tensorboard",
+    "tensorflow", "tensorstore", "termcolor", "toolz", "torch", "torchaudio", "torchgen",
+    "torchvision", "tqdm", "tree", "treescope", "triton", "typing_extensions", "urllib3",
+    "werkzeug", "wheel", "wrapt", "yaml", "zarr", "zipp",
+))
+# fmt: on
 _NUMBER = r"(?:-?[0-9][-+.0-9e]*|True|False)"  # what an expression in a name may spell
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 _CLASS = re.compile(r"[A-Z][A-Za-z0-9]*")
@@ -31,6 +48,23 @@ def check_identifier(name: str, span: Span, what: str) -> str:
             f"{quoted(name)} can't name {what}: it is a word of Python's own",
             span,
             help=f"use another name: {name}_",
+        )
+    return name
+
+
+def check_network(name: str, span: Span) -> str:
+    """A name of a network: that of its function, and of the module that its file is.
+
+    Python looks into the folder of a program first: a `json.py` there is what all others import.
+    """
+    check_identifier(name, span, "a network")
+    if name in sys.stdlib_module_names or name in _MODULES:
+        fail(
+            "RS105",
+            f"{quoted(name)} can't name a network: its file would be imported for the module "
+            f"{quoted(name)}",
+            span,
+            help=f"use another name: {name}_net",
         )
     return name
 

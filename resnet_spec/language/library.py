@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
+from resnet_spec.disk.projects import is_within, project_of
 from resnet_spec.language import nodes, other_libraries
 from resnet_spec.language.blocks import read_block
 from resnet_spec.language.nodes import Node
@@ -62,12 +63,50 @@ def shown_path(path: Path) -> str:
 
 
 class Library:
-    """The files of one run: their texts for messages, their trees, the blocks read from them."""
+    """The files of one run: their texts for messages, their trees, the blocks read from them.
+
+    What a person names is read; what a file names is read where it lies in the project of a file
+    that a person named, or comes with the package: a stranger's spec gets at nothing else.
+    """
 
     def __init__(self) -> None:
         self.sources: dict[str, str] = {}
         self._nodes: dict[Path, Node] = {}
         self._blocks: dict[Path, Definition | SpecError] = {}
+        self._projects: dict[Path, Path] = {}
+
+    def name_folder(self, folder: Path) -> None:
+        """Take over the folder of what a person named: its project may be read from now on."""
+        if folder not in self._projects and not folder.is_relative_to(builtin_folder()):
+            self._projects[folder] = project_of(folder)
+
+    def name_file(self, path: Path) -> Path:
+        """Take over a file that a person named; RS006 for a link that leads out of its project."""
+        self.name_folder(path.parent)
+        if os.path.islink(path) and not self._may_read(path):
+            shown = shown_path(path)
+            message = f"{quoted(shown)} is a link that leads out of its project"
+            fail("RS006", message, Span(shown), "name the file itself")
+        return path
+
+    def _may_read(self, path: Path) -> bool:
+        projects = dict.fromkeys((builtin_folder(), *self._projects.values()))
+        return any(is_within(path, project) for project in projects)
+
+    def _check_asked(self, path: Path, name: str, span: Span | None) -> None:
+        """RS006 for a file that a file asks for and may not have, whether there is one or not."""
+        if not name.endswith(SUFFIXES):
+            message = f"{quoted(name)} is no spec: its name does not end in .yaml or .yml"
+            fail("RS006", message, span, "name a spec")
+        if not self._may_read(path):
+            message = f"{quoted(name)} is outside of the project"
+            fail(
+                "RS006",
+                message,
+                span,
+                "a file reads those of its own folder and of the folder with the settings: move it "
+                "there, or put a resnet-spec.toml, which may be empty, into a folder above both",
+            )
 
     def read(self, path: Path) -> tuple[str, Node]:
         """The shown path and the tree of a file."""
@@ -87,13 +126,16 @@ class Library:
         """The file of a spec given by path or by the name of one of ours (RS107)."""
         looks_like_path = name.endswith(SUFFIXES) or "/" in name or os.sep in name
         candidate = (near / name) if near is not None else Path(name)
+        if looks_like_path and near is not None:
+            self._check_asked(candidate, name, span)
         # os.path: a name that no file can have is a name of no file, not an error of its own.
-        if looks_like_path or os.path.isfile(candidate):
+        if looks_like_path or (near is None and os.path.isfile(candidate)):
             if not os.path.exists(candidate):
                 fail("RS107", f"there is no file {quoted(name)}", span, _path_help(name))
-            return candidate
+            return self.name_file(candidate) if near is None else candidate
         beside = (near or Path()) / f"{name}.yaml"
         if near is not None and os.path.isfile(beside):
+            self._check_asked(beside, beside.name, span)
             return beside
         builtin = builtin_specs().get(name)
         if builtin is None:
@@ -104,11 +146,13 @@ class Library:
     def find_recipe(self, name: str, near: Path, span: Span) -> Path:
         """The file of a recipe: by path, in `recipes/` beside the spec, or one of ours (RS107)."""
         if name.endswith(SUFFIXES) or "/" in name or os.sep in name:
+            self._check_asked(near / name, name, span)
             if not os.path.exists(near / name):
                 fail("RS107", f"there is no file {quoted(name)}", span)
             return near / name
         beside = near / RECIPES / f"{name}.yaml"
         if name.isidentifier() and os.path.isfile(beside):
+            self._check_asked(beside, beside.name, span)
             return beside
         if name not in builtin_recipes():
             known = {*builtin_recipes(), *(p.stem for p in (near / RECIPES).glob("*.yaml"))}
@@ -127,6 +171,8 @@ class Library:
             return None
         if path not in self._blocks:
             try:
+                if is_beside:
+                    self._check_asked(path, path.name, Span(shown_path(path)))
                 self._blocks[path] = self.read_block(path)
             except SpecError as error:
                 self._blocks[path] = error

@@ -56,6 +56,7 @@ def load(
         folder = path.parent
     else:
         shown, node, folder = name, library.add_text(text, name), Path(name).parent
+        library.name_folder(folder)
     report = Report()
     merged = _extended(node, folder, library, (shown,), report)
     if settings:
@@ -171,7 +172,7 @@ def _check_version(node: Mapping) -> None:
 
 
 def _check_name(name: str, span: Span) -> str:
-    return identifiers.check_identifier(name, span, "a network")
+    return identifiers.check_network(name, span)
 
 
 def _check_own_class(name: str, span: Span) -> str:

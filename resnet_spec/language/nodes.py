@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 import yaml
 
 from resnet_spec.diagnostics import Report, Span, fail, quoted
+from resnet_spec.disk.regular import open_regular
 
 Value = str | int | float | bool | None
 
@@ -79,7 +80,7 @@ def read_text(path: Path, name: str) -> str:
     try:
         if path.is_dir():
             fail("RS001", f"{quoted(name)} is a folder, not a spec", Span(name))
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

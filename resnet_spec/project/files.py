@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple, NoReturn
 
 from resnet_spec.codegen import header
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, in_order, quoted
+from resnet_spec.disk import temporaries
+from resnet_spec.disk.regular import open_regular
 
 Status = Literal["missing", "stale", "edited", "identical", "foreign", "orphaned"]
 
@@ -117,10 +119,11 @@ def _read(path: Path, shown: str) -> str | None:
     A checkout may have changed the line ends, which is no difference.
     """
     try:
-        details = path.stat()
-        if not stat.S_ISREG(details.st_mode) or details.st_size > MAX_BYTES:
+        if not path.is_file():
             return None
-        return path.read_bytes().decode().replace("\r\n", "\n")
+        with open_regular(path) as file:
+            data = file.read(MAX_BYTES + 1)
+        return None if len(data) > MAX_BYTES else data.decode().replace("\r\n", "\n")
     except UnicodeDecodeError:
         return None
     except FileNotFoundError:  # a link that leads nowhere
@@ -154,7 +157,7 @@ def _files_below(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         for name in sorted(names):
             path = Path(root, name)
-            if not path.is_symlink():
+            if not path.is_symlink() and not temporaries.is_temporary(name):
                 yield path
 
 
@@ -196,19 +199,28 @@ def difference(entry: Entry) -> str:
 # --- writing -------------------------------------------------------------------------------------
 
 
+def leftovers(folders: Iterable[Path], remove: bool) -> list[str]:
+    """The names of the temporary files that killed runs left in these folders; removed if asked."""
+    found = temporaries.stale(folders)
+    for path in found if remove else ():
+        _remove(path)
+    return [path.name for path in found]
+
+
 def write(entries: Sequence[Entry]) -> int:
     """Write every file that is not as it should be; gives their number.
 
     Raises `OutputError` (RS601); then nothing has changed, or only whole files have.
     """
     changed = [e for e in entries if e.text is not None and e.status != "identical"]
-    staged: list[tuple[Path, Entry]] = []
+    # Named before they are there: whatever ends this run, at whatever line, knows them.
+    staged = [(temporaries.beside(entry.path), entry) for entry in changed]
     folders: list[Path] = []
     done = 0
     try:
-        for entry in changed:
+        for temporary, entry in staged:
             _make_folder(entry.path.parent, entry.shown, folders)
-            staged.append((_stage(entry), entry))
+            _stage(temporary, entry)
         for temporary, entry in staged:
             try:
                 os.replace(temporary, entry.path)
@@ -227,9 +239,22 @@ def write(entries: Sequence[Entry]) -> int:
 def create(path: Path, text: str, shown: str) -> None:
     """Write a new file; raises `OutputError` where one stands already (RS602) or on RS601."""
     if os.path.lexists(path):
-        message = f"{quoted(shown)} exists already"
-        _stop("RS602", message, shown, "choose another name; nothing is replaced")
-    _fill(path, text, shown)
+        _stop_replacing(shown)
+    temporary = temporaries.beside(path)
+    try:
+        _fill(temporary, text, shown)
+        os.link(temporary, path)  # which, unlike a move, replaces nothing
+    except FileExistsError:
+        _stop_replacing(shown)
+    except OSError:  # a disk without links
+        _fill(path, text, shown)
+    finally:
+        _remove(temporary)
+
+
+def _stop_replacing(shown: str) -> NoReturn:
+    message = f"{quoted(shown)} exists already"
+    _stop("RS602", message, shown, "choose another name; nothing is replaced")
 
 
 @contextlib.contextmanager
@@ -245,13 +270,15 @@ def replacing(path: Path, shown: str, suffix: str, force: bool) -> Iterator[Path
         message = f"{quoted(shown)} exists already"
         _stop("RS602", message, shown, "choose another name, or replace it with --force")
     folders: list[Path] = []
-    temporary = path.with_name(f".{os.urandom(4).hex()}.tmp{suffix}")
+    temporary = temporaries.beside(path, suffix)
     try:
         _make_folder(path.parent, shown, folders)
         # Whoever writes to it may tell badly why it can't be written.
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
         os.remove(temporary)
         yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
         _remove(temporary)
@@ -274,18 +301,15 @@ def _make_folder(folder: Path, shown: str, made: list[Path]) -> None:
         made.append(each)
 
 
-def _stage(entry: Entry) -> Path:
+def _stage(temporary: Path, entry: Entry) -> None:
     """The new text in a file beside its place."""
     assert entry.text is not None
-    temporary = entry.path.with_name(f".{entry.path.name}.{os.urandom(4).hex()}.tmp")
     _fill(temporary, entry.text, entry.shown)
     if entry.current is not None:
         try:
             os.chmod(temporary, stat.S_IMODE(entry.path.stat().st_mode))
         except OSError as error:
-            _remove(temporary)
             _stop_writing(entry.shown, error)
-    return temporary
 
 
 def _fill(path: Path, text: str, shown: str) -> None:
@@ -298,6 +322,8 @@ def _fill(path: Path, text: str, shown: str) -> None:
     try:
         with open(descriptor, "wb") as file:
             file.write(text.encode())
+            file.flush()
+            os.fsync(descriptor)  # else a machine that stops has the name, and nothing in it
     except BaseException as error:
         _remove(path)
         if isinstance(error, OSError):

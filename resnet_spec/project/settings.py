@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, expected, quoted
+from resnet_spec.disk.projects import MAX_BYTES, OWN_FILE, PROJECT_FILE, is_within
+from resnet_spec.disk.regular import open_regular
 from resnet_spec.language.library import BLOCKS, RECIPES, SUFFIXES, shown_path
+from resnet_spec.project import patterns
 
-OWN_FILE, PROJECT_FILE = "resnet-spec.toml", "pyproject.toml"
 DEFAULT_BACKENDS = ("torch", "keras")
 DEFAULT_OUT = "generated"
 TOP_KEYS = ("compile",)
 TARGET_KEYS = ("specs", "backends", "out", "trainer")
-MAX_BYTES = 1_000_000
 
 _PLACE = r" \(at line (\d+), column (\d+)\)$"
 
@@ -52,10 +53,11 @@ class Settings(NamedTuple):
     targets: tuple[Target, ...]
 
 
-def find(start: Path) -> Settings | None:
+def find(start: Path, outside: bool = False) -> Settings | None:
     """The settings of the nearest folder that has some, from `start` upward.
 
-    Raises `SettingsError` (RS701 to RS705).
+    `outside` lets them name specs and an output folder beyond their own folder. Raises
+    `SettingsError` (RS701 to RS706).
     """
     for folder in (start, *start.parents):
         own = folder / OWN_FILE
@@ -69,32 +71,26 @@ def find(start: Path) -> Settings | None:
                 f"keep one: move [tool.resnet-spec] into {OWN_FILE}, or remove that file",
             )
         if table is not None:
-            return _settings(folder / PROJECT_FILE, *table)
+            return _settings(folder / PROJECT_FILE, *table, outside)
         if os.path.isfile(own):
-            return read(own)
+            _check_link(own)
+            return read(own, outside)
     return None
 
 
-def find_folder(start: Path) -> Path | None:
-    """The folder of the settings that `find` would read, without judging them."""
-    table = re.compile(rb"^\s*\[+\s*tool\s*\.\s*[\"']?resnet-spec\b", re.MULTILINE)
-    for folder in (start, *start.parents):
-        if os.path.isfile(folder / OWN_FILE):
-            return folder
-        try:
-            with (folder / PROJECT_FILE).open("rb") as file:
-                if table.search(file.read(MAX_BYTES)):
-                    return folder
-        except OSError:
-            continue
-    return None
+def _check_link(path: Path) -> None:
+    """RS706 for settings that nobody named, and that are a link to a file elsewhere."""
+    if not is_within(path, path.parent):
+        shown = shown_path(path)
+        message = f"{quoted(shown)} is a link that leads out of its folder"
+        _stop("RS706", message, Span(shown), "copy the file, or name it with --config")
 
 
-def read(path: Path) -> Settings:
+def read(path: Path, outside: bool = False) -> Settings:
     """The settings in one file; a pyproject.toml must have the table (RS703)."""
     if path.name != PROJECT_FILE:
         text = _text(path)
-        return _settings(path, text, _parsed(path, text))
+        return _settings(path, text, _parsed(path, text), outside)
     table = _project_table(path, required=True)
     if table is None:
         _stop(
@@ -103,7 +99,7 @@ def read(path: Path) -> Settings:
             Span(shown_path(path)),
             'add [[tool.resnet-spec.compile]] with specs = ["specs/*.yaml"]',
         )
-    return _settings(path, *table)
+    return _settings(path, *table, outside)
 
 
 def _project_table(path: Path, required: bool = False) -> tuple[str, Any] | None:
@@ -113,6 +109,8 @@ def _project_table(path: Path, required: bool = False) -> tuple[str, Any] | None
     text = _text(path)
     if "resnet-spec" not in text:
         return None
+    if not required:
+        _check_link(path)
     tool = _parsed(path, text).get("tool")
     table = tool.get("resnet-spec") if isinstance(tool, Mapping) else None
     return None if table is None else (text, table)
@@ -121,10 +119,10 @@ def _project_table(path: Path, required: bool = False) -> tuple[str, Any] | None
 def _text(path: Path) -> str:
     shown = shown_path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
         _stop("RS701", f"cannot read the settings in {quoted(shown)}: {reason}", Span(shown))
     if len(data) > MAX_BYTES:
         _stop("RS701", f"{quoted(shown)} is larger than {MAX_BYTES:,} bytes", Span(shown))
@@ -152,9 +150,9 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
 # --- reading the tables --------------------------------------------------------------------------
 
 
-def _settings(path: Path, text: str, table: Any) -> Settings:
+def _settings(path: Path, text: str, table: Any, outside: bool) -> Settings:
     shown = shown_path(path)
-    reader = _Reader(shown, path.parent, text)
+    reader = _Reader(shown, path.parent, text, outside)
     targets = reader.targets(table)
     if reader.report.diagnostics:
         raise SettingsError(reader.report.diagnostics, {shown: text})
@@ -164,8 +162,8 @@ def _settings(path: Path, text: str, table: Any) -> Settings:
 class _Reader:
     """Reads the tables of one file and collects what is wrong."""
 
-    def __init__(self, shown: str, folder: Path, text: str) -> None:
-        self.shown, self.folder = shown, folder
+    def __init__(self, shown: str, folder: Path, text: str, outside: bool) -> None:
+        self.shown, self.folder, self.outside = shown, folder, outside
         self.lines = text.splitlines()
         self.report = Report()
 
@@ -204,6 +202,7 @@ class _Reader:
                 "RS703", f"'out' must name a folder, not {quoted(out)}", self.find("out", start)
             )
             return None
+        self.check_within(self.folder / out, "out", out, start)
         trainer = table.get("trainer", False)
         if not isinstance(trainer, bool):
             message = f"'trainer' must be true or false, not {quoted(trainer)}"
@@ -235,10 +234,14 @@ class _Reader:
         """The specs that a pattern stands for; blocks and recipes are no specs (RS705)."""
         where = self.find("specs", start)
         try:
-            found = sorted(self.folder.glob(pattern))
-        except (ValueError, NotImplementedError, OSError):
+            found = patterns.matches(self.folder, pattern)
+        except ValueError:
             message = f"{quoted(pattern)} is not a pattern of paths relative to this file"
             self.report.add("RS703", message, where, 'write it like "specs/**/*.yaml"')
+            return []
+        except patterns.TooManyFiles:
+            message = f"{quoted(pattern)} searches more than {patterns.MAX_ENTRIES:,} files"
+            self.report.add("RS703", message, where, "name the folder with the specs")
             return []
         files = [
             p for p in found if p.suffix in SUFFIXES and p.parent.name not in (BLOCKS, RECIPES)
@@ -250,7 +253,19 @@ class _Reader:
                 where,
                 help="patterns are relative to the folder of this file; '**' stands for folders",
             )
-        return files
+        return [file for file in files if self.check_within(file, "specs", pattern, start)]
+
+    def check_within(self, path: Path, key: str, value: str, start: int) -> bool:
+        """RS706 for what the settings name beyond their own folder."""
+        if self.outside or is_within(path, self.folder):
+            return True
+        self.report.add(
+            "RS706",
+            f"{quoted(key)} leads out of the folder of these settings: {quoted(value)}",
+            self.find(key, start),
+            help="name what lies in it, or allow this with --allow-outside",
+        )
+        return False
 
     def unknown(self, key: str, where: Span, hint: str) -> None:
         self.report.add("RS702", f"unknown key {quoted(key)} in the settings", where, hint)

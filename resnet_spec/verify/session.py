@@ -6,20 +6,24 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from resnet_spec.disk import temporaries
+from resnet_spec.verify import isolated
+
 WORKER = "resnet_spec.verify.worker"
+PATIENCE = 10  # seconds in which a process that has nothing to do ends
 
 
 class RunnerError(Exception):
     """A runner could not do what it was asked; the text is for people."""
 
     def __init__(self, runner: str, request: str, message: str) -> None:
-        super().__init__(f"{runner} failed to {request}: {message}")
+        does = "start" if request == "versions" else request
+        super().__init__(f"{runner} failed to {does}: {message}")
         self.runner, self.request, self.message = runner, request, message
 
 
@@ -28,13 +32,13 @@ class Process:
 
     def __init__(self, kind: str, environment: Mapping[str, str], module: str = WORKER) -> None:
         self.kind = kind
-        self.log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - lives as long
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, kind],
+            isolated.command(module, [kind]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
-            text=True,
+            encoding="utf-8",
             env={**os.environ, **environment},
         )
         self.asked = ""
@@ -49,26 +53,42 @@ class Process:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RunnerError(self.kind, self.asked, f"the process ended.\n{self.last_words()}")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise RunnerError(self.kind, self.asked, answer["error"])
-        return answer["value"]
+            raise RunnerError(self.kind, self.asked, f"{self.end()}\n{self.last_words()}")
+        try:
+            answer = json.loads(line)
+            if "error" not in answer:
+                return answer["value"]
+        except (ValueError, TypeError, KeyError):
+            answer = {"error": f"it answered {line[:200].strip()!r}"}
+        raise RunnerError(self.kind, self.asked, answer["error"])
 
-    def last_words(self, lines: int = 12) -> str:
+    def end(self) -> str:
+        """How the process ended; one that only stopped to answer is ended."""
+        try:
+            code = self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return "the process answers no more"
+        if code < 0:
+            return f"the process was ended by signal {-code}; too little memory is one cause"
+        return f"the process ended with code {code}"
+
+    def last_words(self, lines: int = 12, most: int = 4_000) -> str:
         """The end of what the process printed."""
-        self.process.wait(timeout=30)
-        self.log.seek(0)
-        return "".join(self.log.readlines()[-lines:])
+        self.log.seek(max(0, self.log.seek(0, os.SEEK_END) - most))
+        return "\n".join(self.log.read().decode("utf-8", "replace").splitlines()[-lines:])
+
+    def kill(self) -> None:
+        self.process.kill()
 
     def close(self) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.kill()
             self.process.wait()
         self.process.stdout.close()
         self.log.close()
@@ -119,7 +139,10 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, exception: type[BaseException] | None, *_: object) -> None:
+        # Whoever is asked to end does not wait for a training.
+        for process in self.processes.values() if exception is not None else ():
+            process.kill()
         for process in self.processes.values():
             process.close()
 
@@ -131,12 +154,14 @@ ENVIRONMENT = {
     "JAX_ENABLE_X64": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",
-    "PYTHONIOENCODING": "utf-8",
+    "PYTHONSAFEPATH": "1",  # processes that a framework starts don't import from the folder either
 }
 
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """A temporary folder for the arrays of a run."""
-    with tempfile.TemporaryDirectory(prefix="resnet-spec-verify-") as folder:
+    kind = "resnet-spec-verify-"
+    temporaries.remove_stale_folders(Path(tempfile.gettempdir()), kind)
+    with tempfile.TemporaryDirectory(prefix=temporaries.folder_prefix(kind)) as folder:
         yield Path(folder)

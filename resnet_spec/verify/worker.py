@@ -1,4 +1,4 @@
-"""A runner in a process of its own: `python -m resnet_spec.verify.worker KIND`.
+"""A runner in a process of its own, which `isolated` starts with the kind of the runner.
 
 Reads one request a line as JSON, answers each with one line of JSON; arrays go through files.
 Whatever else a framework prints goes to standard error.
@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 import types
 from pathlib import Path
 from typing import IO, Any
@@ -49,6 +50,7 @@ class Worker:
         In another precision than the plan's, if one is given, and with softplus for ReLU.
         """
         self.folder = Path(folder)
+        tempfile.tempdir = folder  # what a framework leaves goes with it
         plan = Plan.read(self.folder)
         self.plan = dataclasses.replace(plan, precision=precision or plan.precision)
         self.runner = None  # frees the last one

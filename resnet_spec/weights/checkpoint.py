@@ -1,8 +1,9 @@
 """What a file of weights holds: tensors by name, their values not read yet."""
 
+import itertools
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, quoted
@@ -11,6 +12,7 @@ Layout = Literal["torch", "keras", "flax"]
 
 # What reading a broken file raises, within an archive too.
 BROKEN = (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
+MAX_TENSORS = 20_000  # the deepest networks have some thousands
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -36,6 +38,14 @@ class Checkpoint(NamedTuple):
     layout: Layout
     tensors: tuple[Tensor, ...]
     notes: tuple[str, ...] = ()
+
+
+def bounded(tensors: Iterable[Tensor], shown: str) -> tuple[Tensor, ...]:
+    """All tensors of a file; RS902 for more than any network has, which would take hours."""
+    found = tuple(itertools.islice(tensors, MAX_TENSORS + 1))
+    if len(found) > MAX_TENSORS:
+        refused(shown, f"{quoted(shown)} holds more than {MAX_TENSORS:,} tensors")
+    return found
 
 
 def read(tensor: Tensor, shown: str) -> Any:

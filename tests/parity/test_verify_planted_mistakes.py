@@ -418,7 +418,7 @@ DEAR = ("rate within the momentum", "epsilon before the correction", "decoupled 
     [pytest.param(name, marks=pytest.mark.slow if name in DEAR else ()) for name in UPDATES],
 )
 def test_update(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(Path(__file__).parent)
     monkeypatch.setenv("PLANTED", name)
     modules = {"keras": "planted_worker"}
     with Session(["torch", "keras"], "tensorflow", modules) as session:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from resnet_spec.disk.projects import settings_folder
 from resnet_spec.project import settings
 from resnet_spec.project.settings import Settings, SettingsError
 
@@ -44,7 +45,7 @@ def test_found_upward_and_relative_to_the_file(project: Path, name: str, table: 
     (project / name).write_text(f'{table}\n{TARGET}backends = ["keras"]\nout = "made"\n')
     for folder in (project, project / "specs" / "more"):
         read = found(folder)
-        assert read.folder == settings.find_folder(folder) == project
+        assert read.folder == settings_folder(folder) == project
         assert read.path == name
         (target,) = read.targets
         assert target.specs == (project / "specs/a.yaml", project / "specs/b.yaml")
@@ -68,9 +69,9 @@ def test_a_project_file_of_others_is_passed_over(project: Path) -> None:
     (project / "specs" / "pyproject.toml").write_text('[project]\nname = "resnet-spec-user"\n')
     (project / "specs" / "more" / "pyproject.toml").write_text("this is [not TOML")
     assert found(project / "specs" / "more").folder == project
-    assert settings.find_folder(project / "specs" / "more") == project
+    assert settings_folder(project / "specs" / "more") == project
     assert settings.find(project.parent) is None
-    assert settings.find_folder(project.parent) is None
+    assert settings_folder(project.parent) is None
 
 
 def test_two_files_in_one_folder(project: Path) -> None:

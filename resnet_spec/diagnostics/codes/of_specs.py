@@ -40,6 +40,15 @@ READING = {
         "# a network will stand here\n",
         f"{TOP}{STAGES}{HEAD}",
     ),
+    "RS006": Code(
+        "a file that a spec may not read",
+        "A spec may be a stranger's, and messages show lines of what it reads. So 'extends', "
+        "'recipe' and blocks lead to files ending in .yaml or .yml that lie in the spec's own "
+        "folder, below the folder of the settings, or come with the package, links followed. "
+        "What the command line names is read wherever it is.",
+        f"{TOP}extends: ../../secrets.yaml\n",
+        f"{TOP}extends: resnet50\n",
+    ),
 }
 
 WRITING = {

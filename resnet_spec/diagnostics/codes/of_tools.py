@@ -123,6 +123,12 @@ SETTINGS = {
         "A pattern under 'specs' is relative to the folder of the settings; '*' stands for part of "
         "a name, '**' for any number of folders. Files in a folder 'blocks' are no specs.",
     ),
+    "RS706": Code(
+        "settings that lead out of their folder",
+        "Settings come with a project, perhaps a stranger's: the specs that they name and the "
+        "folder that is written to stand below the folder of the settings, links followed. Where "
+        "you know the project, --allow-outside lets them name others.",
+    ),
 }
 
 VERIFYING = {
@@ -135,8 +141,9 @@ VERIFYING = {
     ),
     "RS802": Code(
         "a network that a backend can't run",
-        "'verify' asked a framework to build, run or train the network, and it failed. The message "
-        "is the framework's own. Try the generated file by itself, and another --keras-backend.",
+        "'verify' asked a framework to build, run or train the network, and it failed, or its "
+        "process ended. The message is the framework's own, or the last that the process printed. "
+        "Try the generated file by itself, a smaller --size, and another --keras-backend.",
     ),
     "RS803": Code(
         "backends that agree, but not with what the operations are",

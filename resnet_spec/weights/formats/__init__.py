@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_spec.diagnostics import quoted
+from resnet_spec.disk.regular import open_regular
 from resnet_spec.ir import Network
 from resnet_spec.weights.checkpoint import Checkpoint, Layout, MissingPackage, unreadable
 
@@ -26,6 +27,21 @@ KNOWN = "safetensors, PyTorch's .pt and .pth, Keras' .weights.h5, .h5 and .keras
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
+# What people take for weights, by how it begins.
+_OTHERS = {
+    b"\x93NUMPY": "an array of NumPy (.npy)",
+    b"GGUF": "a GGUF file",
+    b"\x1f\x8b": "compressed by gzip",
+    b"BZh": "compressed by bzip2",
+    b"\xfd7zXZ": "compressed by xz",
+    b"(\xb5/\xfd": "compressed by zstd",
+    b"version https://": "a pointer of Git LFS, whose file was not fetched",
+    b"<!DOCTYPE": "a web page",
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
+    b"{": "JSON",
+    b"\x08": "a graph, perhaps of ONNX",
+}
 
 
 @contextmanager
@@ -93,20 +109,22 @@ def _format(path: Path, shown: str) -> str:
     if head.startswith(_HDF5):
         return "hdf5"
     if head.startswith(_ZIP):
-        return "keras" if _is_keras(path, shown) else "pytorch"
+        return _format_of_archive(path, shown)
     # A length of eight bytes, then JSON.
     if shown.lower().endswith(".safetensors") or head[8:9] == b"{":
         return "safetensors"
     if head[:1] == b"\x80" and 2 <= head[1] <= 5:  # a pickle, as PyTorch wrote it before 1.6
         return "pytorch"
-    unreadable(shown, f"{quoted(shown)} is no file of weights", f"these can be read: {KNOWN}")
+    what = next((what for start, what in _OTHERS.items() if head.startswith(start)), None)
+    told = f"{what}, no file of weights" if what else "no file of weights"
+    unreadable(shown, f"{quoted(shown)} is {told}", f"these can be read: {KNOWN}")
 
 
 def _head(path: Path, shown: str) -> bytes:
     try:
         if path.exists() and not path.is_file():
             unreadable(shown, f"{quoted(shown)} is no file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(16)
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
@@ -117,7 +135,8 @@ def _head(path: Path, shown: str) -> bytes:
     return head
 
 
-def _is_keras(path: Path, shown: str) -> bool:
+def _format_of_archive(path: Path, shown: str) -> str:
+    """The module for a zip archive, by the names in it."""
     import zipfile
 
     try:
@@ -129,4 +148,26 @@ def _is_keras(path: Path, shown: str) -> bool:
             f"{quoted(shown)} is a broken zip archive",
             "was it written or copied to its end?",
         )
-    return any(name.startswith("model.weights") for name in names)
+    if any(name.startswith("model.weights") for name in names):
+        return "keras"
+    last = {name.rpartition("/")[2] for name in names}
+    if "constants.pkl" in last:
+        unreadable(
+            shown,
+            f"{quoted(shown)} is a TorchScript archive: a program, not weights alone",
+            "where you trust it, save its state: "
+            "torch.save(torch.jit.load(path).state_dict(), 'state.pt')",
+        )
+    if "data.pkl" in last:
+        return "pytorch"
+    if any(name.endswith(".npy") for name in names):
+        unreadable(
+            shown,
+            f"{quoted(shown)} is a NumPy archive (.npz)",
+            "write it as safetensors: safetensors.numpy.save_file(dict(numpy.load(path)), out)",
+        )
+    unreadable(
+        shown,
+        f"{quoted(shown)} is a zip archive, with neither PyTorch's nor Keras' weights in it",
+        f"these can be read: {KNOWN}",
+    )

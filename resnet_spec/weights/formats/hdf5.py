@@ -16,9 +16,18 @@ from typing import Any
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.ir import Network
-from resnet_spec.weights.checkpoint import BROKEN, Checkpoint, Tensor, refused, unreadable
+from resnet_spec.weights.checkpoint import (
+    BROKEN,
+    MAX_TENSORS,
+    Checkpoint,
+    Tensor,
+    bounded,
+    refused,
+    unreadable,
+)
 
 _MAX_DEPTH = 16
+_MAX_VISITS = 3 * MAX_TENSORS  # the largest files that are known need a tenth
 # What Keras keeps of a layer beside its weights: the state of a generator of random numbers.
 _GENERATORS = ("seed_generator", "seed_generator_state")
 
@@ -46,7 +55,7 @@ def opened_as(file: Any, shown: str, kind: str) -> Iterator[Checkpoint]:
         )
     with root:
         try:
-            tensors = tuple(_tensors(root, shown))
+            tensors = bounded(_tensors(root, _File(shown)), shown)
         except (*BROKEN, KeyError, TypeError, ValueError) as error:
             unreadable(shown, f"{quoted(shown)} is a broken HDF5 file: {error}")
         if not tensors:
@@ -58,53 +67,67 @@ def opened_as(file: Any, shown: str, kind: str) -> Iterator[Checkpoint]:
         yield Checkpoint(shown, kind, "keras", tensors)
 
 
-def _tensors(root: Any, shown: str) -> Iterator[Tensor]:
+class _File:
+    """A file while it is walked through: how messages name it, how much of it may be seen."""
+
+    def __init__(self, shown: str) -> None:
+        self.shown, self.left = shown, _MAX_VISITS
+
+    def visit(self) -> None:
+        """RS902 beyond a number: links lead to a group on many ways, which no depth bounds."""
+        self.left -= 1
+        if self.left < 0:
+            message = f"{quoted(self.shown)} links its groups to more than {_MAX_VISITS:,} members"
+            refused(self.shown, message)
+
+
+def _tensors(root: Any, file: _File) -> Iterator[Tensor]:
     if "model_weights" in root:
-        root = _member(root, "model_weights", shown)
+        root = _member(root, "model_weights", file)
     if "layer_names" in root.attrs or "layer_names0" in root.attrs:
-        yield from _named(root, shown)
+        yield from _named(root, file)
     elif "layers" in root or "_layer_checkpoint_dependencies" in root:
         name = "layers" if "layers" in root else "_layer_checkpoint_dependencies"
-        yield from _numbered(_member(root, name, shown), shown, 0)
+        yield from _numbered(_member(root, name, file), file, 0)
 
 
 # - Keras 3 -
 
 
-def _numbered(group: Any, shown: str, depth: int) -> Iterator[Tensor]:
+def _numbered(group: Any, file: _File, depth: int) -> Iterator[Tensor]:
     """The layers below a group; one that is named twice is a layer within another."""
     if depth > _MAX_DEPTH:
-        refused(shown, f"the groups in {quoted(shown)} are too deep, or go in circles")
+        refused(file.shown, f"the groups in {quoted(file.shown)} are too deep, or go in circles")
     for key in group:
-        member = _member(group, key, shown)
+        member = _member(group, key, file)
         if not _is_group(member):
             continue
         if key == "vars":
-            yield from _variables(member, shown)
+            yield from _variables(member, file)
         else:
-            yield from _numbered(member, shown, depth + 1)
+            yield from _numbered(member, file, depth + 1)
 
 
-def _variables(group: Any, shown: str) -> Iterator[Tensor]:
+def _variables(group: Any, file: _File) -> Iterator[Tensor]:
     name = _text(group.attrs.get("name", ""))
     if name in _GENERATORS or not len(group):
         return
     if not name:
         unreadable(
-            shown,
-            f"{quoted(shown)} does not name its layers: {quoted(group.name)}",
+            file.shown,
+            f"{quoted(file.shown)} does not name its layers: {quoted(group.name)}",
             "an older Keras wrote it; load it there, and save it with a newer one",
         )
     for key in sorted(group, key=lambda each: (len(each), each)):
-        yield _tensor(f"{name}/{key}", _member(group, key, shown), shown)
+        yield _tensor(f"{name}/{key}", _member(group, key, file), file)
 
 
 # - before -
 
 
-def _named(root: Any, shown: str) -> Iterator[Tensor]:
+def _named(root: Any, file: _File) -> Iterator[Tensor]:
     for layer in _attribute(root, "layer_names"):
-        group = _member(root, layer, shown)
+        group = _member(root, layer, file)
         names = _attribute(group, "weight_names")
         owners = {_owner(name, layer) for name in names}
         for name in names:
@@ -113,7 +136,7 @@ def _named(root: Any, shown: str) -> Iterator[Tensor]:
                 continue
             # Layers within a layer share its group, and are told apart by the paths of the weights.
             owner = layer if len(owners) == 1 else _owner(name, layer)
-            yield _tensor(f"{owner}/{variable}", _member(group, name, shown), shown)
+            yield _tensor(f"{owner}/{variable}", _member(group, name, file), file)
 
 
 def _owner(weight: str, layer: str) -> str:
@@ -147,27 +170,31 @@ def _is_group(value: Any) -> bool:
     return isinstance(value, h5py.Group)
 
 
-def _member(group: Any, path: str, shown: str) -> Any:
+def _member(group: Any, path: str, file: _File) -> Any:
     """What a group holds under a path, no link on the way."""
     import h5py
 
     for part in path.split("/"):
+        file.visit()
         link = group.get(part, getlink=True) if _is_group(group) else None
         if link is None:
-            unreadable(shown, f"{quoted(shown)} lacks {quoted(path)}, which it names")
+            unreadable(file.shown, f"{quoted(file.shown)} lacks {quoted(path)}, which it names")
         if not isinstance(link, h5py.HardLink):
-            refused(shown, f"{quoted(path)} in {quoted(shown)} leads to another place or file")
+            where = f"{quoted(path)} in {quoted(file.shown)}"
+            refused(file.shown, f"{where} leads to another place or file")
         group = group[part]
     return group
 
 
-def _tensor(name: str, data: Any, shown: str) -> Tensor:
+def _tensor(name: str, data: Any, file: _File) -> Tensor:
     import h5py
 
     if not isinstance(data, h5py.Dataset) or data.shape is None:
-        unreadable(shown, f"{quoted(name)} in {quoted(shown)} is no array")
+        unreadable(file.shown, f"{quoted(name)} in {quoted(file.shown)} is no array")
     if data.external or data.is_virtual:
-        refused(shown, f"{quoted(name)} in {quoted(shown)} takes its values from another file")
+        refused(
+            file.shown, f"{quoted(name)} in {quoted(file.shown)} takes its values from another file"
+        )
     is_bfloat16 = _text(data.attrs.get("dtype", "")) == "bfloat16"
     dtype = "bfloat16" if is_bfloat16 else data.dtype.name
     return Tensor(name, tuple(data.shape), dtype, partial(_array, data, is_bfloat16))

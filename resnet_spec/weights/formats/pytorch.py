@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from resnet_spec.diagnostics import expected, quoted
 from resnet_spec.ir import Network
-from resnet_spec.weights.checkpoint import Checkpoint, Tensor, refused, unreadable
+from resnet_spec.weights.checkpoint import Checkpoint, Tensor, bounded, refused, unreadable
+from resnet_spec.weights.formats import inert
 
 # Wrappers that training code puts around a model; the names of its tensors begin so.
 _PREFIXES = ("module.", "_orig_mod.")
@@ -21,16 +22,18 @@ _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 @contextmanager
 def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
-    """The tensors of a file; a pickle that holds anything else is refused, not run."""
+    """The tensors of a file; nothing that a pickle holds beside them is made or run."""
     import torch  # noqa: F401  before anything is looked at, so that its absence is told first
 
     _check_archive(path, shown)
-    state, notes = _state(_load(path, shown), shown)
+    loaded, passed = _load(path, shown)
+    state, notes = _state(loaded, shown)
+    notes += passed
     for prefix in _PREFIXES:
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
             notes.append(f"{quoted(prefix)} was taken off every name")
-    tensors = tuple(_tensor(name, value, shown) for name, value in state.items())
+    tensors = bounded((_tensor(name, value, shown) for name, value in state.items()), shown)
     yield Checkpoint(shown, "PyTorch", "torch", tensors, tuple(notes))
 
 
@@ -44,37 +47,74 @@ def _check_archive(path: Path, shown: str) -> None:
             refused(shown, f"{quoted(shown)} would grow to {size:,} bytes while it is read")
 
 
-def _load(path: Path, shown: str) -> Any:
+def _load(path: Path, shown: str) -> tuple[Any, list[str]]:
+    """What the file holds, and notes on what in it was passed over."""
     import pickle
 
     import torch
 
+    archive = zipfile.is_zipfile(path)
     try:
-        return torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        return loaded, []
     except pickle.UnpicklingError as error:
+        if archive:
+            return _load_inert(path, shown)
         named = _GLOBAL.search(str(error))
         if named is not None:
-            refused(
-                shown,
-                f"{quoted(shown)} holds more than tensors: it asks for {quoted(named.group(1))}",
-                "save the state alone: torch.save(model.state_dict(), path)",
-            )
+            _refuse_program(named.group(1), shown)
         unreadable(shown, f"{quoted(shown)} is no file that torch.save wrote")
     except Exception as error:  # whatever a broken archive makes the library say
-        reason = str(error).partition("\n")[0].lower() or type(error).__name__
-        unreadable(
-            shown,
-            f"{quoted(shown)} is no whole PyTorch file: {reason[:200]}",
-            "was it written or copied to its end?",
+        _cut_off(error, shown)
+
+
+def _load_inert(path: Path, shown: str) -> tuple[Any, list[str]]:
+    """The tensors of an archive that holds other things, too, of which none is made."""
+    import torch
+
+    skipped: set[str] = set()
+    try:
+        loaded = torch.load(
+            path,
+            map_location="cpu",
+            weights_only=False,
+            mmap=True,
+            pickle_module=inert.pickle_module(skipped),
         )
+    except inert.AsksForProgram as error:
+        _refuse_program(error.what, shown)
+    except Exception as error:
+        _cut_off(error, shown)
+    if isinstance(loaded, inert.Placeholder):
+        message = f"{quoted(shown)} holds more than tensors: it is a whole {quoted(loaded.what)}"
+        refused(shown, message, "save the state alone: torch.save(model.state_dict(), path)")
+    names = ", ".join(quoted(name) for name in sorted(skipped)[:8])
+    more = f" and {len(skipped) - 8:,} more" if len(skipped) > 8 else ""
+    return loaded, [f"not read, for it is no tensor: {names}{more}"]
+
+
+def _refuse_program(what: str, shown: str) -> NoReturn:
+    refused(
+        shown,
+        f"{quoted(shown)} holds more than tensors: it asks for {quoted(what)}",
+        "save the state alone: torch.save(model.state_dict(), path)",
+    )
+
+
+def _cut_off(error: Exception, shown: str) -> NoReturn:
+    reason = str(error).partition("\n")[0].lower() or type(error).__name__
+    unreadable(
+        shown,
+        f"{quoted(shown)} is no whole PyTorch file: {reason[:200]}",
+        "was it written or copied to its end?",
+    )
 
 
 def _state(loaded: Any, shown: str) -> tuple[dict[str, Any], list[str]]:
     """The state within a checkpoint, which may hold an optimizer's and more beside it."""
     if not isinstance(loaded, Mapping):
         unreadable(shown, f"{quoted(shown)} holds {_kind(loaded)}, not tensors by name")
+    loaded = {k: v for k, v in loaded.items() if not isinstance(v, inert.Placeholder)}
     if _is_state(loaded):
         return dict(loaded), []
     inner = {key: value for key, value in loaded.items() if _is_state(value)}

@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from resnet_spec.diagnostics import quoted
+from resnet_spec.disk.regular import open_regular
 from resnet_spec.ir import Network
-from resnet_spec.weights.checkpoint import Checkpoint, Layout, Tensor, unreadable
+from resnet_spec.weights.checkpoint import (
+    MAX_TENSORS,
+    Checkpoint,
+    Layout,
+    Tensor,
+    bounded,
+    refused,
+    unreadable,
+)
 from resnet_spec.weights.entries import entries
 
+_MAX_HEADER = 400 * MAX_TENSORS  # bytes
 _TYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -32,6 +42,7 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
     """The tensors of a file; the library checks the header against the file's size."""
     from safetensors import SafetensorError, safe_open
 
+    _check_header(path, shown)
     try:
         file: Any = safe_open(path, framework="numpy")
     except (SafetensorError, OSError, ValueError) as error:
@@ -42,7 +53,7 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
             "was it written or copied to its end?",
         )
     with file:
-        tensors = tuple(_tensors(file))
+        tensors = bounded(_tensors(file), shown)
         yield Checkpoint(shown, "safetensors", _layout(file.metadata() or {}, tensors), tensors)
 
 
@@ -55,12 +66,28 @@ def _layout(metadata: Mapping[str, str], tensors: Sequence[Tensor]) -> Layout:
     return "flax" if "kernel" in leaves and "weight" not in leaves else "torch"
 
 
+def _check_header(path: Path, shown: str) -> None:
+    """RS902 for a header that would take minutes; the library reads up to 100 MB of it."""
+    with open_regular(path) as file:
+        size = int.from_bytes(file.read(8), "little")
+    if _MAX_HEADER < size < path.stat().st_size:
+        refused(
+            shown, f"the header of {quoted(shown)} has {size:,} bytes, for tensors' names alone"
+        )
+
+
 def _tensors(file: Any) -> Iterator[Tensor]:
     for name in sorted(file.keys()):
         view = file.get_slice(name)
         kind = view.get_dtype()
         dtype = _TYPES.get(kind, kind.lower())
-        yield Tensor(name, tuple(view.get_shape()), dtype, partial(file.get_tensor, name))
+        yield Tensor(name, tuple(view.get_shape()), dtype, partial(_array, file, name, dtype))
+
+
+def _array(file: Any, name: str, dtype: str) -> Any:
+    if dtype == "bfloat16":
+        import ml_dtypes  # noqa: F401  by which numpy knows the type
+    return file.get_tensor(name)
 
 
 def write(path: Path, network: Network, state: Mapping[str, Any]) -> None:

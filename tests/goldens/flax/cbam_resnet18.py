@@ -17,7 +17,7 @@ total                         11,779,392  1,815,063,764
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -194,6 +194,15 @@ class CbamResNet18(nnx.Module):
         "avgpool",
         "fc",
     )
+
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: ClassVar[list[dict[str, Any]]] = [
+        {"module": "act1", "num_chs": 64, "reduction": 2},
+        {"module": "layer1", "num_chs": 64, "reduction": 4},
+        {"module": "layer2", "num_chs": 128, "reduction": 8},
+        {"module": "layer3", "num_chs": 256, "reduction": 16},
+        {"module": "layer4", "num_chs": 512, "reduction": 32},
+    ]
 
     def __init__(
         self, num_classes: int = 1000, in_channels: int = 3, *, rngs: nnx.Rngs

@@ -20,7 +20,7 @@ total                                                7,978,856  2,834,161,664
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -123,6 +123,15 @@ class DenseNet121(nnx.Module):
         "avgpool",
         "classifier",
     )
+
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: ClassVar[list[dict[str, Any]]] = [
+        {"module": "features.relu0", "num_chs": 64, "reduction": 2},
+        {"module": "features.denseblock1", "num_chs": 256, "reduction": 4},
+        {"module": "features.denseblock2", "num_chs": 512, "reduction": 8},
+        {"module": "features.denseblock3", "num_chs": 1024, "reduction": 16},
+        {"module": "features.denseblock4", "num_chs": 1024, "reduction": 32},
+    ]
 
     def __init__(
         self, num_classes: int = 1000, in_channels: int = 3, *, rngs: nnx.Rngs

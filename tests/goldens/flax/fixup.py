@@ -14,7 +14,7 @@ total                                       38,569     12,292,496
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -239,6 +239,13 @@ class Fixup(nnx.Module):
         "shift2",
         "fc",
     )
+
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: ClassVar[list[dict[str, Any]]] = [
+        {"module": "layer1", "num_chs": 16, "reduction": 1},
+        {"module": "layer2", "num_chs": 32, "reduction": 2},
+        {"module": "layer3", "num_chs": 40, "reduction": 4},
+    ]
 
     def __init__(
         self, num_classes: int = 10, in_channels: int = 3, *, rngs: nnx.Rngs

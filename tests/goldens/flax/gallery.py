@@ -19,7 +19,7 @@ total                                                62,950     26,858,144
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -606,6 +606,19 @@ class BasicBlockCbam(nnx.Module):
 
 class Gallery(nnx.Module):
     """Blocks that few networks use, one after the other."""
+
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: ClassVar[list[dict[str, Any]]] = [
+        {"module": "plain", "num_chs": 16, "reduction": 2},
+        {"module": "highway", "num_chs": 16, "reduction": 2},
+        {"module": "weighted", "num_chs": 16, "reduction": 2},
+        {"module": "preact", "num_chs": 16, "reduction": 2},
+        {"module": "late", "num_chs": 32, "reduction": 4},
+        {"module": "first", "num_chs": 32, "reduction": 8},
+        {"module": "selective", "num_chs": 16, "reduction": 8},
+        {"module": "gated", "num_chs": 16, "reduction": 8},
+        {"module": "attended", "num_chs": 24, "reduction": 16},
+    ]
 
     def __init__(
         self, num_classes: int = 10, in_channels: int = 3, *, rngs: nnx.Rngs

@@ -12,7 +12,7 @@ total                          2,156        917,350
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -180,6 +180,12 @@ class GatesAndPools(nnx.Module):
     """Channel gates, spatial gates and learned scalars."""
 
     order = ("conv1", "bn1", "act1", "layer1", "layer2", "peak", "fc")
+
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: ClassVar[list[dict[str, Any]]] = [
+        {"module": "layer1", "num_chs": 8, "reduction": 1},
+        {"module": "layer2", "num_chs": 12, "reduction": 2},
+    ]
 
     def __init__(
         self, num_classes: int = 6, in_channels: int = 3, *, rngs: nnx.Rngs

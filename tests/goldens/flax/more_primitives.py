@@ -13,7 +13,7 @@ total                              4,862      1,119,960
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -189,6 +189,12 @@ class MorePrimitives(nnx.Module):
         "avgpool",
         "fc",
     )
+
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: ClassVar[list[dict[str, Any]]] = [
+        {"module": "layer1", "num_chs": 8, "reduction": 1},
+        {"module": "layer2", "num_chs": 12, "reduction": 2},
+    ]
 
     def __init__(
         self, num_classes: int = 10, in_channels: int = 3, *, rngs: nnx.Rngs

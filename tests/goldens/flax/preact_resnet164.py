@@ -16,7 +16,7 @@ total                                       1,703,258    247,646,720
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +115,13 @@ class PreActResNet164(nnx.Module):
     """Pre-activation ResNet-164 for CIFAR-10."""
 
     order = ("conv1", "layer1", "layer2", "layer3", "norm", "act", "avgpool", "fc")
+
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: ClassVar[list[dict[str, Any]]] = [
+        {"module": "layer1", "num_chs": 64, "reduction": 1},
+        {"module": "layer2", "num_chs": 128, "reduction": 2},
+        {"module": "layer3", "num_chs": 256, "reduction": 4},
+    ]
 
     def __init__(
         self, num_classes: int = 10, in_channels: int = 3, *, rngs: nnx.Rngs

@@ -13,7 +13,7 @@ total                         16,642        419,440
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -135,6 +135,7 @@ class Primitives(nnx.Module):
         "conv1",
         "pool",
         "norm1",
+        "act",
         "layer1",
         "layer2",
         "split",
@@ -144,6 +145,13 @@ class Primitives(nnx.Module):
         "fc",
     )
 
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: ClassVar[list[dict[str, Any]]] = [
+        {"module": "conv1", "num_chs": 16, "reduction": 2},
+        {"module": "layer1", "num_chs": 16, "reduction": 4},
+        {"module": "layer2", "num_chs": 24, "reduction": 4},
+    ]
+
     def __init__(
         self, num_classes: int = 10, in_channels: int = 3, *, rngs: nnx.Rngs
     ) -> None:
@@ -152,6 +160,7 @@ class Primitives(nnx.Module):
             nnx.max_pool, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1))
         )
         self.norm1 = group_norm(16, 4, rngs=rngs)
+        self.act = partial(nnx.leaky_relu, negative_slope=0.1)
 
         self.layer1 = Sequential(
             [
@@ -177,7 +186,7 @@ class Primitives(nnx.Module):
         x = self.conv1(x)
         x = self.pool(x)
         x = self.norm1(x)
-        x = nnx.leaky_relu(x, negative_slope=0.1)
+        x = self.act(x)
 
         x = self.layer1(x)
         features["layer1"] = x

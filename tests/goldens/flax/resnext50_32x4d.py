@@ -17,7 +17,7 @@ total                               25,028,904  4,230,479,872
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -133,6 +133,15 @@ class ResNeXt50x32x4d(nnx.Module):
         "avgpool",
         "fc",
     )
+
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: ClassVar[list[dict[str, Any]]] = [
+        {"module": "act1", "num_chs": 64, "reduction": 2},
+        {"module": "layer1", "num_chs": 256, "reduction": 4},
+        {"module": "layer2", "num_chs": 512, "reduction": 8},
+        {"module": "layer3", "num_chs": 1024, "reduction": 16},
+        {"module": "layer4", "num_chs": 2048, "reduction": 32},
+    ]
 
     def __init__(
         self, num_classes: int = 1000, in_channels: int = 3, *, rngs: nnx.Rngs

@@ -16,7 +16,7 @@ total                                  25,803,160  4,089,422,336
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -185,6 +185,15 @@ class SelectiveKernelBottleneck(nnx.Module):
 
 class SKResNet50(nnx.Module):
     """ResNet-50 with selective kernels."""
+
+    # The maps that others build upon, finest first, in timm's words.
+    feature_info: ClassVar[list[dict[str, Any]]] = [
+        {"module": "act1", "num_chs": 64, "reduction": 2},
+        {"module": "layer1", "num_chs": 256, "reduction": 4},
+        {"module": "layer2", "num_chs": 512, "reduction": 8},
+        {"module": "layer3", "num_chs": 1024, "reduction": 16},
+        {"module": "layer4", "num_chs": 2048, "reduction": 32},
+    ]
 
     def __init__(
         self, num_classes: int = 1000, in_channels: int = 3, *, rngs: nnx.Rngs

@@ -1,0 +1,25 @@
+"""A clock against hanging."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import pytest
+
+# No measure of speed: what hangs takes hours, and machines are noisy.
+SECONDS = 60
+
+
+@pytest.fixture
+def clock() -> Iterator[Callable[[], object]]:
+    """Called, it lets the test go on for a generous time, and fails it then."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"not done after {SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda: signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)

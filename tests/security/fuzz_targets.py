@@ -1,0 +1,223 @@
+"""What reads the data of strangers, one function for each kind: it may tell findings, and no more.
+
+Each target takes bytes and gives nothing; what it raises is a mistake of ours. Its seeds are what
+mutations begin with.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import strategies
+
+from resnet_spec import read_network
+from resnet_spec.codegen.generate import generate
+from resnet_spec.diagnostics import SpecError
+from resnet_spec.diagnostics.render import FORMATS, render
+from resnet_spec.expressions import ExpressionError
+from resnet_spec.expressions.parse import parse as parse_expression
+from resnet_spec.ir import Network
+from resnet_spec.language import recipes
+from resnet_spec.language.library import Library, builtin_blocks, builtin_recipes
+from resnet_spec.language.load import load
+from resnet_spec.lower import lower
+from resnet_spec.lower.unused import findings
+from resnet_spec.project import settings
+
+SMALL = b"""\
+spec_version: 1
+name: net
+description: A net
+input: {height: 32, width: 32}
+classes: 3
+stages: [{name: layer1, block: basic, filters: 4}]
+"""
+LIBRARY = Library()
+
+
+class Target(NamedTuple):
+    reads: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+
+
+def told(error: SpecError, sources: dict[str, str]) -> None:
+    """Each finding can be shown, and none is an internal error."""
+    assert error.diagnostics
+    assert "RS504" not in {found.code for found in error.diagnostics}, error
+    for style in FORMATS:
+        assert render(error.diagnostics, sources, style, color=True)
+
+
+def spec(data: bytes) -> None:
+    library = Library()
+    try:
+        loaded = load("spec.yaml", library, text=data)
+        network = lower(loaded)
+        if found := findings(loaded, network):
+            raise SpecError(found)
+        generate(network, ("json", "torch", "keras"))
+    except SpecError as error:
+        told(error, library.sources)
+
+
+def override(data: bytes) -> None:
+    library = Library()
+    try:
+        lower(load("spec.yaml", library, (data.decode("utf-8", "replace"),), SMALL))
+    except SpecError as error:
+        told(error, library.sources)
+
+
+def in_file(name: str, data: bytes, read: Callable[[Path], object]) -> None:
+    with tempfile.TemporaryDirectory(prefix="resnet-spec-fuzz-") as folder:
+        path = Path(folder) / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        try:
+            read(path)
+        except settings.SettingsError as error:
+            told(error, dict(error.sources))
+        except SpecError as error:
+            told(error, {})
+
+
+def block(data: bytes) -> None:
+    from resnet_spec.diagnostics import Report
+    from resnet_spec.language.check_names import check_block
+    from resnet_spec.language.library import Blocks
+
+    def read(path: Path) -> None:
+        report, library = Report(), Library()
+        found = library.read_block(path)
+        check_block(found, Blocks({}, library, path.parent.parent), report)
+        report.raise_if_any()
+
+    in_file("blocks/basic.yaml", data, read)
+
+
+def recipe(data: bytes) -> None:
+    in_file("recipes/fashion_mnist.yaml", data, lambda path: recipes.check_file(path, Library()))
+
+
+def project(data: bytes) -> None:
+    in_file("resnet-spec.toml", data, settings.read)
+
+
+def expression(data: bytes) -> None:
+    try:
+        parse_expression(data.decode("utf-8", "replace"))
+    except ExpressionError as error:
+        assert str(error)
+
+
+def weights(name: str) -> Callable[[bytes], None]:
+    def read(path: Path) -> None:
+        from resnet_spec.weights import checkpoint, formats
+        from resnet_spec.weights.match import match
+        from resnet_spec.weights.naming import OWN
+
+        with formats.opened(path, path.name) as file:
+            found = match(file, small(), [OWN])
+            for pair in found.fitting:
+                checkpoint.read(pair.tensor, file.shown)
+
+    return lambda data: in_file(name, data, read)
+
+
+# --- what mutations begin with -------------------------------------------------------------------
+
+
+@cache
+def small() -> Network:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.yaml"
+        path.write_bytes(SMALL)
+        return read_network(str(path))
+
+
+def written(name: str) -> bytes:
+    """A file of weights as we write it."""
+    import numpy
+
+    from resnet_spec.weights import formats
+    from resnet_spec.weights.entries import entries
+
+    state = {n: numpy.ones(e.parameter.shape, "float32") for n, e in entries(small()).items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        formats.write(path, name, small(), state)
+        return path.read_bytes()
+
+
+def hdf5() -> bytes:
+    """A file as Keras writes it, without Keras."""
+    import io
+
+    import h5py
+
+    from resnet_spec.weights.entries import entries
+
+    file = io.BytesIO()
+    with h5py.File(file, "w") as root:
+        for number, entry in enumerate(entries(small()).values()):
+            group = root.require_group(f"layers/layer_{number}/vars")
+            group.attrs["name"] = entry.layer
+            group.create_dataset("0", data=[1.0])
+    return file.getvalue()
+
+
+def keras() -> bytes:
+    import io
+    import zipfile
+
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", hdf5())
+    return file.getvalue()
+
+
+def specs() -> list[bytes]:
+    return [strategies.dumped(tree).encode() for tree in strategies.whole_specs()]
+
+
+TOML = b"""\
+[[compile]]
+specs = ["specs/**/*.yaml"]
+backends = ["torch"]
+out = "made"
+trainer = true
+"""
+EXPRESSIONS = (b"max(filters // 4, 8) if stride > 1 else -a % 3", b"make_divisible(a * 0.25, 8)")
+OVERRIDES = (b"classes=10", b"stages.layer1.repeat=2", b"stem=[{conv: a, filters: 3, kernel: 1}]")
+
+TARGETS: dict[str, Target] = {
+    "spec": Target(spec, specs),
+    "override": Target(override, lambda: list(OVERRIDES)),
+    "block": Target(block, lambda: [path.read_bytes() for path in builtin_blocks().values()]),
+    "recipe": Target(recipe, lambda: [path.read_bytes() for path in builtin_recipes().values()]),
+    "settings": Target(project, lambda: [TOML]),
+    "expression": Target(expression, lambda: list(EXPRESSIONS)),
+}
+if importlib.util.find_spec("safetensors") and importlib.util.find_spec("h5py"):
+    TARGETS |= {
+        "safetensors": Target(weights("a.safetensors"), lambda: [written("a.safetensors")]),
+        "hdf5": Target(weights("a.weights.h5"), lambda: [hdf5()]),
+        "keras": Target(weights("a.keras"), lambda: [keras()]),
+    }
+if importlib.util.find_spec("torch"):
+    TARGETS["pytorch"] = Target(weights("a.pt"), lambda: [written("a.pt")])
+
+TOKENS = (
+    *(text.encode("utf-8", "surrogatepass") for text in strategies.HOSTILE_TEXTS),
+    b"", b"\0", b"\xff" * 8, b"\x7f" + b"\xff" * 7, b"[" * 70, b"{" * 70, b"- " * 70, b"&a ", b"*a",
+    b"<<: ", b"!!python/object/apply:os.system ", b"1e999", b"-1", b"0", b"2**99", b"99999999999",
+    b"null", b"true", b".nan", b"extends: ", b"\n", b"\r", b"\t", b": ", b"'", b'"', b"# ", b"|\n",
+    json.dumps({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 4]}}).encode(),
+)  # fmt: skip

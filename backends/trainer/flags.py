@@ -43,7 +43,11 @@ FLAGS: dict[str, Any] = {
         "help": "fashion-mnist, a folder, or synthetic: noise (the default)",
     },
     "--out": {"type": Path, "help": "folder of the run (default: runs/NETWORK)"},
-    "--seed": {"type": COUNT, "default": 0, "help": "of weights, order and crops"},
+    "--seed": {
+        "type": within(0, 2**32 - 1, int),
+        "default": 0,
+        "help": "of weights, order and crops",
+    },
     "--precision": {
         "choices": ("fp32", "bf16", "fp64"),
         "default": "fp32",
@@ -67,8 +71,9 @@ FLAGS: dict[str, Any] = {
     },
     "--workers": {
         "type": COUNT,
-        "default": min(os.cpu_count() or 1, 8),
-        "help": "how many read images ahead (default: %(default)s)",
+        "default": (os.cpu_count() or 1)
+        // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        "help": "how many read images ahead (default: %(default)s, all cores)",
     },
     "--resume": {
         "action": "store_true",

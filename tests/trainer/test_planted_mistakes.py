@@ -121,7 +121,7 @@ MISTAKES = [
     Mistake(
         "torch: the first batches again",
         "torch/train.py",
-        {"first * args.accumulate": "0"},
+        {"args.seed, step, share": "args.seed, 0, share"},
         resumed,
     ),
     Mistake(
@@ -217,7 +217,7 @@ MISTAKES = [
     Mistake(
         "keras: the first batches again",
         "keras/train.py",
-        {"first * args.accumulate": "0"},
+        {"args.seed, step, share": "args.seed, 0, share"},
         resumed,
     ),
     Mistake(
@@ -255,33 +255,63 @@ MISTAKES = [
     ),
     Mistake(
         "the same order in each epoch",
-        "torch/batches.py",
-        {"default_rng([seed, epoch]).permutation": "default_rng([seed]).permutation"},
+        "torch/data.py",
+        {".repeat()": ".repeat(reseed_each_epoch=False)"},
         order,
     ),
     Mistake(
         "chance by the place in a share",
-        "torch/batches.py",
-        {"[self.seed, self.epoch, i]": "[self.seed, self.epoch, chosen.index(i)]"},
-        order,
-    ),
-    Mistake(
-        "the same crops in each epoch",
-        "torch/batches.py",
-        {"default_rng([self.seed, self.epoch, i])": "default_rng([self.seed, i])"},
+        "torch/data.py",
+        {
+            ".random_map(functools.partial(trained, images, recipe))[rank::world]": "[rank::world]"
+            ".random_map(functools.partial(trained, images, recipe))"
+        },
         order,
     ),
     Mistake(
         "the same share for each process",
-        "torch/batches.py",
-        {"number * self.world + self.rank": "number * self.world"},
+        "torch/data.py",
+        {"recipe))[rank::world]": "recipe))[0::world]"},
+        order,
+    ),
+    Mistake(
+        "a batch too many when it goes on",
+        "torch/data.py",
+        {"[start * accumulate :]": "[start :]"},
         order,
     ),
     Mistake(
         "each process evaluates all",
-        "torch/batches.py",
-        {"[rank::world]": ""},
+        "torch/data.py",
+        {"range(whole)[rank::world]": "range(whole)"},
         order,
+    ),
+    Mistake(
+        "what fills up the last batch counts",
+        "torch/data.py",
+        {
+            "if index < len(images) else -1": "if True else -1",
+            "images.labels[index] if": "images.labels[index % len(images)] if",
+        },
+        order,
+    ),
+    Mistake(
+        "torch: targets are not mixed",
+        "torch/train.py",
+        {"        targets = share * targets + (1 - share) * targets.flip(0)\n": ""},
+        steps("all of SGD"),
+    ),
+    Mistake(
+        "keras: targets are not mixed",
+        "keras/train.py",
+        {"            targets = share * targets + (1 - share) * ops.flip(targets, 0)\n": ""},
+        steps("all of SGD"),
+    ),
+    Mistake(
+        "keras: images are not mixed",
+        "keras/train.py",
+        {"            made = weight * made + (1 - weight) * ops.flip(made, 0)\n": ""},
+        steps("all of SGD"),
     ),
 ]
 

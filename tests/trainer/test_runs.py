@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import resource
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +17,16 @@ from typing import Any
 import numpy as np
 import pytest
 from trainer_checks import averages, goes_on
-from trainers import NO_DROPOUT, arrays, called, compiled, imported, problem, write_idx
+from trainers import (
+    NO_DROPOUT,
+    arrays,
+    called,
+    compiled,
+    imported,
+    problem,
+    signals,
+    write_idx,
+)
 
 BACKENDS = [
     pytest.param("torch", marks=pytest.mark.torch),
@@ -203,22 +211,6 @@ def write_folder(root: Path, classes: tuple[str, ...], size: int = 8) -> Path:
 
 
 # --- how it ends ---------------------------------------------------------------------------------
-
-
-def signals(number: signal.Signals, *steps: int) -> Callable[[ModuleType], None]:
-    """A trainer that gets a signal in these steps."""
-
-    def change(train: ModuleType) -> None:
-        advance = train.Log.advance
-
-        def advanced(log: Any) -> None:
-            advance(log)
-            if log.step in steps:
-                os.kill(os.getpid(), number)
-
-        train.Log.advance = advanced
-
-    return change
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

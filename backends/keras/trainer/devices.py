@@ -14,8 +14,8 @@ from keras import ops
 
 from common import Problem
 
-# Images (n, H, W, C) and targets (n, classes) of each batch that makes up a step.
-Batches = list[tuple[np.ndarray, np.ndarray]]
+# Of each batch that makes up a step: images and chances, as data.py makes them, and labels.
+Batches = list[tuple[tuple[np.ndarray, np.ndarray], np.ndarray]]
 
 
 class Place:
@@ -112,7 +112,8 @@ class TensorFlowDevices(Place):
     def step(self, model: keras.Model, batches: Batches) -> tuple[float, float]:
         """Train on this process's share of a step; gives mean loss and error of all shares."""
         model.optimizer.total = self._total
-        dealt = [[self._dealt(array) for array in batch] for batch in batches]
+        deal = self.tf.nest.map_structure
+        dealt = [deal(self._dealt, batch) for batch in batches]
         loss, error = self._step(model, dealt)
         return float(loss), float(error)
 
@@ -130,12 +131,12 @@ class TensorFlowDevices(Place):
         found = self.strategy.run(on_each, (batches,))
         return [self.strategy.reduce("MEAN", each, axis=None) for each in found]
 
-    def _gradients(self, model: keras.Model, images: Any, targets: Any) -> list[Any]:
+    def _gradients(self, model: keras.Model, given: Any, labels: Any) -> list[Any]:
         """A batch's loss, as its part in that of all devices, its error and its gradients."""
         with self.tf.GradientTape() as tape:
-            logits = model(images, training=True)
-            loss = model.compute_loss(y=targets, y_pred=logits)
-        right = keras.metrics.categorical_accuracy(targets, logits)
+            logits = model(given, training=True)
+            loss = model.compute_loss(given, labels, logits)
+        right = keras.metrics.sparse_categorical_accuracy(labels, logits)
         gradients = tape.gradient(loss, model.trainable_variables)
         return [loss, 1 - ops.mean(right), *gradients]
 

@@ -22,9 +22,7 @@ import itertools
 import json
 import signal
 import sys
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +31,12 @@ import numpy as np
 from keras import layers, ops
 
 import common
-from batches import Batches, Views, input_size
 from common import Log, Problem, Recipe
-from devices import Place, place_of
+from data import ahead, evaluation, input_size, training
+from devices import Batches, Place, place_of
 from flags import check, parse
-from images import Images, prepare
 from optimizers import SGD, AdamW, Rates
+from sources import Images, prepare
 
 FLAGS: dict[str, Any] = {
     "--all-devices": {
@@ -58,28 +56,76 @@ WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dens
 
 def steps_of(
     images: Images, recipe: Recipe, args: argparse.Namespace, place: Place, step: int
-) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-    """From a step on, epoch after epoch: the batches of each step, images and targets."""
+) -> Iterator[Batches]:
+    """From a step on, without end: the batches of each step, as data.py makes them."""
     share = place.rank, place.world, args.accumulate
-    epoch, first = divmod(step, len(images) // recipe["batch_size"])
-    for number in itertools.count(epoch):
-        whole_epoch = Batches(images, recipe, args.seed, number, *share)
-        parts = ahead(whole_epoch, args.workers, first * args.accumulate)
-        while loaded := list(itertools.islice(parts, args.accumulate)):
-            yield [(inputs, targets) for inputs, targets, _ in loaded]
-        first = 0
+    order = training(images, recipe, args.seed, step, share)
+    loaded = ahead(order, args.workers, images.size is None)
+    while True:
+        batches = list(itertools.islice(loaded, args.accumulate))
+        yield [((images, chances), labels) for images, chances, labels in batches]
 
 
-def ahead(batches: Batches | Views, workers: int, first: int = 0) -> Iterator[Any]:
-    """This process's batches from the first one on, read ahead by other threads."""
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        waiting: deque[Any] = deque()
-        for number in range(first, len(batches)):
-            waiting.append(pool.submit(batches.__getitem__, number))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+# --- from bytes to numbers, on the device ---------------------------------------------
+
+
+class Trained(keras.Model):
+    """A network that is given bytes: it normalises them, and mixes those to train on.
+
+    Logits leave it in full precision.
+    """
+
+    def __init__(self, network: keras.Model, recipe: Recipe) -> None:
+        super().__init__(dtype=keras.config.floatx())
+        self.network, self.recipe, self.built = network, recipe, True
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        images = x[0] if training else x
+        mean, std = (
+            ops.convert_to_tensor(self.recipe[key], keras.config.floatx())
+            for key in ("mean", "std")
+        )
+        made = (ops.cast(images, keras.config.floatx()) / 255 - mean) / std
+        if training and self.mixes:
+            kept, box, _ = self.chances(x[1])
+            weight = kept[:, :, None, None] * (1 - inside(box, made))
+            made = weight * made + (1 - weight) * ops.flip(made, 0)
+        logits = self.network(made, training=training)
+        return ops.cast(logits, keras.config.floatx())
+
+    @property
+    def mixes(self) -> bool:
+        return self.recipe["mixup"] > 0 or self.recipe["cutmix"] > 0
+
+    def chances(self, chances: Any) -> tuple[Any, Any, Any]:
+        """How much is kept of each image; the boxes that its partner fills, that are erased."""
+        chances = ops.cast(chances, keras.config.floatx())
+        return chances[:, :1], chances[:, 1:5], chances[:, 5:]
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any
+    ) -> Any:
+        """The loss beside targets that are smoothed and mixed as the images are."""
+        smoothing, classes = self.recipe["label_smoothing"], y_pred.shape[-1]
+        targets = ops.one_hot(ops.cast(y, "int32"), classes, dtype=y_pred.dtype)
+        targets = targets * (1 - smoothing) + smoothing / classes
+        if self.mixes:
+            kept, box, _ = self.chances(x[1])
+            rows, columns = x[0].shape[1:3]
+            area = (box[:, 2:3] - box[:, :1]) * (box[:, 3:] - box[:, 1:2])
+            share = kept * (1 - area / (rows * columns))
+            targets = share * targets + (1 - share) * ops.flip(targets, 0)
+        return super().compute_loss(y=targets, y_pred=y_pred)
+
+
+def inside(box: Any, images: Any) -> Any:
+    """1 where the pixels (n, H, W, 1) lie in the box of their image, else 0."""
+    rows, columns = images.shape[1:3]
+    top, left, bottom, right = (box[:, i, None, None, None] for i in range(4))
+    y = ops.arange(rows, dtype=box.dtype)[:, None, None]
+    x = ops.arange(columns, dtype=box.dtype)[:, None]
+    found = (top <= y) & (y < bottom) & (left <= x) & (x < right)
+    return ops.cast(found, images.dtype)
 
 
 # --- model ----------------------------------------------------------------------------
@@ -144,15 +190,17 @@ def kind_of(layer: keras.Layer, name: str) -> str:
 def make_ready(
     raw: keras.Model, recipe: Recipe, unit: int, steps: int, parts: int, jit: bool | str
 ) -> keras.Model:
-    """The model with its loss and optimizer; logits leave it in full precision."""
+    """The network as it is trained, with its loss and optimizer."""
     rates = [common.lr_at(step // parts, recipe, unit) for step in range(steps * parts)]
     kind = AdamW if recipe["optimizer"] == "adamw" else SGD
     accumulation = {"gradient_accumulation_steps": parts} if parts > 1 else {}
     optimizer = kind(recipe, decayed_names(raw, recipe), Rates(rates), **accumulation)
-    full = layers.Activation("linear", dtype=keras.config.floatx(), name="logits")
-    model = keras.Model(raw.inputs, full(raw.outputs[0]))
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss, metrics=["categorical_accuracy"], jit_compile=jit)
+    model = Trained(raw, recipe)
+    loss, right = (
+        keras.losses.CategoricalCrossentropy(True),
+        "sparse_categorical_accuracy",
+    )
+    model.compile(optimizer, loss, metrics=[right], jit_compile=jit)
     optimizer.build(model.trainable_variables)
     return model
 
@@ -209,14 +257,13 @@ def evaluate(
 ) -> dict[str, float]:
     """Loss, top-1 and top-5 error over all images, each counted once."""
     place.agree(model)
-    sums = np.zeros(3)
-    views = Views(images, recipe, args.ten_crop, place.rank, place.world)
-    for inputs, labels in ahead(views, args.workers):
-        missing = views.share - len(inputs)  # one shape: all compile and wait once
-        inputs = np.pad(inputs, [(0, missing), (0, 0), (0, 0), (0, 0)])
-        logits = place.logits(model, inputs).astype(np.float64)
-        logits = logits.reshape(-1, views.crops, logits.shape[1]).mean(axis=1)
-        logits = logits[: len(labels)]
+    given, sums = Trained(model, recipe), np.zeros(3)
+    batches = evaluation(images, recipe, args.ten_crop, place.rank, place.world)
+    for views, labels in ahead(batches, args.workers, images.size is None):
+        logits = place.logits(given, views.reshape(-1, *views.shape[2:]))
+        logits = logits.reshape(len(views), views.shape[1], -1).mean(axis=1)
+        real = labels >= 0  # the others fill up the last batch
+        logits, labels = logits[real].astype(np.float64), labels[real]
         shifted = logits - logits.max(axis=1, keepdims=True)
         right = shifted[np.arange(len(labels)), labels]
         loss = np.log(np.exp(shifted).sum(axis=1)) - right

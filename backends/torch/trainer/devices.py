@@ -6,6 +6,7 @@ import argparse
 import gc
 import os
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.distributed.nn  # here and not by and by: see `leave`
@@ -38,14 +39,15 @@ class Place:
         self.layout = torch.channels_last if last else torch.contiguous_format
         self.dtype = torch.float64 if args.precision == "fp64" else torch.float32
 
-    def images(self, images: Tensor) -> Tensor:
-        """Images (n, H, W, C) as the network takes them: (n, C, H, W)."""
-        images = images.permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
-        return images.to(self.device, self.dtype, non_blocking=True)
+    def there(self, array: np.ndarray) -> Tensor:
+        """An array on the device."""
+        made = torch.from_numpy(array)
+        made = made.pin_memory() if self.device.type == "cuda" else made
+        return made.to(self.device, non_blocking=True)
 
-    def targets(self, targets: Tensor) -> Tensor:
-        """Targets (n, classes) where the logits will be."""
-        return targets.to(self.device, self.dtype, non_blocking=True)
+    def laid_out(self, images: Tensor) -> Tensor:
+        """Images as the network keeps them in memory."""
+        return images.contiguous(memory_format=self.layout)
 
     def summed(self, values: Tensor) -> Tensor:
         """The sum over all processes."""

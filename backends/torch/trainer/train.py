@@ -31,14 +31,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 import common
-from batches import Batches, Views
 from common import Log, Problem, Recipe
+from data import ahead, evaluation, training
 from devices import Place, leave, sync_batch_norms
 from flags import check, parse
-from images import Images, prepare
+from sources import Images, prepare
 
 FLAGS: dict[str, Any] = {
     "--device": {
@@ -64,31 +63,59 @@ FLAGS: dict[str, Any] = {
 def steps_of(
     images: Images, recipe: Recipe, args: argparse.Namespace, place: Place, step: int
 ) -> Iterator[tuple[list[tuple[Tensor, Tensor]], Tensor]]:
-    """From a step on, epoch after epoch: the batches of each step, and all their labels."""
+    """From a step on, without end: the batches of each step, and all their labels."""
     share = place.rank, place.world, args.accumulate
-    epoch, first = divmod(step, len(images) // recipe["batch_size"])
-    for number in itertools.count(epoch):
-        whole_epoch = Batches(images, recipe, args.seed, number, *share)
-        parts = iter(loader(whole_epoch, place, first * args.accumulate))
-        while loaded := list(itertools.islice(parts, args.accumulate)):
-            batches = [
-                (place.images(inputs), place.targets(targets))
-                for inputs, targets, _ in loaded
-            ]
-            labels = torch.cat([truth for *_, truth in loaded])
-            yield batches, labels.to(place.device, non_blocking=True)
-        first = 0
+    order = training(images, recipe, args.seed, step, share)
+    loaded = ahead(order, place.workers, images.size is None)
+    make = torch.compile(prepared) if args.compile else prepared
+    while True:
+        parts = [
+            [place.there(array) for array in batch]
+            for batch in itertools.islice(loaded, args.accumulate)
+        ]
+        made = [make(x, c, y, recipe, place.dtype) for x, c, y in parts]
+        batches = [(place.laid_out(inputs), targets) for inputs, targets in made]
+        yield batches, torch.cat([y for *_, y in parts])
 
 
-def loader(batches: Batches | Views, place: Place, first: int = 0) -> Any:
-    """The batches from the first one on, read ahead by other processes."""
-    return DataLoader(
-        batches,  # type: ignore[arg-type]
-        batch_size=None,  # an item is a batch
-        sampler=range(first, len(batches)),
-        num_workers=place.workers,
-        pin_memory=place.device.type == "cuda",
+# --- from bytes to numbers, on the device ---------------------------------------------
+
+
+def prepared(
+    images: Tensor, chances: Tensor, labels: Tensor, recipe: Recipe, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """A batch to train on: images (n, C, H, W) and targets (n, classes), both mixed."""
+    made = normalized(images, recipe, dtype)
+    smoothing, classes = recipe["label_smoothing"], recipe["classes"]
+    targets = F.one_hot(labels, classes).to(dtype) * (1 - smoothing)
+    targets += smoothing / classes
+    rows, columns = made.shape[2:]
+    chances = chances.to(dtype)
+    kept, box = chances[:, 0], chances[:, 1:5]
+    if recipe["mixup"] or recipe["cutmix"]:  # each with another of the batch
+        weight = kept[:, None, None, None] * ~inside(box, rows, columns)
+        made = weight * made + (1 - weight) * made.flip(0)
+        area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+        share = (kept * (1 - area / (rows * columns)))[:, None]
+        targets = share * targets + (1 - share) * targets.flip(0)
+    return made, targets
+
+
+def normalized(images: Tensor, recipe: Recipe, dtype: torch.dtype) -> Tensor:
+    """Bytes (n, H, W, C) as numbers (n, C, H, W), of mean 0 and deviation 1 on the whole."""
+    mean, std = (
+        torch.tensor(recipe[key], dtype=dtype, device=images.device)[:, None, None]
+        for key in ("mean", "std")
     )
+    return (images.permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std
+
+
+def inside(box: Tensor, rows: int, columns: int) -> Tensor:
+    """Where the pixels (n, 1, H, W) lie in the box of their image."""
+    top, left, bottom, right = box[:, :, None, None, None].unbind(1)
+    y = torch.arange(rows, device=box.device)[:, None]
+    x = torch.arange(columns, device=box.device)
+    return (top <= y) & (y < bottom) & (left <= x) & (x < right)
 
 
 # --- model ----------------------------------------------------------------------------
@@ -231,18 +258,20 @@ def evaluate(
     model: nn.Module, images: Images, recipe: Recipe, ten: bool, place: Place
 ) -> dict[str, float]:
     """Loss, top-1 and top-5 error over all images, each counted once."""
-    views = Views(images, recipe, ten, place.rank, place.world)
+    batches = evaluation(images, recipe, ten, place.rank, place.world)
     sums = torch.zeros(4, dtype=torch.float64)
     place.agree(model)
     model.eval()
-    for inputs, labels in loader(views, place):
-        if len(labels):
-            with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
-                logits = model(place.images(inputs)).float().cpu()
-            logits = logits.unflatten(0, (len(labels), -1)).mean(dim=1)
-            best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-            loss = F.cross_entropy(logits, labels, reduction="sum")
-            sums += torch.tensor([loss, best[:, 0].sum(), best.sum(), len(labels)])
+    for views, labels in ahead(batches, place.workers, images.size is None):
+        real = torch.from_numpy(labels) >= 0  # the others fill up the last batch
+        made = normalized(place.there(views).flatten(0, 1), recipe, place.dtype)
+        with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
+            logits = model(place.laid_out(made)).float().cpu()
+        logits = logits.unflatten(0, (len(labels), -1)).mean(dim=1)[real]
+        truth = torch.from_numpy(labels)[real]
+        best = logits.topk(min(5, logits.shape[1])).indices == truth[:, None]
+        loss = F.cross_entropy(logits, truth, reduction="sum")
+        sums += torch.tensor([loss, best[:, 0].sum(), best.sum(), len(truth)])
     sums = place.summed(sums)
     loss, top1, top5 = (sums[:3] / sums[3]).tolist()
     return {"val_loss": loss, "val_error": 1 - top1, "val_error_top5": 1 - top5}

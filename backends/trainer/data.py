@@ -52,7 +52,7 @@ def trained(images: Images, recipe: Recipe, index: int, rng: Chance) -> Any:
     if recipe["flip"] and rng.random() < 0.5:
         pixels = pixels[:, ::-1]
     box = (0, 0, 0, 0)
-    if rng.random() < recipe.get("erasing", 0):  # as torchvision's RandomErasing
+    if rng.random() < recipe["erasing"]:  # as torchvision's RandomErasing
         box = random_box(size, (0.02, 0.33), (0.3, 3.3), rng) or box
     return pixels, np.array(box, np.float32), images.labels[index]
 

@@ -107,7 +107,7 @@ KINDS: dict[str, dict[str, Any]] = {
         (AMOUNT, ("learning_rate", "clip_norm", "mixup", "cutmix", "mean", "std")),
         (BELOW_ONE, ("momentum", "beta1", "beta2", "label_smoothing", "ema")),
         (SHARE, ("epsilon", "weight_decay", "factor", "final_rate")),
-        (SHARE, ("warmup_start", "min_area")),
+        (SHARE, ("warmup_start", "min_area", "erasing")),
     )
     for key in keys
 } | {

@@ -275,8 +275,8 @@ def prepare(args: argparse.Namespace, recipe: Recipe) -> tuple[Images, Images, R
     recipe = {**recipe, "classes": len(images.classes), "input": shape}
     if args.overfit_one_batch:
         images = others = images.some(recipe["batch_size"])
-        plain = {"crop": "none", "flip": False, "mixup": 0.0, "cutmix": 0.0}
-        recipe = {**recipe, **plain}
+        chance = dict.fromkeys(("flip", "mixup", "cutmix", "erasing"), 0)
+        recipe = {**recipe, "crop": "none", **chance}
     return images, others, measured(images, recipe)
 
 

@@ -302,6 +302,18 @@ MISTAKES = [
         steps("all of SGD"),
     ),
     Mistake(
+        "torch: nothing is erased",
+        "torch/train.py",
+        {'if recipe["erasing"]:': "if False:"},
+        steps("all of SGD"),
+    ),
+    Mistake(
+        "keras: the box of CutMix is erased",
+        "keras/train.py",
+        {"self.chances(x[1])[2]": "self.chances(x[1])[1]"},
+        steps("all of SGD"),
+    ),
+    Mistake(
         "keras: targets are not mixed",
         "keras/train.py",
         {"            targets = share * targets + (1 - share) * ops.flip(targets, 0)\n": ""},

@@ -30,6 +30,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.1,
         "mixup": 0.4,
         "cutmix": 1.0,
+        "erasing": 0.5,
     },
     "AdamW": {
         "optimizer": "adamw",
@@ -44,7 +45,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "no momentum": {"momentum": 0.0, "schedule": "constant", "no_decay": ["norm"]},
 }
 # Flags of a run with everything that has a state or a choice by chance.
-RICH = ("--ema", 0.9, "--mixup", 0.2, "--cutmix", 1.0, "--label-smoothing", 0.1, "--nesterov")
+RICH = ("--ema", 0.9, "--mixup", 0.2, "--cutmix", 1.0, "--erasing", 0.5, "--label-smoothing", 0.1, "--nesterov")
 # Flags of a run that both trainers should make the same; without dropout.
 SAME = (
     *("--schedule", "cosine", "--length", 4, "--warmup", 1, "--nesterov", "--no-decay", "norm"),

@@ -90,6 +90,8 @@ class Trained(keras.Model):
             kept, box, _ = self.chances(x[1])
             weight = kept[:, :, None, None] * (1 - inside(box, made))
             made = weight * made + (1 - weight) * ops.flip(made, 0)
+        if training and self.recipe["erasing"]:
+            made = made * (1 - inside(self.chances(x[1])[2], made))
         logits = self.network(made, training=training)
         return ops.cast(logits, keras.config.floatx())
 

@@ -98,6 +98,8 @@ def prepared(
         area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
         share = (kept * (1 - area / (rows * columns)))[:, None]
         targets = share * targets + (1 - share) * targets.flip(0)
+    if recipe["erasing"]:
+        made = made.masked_fill(inside(chances[:, 5:], rows, columns), 0)
     return made, targets
 
 

@@ -134,8 +134,8 @@ def torch_steps(
         model = model.to(device, memory_format=layout).train()
         optimizer = train.make_optimizer(model, recipe, fused=cuda)
         model = torch.compile(model) if cuda else model
-        batches = [(images, targets)]
-        return lambda: float(train.update(model, optimizer, batches, recipe, RATE, cuda)[0])
+        batches, half = [(images, targets)], torch.bfloat16 if cuda else None
+        return lambda: float(train.update(model, optimizer, batches, recipe, RATE, half)[0])
 
     name = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads"
     steps = {name: step_of(model) for name, model in models.items()}

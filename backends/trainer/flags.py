@@ -69,6 +69,10 @@ FLAGS: dict[str, Any] = {
         "default": 10,
         "help": "tell after so many steps (default: %(default)s)",
     },
+    "--tensorboard": {
+        "action": "store_true",
+        "help": "write the metrics for TensorBoard, too",
+    },
     "--workers": {
         "type": COUNT,
         "default": (os.cpu_count() or 1)

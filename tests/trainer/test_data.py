@@ -149,7 +149,7 @@ def test_tables_are_read(sources: ModuleType, recipe: Recipe, tmp_path: Path) ->
     assert (found.classes, list(found.labels)) == (["a", "b"], [1, 1, 1, 0, 0, 0])
     assert found.planes(4)[0].getpixel((0, 0)) == 101
     (root / "val.csv").write_text("path,label\n../val/class0/0.png,a\n")
-    with pytest.raises(sources.Problem, match="val.csv: not a label and a path into the folder"):
+    with pytest.raises(sources.Problem, match=r"val.csv: not a label and a path into the folder"):
         sources.load(str(root), recipe)
 
 

@@ -133,7 +133,7 @@ MISTAKES = [
     Mistake(
         "torch: fresh averages",
         "torch/train.py",
-        {'ema.load_state_dict(saved["ema"])': "pass"},
+        {'ema.module.load_state_dict(saved["ema"])': "pass"},
         resumed,
     ),
     Mistake(
@@ -145,11 +145,14 @@ MISTAKES = [
     Mistake(
         "torch: averages without statistics",
         "torch/train.py",
-        {
-            "ema.state_dict().values()": "ema.parameters()",
-            "model.state_dict().values()": "model.parameters()",
-        },
+        {"use_buffers=True": "use_buffers=False"},
         averaged,
+    ),
+    Mistake(
+        "torch: the first step replaces the averages",
+        "torch/train.py",
+        {"made.n_averaged.fill_(1)": "made.n_averaged.fill_(0)"},
+        run,
     ),
     Mistake(
         "keras: all parameters decay",
@@ -297,31 +300,31 @@ MISTAKES = [
     ),
     Mistake(
         "torch: targets are not mixed",
-        "torch/train.py",
+        "torch/devices.py",
         {"        targets = share * targets + (1 - share) * targets.flip(0)\n": ""},
         steps("all of SGD"),
     ),
     Mistake(
         "torch: nothing is erased",
-        "torch/train.py",
+        "torch/devices.py",
         {'if recipe["erasing"]:': "if False:"},
         steps("all of SGD"),
     ),
     Mistake(
         "keras: the box of CutMix is erased",
-        "keras/train.py",
+        "keras/devices.py",
         {"self.chances(x[1])[2]": "self.chances(x[1])[1]"},
         steps("all of SGD"),
     ),
     Mistake(
         "keras: targets are not mixed",
-        "keras/train.py",
+        "keras/devices.py",
         {"            targets = share * targets + (1 - share) * ops.flip(targets, 0)\n": ""},
         steps("all of SGD"),
     ),
     Mistake(
         "keras: images are not mixed",
-        "keras/train.py",
+        "keras/devices.py",
         {"            made = weight * made + (1 - weight) * ops.flip(made, 0)\n": ""},
         steps("all of SGD"),
     ),

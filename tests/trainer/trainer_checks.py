@@ -45,7 +45,19 @@ RECIPES: dict[str, dict[str, Any]] = {
     "no momentum": {"momentum": 0.0, "schedule": "constant", "no_decay": ["norm"]},
 }
 # Flags of a run with everything that has a state or a choice by chance.
-RICH = ("--ema", 0.9, "--mixup", 0.2, "--cutmix", 1.0, "--erasing", 0.5, "--label-smoothing", 0.1, "--nesterov")
+RICH = (
+    "--ema",
+    0.9,
+    "--mixup",
+    0.2,
+    "--cutmix",
+    1.0,
+    "--erasing",
+    0.5,
+    "--label-smoothing",
+    0.1,
+    "--nesterov",
+)
 # Flags of a run that both trainers should make the same; without dropout.
 SAME = (
     *("--schedule", "cosine", "--length", 4, "--warmup", 1, "--nesterov", "--no-decay", "norm"),
@@ -141,10 +153,9 @@ def same_run(root: Path, out: Path) -> None:
         pair = parity.pair(parity.network_of_text(TEXT))
         out.mkdir()
         torch.save(pair.torch.state_dict(), out / "weights.pt")
-        weights = {weight.path: weight for weight in pair.keras.weights}
-        imported(root / "keras", "train").save(out / "weights.npz", {}, model=weights)
-        for backend, suffix in (("torch", "pt"), ("keras", "npz")):
-            start = ("--weights", out / f"weights.{suffix}", "--out", out / backend)
+        pair.keras.save_weights(out / "of.weights.h5")
+        for backend, name in (("torch", "weights.pt"), ("keras", "of.weights.h5")):
+            start = ("--weights", out / name, "--out", out / backend)
             called(root / backend, "--data", root / "idx", *start, *SAME)
         pair.torch.load_state_dict(torch.load(out / "torch/last.pt")["ema"])
         saved = np.load(out / "keras/last.npz")

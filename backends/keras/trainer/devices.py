@@ -1,4 +1,4 @@
-"""Where Keras trains: on one device, on all of a host, or on several hosts."""
+"""Where Keras trains, on one device, all of a host or several hosts, and on what numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from common import Problem
+from common import Problem, Recipe
 
 # Of each batch that makes up a step: images and chances, as data.py makes them, and labels.
 Batches = list[tuple[tuple[np.ndarray, np.ndarray], np.ndarray]]
@@ -216,3 +216,67 @@ def strategy_of(tf: Any, hosts: int) -> Any:
         return tf.distribute.MultiWorkerMirroredStrategy()
     kinds = [tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU")]
     return tf.distribute.MirroredStrategy([d.name for d in kinds[0] or kinds[1]])
+
+
+# --- from bytes to numbers, on the device ---------------------------------------------
+
+
+class Trained(keras.Model):
+    """A network that is given bytes: it normalises them, and mixes those to train on.
+
+    Logits leave it in full precision.
+    """
+
+    def __init__(self, network: keras.Model, recipe: Recipe) -> None:
+        super().__init__(dtype=keras.config.floatx())
+        self.network, self.recipe, self.built = network, recipe, True
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        images = x[0] if training else x
+        mean, std = (
+            ops.convert_to_tensor(self.recipe[key], keras.config.floatx())
+            for key in ("mean", "std")
+        )
+        made = (ops.cast(images, keras.config.floatx()) / 255 - mean) / std
+        if training and self.mixes:
+            kept, box, _ = self.chances(x[1])
+            weight = kept[:, :, None, None] * (1 - inside(box, made))
+            made = weight * made + (1 - weight) * ops.flip(made, 0)
+        if training and self.recipe["erasing"]:
+            made = made * (1 - inside(self.chances(x[1])[2], made))
+        logits = self.network(made, training=training)
+        return ops.cast(logits, keras.config.floatx())
+
+    @property
+    def mixes(self) -> bool:
+        return self.recipe["mixup"] > 0 or self.recipe["cutmix"] > 0
+
+    def chances(self, chances: Any) -> tuple[Any, Any, Any]:
+        """How much is kept of each image; the boxes that its partner fills, that are erased."""
+        chances = ops.cast(chances, keras.config.floatx())
+        return chances[:, :1], chances[:, 1:5], chances[:, 5:]
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any
+    ) -> Any:
+        """The loss beside targets that are smoothed and mixed as the images are."""
+        smoothing, classes = self.recipe["label_smoothing"], y_pred.shape[-1]
+        targets = ops.one_hot(ops.cast(y, "int32"), classes, dtype=y_pred.dtype)
+        targets = targets * (1 - smoothing) + smoothing / classes
+        if self.mixes:
+            kept, box, _ = self.chances(x[1])
+            rows, columns = x[0].shape[1:3]
+            area = (box[:, 2:3] - box[:, :1]) * (box[:, 3:] - box[:, 1:2])
+            share = kept * (1 - area / (rows * columns))
+            targets = share * targets + (1 - share) * ops.flip(targets, 0)
+        return super().compute_loss(y=targets, y_pred=y_pred)
+
+
+def inside(box: Any, images: Any) -> Any:
+    """1 where the pixels (n, H, W, 1) lie in the box of their image, else 0."""
+    rows, columns = images.shape[1:3]
+    top, left, bottom, right = (box[:, i, None, None, None] for i in range(4))
+    y = ops.arange(rows, dtype=box.dtype)[:, None, None]
+    x = ops.arange(columns, dtype=box.dtype)[:, None]
+    found = (top <= y) & (y < bottom) & (left <= x) & (x < right)
+    return ops.cast(found, images.dtype)

@@ -8,8 +8,8 @@ On TensorFlow or JAX, on one device or on all that they see:
 The network's name comes first. Every key of its recipe, resnet50.toml, is a flag.
 SIGTERM ends a step and saves; --resume goes on as if nothing had been.
 
-    python train.py resnet50 --data DIR --evaluate --weights runs/resnet50/best.npz
-    python train.py resnet50 --data DIR --weights best.npz --reset-head --freeze-until fc
+    python train.py resnet50 --data DIR --evaluate --weights runs/resnet50/best.weights.h5
+    python train.py resnet50 --data DIR --weights best.weights.h5 --reset-head --freeze-until fc
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import itertools
 import json
 import signal
 import sys
+import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ from keras import layers, ops
 import common
 from common import Log, Problem, Recipe
 from data import ahead, evaluation, input_size, training
-from devices import Batches, Place, place_of
+from devices import Batches, Place, Trained, place_of
 from flags import check, parse
 from optimizers import SGD, AdamW, Rates
 from sources import Images, prepare
@@ -66,70 +68,6 @@ def steps_of(
         yield [((images, chances), labels) for images, chances, labels in batches]
 
 
-# --- from bytes to numbers, on the device ---------------------------------------------
-
-
-class Trained(keras.Model):
-    """A network that is given bytes: it normalises them, and mixes those to train on.
-
-    Logits leave it in full precision.
-    """
-
-    def __init__(self, network: keras.Model, recipe: Recipe) -> None:
-        super().__init__(dtype=keras.config.floatx())
-        self.network, self.recipe, self.built = network, recipe, True
-
-    def call(self, x: Any, training: bool = False) -> Any:
-        images = x[0] if training else x
-        mean, std = (
-            ops.convert_to_tensor(self.recipe[key], keras.config.floatx())
-            for key in ("mean", "std")
-        )
-        made = (ops.cast(images, keras.config.floatx()) / 255 - mean) / std
-        if training and self.mixes:
-            kept, box, _ = self.chances(x[1])
-            weight = kept[:, :, None, None] * (1 - inside(box, made))
-            made = weight * made + (1 - weight) * ops.flip(made, 0)
-        if training and self.recipe["erasing"]:
-            made = made * (1 - inside(self.chances(x[1])[2], made))
-        logits = self.network(made, training=training)
-        return ops.cast(logits, keras.config.floatx())
-
-    @property
-    def mixes(self) -> bool:
-        return self.recipe["mixup"] > 0 or self.recipe["cutmix"] > 0
-
-    def chances(self, chances: Any) -> tuple[Any, Any, Any]:
-        """How much is kept of each image; the boxes that its partner fills, that are erased."""
-        chances = ops.cast(chances, keras.config.floatx())
-        return chances[:, :1], chances[:, 1:5], chances[:, 5:]
-
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any
-    ) -> Any:
-        """The loss beside targets that are smoothed and mixed as the images are."""
-        smoothing, classes = self.recipe["label_smoothing"], y_pred.shape[-1]
-        targets = ops.one_hot(ops.cast(y, "int32"), classes, dtype=y_pred.dtype)
-        targets = targets * (1 - smoothing) + smoothing / classes
-        if self.mixes:
-            kept, box, _ = self.chances(x[1])
-            rows, columns = x[0].shape[1:3]
-            area = (box[:, 2:3] - box[:, :1]) * (box[:, 3:] - box[:, 1:2])
-            share = kept * (1 - area / (rows * columns))
-            targets = share * targets + (1 - share) * ops.flip(targets, 0)
-        return super().compute_loss(y=targets, y_pred=y_pred)
-
-
-def inside(box: Any, images: Any) -> Any:
-    """1 where the pixels (n, H, W, 1) lie in the box of their image, else 0."""
-    rows, columns = images.shape[1:3]
-    top, left, bottom, right = (box[:, i, None, None, None] for i in range(4))
-    y = ops.arange(rows, dtype=box.dtype)[:, None, None]
-    x = ops.arange(columns, dtype=box.dtype)[:, None]
-    found = (top <= y) & (y < bottom) & (left <= x) & (x < right)
-    return ops.cast(found, images.dtype)
-
-
 # --- model ----------------------------------------------------------------------------
 
 
@@ -141,7 +79,7 @@ def build(args: argparse.Namespace, images: Images, recipe: Recipe) -> keras.Mod
     shape = (*input_size(images, recipe), images.channels)
     model = getattr(module, args.network)(len(images.classes), shape)
     if args.weights:
-        load_weights(model, read(args.weights), args)
+        load_weights(model, args)
     if args.freeze_until:
         freeze_until = getattr(module, "freeze_until", None)
         common.freeze(
@@ -150,23 +88,27 @@ def build(args: argparse.Namespace, images: Images, recipe: Recipe) -> keras.Mod
     return model
 
 
-def load_weights(model: keras.Model, saved: Recipe, args: argparse.Namespace) -> None:
+def load_weights(model: keras.Model, args: argparse.Namespace) -> None:
     """Take over weights, with --reset-head not the last layer's; raises `Problem`."""
-    weights = saved["ema"] or saved["model"]
-    head = model.layers[-1].name
-    own = {weight.path: weight for weight in model.weights}
-    if args.reset_head:
-        own = {path: w for path, w in own.items() if not path.startswith(f"{head}/")}
-        weights = {path: w for path, w in weights.items() if path in own}
-    wrong = sorted(own.keys() ^ weights.keys())
-    wrong += [
-        path for path in own if not wrong and own[path].shape != weights[path].shape
-    ]
+    head, kept = model.layers[-1], model.layers[-1].get_weights()
+    with warnings.catch_warnings(record=True) as told:
+        try:
+            model.load_weights(args.weights, skip_mismatch=args.reset_head)
+            wrong = [text for each in told if (text := mismatch(each.message, head))]
+        except Exception as error:  # noqa: BLE001 - a broken file may raise anything
+            wrong = [" ".join(str(error).split())[:200]]
     if wrong:
-        what = f"{args.weights}: not of this network: {', '.join(wrong[:3])}"
-        raise Problem(f"{what}; for other classes try --reset-head (of {head})")
-    for path, weight in own.items():
-        weight.assign(weights[path])
+        what = f"{args.weights}: cannot be read as weights of this network: {wrong[0]}"
+        raise Problem(f"{what}; for other classes try --reset-head (of {head.name})")
+    if args.reset_head:
+        head.set_weights(kept)
+
+
+def mismatch(warning: Any, head: keras.Layer) -> str:
+    """What Keras tells of layers that it skipped, unless that is the head alone."""
+    text = " ".join(str(warning).split())
+    only = text.startswith("A total of 1 objects") and head.name in text
+    return text[:200] if "could not be loaded" in text and not only else ""
 
 
 # --- optimizer ------------------------------------------------------------------------
@@ -223,7 +165,7 @@ def average(ema: keras.Model, model: keras.Model, decay: float) -> None:
 
 
 def save(path: Path, state: dict[str, Any], **groups: dict[str, Any]) -> None:
-    """Write a checkpoint, numbers as JSON and groups of arrays, whole or not at all."""
+    """Write what a run needs, numbers as JSON and groups of arrays, whole or not at all."""
     buffer = io.BytesIO()
     arrays = {
         f"{group}|{name}": ops.convert_to_numpy(value)
@@ -234,8 +176,20 @@ def save(path: Path, state: dict[str, Any], **groups: dict[str, Any]) -> None:
     common.write_whole(path, buffer.getvalue())
 
 
+def save_weights(path: Path, model: keras.Model) -> None:
+    """Write weights as `load_weights` of Keras reads them, whole or not at all."""
+    with tempfile.TemporaryDirectory() as folder, common.writing(path):
+        whole = Path(folder, "whole.weights.h5")
+        # HDF5 brings the process down where a disk is full: see first that it is not.
+        size = sum(weight.nbytes for weight in model.get_weights())
+        whole.write_bytes(bytes(size + 4096 * len(model.weights)))
+        model.save_weights(whole, overwrite=True)
+        data = whole.read_bytes()
+    common.write_whole(path, data)
+
+
 def read(path: Path) -> dict[str, Any]:
-    """A checkpoint; raises `Problem`."""
+    """What a run left for itself; raises `Problem`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             saved: dict[str, Any] = json.loads(str(file["state"]))
@@ -283,7 +237,8 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> None:
     check(args, recipe, place.devices)
     images, held_out, recipe = prepare(args, recipe)
     if args.evaluate:
-        trained = read(args.weights).get("recipe", recipe)
+        beside = args.weights.with_name("last.npz")  # of the run that left the weights
+        trained = read(beside)["recipe"] if beside.is_file() else recipe
         recipe = {**recipe, "mean": trained["mean"], "std": trained["std"]}
     epoch_steps = len(images) // recipe["batch_size"]
     unit = epoch_steps if recipe["unit"] == "epochs" else 1
@@ -322,7 +277,7 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> None:
     # loop
     stopped = common.stop_signals()
     losses, errors, halt = [], [], False
-    with Log(args.out, step, steps, recipe["batch_size"], place.rank == 0) as log:
+    with Log(args, step, steps, recipe["batch_size"], place.rank == 0) as log:
         endless = steps_of(images, recipe, args, place, step)
         for batches in itertools.islice(endless, max(steps - step, 0)):
             reseed(droppers, args.seed, step, parts)
@@ -357,9 +312,13 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> None:
                 log.tell(**found)
             if saves and place.rank == 0:
                 own = common.identity(args, recipe) | {"step": step, "best": best}
+                evaluated = raw if ema is None else ema
+                if (
+                    ends and is_best
+                ):  # before `last`, or a kill in between would lose it
+                    save_weights(args.out / "best.weights.h5", evaluated)
+                save_weights(args.out / "last.weights.h5", evaluated)
                 save(last, own, **groups)
-                if ends and is_best:
-                    save(args.out / "best.npz", own, **groups)
             if halt:
                 break
     place.summed([0])  # the others wait for the one that saves

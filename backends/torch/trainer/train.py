@@ -17,7 +17,6 @@ SIGTERM ends a step and saves; --resume goes on as if nothing had been.
 from __future__ import annotations
 
 import argparse
-import copy
 import importlib
 import io
 import itertools
@@ -27,15 +26,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import common
 from common import Log, Problem, Recipe
 from data import ahead, evaluation, training
-from devices import Place, leave, sync_batch_norms
+from devices import Place, leave, normalized, prepared, sync_batch_norms
 from flags import check, parse
 from sources import Images, prepare
 
@@ -48,6 +49,11 @@ FLAGS: dict[str, Any] = {
     "--sync-batch-norm": {
         "action": "store_true",
         "help": "measure statistics over the batches of all processes",
+    },
+    "--precision": {
+        "choices": ("fp32", "bf16", "fp16", "fp64"),
+        "default": "fp32",
+        "help": "bf16, fp16: of activations alone (default: fp32)",
     },
     "--compile": {"action": "store_true", "help": "the network, with torch.compile"},
     "--channels-last": {
@@ -76,48 +82,6 @@ def steps_of(
         made = [make(x, c, y, recipe, place.dtype) for x, c, y in parts]
         batches = [(place.laid_out(inputs), targets) for inputs, targets in made]
         yield batches, torch.cat([y for *_, y in parts])
-
-
-# --- from bytes to numbers, on the device ---------------------------------------------
-
-
-def prepared(
-    images: Tensor, chances: Tensor, labels: Tensor, recipe: Recipe, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """A batch to train on: images (n, C, H, W) and targets (n, classes), both mixed."""
-    made = normalized(images, recipe, dtype)
-    smoothing, classes = recipe["label_smoothing"], recipe["classes"]
-    targets = F.one_hot(labels, classes).to(dtype) * (1 - smoothing)
-    targets += smoothing / classes
-    rows, columns = made.shape[2:]
-    chances = chances.to(dtype)
-    kept, box = chances[:, 0], chances[:, 1:5]
-    if recipe["mixup"] or recipe["cutmix"]:  # each with another of the batch
-        weight = kept[:, None, None, None] * ~inside(box, rows, columns)
-        made = weight * made + (1 - weight) * made.flip(0)
-        area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
-        share = (kept * (1 - area / (rows * columns)))[:, None]
-        targets = share * targets + (1 - share) * targets.flip(0)
-    if recipe["erasing"]:
-        made = made.masked_fill(inside(chances[:, 5:], rows, columns), 0)
-    return made, targets
-
-
-def normalized(images: Tensor, recipe: Recipe, dtype: torch.dtype) -> Tensor:
-    """Bytes (n, H, W, C) as numbers (n, C, H, W), of mean 0 and deviation 1 on the whole."""
-    mean, std = (
-        torch.tensor(recipe[key], dtype=dtype, device=images.device)[:, None, None]
-        for key in ("mean", "std")
-    )
-    return (images.permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std
-
-
-def inside(box: Tensor, rows: int, columns: int) -> Tensor:
-    """Where the pixels (n, 1, H, W) lie in the box of their image."""
-    top, left, bottom, right = box[:, :, None, None, None].unbind(1)
-    y = torch.arange(rows, device=box.device)[:, None]
-    x = torch.arange(columns, device=box.device)
-    return (top <= y) & (y < bottom) & (left <= x) & (x < right)
 
 
 # --- model ----------------------------------------------------------------------------
@@ -199,35 +163,38 @@ def update(
     batches: list[tuple[Tensor, Tensor]],
     recipe: Recipe,
     rate: float,
-    bf16: bool = False,
+    half: torch.dtype | None = None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A step at a learning rate, over one or more batches; gives mean loss and logits."""
-    total, logits = torch.zeros((), device=batches[0][0].device), []
+    device, logits = batches[0][0].device, []
+    total = torch.zeros((), device=device)
+    scaler = scaler or torch.amp.GradScaler(device.type, enabled=False)
     for number, (images, targets) in enumerate(batches, 1):
         if isinstance(model, DistributedDataParallel):
             model.require_backward_grad_sync = number == len(batches)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(device.type, half, enabled=half is not None):
             logits.append(model(images))
             loss = F.cross_entropy(logits[-1], targets) / len(batches)
-        loss.backward()  # type: ignore[no-untyped-call]
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()
+    scaler.unscale_(optimizer)
     if recipe["clip_norm"]:
         nn.utils.clip_grad_norm_(model.parameters(), recipe["clip_norm"])
     for group in optimizer.param_groups:
         group["lr"] = rate
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
     optimizer.zero_grad()
     return total, torch.cat(logits).detach()
 
 
-@torch.no_grad()
-def average(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the averaged weights and statistics a little to where the model's are."""
-    for mean, value in zip(ema.state_dict().values(), model.state_dict().values()):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
-            mean.copy_(value)
+def averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """A copy of the model whose weights and statistics follow it slowly, from here on."""
+    follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    made = AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
+    made.n_averaged.fill_(1)  # or the first step would replace it
+    return made
 
 
 # --- checkpoints ----------------------------------------------------------------------
@@ -236,6 +203,8 @@ def average(ema: nn.Module, model: nn.Module, decay: float) -> None:
 def read(path: Path) -> dict[str, Any]:
     """A file of weights; raises `Problem`."""
     try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a broken file may raise anything
         text = str(error).partition("\n")[0]
@@ -267,7 +236,9 @@ def evaluate(
     for views, labels in ahead(batches, place.workers, images.size is None):
         real = torch.from_numpy(labels) >= 0  # the others fill up the last batch
         made = normalized(place.there(views).flatten(0, 1), recipe, place.dtype)
-        with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
+        with torch.autocast(
+            place.device.type, place.half, enabled=place.half is not None
+        ):
             logits = model(place.laid_out(made)).float().cpu()
         logits = logits.unflatten(0, (len(labels), -1)).mean(dim=1)[real]
         truth = torch.from_numpy(labels)[real]
@@ -288,7 +259,8 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
     check(args, recipe, place.world)
     images, held_out, recipe = prepare(args, recipe)
     if args.evaluate:
-        trained = read(args.weights).get("recipe", recipe)
+        beside = args.weights.with_name("last.pt")  # of the run that left the weights
+        trained = read(beside).get("recipe", recipe) if beside.is_file() else recipe
         recipe = {**recipe, "mean": trained["mean"], "std": trained["std"]}
     epoch_steps = len(images) // recipe["batch_size"]
     unit = epoch_steps if recipe["unit"] == "epochs" else 1
@@ -302,8 +274,12 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
         return 0
     if args.sync_batch_norm:
         sync_batch_norms(raw)
-    ema = copy.deepcopy(raw) if recipe["ema"] else None
+    ema = averaged(raw, recipe["ema"]) if recipe["ema"] else None
     optimizer = make_optimizer(raw, recipe, fused=place.device.type == "cuda")
+
+    scaler = torch.amp.GradScaler(
+        place.device.type, enabled=place.half == torch.float16
+    )
 
     # what an earlier run left
     step, best, last = 0, float("inf"), args.out / "last.pt"
@@ -312,8 +288,9 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
         common.check_same(saved, args, recipe)
         raw.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
+        scaler.load_state_dict(saved["scaler"])
         if ema is not None:
-            ema.load_state_dict(saved["ema"])
+            ema.module.load_state_dict(saved["ema"])
         step, best = saved["step"], saved["best"]
 
     model: nn.Module = DistributedDataParallel(raw) if place.world > 1 else raw
@@ -322,23 +299,26 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
 
     def state() -> dict[str, Any]:
         own = common.identity(args, recipe)
-        mean = ema.state_dict() if ema is not None else None
+        mean = ema.module.state_dict() if ema is not None else None
         own |= {"step": step, "best": best, "model": raw.state_dict(), "ema": mean}
+        own["scaler"] = scaler.state_dict()
         return {**own, "optimizer": optimizer.state_dict()}
 
     # loop
     stopped = common.stop_signals()
     sums, halt = torch.zeros(4, device=place.device), False
-    with Log(args.out, step, steps, recipe["batch_size"], place.rank == 0) as log:
+    with Log(args, step, steps, recipe["batch_size"], place.rank == 0) as log:
         model.train()
         endless = steps_of(images, recipe, args, place, step)
         for batches, labels in itertools.islice(endless, max(steps - step, 0)):
             torch.manual_seed((args.seed << 32) + step * place.world + place.rank)
             rate = common.lr_at(step, recipe, unit)
-            loss, logits = update(model, optimizer, batches, recipe, rate, place.bf16)
+            loss, logits = update(
+                model, optimizer, batches, recipe, rate, place.half, scaler
+            )
             step += 1
             if ema is not None:
-                average(ema, raw, recipe["ema"])
+                ema.update_parameters(raw)
             sums[0] += loss * len(labels)
             sums[1] += (logits.argmax(dim=1) != labels).sum()
             sums[2] += len(labels)
@@ -361,14 +341,22 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
                     f"weights are not finite after step {step}{common.DIVERGED}"
                 )
             if ends:
-                found = evaluate(ema or raw, held_out, recipe, args.ten_crop, place)
+                evaluated = ema.module if ema is not None else raw
+                found = evaluate(evaluated, held_out, recipe, args.ten_crop, place)
                 model.train()
                 is_best, best = found["val_error"] < best, min(best, found["val_error"])
                 log.tell(**found)
             if saves and place.rank == 0:
-                save(last, state())
-                if ends and is_best:
+                if (
+                    ends and is_best
+                ):  # before `last`, or a kill in between would lose it
                     save(args.out / "best.pt", state())
+                    whole = {
+                        k: v.contiguous() for k, v in evaluated.state_dict().items()
+                    }
+                    path = args.out / "best_weights.safetensors"
+                    common.write_whole(path, safetensors.torch.save(whole))
+                save(last, state())
             if halt:
                 break
     if halt and step < steps:

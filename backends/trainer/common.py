@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
+import importlib.util
 import json
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 from matplotlib.figure import Figure
@@ -46,6 +48,17 @@ def lr_at(step: int, recipe: Recipe, unit: int) -> float:
         left = (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2
         return float(rate * (recipe["final_rate"] + (1 - recipe["final_rate"]) * left))
     return float(rate)
+
+
+def network_of(name: str) -> ModuleType:
+    """The module of a network, by its file: another may be known by its name."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"network_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def freeze(name: str, freeze_until: Any) -> None:

@@ -22,10 +22,12 @@ from trainers import (
     NO_DROPOUT,
     arrays,
     called,
+    command,
     compiled,
     imported,
     problem,
     signals,
+    trained,
     write_idx,
 )
 
@@ -305,6 +307,19 @@ def write_folder(root: Path, classes: tuple[str, ...], size: int = 8) -> Path:
                 pixels = np.full((size, size), 100 * label + index, np.uint8)
                 Image.fromarray(pixels).save(root / part / name / f"{index}.png")
     return root
+
+
+def test_a_network_may_be_called_as_a_module_is(trainer: Trainer, tmp_path: Path) -> None:
+    """It hides none from the trainer, which finds it all the same."""
+    folder = compiled(tmp_path, trainer.backend)
+    for name in ("py", "toml"):
+        text = (folder / f"small.{name}").read_text()
+        (folder / f"json.{name}").write_text(text.replace("small", "json"))
+        (folder / f"small.{name}").unlink()
+    words = command(folder, *trainer.flags(tmp_path / "run"), "--max-steps", 1)
+    words[words.index("small")] = "json"
+    trained(words)
+    assert told(tmp_path / "run", "step") == [1, 1]
 
 
 # --- how it ends ---------------------------------------------------------------------------------

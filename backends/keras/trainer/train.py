@@ -14,14 +14,18 @@ SIGTERM ends a step and saves; --resume goes on as if nothing had been.
 
 from __future__ import annotations
 
+import os
+import sys
+
+# Networks stand beside this file, and one may be called json: look here last.
+sys.path.sort(key=os.path.dirname(os.path.abspath(__file__)).__eq__)
+
 import argparse
 import functools
-import importlib
 import io
 import itertools
 import json
 import signal
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -75,7 +79,7 @@ def build(args: argparse.Namespace, images: Images, recipe: Recipe) -> keras.Mod
     """The network for these images, with fresh weights or those of --weights."""
     keras.utils.set_random_seed(args.seed)
     sys.setrecursionlimit(100_000)  # Keras goes back through the layers by recursion
-    module = importlib.import_module(args.network)
+    module = common.network_of(args.network)
     shape = (*input_size(images, recipe), images.channels)
     model = getattr(module, args.network)(len(images.classes), shape)
     if args.weights:

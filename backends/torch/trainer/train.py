@@ -16,12 +16,16 @@ SIGTERM ends a step and saves; --resume goes on as if nothing had been.
 
 from __future__ import annotations
 
+import os
+import sys
+
+# Networks stand beside this file, and one may be called json: look here last.
+sys.path.sort(key=os.path.dirname(os.path.abspath(__file__)).__eq__)
+
 import argparse
-import importlib
 import io
 import itertools
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,7 +93,7 @@ def steps_of(
 
 def build(args: argparse.Namespace, images: Images, place: Place) -> nn.Module:
     """The network for these images, with fresh weights or those of --weights."""
-    module = importlib.import_module(args.network)
+    module = common.network_of(args.network)
     build_network = getattr(module, args.network)
     model: nn.Module = build_network(
         num_classes=len(images.classes), in_channels=images.channels

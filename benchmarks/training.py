@@ -143,8 +143,8 @@ def torch_steps(
         model = model.to(device, memory_format=layout).train()
         optimizer = train.make_optimizer(model, recipe, fused=cuda)
         model = torch.compile(model) if cuda else model
-        batches = [(images, targets)]
-        return lambda: float(train.update(model, optimizer, batches, recipe, RATE, cuda)[0])
+        batches, half = [(images, targets)], torch.bfloat16 if cuda else None
+        return lambda: float(train.update(model, optimizer, batches, recipe, RATE, half)[0])
 
     name = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads"
     steps = {name: step_of(model) for name, model in models.items()}
@@ -171,12 +171,14 @@ def keras_steps(
         if layer.weights:
             name = renamed(layer.name, published.rename).replace(".", "_")
             layer.set_weights(ours.get_layer(name).get_weights())
-    images, targets = batch_of(options)
+    rng, number = np.random.default_rng(0), options.batch
+    images = rng.integers(0, 256, (number, options.size, options.size, 3), np.uint8)
+    labels, chances = rng.integers(0, CLASSES, number), np.eye(number, 9, dtype=np.float32)
 
     def step_of(raw: Any) -> Step:
         steps = recipe["length"]
         model = train.make_ready(raw, recipe, 1, steps, 1, "auto")
-        return lambda: float(model.train_on_batch(images, targets)[0])
+        return lambda: float(model.train_on_batch((images, chances), labels)[0])
 
     steps = {OURS: step_of(ours), published.library: step_of(theirs)}
     return gpu or f"{os.cpu_count()} cores", "bfloat16" if gpu else "float32", steps

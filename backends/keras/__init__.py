@@ -16,7 +16,7 @@ class KerasBackend:
     template = "model.py.jinja"
     trainer = (
         *("train.py", "devices.py", "optimizers.py"),
-        *("flags.py", "common.py", "images.py", "batches.py"),
+        *("flags.py", "common.py", "data.py", "sources.py"),
     )
 
     # Names of the module, of its imports and of its helpers, which nothing else may hide.

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
+import importlib.util
 import json
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
-from PIL import Image, ImageDraw
+from matplotlib.figure import Figure
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 Recipe = dict[str, Any]
@@ -46,6 +48,17 @@ def lr_at(step: int, recipe: Recipe, unit: int) -> float:
         left = (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2
         return float(rate * (recipe["final_rate"] + (1 - recipe["final_rate"]) * left))
     return float(rate)
+
+
+def network_of(name: str) -> ModuleType:
+    """The module of a network, by its file: another may be known by its name."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"network_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def freeze(name: str, freeze_until: Any) -> None:
@@ -100,14 +113,15 @@ def stop_signals() -> list[int]:
 
 
 class Log:
-    """What is told of a run: a progress bar, metrics.jsonl, TensorBoard where it is there.
+    """What is told of a run: a progress bar, metrics.jsonl, and TensorBoard's files.
 
     Only one of the processes of a run is to write.
     """
 
     def __init__(
-        self, folder: Path, step: int, steps: int, batch: int, writes: bool
+        self, args: argparse.Namespace, step: int, steps: int, batch: int, writes: bool
     ) -> None:
+        folder: Path = args.out
         self.path, self.writes = folder / "metrics.jsonl", writes
         self.step, self.batch = step, batch
         self.bar = tqdm(total=steps, initial=step, unit="step", disable=not writes)
@@ -121,9 +135,12 @@ class Log:
             self.lines = [line for line in told(self.path) if line["step"] <= step]
         text = "".join(f"{json.dumps(line)}\n" for line in self.lines)
         write_whole(self.path, text.encode())
-        with contextlib.suppress(ImportError):
-            writer = importlib.import_module("tensorboardX").SummaryWriter
-            self.board = writer(str(folder), purge_step=step)
+        if args.tensorboard:  # its file is written anew: no gap, and nothing twice
+            for path in folder.glob("events.out.tfevents.*"):
+                path.unlink()
+            self.board = board_of(folder)
+            for line in self.lines:
+                self.show(line)
 
     def advance(self) -> None:
         """A step is done."""
@@ -151,8 +168,14 @@ class Log:
         if self.writes:
             with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write(f"{json.dumps(self.lines[-1])}\n")
-        for key, value in values.items() if self.board else ():
-            self.board.add_scalar(key, value, self.step)
+        if self.board:
+            self.show(self.lines[-1])
+
+    def show(self, line: dict[str, Any]) -> None:
+        """Tell TensorBoard a line."""
+        for key, value in line.items():
+            if key != "step":
+                self.board.add_scalar(key, value, line["step"])
 
     def __enter__(self) -> Self:
         return self
@@ -166,44 +189,33 @@ class Log:
             draw(self.lines, self.path.with_name("curve.png"))
 
 
+def board_of(folder: Path) -> Any:
+    """What writes TensorBoard's files; raises `Problem` where it is not installed."""
+    try:
+        return importlib.import_module("tensorboard.summary").Writer(str(folder))
+    except ImportError:
+        raise Problem("--tensorboard needs it: pip install tensorboard") from None
+
+
 def draw(lines: list[dict[str, Any]], path: Path) -> None:
     """The curves as a picture: the loss on the left axis, the errors on the right one."""
-    left, top, right, bottom = 60, 50, 740, 360
-    picture = Image.new("RGB", (800, 400), "white")
-    pen = ImageDraw.Draw(picture)
-    steps = max((line["step"] for line in lines), default=0) or 1
-    highest = max((line["loss"] for line in lines if "loss" in line), default=0) or 1.0
-    for i in range(6):
-        y = bottom - (bottom - top) * i / 5
-        x = left + (right - left) * i / 5
-        pen.line((left, y, right, y), fill="lightgrey")
-        pen.text((left - 8, y), f"{highest * i / 5:.3g}", "royalblue", anchor="rm")
-        pen.text((right + 8, y), f"{20 * i} %", "crimson", anchor="lm")
-        pen.text((x, bottom + 8), f"{steps * i / 5:.0f}", "dimgrey", anchor="mt")
-    for row, (key, colour, scale) in enumerate(
-        (
-            ("loss", "royalblue", highest),
-            ("error", "lightcoral", 1.0),
-            ("val_error", "crimson", 1.0),
-        )
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    left = figure.subplots()
+    right = left.twinx()
+    for axis, key, colour in (
+        (left, "loss", "royalblue"),
+        (right, "error", "lightcoral"),
+        (right, "val_error", "crimson"),
     ):
         points = [(line["step"], line[key]) for line in lines if key in line]
-        if not points:
-            continue
-        places = [
-            (
-                left + step / steps * (right - left),
-                bottom - value / scale * (bottom - top),
-            )
-            for step, value in points
-        ]
-        pen.line(places, fill=colour, width=2)
-        pen.point(places, fill=colour)
-        told = f"{key}: {points[-1][1]:.4f} at step {points[-1][0]}"
-        pen.text((left + row * 230, top - 30), told, fill=colour)
-    pen.rectangle((left, top, right, bottom), outline="grey")
+        if points:
+            told = f"{key}: {points[-1][1]:.4f} at step {points[-1][0]}"
+            axis.plot(*zip(*points), color=colour, marker=".", label=told)
+    left.set(xlabel="step", ylabel="loss", ylim=(0, None))
+    right.set(ylabel="error", ylim=(0, 1))
+    figure.legend(loc="outside upper center", ncols=3)
     with writing(path):
-        picture.save(path)
+        figure.savefig(path)
 
 
 def told(path: Path) -> list[dict[str, Any]]:
@@ -228,7 +240,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = f"cannot write {path}: {error.strerror}"
+        what = f"cannot write {path}: {error.strerror or error}"
         raise Problem(f"{what}; the last checkpoint is as before") from None
 
 

@@ -43,7 +43,11 @@ FLAGS: dict[str, Any] = {
         "help": "fashion-mnist, a folder, or synthetic: noise (the default)",
     },
     "--out": {"type": Path, "help": "folder of the run (default: runs/NETWORK)"},
-    "--seed": {"type": COUNT, "default": 0, "help": "of weights, order and crops"},
+    "--seed": {
+        "type": within(0, 2**32 - 1, int),
+        "default": 0,
+        "help": "of weights, order and crops",
+    },
     "--precision": {
         "choices": ("fp32", "bf16", "fp64"),
         "default": "fp32",
@@ -65,10 +69,15 @@ FLAGS: dict[str, Any] = {
         "default": 10,
         "help": "tell after so many steps (default: %(default)s)",
     },
+    "--tensorboard": {
+        "action": "store_true",
+        "help": "write the metrics for TensorBoard, too",
+    },
     "--workers": {
         "type": COUNT,
-        "default": min(os.cpu_count() or 1, 8),
-        "help": "how many read images ahead (default: %(default)s)",
+        "default": (os.cpu_count() or 1)
+        // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        "help": "how many read images ahead (default: %(default)s, all cores)",
     },
     "--resume": {
         "action": "store_true",
@@ -102,7 +111,7 @@ KINDS: dict[str, dict[str, Any]] = {
         (AMOUNT, ("learning_rate", "clip_norm", "mixup", "cutmix", "mean", "std")),
         (BELOW_ONE, ("momentum", "beta1", "beta2", "label_smoothing", "ema")),
         (SHARE, ("epsilon", "weight_decay", "factor", "final_rate")),
-        (SHARE, ("warmup_start", "min_area")),
+        (SHARE, ("warmup_start", "min_area", "erasing")),
     )
     for key in keys
 } | {

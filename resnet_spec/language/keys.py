@@ -219,6 +219,7 @@ class TrainingKeys(Model):
     )
     mixup: Amount = Field(0.0, description="alpha of mixup; 0: none")
     cutmix: Amount = Field(0.0, description="alpha of CutMix; 0: none; with both, one by chance")
+    erasing: Share = Field(0.0, description="how likely a box of an image is erased; 0: never")
     ema: BelowOne = Field(0.0, description="decay of the averaged weights; 0: none are kept")
     crop: Literal["none", "pad", "resized", "scaled"] = Field(
         "none", description="how training images are cropped to the network's input"

@@ -168,11 +168,11 @@ with place.scope():
     inputs = keras.Input((1,))
     normalized = keras.layers.BatchNormalization(momentum=0.5)(See()(inputs))
     model = keras.Model(inputs, keras.layers.Dense(2)(normalized))
-    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.optimizer.build(model.trainable_variables)
     seen.clear()
     images = np.arange(8, dtype=np.float32)[:, None]
-    place.step(model, [(images, np.eye(2, dtype=np.float32)[[0, 1] * 4])])
+    place.step(model, [(images, np.arange(8) % 2)])
     own = place.logits(model, images)  # each device by statistics of its own
     place.agree(model)
     logits = place.logits(model, images)

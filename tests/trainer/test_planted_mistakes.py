@@ -121,7 +121,7 @@ MISTAKES = [
     Mistake(
         "torch: the first batches again",
         "torch/train.py",
-        {"first * args.accumulate": "0"},
+        {"args.seed, step, share": "args.seed, 0, share"},
         resumed,
     ),
     Mistake(
@@ -133,7 +133,7 @@ MISTAKES = [
     Mistake(
         "torch: fresh averages",
         "torch/train.py",
-        {'ema.load_state_dict(saved["ema"])': "pass"},
+        {'ema.module.load_state_dict(saved["ema"])': "pass"},
         resumed,
     ),
     Mistake(
@@ -145,11 +145,14 @@ MISTAKES = [
     Mistake(
         "torch: averages without statistics",
         "torch/train.py",
-        {
-            "ema.state_dict().values()": "ema.parameters()",
-            "model.state_dict().values()": "model.parameters()",
-        },
+        {"use_buffers=True": "use_buffers=False"},
         averaged,
+    ),
+    Mistake(
+        "torch: the first step replaces the averages",
+        "torch/train.py",
+        {"made.n_averaged.fill_(1)": "made.n_averaged.fill_(0)"},
+        run,
     ),
     Mistake(
         "keras: all parameters decay",
@@ -217,7 +220,7 @@ MISTAKES = [
     Mistake(
         "keras: the first batches again",
         "keras/train.py",
-        {"first * args.accumulate": "0"},
+        {"args.seed, step, share": "args.seed, 0, share"},
         resumed,
     ),
     Mistake(
@@ -255,33 +258,75 @@ MISTAKES = [
     ),
     Mistake(
         "the same order in each epoch",
-        "torch/batches.py",
-        {"default_rng([seed, epoch]).permutation": "default_rng([seed]).permutation"},
+        "torch/data.py",
+        {".repeat()": ".repeat(reseed_each_epoch=False)"},
         order,
     ),
     Mistake(
         "chance by the place in a share",
-        "torch/batches.py",
-        {"[self.seed, self.epoch, i]": "[self.seed, self.epoch, chosen.index(i)]"},
-        order,
-    ),
-    Mistake(
-        "the same crops in each epoch",
-        "torch/batches.py",
-        {"default_rng([self.seed, self.epoch, i])": "default_rng([self.seed, i])"},
+        "torch/data.py",
+        {
+            ".random_map(functools.partial(trained, images, recipe))[rank::world]": "[rank::world]"
+            ".random_map(functools.partial(trained, images, recipe))"
+        },
         order,
     ),
     Mistake(
         "the same share for each process",
-        "torch/batches.py",
-        {"number * self.world + self.rank": "number * self.world"},
+        "torch/data.py",
+        {"recipe))[rank::world]": "recipe))[0::world]"},
+        order,
+    ),
+    Mistake(
+        "a batch too many when it goes on",
+        "torch/data.py",
+        {"[start * accumulate :]": "[start :]"},
         order,
     ),
     Mistake(
         "each process evaluates all",
-        "torch/batches.py",
-        {"[rank::world]": ""},
+        "torch/data.py",
+        {"range(whole)[rank::world]": "range(whole)"},
         order,
+    ),
+    Mistake(
+        "what fills up the last batch counts",
+        "torch/data.py",
+        {
+            "if index < len(images) else -1": "if True else -1",
+            "images.labels[index] if": "images.labels[index % len(images)] if",
+        },
+        order,
+    ),
+    Mistake(
+        "torch: targets are not mixed",
+        "torch/devices.py",
+        {"        targets = share * targets + (1 - share) * targets.flip(0)\n": ""},
+        steps("all of SGD"),
+    ),
+    Mistake(
+        "torch: nothing is erased",
+        "torch/devices.py",
+        {'if recipe["erasing"]:': "if False:"},
+        steps("all of SGD"),
+    ),
+    Mistake(
+        "keras: the box of CutMix is erased",
+        "keras/devices.py",
+        {"self.chances(x[1])[2]": "self.chances(x[1])[1]"},
+        steps("all of SGD"),
+    ),
+    Mistake(
+        "keras: targets are not mixed",
+        "keras/devices.py",
+        {"            targets = share * targets + (1 - share) * ops.flip(targets, 0)\n": ""},
+        steps("all of SGD"),
+    ),
+    Mistake(
+        "keras: images are not mixed",
+        "keras/devices.py",
+        {"            made = weight * made + (1 - weight) * ops.flip(made, 0)\n": ""},
+        steps("all of SGD"),
     ),
 ]
 

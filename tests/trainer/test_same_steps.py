@@ -31,7 +31,7 @@ def test_both_trainers_make_the_same_run(root: Path, tmp_path: Path) -> None:
 
 def test_the_shared_files_are_the_same(root: Path) -> None:
     """Recipe, schedule and images are one text in both folders."""
-    for name in ("flags.py", "common.py", "images.py", "batches.py"):
+    for name in ("flags.py", "common.py", "data.py", "sources.py"):
         bodies = [
             (root / backend / name).read_text().split('"""', 1)[1] for backend in ("torch", "keras")
         ]

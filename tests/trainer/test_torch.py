@@ -182,6 +182,20 @@ def test_no_thread_of_the_processes_group_is_left(
     assert all("python" in names and "gloo" not in names for names in left), left
 
 
+def test_fp16_scales_its_loss_and_goes_on(folder: Path, data: Path, tmp_path: Path) -> None:
+    import torch
+
+    flags = ("--data", data, "--precision", "fp16", "--ema", 0.9)
+    called(folder, *flags, "--out", tmp_path / "whole", "--max-steps", 16)
+    for steps, more in ((8, ()), (16, ("--resume",))):
+        called(folder, *flags, "--out", tmp_path / "parts", "--max-steps", steps, *more)
+    whole, parts = (saved(tmp_path / name / "last.pt") for name in ("whole", "parts"))
+    assert_equal(whole, parts)
+    assert whole["scaler"]["scale"] > 1
+    assert whole["scaler"]["_growth_tracker"] > 0
+    assert whole["model"]["conv1.weight"].dtype == torch.float32
+
+
 @pytest.mark.slow
 def test_a_compiled_network_trains_alike(data: Path, tmp_path: Path) -> None:
     """torch.compile under DistributedDataParallel, in another layout of memory."""

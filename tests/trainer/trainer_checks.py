@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.1,
         "mixup": 0.4,
         "cutmix": 1.0,
+        "erasing": 0.5,
     },
     "AdamW": {
         "optimizer": "adamw",
@@ -42,7 +45,19 @@ RECIPES: dict[str, dict[str, Any]] = {
     "no momentum": {"momentum": 0.0, "schedule": "constant", "no_decay": ["norm"]},
 }
 # Flags of a run with everything that has a state or a choice by chance.
-RICH = ("--ema", 0.9, "--mixup", 0.2, "--cutmix", 1.0, "--label-smoothing", 0.1, "--nesterov")
+RICH = (
+    "--ema",
+    0.9,
+    "--mixup",
+    0.2,
+    "--cutmix",
+    1.0,
+    "--erasing",
+    0.5,
+    "--label-smoothing",
+    0.1,
+    "--nesterov",
+)
 # Flags of a run that both trainers should make the same; without dropout.
 SAME = (
     *("--schedule", "cosine", "--length", 4, "--warmup", 1, "--nesterov", "--no-decay", "norm"),
@@ -69,10 +84,10 @@ def same_steps(root: Path, name: str, parts: int, steps: int = 8) -> None:
 
     keras_trainer = imported(root / "keras", "train")
     torch_trainer = imported(root / "torch", "train")
-    batches, images, common = (sys.modules[each] for each in ("batches", "images", "common"))
+    data, sources, common = (sys.modules[each] for each in ("data", "sources", "common"))
     recipe = trainers.recipe_of(root / "torch", **RECIPES[name])
-    data = images.load_images(str(root / "idx"), True, recipe)
-    recipe = images.measured(data, recipe)
+    images, _ = sources.load(str(root / "idx"), recipe)
+    recipe = sources.measured(images, recipe)
     unit = 8 if recipe["unit"] == "epochs" else 1
     with parity.float64():
         pair = parity.pair(parity.network_of_text(TEXT))
@@ -81,16 +96,17 @@ def same_steps(root: Path, name: str, parts: int, steps: int = 8) -> None:
         names = torch_trainer.decayed_names(pair.torch, recipe)
         assert _as_keras(names, pair) == set(keras_trainer.decayed_names(pair.keras, recipe))
         model = keras_trainer.make_ready(pair.keras, recipe, unit, steps, parts, False)
-        epoch = batches.Batches(data, recipe, 0, 0, accumulate=parts)
+        order = data.training(images, recipe, 0, share=(0, 1, parts))
         for step in range(steps):
-            share = [_normalized(*epoch[step * parts + part][:2]) for part in range(parts)]
+            share = [order[step * parts + part] for part in range(parts)]
             rate = common.lr_at(step, recipe, unit)
             assert float(model.optimizer.learning_rate) == pytest.approx(rate, rel=1e-12, abs=0)
             given = [
-                (torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(y)) for x, y in share
+                torch_trainer.prepared(*map(torch.from_numpy, each), recipe, torch.float64)
+                for each in share
             ]
             loss, _ = torch_trainer.update(pair.torch, optimizer, given, recipe, rate)
-            losses = [float(model.train_on_batch(*each)[0]) for each in share]
+            losses = [float(model.train_on_batch((x, c), y)[0]) for x, c, y in share]
             assert np.mean(losses) == pytest.approx(float(loss), rel=1e-9)
             for key, one, other in weights_of(pair):
                 assert parity.difference(one, other) < 1e-9, (step, key)
@@ -125,12 +141,6 @@ def _as_keras(names: list[str], pair: parity.Pair) -> set[str]:
     return {paths[name] for name in names}
 
 
-def _normalized(images: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A batch whose targets add up to one in double precision, as TensorFlow's gradient takes."""
-    exact = targets.astype(np.float64)
-    return images.astype(np.float64), exact / exact.sum(axis=1, keepdims=True)
-
-
 # --- the same runs -------------------------------------------------------------------------------
 
 
@@ -143,10 +153,9 @@ def same_run(root: Path, out: Path) -> None:
         pair = parity.pair(parity.network_of_text(TEXT))
         out.mkdir()
         torch.save(pair.torch.state_dict(), out / "weights.pt")
-        weights = {weight.path: weight for weight in pair.keras.weights}
-        imported(root / "keras", "train").save(out / "weights.npz", {}, model=weights)
-        for backend, suffix in (("torch", "pt"), ("keras", "npz")):
-            start = ("--weights", out / f"weights.{suffix}", "--out", out / backend)
+        pair.keras.save_weights(out / "of.weights.h5")
+        for backend, name in (("torch", "weights.pt"), ("keras", "of.weights.h5")):
+            start = ("--weights", out / name, "--out", out / backend)
             called(root / backend, "--data", root / "idx", *start, *SAME)
         pair.torch.load_state_dict(torch.load(out / "torch/last.pt")["ema"])
         saved = np.load(out / "keras/last.npz")
@@ -166,7 +175,9 @@ def goes_on(folder: Path, data: Path, out: Path) -> None:
     """A run in two parts ends where one goes that never stopped, to the bit."""
     flags = ("--data", data, *RICH)
     called(folder, *flags, "--out", out / "whole", "--max-steps", 14)
-    called(folder, *flags, "--out", out / "parts", "--max-steps", 11)
+    with pytest.raises(SystemExit):
+        stop = trainers.signals(signal.SIGTERM, 11)
+        called(folder, *flags, "--out", out / "parts", "--max-steps", 14, change=stop)
     called(folder, *flags, "--out", out / "parts", "--max-steps", 14, "--resume")
     whole, parts = (trainers.arrays(folder, out / name) for name in ("whole", "parts"))
     assert whole.keys() == parts.keys()
@@ -223,38 +234,66 @@ def rates(folder: Path) -> None:
 
 def images_in_order(folder: Path) -> None:
     """Each image is seen once in an epoch, the same by any number of processes."""
-    batches = imported(folder, "batches")
+    data, sources = imported(folder, "data"), sys.modules["sources"]
     source = np.arange(64, dtype=np.uint8).reshape(64, 1, 1, 1) + np.zeros((4, 4, 1), np.uint8)
     source[:, 0, 0] = 200  # a corner that tells a crop
-    data = batches.Images(source, np.arange(64), 1, [str(i) for i in range(64)])
-    recipe = {**trainers.recipe_of(folder), "mean": [0.0], "std": [1.0]}
-    whole = [batches.Batches(data, recipe, 0, 0)[i] for i in range(8)]
-    assert sorted(np.concatenate([labels for *_, labels in whole])) == list(range(64))
+    images = sources.Images(source, np.arange(64), 1, [str(i) for i in range(64)])
+    recipe = {**trainers.recipe_of(folder), "mixup": 0.2, "cutmix": 1.0, "erasing": 0.5}
+    order = data.training(images, recipe, 0)
+    whole = [order[step] for step in range(16)]
+    for epoch in (whole[:8], whole[8:]):
+        assert sorted(np.concatenate([labels for *_, labels in epoch])) == list(range(64))
+    parts = [data.training(images, recipe, 0, share=(rank, 2, 2)) for rank in range(2)]
+    later = data.training(images, recipe, 0, start=3, share=(1, 2, 2))
     for step in range(8):
-        shares = [
-            batches.Batches(data, recipe, 0, 0, rank, 2, 2)[2 * step + part]
-            for part in range(2)
-            for rank in range(2)
+        for part in (2 * step, 2 * step + 1):
+            assert_same(later[part], parts[1][part + 6])
+        shares = [parts[rank][2 * step + part] for part in range(2) for rank in range(2)]
+        found = [
+            dict(zip(labels, zip(pixels, chances[:, 5:], strict=True), strict=True))
+            for pixels, chances, labels in (
+                whole[step],
+                [np.concatenate(s) for s in zip(*shares, strict=True)],
+            )
         ]
-        for index in range(3):
-            assert np.array_equal(np.concatenate([s[index] for s in shares]), whole[step][index])
-    later = [batches.Batches(data, recipe, 0, 1)[i] for i in range(8)]
-    images, again = (
+        assert found[0].keys() == found[1].keys()
+        for label, (pixels, erased) in found[0].items():
+            assert_same((pixels, erased), found[1][label])
+    assert_chances([chances for _, chances, _ in whole])
+    first, again = (
         {
             int(n): image
-            for inputs, _, labels in epoch
-            for n, image in zip(labels, inputs, strict=True)
+            for images, _, labels in epoch
+            for n, image in zip(labels, images, strict=True)
         }
-        for epoch in (whole, later)
+        for epoch in (whole[:8], whole[8:])
     )
-    assert images.keys() == again.keys() == set(range(64))
-    assert any(not np.array_equal(images[n], again[n]) for n in images)
-    assert list(images) != list(again)
-    crops = {tuple((image > 0.7).ravel()) for image in images.values()}
-    assert len(crops) > 4
+    assert any(not np.array_equal(first[n], again[n]) for n in first)
+    assert list(first) != list(again)
+    assert len({tuple((image == 200).ravel()) for image in first.values()}) > 4
 
-    seen = [batches.Views(data, recipe, False, rank, 3)[0][1] for rank in range(3)]
-    assert sorted(np.concatenate(seen)) == list(range(8))
+    batches = [data.evaluation(images, recipe, False, rank, 3) for rank in range(3)]
+    assert {len(each) for each in batches} == {8}
+    seen = np.concatenate([each[i][1] for each in batches for i in range(8)])
+    assert sorted(seen) == [-1] * 8 + list(range(64))
+
+
+def assert_chances(rows: list[np.ndarray]) -> None:
+    """Mixup keeps a share of all, CutMix a box of all; some images have a box to erase."""
+    mixed = np.stack([row[:, :5] for row in rows])
+    assert (mixed == mixed[:, :1]).all()
+    kept, boxes = mixed[:, 0, 0], mixed[:, 0, 1:]
+    assert {bool(share < 1) for share in kept} == {True, False}
+    assert not boxes[kept < 1].any()
+    erased = np.concatenate([row[:, 5:] for row in rows])
+    assert 0.2 < (erased[:, 2] > 0).mean() < 0.8
+    for each in (boxes, erased):
+        assert (each[:, :2] <= each[:, 2:]).all() and each.min() == 0 and each.max() <= 4
+        assert len(np.unique(each, axis=0)) > 4
+
+
+def assert_same(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> None:
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def plant(root: Path, backend: str, file: str, old: str, new: str) -> None:

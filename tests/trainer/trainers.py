@@ -21,7 +21,7 @@ from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
-MODULES = ("train", "devices", "optimizers", "flags", "common", "images", "batches")
+MODULES = ("train", "devices", "optimizers", "flags", "common", "data", "sources")
 SPEC = """\
 spec_version: 1
 name: small
@@ -137,6 +137,22 @@ def called(
         sys.argv = words
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def signals(number: signal.Signals, *steps: int) -> Callable[[ModuleType], None]:
+    """A trainer that gets a signal in these steps."""
+
+    def change(train: ModuleType) -> None:
+        advance = train.Log.advance
+
+        def advanced(log: Any) -> None:
+            advance(log)
+            if log.step in steps:
+                os.kill(os.getpid(), number)
+
+        train.Log.advance = advanced
+
+    return change
 
 
 def problem(folder: Path, *flags: object) -> str:

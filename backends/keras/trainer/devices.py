@@ -1,4 +1,4 @@
-"""Where Keras trains: on one device, on all of a host, or on several hosts."""
+"""Where Keras trains, on one device, all of a host or several hosts, and on what numbers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from common import Problem
+from common import Problem, Recipe
 
-# Images (n, H, W, C) and targets (n, classes) of each batch that makes up a step.
-Batches = list[tuple[np.ndarray, np.ndarray]]
+# Of each batch that makes up a step: images and chances, as data.py makes them, and labels.
+Batches = list[tuple[tuple[np.ndarray, np.ndarray], np.ndarray]]
 
 
 class Place:
@@ -112,7 +112,8 @@ class TensorFlowDevices(Place):
     def step(self, model: keras.Model, batches: Batches) -> tuple[float, float]:
         """Train on this process's share of a step; gives mean loss and error of all shares."""
         model.optimizer.total = self._total
-        dealt = [[self._dealt(array) for array in batch] for batch in batches]
+        deal = self.tf.nest.map_structure
+        dealt = [deal(self._dealt, batch) for batch in batches]
         loss, error = self._step(model, dealt)
         return float(loss), float(error)
 
@@ -130,12 +131,12 @@ class TensorFlowDevices(Place):
         found = self.strategy.run(on_each, (batches,))
         return [self.strategy.reduce("MEAN", each, axis=None) for each in found]
 
-    def _gradients(self, model: keras.Model, images: Any, targets: Any) -> list[Any]:
+    def _gradients(self, model: keras.Model, given: Any, labels: Any) -> list[Any]:
         """A batch's loss, as its part in that of all devices, its error and its gradients."""
         with self.tf.GradientTape() as tape:
-            logits = model(images, training=True)
-            loss = model.compute_loss(y=targets, y_pred=logits)
-        right = keras.metrics.categorical_accuracy(targets, logits)
+            logits = model(given, training=True)
+            loss = model.compute_loss(given, labels, logits)
+        right = keras.metrics.sparse_categorical_accuracy(labels, logits)
         gradients = tape.gradient(loss, model.trainable_variables)
         return [loss, 1 - ops.mean(right), *gradients]
 
@@ -215,3 +216,67 @@ def strategy_of(tf: Any, hosts: int) -> Any:
         return tf.distribute.MultiWorkerMirroredStrategy()
     kinds = [tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU")]
     return tf.distribute.MirroredStrategy([d.name for d in kinds[0] or kinds[1]])
+
+
+# --- from bytes to numbers, on the device ---------------------------------------------
+
+
+class Trained(keras.Model):
+    """A network that is given bytes: it normalises them, and mixes those to train on.
+
+    Logits leave it in full precision.
+    """
+
+    def __init__(self, network: keras.Model, recipe: Recipe) -> None:
+        super().__init__(dtype=keras.config.floatx())
+        self.network, self.recipe, self.built = network, recipe, True
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        images = x[0] if training else x
+        mean, std = (
+            ops.convert_to_tensor(self.recipe[key], keras.config.floatx())
+            for key in ("mean", "std")
+        )
+        made = (ops.cast(images, keras.config.floatx()) / 255 - mean) / std
+        if training and self.mixes:
+            kept, box, _ = self.chances(x[1])
+            weight = kept[:, :, None, None] * (1 - inside(box, made))
+            made = weight * made + (1 - weight) * ops.flip(made, 0)
+        if training and self.recipe["erasing"]:
+            made = made * (1 - inside(self.chances(x[1])[2], made))
+        logits = self.network(made, training=training)
+        return ops.cast(logits, keras.config.floatx())
+
+    @property
+    def mixes(self) -> bool:
+        return self.recipe["mixup"] > 0 or self.recipe["cutmix"] > 0
+
+    def chances(self, chances: Any) -> tuple[Any, Any, Any]:
+        """How much is kept of each image; the boxes that its partner fills, that are erased."""
+        chances = ops.cast(chances, keras.config.floatx())
+        return chances[:, :1], chances[:, 1:5], chances[:, 5:]
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any
+    ) -> Any:
+        """The loss beside targets that are smoothed and mixed as the images are."""
+        smoothing, classes = self.recipe["label_smoothing"], y_pred.shape[-1]
+        targets = ops.one_hot(ops.cast(y, "int32"), classes, dtype=y_pred.dtype)
+        targets = targets * (1 - smoothing) + smoothing / classes
+        if self.mixes:
+            kept, box, _ = self.chances(x[1])
+            rows, columns = x[0].shape[1:3]
+            area = (box[:, 2:3] - box[:, :1]) * (box[:, 3:] - box[:, 1:2])
+            share = kept * (1 - area / (rows * columns))
+            targets = share * targets + (1 - share) * ops.flip(targets, 0)
+        return super().compute_loss(y=targets, y_pred=y_pred)
+
+
+def inside(box: Any, images: Any) -> Any:
+    """1 where the pixels (n, H, W, 1) lie in the box of their image, else 0."""
+    rows, columns = images.shape[1:3]
+    top, left, bottom, right = (box[:, i, None, None, None] for i in range(4))
+    y = ops.arange(rows, dtype=box.dtype)[:, None, None]
+    x = ops.arange(columns, dtype=box.dtype)[:, None]
+    found = (top <= y) & (y < bottom) & (left <= x) & (x < right)
+    return ops.cast(found, images.dtype)

@@ -8,23 +8,27 @@ On TensorFlow or JAX, on one device or on all that they see:
 The network's name comes first. Every key of its recipe, resnet50.toml, is a flag.
 SIGTERM ends a step and saves; --resume goes on as if nothing had been.
 
-    python train.py resnet50 --data DIR --evaluate --weights runs/resnet50/best.npz
-    python train.py resnet50 --data DIR --weights best.npz --reset-head --freeze-until fc
+    python train.py resnet50 --data DIR --evaluate --weights runs/resnet50/best.weights.h5
+    python train.py resnet50 --data DIR --weights best.weights.h5 --reset-head --freeze-until fc
 """
 
 from __future__ import annotations
 
+import os
+import sys
+
+# Networks stand beside this file, and one may be called json: look here last.
+sys.path.sort(key=os.path.dirname(os.path.abspath(__file__)).__eq__)
+
 import argparse
 import functools
-import importlib
 import io
 import itertools
 import json
 import signal
-import sys
-from collections import deque
+import tempfile
+import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +37,12 @@ import numpy as np
 from keras import layers, ops
 
 import common
-from batches import Batches, Views, input_size
 from common import Log, Problem, Recipe
-from devices import Place, place_of
+from data import ahead, evaluation, input_size, training
+from devices import Batches, Place, Trained, place_of
 from flags import check, parse
-from images import Images, prepare
 from optimizers import SGD, AdamW, Rates
+from sources import Images, prepare
 
 FLAGS: dict[str, Any] = {
     "--all-devices": {
@@ -58,28 +62,14 @@ WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dens
 
 def steps_of(
     images: Images, recipe: Recipe, args: argparse.Namespace, place: Place, step: int
-) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-    """From a step on, epoch after epoch: the batches of each step, images and targets."""
+) -> Iterator[Batches]:
+    """From a step on, without end: the batches of each step, as data.py makes them."""
     share = place.rank, place.world, args.accumulate
-    epoch, first = divmod(step, len(images) // recipe["batch_size"])
-    for number in itertools.count(epoch):
-        whole_epoch = Batches(images, recipe, args.seed, number, *share)
-        parts = ahead(whole_epoch, args.workers, first * args.accumulate)
-        while loaded := list(itertools.islice(parts, args.accumulate)):
-            yield [(inputs, targets) for inputs, targets, _ in loaded]
-        first = 0
-
-
-def ahead(batches: Batches | Views, workers: int, first: int = 0) -> Iterator[Any]:
-    """This process's batches from the first one on, read ahead by other threads."""
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        waiting: deque[Any] = deque()
-        for number in range(first, len(batches)):
-            waiting.append(pool.submit(batches.__getitem__, number))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    order = training(images, recipe, args.seed, step, share)
+    loaded = ahead(order, args.workers, images.size is None)
+    while True:
+        batches = list(itertools.islice(loaded, args.accumulate))
+        yield [((images, chances), labels) for images, chances, labels in batches]
 
 
 # --- model ----------------------------------------------------------------------------
@@ -89,11 +79,11 @@ def build(args: argparse.Namespace, images: Images, recipe: Recipe) -> keras.Mod
     """The network for these images, with fresh weights or those of --weights."""
     keras.utils.set_random_seed(args.seed)
     sys.setrecursionlimit(100_000)  # Keras goes back through the layers by recursion
-    module = importlib.import_module(args.network)
+    module = common.network_of(args.network)
     shape = (*input_size(images, recipe), images.channels)
     model = getattr(module, args.network)(len(images.classes), shape)
     if args.weights:
-        load_weights(model, read(args.weights), args)
+        load_weights(model, args)
     if args.freeze_until:
         freeze_until = getattr(module, "freeze_until", None)
         common.freeze(
@@ -102,23 +92,27 @@ def build(args: argparse.Namespace, images: Images, recipe: Recipe) -> keras.Mod
     return model
 
 
-def load_weights(model: keras.Model, saved: Recipe, args: argparse.Namespace) -> None:
+def load_weights(model: keras.Model, args: argparse.Namespace) -> None:
     """Take over weights, with --reset-head not the last layer's; raises `Problem`."""
-    weights = saved["ema"] or saved["model"]
-    head = model.layers[-1].name
-    own = {weight.path: weight for weight in model.weights}
-    if args.reset_head:
-        own = {path: w for path, w in own.items() if not path.startswith(f"{head}/")}
-        weights = {path: w for path, w in weights.items() if path in own}
-    wrong = sorted(own.keys() ^ weights.keys())
-    wrong += [
-        path for path in own if not wrong and own[path].shape != weights[path].shape
-    ]
+    head, kept = model.layers[-1], model.layers[-1].get_weights()
+    with warnings.catch_warnings(record=True) as told:
+        try:
+            model.load_weights(args.weights, skip_mismatch=args.reset_head)
+            wrong = [text for each in told if (text := mismatch(each.message, head))]
+        except Exception as error:  # noqa: BLE001 - a broken file may raise anything
+            wrong = [" ".join(str(error).split())[:200]]
     if wrong:
-        what = f"{args.weights}: not of this network: {', '.join(wrong[:3])}"
-        raise Problem(f"{what}; for other classes try --reset-head (of {head})")
-    for path, weight in own.items():
-        weight.assign(weights[path])
+        what = f"{args.weights}: cannot be read as weights of this network: {wrong[0]}"
+        raise Problem(f"{what}; for other classes try --reset-head (of {head.name})")
+    if args.reset_head:
+        head.set_weights(kept)
+
+
+def mismatch(warning: Any, head: keras.Layer) -> str:
+    """What Keras tells of layers that it skipped, unless that is the head alone."""
+    text = " ".join(str(warning).split())
+    only = text.startswith("A total of 1 objects") and head.name in text
+    return text[:200] if "could not be loaded" in text and not only else ""
 
 
 # --- optimizer ------------------------------------------------------------------------
@@ -144,15 +138,17 @@ def kind_of(layer: keras.Layer, name: str) -> str:
 def make_ready(
     raw: keras.Model, recipe: Recipe, unit: int, steps: int, parts: int, jit: bool | str
 ) -> keras.Model:
-    """The model with its loss and optimizer; logits leave it in full precision."""
+    """The network as it is trained, with its loss and optimizer."""
     rates = [common.lr_at(step // parts, recipe, unit) for step in range(steps * parts)]
     kind = AdamW if recipe["optimizer"] == "adamw" else SGD
     accumulation = {"gradient_accumulation_steps": parts} if parts > 1 else {}
     optimizer = kind(recipe, decayed_names(raw, recipe), Rates(rates), **accumulation)
-    full = layers.Activation("linear", dtype=keras.config.floatx(), name="logits")
-    model = keras.Model(raw.inputs, full(raw.outputs[0]))
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss, metrics=["categorical_accuracy"], jit_compile=jit)
+    model = Trained(raw, recipe)
+    loss, right = (
+        keras.losses.CategoricalCrossentropy(True),
+        "sparse_categorical_accuracy",
+    )
+    model.compile(optimizer, loss, metrics=[right], jit_compile=jit)
     optimizer.build(model.trainable_variables)
     return model
 
@@ -173,7 +169,7 @@ def average(ema: keras.Model, model: keras.Model, decay: float) -> None:
 
 
 def save(path: Path, state: dict[str, Any], **groups: dict[str, Any]) -> None:
-    """Write a checkpoint, numbers as JSON and groups of arrays, whole or not at all."""
+    """Write what a run needs, numbers as JSON and groups of arrays, whole or not at all."""
     buffer = io.BytesIO()
     arrays = {
         f"{group}|{name}": ops.convert_to_numpy(value)
@@ -184,8 +180,20 @@ def save(path: Path, state: dict[str, Any], **groups: dict[str, Any]) -> None:
     common.write_whole(path, buffer.getvalue())
 
 
+def save_weights(path: Path, model: keras.Model) -> None:
+    """Write weights as `load_weights` of Keras reads them, whole or not at all."""
+    with tempfile.TemporaryDirectory() as folder, common.writing(path):
+        whole = Path(folder, "whole.weights.h5")
+        # HDF5 brings the process down where a disk is full: see first that it is not.
+        size = sum(weight.nbytes for weight in model.get_weights())
+        whole.write_bytes(bytes(size + 4096 * len(model.weights)))
+        model.save_weights(whole, overwrite=True)
+        data = whole.read_bytes()
+    common.write_whole(path, data)
+
+
 def read(path: Path) -> dict[str, Any]:
-    """A checkpoint; raises `Problem`."""
+    """What a run left for itself; raises `Problem`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             saved: dict[str, Any] = json.loads(str(file["state"]))
@@ -209,14 +217,13 @@ def evaluate(
 ) -> dict[str, float]:
     """Loss, top-1 and top-5 error over all images, each counted once."""
     place.agree(model)
-    sums = np.zeros(3)
-    views = Views(images, recipe, args.ten_crop, place.rank, place.world)
-    for inputs, labels in ahead(views, args.workers):
-        missing = views.share - len(inputs)  # one shape: all compile and wait once
-        inputs = np.pad(inputs, [(0, missing), (0, 0), (0, 0), (0, 0)])
-        logits = place.logits(model, inputs).astype(np.float64)
-        logits = logits.reshape(-1, views.crops, logits.shape[1]).mean(axis=1)
-        logits = logits[: len(labels)]
+    given, sums = Trained(model, recipe), np.zeros(3)
+    batches = evaluation(images, recipe, args.ten_crop, place.rank, place.world)
+    for views, labels in ahead(batches, args.workers, images.size is None):
+        logits = place.logits(given, views.reshape(-1, *views.shape[2:]))
+        logits = logits.reshape(len(views), views.shape[1], -1).mean(axis=1)
+        real = labels >= 0  # the others fill up the last batch
+        logits, labels = logits[real].astype(np.float64), labels[real]
         shifted = logits - logits.max(axis=1, keepdims=True)
         right = shifted[np.arange(len(labels)), labels]
         loss = np.log(np.exp(shifted).sum(axis=1)) - right
@@ -234,7 +241,8 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> None:
     check(args, recipe, place.devices)
     images, held_out, recipe = prepare(args, recipe)
     if args.evaluate:
-        trained = read(args.weights).get("recipe", recipe)
+        beside = args.weights.with_name("last.npz")  # of the run that left the weights
+        trained = read(beside)["recipe"] if beside.is_file() else recipe
         recipe = {**recipe, "mean": trained["mean"], "std": trained["std"]}
     epoch_steps = len(images) // recipe["batch_size"]
     unit = epoch_steps if recipe["unit"] == "epochs" else 1
@@ -273,7 +281,7 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> None:
     # loop
     stopped = common.stop_signals()
     losses, errors, halt = [], [], False
-    with Log(args.out, step, steps, recipe["batch_size"], place.rank == 0) as log:
+    with Log(args, step, steps, recipe["batch_size"], place.rank == 0) as log:
         endless = steps_of(images, recipe, args, place, step)
         for batches in itertools.islice(endless, max(steps - step, 0)):
             reseed(droppers, args.seed, step, parts)
@@ -308,9 +316,13 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> None:
                 log.tell(**found)
             if saves and place.rank == 0:
                 own = common.identity(args, recipe) | {"step": step, "best": best}
+                evaluated = raw if ema is None else ema
+                if (
+                    ends and is_best
+                ):  # before `last`, or a kill in between would lose it
+                    save_weights(args.out / "best.weights.h5", evaluated)
+                save_weights(args.out / "last.weights.h5", evaluated)
                 save(last, own, **groups)
-                if ends and is_best:
-                    save(args.out / "best.npz", own, **groups)
             if halt:
                 break
     place.summed([0])  # the others wait for the one that saves

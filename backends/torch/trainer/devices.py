@@ -1,4 +1,4 @@
-"""Where PyTorch trains: on one device, or on those of the processes that torchrun starts."""
+"""Where PyTorch trains, on one device or several, and what is made of bytes there."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 import gc
 import os
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.distributed.nn  # here and not by and by: see `leave`
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common import Problem
+from common import Problem, Recipe
 
 
 class Place:
@@ -21,7 +23,8 @@ class Place:
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
         self.workers = 0 if args.overfit_one_batch else args.workers
-        self.bf16 = args.precision == "bf16"
+        halves = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        self.half = halves.get(args.precision)
         self.device = torch.device(args.device)
         if self.device.type == "cuda":
             if not torch.cuda.is_available():
@@ -38,14 +41,15 @@ class Place:
         self.layout = torch.channels_last if last else torch.contiguous_format
         self.dtype = torch.float64 if args.precision == "fp64" else torch.float32
 
-    def images(self, images: Tensor) -> Tensor:
-        """Images (n, H, W, C) as the network takes them: (n, C, H, W)."""
-        images = images.permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
-        return images.to(self.device, self.dtype, non_blocking=True)
+    def there(self, array: np.ndarray) -> Tensor:
+        """An array on the device."""
+        made = torch.from_numpy(array)
+        made = made.pin_memory() if self.device.type == "cuda" else made
+        return made.to(self.device, non_blocking=True)
 
-    def targets(self, targets: Tensor) -> Tensor:
-        """Targets (n, classes) where the logits will be."""
-        return targets.to(self.device, self.dtype, non_blocking=True)
+    def laid_out(self, images: Tensor) -> Tensor:
+        """Images as the network keeps them in memory."""
+        return images.contiguous(memory_format=self.layout)
 
     def summed(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -78,3 +82,45 @@ def leave() -> None:
     gc.collect()
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+# --- from bytes to numbers, on the device ---------------------------------------------
+
+
+def prepared(
+    images: Tensor, chances: Tensor, labels: Tensor, recipe: Recipe, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """A batch to train on: images (n, C, H, W) and targets (n, classes), both mixed."""
+    made = normalized(images, recipe, dtype)
+    smoothing, classes = recipe["label_smoothing"], recipe["classes"]
+    targets = F.one_hot(labels, classes).to(dtype) * (1 - smoothing)
+    targets += smoothing / classes
+    rows, columns = made.shape[2:]
+    chances = chances.to(dtype)
+    kept, box = chances[:, 0], chances[:, 1:5]
+    if recipe["mixup"] or recipe["cutmix"]:  # each with another of the batch
+        weight = kept[:, None, None, None] * ~inside(box, rows, columns)
+        made = weight * made + (1 - weight) * made.flip(0)
+        area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+        share = (kept * (1 - area / (rows * columns)))[:, None]
+        targets = share * targets + (1 - share) * targets.flip(0)
+    if recipe["erasing"]:
+        made = made.masked_fill(inside(chances[:, 5:], rows, columns), 0)
+    return made, targets
+
+
+def normalized(images: Tensor, recipe: Recipe, dtype: torch.dtype) -> Tensor:
+    """Bytes (n, H, W, C) as numbers (n, C, H, W), of mean 0 and deviation 1 on the whole."""
+    mean, std = (
+        torch.tensor(recipe[key], dtype=dtype, device=images.device)[:, None, None]
+        for key in ("mean", "std")
+    )
+    return (images.permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std
+
+
+def inside(box: Tensor, rows: int, columns: int) -> Tensor:
+    """Where the pixels (n, 1, H, W) lie in the box of their image."""
+    top, left, bottom, right = box[:, :, None, None, None].unbind(1)
+    y = torch.arange(rows, device=box.device)[:, None]
+    x = torch.arange(columns, device=box.device)
+    return (top <= y) & (y < bottom) & (left <= x) & (x < right)

@@ -16,29 +16,33 @@ SIGTERM ends a step and saves; --resume goes on as if nothing had been.
 
 from __future__ import annotations
 
+import os
+import sys
+
+# Networks stand beside this file, and one may be called json: look here last.
+sys.path.sort(key=os.path.dirname(os.path.abspath(__file__)).__eq__)
+
 import argparse
-import copy
-import importlib
 import io
 import itertools
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import common
-from batches import Batches, Views
 from common import Log, Problem, Recipe
-from devices import Place, leave, sync_batch_norms
+from data import ahead, evaluation, training
+from devices import Place, leave, normalized, prepared, sync_batch_norms
 from flags import check, parse
-from images import Images, prepare
+from sources import Images, prepare
 
 FLAGS: dict[str, Any] = {
     "--device": {
@@ -49,6 +53,11 @@ FLAGS: dict[str, Any] = {
     "--sync-batch-norm": {
         "action": "store_true",
         "help": "measure statistics over the batches of all processes",
+    },
+    "--precision": {
+        "choices": ("fp32", "bf16", "fp16", "fp64"),
+        "default": "fp32",
+        "help": "bf16, fp16: of activations alone (default: fp32)",
     },
     "--compile": {"action": "store_true", "help": "the network, with torch.compile"},
     "--channels-last": {
@@ -64,31 +73,19 @@ FLAGS: dict[str, Any] = {
 def steps_of(
     images: Images, recipe: Recipe, args: argparse.Namespace, place: Place, step: int
 ) -> Iterator[tuple[list[tuple[Tensor, Tensor]], Tensor]]:
-    """From a step on, epoch after epoch: the batches of each step, and all their labels."""
+    """From a step on, without end: the batches of each step, and all their labels."""
     share = place.rank, place.world, args.accumulate
-    epoch, first = divmod(step, len(images) // recipe["batch_size"])
-    for number in itertools.count(epoch):
-        whole_epoch = Batches(images, recipe, args.seed, number, *share)
-        parts = iter(loader(whole_epoch, place, first * args.accumulate))
-        while loaded := list(itertools.islice(parts, args.accumulate)):
-            batches = [
-                (place.images(inputs), place.targets(targets))
-                for inputs, targets, _ in loaded
-            ]
-            labels = torch.cat([truth for *_, truth in loaded])
-            yield batches, labels.to(place.device, non_blocking=True)
-        first = 0
-
-
-def loader(batches: Batches | Views, place: Place, first: int = 0) -> Any:
-    """The batches from the first one on, read ahead by other processes."""
-    return DataLoader(
-        batches,  # type: ignore[arg-type]
-        batch_size=None,  # an item is a batch
-        sampler=range(first, len(batches)),
-        num_workers=place.workers,
-        pin_memory=place.device.type == "cuda",
-    )
+    order = training(images, recipe, args.seed, step, share)
+    loaded = ahead(order, place.workers, images.size is None)
+    make = torch.compile(prepared) if args.compile else prepared
+    while True:
+        parts = [
+            [place.there(array) for array in batch]
+            for batch in itertools.islice(loaded, args.accumulate)
+        ]
+        made = [make(x, c, y, recipe, place.dtype) for x, c, y in parts]
+        batches = [(place.laid_out(inputs), targets) for inputs, targets in made]
+        yield batches, torch.cat([y for *_, y in parts])
 
 
 # --- model ----------------------------------------------------------------------------
@@ -96,7 +93,7 @@ def loader(batches: Batches | Views, place: Place, first: int = 0) -> Any:
 
 def build(args: argparse.Namespace, images: Images, place: Place) -> nn.Module:
     """The network for these images, with fresh weights or those of --weights."""
-    module = importlib.import_module(args.network)
+    module = common.network_of(args.network)
     build_network = getattr(module, args.network)
     model: nn.Module = build_network(
         num_classes=len(images.classes), in_channels=images.channels
@@ -170,35 +167,38 @@ def update(
     batches: list[tuple[Tensor, Tensor]],
     recipe: Recipe,
     rate: float,
-    bf16: bool = False,
+    half: torch.dtype | None = None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A step at a learning rate, over one or more batches; gives mean loss and logits."""
-    total, logits = torch.zeros((), device=batches[0][0].device), []
+    device, logits = batches[0][0].device, []
+    total = torch.zeros((), device=device)
+    scaler = scaler or torch.amp.GradScaler(device.type, enabled=False)
     for number, (images, targets) in enumerate(batches, 1):
         if isinstance(model, DistributedDataParallel):
             model.require_backward_grad_sync = number == len(batches)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(device.type, half, enabled=half is not None):
             logits.append(model(images))
             loss = F.cross_entropy(logits[-1], targets) / len(batches)
-        loss.backward()  # type: ignore[no-untyped-call]
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()
+    scaler.unscale_(optimizer)
     if recipe["clip_norm"]:
         nn.utils.clip_grad_norm_(model.parameters(), recipe["clip_norm"])
     for group in optimizer.param_groups:
         group["lr"] = rate
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
     optimizer.zero_grad()
     return total, torch.cat(logits).detach()
 
 
-@torch.no_grad()
-def average(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the averaged weights and statistics a little to where the model's are."""
-    for mean, value in zip(ema.state_dict().values(), model.state_dict().values()):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
-            mean.copy_(value)
+def averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """A copy of the model whose weights and statistics follow it slowly, from here on."""
+    follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    made = AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
+    made.n_averaged.fill_(1)  # or the first step would replace it
+    return made
 
 
 # --- checkpoints ----------------------------------------------------------------------
@@ -207,6 +207,8 @@ def average(ema: nn.Module, model: nn.Module, decay: float) -> None:
 def read(path: Path) -> dict[str, Any]:
     """A file of weights; raises `Problem`."""
     try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a broken file may raise anything
         text = str(error).partition("\n")[0]
@@ -231,18 +233,22 @@ def evaluate(
     model: nn.Module, images: Images, recipe: Recipe, ten: bool, place: Place
 ) -> dict[str, float]:
     """Loss, top-1 and top-5 error over all images, each counted once."""
-    views = Views(images, recipe, ten, place.rank, place.world)
+    batches = evaluation(images, recipe, ten, place.rank, place.world)
     sums = torch.zeros(4, dtype=torch.float64)
     place.agree(model)
     model.eval()
-    for inputs, labels in loader(views, place):
-        if len(labels):
-            with torch.autocast(place.device.type, torch.bfloat16, enabled=place.bf16):
-                logits = model(place.images(inputs)).float().cpu()
-            logits = logits.unflatten(0, (len(labels), -1)).mean(dim=1)
-            best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-            loss = F.cross_entropy(logits, labels, reduction="sum")
-            sums += torch.tensor([loss, best[:, 0].sum(), best.sum(), len(labels)])
+    for views, labels in ahead(batches, place.workers, images.size is None):
+        real = torch.from_numpy(labels) >= 0  # the others fill up the last batch
+        made = normalized(place.there(views).flatten(0, 1), recipe, place.dtype)
+        with torch.autocast(
+            place.device.type, place.half, enabled=place.half is not None
+        ):
+            logits = model(place.laid_out(made)).float().cpu()
+        logits = logits.unflatten(0, (len(labels), -1)).mean(dim=1)[real]
+        truth = torch.from_numpy(labels)[real]
+        best = logits.topk(min(5, logits.shape[1])).indices == truth[:, None]
+        loss = F.cross_entropy(logits, truth, reduction="sum")
+        sums += torch.tensor([loss, best[:, 0].sum(), best.sum(), len(truth)])
     sums = place.summed(sums)
     loss, top1, top5 = (sums[:3] / sums[3]).tolist()
     return {"val_loss": loss, "val_error": 1 - top1, "val_error_top5": 1 - top5}
@@ -257,7 +263,8 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
     check(args, recipe, place.world)
     images, held_out, recipe = prepare(args, recipe)
     if args.evaluate:
-        trained = read(args.weights).get("recipe", recipe)
+        beside = args.weights.with_name("last.pt")  # of the run that left the weights
+        trained = read(beside).get("recipe", recipe) if beside.is_file() else recipe
         recipe = {**recipe, "mean": trained["mean"], "std": trained["std"]}
     epoch_steps = len(images) // recipe["batch_size"]
     unit = epoch_steps if recipe["unit"] == "epochs" else 1
@@ -271,8 +278,12 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
         return 0
     if args.sync_batch_norm:
         sync_batch_norms(raw)
-    ema = copy.deepcopy(raw) if recipe["ema"] else None
+    ema = averaged(raw, recipe["ema"]) if recipe["ema"] else None
     optimizer = make_optimizer(raw, recipe, fused=place.device.type == "cuda")
+
+    scaler = torch.amp.GradScaler(
+        place.device.type, enabled=place.half == torch.float16
+    )
 
     # what an earlier run left
     step, best, last = 0, float("inf"), args.out / "last.pt"
@@ -281,8 +292,9 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
         common.check_same(saved, args, recipe)
         raw.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
+        scaler.load_state_dict(saved["scaler"])
         if ema is not None:
-            ema.load_state_dict(saved["ema"])
+            ema.module.load_state_dict(saved["ema"])
         step, best = saved["step"], saved["best"]
 
     model: nn.Module = DistributedDataParallel(raw) if place.world > 1 else raw
@@ -291,23 +303,26 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
 
     def state() -> dict[str, Any]:
         own = common.identity(args, recipe)
-        mean = ema.state_dict() if ema is not None else None
+        mean = ema.module.state_dict() if ema is not None else None
         own |= {"step": step, "best": best, "model": raw.state_dict(), "ema": mean}
+        own["scaler"] = scaler.state_dict()
         return {**own, "optimizer": optimizer.state_dict()}
 
     # loop
     stopped = common.stop_signals()
     sums, halt = torch.zeros(4, device=place.device), False
-    with Log(args.out, step, steps, recipe["batch_size"], place.rank == 0) as log:
+    with Log(args, step, steps, recipe["batch_size"], place.rank == 0) as log:
         model.train()
         endless = steps_of(images, recipe, args, place, step)
         for batches, labels in itertools.islice(endless, max(steps - step, 0)):
             torch.manual_seed((args.seed << 32) + step * place.world + place.rank)
             rate = common.lr_at(step, recipe, unit)
-            loss, logits = update(model, optimizer, batches, recipe, rate, place.bf16)
+            loss, logits = update(
+                model, optimizer, batches, recipe, rate, place.half, scaler
+            )
             step += 1
             if ema is not None:
-                average(ema, raw, recipe["ema"])
+                ema.update_parameters(raw)
             sums[0] += loss * len(labels)
             sums[1] += (logits.argmax(dim=1) != labels).sum()
             sums[2] += len(labels)
@@ -330,14 +345,22 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
                     f"weights are not finite after step {step}{common.DIVERGED}"
                 )
             if ends:
-                found = evaluate(ema or raw, held_out, recipe, args.ten_crop, place)
+                evaluated = ema.module if ema is not None else raw
+                found = evaluate(evaluated, held_out, recipe, args.ten_crop, place)
                 model.train()
                 is_best, best = found["val_error"] < best, min(best, found["val_error"])
                 log.tell(**found)
             if saves and place.rank == 0:
-                save(last, state())
-                if ends and is_best:
+                if (
+                    ends and is_best
+                ):  # before `last`, or a kill in between would lose it
                     save(args.out / "best.pt", state())
+                    whole = {
+                        k: v.contiguous() for k, v in evaluated.state_dict().items()
+                    }
+                    path = args.out / "best_weights.safetensors"
+                    common.write_whole(path, safetensors.torch.save(whole))
+                save(last, state())
             if halt:
                 break
     if halt and step < steps:

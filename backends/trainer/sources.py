@@ -1,0 +1,305 @@
+"""Where images come from: folders, tables and files of arrays; all that is read is bounded."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import gzip
+import math
+import os
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from PIL import Image, ImageSequence
+
+from common import Problem, Recipe
+
+# Where Debian's package dataset-fashion-mnist puts it.
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+SUFFIXES = {b".jpg", b".jpeg", b".png", b".bmp", b".webp", b".tif", b".tiff"}
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # whatever a file calls itself
+MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}  # 8 bits or fewer
+MAX_PIXELS = 1 << 26  # of an image, before it is decoded
+MAX_BYTES = 1 << 32  # of a file of many images, before it is unpacked
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, zlib.error)
+Planes = list[Image.Image]  # an image: RGB in one, else a plane for each channel
+Part = tuple[Any, Any]  # images and labels: arrays, or paths and names of classes
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Labelled images: an array (N, H, W, C) of bytes, or paths that are opened in turn."""
+
+    source: np.ndarray  # paths as bytes: one block of memory, not a million objects
+    labels: np.ndarray
+    channels: int
+    classes: list[str]
+
+    def __len__(self) -> int:
+        return int(self.labels.size)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width; None for files, which may all differ."""
+        return self.source.shape[1:3] if self.source.ndim == 4 else None
+
+    def planes(self, index: int) -> Planes:
+        """An image as Pillow has it; `Problem` for a file that holds none."""
+        found = self.source[index % len(self.source)]
+        if self.size is None:
+            return opened(os.fsdecode(found), self.channels)
+        kept = [found] if self.channels == 3 else np.moveaxis(found, 2, 0)
+        return [Image.fromarray(np.ascontiguousarray(plane)) for plane in kept]
+
+    def some(self, number: int) -> Images:
+        """So many of the images, evenly spread."""
+        chosen = np.linspace(0, len(self) - 1, number).astype(int)
+        source = self.source[chosen % len(self.source)]
+        return dataclasses.replace(self, source=source, labels=self.labels[chosen])
+
+
+def opened(path: str, channels: int) -> Planes:
+    """The image of a file: grey, RGB, or with a page for each channel."""
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            if math.prod(file.size) * max(channels, 3) > MAX_PIXELS * 3:
+                raise ValueError(f"more than {MAX_PIXELS:,} pixels")
+            if file.mode not in MODES:
+                raise ValueError(f"mode {file.mode}; make it one of 8 bits")
+            if channels in (1, 3):
+                mode = "RGB" if channels == 3 else "L"
+                file.load()
+                return [file if file.mode == mode else file.convert(mode)]
+            if (pages := getattr(file, "n_frames", 1)) != channels:
+                raise ValueError(f"{pages} pages for {channels} channels")
+            return [page.convert("L") for page in ImageSequence.Iterator(file)]
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
+        wrong(path, f"not an image that can be read: {error}")
+
+
+def wrong(what: object, message: str) -> NoReturn:
+    """Raise `Problem`; no control character of a file's name gets into it."""
+    text = f"{what}: {message}"
+    raise Problem("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
+
+
+# --- sources --------------------------------------------------------------------------
+
+
+def load(data: str, recipe: Recipe) -> tuple[Images, Images]:
+    """The images that --data names, to train on and to evaluate; raises `Problem`."""
+    folder = FASHION_MNIST if data == "fashion-mnist" else Path(data)
+    if data == "synthetic":
+        return synthetic(recipe), synthetic(recipe)
+    if folder.suffix == ".npz" and folder.is_file():
+        parts = [arrays(folder, part) for part in ("train", "test")]
+    elif not folder.is_dir():
+        hint = f"; {HOW_TO_GET}" if data == "fashion-mnist" else ""
+        wrong("--data", f"there is no folder {str(folder)!r}{hint}")
+    elif list(folder.glob("*-idx3-ubyte*")):
+        parts = [idx(folder, "train"), idx(folder, "t10k")]
+    elif (folder / "test_batch.bin").is_file():
+        names = [f"data_batch_{i}.bin" for i in range(1, 6)]
+        parts = [cifar(folder, names, 3073), cifar(folder, ["test_batch.bin"], 3073)]
+    elif (folder / "test.bin").is_file():  # of a hundred classes
+        parts = [cifar(folder, [f"{part}.bin"], 3074) for part in ("train", "test")]
+    elif (folder / "train.csv").is_file():
+        parts = [table(folder, f"{part}.csv") for part in ("train", "val")]
+    elif (folder / "train").is_dir() and (folder / "val").is_dir():
+        parts = [tree(folder / part) for part in ("train", "val")]
+    else:
+        wrong("--data", f"{str(folder)!r} holds none of {KINDS}")
+    return labelled(data, parts, recipe["input"][0])
+
+
+HOW_TO_GET = (
+    "on Debian: apt-get install dataset-fashion-mnist; elsewhere give the folder of "
+    "the four files of https://github.com/zalandoresearch/fashion-mnist"
+)
+KINDS = (
+    "train-images-idx3-ubyte, data_batch_1.bin, train.bin, train.csv, and folders train "
+    "and val with a folder for each class"
+)
+
+
+def labelled(data: str, parts: list[Part], channels: int) -> tuple[Images, Images]:
+    """Checked images with their classes: training's names, or numbers up to its highest."""
+    made = []
+    for source, labels in parts:
+        if len(source) == 0 or 0 in source.shape:
+            wrong("--data", f"{data} has no images")
+        if len(labels) != len(source):
+            wrong("--data", f"{data}: {len(source)} images, but {len(labels)} labels")
+        classes = np.unique(parts[0][1]).tolist()
+        if labels.dtype.kind == "U":
+            if odd := set(classes) ^ set(labels.tolist()):
+                wrong("--data", f"{data}: not in both parts: {', '.join(sorted(odd))}")
+            labels = np.searchsorted(classes, labels)
+        else:
+            classes = [str(i) for i in range(max(classes) + 1)]
+        if len(classes) < 2:
+            wrong("--data", f"{data} has only one class: {classes}")
+        if min(labels) < 0 or max(labels) >= len(classes):
+            found = f"{min(labels)} to {max(labels)} for {len(classes)} classes"
+            wrong("--data", f"{data} has labels {found}")
+        depth = source.shape[3] if source.ndim == 4 else channels
+        images = Images(source, labels.astype(np.int64), depth, classes)
+        made.append(images)
+        few = min(len(images), 1000) if images.size is None else 0
+        for index in np.linspace(0, len(images) - 1, few):  # the others in their turn
+            images.planes(int(index))
+    return made[0], made[1]
+
+
+def synthetic(recipe: Recipe) -> Images:
+    """Noise for measuring speed: 256 images, seen as 10,000."""
+    channels, height, width = recipe["input"]
+    rng = np.random.default_rng(0)
+    source = rng.integers(0, 256, (256, height, width, channels), np.uint8)
+    labels = rng.integers(0, recipe["classes"], 256)[np.arange(10_000) % 256]
+    return Images(source, labels, channels, [str(i) for i in range(recipe["classes"])])
+
+
+def idx(folder: Path, part: str) -> Part:
+    """The format of MNIST, packed or not: train-images-idx3-ubyte, train-labels-..."""
+    images = read_idx(folder, f"{part}-images-idx3-ubyte", 3)
+    return images[..., None], read_idx(folder, f"{part}-labels-idx1-ubyte", 1)
+
+
+def read_idx(folder: Path, name: str, rank: int) -> np.ndarray:
+    """An array of bytes: magic number, sizes, values."""
+    path = max(folder.glob(f"*{name}*"), default=folder / name)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            head = file.read(4 + 4 * rank)
+            shape = [int(n) for n in np.frombuffer(head[4:], ">u4")]
+            if head[:4] != bytes([0, 0, 8, rank]) or math.prod(shape) > MAX_BYTES:
+                raise ValueError(f"its head is {head.hex()}")
+            raw = file.read(math.prod(shape) + 1)
+            return np.frombuffer(raw, np.uint8).reshape(shape)
+    except UNREADABLE as error:
+        wrong(path, f"not a whole idx file of bytes with {rank} dimensions: {error}")
+
+
+def cifar(folder: Path, names: list[str], size: int) -> Part:
+    """The binary version: one label or two, then red, green and blue of 32x32 pixels."""
+    found = []
+    for path in [folder / name for name in names]:
+        try:
+            raw = np.fromfile(path, np.uint8)
+        except OSError as error:
+            wrong(path, str(error.strerror))
+        if len(raw) == 0 or len(raw) % size:
+            wrong(path, f"{len(raw)} bytes are not whole records of {size:,}")
+        found.append(raw.reshape(-1, size))
+    records = np.concatenate(found)
+    planes = records[:, -3072:].reshape(-1, 3, 32, 32)
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, -3073]
+
+
+def arrays(path: Path, part: str) -> Part:
+    """The arrays x_train, y_train, x_test and y_test of an .npz file, as Keras has them."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            if sum(each.file_size for each in file.infolist()) > MAX_BYTES:
+                raise ValueError(f"more than {MAX_BYTES:,} bytes")
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = file[f"x_{part}"], file[f"y_{part}"].squeeze()
+    except (*UNREADABLE, zipfile.BadZipFile) as error:
+        wrong(path, f"x_{part} and y_{part} cannot be read: {error}")
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or labels.ndim != 1:
+        kind = f"{images.dtype} {images.shape} and labels {labels.shape}"
+        wrong(path, f"images {kind}; they are to be uint8 (N, H, W, C) and (N,)")
+    if labels.dtype.kind not in "iu":
+        wrong(path, f"labels of {labels.dtype}; they are to be whole numbers")
+    return images if images.ndim == 4 else images[..., None], labels
+
+
+def table(folder: Path, name: str) -> Part:
+    """A table with the columns path, which leads into the folder, and label."""
+    try:
+        with open(folder / name, encoding="utf-8", newline="") as file:
+            rows = [(row["path"] or "", row["label"]) for row in csv.DictReader(file)]
+    except (*UNREADABLE, csv.Error) as error:
+        wrong(folder / name, f"not a table with the columns path and label: {error}")
+    for path, label in rows:
+        if os.path.isabs(path) or ".." in Path(path).parts or not (path and label):
+            wrong(folder / name, f"not a label and a path into the folder: {path!r}")
+    paths = [os.fsencode(folder / path) for path, _ in rows]
+    return np.array(paths, "S"), np.array([label for _, label in rows], "U")
+
+
+def tree(folder: Path) -> Part:
+    """A folder for each class, such as train/cat, with images in it, however deep."""
+    paths: list[bytes] = []
+    labels: list[str] = []
+    others = 0
+    for name in sorted(path.name for path in folder.iterdir() if path.is_dir()):
+        every = [
+            os.fsencode(os.path.join(where, each))
+            for where, _, inside in os.walk(folder / name)
+            for each in inside
+        ]
+        found = sorted(p for p in every if p[p.rfind(b".") :].lower() in SUFFIXES)
+        if not found:
+            wrong(folder / name, "no images")
+        paths, labels = paths + found, labels + [name] * len(found)
+        others += len(every) - len(found)
+    if others and os.environ.get("RANK", "0") == "0":
+        known = b", ".join(sorted(SUFFIXES)).decode()
+        print(
+            f"{folder}: {others:,} files skipped that are not {known}", file=sys.stderr
+        )
+    return np.array(paths, "S"), np.array(labels, "U")
+
+
+# --- what a recipe takes from images ---------------------------------------------------
+
+
+def prepare(args: argparse.Namespace, recipe: Recipe) -> tuple[Images, Images, Recipe]:
+    """The images for training and evaluation, and the recipe that fits them.
+
+    That has their classes and channels, and mean and deviation of each channel. With
+    --overfit-one-batch both are the same few images, as they are.
+    """
+    images, others = load(args.data, recipe)
+    if len(images) < recipe["batch_size"]:
+        fill = f"do not fill a batch of {recipe['batch_size']}"
+        raise Problem(f"--data: {args.data}: {len(images)} training images {fill}")
+    shape = [images.channels, *recipe["input"][1:]]
+    recipe = {**recipe, "classes": len(images.classes), "input": shape}
+    if args.overfit_one_batch:
+        images = others = images.some(recipe["batch_size"])
+        chance = dict.fromkeys(("flip", "mixup", "cutmix", "erasing"), 0)
+        recipe = {**recipe, "crop": "none", **chance}
+    return images, others, measured(images, recipe)
+
+
+def measured(images: Images, recipe: Recipe) -> Recipe:
+    """The recipe with mean and deviation of each channel, measured where it gives none."""
+    if not recipe["mean"] and not recipe["std"]:
+        if images.size is None:
+            raise Problem("an image folder is not measured: give --mean and --std")
+        planes = np.moveaxis(images.source, 3, 0)
+        counts = [np.bincount(plane.ravel(), minlength=256) for plane in planes]
+        levels = np.arange(256) / 255
+        mean = [float(n @ levels / n.sum()) for n in counts]
+        std = [
+            float(np.sqrt(n @ (levels - m) ** 2 / n.sum()))
+            for n, m in zip(counts, mean)
+        ]
+        return {**recipe, "mean": mean, "std": std}
+    for key in ("mean", "std"):
+        if len(recipe[key]) != images.channels:
+            given = (
+                f"{len(recipe[key])} values for images of {images.channels} channels"
+            )
+            raise Problem(
+                f"--{key}: {given}; give as many, or none for both to measure them"
+            )
+    return recipe

@@ -1,0 +1,477 @@
+"""The trainers' images and schedules, which need no framework: what is read, refused and made."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import os
+import shutil
+import struct
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import trainer_checks
+import trainers
+from trainers import compiled, imported, write_idx
+
+pytestmark = pytest.mark.torch  # numpy, pillow and tqdm come with the frameworks
+
+Recipe = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("compiled"), "torch")
+
+
+@pytest.fixture
+def sources(folder: Path) -> ModuleType:
+    return imported(folder, "sources")
+
+
+@pytest.fixture
+def data(folder: Path) -> ModuleType:
+    return imported(folder, "data")
+
+
+@pytest.fixture
+def recipe(folder: Path) -> Recipe:
+    return trainers.recipe_of(folder)
+
+
+def write_folder(root: Path, sizes: tuple[int, ...] = (3, 3)) -> Path:
+    """Image folders with a class for each number, and so many images in it."""
+    import numpy as np
+    from PIL import Image
+
+    for part in ("train", "val"):
+        for label, number in enumerate(sizes):
+            (root / part / f"class{label}").mkdir(parents=True)
+            for index in range(number):
+                pixels = np.full((10, 14), 100 * label + index, np.uint8)
+                Image.fromarray(pixels).save(root / part / f"class{label}" / f"{index}.png")
+    return root
+
+
+def write_cifar(root: Path, label: int = 3) -> Path:
+    root.mkdir()
+    record = bytes([label]) + bytes(1024) + bytes([1]) * 1024 + bytes([2]) * 1024
+    for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
+        (root / name).write_bytes(record * 4)
+    return root
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def test_idx_files_are_read_packed_or_not(
+    sources: ModuleType, recipe: Recipe, tmp_path: Path
+) -> None:
+    where = write_idx(tmp_path / "idx")
+    plain, others = sources.load(str(where), recipe)
+    assert (plain.source.shape, len(others)) == ((64, 8, 8, 1), 24)
+    assert list(plain.labels[:12]) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    for path in list(where.iterdir()):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    packed, _ = sources.load(str(where), recipe)
+    assert (packed.source == plain.source).all()
+
+
+def test_idx_files_have_any_number_of_classes(
+    sources: ModuleType, recipe: Recipe, tmp_path: Path
+) -> None:
+    where = write_idx(tmp_path / "idx")
+    labels = where / "train-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-1] + bytes([46]))
+    for images in sources.load(str(where), recipe):
+        assert len(images.classes) == 47
+
+
+def test_cifar_is_red_green_blue(sources: ModuleType, recipe: Recipe, tmp_path: Path) -> None:
+    import numpy as np
+
+    found, others = sources.load(str(write_cifar(tmp_path / "cifar")), recipe)
+    assert (found.source.shape, others.source.shape) == ((20, 32, 32, 3), (4, 32, 32, 3))
+    assert list(found.source[0, 5, 7]) == [0, 1, 2]
+    assert np.array_equal(np.asarray(found.planes(0)[0]), found.source[0])
+    assert set(found.labels) == {3}
+
+
+def test_the_finer_of_two_labels_counts(
+    sources: ModuleType, recipe: Recipe, tmp_path: Path
+) -> None:
+    for name in ("train.bin", "test.bin"):
+        (tmp_path / name).write_bytes(bytes([9, 4]) + bytes([7]) * 3072 + bytes([8, 2]) * 1537)
+    found, _ = sources.load(str(tmp_path), recipe)
+    assert list(found.labels) == [4, 2]
+    assert len(found.classes) == 5
+
+
+def test_arrays_are_read(sources: ModuleType, recipe: Recipe, tmp_path: Path) -> None:
+    import numpy as np
+
+    path, images = tmp_path / "five.npz", np.arange(1920, dtype=np.uint8).reshape(6, 8, 8, 5)
+    labels = np.arange(6)[:, None] % 3
+    np.savez(path, x_train=images, y_train=labels, x_test=images[:2], y_test=labels[:2])
+    found, others = sources.load(str(path), recipe)
+    assert (found.channels, found.classes, len(others)) == (5, ["0", "1", "2"], 2)
+    assert (np.dstack([np.asarray(p) for p in found.planes(3)]) == images[3]).all()
+
+
+def test_folders_are_read(
+    sources: ModuleType, recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those within a class's folder, too; what is skipped is told."""
+    root = write_folder(tmp_path / "data")
+    (root / "train/class1/deep/er").mkdir(parents=True)
+    (root / "train/class1/2.png").rename(root / "train/class1/deep/er/2.PNG")
+    (root / "train/class0/notes.txt").touch()
+    found, _ = sources.load(str(root), recipe)
+    assert (len(found), found.size, found.classes) == (6, None, ["class0", "class1"])
+    assert found.planes(4)[0].size == (14, 10)
+    assert found.planes(4)[0].getpixel((0, 0)) == 101
+    assert "train: 1 files skipped that are not .bmp, .jpeg" in capsys.readouterr().err
+
+
+def test_tables_are_read(sources: ModuleType, recipe: Recipe, tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data")
+    for part in ("train", "val"):
+        rows = [f"{part}/class{i}/{j}.png,{name}" for i, name in enumerate("ba") for j in range(3)]
+        (root / f"{part}.csv").write_text("\n".join(["path,label", *rows]))
+    found, _ = sources.load(str(root), recipe)
+    assert (found.classes, list(found.labels)) == (["a", "b"], [1, 1, 1, 0, 0, 0])
+    assert found.planes(4)[0].getpixel((0, 0)) == 101
+    (root / "val.csv").write_text("path,label\n../val/class0/0.png,a\n")
+    with pytest.raises(sources.Problem, match=r"val.csv: not a label and a path into the folder"):
+        sources.load(str(root), recipe)
+
+
+def test_a_name_need_not_be_text(sources: ModuleType, recipe: Recipe, tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data")
+    strange = os.fsdecode(b"\xff\x1b[31m.png")
+    (root / "train/class0/0.png").rename(root / "train/class0" / strange)
+    found, _ = sources.load(str(root), recipe)
+    assert len(found) == 6
+    (root / "train/class0" / strange).write_bytes(b"no image")
+    with pytest.raises(sources.Problem, match="not an image") as raised:
+        sources.load(str(root), recipe)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("mode", "pixel", "expected"),
+    [
+        ("P", 1, (10, 20, 30)),
+        ("RGBA", (10, 20, 30, 0), (10, 20, 30)),
+        ("LA", (10, 200), (10, 10, 10)),
+        ("1", 1, (255, 255, 255)),
+        ("CMYK", (255, 255, 255, 0), (0, 0, 0)),
+    ],
+)
+def test_modes_become_colours(
+    sources: ModuleType, tmp_path: Path, mode: str, pixel: Any, expected: tuple[int, ...]
+) -> None:
+    from PIL import Image
+
+    image = Image.new(mode, (4, 4), pixel)
+    if mode == "P":
+        image.putpalette([0, 0, 0, 10, 20, 30])
+    path = tmp_path / "image.tif"
+    image.save(path)
+    assert sources.opened(str(path), 3)[0].getpixel((2, 2)) == expected
+
+
+def test_pages_are_channels(sources: ModuleType, tmp_path: Path) -> None:
+    from PIL import Image
+
+    pages = [Image.new("L", (4, 3), value) for value in (5, 6, 7, 8)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    found = sources.opened(str(tmp_path / "stack.tif"), 4)
+    assert [plane.getpixel((3, 2)) for plane in found] == [5, 6, 7, 8]
+    with pytest.raises(sources.Problem, match="4 pages for 5 channels"):
+        sources.opened(str(tmp_path / "stack.tif"), 5)
+
+
+def test_mean_and_deviation_are_measured(
+    sources: ModuleType, recipe: Recipe, tmp_path: Path
+) -> None:
+    found, _ = sources.load(str(write_idx(tmp_path / "idx")), recipe)
+    measured = sources.measured(found, recipe)
+    scaled = found.source / 255
+    assert measured["mean"] == [pytest.approx(scaled.mean(), abs=1e-12)]
+    assert measured["std"] == [pytest.approx(scaled.std(), abs=1e-12)]
+
+
+# --- refusing ------------------------------------------------------------------------------------
+
+
+def write_arrays(path: Path, kind: str) -> Path:
+    """Arrays with one thing wrong."""
+    import numpy as np
+
+    images: Any = np.zeros((4, 8, 8, 3), np.float32 if kind == "npz float" else np.uint8)
+    labels: Any = np.arange(4) / 2 if kind == "npz halves" else np.arange(4)
+    if kind == "npz objects":
+        labels = np.array([print] * 4, object)
+    names = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels[:3]}
+    if kind == "npz less":
+        del names["x_test"]
+    np.savez(path, **names)
+    if kind == "npz bomb":
+        pack = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
+        with pack as file, file.open("x_train.npy", "w", force_zip64=True) as member:
+            for _ in range(65):
+                member.write(bytes(1 << 26))
+    return path
+
+
+def write_bomb(path: Path) -> None:
+    """A PNG of 2,000,000,000 pixels, a few bytes long."""
+    head = struct.pack(">IIBBBBB", 50_000, 40_000, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+    text = b"\x89PNG\r\n\x1a\n"
+    for kind, body in chunks:
+        text += struct.pack(">I", len(body)) + kind + body
+        text += struct.pack(">I", zlib.crc32(kind + body))
+    path.write_bytes(text)
+
+
+def write_sixteen_bits(path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(path)
+
+
+FILES: dict[str, Callable[[Path], object]] = {
+    "bomb": write_bomb,
+    "sixteen bits": write_sixteen_bits,
+    "postscript": lambda path: path.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
+    ),
+}
+
+
+def broken_idx(kind: str, root: Path) -> Path:
+    """Files of arrays with one thing wrong."""
+    path = write_idx(root) / "train-labels-idx1-ubyte"
+    text = path.read_bytes()
+    wrong = {"idx cut": text[:-1], "idx long": text + b"x", "idx magic": b"x" + text}
+    path.write_bytes(wrong.get(kind, text))
+    if kind == "idx label":
+        path = path.with_name("t10k-labels-idx1-ubyte")
+        path.write_bytes(path.read_bytes()[:-1] + b"\n")
+    elif kind == "idx bomb":
+        head = bytes([0, 0, 8, 3]) + b"\xff" * 12
+        packed = gzip.compress(head + bytes(1 << 20))
+        (path.parent / "train-images-idx3-ubyte").unlink()
+        (path.parent / "train-images-idx3-ubyte.gz").write_bytes(packed)
+    return path.parent
+
+
+def broken(kind: str, root: Path) -> Path:
+    """Data with one thing wrong."""
+    if kind.startswith("idx"):
+        return broken_idx(kind, root / "idx")
+    if kind.startswith("npz"):
+        return write_arrays(root / "some.npz", kind)
+    if kind.startswith("cifar"):
+        path = write_cifar(root / "cifar") / "data_batch_2.bin"
+        path.write_bytes(path.read_bytes()[:-1])
+        if kind == "cifar file missing":
+            path.unlink()
+        return path.parent
+    if kind == "nothing known":
+        (root / "empty").mkdir()
+        return root / "empty"
+    data = write_folder(root / "data", (3,) if kind == "one class" else (3, 3))
+    if kind == "corrupt image":
+        (data / "train" / "class1" / "1.png").write_bytes(b"no image")
+    elif kind in FILES:
+        FILES[kind](data / "train" / "class1" / "1.png")
+    elif kind == "truncated image":
+        path = data / "train" / "class1" / "1.png"
+        path.write_bytes(path.read_bytes()[:45])
+    elif kind == "empty class":
+        shutil.rmtree(data / "train" / "class1")
+        (data / "train" / "class1").mkdir()
+    elif kind == "strange class":
+        shutil.copytree(data / "val" / "class1", data / "val" / "class7")
+    elif kind == "missing class":
+        shutil.rmtree(data / "val" / "class1")
+    return data
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("nothing known", "holds none of train-images-idx3-ubyte"),
+        ("cifar cut", r"data_batch_2.bin: 12291 bytes are not whole records"),
+        ("cifar file missing", "data_batch_2.bin: No such file"),
+        ("idx label", "has labels 0 to 10 for 10 classes"),
+        ("idx cut", "train-labels-idx1-ubyte: not a whole idx file"),
+        ("idx long", "train-labels-idx1-ubyte: not a whole idx file"),
+        ("idx magic", "not a whole idx file"),
+        ("idx bomb", "train-images-idx3-ubyte.gz: not a whole idx file"),
+        ("npz float", "some.npz: images float32"),
+        ("npz halves", "labels of float64"),
+        ("npz objects", "x_train and y_train cannot be read: Object arrays cannot be loaded"),
+        ("npz less", "x_test and y_test cannot be read"),
+        ("npz labels", "some.npz: 4 images, but 3 labels"),
+        pytest.param("npz bomb", "more than 4,294,967,296 bytes", marks=pytest.mark.slow),
+        ("one class", r"has only one class: \['class0'\]"),
+        ("corrupt image", "class1/1.png: not an image that can be read"),
+        ("truncated image", "class1/1.png: not an image that can be read"),
+        ("bomb", r"1.png: not an image that can be read: .*pixels"),
+        ("sixteen bits", r"1.png: not an image that can be read: mode I;16; make it one of 8"),
+        ("postscript", "1.png: not an image that can be read: cannot identify"),
+        ("empty class", "class1: no images"),
+        ("strange class", "not in both parts: class7"),
+        ("missing class", "not in both parts: class1"),
+    ],
+)
+def test_wrong_data_is_told(
+    sources: ModuleType, recipe: Recipe, tmp_path: Path, kind: str, message: str
+) -> None:
+    with pytest.raises(sources.Problem, match=message):
+        sources.load(str(broken(kind, tmp_path)), recipe)
+
+
+def test_how_to_get_fashion_mnist_is_told(
+    sources: ModuleType, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "FASHION_MNIST", tmp_path / "none")
+    with pytest.raises(sources.Problem, match="apt-get install dataset-fashion-mnist; elsewhere"):
+        sources.load("fashion-mnist", recipe)
+    monkeypatch.setattr(sources, "FASHION_MNIST", write_idx(tmp_path / "idx"))
+    assert len(sources.load("fashion-mnist", recipe)[0]) == 64
+
+
+def test_a_folder_is_not_measured(sources: ModuleType, recipe: Recipe, tmp_path: Path) -> None:
+    found, _ = sources.load(str(write_folder(tmp_path / "data")), recipe)
+    with pytest.raises(sources.Problem, match="give --mean and --std"):
+        sources.measured(found, recipe)
+
+
+# --- making --------------------------------------------------------------------------------------
+
+
+def test_each_image_of_an_epoch_is_seen_once_by_one_process(folder: Path) -> None:
+    trainer_checks.images_in_order(folder)
+
+
+@pytest.mark.parametrize("files", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_batches_are_the_same_for_any_number_of_workers(
+    folder: Path, data: ModuleType, recipe: Recipe, tmp_path: Path, files: bool
+) -> None:
+    import numpy as np
+
+    sources = imported(folder, "sources")
+    data = imported(folder, "data")
+    where = write_folder(tmp_path / "data", (5, 6)) if files else write_idx(tmp_path / "idx")
+    changed = {**recipe, "crop": "resized", "batch_size": 4, "cutmix": 1.0}
+    images, _ = sources.load(str(where), changed)
+    order = data.training(images, changed, 0, start=3)
+    expected = [order[step] for step in range(9)]
+    sys.path.insert(0, str(folder))  # where grain's processes find it, too
+    for workers in (0, 1, 2, 4):
+        loaded = itertools.islice(data.ahead(order, workers, files), 9)
+        for one, other in zip(loaded, expected, strict=True):
+            assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    sys.path.remove(str(folder))
+
+
+@pytest.mark.parametrize("crop", ["none", "pad", "resized", "scaled"])
+def test_crops_have_the_size_of_the_network(
+    folder: Path, sources: ModuleType, recipe: Recipe, crop: str
+) -> None:
+    import numpy as np
+
+    changed = {**recipe, "crop": crop, "scales": [9, 12], "resize": 9, "input": [3, 8, 8]}
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 20, 30, 3), np.uint8)
+    images = sources.Images(pixels, np.array([0]), 3, ["a", "b"])
+    data = imported(folder, "data")
+    data.input_size = lambda *_: (8, 8)
+    for seed in range(20):
+        made, box, label = data.trained(images, changed, 0, np.random.default_rng(seed))
+        assert (made.shape, made.dtype, label) == ((8, 8, 3), np.uint8, 0)
+        assert not box.any()
+        again, *_ = data.trained(images, changed, 0, np.random.default_rng(seed))
+        assert (made == again).all()
+
+
+def test_padding_and_mirrors(folder: Path, recipe: Recipe) -> None:
+    import numpy as np
+
+    data, sources = imported(folder, "data"), sys.modules["sources"]
+    image = np.arange(1, 65, dtype=np.uint8).reshape(1, 8, 8, 1)
+    images = sources.Images(image, np.array([0]), 1, ["a", "b"])
+    seen = {
+        data.trained(images, recipe, 0, np.random.default_rng(seed))[0].tobytes()
+        for seed in range(300)
+    }
+    border = np.pad(image[0, ..., 0], 1)
+    views = [border[y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
+    assert seen == {each.tobytes() for view in views for each in (view, view[:, ::-1])}
+
+
+def test_a_part_is_resized_as_if_it_were_cut_out_of_the_whole(folder: Path, recipe: Recipe) -> None:
+    import numpy as np
+    from PIL import Image
+
+    data = imported(folder, "data")
+    ramp = np.linspace(0, 255, 40 * 30).reshape(30, 40).astype(np.uint8)
+    image = Image.fromarray(ramp)
+    found = data.crop([image], (8, 8), {**recipe, "crop": "scaled"}, 10, 1, 0)
+    whole = np.asarray(image.resize((13, 10), Image.Resampling.BILINEAR))
+    assert np.abs(found[..., 0].astype(int) - whole[:8, 5:].astype(int)).max() <= 1
+
+
+def test_ten_crops_are_corners_and_centre_with_mirrors(folder: Path, recipe: Recipe) -> None:
+    import numpy as np
+
+    data, sources = imported(folder, "data"), sys.modules["sources"]
+    image = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
+    images = sources.Images(image, np.array([0]), 1, ["a", "b"])
+    found, labels = data.evaluation(images, recipe, True, 0, 1)[0]
+    assert (found.shape, list(labels)) == ((8, 10, 8, 8, 1), [0] + [-1] * 7)
+    border = np.pad(image[0, ..., 0], 1)
+    places = [(1, 1), (0, 0), (0, 2), (2, 0), (2, 2)]
+    expected = np.stack([border[y : y + 8, x : x + 8] for y, x in places])
+    assert (found[0, 0::2, ..., 0] == expected).all()
+    assert (found[0, 1::2, ..., 0] == expected[:, :, ::-1]).all()
+
+
+def test_images_and_targets_are_mixed_alike(folder: Path, recipe: Recipe) -> None:
+    """By mixup half and half; by CutMix a quarter; what is erased is the mean."""
+    import torch
+
+    train = imported(folder, "train")
+    changed = {**recipe, "mean": [0.0], "std": [1.0], "classes": 4, "label_smoothing": 0.2}
+    images = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].repeat(1, 4, 4, 1)
+    labels, none = torch.tensor([1, 2]), [0.0] * 4
+    plain = torch.tensor([[1.0, *none, *none]] * 2)
+    made, targets = train.prepared(images, plain, labels, changed, torch.float64)
+    assert made.unique().tolist() == [0, 1]
+    assert targets[0].tolist() == pytest.approx([0.05, 0.85, 0.05, 0.05])
+    for row, kept in (([0.75, *none], 0.75), ([1.0, 2, 0, 4, 2], 0.75)):
+        chances = torch.tensor([[*row, *none]] * 2)
+        mixed = {**changed, "mixup": 1.0}
+        found, mixture = train.prepared(images, chances, labels, mixed, torch.float64)
+        assert found.mean(dim=(1, 2, 3)).tolist() == pytest.approx([1 - kept, kept])
+        assert mixture[0].tolist() == pytest.approx([0.05, 0.05 + 0.8 * kept, 0.25, 0.05])
+    assert (found[0, 0, 2:, :2] == 1).all() and found[0].sum() == 4
+
+
+# --- the learning rate ---------------------------------------------------------------------------
+
+
+def test_the_learning_rate_of_each_schedule(folder: Path) -> None:
+    trainer_checks.rates(folder)

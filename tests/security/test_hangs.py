@@ -192,3 +192,46 @@ def test_weights_have_a_budget(
     clock()
     assert cli.main(["weights", "inspect", str(tmp_path / name), "resnet18"]) == 1
     assert "error RS902" in capsys.readouterr().err
+
+
+def endless_heap(path: Path, number: int, size: int) -> None:
+    """A file whose first heap has an object that leads to itself."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers/dense/vars")
+        group.attrs["name"] = "dense"
+        group.create_dataset("0", data=[0.0])
+    data = bytearray(path.read_bytes())
+    place = data.index(b"GCOL") + 16
+    data[place : place + 2] = number.to_bytes(2, "little")
+    data[place + 8 : place + 16] = size.to_bytes(8, "little")
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("ending", ["weights.h5", "keras"])
+@pytest.mark.parametrize(("number", "size"), [(0, 0), (1, 2**64 - 16), (1, 2**64 - 23)])
+def test_heaps_of_hdf5_have_an_end(number: int, size: int, ending: str, tmp_path: Path) -> None:
+    """In a process of its own: the library holds the interpreter, which no signal gets through."""
+    import zipfile
+
+    endless_heap(tmp_path / "net.weights.h5", number, size)
+    if ending == "keras":
+        with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
+            archive.write(tmp_path / "net.weights.h5", "model.weights.h5")
+    words = ["weights", "inspect", f"net.{ending}", "resnet18"]
+    done = processes.run([*processes.installed(tmp_path / "bin"), *words], tmp_path)
+    assert (done.returncode, "its heaps have no end" in done.stderr) == (1, True), done.stderr
+
+
+def test_heaps_between_two_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    from resnet_spec.weights.formats import hdf5_heaps
+
+    head = b"\x89HDF\r\n\x1a\n" + b"\0\0\0\0\0\x08\x08\0"
+    heap = b"GCOL\x01\0\0\0" + (4096).to_bytes(8, "little") + bytes(4080)
+    for before in range(64):
+        monkeypatch.setattr(hdf5_heaps, "_CHUNK", 32)
+        assert hdf5_heaps.is_endless(io.BytesIO(head + bytes(before) + heap))
+        assert not hdf5_heaps.is_endless(io.BytesIO(head + bytes(before) + heap[1:]))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_spec.diagnostics import quoted
+from resnet_spec.disk.regular import open_regular
 from resnet_spec.ir import Network
 from resnet_spec.weights.checkpoint import (
     BROKEN,
@@ -25,6 +26,7 @@ from resnet_spec.weights.checkpoint import (
     refused,
     unreadable,
 )
+from resnet_spec.weights.formats.hdf5_heaps import is_endless
 
 _MAX_DEPTH = 16
 _MAX_VISITS = 3 * MAX_TENSORS  # the largest files that are known need a tenth
@@ -35,8 +37,20 @@ _GENERATORS = ("seed_generator", "seed_generator_state")
 @contextmanager
 def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
     """The tensors of a file."""
+    with open_regular(path) as file:
+        endless = is_endless(file)
+    _check_heaps(endless, shown)
     with opened_as(path, shown, "HDF5") as checkpoint:
         yield checkpoint
+
+
+def _check_heaps(endless: bool, shown: str) -> None:
+    if endless:
+        unreadable(
+            shown,
+            f"{quoted(shown)} is a broken HDF5 file: its heaps have no end",
+            "was it written or copied to its end?",
+        )
 
 
 @contextmanager
@@ -45,6 +59,9 @@ def opened_as(file: Any, shown: str, kind: str) -> Iterator[Checkpoint]:
     import h5py
 
     try:
+        if not isinstance(file, Path):
+            _check_heaps(is_endless(file), shown)
+            file.seek(0)
         root = h5py.File(file, "r")
     except (*BROKEN, ValueError) as error:
         reason = str(error).partition("(")[2].rstrip(")").lower() or str(error).lower()

@@ -155,7 +155,7 @@ def order_of(network: Network) -> list[str]:
     within = {index: stage.name for stage in network.stages for index in stage.steps}
     for number, step in enumerate(network.root.steps):
         stage = within.get(number, "")
-        if python.is_kept(step, child=True):
+        if python.is_kept(step, network, network.root):
             names[stage if f"{step.name}.".startswith(f"{stage}.") else step.name] = None
     return [*names]
 

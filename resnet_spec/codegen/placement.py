@@ -102,7 +102,8 @@ class Placement:
         self.places = {id(line): _place(line, loops, modules) for line, loops in found}
         heads = {id(line): _head(line.path) for line, _ in found}
         self._find_shared(found, heads)
-        self.chains = {head for head in heads.values() if head and self._is_chain(lines, head)}
+        held = {heads[id(line)] for line, _ in found if self.of(line) is Place.KEY}
+        self.chains = {head for head in held if head and self._is_chain(lines, head)}
         self.attributes = FirstParts(line.path for line, _ in found)
         self.elements: dict[str, list[Layer]] = {}
         for line, _ in found:
@@ -236,7 +237,7 @@ def check_names(network: Network, modules: Modules) -> None:
         for step in instance.steps:
             if isinstance(step.node, Instance):
                 waiting.append(step.node)
-            elif not _is_module(step, modules, instance is network.root):
+            elif not _is_module(step, modules, instance is network.root and network.is_flat):
                 continue
             for part in step.name.split("."):
                 own = instance is network.root and part in modules.network_names

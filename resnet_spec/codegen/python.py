@@ -302,7 +302,7 @@ def stands_as_it_runs(network: Network) -> bool:
         if any(step.name.startswith(f"{stage.name}.") for step in others):
             return False
     return all(
-        _is_grouped(_parts(step) for step in each.steps if is_kept(step, each is network.root))
+        _is_grouped(_parts(step) for step in each.steps if is_kept(step, network, each))
         for each in _all(network)
     )
 
@@ -315,12 +315,13 @@ def runs_in_turn(network: Network) -> bool:
     )
 
 
-def is_kept(step: Step, child: bool) -> bool:
+def is_kept(step: Step, network: Network, within: Instance) -> bool:
     """Whether a step may be a layer of its own: it learns, is a block, or has a name.
 
-    A child of the network always is.
+    A child of a network whose children can be called in a row always is.
     """
     learns = isinstance(step.node, Instance) or bool(_parameters(step))
+    child = within is network.root and network.is_flat
     return child or learns or not step.statement.unnamed
 
 

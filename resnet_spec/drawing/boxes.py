@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from resnet_spec.ir import Instance, Operation, Step
+from resnet_spec.ir import Instance, Operation, Step, walk
 
 INPUT, OUTPUT, BLOCK, CHAIN, MORE = "input", "output", "block", "chain", "more"
 JOINS = {"add": "+", "multiply": "×"}
@@ -101,6 +101,7 @@ class _Flat:
         self, steps: Sequence[Step], values: dict[int, Port], prefix: str, shortcut: bool
     ) -> dict[int, Port]:
         """The ports of all values once these steps have run."""
+        shortcuts = _shortcuts(steps)
         for step in steps:
             # What was computed before the first of these steps comes in from outside.
             inputs = tuple(values.get(value, (0, 0)) for value in step.inputs)
@@ -116,7 +117,7 @@ class _Flat:
                     step.node.steps,
                     {0: inputs[0]},
                     f"{name}.",
-                    shortcut or _changes_shortcut(step),
+                    shortcut or id(step) in shortcuts,
                 )
                 values[step.outputs[0]] = inside[step.node.result]
         return values
@@ -153,11 +154,47 @@ class _Flat:
         self.boxes.append(Box(len(self.boxes), kind, name, inputs, **more))
 
 
-def _changes_shortcut(step: Step) -> bool:
-    """Whether a block is what stands in a shortcut, by the names that blocks and layers have."""
-    assert isinstance(step.node, Instance)
-    block = step.node.definition.name
-    return "shortcut" in block or "projection" in block or step.name.endswith("downsample")
+def _shortcuts(steps: Sequence[Step]) -> set[int]:
+    """The blocks (by `id`) that stand in a shortcut: added to a branch that weighs more than they.
+
+    What both branches come from counts for neither.
+    """
+    given_by = {value: step for step in steps for value in step.outputs}
+    found: set[int] = set()
+    for step in steps:
+        if not isinstance(step.node, Operation) or step.node.primitive.name != "add":
+            continue
+        above = [_above(value, given_by) for value in step.inputs]
+        for number, value in enumerate(step.inputs):
+            others = [each for n, each in enumerate(above) if n != number]
+            own = _weights(above[number], set().union(*others), given_by)
+            heaviest = max(_weights(each, above[number], given_by) for each in others)
+            last = given_by.get(value)
+            if last is not None and isinstance(last.node, Instance) and own < heaviest:
+                found.add(id(last))
+    return found
+
+
+def _above(value: int, given_by: Mapping[int, Step]) -> set[int]:
+    """The values that a value comes from, itself included."""
+    found, waiting = set[int](), [value]
+    while waiting:
+        each = waiting.pop()
+        if each not in found and each in given_by:
+            found.add(each)
+            waiting += given_by[each].inputs
+    return found
+
+
+def _weights(values: set[int], but: set[int], given_by: Mapping[int, Step]) -> int:
+    """The operations with weights that some values, without others, come from."""
+    steps = {id(given_by[each]): given_by[each] for each in values - but}
+    return sum(_weighty(step) for step in steps.values())
+
+
+def _weighty(step: Step) -> int:
+    inner = walk(step.node) if isinstance(step.node, Instance) else [("", step.node)]
+    return sum(operation.primitive.group == "weights" for _, operation in inner)
 
 
 # --- folding -------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def _of_stem(network: Network, reached: dict[int, Reach | None]) -> Iterator[Fea
         making = [step for step in steps if _makes(step)]
         pools = [step for step in steps if isinstance(step.node, Operation) and _pools(step.node)]
         for last in (making or pools)[-1:]:
-            layer = _layer(last)
+            layer = _layer(last, network.is_flat)
             if layer is not None:
                 shape = last.node.output
                 yield FeatureMap(last.name, last.name, layer, shape, stride, last.statement)
@@ -87,11 +87,12 @@ def _pools(operation: Operation) -> bool:
     return operation.primitive.name in ("max_pool", "avg_pool", "blur_pool")
 
 
-def _layer(step: Step) -> str | None:
+def _layer(step: Step, always_named: bool) -> str | None:
     """The operation that gives a step's output, where that is a layer in every framework."""
     node, name = step.node, step.name
     if isinstance(node, Operation):
-        return name if _is_layer(node) and node.primitive.group != "merge" else None
+        is_layer = _is_layer(node) and node.primitive.group != "merge"
+        return name if is_layer and (always_named or not step.statement.unnamed) else None
     while isinstance(node, Instance):
         result = node.result
         inner = next((each for each in node.steps if result in each.outputs), None)

@@ -226,6 +226,14 @@ class Network(NamedTuple):
     def __hash__(self) -> int:
         return id(self)
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether no layer of the network itself stands below a dotted name, or in a loop."""
+        return not any(
+            isinstance(each, Loop) or (each.name is not None and "." in each.name.text)
+            for each in self.root.definition.body
+        )
+
     def operations(self) -> Iterator[tuple[str, Operation]]:
         """Every operation with its canonical name, in the order in which they run."""
         return walk(self.root)

@@ -20,8 +20,8 @@ _MODULES = frozenset((
     "matplotlib", "mdurl", "ml_dtypes", "mpmath", "msgpack", "namex", "nest_asyncio", "networkx",
     "numpy", "onnx", "onnxruntime", "opt_einsum", "optax", "optree", "orbax", "packaging", "pandas",
     "pasta", "pip", "pkg_resources", "protobuf", "psutil", "pydantic", "pygments", "requests",
-    "resnet_spec", "rich", "safetensors", "scipy", "setuptools", "simplejson", "six", "sympy", "tensorboard",
-    "tensorflow", "tensorstore", "termcolor", "toolz", "torch", "torchaudio", "torchgen",
+    "resnet_spec", "rich", "safetensors", "scipy", "setuptools", "simplejson", "six", "sympy",
+    "tensorboard", "tensorflow", "tensorstore", "termcolor", "toolz", "torch", "torchaudio", "torchgen",
     "torchvision", "tqdm", "tree", "treescope", "triton", "typing_extensions", "urllib3",
     "werkzeug", "wheel", "wrapt", "yaml", "zarr", "zipp",
 ))

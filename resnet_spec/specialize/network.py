@@ -31,7 +31,6 @@ from resnet_spec.specialize.program import (
     FeatureInfo,
     FeatureLine,
     Line,
-    LoopLine,
     OperationLine,
     Parameter,
     Program,
@@ -257,7 +256,8 @@ class _Specialization:
         assign_variables(drafts, builder.input, result, reserved)
         first_lines = finished_lines([draft for draft in drafts if id(draft) in split])
         lines = (*first_lines, *finished_lines([d for d in drafts if id(d) not in split]))
-        lines = tuple(map(_as_child, lines))
+        if network.is_flat:
+            lines = tuple(map(_as_child, lines))
         info = _feature_info(network, builder, dict(expanded_locals(locals_)))
         kept, lines, _ = inline_locals(locals_, lines, None)
         used = used_names(lines, kept)
@@ -396,9 +396,7 @@ def _check_last_stage(network: Network) -> None:
 
 
 def _as_child(line: Line) -> Line:
-    """A line of the network itself."""
-    if isinstance(line, LoopLine):
-        return line._replace(body=tuple(map(_as_child, line.body)))
+    """A line of the network itself, whose children can be called in a row."""
     return line._replace(child=True) if isinstance(line, OperationLine) else line
 
 

@@ -42,7 +42,7 @@ class OperationLine(NamedTuple):
     inplace: bool = False  # the input is needed nowhere else
     nonnegative: bool = False  # no value of the input is below zero
     named: bool = True  # the spec gave the name
-    child: bool = False  # stands in the network itself, and not within a block
+    child: bool = False  # of the network itself, whose layers can be called in a row
     grows: bool = False  # its output is a list that others add to
     span: Span | None = None
 

@@ -348,7 +348,7 @@ def test_what_the_machine_cannot_hold_is_not_begun(
     monkeypatch.setattr(command, "_is_installed", lambda module: True)
     monkeypatch.setattr(command, "_verify", lambda *arguments: pytest.fail("it ran"))
     monkeypatch.setattr("os.sysconf", lambda name: 10**5)  # 10 GB, in pages or bytes of a page
-    text = failure(capsys, SMALL, "--size", "4000x4000")
+    text = failure(capsys, SMALL, "--backends", "torch,keras", "--size", "4000x4000")
     assert "blur needs more than 45 GB of memory for images of 4000x4000" in text
     assert "there are 10 GB" in text
     assert "try: --size with smaller ones" in text

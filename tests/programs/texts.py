@@ -18,9 +18,6 @@ NAMES = [
     *builtin_specs(),
     *(f"{each}/{p.stem}" for each in FOLDERS for p in sorted((ROOT / each).glob("*.yaml"))),
 ]
-# Networks whose children are no chain: what flattens a map has no name there, or a gate is a
-# chain of expressions.
-NO_CHAINS = {"tests/specs/cbam", "tests/specs/flat", "tests/specs/primitives"}
 LIBRARY = Library()  # each block is read once
 
 

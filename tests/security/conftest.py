@@ -23,3 +23,11 @@ def clock() -> Iterator[Callable[[], object]]:
     yield lambda: signal.setitimer(signal.ITIMER_REAL, SECONDS)
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(autouse=True)
+def hangup() -> Iterator[None]:
+    """Processes begin with the usual SIGHUP: one that `nohup` ignores is handed on to them."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

@@ -167,7 +167,7 @@ def hdf5() -> bytes:
     with h5py.File(file, "w") as root:
         for number, entry in enumerate(entries(small()).values()):
             group = root.require_group(f"layers/layer_{number}/vars")
-            group.attrs["name"] = entry.layer
+            group.attrs["name"] = entry.place("keras").layer
             group.create_dataset("0", data=[1.0])
     return file.getvalue()
 

@@ -113,7 +113,10 @@ def test_verify_that_is_told_to_end_leaves_no_folder_and_no_process(
             time.sleep(0.05)
         workers = children(started.pid)
         started.send_signal(signal.Signals[name])
-        code = started.wait(processes.PATIENCE)
+        try:
+            code = started.wait(processes.PATIENCE)
+        finally:
+            started.kill()  # else the block would wait for it, without an end
     assert code == 128 + signal.Signals[name]
     assert list(scratch.iterdir()) == []
     # One that was asked nothing yet ends by itself, at the end of its requests.

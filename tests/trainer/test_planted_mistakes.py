@@ -89,8 +89,8 @@ MISTAKES = [
         "torch/train.py",
         {
             'if recipe["clip_norm"]:': "if False:",
-            "    optimizer.step()\n": "    optimizer.step()\n    nn.utils.clip_grad_norm_("
-            'model.parameters(), recipe["clip_norm"])\n',
+            "    scaler.step(optimizer)\n": "    scaler.step(optimizer)\n"
+            '    nn.utils.clip_grad_norm_(model.parameters(), recipe["clip_norm"])\n',
         },
         steps("all of SGD"),
     ),

@@ -68,17 +68,17 @@ def test_a_block_of_the_stem_has_a_map() -> None:
     assert maps(stem)[0] == ("first", 8, 2)
 
 
-def test_a_map_without_a_name_is_not_told() -> None:
+def test_a_map_without_a_name_is_told_by_the_one_that_it_gets() -> None:
     """The convolution before it is no map of its own: the activation overwrites it."""
     stem = """\
         - {conv: conv1, filters: 8, kernel: 3, stride: 2}
         - act
         - {max_pool: maxpool, kernel: 3, stride: 2}
         """
-    assert maps(stem)[0] == ("layer1", 8, 4)
+    assert maps(stem)[0] == ("act", 8, 2)
 
 
-def test_nor_is_one_that_nothing_uses() -> None:
+def test_one_that_nothing_uses_is_not_told() -> None:
     stem = """\
         - {conv: conv1, filters: 8, kernel: 3, stride: 2, as: kept}
         - {sigmoid: gate}

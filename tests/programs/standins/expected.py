@@ -125,7 +125,9 @@ class _Reader:
             name = f"{prefix}{step.name}"
             if isinstance(step.node, Operation):
                 made, numbers = self.operation(step.node, name, inputs)
-                named = not (prefix and step.statement.unnamed)  # children always have one
+                # Children that can be called in a row always have one.
+                child = not prefix and self.found.network.is_flat
+                named = child or not step.statement.unnamed
                 self.found.layers.append(Layer(name, numbers, step.node, named, prefix[:-1]))
             else:
                 inner = self.instance(step.node, f"{name}.", *inputs[0])

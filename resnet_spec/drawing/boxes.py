@@ -155,7 +155,7 @@ class _Flat:
 
 
 def _shortcuts(steps: Sequence[Step]) -> set[int]:
-    """The blocks (by `id`) that stand in a shortcut: added to a branch that weighs more than they.
+    """The steps (by `id`) that stand in a shortcut, which is added to a branch with more weights.
 
     What both branches come from counts for neither.
     """
@@ -165,13 +165,12 @@ def _shortcuts(steps: Sequence[Step]) -> set[int]:
         if not isinstance(step.node, Operation) or step.node.primitive.name != "add":
             continue
         above = [_above(value, given_by) for value in step.inputs]
-        for number, value in enumerate(step.inputs):
+        for number, branch in enumerate(above):
             others = [each for n, each in enumerate(above) if n != number]
-            own = _weights(above[number], set().union(*others), given_by)
-            heaviest = max(_weights(each, above[number], given_by) for each in others)
-            last = given_by.get(value)
-            if last is not None and isinstance(last.node, Instance) and own < heaviest:
-                found.add(id(last))
+            alone = branch - set().union(*others)
+            heaviest = max(_weights(each - branch, given_by) for each in others)
+            if _weights(alone, given_by) < heaviest:
+                found |= {id(given_by[value]) for value in alone}
     return found
 
 
@@ -186,9 +185,9 @@ def _above(value: int, given_by: Mapping[int, Step]) -> set[int]:
     return found
 
 
-def _weights(values: set[int], but: set[int], given_by: Mapping[int, Step]) -> int:
-    """The operations with weights that some values, without others, come from."""
-    steps = {id(given_by[each]): given_by[each] for each in values - but}
+def _weights(values: set[int], given_by: Mapping[int, Step]) -> int:
+    """How many operations with weights give some values."""
+    steps = {id(given_by[each]): given_by[each] for each in values}
     return sum(_weighty(step) for step in steps.values())
 
 

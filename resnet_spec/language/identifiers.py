@@ -21,9 +21,9 @@ _MODULES = frozenset((
     "numpy", "onnx", "onnxruntime", "opt_einsum", "optax", "optree", "orbax", "packaging", "pandas",
     "pasta", "pip", "pkg_resources", "protobuf", "psutil", "pydantic", "pygments", "requests",
     "resnet_spec", "rich", "safetensors", "scipy", "setuptools", "simplejson", "six", "sympy",
-    "tensorboard", "tensorflow", "tensorstore", "termcolor", "toolz", "torch", "torchaudio", "torchgen",
-    "torchvision", "tqdm", "tree", "treescope", "triton", "typing_extensions", "urllib3",
-    "werkzeug", "wheel", "wrapt", "yaml", "zarr", "zipp",
+    "tensorboard", "tensorflow", "tensorstore", "termcolor", "toolz", "torch", "torchaudio",
+    "torchgen", "torchvision", "tqdm", "tree", "treescope", "triton", "typing_extensions",
+    "urllib3", "werkzeug", "wheel", "wrapt", "yaml", "zarr", "zipp",
 ))
 # fmt: on
 _NUMBER = r"(?:-?[0-9][-+.0-9e]*|True|False)"  # what an expression in a name may spell

@@ -14,44 +14,26 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from resnet_spec.backends.flax.shared import Shared, option
-from resnet_spec.codegen.layout import Bracket, Code, array, call, span
+from resnet_spec.codegen.layout import Bracket, Code, call, span
+from resnet_spec.codegen.operation import OperationContext, listed
 from resnet_spec.codegen.python import rescaled
-from resnet_spec.expressions import Const, Expr, binary, to_python
+from resnet_spec.expressions import Const, binary, to_python
 from resnet_spec.primitives import SAME
-from resnet_spec.specialize import OperationLine
 
 Spelling = Mapping[str, str]
 Inputs = list[str]
 
 
-class Context(NamedTuple):
-    """One operation with the spelling of the names around it.
+@dataclass
+class Context(OperationContext):
+    """One operation; `shared` are constructors that the module has with arguments of its own."""
 
-    `shared` are the constructors that the module has with arguments of its own.
-    """
-
-    line: OperationLine
-    spelling: Spelling
-    shared: Mapping[str, Shared] = {}
+    shared: Mapping[str, Shared] = field(default_factory=dict)
     exact: bool = False  # every number as PyTorch has it
-
-    def get(self, name: str) -> str:
-        """An attribute as Python."""
-        return to_python(self.expr(name), self.spelling)
-
-    def expr(self, name: str) -> Expr:
-        value = self.line.attributes[name]
-        assert isinstance(value, Expr)
-        return value
-
-    @property
-    def channels(self) -> str:
-        """The channels of the first input, as Python."""
-        assert self.line.channels[0] is not None
-        return to_python(self.line.channels[0], self.spelling)
 
     def square(self, name: str) -> Code:
         """An attribute as height and width."""
@@ -237,17 +219,10 @@ def is_module(
 # --- calls ---------------------------------------------------------------------------------------
 
 
-def _listed(inputs: Inputs) -> Code:
-    """The inputs as one sequence."""
-    if len(inputs) == 1 and inputs[0].startswith("*"):
-        return inputs[0][1:]
-    return array(inputs)
-
-
 def _folded(operator: str, function: str) -> Callable[[Context, Inputs], Code]:
     def write(op: Context, inputs: Inputs) -> Code:
         if any(each.startswith("*") for each in inputs):
-            return call("reduce", function, _listed(inputs))
+            return call("reduce", function, listed(inputs))
         return f" {operator} ".join(inputs)
 
     return write
@@ -259,7 +234,7 @@ def _rescale(op: Context, inputs: Inputs) -> Code:
 
 def _concat(axis: int) -> Callable[[Context, Inputs], Code]:
     def write(op: Context, inputs: Inputs) -> Code:
-        return call("jnp.concatenate", _listed(inputs), axis=str(axis))
+        return call("jnp.concatenate", listed(inputs), axis=str(axis))
 
     return write
 

@@ -7,9 +7,10 @@ which pads one side more than the other where a stride is above one; that is `pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from resnet_spec.codegen.layout import Applied, Code, call, span
+from resnet_spec.codegen.layout import Applied, Code, call, flat, span
+from resnet_spec.codegen.operation import OperationContext, listed
 from resnet_spec.codegen.python import rescaled
 from resnet_spec.expressions import Const, Expr, binary, to_python
 from resnet_spec.primitives import SAME, Initializer
@@ -19,24 +20,14 @@ Spelling = Mapping[str, str]
 Options = Mapping[str, str]
 
 
-class Context(NamedTuple):
-    """One operation: the spelling of the names around it, its inputs, its name in Keras."""
+@dataclass
+class Context(OperationContext):
+    """One operation with its inputs and its name in Keras."""
 
-    line: OperationLine
-    spelling: Spelling
     inputs: tuple[str, ...]
     name: str
     options: Mapping[str, Const | Initializer]  # what the helper function leaves to its callers
     exact: bool  # every number as PyTorch has it
-
-    def get(self, name: str) -> str:
-        """An attribute as Python."""
-        return to_python(self.expr(name), self.spelling)
-
-    def expr(self, name: str) -> Expr:
-        value = self.line.attributes[name]
-        assert isinstance(value, Expr)
-        return value
 
     def helper(self, function: str, *arguments: str) -> Code:
         """A call of a helper function; options that have its default are left out."""
@@ -56,11 +47,8 @@ class Context(NamedTuple):
 
     def merge(self, function: str, **options: Code) -> Code:
         """A layer applied to all inputs."""
-        if len(self.inputs) == 1 and self.inputs[0].startswith("*"):
-            inputs = self.inputs[0][1:]
-        else:
-            inputs = f"[{', '.join(self.inputs)}]"
-        return Applied(call(f"layers.{function}", **options, name=self.name), inputs)
+        made = call(f"layers.{function}", **options, name=self.name)
+        return Applied(made, flat(listed(self.inputs)))
 
 
 def initializer(given: Initializer) -> Code:

@@ -1,11 +1,12 @@
 """How each primitive is written in PyTorch: a module in the constructor, a call in `forward`."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from resnet_spec.codegen.layout import Applied, Bracket, Code, array, call, span
+from resnet_spec.codegen.layout import Applied, Bracket, Code, call, span
+from resnet_spec.codegen.operation import OperationContext, listed
 from resnet_spec.codegen.python import rescaled
-from resnet_spec.expressions import Const, Expr, substitute, to_python
+from resnet_spec.expressions import Const, Expr, substitute
 from resnet_spec.language import bind
 from resnet_spec.primitives import SAME, Initializer
 from resnet_spec.specialize import OperationLine
@@ -13,28 +14,13 @@ from resnet_spec.specialize import OperationLine
 Spelling = Mapping[str, str]
 
 
-class Context(NamedTuple):
-    """One operation with the spelling of the names around it."""
-
-    line: OperationLine
-    spelling: Spelling
-
-    def get(self, name: str) -> str:
-        """An attribute as Python."""
-        return to_python(self.expr(name), self.spelling)
+class Context(OperationContext):
+    """One operation; `padding: same` is what stands for it in the layer itself."""
 
     def expr(self, name: str) -> Expr:
-        value = self.line.attributes[name]
-        if value == SAME:
+        if self.line.attributes[name] == SAME:
             return layer_padding(self.line)
-        assert isinstance(value, Expr)
-        return value
-
-    @property
-    def channels(self) -> str:
-        """The channels of the first input, as Python."""
-        assert self.line.channels[0] is not None
-        return to_python(self.line.channels[0], self.spelling)
+        return super().expr(name)
 
     def unless(self, **defaults: object) -> dict[str, Code]:
         """The attributes that differ from PyTorch's own default, by PyTorch's names."""
@@ -211,15 +197,8 @@ Inputs = list[str]
 
 def _multiply(op: Context, inputs: Inputs) -> Code:
     if any(each.startswith("*") for each in inputs):
-        return call("reduce", "torch.mul", _listed(inputs))
+        return call("reduce", "torch.mul", listed(inputs))
     return " * ".join(inputs)
-
-
-def _listed(inputs: Inputs) -> Code:
-    """The inputs as one sequence."""
-    if len(inputs) == 1 and inputs[0].startswith("*"):
-        return inputs[0][1:]
-    return array(inputs)
 
 
 def _pool_map(method: str) -> Callable[[Context, Inputs], Code]:
@@ -240,13 +219,13 @@ def _rescale(op: Context, inputs: Inputs) -> Code:
 
 def _add(op: Context, inputs: Inputs) -> Code:
     if any(each.startswith("*") for each in inputs):
-        return Applied(call("torch.stack", _listed(inputs)), "dim=0", "sum")
+        return Applied(call("torch.stack", listed(inputs)), "dim=0", "sum")
     return " + ".join(inputs)
 
 
 def _concat(axis: int) -> Callable[[Context, Inputs], Code]:
     def write(op: Context, inputs: Inputs) -> Code:
-        return call("torch.cat", _listed(inputs), dim=str(axis))
+        return call("torch.cat", listed(inputs), dim=str(axis))
 
     return write
 

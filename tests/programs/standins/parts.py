@@ -52,6 +52,7 @@ def kept(layers: Iterable[Layer]) -> list[str]:
     """What has a place of its own, in order: layers, and blocks that have none."""
     own = [(each, each.named or bool(each.operation.parameters)) for each in layers]
     within = {p for each, is_kept in own if is_kept for p in _prefixes(each.name)}
+    within |= {p for each, _ in own for p in _prefixes(each.block) if p != each.block}
     names = (each.name if is_kept else each.block for each, is_kept in own)
     kept_ = [n for (_, is_kept), n in zip(own, names, strict=True) if is_kept or n not in within]
     return [name for name in kept_ if name]

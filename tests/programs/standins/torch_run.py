@@ -45,9 +45,13 @@ def _is_expression(operation: Operation) -> bool:
     return kind in EXPRESSIONS or (kind == "softmax" and bool(operation.attributes["groups"]))
 
 
-def _is_function(operation: Operation) -> bool:
-    """Whether an operation is none of the network's children."""
-    return _is_expression(operation) and operation.primitive.name not in CHILDREN
+def _is_child(step: Step, flat: bool) -> bool:
+    """Whether a step is a module; `flat`: no name of the network's own layers is dotted."""
+    if not isinstance(step.node, Operation):
+        return True
+    if flat and step.node.primitive.name in CHILDREN:
+        return True
+    return not _is_expression(step.node) and (flat or not step.statement.unnamed)
 
 
 def run_torch(text: str, expected: Expected, given: bool) -> TorchRun:
@@ -135,12 +139,11 @@ def _check_order(model: Module, run: Run) -> None:
             last[above] = place
 
 
-def _is_chain(steps: Iterable[Step]) -> bool:
+def _is_chain(steps: Iterable[Step], flat: bool) -> bool:
     """Whether steps are modules that take one another's output alone."""
     before = 0
     for step in steps:
-        function = isinstance(step.node, Operation) and _is_function(step.node)
-        if function or step.inputs != (before,):
+        if not _is_child(step, flat) or step.inputs != (before,):
             return False
         before = step.outputs[0]
     return True
@@ -148,7 +151,8 @@ def _is_chain(steps: Iterable[Step]) -> bool:
 
 def _check_children(model: Module, run: TorchRun) -> None:
     """The children one after the other are the network, where its layers are a chain."""
-    if not _is_chain(run.expected.network.root.steps):
+    network = run.expected.network
+    if not _is_chain(network.root.steps, network.is_flat):
         return
     children = [*model.children()]
     if any(type(each) in (Module, ModuleDict, ModuleList) for each in children):
@@ -171,7 +175,7 @@ def _check_maps(model: Any, run: TorchRun) -> None:
     That is how torchvision's IntermediateLayerGetter and all like it run a backbone.
     """
     network = run.expected.network
-    if not _is_chain(network.root.steps[: network.head]):
+    if not _is_chain(network.root.steps[: network.head], network.is_flat):
         return
     wanted = {each["module"]: _hooked(model, each["module"]) for each in model.feature_info}
     last = next(reversed(wanted), "").split(".")[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -275,7 +276,7 @@ def test_two_backends_that_write_an_operation_wrongly(
         planted.setitem(
             keras_backend.RULES,
             "concat",
-            lambda op: keras_rule(op._replace(inputs=op.inputs[::-1])),
+            lambda op: keras_rule(replace(op, inputs=op.inputs[::-1])),
         )
         sources = sources_of(parity.network_of_text(SPEC))
     shared_mistake(session, tmp_path / "one", "layer1.0.both", sources)

@@ -8,6 +8,8 @@ the output may have the right shape all the same.
 
 No maximum is taken by `jnp.max` or `jnp.maximum`: their gradients go to what equals the result, and
 compiled, XLA may round a value once more that it computes twice, and nothing is equal.
+
+Patterns are those of resnet_spec/codegen/patterns.py.
 """
 
 from __future__ import annotations
@@ -18,14 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resnet_spec.backends.flax.shared import Shared, option
-from resnet_spec.codegen.layout import Bracket, Code, call, span
-from resnet_spec.codegen.operation import OperationContext, listed
-from resnet_spec.codegen.python import rescaled
+from resnet_spec.codegen.layout import Code, flat
+from resnet_spec.codegen.operation import OperationContext
 from resnet_spec.expressions import Const, binary, to_python
 from resnet_spec.primitives import SAME
-
-Spelling = Mapping[str, str]
-Inputs = list[str]
 
 
 @dataclass
@@ -35,91 +33,72 @@ class Context(OperationContext):
     shared: Mapping[str, Shared] = field(default_factory=dict)
     exact: bool = False  # every number as PyTorch has it
 
-    def square(self, name: str) -> Code:
-        """An attribute as height and width."""
-        return _tuple(self.get(name), self.get(name))
-
-    def made(self, *arguments: Code, **others: Code) -> Code:
+    def made(self, arguments: str = "") -> Code:
         """The layer of a primitive that has parameters, with what Flax would not do by itself."""
         shared = self.shared[self.line.primitive.name]
-        options = {
-            name: option(value, self.spelling)
+        options = "".join(
+            f", {name}={flat(option(value, self.spelling))}"
             for name, value in shared.of(self.line, self.exact).items()
-        }
-        return call(shared.function, *arguments, **others, **options, rngs="rngs")
+        )
+        return self.fill(f"{shared.function}({arguments}{options}, rngs=rngs)".replace("(, ", "("))
 
 
-def _tuple(*items: Code) -> Code:
-    return Bracket("(", tuple(("", item) for item in items), display=True)
+Rule = str | Callable[[Context], Code]  # a pattern, or what writes the operation
 
 
 # --- windows -------------------------------------------------------------------------------------
 
 
-def _conv_options(op: Context) -> dict[str, Code]:
-    options: dict[str, Code] = {}
-    if op.expr("stride") != Const(1):
-        options["strides"] = op.get("stride")
-    # Flax pads by the size, as TensorFlow does, unless it is told otherwise.
-    if op.line.attributes["padding"] != SAME and not _needs_no_padding(op):
-        options["padding"] = op.get("padding")
-    for name, keyword in (("dilation", "kernel_dilation"), ("groups", "feature_group_count")):
-        if op.expr(name) != Const(1):
-            options[keyword] = op.get(name)
-    return options
-
-
-def _needs_no_padding(op: Context) -> bool:
-    """Whether a window of one cell stands in every cell, however it is padded."""
-    return op.expr("kernel") == Const(1) and op.expr("padding") == Const(0)
-
-
 def _conv(op: Context) -> Code:
-    return op.made(op.channels, op.get("filters"), op.square("kernel"), **_conv_options(op))
+    # Flax pads by the size, as TensorFlow does, unless it is told otherwise. A window of one cell
+    # stands in every cell, however it is padded.
+    unsaid = op.has("padding", SAME) or (op.has("kernel", 1) and op.has("padding", 0))
+    return op.made(
+        "{channels}, {filters}, ({kernel}, {kernel}), strides={stride?1}"
+        f"{'' if unsaid else ', padding={padding}'}"
+        ", kernel_dilation={dilation?1}, feature_group_count={groups?1}"
+    )
 
 
-def _pool_options(op: Context) -> dict[str, Code]:
+def _pool_options(op: Context) -> str:
     """The arguments of a pooling beside its window."""
-    options: dict[str, Code] = {}
-    if op.expr("stride") != Const(1):  # Flax's own default is one, not the window
-        options["strides"] = op.square("stride")
+    # Flax's own default is one, not the window.
+    options = "" if op.has("stride", 1) else ", strides=({stride}, {stride})"
     average = op.line.primitive.name == "avg_pool"
-    if op.line.attributes["padding"] == SAME:
-        options["padding"] = '"SAME"'
-    elif average and op.expr("ceil") == Const(True):
-        # A window of two, the only one that may be cut off: as by the size, then.
-        options["padding"] = '"SAME"'
+    # An average's window of two, the only one that may be cut off, is as one by the size.
+    if op.has("padding", SAME) or (average and op.has("ceil", True)):
+        options += ', padding="SAME"'
+    elif (far := _far_padding(op)) is not None:
+        options += f", padding=(({{padding}}, {far}), ({{padding}}, {far}))"
     else:
-        sides = _sides(op)
-        return options if sides is None else {**options, "padding": sides}
-    return {**options, "count_include_pad": "False"} if average else options
+        return options
+    return f"{options}, count_include_pad=False" if average and "SAME" in options else options
 
 
-def _sides(op: Context) -> Code | None:
-    """What is padded before and after the rows and the columns; None where nothing is."""
-    near, far = op.expr("padding"), op.expr("padding")
-    if op.expr("ceil") == Const(True):
+def _far_padding(op: Context) -> str | None:
+    """What is padded after the rows and the columns; None where nothing is on any side."""
+    far, reach = op.expr("padding"), binary("-", op.expr("stride"), Const(1))
+    if op.has("ceil", True):
         # The last window may stick out by up to stride - 1.
-        far = binary("+", far, binary("-", op.expr("stride"), Const(1)))
-    if near == far == Const(0):
+        far = binary("+", far, reach)
+    if op.expr("padding") == far == Const(0):
         return None
     printed = to_python(far, op.spelling)
-    if op.expr("ceil") not in (Const(True), Const(False)):
-        reach = to_python(binary("-", op.expr("stride"), Const(1)), op.spelling)
-        printed = f"{printed} + ({reach} if {op.get('ceil')} else 0)"
-    pair = _tuple(op.get("padding"), printed)
-    return _tuple(pair, pair)
+    if not (op.has("ceil", True) or op.has("ceil", False)):
+        return f"{printed} + ({to_python(reach, op.spelling)} if {op.get('ceil')} else 0)"
+    return printed
 
 
-def _pool(function: str) -> tuple[Callable[[Context], Code], Callable[[Context, Inputs], Code]]:
+def _pool(function: str) -> tuple[Callable[[Context], Code], Callable[[Context], Code]]:
+    window = "({kernel}, {kernel})"
+
     def layer(op: Context) -> Code:
-        window = op.square("kernel")
-        return call("partial", function, window_shape=window, **_pool_options(op))
+        return op.fill(f"partial({function}, window_shape={window}{_pool_options(op)})")
 
-    def write(op: Context, inputs: Inputs) -> Code:
-        return call(function, inputs[0], op.square("kernel"), **_pool_options(op))
+    def call(op: Context) -> Code:
+        return op.fill(f"{function}({{x}}, {window}{_pool_options(op)})")
 
-    return layer, write
+    return layer, call
 
 
 _MAX_POOL, _AVG_POOL = _pool("nnx.max_pool"), _pool("nnx.avg_pool")
@@ -128,77 +107,62 @@ _MAX_POOL, _AVG_POOL = _pool("nnx.max_pool"), _pool("nnx.avg_pool")
 # --- layers --------------------------------------------------------------------------------------
 
 
-def _drop_path(op: Context) -> Code:
-    # One number for each sample: nothing else of the mask is drawn.
-    return call("nnx.Dropout", op.get("rate"), broadcast_dims="(1, 2, 3)", rngs="rngs")
+def _made(arguments: str = "") -> Callable[[Context], Code]:
+    return lambda op: op.made(arguments)
 
 
 # A primitive in this table is a module of its class.
-LAYERS: dict[str, Callable[[Context], Code]] = {
+LAYERS: dict[str, Rule] = {
     "conv": _conv,
-    "linear": lambda op: op.made(op.channels, op.get("features")),
-    "batch_norm": lambda op: op.made(op.channels),
-    "group_norm": lambda op: op.made(op.channels, op.get("groups")),
-    "filter_response_norm": lambda op: op.made(op.channels),
-    "evo_norm": lambda op: op.made(op.channels, op.get("groups")),
-    "channel_conv": lambda op: op.made(op.get("kernel")),
-    "threshold": lambda op: call("Threshold", op.channels),
-    "learned_scale": lambda op: op.made(),
-    "learned_shift": lambda op: op.made(),
-    "dropout": lambda op: call("nnx.Dropout", op.get("rate"), rngs="rngs"),
-    "drop_path": _drop_path,
+    "linear": _made("{channels}, {features}"),
+    "batch_norm": _made("{channels}"),
+    "group_norm": _made("{channels}, {groups}"),
+    "filter_response_norm": _made("{channels}"),
+    "evo_norm": _made("{channels}, {groups}"),
+    "channel_conv": _made("{kernel}"),
+    "threshold": "Threshold({channels})",
+    "learned_scale": _made(),
+    "learned_shift": _made(),
+    "dropout": "nnx.Dropout({rate}, rngs=rngs)",
+    # One number for each sample: nothing else of the mask is drawn.
+    "drop_path": "nnx.Dropout({rate}, broadcast_dims=(1, 2, 3), rngs=rngs)",
 }
 
 
-def _leaky_relu(op: Context) -> dict[str, Code]:
-    slope = op.get("slope")
-    return {} if op.expr("slope") == Const(0.01) else {"negative_slope": slope}
+def _leaky_relu(op: Context) -> Code:
+    usual = op.is_default("slope", "0.01")
+    return op.fill("nnx.leaky_relu" if usual else "partial(nnx.leaky_relu, negative_slope={slope})")
 
 
-def _function(name: str, **options: Code) -> Code:
-    """A function with some arguments, as an attribute of a module."""
-    return call("partial", name, **options) if options else name
+def _global_max_pool(op: Context) -> Code:
+    kept = op.has("keep_map", True)
+    return op.fill("partial(global_max_pool, keepdims=True)" if kept else "global_max_pool")
 
 
-def _kept(op: Context) -> dict[str, Code]:
-    return {"keepdims": "True"} if op.expr("keep_map") == Const(True) else {}
-
-
-def _over_places(op: Context) -> dict[str, Code]:
-    return {"axis": "(1, 2)", **_kept(op)}
-
-
-def _zeros_around(op: Context) -> Code:
-    pair = _tuple(op.get("padding"), op.get("padding"))
-    return _tuple("(0, 0)", pair, pair, "(0, 0)")
-
-
-def _blur_options(op: Context) -> dict[str, Code]:
-    return {"stride": op.get("stride")}
-
+_AROUND = "((0, 0), ({padding}, {padding}), ({padding}, {padding}), (0, 0))"
 
 # One in this table is an attribute where the spec gives it a name, and a call elsewhere. Flax has
 # no classes of them; its own examples keep `nnx.relu` and a `partial` of a pooling.
-LAYERS_BY_NAME: dict[str, Callable[[Context], Code]] = {
-    "relu": lambda op: "nnx.relu",
-    "leaky_relu": lambda op: _function("nnx.leaky_relu", **_leaky_relu(op)),
-    "silu": lambda op: "nnx.silu",
-    "gelu": lambda op: _function("nnx.gelu", approximate="False"),
-    "sigmoid": lambda op: "nnx.sigmoid",
-    "hard_sigmoid": lambda op: "nnx.hard_sigmoid",
-    "tanh": lambda op: "nnx.tanh",
-    "softmax": lambda op: "nnx.softmax",
+LAYERS_BY_NAME: dict[str, Rule] = {
+    "relu": "nnx.relu",
+    "leaky_relu": _leaky_relu,
+    "silu": "nnx.silu",
+    "gelu": "partial(nnx.gelu, approximate=False)",
+    "sigmoid": "nnx.sigmoid",
+    "hard_sigmoid": "nnx.hard_sigmoid",
+    "tanh": "nnx.tanh",
+    "softmax": "nnx.softmax",
     "max_pool": _MAX_POOL[0],
     "avg_pool": _AVG_POOL[0],
-    "blur_pool": lambda op: _function("blur_pool", **_blur_options(op)),
-    "adaptive_avg_pool": lambda op: _function("adaptive_avg_pool", size=op.get("size")),
-    "zero_pad": lambda op: _function("jnp.pad", pad_width=_zeros_around(op)),
-    "flatten": lambda op: "flatten_channels_first",
-    "global_avg_pool": lambda op: _function("jnp.mean", **_over_places(op)),
-    "global_max_pool": lambda op: _function("global_max_pool", **_kept(op)),
+    "blur_pool": "partial(blur_pool, stride={stride})",
+    "adaptive_avg_pool": "partial(adaptive_avg_pool, size={size})",
+    "zero_pad": f"partial(jnp.pad, pad_width={_AROUND})",
+    "flatten": "flatten_channels_first",
+    "global_avg_pool": "partial(jnp.mean, axis=(1, 2), keepdims={keep_map?False})",
+    "global_max_pool": _global_max_pool,
 }
 
-_PASSING: dict[str, Callable[[Context], Code]] = {"identity": lambda op: "nnx.identity"}
+_PASSING: dict[str, Rule] = {"identity": "nnx.identity"}
 
 # As members of a sequence, all have to be layers.
 MODULES = ChainMap(LAYERS, LAYERS_BY_NAME, _PASSING)
@@ -219,83 +183,39 @@ def is_module(
 # --- calls ---------------------------------------------------------------------------------------
 
 
-def _folded(operator: str, function: str) -> Callable[[Context, Inputs], Code]:
-    def write(op: Context, inputs: Inputs) -> Code:
-        if any(each.startswith("*") for each in inputs):
-            return call("reduce", function, listed(inputs))
-        return f" {operator} ".join(inputs)
-
-    return write
+def _softmax(op: Context) -> Code:
+    over_all = op.has("groups", 0)
+    return op.fill("nnx.softmax({x})" if over_all else "softmax_over_groups({x}, {groups})")
 
 
-def _rescale(op: Context, inputs: Inputs) -> Code:
-    return rescaled(inputs[0], op.expr("factor"), op.expr("offset"), op.spelling)
-
-
-def _concat(axis: int) -> Callable[[Context, Inputs], Code]:
-    def write(op: Context, inputs: Inputs) -> Code:
-        return call("jnp.concatenate", listed(inputs), axis=str(axis))
-
-    return write
-
-
-def _softmax(op: Context, inputs: Inputs) -> Code:
-    if op.expr("groups") == Const(0):
-        return call("nnx.softmax", inputs[0])
-    return call("softmax_over_groups", inputs[0], op.get("groups"))
-
-
-def _shuffle(op: Context, inputs: Inputs) -> Code:
-    return call("shuffle_channels", inputs[0], op.get("groups"), op.get("parts"))
-
-
-def _pad_channels(op: Context, inputs: Inputs) -> Code:
-    added = _tuple(op.get("before"), op.get("after"))
-    return call("jnp.pad", inputs[0], _tuple("(0, 0)", "(0, 0)", "(0, 0)", added))
-
-
-def _subsample(op: Context, inputs: Inputs) -> Code:
-    stride = op.get("stride")
-    step = f"::{stride}" if stride.isalnum() else f":: {stride}"
-    return f"{inputs[0]}[:, {step}, {step}]"
-
-
-def _take(op: Context, inputs: Inputs) -> Code:
-    return f"{inputs[0]}[..., {span(op.get('start'), op.get('stop'))}]"
-
-
-def _split(op: Context, inputs: Inputs) -> Code:
-    return call("jnp.split", inputs[0], op.get("parts"), axis="-1")
-
-
-CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
-    "relu": lambda op, inputs: call("nnx.relu", *inputs),
-    "leaky_relu": lambda op, inputs: call("nnx.leaky_relu", *inputs, **_leaky_relu(op)),
-    "silu": lambda op, inputs: call("nnx.silu", *inputs),
-    "gelu": lambda op, inputs: call("nnx.gelu", *inputs, approximate="False"),
-    "sigmoid": lambda op, inputs: call("nnx.sigmoid", *inputs),
-    "hard_sigmoid": lambda op, inputs: call("nnx.hard_sigmoid", *inputs),
-    "tanh": lambda op, inputs: call("nnx.tanh", *inputs),
+CALLS: dict[str, Rule] = {
+    "relu": "nnx.relu({x})",
+    "leaky_relu": "nnx.leaky_relu({x}, negative_slope={slope?0.01})",
+    "silu": "nnx.silu({x})",
+    "gelu": "nnx.gelu({x}, approximate=False)",
+    "sigmoid": "nnx.sigmoid({x})",
+    "hard_sigmoid": "nnx.hard_sigmoid({x})",
+    "tanh": "nnx.tanh({x})",
     "softmax": _softmax,
     "max_pool": _MAX_POOL[1],
     "avg_pool": _AVG_POOL[1],
-    "blur_pool": lambda op, inputs: call("blur_pool", *inputs, **_blur_options(op)),
-    "adaptive_avg_pool": lambda op, inputs: call("adaptive_avg_pool", *inputs, op.get("size")),
-    "zero_pad": lambda op, inputs: call("jnp.pad", *inputs, _zeros_around(op)),
-    "flatten": lambda op, inputs: call("flatten_channels_first", *inputs),
-    "global_avg_pool": lambda op, inputs: call(f"{inputs[0]}.mean", **_over_places(op)),
-    "global_max_pool": lambda op, inputs: call("global_max_pool", *inputs, **_kept(op)),
-    "channel_avg_pool": lambda op, inputs: call(f"{inputs[0]}.mean", axis="-1", keepdims="True"),
-    "channel_max_pool": lambda op, inputs: call("channel_max_pool", *inputs),
-    "rescale": _rescale,
-    "add": _folded("+", "jnp.add"),
-    "multiply": _folded("*", "jnp.multiply"),
-    "concat": _concat(-1),
-    "stack_rows": _concat(1),
-    "split": _split,
-    "take": _take,
-    "shuffle": _shuffle,
-    "pad_channels": _pad_channels,
-    "subsample": _subsample,
-    "identity": lambda op, inputs: inputs[0],
+    "blur_pool": "blur_pool({x}, stride={stride})",
+    "adaptive_avg_pool": "adaptive_avg_pool({x}, {size})",
+    "zero_pad": f"jnp.pad({{x}}, {_AROUND})",
+    "flatten": "flatten_channels_first({x})",
+    "global_avg_pool": "{x}.mean(axis=(1, 2), keepdims={keep_map?False})",
+    "global_max_pool": "global_max_pool({x}, keepdims={keep_map?False})",
+    "channel_avg_pool": "{x}.mean(axis=-1, keepdims=True)",
+    "channel_max_pool": "channel_max_pool({x})",
+    "rescale": "{rescaled}",
+    "add": lambda op: op.joined("+", "reduce(jnp.add, {inputs})"),
+    "multiply": lambda op: op.joined("*", "reduce(jnp.multiply, {inputs})"),
+    "concat": "jnp.concatenate({inputs}, axis=-1)",
+    "stack_rows": "jnp.concatenate({inputs}, axis=1)",
+    "split": "jnp.split({x}, {parts}, axis=-1)",
+    "take": "{x}[..., {slice}]",
+    "shuffle": "shuffle_channels({x}, {groups}, {parts})",
+    "pad_channels": "jnp.pad({x}, ((0, 0), (0, 0), (0, 0), ({before}, {after})))",
+    "subsample": "{x}[:, {step}, {step}]",
+    "identity": "{x}",
 }

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from resnet_spec.codegen import layout
 from resnet_spec.codegen.layout import Code, call
+from resnet_spec.codegen.operation import initializer_of
 from resnet_spec.expressions import Const, Expr, binary, to_python
 from resnet_spec.primitives import Initializer
 from resnet_spec.specialize import OperationLine
@@ -204,23 +205,21 @@ def option(value: Option, spelling: Mapping[str, str]) -> Code:
             return to_python(value, spelling)
 
 
+_SCALING = "nnx.initializers.variance_scaling"
+# Flax's own `he_normal` is a truncated one.
+INITIALIZERS = {
+    "zeros": "nnx.initializers.zeros",
+    "ones": "nnx.initializers.ones",
+    "constant": "nnx.initializers.constant({value})",
+    "normal": "nnx.initializers.normal({value})",
+    "fan_in_normal": f'{_SCALING}({{value}}, "fan_in", "normal")',
+    "fan_out_normal": f'{_SCALING}({{value}}, "fan_out", "normal")',
+    "he_normal": f'{_SCALING}(2.0, {{value}}, "normal")',
+    "he_uniform": f'{_SCALING}(2.0, {{value}}, "uniform")',
+    "lecun_uniform": f'{_SCALING}(1 / 3, {{value}}, "uniform")',
+}
+
+
 def initializer(given: Initializer) -> Code:
-    """An initializer of `nnx.initializers`, whose own `he_normal` is a truncated one."""
-    match given.kind, given.value:
-        case (("zeros" | "ones") as kind, _):
-            return f"nnx.initializers.{kind}"
-        case (("constant" | "normal") as kind, value):
-            return call(f"nnx.initializers.{kind}", repr(value))
-        case (("fan_in_normal" | "fan_out_normal") as kind, value):
-            return _scaled(repr(value), kind.removesuffix("_normal"), "normal")
-        case "he_normal", fan:
-            return _scaled("2.0", str(fan), "normal")
-        case "he_uniform", fan:
-            return _scaled("2.0", str(fan), "uniform")
-        case "lecun_uniform", fan:
-            return _scaled("1 / 3", str(fan), "uniform")
-    raise ValueError(given.kind)
-
-
-def _scaled(scale: str, fan: str, distribution: str) -> Code:
-    return call("nnx.initializers.variance_scaling", scale, f'"{fan}"', f'"{distribution}"')
+    """An initializer as Python."""
+    return initializer_of(INITIALIZERS, given)

@@ -43,11 +43,12 @@ class Writer(ClassWriter):
 
     def layer(self, line: OperationLine) -> layout.Code:
         op = Context(line, {}, self.style.shared, self.style.exact)
-        return primitives.MODULES[line.primitive.name](op)
+        return op.write(primitives.MODULES)
 
     def call(self, line: OperationLine, inputs: list[str]) -> layout.Code:
-        op = Context(line, self.spelling, self.style.shared, self.style.exact)
-        return primitives.CALLS[line.primitive.name](op, inputs)
+        style = self.style
+        op = Context(line, self.spelling, style.shared, style.exact, inputs=inputs)
+        return op.write(primitives.CALLS)
 
     def block(self, run: Run) -> layout.Code:
         positional, keywords = python.passed(run.arguments, {})

@@ -49,8 +49,8 @@ class _Writer(StatementWriter):
         options = self.usages[helper[0]].varying if helper is not None else {}
         inputs = tuple(self.value(each) for each in line.inputs)
         name = self.name(line.path)
-        op = Context(line, self.spelling, inputs, name, options, self.exact)
-        return RULES[line.primitive.name](op)
+        op = Context(line, self.spelling, name, options, self.exact, inputs=inputs)
+        return op.write(RULES)
 
     def run_call(self, line: CallLine, indent: int) -> list[str]:
         if line.names is None:

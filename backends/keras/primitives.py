@@ -2,6 +2,7 @@
 
 PyTorch's semantics are canonical: padding by a number is on every side, never `padding="same"`,
 which pads one side more than the other where a stride is above one; that is `padding: same`.
+Patterns are those of resnet_spec/codegen/patterns.py.
 """
 
 from __future__ import annotations
@@ -9,25 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from resnet_spec.codegen.layout import Applied, Code, call, flat, span
-from resnet_spec.codegen.operation import OperationContext, listed
-from resnet_spec.codegen.python import rescaled
+from resnet_spec.codegen.layout import Code, call
+from resnet_spec.codegen.operation import OperationContext, initializer_of
 from resnet_spec.expressions import Const, Expr, binary, to_python
 from resnet_spec.primitives import SAME, Initializer
 from resnet_spec.specialize import OperationLine
 
 Spelling = Mapping[str, str]
-Options = Mapping[str, str]
+
+Rule = str | Callable[["Context"], Code]  # a pattern, or what writes the operation
 
 
 @dataclass
 class Context(OperationContext):
-    """One operation with its inputs and its name in Keras."""
+    """One operation with its name in Keras."""
 
-    inputs: tuple[str, ...]
     name: str
     options: Mapping[str, Const | Initializer]  # what the helper function leaves to its callers
     exact: bool  # every number as PyTorch has it
+
+    def get(self, name: str) -> str:
+        return self.name if name == "name" else super().get(name)
+
+    def initializer(self, given: Initializer) -> Code:
+        return initializer(given)
+
+    def is_default(self, name: str, default: str) -> bool:
+        unbiased = name == "bias_init" and self.has("bias", False)
+        return unbiased or super().is_default(name, default)
 
     def helper(self, function: str, *arguments: str) -> Code:
         """A call of a helper function; options that have its default are left out."""
@@ -38,39 +48,26 @@ class Context(OperationContext):
             assert not isinstance(value, str)
             if value != default and not (name == "bias_init" and unbiased):
                 options[KEYWORDS.get(name, name)] = option(name, value, self.spelling)
-        return call(function, self.inputs[0], *arguments, **options, name=self.name)
+        return call(function, self.get("x"), *arguments, **options, name=self.name)
 
-    def layer(self, function: str, *arguments: str, **options: Code) -> Code:
-        """A layer applied to the first input."""
-        made = call(f"layers.{function}", *arguments, **options, name=self.name)
-        return Applied(made, self.inputs[0])
 
-    def merge(self, function: str, **options: Code) -> Code:
-        """A layer applied to all inputs."""
-        made = call(f"layers.{function}", **options, name=self.name)
-        return Applied(made, flat(listed(self.inputs)))
+# Always a new one where it is made: one object would draw the same values twice.
+INITIALIZERS = {
+    "zeros": '"zeros"',
+    "ones": '"ones"',
+    "constant": "initializers.Constant({value})",
+    "normal": "initializers.RandomNormal(stddev={value})",
+    "fan_in_normal": 'initializers.VarianceScaling({value}, "fan_in", "untruncated_normal")',
+    "fan_out_normal": 'initializers.VarianceScaling({value}, "fan_out", "untruncated_normal")',
+    "he_normal": 'initializers.VarianceScaling(2.0, {value}, "untruncated_normal")',
+    "he_uniform": 'initializers.VarianceScaling(2.0, {value}, "uniform")',
+    "lecun_uniform": 'initializers.VarianceScaling(1 / 3, {value}, "uniform")',
+}
 
 
 def initializer(given: Initializer) -> Code:
-    """An initializer as Python; always a new one: one object would draw the same values twice."""
-    match given.kind, given.value:
-        case (("zeros" | "ones"), _):
-            return f'"{given.kind}"'
-        case "constant", value:
-            return call("initializers.Constant", repr(value))
-        case "normal", value:
-            return call("initializers.RandomNormal", stddev=repr(value))
-        case ("fan_in_normal" | "fan_out_normal") as kind, value:
-            fan = kind.removesuffix("_normal")
-            options = (repr(value), f'"{fan}"', '"untruncated_normal"')
-            return call("initializers.VarianceScaling", *options)
-        case "he_normal", fan:
-            return call("initializers.VarianceScaling", "2.0", f'"{fan}"', '"untruncated_normal"')
-        case "he_uniform", fan:
-            return call("initializers.VarianceScaling", "2.0", f'"{fan}"', '"uniform"')
-        case "lecun_uniform", fan:
-            return call("initializers.VarianceScaling", "1 / 3", f'"{fan}"', '"uniform"')
-    raise ValueError(given.kind)
+    """An initializer as Python."""
+    return initializer_of(INITIALIZERS, given)
 
 
 # Attributes that Keras' layers call otherwise.
@@ -87,61 +84,6 @@ def option(name: str, value: Expr | Initializer, spelling: Spelling) -> Code:
             return repr(round(1 - value.value, 12))
         value = binary("-", Const(1), value)
     return to_python(value, spelling)
-
-
-def _linear(op: Context) -> Code:
-    options: dict[str, Code] = {}
-    if op.expr("bias") == Const(False):
-        options["use_bias"] = "False"
-    for attribute, option, usual in (
-        ("init", "kernel_initializer", None),
-        ("bias_init", "bias_initializer", Initializer("zeros")),
-    ):
-        value = op.line.attributes[attribute]
-        assert isinstance(value, Initializer)
-        if value != usual and not (attribute == "bias_init" and "use_bias" in options):
-            options[option] = initializer(value)
-    return op.layer("Dense", op.get("features"), **options)
-
-
-def _group_norm(op: Context) -> Code:
-    return op.layer("GroupNormalization", op.get("groups"), **_norm_options(op))
-
-
-def _norm_options(op: Context) -> dict[str, Code]:
-    options: dict[str, Code] = {"epsilon": op.get("eps")}
-    scale = op.line.attributes["init"]
-    assert isinstance(scale, Initializer)
-    if scale != Initializer("ones"):
-        options["gamma_initializer"] = initializer(scale)
-    return options
-
-
-def _own_layer(function: str, op: Context, *arguments: str, **options: Code) -> Code:
-    """A layer of a class that stands in the module itself."""
-    return Applied(call(function, *arguments, **options, name=op.name), op.inputs[0])
-
-
-def _learned_number(function: str, usual: str) -> Callable[[Context], Code]:
-    def write(op: Context) -> Code:
-        value = op.line.attributes["init"]
-        assert isinstance(value, Initializer)
-        given = [] if value.kind == usual else [initializer(value)]
-        return Applied(call(function, *given, name=op.name), op.inputs[0])
-
-    return write
-
-
-def _channel_pool(function: str) -> Callable[[Context], Code]:
-    return lambda op: call(f"ops.{function}", op.inputs[0], axis="-1", keepdims="True")
-
-
-def _rescale(op: Context) -> Code:
-    return rescaled(op.inputs[0], op.expr("factor"), op.expr("offset"), op.spelling)
-
-
-def _take(op: Context) -> Code:
-    return f"{op.inputs[0]}[..., {span(op.get('start'), op.get('stop'))}]"
 
 
 def conv_helper(line: OperationLine) -> str:
@@ -183,68 +125,57 @@ def _pool(function: str) -> Callable[[Context], Code]:
         helper = pool_helper(op.line)
         if helper is not None:
             return op.helper(helper, op.get("kernel"))
-        options: dict[str, Code] = {}
-        if op.expr("stride") != op.expr("kernel"):
-            options["strides"] = op.get("stride")
-        if op.line.attributes["padding"] == SAME:
-            options["padding"] = '"same"'
-            if needs_own_average(op.line):
-                return _own_layer("AveragePooling", op, op.get("kernel"), **options)
-        elif op.expr("ceil") == Const(True):
-            # Cut-off windows are averaged over what they cover, as PyTorch does then.
-            options["padding"] = '"same"'
-        return op.layer(function, op.get("kernel"), **options)
+        same = op.has("padding", SAME)
+        own = same and needs_own_average(op.line)
+        options = "" if op.expr("stride") == op.expr("kernel") else ", strides={stride}"
+        # Windows that a padded average's border cuts off are averaged over what they cover, as
+        # PyTorch does then.
+        options += ', padding="same"' if same or op.has("ceil", True) else ""
+        layer = "AveragePooling" if own else f"layers.{function}"
+        return op.fill(f"{layer}({{kernel}}{options}, name={{name}})({{x}})")
 
     return write
 
 
-def _global_pool(layer: str) -> Callable[[Context], Code]:
-    def write(op: Context) -> Code:
-        if op.expr("keep_map") == Const(True):
-            return op.layer(layer, keepdims="True")
-        return op.layer(layer)
+def _global_pool(layer: str) -> str:
+    return f"layers.{layer}(keepdims={{keep_map?False}}, name={{name}})({{x}})"
 
-    return write
+
+def _activation(name: str) -> str:
+    return f'layers.Activation("{name}", name={{name}})({{x}})'
 
 
 def _gelu(op: Context) -> Code:
-    return _own_layer("Gelu", op) if op.exact else op.layer("Activation", '"gelu"')
+    return op.fill("Gelu(name={name})({x})" if op.exact else _activation("gelu"))
 
 
 def _leaky_relu(op: Context) -> Code:
-    if op.exact:
-        return _own_layer("LeakyReLU", op, negative_slope=op.get("slope"))
-    return op.layer("LeakyReLU", negative_slope=op.get("slope"))
-
-
-def _activation(name: str) -> Callable[[Context], Code]:
-    return lambda op: op.layer("Activation", f'"{name}"')
+    layer = "LeakyReLU" if op.exact else "layers.LeakyReLU"
+    return op.fill(f"{layer}(negative_slope={{slope}}, name={{name}})({{x}})")
 
 
 def _softmax(op: Context) -> Code:
-    if op.expr("groups") == Const(0):
-        return op.layer("Softmax")
-    return call("softmax_over_groups", op.inputs[0], op.get("groups"))
+    over_all = op.has("groups", 0)
+    layer = "layers.Softmax(name={name})({x})"
+    return op.fill(layer if over_all else "softmax_over_groups({x}, {groups})")
 
 
-def _pad_channels(op: Context) -> Code:
-    amounts = f"((0, 0), (0, 0), (0, 0), ({op.get('before')}, {op.get('after')}))"
-    return call("ops.pad", op.inputs[0], amounts)
+_NORM = "epsilon={eps}, gamma_initializer={init?ones}, name={name})({x})"
 
-
-RULES: dict[str, Callable[[Context], Code]] = {
+RULES: dict[str, Rule] = {
     "conv": lambda op: op.helper(conv_helper(op.line), op.get("filters"), op.get("kernel")),
-    "linear": _linear,
+    "linear": "layers.Dense({features}, use_bias={bias?True}, kernel_initializer={init}, "
+    "bias_initializer={bias_init?zeros}, name={name})({x})",
     "batch_norm": lambda op: op.helper("batch_norm"),
-    "group_norm": _group_norm,
-    "filter_response_norm": lambda op: _own_layer("FilterResponseNorm", op, **_norm_options(op)),
-    "evo_norm": lambda op: _own_layer("EvoNorm", op, op.get("groups"), **_norm_options(op)),
-    "threshold": lambda op: _own_layer("Threshold", op),
-    "adaptive_avg_pool": lambda op: call("adaptive_avg_pool", op.inputs[0], op.get("size")),
+    "group_norm": f"layers.GroupNormalization({{groups}}, {_NORM}",
+    "filter_response_norm": f"FilterResponseNorm({_NORM}",
+    "evo_norm": f"EvoNorm({{groups}}, {_NORM}",
+    "threshold": "Threshold(name={name})({x})",
+    "adaptive_avg_pool": "adaptive_avg_pool({x}, {size})",
     "flatten": lambda op: op.helper("flatten_channels_first"),
-    "zero_pad": lambda op: op.layer("ZeroPadding2D", op.get("padding")),
-    "take": _take,
-    "relu": lambda op: op.layer("ReLU"),
+    "zero_pad": "layers.ZeroPadding2D({padding}, name={name})({x})",
+    "take": "{x}[..., {slice}]",
+    "relu": "layers.ReLU(name={name})({x})",
     "leaky_relu": _leaky_relu,
     "silu": _activation("silu"),
     "gelu": _gelu,
@@ -256,23 +187,23 @@ RULES: dict[str, Callable[[Context], Code]] = {
     "avg_pool": _pool("AveragePooling2D"),
     "global_avg_pool": _global_pool("GlobalAveragePooling2D"),
     "global_max_pool": _global_pool("GlobalMaxPooling2D"),
-    "channel_avg_pool": _channel_pool("mean"),
-    "channel_max_pool": _channel_pool("max"),
-    "rescale": _rescale,
-    "learned_scale": _learned_number("LearnedScale", "ones"),
-    "learned_shift": _learned_number("LearnedShift", "zeros"),
-    "add": lambda op: op.merge("Add"),
-    "multiply": lambda op: op.merge("Multiply"),
-    "concat": lambda op: op.merge("Concatenate"),
-    "stack_rows": lambda op: op.merge("Concatenate", axis="1"),
-    "split": lambda op: call("ops.split", op.inputs[0], op.get("parts"), axis="-1"),
-    "shuffle": lambda op: call("shuffle_channels", op.inputs[0], op.get("groups"), op.get("parts")),
-    "pad_channels": _pad_channels,
+    "channel_avg_pool": "ops.mean({x}, axis=-1, keepdims=True)",
+    "channel_max_pool": "ops.max({x}, axis=-1, keepdims=True)",
+    "rescale": "{rescaled}",
+    "learned_scale": "LearnedScale({init?ones}, name={name})({x})",
+    "learned_shift": "LearnedShift({init?zeros}, name={name})({x})",
+    "add": "layers.Add(name={name})({inputs})",
+    "multiply": "layers.Multiply(name={name})({inputs})",
+    "concat": "layers.Concatenate(name={name})({inputs})",
+    "stack_rows": "layers.Concatenate(axis=1, name={name})({inputs})",
+    "split": "ops.split({x}, {parts}, axis=-1)",
+    "shuffle": "shuffle_channels({x}, {groups}, {parts})",
+    "pad_channels": "ops.pad({x}, ((0, 0), (0, 0), (0, 0), ({before}, {after})))",
     "blur_pool": lambda op: op.helper("blur_pool"),
     "channel_conv": lambda op: op.helper("channel_conv", op.get("kernel")),
     # A window of one with a stride takes every n-th row and column.
-    "subsample": lambda op: op.layer("MaxPooling2D", "1", strides=op.get("stride")),
-    "dropout": lambda op: op.layer("Dropout", op.get("rate")),
-    "drop_path": lambda op: op.layer("Dropout", op.get("rate"), noise_shape="(None, 1, 1, 1)"),
-    "identity": lambda op: op.inputs[0],
+    "subsample": "layers.MaxPooling2D(1, strides={stride}, name={name})({x})",
+    "dropout": "layers.Dropout({rate}, name={name})({x})",
+    "drop_path": "layers.Dropout({rate}, noise_shape=(None, 1, 1, 1), name={name})({x})",
+    "identity": "{x}",
 }

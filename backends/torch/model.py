@@ -73,7 +73,7 @@ def _sequence(routine: Routine) -> list[str]:
     in_place = True
     for index, line in enumerate(routine.body):
         assert isinstance(line, OperationLine)
-        code = primitives.MODULES[line.primitive.name](Context(line, {}))
+        code = Context(line, {}).write(primitives.MODULES)
         if line.when is not None:
             code = python.choice(code, line.when, "nn.Identity()")
         name = "".join(part for part in line.path if isinstance(part, str))

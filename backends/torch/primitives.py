@@ -1,34 +1,31 @@
-"""How each primitive is written in PyTorch: a module in the constructor, a call in `forward`."""
+"""How each primitive is written in PyTorch: a module in the constructor, a call in `forward`.
+
+Patterns are those of resnet_spec/codegen/patterns.py.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from resnet_spec.codegen.layout import Applied, Bracket, Code, call, span
-from resnet_spec.codegen.operation import OperationContext, listed
-from resnet_spec.codegen.python import rescaled
+from resnet_spec.codegen.layout import Code
+from resnet_spec.codegen.operation import OperationContext, initializer_of
 from resnet_spec.expressions import Const, Expr, substitute
 from resnet_spec.language import bind
 from resnet_spec.primitives import SAME, Initializer
 from resnet_spec.specialize import OperationLine
-
-Spelling = Mapping[str, str]
 
 
 class Context(OperationContext):
     """One operation; `padding: same` is what stands for it in the layer itself."""
 
     def expr(self, name: str) -> Expr:
+        if name == "inplace":
+            return Const(self.line.inplace)
         if self.line.attributes[name] == SAME:
             return layer_padding(self.line)
         return super().expr(name)
 
-    def unless(self, **defaults: object) -> dict[str, Code]:
-        """The attributes that differ from PyTorch's own default, by PyTorch's names."""
-        return {
-            name: self.get(name)
-            for name, default in defaults.items()
-            if self.expr(name) != Const(default)  # type: ignore[arg-type]
-        }
+
+Rule = str | Callable[[Context], Code]  # a pattern, or what writes the operation
 
 
 # --- padding: same -------------------------------------------------------------------------------
@@ -56,125 +53,85 @@ def layer_padding(line: OperationLine) -> Expr:
 
 
 def _conv(op: Context) -> Code:
-    options = op.unless(stride=1, padding=0, dilation=1, groups=1, bias=True)
-    function = "nn.Conv2d"
-    if op.expr("standardize") == Const(True):
-        function = "StdConv2d"
-        options |= op.unless(eps=1e-6)
+    standardized = op.has("standardize", True)
+    layer = "StdConv2d" if standardized else "Conv2d"
     if is_padded_by_size(op.line):
-        function = f"{function.removeprefix('nn.')}Same"
-    return call(function, op.channels, op.get("filters"), op.get("kernel"), **options)
+        layer += "Same"
+    return op.fill(
+        f"{'nn.' if layer == 'Conv2d' else ''}{layer}({{channels}}, {{filters}}, {{kernel}}, "
+        "stride={stride?1}, padding={padding?0}, dilation={dilation?1}, groups={groups?1}, "
+        f"bias={{bias?True}}{', eps={eps?1e-6}' if standardized else ''})"
+    )
 
 
-def _linear(op: Context) -> Code:
-    return call("nn.Linear", op.channels, op.get("features"), **op.unless(bias=True))
-
-
-def _batch_norm(op: Context) -> Code:
-    return call("nn.BatchNorm2d", op.channels, **op.unless(eps=1e-5, momentum=0.1))
-
-
-def _group_norm(op: Context) -> Code:
-    return call("nn.GroupNorm", op.get("groups"), op.channels, **op.unless(eps=1e-5))
-
-
-def _evo_norm(op: Context) -> Code:
-    return call("EvoNorm", op.get("groups"), op.channels, **op.unless(eps=1e-5))
-
-
-def _max_pool(op: Context) -> Code:
+def _pool(op: Context) -> Code:
+    largest = op.line.primitive.name == "max_pool"
+    layer = "MaxPool2d" if largest else "AvgPool2d"
     if is_padded_by_size(op.line):
-        return call("MaxPool2dSame", op.get("kernel"), op.get("stride"))
-    options = op.unless(stride=None, padding=0)
-    if op.expr("ceil") != Const(False):
-        options["ceil_mode"] = op.get("ceil")
-    return call("nn.MaxPool2d", op.get("kernel"), **options)
-
-
-def _avg_pool(op: Context) -> Code:
-    if is_padded_by_size(op.line):
-        return call("AvgPool2dSame", op.get("kernel"), op.get("stride"))
-    options = op.unless(stride=None, padding=0)
-    if op.line.attributes["padding"] == SAME and "padding" in options:
-        options["count_include_pad"] = "False"
-    if op.expr("ceil") == Const(True):
+        return op.fill(f"{layer}Same({{kernel}}, {{stride}})")
+    options = "{kernel}, stride={stride}, padding={padding?0}"
+    if largest:
+        options += ", ceil_mode={ceil?False}"
+    elif op.has("ceil", True):
         # Windows that stick out are averaged over what they cover.
-        options |= {"ceil_mode": "True", "count_include_pad": "False"}
-    return call("nn.AvgPool2d", op.get("kernel"), **options)
-
-
-def _inplace(op: Context) -> dict[str, Code]:
-    return {"inplace": "True"} if op.line.inplace else {}
-
-
-def _leaky_relu(op: Context) -> dict[str, Code]:
-    slope = op.unless(slope=0.01)
-    return {"negative_slope": slope["slope"]} if slope else {}
+        options += ", ceil_mode=True, count_include_pad=False"
+    elif op.has("padding", SAME) and not op.is_default("padding", "0"):
+        options += ", count_include_pad=False"
+    return op.fill(f"nn.{layer}({options})")
 
 
 def _global_pool(kind: str) -> Callable[[Context], Code]:
-    def write(op: Context) -> Code:
-        pool = call(f"nn.Adaptive{kind}Pool2d", "1")
-        if op.expr("keep_map") == Const(True):
-            return pool
-        return call("nn.Sequential", pool, call("nn.Flatten"))
-
-    return write
+    pool = f"nn.Adaptive{kind}Pool2d(1)"
+    flattened = f"nn.Sequential({pool}, nn.Flatten())"
+    return lambda op: op.fill(pool if op.has("keep_map", True) else flattened)
 
 
 # A primitive in this table is a module of its class.
-LAYERS: dict[str, Callable[[Context], Code]] = {
+LAYERS: dict[str, Rule] = {
     "conv": _conv,
-    "linear": _linear,
-    "batch_norm": _batch_norm,
-    "group_norm": _group_norm,
-    "max_pool": _max_pool,
-    "avg_pool": _avg_pool,
-    "blur_pool": lambda op: call("BlurPool", stride=op.get("stride")),
-    "channel_conv": lambda op: call("ChannelConv", op.get("kernel")),
-    "filter_response_norm": lambda op: call(
-        "FilterResponseNorm", op.channels, **op.unless(eps=1e-5)
-    ),
-    "evo_norm": _evo_norm,
-    "threshold": lambda op: call("Threshold", op.channels),
-    "learned_scale": lambda op: call("LearnedScale"),
-    "learned_shift": lambda op: call("LearnedShift"),
-    "adaptive_avg_pool": lambda op: call("nn.AdaptiveAvgPool2d", op.get("size")),
-    "zero_pad": lambda op: call("nn.ZeroPad2d", op.get("padding")),
-    "dropout": lambda op: call("nn.Dropout", op.get("rate")),
-    "drop_path": lambda op: call("DropPath", op.get("rate")),
+    "linear": "nn.Linear({channels}, {features}, bias={bias?True})",
+    "batch_norm": "nn.BatchNorm2d({channels}, eps={eps?1e-5}, momentum={momentum?0.1})",
+    "group_norm": "nn.GroupNorm({groups}, {channels}, eps={eps?1e-5})",
+    "max_pool": _pool,
+    "avg_pool": _pool,
+    "blur_pool": "BlurPool(stride={stride})",
+    "channel_conv": "ChannelConv({kernel})",
+    "filter_response_norm": "FilterResponseNorm({channels}, eps={eps?1e-5})",
+    "evo_norm": "EvoNorm({groups}, {channels}, eps={eps?1e-5})",
+    "threshold": "Threshold({channels})",
+    "learned_scale": "LearnedScale()",
+    "learned_shift": "LearnedShift()",
+    "adaptive_avg_pool": "nn.AdaptiveAvgPool2d({size})",
+    "zero_pad": "nn.ZeroPad2d({padding})",
+    "dropout": "nn.Dropout({rate})",
+    "drop_path": "DropPath({rate})",
 }
 
 # One in this table is a module where the spec gives it a name, and a call in `forward` elsewhere.
-LAYERS_BY_NAME: dict[str, Callable[[Context], Code]] = {
-    "relu": lambda op: call("nn.ReLU", **_inplace(op)),
-    "leaky_relu": lambda op: call("nn.LeakyReLU", **_leaky_relu(op), **_inplace(op)),
-    "silu": lambda op: call("nn.SiLU"),
-    "gelu": lambda op: call("nn.GELU"),
-    "sigmoid": lambda op: call("nn.Sigmoid"),
-    "hard_sigmoid": lambda op: call("nn.Hardsigmoid"),
-    "tanh": lambda op: call("nn.Tanh"),
-    "softmax": lambda op: call("nn.Softmax", dim="1"),
-    "flatten": lambda op: call("nn.Flatten"),
+LAYERS_BY_NAME: dict[str, Rule] = {
+    "relu": "nn.ReLU(inplace={inplace?False})",
+    "leaky_relu": "nn.LeakyReLU(negative_slope={slope?0.01}, inplace={inplace?False})",
+    "silu": "nn.SiLU()",
+    "gelu": "nn.GELU()",
+    "sigmoid": "nn.Sigmoid()",
+    "hard_sigmoid": "nn.Hardsigmoid()",
+    "tanh": "nn.Tanh()",
+    "softmax": "nn.Softmax(dim=1)",
+    "flatten": "nn.Flatten()",
     "global_avg_pool": _global_pool("Avg"),
     "global_max_pool": _global_pool("Max"),
 }
 
 # One in this table is a module as a child of the network, so that the children can be called in a
 # row, and an expression elsewhere.
-CHILDREN: dict[str, Callable[[Context], Code]] = {
-    "rescale": lambda op: call("Rescale", op.get("factor"), **op.unless(offset=0)),
+CHILDREN: dict[str, Rule] = {
+    "rescale": "Rescale({factor}, offset={offset?0})",
     # A window of one with a stride takes every n-th row and column.
-    "subsample": lambda op: call("nn.MaxPool2d", "1", stride=op.get("stride")),
+    "subsample": "nn.MaxPool2d(1, stride={stride})",
 }
 
 # As members of nn.Sequential, all have to be modules.
-MODULES: dict[str, Callable[[Context], Code]] = {
-    **LAYERS,
-    **LAYERS_BY_NAME,
-    **CHILDREN,
-    "identity": lambda op: call("nn.Identity"),
-}
+MODULES: dict[str, Rule] = {**LAYERS, **LAYERS_BY_NAME, **CHILDREN, "identity": "nn.Identity()"}
 
 
 def is_module(
@@ -192,128 +149,65 @@ def is_module(
 
 # --- calls ---------------------------------------------------------------------------------------
 
-Inputs = list[str]
+
+def _softmax(op: Context) -> Code:
+    over_all = op.has("groups", 0)
+    return op.fill("F.softmax({x}, dim=1)" if over_all else "softmax_over_groups({x}, {groups})")
 
 
-def _multiply(op: Context, inputs: Inputs) -> Code:
-    if any(each.startswith("*") for each in inputs):
-        return call("reduce", "torch.mul", listed(inputs))
-    return " * ".join(inputs)
+def _split(op: Context) -> Code:
+    parts = "{x}.chunk({parts}, dim=1)"
+    return op.fill(f"list({parts})" if op.line.grows else parts)
 
 
-def _pool_map(method: str) -> Callable[[Context, Inputs], Code]:
-    def write(op: Context, inputs: Inputs) -> Code:
-        keep = {"keepdim": "True"} if op.expr("keep_map") == Const(True) else {}
-        return call(f"{inputs[0]}.{method}", dim="(2, 3)", **keep)
-
-    return write
-
-
-def _channel_pool(method: str) -> Callable[[Context, Inputs], Code]:
-    return lambda op, inputs: call(f"{inputs[0]}.{method}", dim="1", keepdim="True")
-
-
-def _rescale(op: Context, inputs: Inputs) -> Code:
-    return rescaled(inputs[0], op.expr("factor"), op.expr("offset"), op.spelling)
-
-
-def _add(op: Context, inputs: Inputs) -> Code:
-    if any(each.startswith("*") for each in inputs):
-        return Applied(call("torch.stack", listed(inputs)), "dim=0", "sum")
-    return " + ".join(inputs)
-
-
-def _concat(axis: int) -> Callable[[Context, Inputs], Code]:
-    def write(op: Context, inputs: Inputs) -> Code:
-        return call("torch.cat", listed(inputs), dim=str(axis))
-
-    return write
-
-
-def _softmax(op: Context, inputs: Inputs) -> Code:
-    if op.expr("groups") == Const(0):
-        return call("F.softmax", inputs[0], dim="1")
-    return call("softmax_over_groups", inputs[0], op.get("groups"))
-
-
-def _shuffle(op: Context, inputs: Inputs) -> Code:
-    return call("shuffle_channels", inputs[0], op.get("groups"), op.get("parts"))
-
-
-def _pad_channels(op: Context, inputs: Inputs) -> Code:
-    amounts = ("0", "0", "0", "0", op.get("before"), op.get("after"))
-    return call("F.pad", inputs[0], Bracket("(", tuple(("", amount) for amount in amounts)))
-
-
-def _subsample(op: Context, inputs: Inputs) -> Code:
-    stride = op.get("stride")
-    step = f"::{stride}" if stride.isalnum() else f":: {stride}"
-    return f"{inputs[0]}[:, :, {step}, {step}]"
-
-
-def _split(op: Context, inputs: Inputs) -> Code:
-    parts = call(f"{inputs[0]}.chunk", op.get("parts"), dim="1")
-    return call("list", parts) if op.line.grows else parts
-
-
-def _take(op: Context, inputs: Inputs) -> Code:
-    return f"{inputs[0]}[:, {span(op.get('start'), op.get('stop'))}]"
-
-
-CALLS: dict[str, Callable[[Context, Inputs], Code]] = {
-    "relu": lambda op, inputs: call("F.relu", *inputs, **_inplace(op)),
-    "leaky_relu": lambda op, inputs: call(
-        "F.leaky_relu", *inputs, **_leaky_relu(op), **_inplace(op)
-    ),
-    "silu": lambda op, inputs: call("F.silu", *inputs),
-    "gelu": lambda op, inputs: call("F.gelu", *inputs),
-    "sigmoid": lambda op, inputs: call("torch.sigmoid", *inputs),
-    "hard_sigmoid": lambda op, inputs: call("F.hardsigmoid", *inputs),
-    "tanh": lambda op, inputs: call("torch.tanh", *inputs),
+CALLS: dict[str, Rule] = {
+    "relu": "F.relu({x}, inplace={inplace?False})",
+    "leaky_relu": "F.leaky_relu({x}, negative_slope={slope?0.01}, inplace={inplace?False})",
+    "silu": "F.silu({x})",
+    "gelu": "F.gelu({x})",
+    "sigmoid": "torch.sigmoid({x})",
+    "hard_sigmoid": "F.hardsigmoid({x})",
+    "tanh": "torch.tanh({x})",
     "softmax": _softmax,
-    "global_avg_pool": _pool_map("mean"),
-    "global_max_pool": _pool_map("amax"),
-    "channel_avg_pool": _channel_pool("mean"),
-    "channel_max_pool": _channel_pool("amax"),
-    "rescale": _rescale,
-    "flatten": lambda op, inputs: call(f"{inputs[0]}.flatten", "1"),
-    "add": _add,
-    "multiply": _multiply,
-    "concat": _concat(1),
-    "stack_rows": _concat(2),
+    "global_avg_pool": "{x}.mean(dim=(2, 3), keepdim={keep_map?False})",
+    "global_max_pool": "{x}.amax(dim=(2, 3), keepdim={keep_map?False})",
+    "channel_avg_pool": "{x}.mean(dim=1, keepdim=True)",
+    "channel_max_pool": "{x}.amax(dim=1, keepdim=True)",
+    "rescale": "{rescaled}",
+    "flatten": "{x}.flatten(1)",
+    "add": lambda op: op.joined("+", "torch.stack({inputs}).sum(dim=0)"),
+    "multiply": lambda op: op.joined("*", "reduce(torch.mul, {inputs})"),
+    "concat": "torch.cat({inputs}, dim=1)",
+    "stack_rows": "torch.cat({inputs}, dim=2)",
     "split": _split,
-    "take": _take,
-    "shuffle": _shuffle,
-    "pad_channels": _pad_channels,
-    "subsample": _subsample,
-    "identity": lambda op, inputs: inputs[0],
+    "take": "{x}[:, {slice}]",
+    "shuffle": "shuffle_channels({x}, {groups}, {parts})",
+    "pad_channels": "F.pad({x}, (0, 0, 0, 0, {before}, {after}))",
+    "subsample": "{x}[:, :, {step}, {step}]",
+    "identity": "{x}",
 }
 
 
 # --- initialisation ------------------------------------------------------------------------------
 
+# A statement that fills a tensor. Of its axes (out, in, height, width) a fan leaves one of the
+# first two out; the gain of a leaky ReLU of slope sqrt(5) is sqrt(1/3).
+INITIALIZERS = {
+    "zeros": "nn.init.zeros_({tensor})",
+    "ones": "nn.init.ones_({tensor})",
+    "constant": "nn.init.constant_({tensor}, {value})",
+    "normal": "nn.init.normal_({tensor}, std={value})",
+    "fan_in_normal": "nn.init.normal_({tensor}, std=({value} / {tensor}[0].numel()) ** 0.5)",
+    "fan_out_normal": "nn.init.normal_({tensor}, std=({value} / {tensor}[:, 0].numel()) ** 0.5)",
+    "he_normal": 'nn.init.kaiming_normal_({tensor}, mode={value}, nonlinearity="relu")',
+    "he_uniform": 'nn.init.kaiming_uniform_({tensor}, mode={value}, nonlinearity="relu")',
+    "lecun_uniform": "nn.init.kaiming_uniform_({tensor}, a=5**0.5, mode={value?'fan_in'})",
+}
+
 
 def initializer(given: Initializer, tensor: str) -> Code:
     """A statement that fills `tensor`."""
-    match given.kind, given.value:
-        case ("zeros" | "ones") as kind, _:
-            return call(f"nn.init.{kind}_", tensor)
-        case "constant", value:
-            return call("nn.init.constant_", tensor, repr(value))
-        case "normal", value:
-            return call("nn.init.normal_", tensor, std=repr(value))
-        case ("fan_in_normal" | "fan_out_normal") as kind, value:
-            # Of the axes (out, in, height, width) a fan leaves one of the first two out.
-            one = f"{tensor}[0]" if kind == "fan_in_normal" else f"{tensor}[:, 0]"
-            return call("nn.init.normal_", tensor, std=f"({value!r} / {one}.numel()) ** 0.5")
-        case ("he_normal" | "he_uniform") as kind, fan:
-            function = f"nn.init.kaiming_{kind.removeprefix('he_')}_"
-            return call(function, tensor, mode=f'"{fan}"', nonlinearity='"relu"')
-        case "lecun_uniform", fan:
-            # The gain of a leaky ReLU of slope sqrt(5) is sqrt(1/3).
-            options = {} if fan == "fan_in" else {"mode": f'"{fan}"'}
-            return call("nn.init.kaiming_uniform_", tensor, a="5**0.5", **options)
-    raise ValueError(given.kind)
+    return initializer_of(INITIALIZERS, given, tensor=tensor)
 
 
 # module class of a primitive with parameters: what PyTorch's constructor leaves in them

@@ -51,10 +51,10 @@ class Writer(ClassWriter):
         return super().method(lines)
 
     def layer(self, line: OperationLine) -> layout.Code:
-        return primitives.MODULES[line.primitive.name](Context(line, {}))
+        return Context(line, {}).write(primitives.MODULES)
 
     def call(self, line: OperationLine, inputs: list[str]) -> layout.Code:
-        return primitives.CALLS[line.primitive.name](Context(line, self.spelling), inputs)
+        return Context(line, self.spelling, inputs=inputs).write(primitives.CALLS)
 
     def block(self, run: Run) -> layout.Code:
         positional, keywords = python.passed(run.arguments, {})

@@ -2,29 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from ast import literal_eval
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
 
-from resnet_spec.codegen.layout import Code, array
-from resnet_spec.expressions import Expr, to_python
+from resnet_spec.codegen.layout import Code, array, flat, span
+from resnet_spec.codegen.patterns import fill
+from resnet_spec.codegen.python import rescaled
+from resnet_spec.expressions import Const, Expr, to_python
+from resnet_spec.primitives import SAME, Initializer
 from resnet_spec.specialize import OperationLine
 
 
 @dataclass
 class OperationContext:
-    """One operation with the spelling of the names around it; backends add what else they need."""
+    """One operation with the spelling of the names around it; backends add what else they need.
+
+    What the patterns of a backend's tables may name beside its attributes is in `get`.
+    """
 
     line: OperationLine
     spelling: Mapping[str, str]
+    inputs: Sequence[str] = field(default=(), kw_only=True)
+
+    def write(self, table: Mapping[str, str | Callable[[Self], Code]]) -> Code:
+        """The operation by its primitive's rule: a pattern, or what writes it."""
+        rule = table[self.line.primitive.name]
+        return self.fill(rule) if isinstance(rule, str) else rule(self)
+
+    def fill(self, pattern: str) -> Code:
+        """A pattern with this operation's values."""
+        return fill(pattern, self.get, self.is_default)
+
+    def joined(self, operator: str, of_a_list: str) -> Code:
+        """The inputs with an operator between them; a pattern where they are a list's elements."""
+        if any(each.startswith("*") for each in self.inputs):
+            return self.fill(of_a_list)
+        return f" {operator} ".join(self.inputs)
 
     def get(self, name: str) -> str:
-        """An attribute as Python."""
+        """An attribute, or what else a pattern may name, as Python."""
+        match name:
+            case "x":  # the first input
+                return self.inputs[0]
+            case "inputs":  # all of them, as a list
+                return flat(listed(self.inputs))
+            case "channels":  # of the first input
+                return self.channels
+            case "slice":  # of `take`
+                return span(self.get("start"), self.get("stop"))
+            case "step":  # every n-th row or column
+                stride = self.get("stride")
+                return f"::{stride}" if stride.isalnum() else f":: {stride}"
+            case "rescaled":
+                factor, offset = self.expr("factor"), self.expr("offset")
+                return rescaled(self.inputs[0], factor, offset, self.spelling)
+        value = self.line.attributes.get(name)
+        if isinstance(value, Initializer):
+            return flat(self.initializer(value))
         return to_python(self.expr(name), self.spelling)
+
+    def initializer(self, given: Initializer) -> Code:
+        """An initializer as Python."""
+        raise NotImplementedError
+
+    def is_default(self, name: str, default: str) -> bool:
+        """Whether an attribute has the value that the framework takes by itself."""
+        value = self.line.attributes.get(name)
+        if isinstance(value, Initializer):
+            return value == Initializer(default)
+        return self.expr(name) == Const(literal_eval(default))
 
     def expr(self, name: str) -> Expr:
         value = self.line.attributes[name]
         assert isinstance(value, Expr)
         return value
+
+    def has(self, name: str, value: object) -> bool:
+        """Whether an attribute is a number or a truth, or `same`."""
+        given = self.line.attributes[name]
+        return given == SAME if value == SAME else given == Const(value)  # type: ignore[arg-type]
 
     @property
     def channels(self) -> str:
@@ -38,3 +96,12 @@ def listed(inputs: Sequence[str]) -> Code:
     if len(inputs) == 1 and inputs[0].startswith("*"):
         return inputs[0][1:]
     return array(inputs)
+
+
+def initializer_of(patterns: Mapping[str, str], given: Initializer, **names: str) -> Code:
+    """An initializer by its pattern, in which `value` is its number or its fan."""
+    value = given.value if not isinstance(given.value, str) else f'"{given.value}"'
+    texts = {"value": str(value), **names}
+    return fill(
+        patterns[given.kind], texts.__getitem__, lambda _, usual: given.value == literal_eval(usual)
+    )

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import parity
@@ -265,19 +265,17 @@ def test_two_backends_that_misread_the_spec_alike(
     assert (unseen in message) == (name == "a first activation left out")
 
 
+def turned_round(rule: Any) -> Callable[[Any], Any]:
+    """A pattern with the inputs of its operation in the opposite order."""
+    return lambda op: replace(op, inputs=op.inputs[::-1]).fill(rule)
+
+
 def test_two_backends_that_write_an_operation_wrongly(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch_rule, keras_rule = torch_backend.CALLS["concat"], keras_backend.RULES["concat"]
     with monkeypatch.context() as planted:
-        planted.setitem(
-            torch_backend.CALLS, "concat", lambda op, inputs: torch_rule(op, inputs[::-1])
-        )
-        planted.setitem(
-            keras_backend.RULES,
-            "concat",
-            lambda op: keras_rule(replace(op, inputs=op.inputs[::-1])),
-        )
+        for rules in (torch_backend.CALLS, keras_backend.RULES):
+            planted.setitem(rules, "concat", turned_round(rules["concat"]))
         sources = sources_of(parity.network_of_text(SPEC))
     shared_mistake(session, tmp_path / "one", "layer1.0.both", sources)
 
@@ -288,7 +286,7 @@ def test_two_backends_that_leave_an_operation_out(
     with monkeypatch.context() as planted:
         identity = torch_backend.MODULES["identity"]
         planted.setitem(torch_backend.MODULES, "relu", identity)
-        planted.setitem(keras_backend.RULES, "relu", lambda op: op.inputs[0])
+        planted.setitem(keras_backend.RULES, "relu", "{x}")
         sources = sources_of(parity.network_of_text(SPEC))
     shared_mistake(session, tmp_path / "one", "act1", sources)
 

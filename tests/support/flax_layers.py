@@ -64,7 +64,7 @@ def text_of(operation: Operation, exact: bool) -> str:
     """The text of an operation's layer."""
     line = line_of(operation)
     context = Context(line, {}, shared.collect([line], exact), exact)
-    return flat(primitives.MODULES[operation.primitive.name](context))
+    return flat(context.write(primitives.MODULES))
 
 
 def made(operation: Operation, exact: bool = False) -> tuple[str, Any]:
@@ -103,7 +103,7 @@ def called(operation: Operation, inputs: Sequence[np.ndarray]) -> list[np.ndarra
     """What a call of `__call__` makes of some inputs."""
     line = line_of(operation)
     names = [value.name for value in line.inputs]
-    text = flat(primitives.CALLS[operation.primitive.name](Context(line, {}), names))
+    text = flat(Context(line, {}, inputs=names).write(primitives.CALLS))
     given = dict(zip(names, map(last, inputs), strict=True))
     return listed(eval(text, {**space(), **given}))
 

@@ -51,7 +51,7 @@ def line(primitive: str, **others: Any) -> OperationLine:
 
 def text(each: OperationLine, made: Mapping[str, shared.Shared] | None = None) -> str:
     found = shared.collect([each], exact=False) if made is None else made
-    return flat(primitives.MODULES[each.primitive.name](Context(each, {}, found)))
+    return flat(Context(each, {}, found).write(primitives.MODULES))
 
 
 HE = 'nnx.initializers.variance_scaling(2.0, "fan_out", "normal")'
@@ -145,14 +145,14 @@ def test_exact_numbers() -> None:
         "batch_norm = partial(BatchNorm, momentum=0.9, use_fast_variance=False)"
     ]
     alone = shared.collect(norms[:1], exact=True)
-    made = primitives.MODULES["batch_norm"](Context(norms[0], {}, alone, exact=True))
+    made = Context(norms[0], {}, alone, exact=True).write(primitives.MODULES)
     expected = "BatchNorm(16, momentum=0.9, use_fast_variance=False, rngs=rngs)"
     assert flat(made) == expected
 
 
 def test_calls() -> None:
     def call(each: OperationLine, *inputs: str) -> str:
-        return flat(primitives.CALLS[each.primitive.name](Context(each, {}), [*inputs]))
+        return flat(Context(each, {}, inputs=inputs).write(primitives.CALLS))
 
     assert call(line("add"), "x", "y") == "x + y"
     assert call(line("add"), "*parts") == "reduce(jnp.add, parts)"

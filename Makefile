@@ -55,6 +55,7 @@ lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff'
 	$(BIN)/ruff check --quiet $(SOURCES)
 	$(BIN)/ruff format --quiet --check $(SOURCES)
 	$(BIN)/lint-imports --no-logo --cache-dir .mypy_cache/imports
+	$(BIN)/zizmor --offline --no-progress --quiet --min-severity medium .
 	@# From within, as the trainers run: the files beside one another are one project.
 	for backend in generated/torch generated/keras generated/flax; do \
 		(cd $$backend && $(abspath $(BIN))/ruff check --quiet --isolated .) || exit 1; done
@@ -86,7 +87,7 @@ check: $(STAMP)  ## our specs are valid, and generated/ is what they compile to
 
 .PHONY: unit
 unit: $(STAMP)  ## the tests
-	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_FRAMEWORKS) $(PYTEST)
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal --durations 25 $(PYTEST_FRAMEWORKS) $(PYTEST)
 
 .PHONY: long
 long: $(STAMP)  ## the slow tests too: 10,000 examples for each property, 100,000 random networks, large families

@@ -34,7 +34,7 @@ class FlaxBackend:
         drawing = {block.name for block in blocks if "rngs" in "".join(block.signature)}
         view = model.network_view(program, Style(common, exact, drawing))
         statements = shared.definitions(common, exact)
-        ordered = python.stands_as_it_runs(network)
+        ordered = python.stands_as_it_runs(network, within_blocks=False)
         used = {*python.names_in(model.code_of(blocks, view, statements))}
         used |= {"Below", "Any"} if ordered else set()
         return {

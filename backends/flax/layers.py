@@ -77,8 +77,10 @@ class BatchNorm(nnx.BatchNorm):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
+        if mask is not None:
+            raise NotImplementedError("N - 1 is that of all values, without a mask")
         kept = self.momentum * self.var[...]
-        y: jax.Array = super().__call__(x, use_running_average, mask=mask)
+        y: jax.Array = super().__call__(x, use_running_average)
         if use_running_average is None:
             use_running_average = self.use_running_average
         if not use_running_average:
@@ -247,4 +249,4 @@ def blur_pool(x: jax.Array, stride: int) -> jax.Array:
 
 def flatten_channels_first(x: jax.Array) -> jax.Array:
     """Flatten a map in the order channel, row, column, as PyTorch does."""
-    return x.transpose(0, 3, 1, 2).reshape(len(x), -1)
+    return x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-# Methods of nnx.Module: a layer of such a name would take their place.
+# Methods of nnx.Module: a layer of such a name would take their place. Its `train` and `eval` set
+# `deterministic` and `use_running_average` of whatever has them.
 MODULE_NAMES = frozenset(
     {
         *("eval", "iter_children", "iter_modules", "perturb", "set_attributes", "sow", "train"),
+        *("deterministic", "use_running_average"),
     }
 )
 # Of nnx.Dict and nnx.List beside these, for the names within a container.

@@ -291,11 +291,11 @@ def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
 # --- the order of layers -------------------------------------------------------------------------
 
 
-def stands_as_it_runs(network: Network) -> bool:
+def stands_as_it_runs(network: Network, within_blocks: bool = True) -> bool:
     """Whether layers that are kept below their dotted names stand in the order in which they run.
 
     Then what comes before one of them is what runs before it. No stage shares its name with a layer
-    outside of it.
+    outside of it. Unless `within_blocks`, the order of the network's own layers and blocks is enough.
     """
     for stage in network.stages:
         others = (step for n, step in enumerate(network.root.steps) if n not in stage.steps)
@@ -303,7 +303,7 @@ def stands_as_it_runs(network: Network) -> bool:
             return False
     return all(
         _is_grouped(_parts(step) for step in each.steps if is_kept(step, network, each))
-        for each in _all(network)
+        for each in (_all(network) if within_blocks else (network.root,))
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isfinite
 
 from resnet_spec import expressions
 from resnet_spec.diagnostics import Span, expected, fail, quoted
@@ -38,7 +39,7 @@ def read_expression(node: Node, what: str = "a value") -> Expression:
         found = validate.kind_of(node)
         fail("RS103", f"{what} must be a number or an expression, not {found}", node.span)
     if not isinstance(node.value, str):
-        if isinstance(node.value, float) and not abs(node.value) <= expressions.MAX_MAGNITUDE:
+        if isinstance(node.value, float) and not isfinite(node.value):
             fail("RS203", f"{what} must be a finite number", node.span)
         if abs(node.value) > expressions.MAX_MAGNITUDE:
             fail("RS203", f"{quoted(node.value)} is beyond {expressions.MAX_MAGNITUDE}", node.span)

@@ -18,6 +18,7 @@ total                                                62,950     26,858,144
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -34,6 +35,17 @@ class Sequential(nnx.List[Callable[[jax.Array], jax.Array]]):
         for layer in self:
             x = layer(x)
         return x
+
+
+@dataclass(frozen=True)
+class Below:
+    """A filter of what stands below one of some dotted names."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, path: tuple[Any, ...], value: object) -> bool:
+        dotted = "".join(f"{part}." for part in path)
+        return dotted.startswith(tuple(f"{name}." for name in self.names))
 
 
 class ChannelConv(nnx.Conv):
@@ -100,7 +112,7 @@ def channel_max_pool(x: jax.Array) -> jax.Array:
 
 def flatten_channels_first(x: jax.Array) -> jax.Array:
     """Flatten a map in the order channel, row, column, as PyTorch does."""
-    return x.transpose(0, 3, 1, 2).reshape(len(x), -1)
+    return x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
 
 
 conv = partial(
@@ -607,6 +619,22 @@ class BasicBlockCbam(nnx.Module):
 class Gallery(nnx.Module):
     """Blocks that few networks use, one after the other."""
 
+    order = (
+        "stem",
+        "plain",
+        "highway",
+        "weighted",
+        "preact",
+        "late",
+        "first",
+        "selective",
+        "gated",
+        "attended",
+        "avgpool",
+        "flat",
+        "fc",
+    )
+
     # The maps that others build upon, finest first, in timm's words.
     feature_info: ClassVar[list[dict[str, Any]]] = [
         {"module": "plain", "num_chs": 16, "reduction": 2},
@@ -645,6 +673,8 @@ class Gallery(nnx.Module):
             96, num_classes, kernel_init=nnx.initializers.normal(0.01), rngs=rngs
         )
 
+        self.frozen = Below(())
+
     def forward_features(self, x: jax.Array) -> dict[str, jax.Array]:
         """The output of each stage, by its name, for a batch of images (N, H, W, C)."""
         features: dict[str, jax.Array] = {}
@@ -675,6 +705,25 @@ class Gallery(nnx.Module):
         x = self.avgpool(x)
         x = self.flat(x)
         return self.fc(x)
+
+    def freeze_until(self, name: str) -> nnx.filterlib.Filter:
+        """Freeze the layers before `name`; gives the filter of what is trained.
+
+        It is the `wrt` of `nnx.Optimizer` and the filter of `nnx.DiffState`. Frozen batch
+        norms use their running statistics, which do not change.
+        """
+        if name not in self.order:
+            raise ValueError(f"there is no layer {name!r}")
+        self.frozen = Below(self.order[: self.order.index(name)])
+        self.train()
+        return nnx.All(nnx.Param, nnx.Not(self.frozen))
+
+    def train(self, **attributes: Any) -> None:
+        """Set all layers to training; frozen batch norms stay as in evaluation."""
+        super().train(**attributes)
+        for path, module in nnx.iter_graph(self):
+            if isinstance(module, nnx.BatchNorm) and self.frozen(path, module):
+                module.use_running_average = True
 
 
 def gallery(num_classes: int = 10, in_channels: int = 3, *, rngs: nnx.Rngs) -> Gallery:

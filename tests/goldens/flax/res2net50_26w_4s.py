@@ -15,6 +15,7 @@ total                            25,699,120  4,255,166,464
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -30,6 +31,17 @@ class Sequential(nnx.List[Callable[[jax.Array], jax.Array]]):
         for layer in self:
             x = layer(x)
         return x
+
+
+@dataclass(frozen=True)
+class Below:
+    """A filter of what stands below one of some dotted names."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, path: tuple[Any, ...], value: object) -> bool:
+        dotted = "".join(f"{part}." for part in path)
+        return dotted.startswith(tuple(f"{name}." for name in self.names))
 
 
 conv = partial(
@@ -138,6 +150,19 @@ class Res2NetBottleneck(nnx.Module):
 class Res2Net50(nnx.Module):
     """Res2Net-50, 4 parts of 26 channels."""
 
+    order = (
+        "conv1",
+        "bn1",
+        "act1",
+        "maxpool",
+        "layer1",
+        "layer2",
+        "layer3",
+        "layer4",
+        "avgpool",
+        "fc",
+    )
+
     # The maps that others build upon, finest first, in timm's words.
     feature_info: ClassVar[list[dict[str, Any]]] = [
         {"module": "act1", "num_chs": 64, "reduction": 2},
@@ -196,6 +221,8 @@ class Res2Net50(nnx.Module):
             2048, num_classes, kernel_init=nnx.initializers.normal(0.01), rngs=rngs
         )
 
+        self.frozen = Below(())
+
     def forward_features(self, x: jax.Array) -> dict[str, jax.Array]:
         """The output of each stage, by its name, for a batch of images (N, H, W, C)."""
         features: dict[str, jax.Array] = {}
@@ -219,6 +246,25 @@ class Res2Net50(nnx.Module):
         x = self.forward_features(x)["layer4"]
         x = self.avgpool(x)
         return self.fc(x)
+
+    def freeze_until(self, name: str) -> nnx.filterlib.Filter:
+        """Freeze the layers before `name`; gives the filter of what is trained.
+
+        It is the `wrt` of `nnx.Optimizer` and the filter of `nnx.DiffState`. Frozen batch
+        norms use their running statistics, which do not change.
+        """
+        if name not in self.order:
+            raise ValueError(f"there is no layer {name!r}")
+        self.frozen = Below(self.order[: self.order.index(name)])
+        self.train()
+        return nnx.All(nnx.Param, nnx.Not(self.frozen))
+
+    def train(self, **attributes: Any) -> None:
+        """Set all layers to training; frozen batch norms stay as in evaluation."""
+        super().train(**attributes)
+        for path, module in nnx.iter_graph(self):
+            if isinstance(module, nnx.BatchNorm) and self.frozen(path, module):
+                module.use_running_average = True
 
 
 def res2net50_26w_4s(

@@ -15,6 +15,7 @@ total                                  25,803,160  4,089,422,336
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -42,6 +43,17 @@ class Sequential(nnx.List[Callable[[jax.Array], jax.Array]]):
         for layer in self:
             x = layer(x)
         return x
+
+
+@dataclass(frozen=True)
+class Below:
+    """A filter of what stands below one of some dotted names."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, path: tuple[Any, ...], value: object) -> bool:
+        dotted = "".join(f"{part}." for part in path)
+        return dotted.startswith(tuple(f"{name}." for name in self.names))
 
 
 def softmax_over_groups(x: jax.Array, groups: int) -> jax.Array:
@@ -186,6 +198,19 @@ class SelectiveKernelBottleneck(nnx.Module):
 class SKResNet50(nnx.Module):
     """ResNet-50 with selective kernels."""
 
+    order = (
+        "conv1",
+        "bn1",
+        "act1",
+        "maxpool",
+        "layer1",
+        "layer2",
+        "layer3",
+        "layer4",
+        "avgpool",
+        "fc",
+    )
+
     # The maps that others build upon, finest first, in timm's words.
     feature_info: ClassVar[list[dict[str, Any]]] = [
         {"module": "act1", "num_chs": 64, "reduction": 2},
@@ -235,6 +260,8 @@ class SKResNet50(nnx.Module):
             2048, num_classes, kernel_init=nnx.initializers.normal(0.01), rngs=rngs
         )
 
+        self.frozen = Below(())
+
     def forward_features(self, x: jax.Array) -> dict[str, jax.Array]:
         """The output of each stage, by its name, for a batch of images (N, H, W, C)."""
         features: dict[str, jax.Array] = {}
@@ -258,6 +285,25 @@ class SKResNet50(nnx.Module):
         x = self.forward_features(x)["layer4"]
         x = self.avgpool(x)
         return self.fc(x)
+
+    def freeze_until(self, name: str) -> nnx.filterlib.Filter:
+        """Freeze the layers before `name`; gives the filter of what is trained.
+
+        It is the `wrt` of `nnx.Optimizer` and the filter of `nnx.DiffState`. Frozen batch
+        norms use their running statistics, which do not change.
+        """
+        if name not in self.order:
+            raise ValueError(f"there is no layer {name!r}")
+        self.frozen = Below(self.order[: self.order.index(name)])
+        self.train()
+        return nnx.All(nnx.Param, nnx.Not(self.frozen))
+
+    def train(self, **attributes: Any) -> None:
+        """Set all layers to training; frozen batch norms stay as in evaluation."""
+        super().train(**attributes)
+        for path, module in nnx.iter_graph(self):
+            if isinstance(module, nnx.BatchNorm) and self.frozen(path, module):
+                module.use_running_average = True
 
 
 def skresnet50(

@@ -11,7 +11,10 @@ from standins.graph import Drawn
 from standins.run import Difference, Run
 
 # Attributes of the real nnx.Module, of which no layer may have the names.
-_OF_MODULES = "eval iter_children iter_modules perturb set_attributes sow train"
+_OF_MODULES = """
+    deterministic eval iter_children iter_modules perturb set_attributes sow train
+    use_running_average
+"""
 _OF_DICTS = "clear get items keys pop popitem setdefault update values"
 _OF_LISTS = "append clear count extend index insert pop remove reverse"
 

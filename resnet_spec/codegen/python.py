@@ -295,7 +295,7 @@ def stands_as_it_runs(network: Network, within_blocks: bool = True) -> bool:
     """Whether layers that are kept below their dotted names stand in the order in which they run.
 
     Then what comes before one of them is what runs before it. No stage shares its name with a layer
-    outside of it. Unless `within_blocks`, the order of the network's own layers and blocks is enough.
+    outside of it. Unless `within_blocks`, the order of the network's own layers is enough.
     """
     for stage in network.stages:
         others = (step for n, step in enumerate(network.root.steps) if n not in stage.steps)

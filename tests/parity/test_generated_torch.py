@@ -40,7 +40,7 @@ def assert_close(one: Any, other: Any, bound: float = 1e-5) -> None:
     assert parity.difference(one.detach().numpy(), other.detach().numpy()) < bound
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=name_of)
+@pytest.mark.parametrize("spec", parity.costly(SPECS))
 def test_copies_compute_the_same(spec: str) -> None:
     import torch
 
@@ -63,7 +63,7 @@ def test_copies_compute_the_same(spec: str) -> None:
         assert_close(fresh(images), expected)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=name_of)
+@pytest.mark.parametrize("spec", parity.costly(SPECS))
 def test_export(spec: str) -> None:
     import torch
 
@@ -73,7 +73,7 @@ def test_export(spec: str) -> None:
     assert_close(exported.module()(images), model(images))
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=name_of)
+@pytest.mark.parametrize("spec", parity.costly(SPECS))
 def test_compile_sees_one_graph(spec: str) -> None:
     import torch
 
@@ -101,7 +101,7 @@ def test_numbers_of_classes_and_of_input_channels(spec: str) -> None:
     }
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=name_of)
+@pytest.mark.parametrize("spec", parity.costly(SPECS))
 def test_a_training_step(spec: str) -> None:
     """Gradients reach every parameter, so nothing hangs loose and nothing breaks the graph."""
     network, model = model_of(spec)

@@ -124,11 +124,13 @@ def small(name: str) -> Network:
     return lower(load(name, Library(), ["input.height=64", "input.width=75"]))
 
 
+SMALL = sorted(path.stem for path in parity.SPECS.glob("*.yaml"))
+LARGE = {"keras_resnet50", "resnext50_32x4d", "wide_resnet50_2"}
 OURS = ("resnet18", "resnet50", "resnetv2_18", "seresnet18", "densenet121", "res2net50_48w_2s")
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", [*sorted(p.stem for p in parity.SPECS.glob("*.yaml")), *OURS])
+@pytest.mark.parametrize("name", parity.costly([*SMALL, *OURS], {*SMALL, "resnet18"} - LARGE))
 def test_a_network_is_what_pytorch_computes(name: str) -> None:
     path = parity.SPECS / f"{name}.yaml"
     network = parity.network_of(path) if path.exists() else small(name)

@@ -28,6 +28,7 @@ def used(name: str) -> set[str]:
 def test_every_primitive_has_a_case() -> None:
     # An identity has no code of its own; it gives a value a second name.
     assert set().union(*map(used, SMALL)) | {"identity"} == set(PRIMITIVES)
+    assert set().union(*map(used, parity.TELLING)) | {"identity"} == set(PRIMITIVES)
 
 
 @pytest.mark.parametrize("name", SMALL)

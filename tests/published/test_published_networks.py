@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import parity
 import pytest
 import zoo
 import zoo_measure
@@ -119,9 +120,10 @@ def assert_measured_as_it_must_be(name: str) -> None:
 
 
 def by_cost(names: Iterable[str]) -> list[Any]:
-    """The families, those whose smallest network has more than 20 million parameters as slow."""
-    dear = {name for name in names if FAMILIES[name][0].root.parameters > 20_000_000}
-    return [pytest.param(each, marks=pytest.mark.slow if each in dear else ()) for each in names]
+    """The families, those whose smallest network is large or deep as slow."""
+    roots = {name: FAMILIES[name][0].root for name in names}
+    usual = {n for n, root in roots.items() if root.parameters < 20_000_000 and root.size < 240}
+    return parity.costly(names, usual)
 
 
 @pytest.mark.torch

@@ -38,7 +38,7 @@ def test_output_stride(name: str) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", DILATED)
+@pytest.mark.parametrize("name", parity.costly(DILATED, {"resnet50_os8"}))
 def test_dilated_networks_are_torchvisions(name: str) -> None:
     import torch
 

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import tempfile
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from resnet_spec.backends.flax.variables import VARIABLES as FLAX
 from resnet_spec.codegen.generate import generate
@@ -24,6 +25,24 @@ from resnet_spec.verify import compare
 from resnet_spec.weights import keras_model as keras_model_of
 
 SPECS = Path(__file__).parents[1] / "specs"
+
+
+# These have every primitive between them, and every way in which a class or function is written.
+TELLING = frozenset(
+    {
+        *("children", "dense", "flat", "gallery", "gates_and_pools", "more_primitives"),
+        *("option_a", "primitives", "selective"),
+    }
+)
+
+
+def costly(names: Iterable[str], usual: Container[str] = TELLING) -> list[Any]:
+    """Names of networks or paths of specs as parameters of a test, the unusual ones as slow."""
+    slow = pytest.mark.slow
+    return [
+        pytest.param(each, marks=() if Path(each).stem in usual else slow, id=Path(each).stem)
+        for each in names
+    ]
 
 
 def network_of(spec: str | Path, *settings: str) -> Network:

@@ -48,6 +48,14 @@ Settings stand in pyproject.toml or resnet-spec.toml, in this folder or above:
   resnet-spec draw my_net.yaml --format mermaid --stdout
   resnet-spec draw my_net.yaml --out my_net.png           by a converter, where one is installed
 """,
+    "diff": """examples:
+  resnet-spec diff resnet50_v1 resnet50                   what changed, and what still loads
+  resnet-spec diff my_net.yaml --against HEAD~1           with what git has of it
+  resnet-spec diff resnet50 --set classes=10              with itself, changed
+  resnet-spec diff --against main --fail-on load-in-part --format markdown
+
+From the least to the gravest: same-function, checkpoints-load, load-in-part, break.
+""",
     "verify": """examples:
   resnet-spec verify my_net.yaml                          PyTorch against Keras on TensorFlow
   resnet-spec verify my_net.yaml --keras-backend jax --precision float32
@@ -81,6 +89,7 @@ VERBS = {
     "check": "validate specs and blocks, infer every shape",
     "show": "print a network as a table",
     "draw": "draw a network as a picture",
+    "diff": "tell what changed between two networks, and what it does to checkpoints",
     "verify": "run what the backends write with the same numbers, and compare",
     "list": "print the built-in networks",
     "weights": "carry trained weights between frameworks, or compare a file with a spec",
@@ -113,6 +122,7 @@ def parser(verb: str | None = None) -> argparse.ArgumentParser:
         "check": _check,
         "show": _show,
         "draw": _draw,
+        "diff": _diff,
         "verify": _verify,
         "list": _list,
         "weights": _weights,
@@ -229,6 +239,33 @@ def _draw(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
     _color_flag(verb)
     _stdin_flag(verb)
+
+
+def _diff(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "specs",
+        nargs="*",
+        metavar="SPEC",
+        help="the old and the new one: files, names of built-in specs, or -; with --against any "
+        "number, without any those that the settings name",
+    )
+    verb.add_argument(
+        "--against",
+        metavar="REV",
+        help="compare each spec with itself at this revision of its git repository",
+    )
+    verb.add_argument(
+        "--fail-on",
+        choices=("same-function", "checkpoints-load", "load-in-part", "break"),
+        metavar="CLASS",
+        help="exit 1 from this class on: checkpoints-load, load-in-part or break; default: never",
+    )
+    verb.add_argument("--all", action="store_true", help="list every change and every tensor")
+    _set_flag(verb, "change a key of the new spec: classes=10; may be repeated")
+    _format_flag(verb, ("text", "json", "github", "markdown"))
+    _color_flag(verb)
+    _stdin_flag(verb)
+    _outside_flag(verb)
 
 
 def _verify(verb: argparse.ArgumentParser) -> None:
@@ -374,13 +411,14 @@ def _finding_flags(verb: argparse.ArgumentParser) -> None:
     _stdin_flag(verb)
 
 
-def _set_flag(verb: argparse.ArgumentParser) -> None:
+def _set_flag(verb: argparse.ArgumentParser, help: str | None = None) -> None:
     verb.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change a key of the spec: classes=10, stages.layer4.repeat=2; may be repeated",
+        help=help
+        or "change a key of the spec: classes=10, stages.layer4.repeat=2; may be repeated",
     )
 
 

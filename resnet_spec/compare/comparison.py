@@ -17,7 +17,9 @@ from resnet_spec.ir import Network
 from resnet_spec.ir.summary import Section, Summary, summarize
 
 # What these tell stays true of networks whose layers are proven to compute the same.
-_OF_INTERFACE = frozenset({"feature-maps", "classes", "input-channels", "input-size"})
+_STAYING = frozenset(
+    {"feature-maps", "classes", "input-channels", "input-size", "tensors-exchanged"}
+)
 
 Function = Literal["same", "same-after-renames", "differs"]
 
@@ -42,7 +44,7 @@ class Comparison:
         """What a change does here: no layer changes a function that is proven to be the same."""
         effect = RULES[change.rule].effect
         if effect is Effect.LOADS and self.function != "differs":
-            return effect if change.rule in _OF_INTERFACE else Effect.SAME
+            return effect if change.rule in _STAYING else Effect.SAME
         return effect
 
     @cached_property
@@ -88,6 +90,8 @@ def _function_and_tensors(
 
 
 def _of_tensors(tensors: Tensors) -> Iterator[Change]:
+    if tensors.load and tensors.renames:
+        yield Change("tensors-exchanged", "tensors")
     for rule, names in (
         ("tensors-renamed", [new for _, new in tensors.renamed]),
         ("tensors-reshaped", [each.new_name for each in tensors.reshaped]),

@@ -74,12 +74,24 @@ def _general(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         groups.setdefault((_NUMBER.sub("#", old), _NUMBER.sub("#", new)), []).append((old, new))
     found: dict[str, str] = {}
     for members in groups.values():
-        rule = _with_counters(members) if len(members) > 1 else None
-        if rule is None:
-            found.update(members)
-        else:
-            found[rule[0]] = rule[1]
+        found.update(_of_alike(members))
     return found
+
+
+def _of_alike(members: list[tuple[str, str]]) -> dict[str, str]:
+    """Rules for names that differ in numbers alone: one, or one for each value of a number."""
+    rule = _with_counters(members) if len(members) > 1 else None
+    if rule is not None:
+        return dict([rule])
+    for place in reversed(range(len(_numbers(members[0][0])))):
+        parts: dict[int, list[tuple[str, str]]] = {}
+        for member in members:
+            parts.setdefault(_numbers(member[0])[place], []).append(member)
+        rules = [_with_counters(part) for part in parts.values()]
+        told = [each for each in rules if each is not None]
+        if 1 < len(rules) == len(told):
+            return dict(told)
+    return dict(members)
 
 
 def _with_counters(members: list[tuple[str, str]]) -> tuple[str, str] | None:

@@ -65,6 +65,7 @@ _TABLE = (
     Rule("input-channels", Effect.LOADS, "images of another number of channels"),
     Rule("input-size", Effect.LOADS, "made for images of another size"),
     Rule("not-proven", Effect.LOADS, "the graphs differ, in no way that has a rule"),
+    Rule("tensors-exchanged", Effect.LOADS, "tensors load, but for other layers than their own"),
     # What is kept in a checkpoint.
     Rule("tensors-new", Effect.PART, "the old network has no such tensors"),
     Rule("tensors-lost", Effect.PART, "the new network has no such tensors"),

@@ -26,7 +26,7 @@ def rules(wanted: Mapping[str, str], others: Iterable[str] = ()) -> dict[str, st
     if not changed:
         return {}
     rest = [name for name in others if name not in wanted]
-    shortened = dict.fromkeys(_shortened(old, new) for old, new in changed.items())
+    shortened = list(dict.fromkeys(_shortened(old, new) for old, new in changed.items()))
     for found in (_general(shortened), dict(shortened), changed):
         if len(found) * len(wanted) > _MAX_TRIED:
             continue

@@ -1,6 +1,6 @@
 """The files of a git repository as they were at a revision, read without a shell.
 
-git is asked for three things alone: which commit a revision is, what a tree holds, and what is in a
+git is asked for three things alone: which tree a revision has, what a tree holds, and what is in a
 blob. Trees and blobs are named by their numbers, so no name of a file becomes a word of a command.
 None of these runs a hook, a filter, a pager or what the configuration of a repository names, and
 nothing is fetched.
@@ -47,7 +47,6 @@ class RevisionError(Exception):
 class _Entry(NamedTuple):
     mode: str  # 100644, 100755: a file; 120000: a link; 040000: a folder; 160000: a submodule
     hash: str
-    size: int
 
 
 class Revision(Files):
@@ -119,15 +118,15 @@ class Revision(Files):
     def _listed(self, tree: str) -> dict[str, _Entry]:
         """The entries of a tree by name."""
         if tree not in self.folders:
-            text = self._git("ls-tree", "--full-tree", "-z", "-l", tree)
+            text = self._git("ls-tree", "--full-tree", "-z", tree)
             if text is None:  # what can't be listed is not what has no files
                 raise RevisionError(f"git can't list {tree}: the clone may be a partial one")
             found = {}
             for line in text.split(b"\0"):
                 head, _, name = line.partition(b"\t")
                 if name:
-                    mode, _, number, size = head.decode("ascii").split()
-                    found[os.fsdecode(name)] = _Entry(mode, number, int(size) if size != "-" else 0)
+                    mode, _, number = head.decode("ascii").split()
+                    found[os.fsdecode(name)] = _Entry(mode, number)
             self.folders[tree] = found
         return self.folders[tree]
 
@@ -135,7 +134,7 @@ class Revision(Files):
         parts = self._inside(path)
         if parts is None:
             return None
-        entry = _Entry("040000", self.tree, 0)
+        entry = _Entry("040000", self.tree)
         for part in parts:
             found = self._listed(entry.hash).get(part) if entry.mode == "040000" else None
             if found is None:
@@ -177,7 +176,8 @@ class Revision(Files):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         if entry.mode == "120000":
             raise OSError(errno.ELOOP, "it is a link, which is not followed at a revision")
-        if entry.size >= limit:
+        size = self._git("cat-file", "-s", entry.hash)
+        if size is not None and int(size) >= limit:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         data = self._git("cat-file", "blob", entry.hash)
         if data is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import parity
 import pytest
-from networks import CASES, Case
+from known_pairs import CASES, Case
 
 from resnet_spec.backends.torch.variables import COUNTERS
 from resnet_spec.compare import RULES, Comparison, Effect, compare

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import network_of_small
+from known_pairs import network_of_small
 from parity import images, weights_of
 
 from resnet_spec.compare import Effect, compare

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from typing import cast
 
 import pytest
-from networks import CASES, Case
+from known_pairs import CASES, Case
 from test_known_pairs import check_class
 
 from resnet_spec.compare import align, canonical, changes, comparison, renaming, tensors

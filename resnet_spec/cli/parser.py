@@ -56,6 +56,15 @@ Settings stand in pyproject.toml or resnet-spec.toml, in this folder or above:
 
 From the least to the gravest: same-function, checkpoints-load, load-in-part, break.
 """,
+    "sweep": """examples:
+  resnet-spec sweep resnet50 --set 'stages.layer3.repeat=1..8' --sort macs
+  resnet-spec sweep net.yaml --set 'stages.layer3.repeat=1..8' \\
+      --set 'stages.layer4.filters=256,384,512' --where 'macs < 4e9' --plot pareto.svg
+  resnet-spec sweep net.yaml --set 'input.height=128..512..32' --sort peak_activation
+  resnet-spec sweep net.yaml --set … --sample 500 --sort parameters:desc --limit 5 --write variants
+
+A key is called by its path: stages.layer3.repeat is layer3_repeat in columns and conditions.
+""",
     "verify": """examples:
   resnet-spec verify my_net.yaml                          PyTorch against Keras on TensorFlow
   resnet-spec verify my_net.yaml --keras-backend jax --precision float32
@@ -90,6 +99,7 @@ VERBS = {
     "show": "print a network as a table",
     "draw": "draw a network as a picture",
     "diff": "tell what changed between two networks, and what it does to checkpoints",
+    "sweep": "compare variants of a network",
     "verify": "run what the backends write with the same numbers, and compare",
     "list": "print the built-in networks",
     "weights": "carry trained weights between frameworks, or compare a file with a spec",
@@ -123,6 +133,7 @@ def parser(verb: str | None = None) -> argparse.ArgumentParser:
         "show": _show,
         "draw": _draw,
         "diff": _diff,
+        "sweep": _sweep,
         "verify": _verify,
         "list": _list,
         "weights": _weights,
@@ -266,6 +277,49 @@ def _diff(verb: argparse.ArgumentParser) -> None:
     _color_flag(verb)
     _stdin_flag(verb)
     _outside_flag(verb)
+
+
+def _sweep(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("spec", metavar="SPEC", help="a file, or the name of a built-in spec")
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUES",
+        help="a key of the spec with its values: 1..8, 64..512..64 or 256,384; may be repeated, "
+        "and all combinations are tried",
+    )
+    verb.add_argument("--where", metavar="EXPR", help="list those that fit: 'macs < 4e9'")
+    verb.add_argument(
+        "--sort",
+        metavar="COLUMNS",
+        help="order of the rows: macs, or -parameters for the most first",
+    )
+    verb.add_argument("--limit", type=int, metavar="N", help="list the first N alone")
+    verb.add_argument(
+        "--columns", metavar="NAMES", help="what is shown; default: the keys, parameters and macs"
+    )
+    verb.add_argument("--sample", type=int, metavar="N", help="try N combinations by chance")
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="of --sample; default: 0")
+    verb.add_argument(
+        "--measured",
+        metavar="FILE",
+        help="a CSV with columns of keys and of what was measured with them, such as a latency",
+    )
+    verb.add_argument("--plot", metavar="FILE", help="an SVG of the rows and of their front")
+    verb.add_argument(
+        "--axes",
+        metavar="X,Y",
+        help="of the plot; less is better, with :max behind the name more; "
+        "default: macs,parameters:max",
+    )
+    verb.add_argument("--write", metavar="DIR", help="write each row as a spec into this folder")
+    verb.add_argument(
+        "--force", action="store_true", help="replace files that were edited or are not ours"
+    )
+    _format_flag(verb, ("table", "csv", "json"))
+    verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+    _color_flag(verb)
 
 
 def _verify(verb: argparse.ArgumentParser) -> None:
@@ -431,7 +485,9 @@ def _outside_flag(verb: argparse.ArgumentParser) -> None:
 
 
 def _format_flag(verb: argparse.ArgumentParser, formats: Sequence[str]) -> None:
-    verb.add_argument("--format", choices=formats, default="text", help="default: text")
+    verb.add_argument(
+        "--format", choices=formats, default=formats[0], help=f"default: {formats[0]}"
+    )
 
 
 def _color_flag(verb: argparse.ArgumentParser) -> None:

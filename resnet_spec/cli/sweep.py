@@ -145,7 +145,7 @@ def _lowering(
             gc.collect(1)
             turn()
         loaded = load(spec, reader.library, settings)
-        network = lower(loaded)
+        network = lower(loaded, with_digest=False)
         found = findings(loaded, network)
         if found:
             raise SpecError(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
@@ -12,6 +12,7 @@ from resnet_spec.disk.files import DISK, Files
 from resnet_spec.disk.projects import project_of
 from resnet_spec.language import nodes, other_libraries
 from resnet_spec.language.blocks import read_block
+from resnet_spec.language.memo import Memo
 from resnet_spec.language.nodes import Node
 from resnet_spec.language.syntax import Definition
 from resnet_spec.primitives import PRIMITIVES
@@ -73,6 +74,7 @@ class Library:
 
     def __init__(self, files: Files = DISK) -> None:
         self.files = files
+        self.memo = Memo()
         self.sources: dict[str, str] = {}
         self._nodes: dict[Path, Node] = {}
         self._blocks: dict[Path, Definition | SpecError] = {}
@@ -220,7 +222,19 @@ class Blocks:
         self, own: Mapping[str, Definition | None], library: Library, folder: Path
     ) -> None:
         self.own, self.library, self.folder = own, library, folder
-        self.used = {name: block for name, block in own.items() if block is not None}
+        self.used = self._sound()
+
+    def _sound(self) -> dict[str, Definition]:
+        return {name: block for name, block in self.own.items() if block is not None}
+
+    def used_by(self, step: Callable[[], None]) -> dict[str, Definition]:
+        """The blocks that a step finds, as if there had been none before."""
+        outer, self.used = self.used, self._sound()
+        try:
+            step()
+            return self.used
+        finally:
+            self.used = outer
 
     def find(self, name: str, span: Span, slot: bool = False) -> Definition:
         """A block by name; raises `SpecError` (RS301, or what is wrong in its file).

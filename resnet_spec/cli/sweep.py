@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gc
 import io
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,15 +19,13 @@ from resnet_spec.disk import projects
 from resnet_spec.ir import Network
 from resnet_spec.language.library import builtin_specs
 from resnet_spec.language.load import load
-from resnet_spec.lower import lower
-from resnet_spec.lower.unused import findings
 from resnet_spec.project import files
 from resnet_spec.sweep import Row, Space, SpaceError, Sweep
 from resnet_spec.sweep.columns import DEFAULT, columns
 from resnet_spec.sweep.measured import Measured
 from resnet_spec.sweep.space import axis
+from resnet_spec.sweep.variants import lowering
 
-_TURN = 256  # variants between two looks at memory and at the progress
 MAX_WRITTEN = 1_000
 
 
@@ -127,31 +124,9 @@ def _rows(
 ) -> Iterator[Row]:
     """The rows that fit; what is done so far is shown where standard error is a terminal."""
     progress = output.Progress(len(numbers), arguments.quiet)
-    lowered = _lowering(arguments.spec, reader, lambda: progress.show(sweep.seen))
+    lowered = lowering(arguments.spec, reader.library, lambda: progress.show(sweep.seen))
     yield from sweep.rows(numbers, lowered)
     progress.clear()
-
-
-def _lowering(
-    spec: str, reader: Reader, turn: Callable[[], None]
-) -> Callable[[Sequence[str]], Network]:
-    """Gives a variant by its settings; what lowering leaves behind is collected now and then."""
-    left = [_TURN]
-
-    def lowered(settings: Sequence[str]) -> Network:
-        left[0] -= 1
-        if left[0] == 0:
-            left[0] = _TURN
-            gc.collect(1)
-            turn()
-        loaded = load(spec, reader.library, settings)
-        network = lower(loaded, with_digest=False)
-        found = findings(loaded, network)
-        if found:
-            raise SpecError(found)
-        return network
-
-    return lowered
 
 
 def _sorted(arguments: argparse.Namespace, sweep: Sweep, rows: list[Row]) -> list[Row]:

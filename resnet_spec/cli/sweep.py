@@ -16,15 +16,16 @@ from resnet_spec.cli.shared import STDIN, Exit, Reader, UsageError
 from resnet_spec.codegen import header
 from resnet_spec.diagnostics import Diagnostic, SpecError, quoted
 from resnet_spec.disk import projects
+from resnet_spec.disk.files import DISK
 from resnet_spec.ir import Network
 from resnet_spec.language.library import builtin_specs
-from resnet_spec.language.load import load
+from resnet_spec.language.load import load, resolved
 from resnet_spec.project import files
 from resnet_spec.sweep import Row, Space, SpaceError, Sweep
 from resnet_spec.sweep.columns import DEFAULT, columns
 from resnet_spec.sweep.measured import Measured
 from resnet_spec.sweep.space import axis
-from resnet_spec.sweep.variants import lowering
+from resnet_spec.sweep.variants import load_ahead, lowering
 
 MAX_WRITTEN = 1_000
 
@@ -262,24 +263,26 @@ def _write_specs(
 
     if len(rows) > MAX_WRITTEN:
         raise UsageError(f"--write would write {len(rows):,} specs: choose at most {MAX_WRITTEN:,}")
-    folder = Path(arguments.write)
-    extends = arguments.spec
-    if extends not in builtin_specs() or os.path.isfile(extends):
-        extends = Path(os.path.relpath(arguments.spec, folder)).as_posix()
+    folder, spec = Path(arguments.write), Path(arguments.spec)
+    is_builtin = arguments.spec in builtin_specs() and not spec.is_file()
     places = [(row.number, sweep.space.indices(row.number)) for row in rows]
     named = specs.names(base.name, sweep.space.axes, places)
-    wanted = {}
-    reader = Reader()
+    wanted, reader = {}, Reader()
     for name, row in zip(named, rows, strict=True):
         settings = sweep.space.settings(row.number)
-        body = as_yaml(specs.values(name, base.name, extends, settings))
-        shown = str(folder / f"{name}.yaml")
+        if is_builtin or DISK.is_within(spec, projects.project_of(folder)):
+            extends = arguments.spec if is_builtin else os.path.relpath(spec, folder)
+            said = specs.extending(name, base.name, Path(extends).as_posix(), settings)
+        else:  # what it would extend is out of its reach
+            whole = resolved(load(arguments.spec, reader.library, settings))
+            said = specs.whole(name, base.name, whole, settings)
+        body = as_yaml(said)
         try:
-            load(shown, reader.library, (), body.encode())
+            load_ahead(str(folder / f"{name}.yaml"), body)
         except SpecError as error:
+            output.note("a variant is no network where it would stand: write it beside its spec")
             return list(error.diagnostics)
-        command = _command(arguments, base)
-        text = specs.sealed(body, base.path, base.digest, command)
+        text = specs.sealed(body, base.path, base.digest, _command(arguments, base))
         wanted[PurePosixPath(f"{name}.yaml")] = text
     return _write(arguments, folder, wanted)
 

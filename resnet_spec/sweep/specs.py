@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from resnet_spec.codegen import header
 from resnet_spec.diagnostics import Span, SpecError
@@ -41,14 +41,26 @@ def _is_name(name: str) -> bool:
         return False
 
 
-def values(name: str, base: str, extends: str, settings: Sequence[str]) -> dict[str, object]:
-    """A spec as plain values: its name, what it extends, and the keys that it changes."""
-    found: dict[str, object] = {
-        "spec_version": 1,
-        "name": name,
-        "description": f"{base} with {', '.join(settings)}",
-        "extends": extends,
-    }
+# What a spec says of itself alone, not of a variant.
+_OWN_KEYS = ("class_name", "source", "references", "expect")
+
+
+def _head(name: str, base: str, settings: Sequence[str]) -> dict[str, object]:
+    described = f"{base} with {', '.join(settings)}"
+    return {"spec_version": 1, "name": name, "description": described}
+
+
+def whole(
+    name: str, base: str, resolved: Mapping[str, object], settings: Sequence[str]
+) -> dict[str, object]:
+    """A variant as plain values that rest on no other spec."""
+    kept = {key: value for key, value in resolved.items() if key not in _OWN_KEYS}
+    return {**kept, **_head(name, base, settings)}
+
+
+def extending(name: str, base: str, extends: str, settings: Sequence[str]) -> dict[str, object]:
+    """A variant as plain values: its name, what it extends, and the keys that it changes."""
+    found = {**_head(name, base, settings), "extends": extends}
     for setting in settings:
         path, _, text = setting.partition("=")
         *outer, last = path.split(".")

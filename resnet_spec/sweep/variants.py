@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from resnet_spec.diagnostics import SpecError
+from resnet_spec.disk.files import Files
 from resnet_spec.ir import Network
 from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
@@ -39,3 +42,29 @@ def lowering(
         return network
 
     return lowered
+
+
+class _Ahead(Files):
+    """The disk as it will be: a folder that is not there yet leads to those above it."""
+
+    def is_file(self, path: Path) -> bool:
+        return super().is_file(_without_turns(path))
+
+    def is_folder(self, path: Path) -> bool:
+        return super().is_folder(_without_turns(path))
+
+    def exists(self, path: Path) -> bool:
+        return super().exists(_without_turns(path))
+
+    def read(self, path: Path, limit: int) -> bytes:
+        return super().read(_without_turns(path), limit)
+
+
+def _without_turns(path: Path) -> Path:
+    """A path whose folder is there as it is, any other without its `..`."""
+    return path if os.path.isdir(path.parent) else Path(os.path.normpath(path))
+
+
+def load_ahead(shown: str, text: str) -> None:
+    """Raise `SpecError` for a text that is no network where it is to be written."""
+    lower(load(shown, Library(_Ahead()), (), text.encode()), with_digest=False)

@@ -61,6 +61,8 @@ def headline(found: Comparison) -> str:
         loading = "every tensor loads"
         if tensors.renames:
             loading += ", some of them for another layer"
+    elif tensors.shares == (1.0, 1.0):
+        loading = "every tensor loads once it is renamed"
     else:
         old, new = (f"{_percent(share)} %" for share in tensors.shares)
         loading = f"{old} of the old weights load, {new} of the new ones are filled"

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from resnet_spec.ir import Instance, Node, Operation, Step
 
+MAX_COMPARED = 4_000_000  # pairs of steps without a name in common, between the same two others
+
 Indices = tuple[int | None, int | None]  # of a step of the old and of one of the new
 
 
@@ -69,6 +71,8 @@ class Alignment:
             found.append(index if fits else None)
         for alike in (self.signature, _kind):
             for ours, theirs in _gaps(found, len(new)):
+                if len(ours) * len(theirs) > MAX_COMPARED:
+                    continue
                 first = [alike(old[index]) for index in ours]
                 second = [alike(new[index]) for index in theirs]
                 matcher = SequenceMatcher(None, first, second, autojunk=False)

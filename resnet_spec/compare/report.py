@@ -83,7 +83,7 @@ def _of_function(found: Comparison) -> str:
     if any(each.rule == "not-proven" for each in found.changes):
         return "it is not proven to compute the same"
     if found.effect is Effect.SAME and found.changes:
-        return f"{_OF_FUNCTION[found.function]}; it is trained otherwise"
+        return f"{_OF_FUNCTION[found.function]}; what changed shows in training, if at all"
     return _OF_FUNCTION[found.function]
 
 

@@ -61,7 +61,7 @@ From the least to the gravest: same-function, checkpoints-load, load-in-part, br
   resnet-spec sweep net.yaml --set 'stages.layer3.repeat=1..8' \\
       --set 'stages.layer4.filters=256,384,512' --where 'macs < 4e9' --plot pareto.svg
   resnet-spec sweep net.yaml --set 'input.height=128..512..32' --sort peak_activation
-  resnet-spec sweep net.yaml --set … --sample 500 --sort parameters:desc --limit 5 --write variants
+  resnet-spec sweep net.yaml --set classes=10,100 --sort parameters --limit 1 --write variants
 
 A key is called by its path: stages.layer3.repeat is layer3_repeat in columns and conditions.
 """,
@@ -293,7 +293,7 @@ def _sweep(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--sort",
         metavar="COLUMNS",
-        help="order of the rows: macs, or -parameters for the most first",
+        help="order of the rows: macs, or macs:desc for the most first",
     )
     verb.add_argument("--limit", type=int, metavar="N", help="list the first N alone")
     verb.add_argument(

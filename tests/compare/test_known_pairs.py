@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import parity
@@ -14,6 +16,7 @@ from resnet_spec.backends.torch.variables import COUNTERS
 from resnet_spec.compare import RULES, Comparison, Effect, compare
 from resnet_spec.compare.tensors import shapes
 from resnet_spec.ir import Network
+from resnet_spec.language.library import builtin_specs
 from resnet_spec.language.renames import renamed
 
 IDS = [case.name for case in CASES]
@@ -148,3 +151,25 @@ def _computes_the_same(ours: Any, theirs: Any, old: Network, new: Network) -> bo
     if [each.shape for each in first] != [each.shape for each in second]:
         return False
     return all(parity.difference(a, b) < 1e-9 for a, b in zip(first, second, strict=True))
+
+
+# --- pairs of which nothing is known -------------------------------------------------------------
+
+SPECS = sorted((Path(__file__).parents[1] / "specs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", sorted(builtin_specs())[::9])
+def test_a_network_is_what_it_is(name: str) -> None:
+    found = compare(parity.network_of(name), parity.network_of(name))
+    assert (found.effect, found.function, found.changes) == (Effect.SAME, "same", ())
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "pair", [*pairwise(SPECS)], ids=lambda pair: f"{pair[0].stem}-{pair[1].stem}"
+)
+def test_loading_between_networks_that_differ_in_much(
+    pair: tuple[Path, Path], precise: None
+) -> None:
+    old, new = (parity.network_of(path) for path in pair)
+    check_loading(old, new, compare(old, new))

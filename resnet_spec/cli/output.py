@@ -24,6 +24,24 @@ def note(text: str, quiet: bool = False) -> None:
         say(text, sys.stderr)
 
 
+class Progress:
+    """How much of a long run is done, in one line of standard error, where that is a terminal."""
+
+    def __init__(self, total: int, quiet: bool = False) -> None:
+        self.total = total
+        self.is_shown = not quiet and sys.stderr is not None and sys.stderr.isatty()
+
+    def show(self, done: int) -> None:
+        if self.is_shown:
+            filled = 24 * done // self.total
+            bar = "#" * filled + "-" * (24 - filled)
+            print(f"\r[{bar}] {done:,} of {self.total:,}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self.is_shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
 def findings(
     found: Sequence[Diagnostic],
     sources: Mapping[str, str],

@@ -48,6 +48,23 @@ Settings stand in pyproject.toml or resnet-spec.toml, in this folder or above:
   resnet-spec draw my_net.yaml --format mermaid --stdout
   resnet-spec draw my_net.yaml --out my_net.png           by a converter, where one is installed
 """,
+    "diff": """examples:
+  resnet-spec diff resnet50_v1 resnet50                   what changed, and what still loads
+  resnet-spec diff my_net.yaml --against HEAD~1           with what git has of it
+  resnet-spec diff resnet50 --set classes=10              with itself, changed
+  resnet-spec diff --against main --fail-on load-in-part --format markdown
+
+From the least to the gravest: same-function, checkpoints-load, load-in-part, break.
+""",
+    "sweep": """examples:
+  resnet-spec sweep resnet50 --set 'stages.layer3.repeat=1..8' --sort macs
+  resnet-spec sweep net.yaml --set 'stages.layer3.repeat=1..8' \\
+      --set 'stages.layer4.filters=256,384,512' --where 'macs < 4e9' --plot pareto.svg
+  resnet-spec sweep net.yaml --set 'input.height=128..512..32' --sort peak_activation
+  resnet-spec sweep net.yaml --set classes=10,100 --sort parameters --limit 1 --write variants
+
+A key is called by its path: stages.layer3.repeat is layer3_repeat in columns and conditions.
+""",
     "verify": """examples:
   resnet-spec verify my_net.yaml                          PyTorch against Keras on TensorFlow
   resnet-spec verify my_net.yaml --keras-backend jax --precision float32
@@ -81,6 +98,8 @@ VERBS = {
     "check": "validate specs and blocks, infer every shape",
     "show": "print a network as a table",
     "draw": "draw a network as a picture",
+    "diff": "tell what changed between two networks, and what it does to checkpoints",
+    "sweep": "compare variants of a network",
     "verify": "run what the backends write with the same numbers, and compare",
     "list": "print the built-in networks",
     "weights": "carry trained weights between frameworks, or compare a file with a spec",
@@ -113,6 +132,8 @@ def parser(verb: str | None = None) -> argparse.ArgumentParser:
         "check": _check,
         "show": _show,
         "draw": _draw,
+        "diff": _diff,
+        "sweep": _sweep,
         "verify": _verify,
         "list": _list,
         "weights": _weights,
@@ -229,6 +250,76 @@ def _draw(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
     _color_flag(verb)
     _stdin_flag(verb)
+
+
+def _diff(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "specs",
+        nargs="*",
+        metavar="SPEC",
+        help="the old and the new one: files, names of built-in specs, or -; with --against any "
+        "number, without any those that the settings name",
+    )
+    verb.add_argument(
+        "--against",
+        metavar="REV",
+        help="compare each spec with itself at this revision of its git repository",
+    )
+    verb.add_argument(
+        "--fail-on",
+        choices=("same-function", "checkpoints-load", "load-in-part", "break"),
+        metavar="CLASS",
+        help="exit 1 from this class on: checkpoints-load, load-in-part or break; default: never",
+    )
+    verb.add_argument("--all", action="store_true", help="list every change and every tensor")
+    _set_flag(verb, "change a key of the new spec: classes=10; may be repeated")
+    _format_flag(verb, ("text", "json", "github", "markdown"))
+    _color_flag(verb)
+    _stdin_flag(verb)
+    _outside_flag(verb)
+
+
+def _sweep(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("spec", metavar="SPEC", help="a file, or the name of a built-in spec")
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUES",
+        help="a key of the spec with its values: 1..8, 64..512..64 or 256,384; may be repeated, "
+        "and all combinations are tried",
+    )
+    verb.add_argument("--where", metavar="EXPR", help="list those that fit: 'macs < 4e9'")
+    verb.add_argument(
+        "--sort",
+        metavar="COLUMNS",
+        help="order of the rows: macs, or macs:desc for the most first",
+    )
+    verb.add_argument("--limit", type=int, metavar="N", help="list the first N alone")
+    verb.add_argument(
+        "--columns", metavar="NAMES", help="what is shown; default: the keys, parameters and macs"
+    )
+    verb.add_argument("--sample", type=int, metavar="N", help="try N combinations by chance")
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="of --sample; default: 0")
+    verb.add_argument(
+        "--measured",
+        metavar="FILE",
+        help="a CSV with columns of keys and of what was measured with them, such as a latency",
+    )
+    verb.add_argument("--plot", metavar="FILE", help="an SVG of the rows and of their front")
+    verb.add_argument(
+        "--axes",
+        metavar="X,Y",
+        help="of the plot; less is better, with :max behind the name more; "
+        "default: macs,parameters:max",
+    )
+    verb.add_argument("--write", metavar="DIR", help="write each row as a spec into this folder")
+    verb.add_argument(
+        "--force", action="store_true", help="replace files that were edited or are not ours"
+    )
+    _format_flag(verb, ("table", "csv", "json"))
+    verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+    _color_flag(verb)
 
 
 def _verify(verb: argparse.ArgumentParser) -> None:
@@ -374,13 +465,14 @@ def _finding_flags(verb: argparse.ArgumentParser) -> None:
     _stdin_flag(verb)
 
 
-def _set_flag(verb: argparse.ArgumentParser) -> None:
+def _set_flag(verb: argparse.ArgumentParser, help: str | None = None) -> None:
     verb.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change a key of the spec: classes=10, stages.layer4.repeat=2; may be repeated",
+        help=help
+        or "change a key of the spec: classes=10, stages.layer4.repeat=2; may be repeated",
     )
 
 
@@ -393,7 +485,9 @@ def _outside_flag(verb: argparse.ArgumentParser) -> None:
 
 
 def _format_flag(verb: argparse.ArgumentParser, formats: Sequence[str]) -> None:
-    verb.add_argument("--format", choices=formats, default="text", help="default: text")
+    verb.add_argument(
+        "--format", choices=formats, default=formats[0], help=f"default: {formats[0]}"
+    )
 
 
 def _color_flag(verb: argparse.ArgumentParser) -> None:

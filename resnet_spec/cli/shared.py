@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resnet_spec.diagnostics import Diagnostic
+    from resnet_spec.disk.files import Files
     from resnet_spec.ir import Network
     from resnet_spec.language.library import Library
     from resnet_spec.language.load import Loaded
@@ -75,14 +76,21 @@ def check_stdin(names: Sequence[str], stdin_name: str | None) -> None:
 class Reader:
     """Reads the specs of one run; findings and the texts that they point into add up."""
 
-    def __init__(self, settings: Sequence[str] = (), stdin_name: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Sequence[str] = (),
+        stdin_name: str | None = None,
+        files: Files | None = None,
+    ) -> None:
         from pathlib import Path
 
+        from resnet_spec.disk.files import DISK
         from resnet_spec.language.library import Library, shown_path
 
         self.settings = settings
         self.stdin_name = "<stdin>" if stdin_name is None else shown_path(Path(stdin_name))
-        self.library: Library = Library()
+        self.files = files or DISK
+        self.library: Library = Library(self.files)
         self.folders: list[Path] = []
         self.sources: dict[str, str] = {}
         self.findings: list[Diagnostic] = []
@@ -126,7 +134,7 @@ class Reader:
         self.sources.update(self.library.sources)
         # The library tells a broken file once, but the next spec may rest on it as well; findings
         # that come twice are printed once.
-        self.library = Library()
+        self.library = Library(self.files)
         for folder in self.folders:
             self.library.name_folder(folder)
 

@@ -92,3 +92,9 @@ def snippet(line: str) -> str:
 def one_line(text: str) -> str:
     """For where each character has its place: what does not print is a sign of replacement."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def markdown(text: str) -> str:
+    """For a line of Markdown or a cell of its tables: code, which has no marks or mentions."""
+    line = one_line(" ".join(text.split())).replace("`", "'").replace("|", "\N{BROKEN BAR}")
+    return f"`{line}`" if line else ""

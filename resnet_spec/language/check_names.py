@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Hashable, Iterable, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 from resnet_spec.diagnostics import Report, SpecError, expected, quoted
 from resnet_spec.language import bind
@@ -22,6 +23,31 @@ from resnet_spec.language.syntax import (
 from resnet_spec.primitives import PRIMITIVES, ROLES, Attribute, Primitive
 
 Defaulted = Mapping[str, Collection[str]]  # by block or primitive, what a network's defaults give
+
+
+class Once:
+    """Checks of a network's parts that are not made again for another network of the library.
+
+    What a check finds follows from the part, the names around it, the defaults and the blocks that
+    there are; a part with which nothing was wrong has nothing wrong with it there either.
+    """
+
+    def __init__(self, blocks: Blocks, defaults: Defaulted, report: Report) -> None:
+        self.blocks, self.report = blocks, report
+        own = tuple((name, id(block)) for name, block in blocks.own.items())
+        given = tuple((name, tuple(keys)) for name, keys in defaults.items())
+        self.key = (blocks.folder, own, given)
+        self.owners = tuple(blocks.own.values())
+
+    def check(self, part: object, names: Hashable, check: Callable[[], None]) -> None:
+        """Check a part, or take over which blocks it was found to use."""
+        used = self.blocks.library.memo.sound(
+            ("checked", id(part), names, self.key),
+            (part, self.owners),
+            self.report,
+            lambda: self.blocks.used_by(check),
+        )
+        self.blocks.used.update(used)
 
 
 def check_block(
@@ -48,10 +74,11 @@ def check_layers(
     names: Iterable[str],
     blocks: Blocks,
     report: Report,
-    defaults: Defaulted | None = None,
+    defaults: Defaulted,
+    once: Once,
 ) -> None:
     """The same for the layers of a network, which may use the constants in `names`."""
-    _Checker(blocks, _roles(), {*names}, defaults, report).statements(body)
+    _Checker(blocks, _roles(), {*names}, defaults, report, once).statements(body)
 
 
 def _roles() -> dict[str, Binding | None]:
@@ -68,7 +95,9 @@ class _Checker:
         known: set[str],
         defaults: Defaulted | None,
         report: Report,
+        once: Once | None = None,
     ) -> None:
+        self.once = once
         self.blocks, self.slots, self.report = blocks, slots, report
         self.known, self.defaults = known, defaults
         self.values = {"x"}
@@ -97,6 +126,17 @@ class _Checker:
             self.known = before
 
     def statement(self, statement: Statement) -> None:
+        if self.once is None or statement.inputs or statement.otherwise:
+            self.look_at(statement)
+        else:  # it reads no value, so it does not matter what stands above it
+            names = frozenset(self.known)
+            self.once.check(statement, names, partial(self.look_at, statement))
+        if statement.result is not None:
+            self.values.add(statement.result.name)
+        elif statement.kind in ("block", "broken") and statement.name is not None:
+            self.values.add(statement.name.text)  # a stage's output goes by its name
+
+    def look_at(self, statement: Statement) -> None:
         for reference in (*statement.inputs, statement.otherwise):
             self.reference(reference)
         check_expression(statement.when, self.known, self.report)
@@ -109,11 +149,7 @@ class _Checker:
         except SpecError as error:
             self.report.extend(error)
         if statement.result is not None:
-            index = statement.result.index
-            check_expression(index, self.known, self.report)
-            self.values.add(statement.result.name)
-        elif statement.kind in ("block", "broken") and statement.name is not None:
-            self.values.add(statement.name.text)  # a stage's output goes by its name
+            check_expression(statement.result.index, self.known, self.report)
 
     def reference(self, reference: Reference | None) -> None:
         if reference is None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
-from resnet_spec.disk.projects import is_within, project_of
+from resnet_spec.disk.files import DISK, Files
+from resnet_spec.disk.projects import project_of
 from resnet_spec.language import nodes, other_libraries
 from resnet_spec.language.blocks import read_block
+from resnet_spec.language.memo import Memo
 from resnet_spec.language.nodes import Node
 from resnet_spec.language.syntax import Definition
 from resnet_spec.primitives import PRIMITIVES
@@ -66,10 +68,13 @@ class Library:
     """The files of one run: their texts for messages, their trees, the blocks read from them.
 
     What a person names is read; what a file names is read where it lies in the project of a file
-    that a person named, or comes with the package: a stranger's spec gets at nothing else.
+    that a person named, or comes with the package: a stranger's spec gets at nothing else. `files`
+    says where all this lies: on the disk, or in a repository's past.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, files: Files = DISK) -> None:
+        self.files = files
+        self.memo = Memo()
         self.sources: dict[str, str] = {}
         self._nodes: dict[Path, Node] = {}
         self._blocks: dict[Path, Definition | SpecError] = {}
@@ -78,20 +83,20 @@ class Library:
     def name_folder(self, folder: Path) -> None:
         """Take over the folder of what a person named: its project may be read from now on."""
         if folder not in self._projects and not folder.is_relative_to(builtin_folder()):
-            self._projects[folder] = project_of(folder)
+            self._projects[folder] = project_of(folder, self.files)
 
     def name_file(self, path: Path) -> Path:
         """Take over a file that a person named; RS006 for a link that leads out of its project."""
         self.name_folder(path.parent)
-        if os.path.islink(path) and not self._may_read(path):
-            shown = shown_path(path)
+        if self.files.is_link(path) and not self._may_read(path):
+            shown = self.shown(path)
             message = f"{quoted(shown)} is a link that leads out of its project"
             fail("RS006", message, Span(shown), "name the file itself")
         return path
 
     def _may_read(self, path: Path) -> bool:
         projects = dict.fromkeys((builtin_folder(), *self._projects.values()))
-        return any(is_within(path, project) for project in projects)
+        return any(self.files.is_within(path, project) for project in projects)
 
     def _check_asked(self, path: Path, name: str, span: Span | None) -> None:
         """RS006 for a file that a file asks for and may not have, whether there is one or not."""
@@ -108,12 +113,16 @@ class Library:
                 "there, or put a resnet-spec.toml, which may be empty, into a folder above both",
             )
 
+    def shown(self, path: Path) -> str:
+        """How messages name a file."""
+        return self.files.shown(shown_path(path))
+
     def read(self, path: Path) -> tuple[str, Node]:
         """The shown path and the tree of a file."""
-        shown = shown_path(path)
+        shown = self.shown(path)
         if path not in self._nodes:
             # Kept before it is parsed, so that messages can show the line that is wrong.
-            self.sources[shown] = nodes.read_text(path, shown)
+            self.sources[shown] = nodes.read_text(path, shown, self.files)
             self._nodes[path] = nodes.parse(self.sources[shown], shown)
         return shown, self._nodes[path]
 
@@ -128,13 +137,12 @@ class Library:
         candidate = (near / name) if near is not None else Path(name)
         if looks_like_path and near is not None:
             self._check_asked(candidate, name, span)
-        # os.path: a name that no file can have is a name of no file, not an error of its own.
-        if looks_like_path or (near is None and os.path.isfile(candidate)):
-            if not os.path.exists(candidate):
+        if looks_like_path or (near is None and self.files.is_file(candidate)):
+            if not self.files.exists(candidate):
                 fail("RS107", f"there is no file {quoted(name)}", span, _path_help(name))
             return self.name_file(candidate) if near is None else candidate
         beside = (near or Path()) / f"{name}.yaml"
-        if near is not None and os.path.isfile(beside):
+        if near is not None and self.files.is_file(beside):
             self._check_asked(beside, beside.name, span)
             return beside
         builtin = builtin_specs().get(name)
@@ -147,15 +155,15 @@ class Library:
         """The file of a recipe: by path, in `recipes/` beside the spec, or one of ours (RS107)."""
         if name.endswith(SUFFIXES) or "/" in name or os.sep in name:
             self._check_asked(near / name, name, span)
-            if not os.path.exists(near / name):
+            if not self.files.exists(near / name):
                 fail("RS107", f"there is no file {quoted(name)}", span)
             return near / name
         beside = near / RECIPES / f"{name}.yaml"
-        if name.isidentifier() and os.path.isfile(beside):
+        if name.isidentifier() and self.files.is_file(beside):
             self._check_asked(beside, beside.name, span)
             return beside
         if name not in builtin_recipes():
-            known = {*builtin_recipes(), *(p.stem for p in (near / RECIPES).glob("*.yaml"))}
+            known = {*builtin_recipes(), *self._stems(near / RECIPES)}
             fail("RS107", f"there is no recipe {quoted(name)}", span, expected(name, known))
         return builtin_recipes()[name]
 
@@ -165,14 +173,14 @@ class Library:
         Raises `SpecError` with what is wrong in the block's file.
         """
         beside = near / BLOCKS / f"{name}.yaml"
-        is_beside = name.isidentifier() and os.path.isfile(beside)
+        is_beside = name.isidentifier() and self.files.is_file(beside)
         path = beside if is_beside else builtin_blocks().get(name)
         if path is None:
             return None
         if path not in self._blocks:
             try:
                 if is_beside:
-                    self._check_asked(path, path.name, Span(shown_path(path)))
+                    self._check_asked(path, path.name, Span(self.shown(path)))
                 self._blocks[path] = self.read_block(path)
             except SpecError as error:
                 self._blocks[path] = error
@@ -200,7 +208,11 @@ class Library:
 
     def block_names(self, near: Path) -> set[str]:
         """Every block that `find_block` would find."""
-        return {path.stem for path in (near / BLOCKS).glob("*.yaml")} | set(builtin_blocks())
+        return {*self._stems(near / BLOCKS), *builtin_blocks()}
+
+    def _stems(self, folder: Path) -> set[str]:
+        names = self.files.names(folder)
+        return {name.removesuffix(".yaml") for name in names if name.endswith(".yaml")}
 
 
 class Blocks:
@@ -210,7 +222,19 @@ class Blocks:
         self, own: Mapping[str, Definition | None], library: Library, folder: Path
     ) -> None:
         self.own, self.library, self.folder = own, library, folder
-        self.used = {name: block for name, block in own.items() if block is not None}
+        self.used = self._sound()
+
+    def _sound(self) -> dict[str, Definition]:
+        return {name: block for name, block in self.own.items() if block is not None}
+
+    def used_by(self, step: Callable[[], None]) -> dict[str, Definition]:
+        """The blocks that a step finds, as if there had been none before."""
+        outer, self.used = self.used, self._sound()
+        try:
+            step()
+            return self.used
+        finally:
+            self.used = outer
 
     def find(self, name: str, span: Span, slot: bool = False) -> Definition:
         """A block by name; raises `SpecError` (RS301, or what is wrong in its file).

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence as SequenceOf
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from resnet_spec.language.blocks import read_block, read_lets
 from resnet_spec.language.layer_names import with_names
 from resnet_spec.language.layers import read_layers, read_stage
 from resnet_spec.language.library import Blocks, Library
+from resnet_spec.language.memo import Memo
 from resnet_spec.language.merge import MAX_CHAIN, merge, without
 from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence
 from resnet_spec.language.overrides import with_settings
@@ -58,7 +60,8 @@ def load(
         shown, node, folder = name, library.add_text(text, name), Path(name).parent
         library.name_folder(folder)
     report = Report()
-    merged = _extended(node, folder, library, (shown,), report)
+    key, made = ("extended", id(node)), partial(_extended, node, folder, library, (shown,), report)
+    merged = library.memo.sound(key, node, report, made)
     if settings:
         merged = with_settings(merged, settings, library, report)
     return _validated(merged, shown, folder, library, tuple(settings), report)
@@ -105,10 +108,11 @@ def _validated(
         text = plain_text(node.get(key))
         if text is not None:
             _collected(report, check, text, node.span_of(key))
-    blocks = Blocks(_read_blocks(node.get("blocks"), report), library, folder)
-    stem = read_layers(node.get("stem"), "the stem", report)
-    head = read_layers(node.get("head"), "the head", report)
-    stages = _read_stages(node.get("stages"), report)
+    memo = library.memo
+    blocks = Blocks(_read_blocks(node.get("blocks"), report, memo), library, folder)
+    stem = _read_layers(node.get("stem"), "the stem", report, memo)
+    head = _read_layers(node.get("head"), "the head", report, memo)
+    stages = _read_stages(node.get("stages"), report, memo)
     body = with_names((*stem, *stages, *head))
     stem, head = body[: len(stem)], body[len(stem) + len(stages) :]
     _check_scopes(node, body, blocks, report)
@@ -127,7 +131,15 @@ def _read_training(node: Mapping, folder: Path, library: Library, report: Report
         return None
     from resnet_spec.language import recipes  # few specs need it
 
-    return recipes.read(section, folder, library, report)
+    key = ("recipe", id(section), folder)
+    made = partial(recipes.read, section, folder, library, report)
+    return library.memo.sound(key, section, report, made)
+
+
+def _read_layers(
+    node: Node | None, what: str, report: Report, memo: Memo
+) -> tuple[Statement | Loop, ...]:
+    return memo.sound(("layers", id(node)), node, report, partial(read_layers, node, what, report))
 
 
 def _check_scopes(
@@ -140,11 +152,14 @@ def _check_scopes(
         check_names.check_expression(expression, names_, report, lets)
         names_.add(name)
     defaults = _defaulted(node.get("defaults"))
-    check_names.check_layers(body, names_, blocks, report, defaults)
+    once = check_names.Once(blocks, defaults, report)
+    check_names.check_layers(body, names_, blocks, report, defaults, once)
     checked: set[str] = set()
     while waiting := [name for name in blocks.used if name not in checked]:
         for name in waiting:
-            check_names.check_block(blocks.used[name], blocks, report, defaults)
+            block = blocks.used[name]
+            look = partial(check_names.check_block, block, blocks, report, defaults)
+            once.check(block, (), look)
             checked.add(name)
 
 
@@ -186,19 +201,24 @@ def _collected(report: Report, check, *arguments: object) -> None:  # type: igno
         report.extend(error)
 
 
-def _read_blocks(node: Node | None, report: Report) -> dict[str, Definition | None]:
+def _read_blocks(node: Node | None, report: Report, memo: Memo) -> dict[str, Definition | None]:
     if not isinstance(node, Mapping):
         if node is not None and not (isinstance(node, Scalar) and node.value is None):
             found = validate.contrast(node)
             report.add("RS103", f"'blocks' must be a mapping of names, {found}", node.span)
         return {}
     return {
-        name: read_block(child, report, name, node.keys[name])
+        name: memo.sound(
+            ("block", id(child), name),
+            child,
+            report,
+            partial(read_block, child, report, name, node.keys[name]),
+        )
         for name, child in node.entries.items()
     }
 
 
-def _read_stages(node: Node | None, report: Report) -> tuple[Statement, ...]:
+def _read_stages(node: Node | None, report: Report, memo: Memo) -> tuple[Statement, ...]:
     if node is None:
         return ()
     if not isinstance(node, Sequence):
@@ -211,7 +231,10 @@ def _read_stages(node: Node | None, report: Report) -> tuple[Statement, ...]:
         return ()
     if not node.items:
         report.add("RS103", "'stages' must hold at least one stage", node.span)
-    stages = [read_stage(item, report) for item in node.items]
+    stages = [
+        memo.sound(("stage", id(item)), item, report, partial(read_stage, item, report))
+        for item in node.items
+    ]
     seen: dict[str, Span] = {}
     for stage in stages:
         if stage.name is not None:

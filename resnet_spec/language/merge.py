@@ -3,6 +3,7 @@
 from collections.abc import Sequence as SequenceOf
 
 from resnet_spec.diagnostics import Report, expected, quoted
+from resnet_spec.language.memo import Memo
 from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence
 from resnet_spec.primitives import ROLES
 
@@ -14,10 +15,17 @@ def without(node: Mapping, keys: SequenceOf[str]) -> Mapping:
     return Mapping(entries, {key: node.keys[key] for key in entries}, node.span)
 
 
-def merge(base: Mapping, change: Mapping, report: Report, path: tuple[str, ...] = ()) -> Mapping:
+def merge(
+    base: Mapping,
+    change: Mapping,
+    report: Report,
+    path: tuple[str, ...] = (),
+    memo: Memo | None = None,
+) -> Mapping:
     """`base` with everything that `change` says; a list of named things is changed by name.
 
-    What there is not to change goes to the report (RS108).
+    What there is not to change goes to the report (RS108). With a memo the same parts changed by
+    the same are the same object.
     """
     entries, keys = dict(base.entries), dict(base.keys)
     for key, new in change.entries.items():
@@ -27,12 +35,23 @@ def merge(base: Mapping, change: Mapping, report: Report, path: tuple[str, ...] 
             old = old and written_out(old)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             within = (*path, key)
-            entries[key] = new if _replaces(old, new, within) else merge(old, new, report, within)
+            entries[key] = (
+                new if _replaces(old, new, within) else _merged(old, new, report, within, memo)
+            )
         elif isinstance(old, Sequence) and isinstance(new, Mapping) and len(path) < 3:
-            entries[key] = _patched(old, new, key, report)
+            entries[key] = _patched(old, new, key, report, memo)
         else:
             entries[key] = new
     return Mapping(entries, keys, change.span)
+
+
+def _merged(
+    old: Mapping, new: Mapping, report: Report, path: tuple[str, ...], memo: Memo | None
+) -> Mapping:
+    if memo is None:
+        return merge(old, new, report, path)
+    key, owners = ("merged", id(old), id(new), path), (old, new)
+    return memo.sound(key, owners, report, lambda: merge(old, new, report, path, memo))
 
 
 def written_out(node: Node) -> Node:
@@ -50,7 +69,9 @@ def _replaces(old: Mapping, new: Mapping, path: tuple[str, ...]) -> bool:
     return is_choice and list(old.entries) != list(new.entries)
 
 
-def _patched(items: Sequence, change: Mapping, what: str, report: Report) -> Sequence:
+def _patched(
+    items: Sequence, change: Mapping, what: str, report: Report, memo: Memo | None
+) -> Sequence:
     """A list of named mappings with some of them changed; an empty value removes one."""
     found = {_item_name(item): index for index, item in enumerate(items.items)}
     result: list[Node | None] = list(items.items)
@@ -67,12 +88,20 @@ def _patched(items: Sequence, change: Mapping, what: str, report: Report) -> Seq
         if isinstance(new, Scalar) and new.value in (None, "none"):
             result[found[name]] = None
         elif isinstance(new, Mapping) and isinstance(old, Mapping):
-            entries, keys = {**old.entries, **new.entries}, {**old.keys, **new.keys}
-            result[found[name]] = Mapping(entries, keys, old.span)
+            result[found[name]] = _with_keys(old, new, memo)
         else:
             message = f"{quoted(name)} is changed by a mapping of its keys"
             report.add("RS108", message, new.span)
     return Sequence(tuple(item for item in result if item is not None), items.span)
+
+
+def _with_keys(old: Mapping, new: Mapping, memo: Memo | None) -> Mapping:
+    """An item with the keys of another; the same one for the same two."""
+
+    def made() -> Mapping:
+        return Mapping({**old.entries, **new.entries}, {**old.keys, **new.keys}, old.span)
+
+    return made() if memo is None else memo.of(("keys", id(old), id(new)), (old, new), made)
 
 
 def _item_name(item: Node) -> str:

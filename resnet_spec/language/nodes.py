@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 import yaml
 
 from resnet_spec.diagnostics import Report, Span, fail, quoted
-from resnet_spec.disk.regular import open_regular
+from resnet_spec.disk.files import DISK, Files
 
 Value = str | int | float | bool | None
 
@@ -75,13 +75,12 @@ Explained = tuple[str, str | None]  # a message and its help
 EMPTY = Mapping({}, {}, Span(""))
 
 
-def read_text(path: Path, name: str) -> str:
+def read_text(path: Path, name: str, files: Files = DISK) -> str:
     """The text of a file; `name` is the path that messages tell. Raises `SpecError` (RS001)."""
     try:
-        if path.is_dir():
+        if files.is_folder(path):
             fail("RS001", f"{quoted(name)} is a folder, not a spec", Span(name))
-        with open_regular(path) as file:
-            data = file.read(MAX_BYTES + 1)
+        data = files.read(path, MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         fail("RS001", f"cannot read {quoted(name)}: {reason.lower()}", Span(name))

@@ -1,6 +1,7 @@
 """Changes of a spec from the command line: `--set key.key=value`."""
 
 from collections.abc import Sequence as SequenceOf
+from functools import partial
 
 from resnet_spec.diagnostics import Report, Span, SpecError, fail, quoted
 from resnet_spec.language import nodes
@@ -18,22 +19,29 @@ def with_settings(
 ) -> Mapping:
     """The tree with every `--set key.key=value`; numbers that it changes are not expected."""
     library.sources[SET_PATH] = "\n".join(" ".join(each.splitlines()) for each in settings)
-    node = without(node, ("expect",))
+    node = library.memo.of(("unexpected", id(node)), node, lambda: without(node, ("expect",)))
+    memo = library.memo
     for line, setting in enumerate(settings, 1):
-        key, separator, value = setting.partition("=")
-        parts = key.split(".")
-        span = Span(SET_PATH, line, 1, line, len(key) + 1)
-        if not separator or not all(parts):
-            hint = "for example classes=10, or stages.layer4.repeat=2"
-            fail("RS108", f"{quoted(setting)} is not of the form key=value", span, hint)
-        if len(parts) > MAX_KEYS:
-            fail("RS108", f"{quoted(key)} has more than {MAX_KEYS} parts", span)
-        tree = _value(value, SET_PATH, line, len(key) + 2)
-        for part in reversed(parts):
-            tree = Mapping({part: tree}, {part: span}, span)
-        assert isinstance(tree, Mapping)
-        node = merge(node, tree, report)
+        tree = memo.of(("setting", setting, line), None, partial(_tree, setting, line))
+        node = merge(node, tree, report, memo=memo)
     return node
+
+
+def _tree(setting: str, line: int) -> Mapping:
+    """What one setting says, as a spec would say it."""
+    key, separator, value = setting.partition("=")
+    parts = key.split(".")
+    span = Span(SET_PATH, line, 1, line, len(key) + 1)
+    if not separator or not all(parts):
+        hint = "for example classes=10, or stages.layer4.repeat=2"
+        fail("RS108", f"{quoted(setting)} is not of the form key=value", span, hint)
+    if len(parts) > MAX_KEYS:
+        fail("RS108", f"{quoted(key)} has more than {MAX_KEYS} parts", span)
+    tree = _value(value, SET_PATH, line, len(key) + 2)
+    for part in reversed(parts):
+        tree = Mapping({part: tree}, {part: span}, span)
+    assert isinstance(tree, Mapping)
+    return tree
 
 
 def _value(text: str, path: str, line: int, column: int) -> Node:

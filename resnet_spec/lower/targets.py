@@ -1,6 +1,7 @@
 """What each use of a primitive or a block is given: attributes, arguments and slots, in numbers."""
 
 from collections.abc import Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -70,6 +71,7 @@ class Targets:
 
     def __init__(self, blocks: Blocks, scope: Scope) -> None:
         self.blocks = blocks
+        self.memo = blocks.library.memo
         self.scope = scope  # the names that the network itself gives
         self.defaults: dict[str, dict[str, Bound | Initializer | str]] = {}
         self.default_slots: dict[str, dict[str, Binding]] = {}
@@ -247,8 +249,20 @@ class Targets:
     ) -> Sources:
         """Where the attributes of a statement come from; what is wrong goes to the report."""
         key = (id(statement), id(choice))
-        if key in self._sources:
-            return self._sources[key]
+        if key not in self._sources:
+            filled = choice.key if choice is not None else None
+            shared = ("sources", id(statement), primitive.name, filled, self.context)
+            owners = statement, choice
+            made = partial(self.read_sources, primitive, statement, choice, report)
+            found = self.memo.sound(shared, owners, report, made)
+            if report.diagnostics:
+                return found
+            self._sources[key] = found
+        return self._sources[key]
+
+    def read_sources(
+        self, primitive: Primitive, statement: Statement, choice: Choice | None, report: Report
+    ) -> Sources:
         binding = dict(choice.arguments) if choice is not None else {}
         defaults = self.defaults.get(primitive.name, {})
         own = Report()
@@ -259,12 +273,8 @@ class Targets:
         given = bind.attributes(primitive, statement.arguments, binding, defaults, own)
         read = [each.names for each in given.values() if isinstance(each, Expression)]
         names = tuple({name for each in read for name in each})
-        sources = Sources(given, names, {}, (statement, choice))
-        if own.diagnostics:
-            report.extend(SpecError(own.diagnostics))
-        else:
-            self._sources[key] = sources
-        return sources
+        report.extend(SpecError(own.diagnostics))
+        return Sources(given, names, {}, (statement, choice))
 
     def check_constants(
         self, primitive: Primitive, statement: Statement, choice: Choice | None

@@ -50,7 +50,6 @@ class _Defaults:
         self.steps: dict[str, list[tuple[Instance, Step]]] = {}
         self.choices: set[object] = set()
         self.seen: set[int] = set()
-        self.collect(network.root)
 
     def collect(self, instance: Instance) -> None:
         """Every step by what it uses, those of equal instances once."""
@@ -69,7 +68,10 @@ class _Defaults:
                 self.choices.add(choice.key)
 
     def check(self) -> None:
-        for key, child, node in _own(self.loaded, self.loaded.node.get("defaults")):
+        own = list(_own(self.loaded, self.loaded.node.get("defaults")))
+        if own:
+            self.collect(self.network.root)
+        for key, child, node in own:
             if key in ROLES:
                 self.check_role(key, node)
             elif key not in self.steps:
@@ -121,6 +123,10 @@ def _is_open(key: str, instance: Instance, step: Step) -> bool:
 def _check_lets(loaded: Loaded, report: Report) -> None:
     """Those that `--set` changes; one that a spec keeps for later harms nobody."""
     node = loaded.node
+    if not any(
+        owner.keys[name].path == SET_PATH for name, _, owner in _own(loaded, node.get("let"))
+    ):
+        return
     parts = (node.get(key) for key in ("let", "defaults", "stem", "stages", "head"))
     read = {word for part in parts if part is not None for word in _words(part)}
     for name, _, owner in _own(loaded, node.get("let")):

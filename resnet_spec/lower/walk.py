@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from resnet_spec.diagnostics import Report, Span, SpecError, Use, expected, fail, quoted
@@ -18,10 +19,10 @@ from resnet_spec.language.name_resolution import (
     repetitions,
     spell,
 )
-from resnet_spec.language.syntax import Bound, Definition, Expression, Loop, Statement
+from resnet_spec.language.syntax import Bound, Definition, Expression, Loop, Source, Statement
 from resnet_spec.lower.cache import Made, known
 from resnet_spec.lower.frame import Frame, Value, Values
-from resnet_spec.lower.targets import MAX_NESTING, Attributes, Targets
+from resnet_spec.lower.targets import MAX_NESTING, Arguments, Attributes, Targets
 from resnet_spec.primitives import PRIMITIVES, Primitive, Shape, ShapeError
 
 
@@ -36,8 +37,6 @@ class Walk:
         self.parts: list[Made] = []  # of the present block
         self.within = 0  # statements that were run for blocks within the present one
         self.known = known(targets.blocks.library)
-        # With the attributes, which are kept alive for as long as their ids are keys.
-        self.operations: dict[Any, tuple[Operation, Attributes]] = {}
 
     @contextmanager
     def use(self, text: str, span: Span) -> Iterator[None]:
@@ -325,17 +324,17 @@ class Walk:
         self, primitive: Primitive, given: Attributes, shapes: tuple[Shape, ...]
     ) -> Operation:
         """An operation with its output and parameters, once for all; raises `ShapeError`."""
-        key = (id(given), shapes)
-        if key not in self.operations:
+
+        def made() -> Operation:
             attributes = given.namespace
             output = primitive.infer(attributes, shapes)
             if given.open and not output.open:
                 output = output._replace(open=True)
             parameters = primitive.parameters(attributes, shapes)
             macs = primitive.macs(attributes, shapes, output)
-            made = Operation(primitive, given.values, shapes, output, parameters, macs)
-            self.operations[key] = (made, given)
-        return self.operations[key][0]
+            return Operation(primitive, given.values, shapes, output, parameters, macs)
+
+        return self.targets.memo.of(("operation", id(given), shapes), given, made)
 
     def run_split(self, statement: Statement, step: Step, frame: Frame, inputs: Inputs) -> None:
         assert isinstance(step.node, Operation)
@@ -366,7 +365,11 @@ class Walk:
         are counted among their like.
         """
         self.check_nesting(statement, block)
-        arguments = bind.arguments(block, statement.arguments)
+        arguments = self.targets.memo.of(
+            ("arguments", id(statement), id(block)),
+            (statement, block),
+            partial(bind.arguments, block, statement.arguments),
+        )
         count = 1
         if statement.repeat is not None:
             count = repetitions(statement.repeat, frame.scope, "repeat")
@@ -374,33 +377,75 @@ class Walk:
         if statement.repeat is None:
             frame.claim(name, statement.name.span if statement.name else statement.span)
         choices = self.targets.slots(statement, block, choice, arguments, frame)
-        filled = tuple((name, choice.key) for name, choice in choices.items())
-        first, total = place or (0, count)
+        blocks = Blocks(statement, block, choice, arguments, choices, count, place or (0, count))
         value, steps = inputs.numbers[0], []
-        for index in range(count):
+        for step_name, made, sources in self.repeated(blocks, name, frame, frame.shape(value)):
+            output = frame.new(made.output)
+            steps.append(Step(step_name, made, (value,), (output,), statement, sources))
+            frame.add_step(steps[-1], made.size)
+            value = output
+        frame.ran(statement, inputs.reads, value, tuple(steps), inputs.passing, place)
+
+    def repeated(
+        self, blocks: Blocks, name: str, frame: Frame, source: Shape
+    ) -> Iterator[tuple[str, Instance, Mapping[str, Source]]]:
+        """The name of each block of a run, what it is, and where its arguments come from."""
+        if self.active:  # within a block, which is made once as a whole
+            for step_name, made, sources in self.run_of_blocks(blocks, name, frame, source):
+                yield step_name, made.instance, sources
+            return
+        memo, key = self.targets.memo, (*blocks.key(frame), source, self.targets.context)
+        known: tuple[Run, dict[str, Definition]] | None = memo.get(key)
+        if known is None or not self.targets.finds(known[1], blocks.block.span):
+            outer, self.targets.used_blocks = self.targets.used_blocks, {}
+            try:
+                run = list(self.run_of_blocks(blocks, name, frame, source))
+                used = self.targets.used_blocks
+            finally:
+                self.targets.used_blocks = outer
+            if self.targets.is_closed:
+                memo.keep(key, blocks, (run, used))
+        else:
+            run, used = known
+            for step_name, made, _ in run:
+                blocks.claim(step_name, frame)
+                if made.key not in self.made:
+                    self.adopt(made)
+        self.targets.used_blocks.update(used)
+        for step_name, made, sources in run:
+            yield step_name, made.instance, sources
+
+    def run_of_blocks(
+        self, blocks: Blocks, name: str, frame: Frame, source: Shape
+    ) -> Iterator[tuple[str, Made, Mapping[str, Source]]]:
+        """The same, each block with what it is made of; raises `SpecError` and `Unknown`."""
+        statement, first = blocks.statement, blocks.place[0]
+        filled = tuple((name, choice.key) for name, choice in blocks.choices.items())
+        given = None
+        for index in range(blocks.count):
             position = {
                 "i": Bound(index),
-                "n": Bound(count),
+                "n": Bound(blocks.count),
                 "block_index": Bound(first + index),
-                "block_count": Bound(total),
+                "block_count": Bound(blocks.place[1]),
             }
             scope = {**frame.scope, **position}
-            given = self.targets.arguments(statement, block, choice, arguments, scope)
+            # But for the first, all blocks are given the same where nothing follows their place.
+            if given is None or index < 2 or follows_place(blocks.arguments, given):
+                given = self.targets.arguments(
+                    statement, blocks.block, blocks.choice, blocks.arguments, scope
+                )
             step_name = name
             if statement.repeat is not None:
                 own = spell(statement.names, scope) if statement.names else str(index)
                 step_name = f"{name}.{own}"
-                where = statement.names or statement.name
-                frame.claim(step_name, where.span if where else statement.span)
+                blocks.claim(step_name, frame)
             with self.use(name, statement.span):
-                made = self.instance(block, choices, filled, given.values, frame.shape(value))
+                made = self.instance(blocks.block, blocks.choices, filled, given.values, source)
             if made is None:
                 raise Unknown
-            output = frame.new(made.output)
-            steps.append(Step(step_name, made, (value,), (output,), statement, given.sources))
-            frame.add_step(steps[-1], made.size)
-            value = output
-        frame.ran(statement, inputs.reads, value, tuple(steps), inputs.passing, place)
+            source = made.output
+            yield step_name, self.parts[-1], given.sources
 
     def check_nesting(self, statement: Statement, block: Definition) -> None:
         """RS302 for a block within itself, or too deep within others."""
@@ -410,6 +455,42 @@ class Walk:
             fail("RS302", f"a block can't contain itself: {loop}", statement.span)
         if len(self.active) > MAX_NESTING:
             fail("RS302", f"blocks are nested more than {MAX_NESTING} deep", statement.span)
+
+
+def follows_place(arguments: bind.Arguments, given: Arguments) -> bool:
+    """Whether what a block is given may differ from one place of a repetition to the next."""
+    if any(isinstance(value, bind.Listed) for value in arguments.values.values()):
+        return True
+    return any(bind.follows_position(each) for each in given.sources.values() if each is not None)
+
+
+class Blocks(NamedTuple):
+    """A run of blocks that one statement makes: how many, and which of how many is the first."""
+
+    statement: Statement
+    block: Definition
+    choice: Choice | None
+    arguments: bind.Arguments
+    choices: Mapping[str, Choice]
+    count: int  # type: ignore[assignment] # hides that of tuples
+    place: tuple[int, int]
+
+    def key(self, frame: Frame) -> tuple[Any, ...]:
+        """Equal for runs that come to the same with the same input and defaults."""
+        # 1, 1.0 and True are equal, but not the same number.
+        scope = tuple((name, each, type(each.value)) for name, each in frame.scope.items())
+        filled = tuple((name, choice.key) for name, choice in self.choices.items())
+        own = self.choice.key if self.choice is not None else None
+        return ("blocks", id(self.statement), id(self.block), own, filled, self.place, scope)
+
+    def claim(self, name: str, frame: Frame) -> None:
+        """Take the name of one of them."""
+        if self.statement.repeat is not None:
+            where = self.statement.names or self.statement.name
+            frame.claim(name, where.span if where else self.statement.span)
+
+
+Run = list[tuple[str, Made, Mapping[str, Source]]]
 
 
 class Inputs(NamedTuple):

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, expected, quoted
-from resnet_spec.disk.projects import MAX_BYTES, OWN_FILE, PROJECT_FILE, is_within
+from resnet_spec.disk.files import DISK
+from resnet_spec.disk.projects import MAX_BYTES, OWN_FILE, PROJECT_FILE
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.language.library import BLOCKS, RECIPES, SUFFIXES, shown_path
 from resnet_spec.project import patterns
@@ -80,7 +81,7 @@ def find(start: Path, outside: bool = False) -> Settings | None:
 
 def _check_link(path: Path) -> None:
     """RS706 for settings that nobody named, and that are a link to a file elsewhere."""
-    if not is_within(path, path.parent):
+    if not DISK.is_within(path, path.parent):
         shown = shown_path(path)
         message = f"{quoted(shown)} is a link that leads out of its folder"
         _stop("RS706", message, Span(shown), "copy the file, or name it with --config")
@@ -257,7 +258,7 @@ class _Reader:
 
     def check_within(self, path: Path, key: str, value: str, start: int) -> bool:
         """RS706 for what the settings name beyond their own folder."""
-        if self.outside or is_within(path, self.folder):
+        if self.outside or DISK.is_within(path, self.folder):
             return True
         self.report.add(
             "RS706",

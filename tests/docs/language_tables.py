@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from resnet_spec.compare import RULES
 from resnet_spec.expressions import FUNCTIONS
 from resnet_spec.language.json_schema import Schema, json_schema, shown
 from resnet_spec.language.library import Library, builtin_blocks, builtin_recipes
@@ -103,6 +104,12 @@ def modules(root: Path) -> str:
             sentence = re.split(r"\.(?=\s|$)", " ".join(text.split("\n\n")[0].split()))[0]
             rows.append((_code(path.relative_to(root).as_posix()), sentence))
     return _table(("module", "what it does"), rows)
+
+
+def rules() -> str:
+    """A table of what a comparison can tell."""
+    rows = [(_code(r.id), _code(r.effect.value), r.meaning) for r in RULES.values()]
+    return _table(("rule", "class at most", "meaning"), rows)
 
 
 def filled(text: str, with_parts: dict[str, str]) -> str:

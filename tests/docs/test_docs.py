@@ -42,6 +42,7 @@ PAGES = [
         "docs/backbones.md",
         "docs/flax.md",
         "docs/gallery.md",
+        "docs/compare.md",
         "SECURITY.md",
         "docs/equivalence.md",
     )
@@ -111,6 +112,7 @@ PARTS: dict[Path, Callable[[], dict[str, str]]] = {
     LANGUAGE: language_tables.parts,
     ARCHITECTURE: lambda: {"modules": language_tables.modules(ROOT)},
     zoo_page.PAGE: zoo_page.parts,
+    ROOT / "docs" / "compare.md": lambda: {"rules": language_tables.rules()},
     EQUIVALENCE: lambda: records.parts(ROOT / "docs" / "equivalence"),
     gallery.PAGE: gallery.parts,
     training_page.PAGE: lambda: training_page.parts(training_record.read()),

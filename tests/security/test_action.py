@@ -62,7 +62,7 @@ def run_script(name: str, folder: Path, *words: str, **env: str) -> tuple[int, s
 
 def compiled(folder: Path, **env: str) -> tuple[int, list[str]]:
     """The exit code, and the annotations; nothing else of what is printed may be a command."""
-    code, text = run_script("compile.py", folder, **env)
+    code, text = run_script("run.py", folder, **env)
     stopped, followed = None, []
     for line in text.splitlines():
         if stopped is not None:
@@ -119,9 +119,9 @@ def test_a_spec_that_begins_like_a_flag_is_none(workspace: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["", "Check", "check\n::error::a", "check --force", "%0A::a::"])
 def test_another_mode_is_refused(mode: str, workspace: Path) -> None:
-    code, text = run_script("compile.py", workspace, MODE=mode)
+    code, text = run_script("run.py", workspace, MODE=mode)
     assert code == 2
-    assert text.startswith("::error::mode must be check or compile, not ")
+    assert text.startswith("::error::mode must be check, compile or diff, not ")
     assert text.count("\n") == 1
     assert "%0A" not in text
 
@@ -139,6 +139,68 @@ def test_what_a_stranger_writes_is_no_command(workspace: Path) -> None:
     assert (code, len(told)) == (1, 2)
     (workspace / "resnet-spec.toml").write_text("::error::a = [\n")
     assert compiled(workspace)[0] == 2
+
+
+# --- what changed since a revision ---------------------------------------------------------------
+
+
+def in_git(folder: Path) -> None:
+    """Let a folder be a repository with one commit."""
+    names = ["-c", "user.name=a", "-c", "user.email=a"]
+    for words in (["init"], ["add", "--all"], ["commit", "--message", "a"]):
+        assert processes.run(["git", *names, *words], folder).returncode == 0
+
+
+def compared(folder: Path, **env: str) -> tuple[int, str, Path]:
+    """The exit code, the summary that was written, and the file for a comment."""
+    summary, outputs = folder.parent / "summary", folder.parent / "outputs"
+    summary.write_text("before\n")
+    outputs.write_text("")
+    files = {"GITHUB_STEP_SUMMARY": str(summary), "GITHUB_OUTPUT": str(outputs)}
+    given = {"MODE": "diff", "AGAINST": "HEAD", "RUNNER_TEMP": str(folder.parent), **files, **env}
+    code, followed = compiled(folder, **given)
+    assert followed == []
+    text = summary.read_text("utf-8")
+    assert text.startswith("before\n<!-- resnet-spec diff -->\n")
+    report = Path(outputs.read_text().removeprefix("report=").strip())
+    assert text == "before\n" + report.read_text("utf-8")
+    return code, text, report
+
+
+@pytest.mark.parametrize("limit, code", [("", 0), ("load-in-part", 0), ("checkpoints-load", 1)])
+def test_a_difference_is_told_in_the_summary(limit: str, code: int, workspace: Path) -> None:
+    in_git(workspace)
+    for name in ("a", "b"):
+        text = (workspace / f"{name}.yaml").read_text()
+        more = "{name: layer1, act: silu," if name == "b" else "{name: layer1,"
+        (workspace / f"{name}.yaml").write_text(text.replace("{name: layer1,", more))
+    found = compared(workspace, FAIL_ON=limit)
+    assert found[0] == code
+    assert "### `HEAD:a.yaml` → `a.yaml`\n\n**same function: " in found[1]
+    assert "### `HEAD:b.yaml` → `b.yaml`\n\n**checkpoints load: " in found[1]
+
+
+def test_what_cannot_be_compared_is_told(workspace: Path) -> None:
+    in_git(workspace)
+    change(workspace, "b", filters="nothing")
+    code, text, _ = compared(workspace)
+    assert code == 1
+    assert "**1 comparison failed: the log says why.**" in text
+    assert "### `HEAD:a.yaml` → `a.yaml`\n\n**same function: " in text
+    assert compared(workspace, AGAINST="none")[:2] == (
+        2,
+        "before\n<!-- resnet-spec diff -->\nNothing could be compared: the log says why.\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "name, value", [("AGAINST", ""), ("FAIL_ON", "never"), ("FAIL_ON", "break\n::error::a")]
+)
+def test_other_words_are_refused(name: str, value: str, workspace: Path) -> None:
+    given = {"MODE": "diff", "AGAINST": "HEAD", name: value}
+    code, text = run_script("run.py", workspace, **given)
+    assert code == 2
+    assert re.fullmatch(r"::error::(against|fail-on) must [^\n]*\n", text)
 
 
 def test_installing_imports_nothing_of_the_workspace(workspace: Path, tmp_path: Path) -> None:
@@ -177,7 +239,7 @@ def test_the_steps_run_the_scripts(workspace: Path, tmp_path: Path) -> None:
     given = processes.environment(
         RUNNER_TEMP=str(tmp_path / "temp"), GITHUB_ACTION_PATH=str(ROOT), MODE="check", SPECS=""
     )
-    assert set(step["env"]) == {"MODE", "SPECS"}
+    assert set(step["env"]) == {"MODE", "SPECS", "AGAINST", "FAIL_ON"}
     words = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
     done = processes.run(words, workspace, given)
     assert done.returncode == 1

@@ -85,7 +85,7 @@ def _check_usage(arguments: argparse.Namespace) -> None:
         for flag in ("--set", "--out", "--trainer", "--isolated", "--stdin-filename"):
             if getattr(arguments, flag[2:].replace("-", "_")) not in (None, False, []):
                 said = ": trainer = true" if flag == "--trainer" else ""
-                told = f"without one the settings say what to do{said}"
+                told = f"without one, the settings apply{said}"
                 raise UsageError(f"{flag} needs a SPEC: {told}")
     shared.check_text("--set", arguments.set)
     shared.check_stdin(arguments.specs, arguments.stdin_filename)
@@ -253,7 +253,7 @@ def _report(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
     wrong = [entry for entry in entries if entry.status != "identical"]
     command = _fix(arguments, wrong)
     for name in files.leftovers((entry.path.parent for entry in entries), remove=False):
-        told = f"left by a run that was killed: {name}; the next compile removes it"
+        told = f"left by a killed run: {name}; the next compile removes it"
         output.note(told, arguments.quiet)
     if arguments.format == "text":
         for entry in wrong:
@@ -262,7 +262,7 @@ def _report(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
         if command and not arguments.quiet:
             output.note(f"run: {command}")
         if any(entry.status == "orphaned" for entry in wrong):
-            output.note("nothing makes the orphaned files: delete them", arguments.quiet)
+            output.note("no spec produces the orphaned files: delete them", arguments.quiet)
     else:
         found = [_outdated(entry, command) for entry in wrong]
         _print(arguments, found, {}, entries)
@@ -271,7 +271,7 @@ def _report(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
 
 def _outdated(entry: Entry, command: str) -> Diagnostic:
     code, text, _ = _OUTDATED[entry.status]
-    hint = "delete it: nothing makes it" if entry.status == "orphaned" else f"run: {command}"
+    hint = "delete it: no spec produces it" if entry.status == "orphaned" else f"run: {command}"
     return Diagnostic(code, f"{quoted(entry.shown)} is {text}", Span(entry.shown), hint)
 
 
@@ -309,7 +309,7 @@ def _write(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
         return Exit.CLEAN
     for entry in entries if not arguments.quiet else ():
         if entry.status == "orphaned":
-            output.note(f"orphaned: nothing makes {entry.shown}: delete it")
+            output.note(f"orphaned: no spec produces {entry.shown}: delete it")
         else:
             output.say(f"{'unchanged' if entry.status == 'identical' else 'wrote'} {entry.shown}")
     return Exit.CLEAN

@@ -83,7 +83,7 @@ def _check_usage(arguments: argparse.Namespace) -> None:
 def _check_block(name: str | None, drawing: Drawing, network: Network) -> None:
     if name is not None and name not in drawing.blocks:
         hint = expected(name, drawing.blocks)
-        raise UsageError(f"{network.name} draws no block {quoted(name)}: {hint}")
+        raise UsageError(f"{network.name} has no block {quoted(name)}: {hint}")
 
 
 def _text(arguments: argparse.Namespace, drawing: Drawing, head: tuple[str, ...]) -> str:

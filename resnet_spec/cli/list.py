@@ -48,7 +48,9 @@ def _number(text: str) -> int:
     """`30M`, `1.5K` or `25557032`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)", text.upper())
     if match is None:
-        raise UsageError(f"{quoted(text)} is no number of parameters: write 25557032, 30M or 1.5G")
+        raise UsageError(
+            f"{quoted(text)} is not a number of parameters: write 25557032, 30M or 1.5G"
+        )
     return int(float(match.group(1)) * _SUFFIXES[match.group(2)])
 
 

@@ -105,7 +105,7 @@ def _runners(text: str | None) -> list[str]:
         if name not in FRAMEWORKS:
             raise UsageError(f"--backends takes {', '.join(FRAMEWORKS)}, not {name!r}")
     if REFERENCE not in names or len(names) < 2:
-        raise UsageError(f"--backends needs {REFERENCE} and what is compared with it")
+        raise UsageError(f"--backends needs {REFERENCE} and what to compare with it")
     return names
 
 
@@ -138,7 +138,7 @@ def _check_installed(runners: list[str], keras_backend: str) -> None:
     if missing:
         install = " ".join(dict.fromkeys(needed[name] for name in missing))
         raise UsageError(
-            f"verify runs what was compiled, and {' and '.join(missing)} "
+            f"verify runs the generated code, but {' and '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} not installed\ntry: pip install {install}"
         )
 
@@ -156,7 +156,7 @@ def _check_memory(network: Network, precision: str, runners: int) -> None:
         size = f"{network.input.height}x{network.input.width}"
         raise UsageError(
             f"{network.name} needs more than {needed / 1e9:,.0f} GB of memory for images of "
-            f"{size}, and there are {installed / 1e9:,.0f} GB\ntry: --size with smaller ones"
+            f"{size}, and there are {installed / 1e9:,.0f} GB\ntry: a smaller --size"
         )
 
 

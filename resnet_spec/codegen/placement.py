@@ -248,7 +248,7 @@ def check_names(network: Network, modules: Modules) -> None:
                         f"{instance.definition.name}: a layer can't be called {quoted(step.name)} "
                         f"in {modules.framework}, where {quoted(part)} is an attribute of {whose}",
                         step.statement.name.span if step.statement.name else step.statement.span,
-                        help="call the layer something else",
+                        help="rename the layer",
                     )
 
 

@@ -217,8 +217,8 @@ def check_network_name(network: Network, taken: Container[str], framework: str) 
         if name in taken:
             fail(
                 "RS503",
-                f"a network can't be called {quoted(name)} in {framework}, whose file uses the "
-                "name itself",
+                f"a network can't be called {quoted(name)} in {framework}, since its "
+                "file uses this name",
                 network.root.definition.node.span_of(what),
                 help=f"give it another {what}",
             )

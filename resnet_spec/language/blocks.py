@@ -90,7 +90,7 @@ def _check_variable(name: str, span: Span, what: str) -> None:
     if name in (*POSITION, *IMPLICIT, "classes", "x", SAME):
         fail(
             "RS105",
-            f"{quoted(name)} can't name {what}: it has a meaning of its own",
+            f"{quoted(name)} can't name {what}: it has a special meaning",
             span,
             help="use another name",
         )

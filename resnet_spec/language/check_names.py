@@ -271,7 +271,7 @@ def check_expression(
 _SWITCHES = {
     **dict.fromkeys(("yes", "Yes", "YES", "on", "On", "ON"), "write true"),
     **dict.fromkeys(("no", "No", "NO", "off", "Off", "OFF"), "write false"),
-    "classes": "a block does not know the network's: give it an argument for them",
+    "classes": "a block does not see the network's classes: add an argument",
     "SAME": "write same",
     **dict.fromkeys(("valid", "VALID"), "write padding: 0"),
 }

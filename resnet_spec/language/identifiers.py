@@ -45,7 +45,7 @@ def check_identifier(name: str, span: Span, what: str) -> str:
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         fail(
             "RS105",
-            f"{quoted(name)} can't name {what}: it is a word of Python's own",
+            f"{quoted(name)} can't name {what}: it is a Python keyword",
             span,
             help=f"use another name: {name}_",
         )
@@ -61,8 +61,8 @@ def check_network(name: str, span: Span) -> str:
     if name in sys.stdlib_module_names or name in _MODULES:
         fail(
             "RS105",
-            f"{quoted(name)} can't name a network: its file would be imported for the module "
-            f"{quoted(name)}",
+            f"{quoted(name)} can't name a network: its file would be imported instead of the "
+            f"module {quoted(name)}",
             span,
             help=f"use another name: {name}_net",
         )
@@ -87,7 +87,7 @@ def check_path(name: str, span: Span) -> str:
     parts = name.split(".")
     for part in parts:
         if keyword.iskeyword(part):
-            message = f"{what}: {quoted(part)} is a word of Python's own"
+            message = f"{what}: {quoted(part)} is a Python keyword"
             other = ".".join(f"{each}_" if keyword.iskeyword(each) else each for each in parts)
             fail("RS105", message, span, help=f"use another name: {other}")
         if not _PART.fullmatch(part):

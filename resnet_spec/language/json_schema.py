@@ -102,7 +102,9 @@ def _allow_patches(root: Schema) -> None:
     patch = {"type": "object", "additionalProperties": {"type": ["object", "string", "null"]}}
     for key in _LISTS:
         given = root["properties"][key]
-        text = f"{given['description']}; with 'extends' also changes by name: {{layer4: {{…}}}}"
+        text = (
+            f"{given['description']}; with 'extends' also a mapping of changes: {{layer4: {{…}}}}"
+        )
         root["properties"][key] = {"anyOf": [_plain(given), patch], "description": text}
     whole = root.pop("required")
     root["if"] = {"required": ["extends"]}
@@ -303,7 +305,9 @@ def _initializer() -> Schema:
         "maxProperties": 1,
     }
     zero_or_one = {"enum": [0, 1], "description": "zeros or ones"}
-    return _any_of("how a parameter begins: a kind, or {kind: value}", *kinds, zero_or_one, mapping)
+    return _any_of(
+        "how a parameter is initialised: a kind, or {kind: value}", *kinds, zero_or_one, mapping
+    )
 
 
 def _reachable(root: Schema, definitions: dict[str, Schema]) -> list[str]:

@@ -96,16 +96,16 @@ class Library:
     def _check_asked(self, path: Path, name: str, span: Span | None) -> None:
         """RS006 for a file that a file asks for and may not have, whether there is one or not."""
         if not name.endswith(SUFFIXES):
-            message = f"{quoted(name)} is no spec: its name does not end in .yaml or .yml"
+            message = f"{quoted(name)} is not a spec: its name does not end in .yaml or .yml"
             fail("RS006", message, span, "name a spec")
         if not self._may_read(path):
-            message = f"{quoted(name)} is outside of the project"
+            message = f"{quoted(name)} is outside the project"
             fail(
                 "RS006",
                 message,
                 span,
-                "a file reads those of its own folder and of the folder with the settings: move it "
-                "there, or put a resnet-spec.toml, which may be empty, into a folder above both",
+                "a spec reads only files in its own folder or below the folder with the settings: "
+                "move it there, or put a resnet-spec.toml (may be empty) into a folder above both",
             )
 
     def read(self, path: Path) -> tuple[str, Node]:
@@ -228,7 +228,7 @@ class Blocks:
             known = {*self.names(), *(PRIMITIVES if slot else ())}
             hint = other_libraries.hint(name, known)
             if name in PRIMITIVES:
-                hint = f"it is a primitive, which a block or the stem can have: {{{name}: …}}"
+                hint = f"it is a primitive: use it as a layer of a block or the stem: {{{name}: …}}"
             fail("RS301", f"there is no {what} {quoted(name)}", span, hint)
         self.used[name] = found
         return found
@@ -241,5 +241,5 @@ class Blocks:
 def _path_help(name: str) -> str | None:
     stem = Path(name).stem
     if stem in builtin_specs():
-        return f"a spec of that name comes with the package: resnet-spec compile {stem}"
+        return f"there is a built-in spec of that name: resnet-spec compile {stem}"
     return None

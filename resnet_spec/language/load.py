@@ -165,7 +165,8 @@ def _check_version(node: Mapping) -> None:
     if isinstance(version.value, int) and version.value > validate.SPEC_VERSION:
         fail(
             "RS103",
-            f"this spec is of version {version.value}; this compiler knows {validate.SPEC_VERSION}",
+            f"this spec has version {version.value}; this compiler supports "
+            f"{validate.SPEC_VERSION}",
             version.span,
             help="install a newer resnet-spec",
         )
@@ -210,7 +211,7 @@ def _read_stages(node: Node | None, report: Report) -> tuple[Statement, ...]:
         )
         return ()
     if not node.items:
-        report.add("RS103", "'stages' must hold at least one stage", node.span)
+        report.add("RS103", "'stages' must have at least one stage", node.span)
     stages = [read_stage(item, report) for item in node.items]
     seen: dict[str, Span] = {}
     for stage in stages:
@@ -220,7 +221,7 @@ def _read_stages(node: Node | None, report: Report) -> tuple[Statement, ...]:
                     "RS106",
                     f"two stages are called {quoted(stage.name.text)}",
                     stage.name.span,
-                    help=f"the first is in line {seen[stage.name.text].line}",
+                    help=f"the first is on line {seen[stage.name.text].line}",
                 )
             seen.setdefault(stage.name.text, stage.name.span)
     return tuple(stages)

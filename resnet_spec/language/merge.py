@@ -58,7 +58,7 @@ def _patched(items: Sequence, change: Mapping, what: str, report: Report) -> Seq
         if name not in found:
             report.add(
                 "RS108",
-                f"there is nothing called {quoted(name)} in {quoted(what)} to change",
+                f"{quoted(what)} has nothing called {quoted(name)} to change",
                 change.keys[name],
                 help=expected(name, filter(None, found)),
             )
@@ -70,7 +70,7 @@ def _patched(items: Sequence, change: Mapping, what: str, report: Report) -> Seq
             entries, keys = {**old.entries, **new.entries}, {**old.keys, **new.keys}
             result[found[name]] = Mapping(entries, keys, old.span)
         else:
-            message = f"{quoted(name)} is changed by a mapping of its keys"
+            message = f"{quoted(name)} must be 'none' or a mapping of the keys to change"
             report.add("RS108", message, new.span)
     return Sequence(tuple(item for item in result if item is not None), items.span)
 

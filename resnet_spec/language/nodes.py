@@ -180,7 +180,7 @@ def _syntax(problem: str | None, context: str | None, character: str, begin: Any
     if known is not None:
         return known
     if character == "\t":
-        return "a tab can't indent", "indent with spaces"
+        return "tabs can't be used for indentation", "indent with spaces"
     match problem:
         case "found character that cannot start any token":
             return f"a value can't begin with {quoted(character)}", "put quotes around the value"
@@ -265,7 +265,7 @@ class _Builder:
                 "RS004",
                 f"more than {MAX_NODES:,} values, aliases expanded",
                 node.span,
-                help="let 'repeat' or an expression say it instead of aliases",
+                help="use 'repeat' or an expression instead of aliases",
             )
         if anchor is not None:
             self.anchors[anchor] = (node, *_extent(node))
@@ -276,7 +276,9 @@ class _Builder:
 
     def alias(self, event: Any) -> None:
         if event.anchor not in self.anchors:
-            fail("RS004", f"no anchor {quoted(event.anchor)} stands before", self.span(event))
+            fail(
+                "RS004", f"the anchor {quoted(event.anchor)} is not defined above", self.span(event)
+            )
         node, size, depth = self.anchors[event.anchor]
         if len(self.stack) + depth > MAX_DEPTH:
             fail("RS004", f"nested more than {MAX_DEPTH} levels deep", self.span(event))
@@ -309,9 +311,9 @@ class _Builder:
             if name in entries:
                 self.report.add(
                     "RS003",
-                    f"the key {quoted(name)} stands twice in this mapping",
+                    f"the key {quoted(name)} appears twice in this mapping",
                     key.span,
-                    help=f"it was given first in line {keys[name].line}; keep one of them",
+                    help=f"it is first on line {keys[name].line}; keep one of them",
                 )
                 continue
             entries[name] = value

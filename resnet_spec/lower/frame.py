@@ -62,9 +62,9 @@ class Frame:
             lists = [name for name, found in self.values.items() if isinstance(found, Values)]
             fail(
                 "RS306",
-                "the layer before is a split, which gives several values",
+                "the previous layer is a split, which gives several values",
                 span,
-                help=f'say which part is taken: from: "{lists[-1] if lists else "part"}.0"',
+                help=f'choose a part: from: "{lists[-1] if lists else "part"}.0"',
             )
         return self.current
 
@@ -111,8 +111,8 @@ class Frame:
         loops = [each for each in self.body[: self.key[0] + 1] if isinstance(each, Loop)]
         if any(each.result and each.result.name == reference.name for each in given_by(loops)):
             what = "value" if reference.index is None else "elements"
-            message = f"{name} has no {what} yet: no layer that gives it has run"
-            hint = "say by 'when' where this layer runs, and by 'else' what passes instead"
+            message = f"{name} has no {what} yet: no layer that defines it has run"
+            hint = "use 'when' to say where this layer runs, and 'else' to say what passes instead"
         fail("RS306", message, reference.span, hint)
 
     # - what a statement gives -
@@ -225,7 +225,7 @@ class Frame:
             if first == span and self.counters:
                 hint = f'put the counter into the name: "{name}.{{{self.counters[-1]}}}"'
             elif first == span:
-                hint = 'put the number of the block into it: names: "{i}"'
+                hint = 'put the index of the block into it: names: "{i}"'
             fail("RS106", f"two layers are called {quoted(name)}", span, hint)
         if name in self.outer:
             message = f"{quoted(name)} is a part of the name of {quoted(self.outer[name])}"
@@ -234,8 +234,8 @@ class Frame:
         end = name.find(".")
         while end >= 0:
             if name[:end] in self.taken:
-                message = f"{quoted(name)} is within {quoted(name[:end])}, a layer itself"
-                fail("RS106", message, span, f"call one of them something else: {name[:end]}.0")
+                message = f"{quoted(name)} is inside {quoted(name[:end])}, which is a layer"
+                fail("RS106", message, span, f"rename one of them: {name[:end]}.0")
             self.outer[name[:end]] = name
             end = name.find(".", end + 1)
         self.taken[name] = span
@@ -246,5 +246,5 @@ def fail_next(reference: Reference) -> NoReturn:
         "RS306",
         f"{quoted(str(reference))} is not the next element of a list",
         reference.span,
-        help="elements are added in order, from 0",
+        help="elements are added in order, starting at 0",
     )

@@ -110,7 +110,7 @@ class Targets:
         if depth > MAX_NESTING:
             fail(
                 "RS302",
-                f"{quoted(binding.target)} fills a slot within itself, without end",
+                f"{quoted(binding.target)} fills a slot of itself, without end",
                 binding.span,
                 help="fill the inner slot with 'none' or with another block",
             )
@@ -348,7 +348,7 @@ class Targets:
             if key in given.values:
                 report.add(
                     "RS304",
-                    f"the slot {quoted(statement.target)} gives {quoted(key)} itself",
+                    f"the block already gives {quoted(key)} to the slot {quoted(statement.target)}",
                     statement.span,
                     help=f"leave {quoted(key)} out where {quoted(block.name)} fills the slot",
                 )
@@ -399,7 +399,7 @@ class Targets:
         known = self.blocks.names()
         if key not in known and key not in PRIMITIVES:
             hint = other_libraries.hint(key, {*known, *PRIMITIVES, *ROLES})
-            fail("RS101", f"{quoted(key)} is no block, primitive or slot", span, hint)
+            fail("RS101", f"{quoted(key)} is not a block, primitive or slot", span, hint)
         if not isinstance(node, MappingNode):
             fail("RS103", f"the defaults of {quoted(key)} must be a mapping", node.span)
         if key in PRIMITIVES:

@@ -89,14 +89,14 @@ class _Defaults:
             if plain(child) is None:
                 continue
             if not any(_is_open(key, instance, step) for instance, step in self.steps[name]):
-                self.tell(owner, key, f"every {quoted(name)} states {quoted(key)} itself")
+                self.tell(owner, key, f"every {quoted(name)} sets {quoted(key)} itself")
 
     def tell(self, node: Mapping, key: str, why: str) -> None:
         self.report.add(
             "RS108",
             f"the default of {quoted(key)} has no effect: {why}",
             node.keys[key],
-            help="take it out, or put it into the spec that needs it",
+            help="remove it, or move it into the spec that needs it",
         )
 
 
@@ -172,14 +172,14 @@ def _check_rules(rules: Mapping, tensors: list[str], flat: bool, report: Report)
             continue
         above = renames.rule_of(renames.sample(theirs), earlier)
         if above is not None:
-            message = f"the rule {quoted(theirs)} is never taken: {quoted(above)} comes before it"
+            message = f"the rule {quoted(theirs)} never applies: {quoted(above)} comes first"
             report.add("RS108", message, span, "put the longer one first")
         earlier[theirs] = ours
         if not renames.leads_to(ours, tensors, flat):
             layers = dict.fromkeys(name.rpartition(".")[0] for name in tensors[:_MAX_NAMES])
             report.add(
                 "RS108",
-                f"the rule {quoted(theirs)} leads to no weights: none begin with {quoted(ours)}",
+                f"the rule {quoted(theirs)} has no effect: no weights begin with {quoted(ours)}",
                 rules.span_of(theirs),
                 expected(ours, layers, limit=8),
             )

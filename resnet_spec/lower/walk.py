@@ -205,7 +205,7 @@ class Walk:
         count = repetitions(loop.count, frame.scope, "count", least=0)
         outer = frame.scope.get(loop.variable)
         if outer is not None:
-            fail("RS106", f"{quoted(loop.variable)} has a value already", loop.span)
+            fail("RS106", f"{quoted(loop.variable)} is already defined", loop.span)
         key = frame.key
         frame.enter(loop, count)
         frame.counters.append(loop.variable)
@@ -268,7 +268,7 @@ class Walk:
             numbers = [number for numbers, _ in found for number in numbers]
             return numbers, tuple(read for _, read in found)
         if len(statement.inputs) > 1:
-            fail("RS306", "'from' names one value", statement.inputs[1].span)
+            fail("RS306", "'from' takes one value", statement.inputs[1].span)
         value = frame.one(statement.inputs[0])
         return [value.number], (value.read,)
 

@@ -171,7 +171,7 @@ def refusals(entries: Iterable[Entry]) -> list[Diagnostic]:
             found.append(Diagnostic("RS602", message, Span(entry.shown), hint))
         elif entry.status == "edited":
             message = f"{quoted(entry.shown)} was edited by hand"
-            hint = "bring the change into the spec, then replace the file with --force"
+            hint = "move the change into the spec, then replace the file with --force"
             found.append(Diagnostic("RS603", message, Span(entry.shown), hint))
     return found
 
@@ -181,7 +181,7 @@ def difference(entry: Entry) -> str:
     if entry.text is None or entry.status == "identical":
         return ""
     if entry.current is None and entry.status != "missing":
-        return f"{entry.shown} is no text file and would be replaced\n"
+        return f"{entry.shown} is not a text file and would be replaced\n"
     import difflib
 
     old = "/dev/null" if entry.status == "missing" else f"a/{entry.shown}"

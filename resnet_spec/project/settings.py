@@ -66,7 +66,7 @@ def find(start: Path, outside: bool = False) -> Settings | None:
             shown = shown_path(own)
             _stop(
                 "RS704",
-                f"both {quoted(OWN_FILE)} and {quoted(PROJECT_FILE)} hold settings",
+                f"both {quoted(OWN_FILE)} and {quoted(PROJECT_FILE)} have settings",
                 Span(shown),
                 f"keep one: move [tool.resnet-spec] into {OWN_FILE}, or remove that file",
             )
@@ -251,7 +251,7 @@ class _Reader:
                 "RS705",
                 f"no spec matches {quoted(pattern)}",
                 where,
-                help="patterns are relative to the folder of this file; '**' stands for folders",
+                help="patterns are relative to the folder of this file; '**' matches folders",
             )
         return [file for file in files if self.check_within(file, "specs", pattern, start)]
 
@@ -263,7 +263,7 @@ class _Reader:
             "RS706",
             f"{quoted(key)} leads out of the folder of these settings: {quoted(value)}",
             self.find(key, start),
-            help="name what lies in it, or allow this with --allow-outside",
+            help="use a path inside it, or allow this with --allow-outside",
         )
         return False
 

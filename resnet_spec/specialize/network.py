@@ -53,7 +53,7 @@ def specialize(network: Network) -> Program:
             "RS305",
             f"{network.name}: {error.message}",
             network.root.definition.span,
-            help="let a block compute less from values that are computed from one another",
+            help="use fewer values that are computed from one another",
         )
     prove(program)
     return program
@@ -68,8 +68,8 @@ def prove(program: Program) -> None:
         )
 
 
-_INTERNAL = "internal error: the code would not be this network, so none was written:"
-_REPORT = "the mistake is resnet-spec's, not yours: please report it with this spec"
+_INTERNAL = "internal error: the code would not match this network, so none was written:"
+_REPORT = "this is a bug in resnet-spec, not in your spec: please report it with the spec"
 
 
 class _Specialization:

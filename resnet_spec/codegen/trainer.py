@@ -17,7 +17,7 @@ from resnet_spec.language.syntax import Recipe
 
 
 def files(network: Network, backend: Any, command: str) -> dict[PurePosixPath, str]:
-    """The recipe, which is the network's, and the trainer, the same for every network."""
+    """The network's recipe, and the trainer, which is the same for every network."""
     check_name(network)
     recipe = network.recipe
     if recipe is None:

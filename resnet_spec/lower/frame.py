@@ -1,4 +1,4 @@
-"""The run of one block's statements: which values and names there are so far."""
+"""The run of one block's statements: the values and names defined so far."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -153,7 +153,7 @@ class Frame:
     def split(
         self, statement: Statement, reads: tuple[Read, ...], outputs: list[int], step: Step
     ) -> None:
-        """Record a statement that gives a list."""
+        """Record a statement whose output is a list."""
         assert statement.result is not None
         if statement.result.index is not None:
             fail_next(statement.result)
@@ -163,7 +163,7 @@ class Frame:
         self.current = None
 
     def passed(self, statement: Statement, source: Value) -> None:
-        """Record a statement that does nothing: its value is another."""
+        """Record a statement that does nothing: its output is an existing value."""
         appends = self.bind(statement.result, source.number)
         shape = self.shape(source.number)
         self.record(
@@ -181,7 +181,7 @@ class Frame:
         return found
 
     def bind(self, reference: Reference | None, number: int) -> Read | None:
-        """Give a name to the value of the present statement; the element that it becomes."""
+        """Name the value of the current statement; returns the element that it becomes."""
         if reference is None:
             return None
         if reference.index is None:
@@ -218,7 +218,7 @@ class Frame:
         return spell(statement.name, self.scope)
 
     def claim(self, name: str, span: Span) -> None:
-        """Take a name for a layer; RS106 where another has it, or is called by a part of it."""
+        """Reserve a name for a layer; RS106 if another layer has it, or is called by a part."""
         first = self.taken.get(name)
         if first is not None:
             hint = f"the first is at {first}"

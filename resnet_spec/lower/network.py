@@ -17,7 +17,7 @@ from resnet_spec.primitives import Shape
 
 
 def lower(loaded: Loaded) -> Network:
-    """The network of a spec; raises `SpecError` with all mistakes in it and in its blocks."""
+    """The network of a spec; raises `SpecError` with all errors in it and in its blocks."""
     return _Lowering(loaded).network()
 
 
@@ -66,7 +66,7 @@ class _Lowering:
         return stages, head
 
     def root(self, lets: dict[str, Expression], frame: Frame) -> Instance:
-        """The network as the one instance of a block of its own."""
+        """The network as the only instance of its own block."""
         loaded, model = self.loaded, self.loaded.model
         block = Definition(
             name=model.name,

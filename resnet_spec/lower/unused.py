@@ -1,6 +1,6 @@
-"""What a spec says that changes nothing: defaults, constants and renames that reach no layer.
+"""Finds what has no effect in a spec: defaults, constants and renames that reach no layer.
 
-Only what the spec itself or `--set` says is looked at: a spec that others extend may hold defaults
+Only what the spec itself or `--set` states is checked: a spec that others extend may have defaults
 for them.
 """
 
@@ -22,7 +22,7 @@ _MAX_NAMES = 2_000  # among which a near one is looked for
 
 
 def without_effect(loaded: Loaded, network: Network) -> list[Diagnostic]:
-    """RS108 for all that has none; the network is sound."""
+    """RS108 for everything without effect; the network must be valid."""
     report = Report()
     _Defaults(loaded, network, report).check()
     _check_lets(loaded, report)
@@ -119,7 +119,7 @@ def _is_open(key: str, instance: Instance, step: Step) -> bool:
 
 
 def _check_lets(loaded: Loaded, report: Report) -> None:
-    """Those that `--set` changes; one that a spec keeps for later harms nobody."""
+    """Only constants set by `--set`: an unused one in a spec, kept for later, does no harm."""
     node = loaded.node
     parts = (node.get(key) for key in ("let", "defaults", "stem", "stages", "head"))
     read = {word for part in parts if part is not None for word in _words(part)}
@@ -186,7 +186,7 @@ def _check_rules(rules: Mapping, tensors: list[str], flat: bool, report: Report)
 
 
 def findings(loaded: Loaded, network: Network) -> list[Diagnostic]:
-    """Everything that is wrong with a sound network: its expected numbers, and this."""
+    """All findings about a valid network: wrong expected numbers, and entries without effect."""
     from resnet_spec.ir.summary import expectations
 
     return [*expectations(loaded, network), *without_effect(loaded, network)]

@@ -1,4 +1,4 @@
-"""The walk through the statements of blocks, with numbers: every shape is inferred on the way."""
+"""Runs the statements of blocks with numbers, and infers every shape on the way."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Walk:
         given: Mapping[str, Bound],
         source: Shape,
     ) -> Instance | None:
-        """One use of a block; None where it has a mistake.
+        """One use of a block; None if it has an error.
 
         `filled` is equal for equal choices.
         """
@@ -78,7 +78,7 @@ class Walk:
         return made.instance
 
     def adopt(self, made: Made) -> None:
-        """Take over what another network had, as if it had been run for this one."""
+        """Take over a use from another network, as if it had been run for this one."""
         for part in made.parts:
             if part.key not in self.made:
                 self.adopt(part)
@@ -145,7 +145,7 @@ class Walk:
         )
 
     def last(self, frame: Frame, block: Definition) -> Value:
-        """What a block gives: the output of its last statement."""
+        """The output of a block: that of its last statement."""
         if frame.current is None:
             fail(
                 "RS306",
@@ -184,7 +184,7 @@ class Walk:
         frame.key = outer
 
     def poison(self, statement: Statement | Loop, frame: Frame) -> None:
-        """The output of a statement that has a mistake is unknown, and quiet from here on."""
+        """The output of a statement with an error is unknown, and causes no further errors."""
         if isinstance(statement, Loop):
             for each in given_by(statement.body):
                 self.poison(stand_in(each), frame)
@@ -233,10 +233,10 @@ class Walk:
         numbers, reads = self.inputs(statement, frame)
         target, choice = self.target(statement, frame)
         if None in [frame.shapes[number] for number in numbers]:
-            # An earlier mistake hides the shapes; the rest can be judged all the same.
+            # An earlier error hides the shapes; the rest can still be checked.
             if isinstance(target, Primitive):
                 frame.claim(frame.name(statement), statement.span)
-                # A number that is computed may be wrong for the reason that has been told.
+                # A computed number may be wrong because of an error that was already reported.
                 self.targets.check_constants(target, statement, choice)
             self.poison(statement, frame)
         elif target is None:
@@ -247,7 +247,7 @@ class Walk:
             self.run_call(statement, target, choice, frame, Inputs(numbers, reads, passing))
 
     def passing(self, statement: Statement, frame: Frame) -> Value:
-        """What the value of a statement is where it does not run."""
+        """The value of a statement that does not run."""
         reference = statement.otherwise or next(iter(statement.inputs), None)
         return frame.one(reference) if reference is not None else frame.previous(statement.span)
 
@@ -403,7 +403,7 @@ class Walk:
         frame.ran(statement, inputs.reads, value, tuple(steps), inputs.passing, place)
 
     def check_nesting(self, statement: Statement, block: Definition) -> None:
-        """RS302 for a block within itself, or too deep within others."""
+        """RS302 for a block inside itself, or nested too deeply."""
         if statement.kind == "block" and block in self.active:
             chain = [each.name for each in self.active[self.active.index(block) :]]
             loop = " uses ".join((*chain, block.name))
@@ -413,7 +413,7 @@ class Walk:
 
 
 class Inputs(NamedTuple):
-    """What a statement reads; `passing` is what its value may be elsewhere instead."""
+    """What a statement reads; `passing` is the value that may replace its output elsewhere."""
 
     numbers: list[int]
     reads: tuple[Read, ...]

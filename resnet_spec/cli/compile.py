@@ -52,7 +52,7 @@ class Job(NamedTuple):
 
 
 def run(arguments: argparse.Namespace) -> Exit:
-    """Compile what the command line names, or what the settings name."""
+    """Compile the given specs, or those in the settings."""
     _check_usage(arguments)
     reader = Reader(arguments.set, arguments.stdin_filename)
     try:
@@ -97,7 +97,7 @@ def _check_usage(arguments: argparse.Namespace) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> settings.Settings | None:
-    """The settings, where they say what to do."""
+    """The settings, if they decide what to compile."""
     if arguments.isolated or (arguments.specs and arguments.config is None):
         return None
     if arguments.config is not None:
@@ -106,7 +106,7 @@ def _settings(arguments: argparse.Namespace) -> settings.Settings | None:
 
 
 def _root(arguments: argparse.Namespace, found: settings.Settings | None) -> Path:
-    """The project's folder, from which generated files name their spec."""
+    """The project's folder, to which the spec's path in generated files is relative."""
     if found is not None:
         return found.folder
     folder = None if arguments.isolated else settings_folder(Path.cwd())
@@ -140,7 +140,7 @@ def _jobs(arguments: argparse.Namespace, found: settings.Settings | None) -> lis
 
 
 def _check_backends(jobs: Iterable[Job]) -> None:
-    """`OutputError` for backends that there are not (RS501), before any spec is read."""
+    """`OutputError` for unknown backends (RS501), before any spec is read."""
     from resnet_spec.codegen.generate import find_backend
 
     wrong: list[Diagnostic] = []
@@ -249,7 +249,7 @@ def _compare(
 
 
 def _report(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
-    """What is not as it should be, and the command that mends it."""
+    """The files that are not up to date, and the command that fixes it."""
     wrong = [entry for entry in entries if entry.status != "identical"]
     command = _fix(arguments, wrong)
     for name in files.leftovers((entry.path.parent for entry in entries), remove=False):
@@ -276,7 +276,7 @@ def _outdated(entry: Entry, command: str) -> Diagnostic:
 
 
 def _fix(arguments: argparse.Namespace, wrong: Iterable[Entry]) -> str:
-    """The command that brings the files up to date; empty where none does."""
+    """The command that brings the files up to date; empty if none does."""
     import shlex
 
     statuses = {entry.status for entry in wrong} - {"orphaned"}

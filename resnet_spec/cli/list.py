@@ -62,7 +62,7 @@ def _check_family(name: str, networks: list[Network]) -> None:
 
 
 def _order(network: Network) -> tuple[str, list[int | str]]:
-    """By family, then by name with numbers as numbers: resnet18 stands before resnet101."""
+    """By family, then by name with numbers as numbers: resnet18 comes before resnet101."""
     parts = re.split(r"(\d+)", network.name)
     return (network.family or "", [int(p) if p.isdigit() else p for p in parts])
 

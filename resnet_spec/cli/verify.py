@@ -1,4 +1,4 @@
-"""`verify`: run what the backends write with the same numbers, and compare."""
+"""`verify`: run the generated code of all backends with the same numbers, and compare."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _check_installed(runners: list[str], keras_backend: str) -> None:
 
 
 def _check_memory(network: Network, precision: str, runners: int) -> None:
-    """`UsageError` for what would bring the machine down, and leave its arrays on the disk."""
+    """`UsageError` for a network that would exhaust the memory and leave arrays on the disk."""
     from resnet_spec.verify.plan import memory, plan_of
 
     try:
@@ -165,7 +165,7 @@ def _is_installed(module: str) -> bool:
 
 
 def _sized(network: Network, name: str, reader: Reader, size: tuple[int, int] | None) -> Network:
-    """The network for smaller images, where its spec allows them and none other are asked for."""
+    """The network for smaller images, if its spec allows them and no size is given."""
     given = (network.input.height or 1, network.input.width or 1)
     wanted = size or (min(given[0], LARGEST[0]), min(given[1], LARGEST[1]))
     if wanted == given:

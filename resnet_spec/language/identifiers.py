@@ -1,4 +1,4 @@
-"""Which names a spec may give; those that a file of a backend uses itself, the backend knows."""
+"""Which names a spec can use, whatever the backend; each backend knows what its own files use."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def check_identifier(name: str, span: Span, what: str) -> str:
 
 
 def check_network(name: str, span: Span) -> str:
-    """A name of a network: that of its function, and of the module that its file is.
+    """A network's name, which is also the name of its function and of its module.
 
-    Python looks into the folder of a program first: a `json.py` there is what all others import.
+    Python searches the folder of a program first: everything would import a `json.py` there.
     """
     check_identifier(name, span, "a network")
     if name in sys.stdlib_module_names or name in _MODULES:
@@ -117,7 +117,7 @@ def check_own_class(name: str, span: Span, what: str) -> str:
 
 
 class FirstParts:
-    """The first parts of dotted names; what is no text in a name stands for any number."""
+    """The first parts of dotted names; an expression in a name stands for any number."""
 
     def __init__(self, names: Iterable[Sequence[object]]) -> None:
         self.fixed: set[str] = set()

@@ -94,7 +94,7 @@ class _Reader:
         )
 
     def optional(self, node: Node | None, read: Callable[[Node], T]) -> T | None:
-        """A part of a layer; None where it is not there, or wrong, which the report then tells."""
+        """A part of a layer; None if it is missing or wrong; errors go to the report."""
         if node is None or (isinstance(node, Scalar) and node.value is None):
             return None
         try:
@@ -227,7 +227,7 @@ def read_stage(node: Node, report: Report) -> Statement:
 
 
 def broken(node: Node) -> Statement:
-    """Stands for a line that can't be read; the name that it gives is known all the same."""
+    """Stands for a line that can't be read; the name that it defines is still known."""
     name = plain_text(node.get("as")) if isinstance(node, Mapping) else None
     match = REFERENCE.fullmatch(name) if name is not None else None
     result = Reference(match.group(1), None, node.span) if match is not None else None

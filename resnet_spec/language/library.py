@@ -1,4 +1,4 @@
-"""Where specs and blocks are found: files by path, our own by name; every file is read once."""
+"""Finds specs and blocks: files by path, built-in ones by name; every file is read once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def builtin_recipes() -> dict[str, Path]:
 def shown_path(path: Path) -> str:
     """How messages and headers name a file: as a person would from the working folder.
 
-    Never absolute: a file elsewhere is named by its relative path, one of ours by `specs/…`.
+    Never absolute: a file elsewhere is named by its relative path, a built-in one by `specs/…`.
     """
     if path.absolute().is_relative_to(builtin_folder()):
         return (Path("specs") / path.absolute().relative_to(builtin_folder())).as_posix()
@@ -65,8 +65,8 @@ def shown_path(path: Path) -> str:
 class Library:
     """The files of one run: their texts for messages, their trees, the blocks read from them.
 
-    What a person names is read; what a file names is read where it lies in the project of a file
-    that a person named, or comes with the package: a stranger's spec gets at nothing else.
+    A file that the user names is read. A file that a spec refers to is read only if it is in the
+    project of a file that the user named, or built in: a stranger's spec can read nothing else.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class Library:
         return any(is_within(path, project) for project in projects)
 
     def _check_asked(self, path: Path, name: str, span: Span | None) -> None:
-        """RS006 for a file that a file asks for and may not have, whether there is one or not."""
+        """RS006 for a file that a spec may not read, whether it exists or not."""
         if not name.endswith(SUFFIXES):
             message = f"{quoted(name)} is not a spec: its name does not end in .yaml or .yml"
             fail("RS006", message, span, "name a spec")

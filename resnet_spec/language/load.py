@@ -48,7 +48,7 @@ def load(
 ) -> Loaded:
     """Read a spec by path or name; `text` stands for the file's content where it is given.
 
-    Raises `SpecError` where the skeleton is wrong; other mistakes go to the report of the result.
+    Raises `SpecError` if the skeleton is wrong; other errors go to the report of the result.
     """
     if text is None:
         path = library.find_spec(name, None)
@@ -155,7 +155,7 @@ def _defaulted(node: Node | None) -> dict[str, list[str]]:
 
 
 def _check_version(node: Mapping) -> None:
-    """RS103 for a spec of a later version, whose other mistakes are none."""
+    """RS103 for a spec of a later version, whose other errors mean nothing."""
     version = node.get("spec_version")
     if not isinstance(version, Scalar):
         return

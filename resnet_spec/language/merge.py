@@ -15,9 +15,9 @@ def without(node: Mapping, keys: SequenceOf[str]) -> Mapping:
 
 
 def merge(base: Mapping, change: Mapping, report: Report, path: tuple[str, ...] = ()) -> Mapping:
-    """`base` with everything that `change` says; a list of named things is changed by name.
+    """`base` with the changes in `change`; a list of named items is changed by name.
 
-    What there is not to change goes to the report (RS108).
+    A change of something that does not exist goes to the report (RS108).
     """
     entries, keys = dict(base.entries), dict(base.keys)
     for key, new in change.entries.items():
@@ -43,7 +43,7 @@ def written_out(node: Node) -> Node:
 
 
 def _replaces(old: Mapping, new: Mapping, path: tuple[str, ...]) -> bool:
-    """Whether a mapping is one choice, `{batch_norm: …}`, that another takes the place of."""
+    """Whether a mapping is one choice, such as `{batch_norm: …}`, that another one replaces."""
     if path == ("training",):
         return "recipe" in new.entries  # what was said of another recipe means nothing for it
     is_choice = path[0] == "defaults" and (len(path) > 2 or path[-1] in ROLES)

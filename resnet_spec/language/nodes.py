@@ -1,9 +1,9 @@
 """YAML text to a tree of nodes that know their position.
 
-YAML is read with the 1.2 core schema, which closes four traps of PyYAML's own loaders: `1e-5` is
-a number, `no` is text, `010` is ten, and a key that stands twice is an error. The tree is built
-from the parser's events with a stack of our own, so that depth, size and the expansion of aliases
-are bounded whatever the text says.
+YAML is read with the 1.2 core schema, which avoids four traps of PyYAML's own loaders: `1e-5` is
+a number, `no` is text, `010` is ten, and a duplicate key is an error. The tree is built from the
+parser's events with an explicit stack, so that depth, size and the expansion of aliases are
+limited whatever the text says.
 """
 
 import math

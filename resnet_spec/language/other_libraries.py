@@ -1,6 +1,6 @@
-"""What other libraries call an operation or a block, and what stands here in its place.
+"""Names of operations and blocks in other libraries, and what to use here instead.
 
-The nearest name would often be of another meaning: `evo_norm` for `layer_norm`, `relu` for `relu6`.
+The closest name often means something else: `evo_norm` for `layer_norm`, `relu` for `relu6`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ SET_PATH = "--set"
 def with_settings(
     node: Mapping, settings: SequenceOf[str], library: Library, report: Report
 ) -> Mapping:
-    """The tree with every `--set key.key=value`; numbers that it changes are not expected."""
+    """The tree with every `--set key.key=value`; `expect` no longer applies and is dropped."""
     library.sources[SET_PATH] = "\n".join(" ".join(each.splitlines()) for each in settings)
     node = without(node, ("expect",))
     for line, setting in enumerate(settings, 1):

@@ -22,7 +22,7 @@ _OWN_KEYS = ("name", "description", "source", "extends")
 
 
 def read(node: Node, folder: Path, library: Library, report: Report) -> Recipe | None:
-    """The recipe of a network, every key with its value; None with what is wrong told."""
+    """The recipe of a network, every key with its value; None after reporting errors."""
     before = len(report.diagnostics)
     given = written_out(node)
     model = validate.validate("TrainingModel", given, "'training'", report)
@@ -104,7 +104,7 @@ def keys() -> dict[str, str]:
 
 
 def _check(values: SimpleNamespace, node: Mapping, report: Report) -> None:
-    """RS109 for values that do not go together."""
+    """RS109 for values that do not fit together."""
 
     def add(key: str, message: str, help: str) -> None:
         report.add("RS109", message, node.span_of(key), help)

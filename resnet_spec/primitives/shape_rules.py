@@ -89,7 +89,7 @@ def avg_pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
 
 
 def check_pool_padding(attributes: Attributes) -> None:
-    """RS403 where a window could lie in the padding alone, RS502 where none is ever cut off."""
+    """RS403 if a window could lie entirely in the padding, RS502 if `ceil` has no effect."""
     if attributes.padding == SAME:
         if attributes.ceil:
             raise ShapeError(

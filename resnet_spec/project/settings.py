@@ -1,7 +1,7 @@
-"""The settings of a project: which specs are compiled for which backends, and where to.
+"""The settings of a project: which specs to compile for which backends, and where to.
 
-They stand in `[tool.resnet-spec]` of pyproject.toml, or in resnet-spec.toml, in the working folder
-or the nearest folder above it. All paths in them are relative to that file.
+They are in `[tool.resnet-spec]` of pyproject.toml, or in resnet-spec.toml, in the working folder or
+the nearest folder above it. All paths in them are relative to that file.
 """
 
 import os
@@ -35,7 +35,7 @@ class SettingsError(SpecError):
 class Target(NamedTuple):
     """Specs by file, the backends that they are compiled for, and the output folder.
 
-    `trainer` tells that what trains the networks is written beside them.
+    `trainer`: training scripts are written as well.
     """
 
     specs: tuple[Path, ...]
@@ -79,7 +79,7 @@ def find(start: Path, outside: bool = False) -> Settings | None:
 
 
 def _check_link(path: Path) -> None:
-    """RS706 for settings that nobody named, and that are a link to a file elsewhere."""
+    """RS706 for settings that were found, not named, and that are a link to a file elsewhere."""
     if not is_within(path, path.parent):
         shown = shown_path(path)
         message = f"{quoted(shown)} is a link that leads out of its folder"

@@ -1,4 +1,4 @@
-"""The processes in which the runners run, seen from the one that asks them."""
+"""The processes of the runners, from the side of the caller."""
 
 from __future__ import annotations
 

@@ -409,7 +409,7 @@ class SelectiveKernel(nnx.Module):
 
 
 class SqueezeExcitation(nnx.Module):
-    """Scales each channel by a gate that sees all of them (Hu et al. 2017)."""
+    """Scales each channel by a gate computed from all channels (Hu et al. 2017)."""
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.squeeze = partial(jnp.mean, axis=(1, 2), keepdims=True)
@@ -464,7 +464,7 @@ class SelectiveKernelBasicBlock(nnx.Module):
 
 
 class EfficientChannelAttention(nnx.Module):
-    """Scales each channel by a gate that sees its neighbours (Wang et al. 2019)."""
+    """Scales each channel by a gate computed from its neighbours (Wang et al. 2019)."""
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.squeeze = partial(jnp.mean, axis=(1, 2), keepdims=True)
@@ -511,9 +511,7 @@ class BasicBlock(nnx.Module):
 
 
 class ChannelAttention(nnx.Module):
-    """Scales each channel by a gate that sees its mean and its maximum (Woo
-    et al. 2018).
-    """
+    """Scales each channel by a gate from its mean and maximum (Woo et al. 2018)."""
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.average = partial(jnp.mean, axis=(1, 2), keepdims=True)
@@ -543,7 +541,7 @@ class ChannelAttention(nnx.Module):
 
 
 class SpatialAttention(nnx.Module):
-    """Scales each place by a gate that sees its surroundings (Woo et al. 2018)."""
+    """Scales each position by a gate from its surroundings (Woo et al. 2018)."""
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.conv = conv(2, 1, (7, 7), padding=3, rngs=rngs)
@@ -564,7 +562,7 @@ class SpatialAttention(nnx.Module):
 
 
 class Cbam(nnx.Module):
-    """Attention over channels, then over places (Woo et al. 2018)."""
+    """Attention over channels, then over positions (Woo et al. 2018)."""
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.channel = ChannelAttention(rngs=rngs)

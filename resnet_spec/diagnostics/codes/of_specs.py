@@ -125,8 +125,8 @@ WRITING = {
         "items: 'stages.layer4.repeat=2', or a mapping under 'stages'. The name must exist in the "
         "list; 'none' removes the item, a mapping changes some of its keys, and a list replaces "
         "the whole list. Some layer must use each default that the spec itself states, and each "
-        "rule of 'rename' must match weights of the network. Defaults and rules inherited from an "
-        "extended spec may be unused.",
+        "rule of 'rename' must lead to weights of the network. Defaults and rules inherited from "
+        "an extended spec may be unused.",
         f"{TOP}extends: resnet50\nstages:\n  layer5: {{repeat: 2}}\n",
         f"{TOP}extends: resnet50\nstages:\n  layer4: {{repeat: 2}}\n",
     ),

@@ -58,7 +58,7 @@ def get_layer(module: nnx.Module, name: str) -> Callable[[jax.Array], jax.Array]
 
 @dataclass(frozen=True)
 class Below:
-    """A filter of what stands below one of some dotted names."""
+    """A filter for everything below any of these dotted names."""
 
     names: tuple[str, ...]
 

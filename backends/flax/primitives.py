@@ -1,13 +1,13 @@
 """How each primitive is written in Flax NNX: a layer in the constructor, a call in `__call__`.
 
-PyTorch's semantics are canonical: padding by a number is on every side, where Flax's own default is
-TensorFlow's `"SAME"`. Maps are (N, H, W, C), so an axis of channels is the last one.
+PyTorch's semantics are canonical: numeric padding is on every side, while Flax's default is
+TensorFlow's `"SAME"`. Maps are (N, H, W, C), so channels are the last axis.
 
-A kernel's size is always a tuple: for a number, `nnx.Conv` convolves along the columns alone, and
-the output may have the right shape all the same.
+A kernel size is always a tuple: with a number, `nnx.Conv` convolves along the columns only, and the
+output may still have the right shape.
 
-No maximum is taken by `jnp.max` or `jnp.maximum`: their gradients go to what equals the result, and
-compiled, XLA may round a value once more that it computes twice, and nothing is equal.
+Nothing uses `jnp.max` or `jnp.maximum`: their gradients go to the elements equal to the result, but
+in compiled code XLA may compute a value twice with different rounding, so that none is equal.
 
 Patterns are those of resnet_spec/codegen/patterns.py.
 """

@@ -1,9 +1,9 @@
-"""What most layers of one kind have in common is said once, above all classes of a module:
+"""Options that most layers of one kind share are written once, above all classes of a module:
 
     conv = partial(nnx.Conv, use_bias=False, kernel_init=…)
     batch_norm = partial(nnx.BatchNorm, momentum=0.9)
 
-as Flax's own example of ImageNet does. A layer that differs says so where it is made.
+as in Flax's own ImageNet example. A layer that differs states its options where it is constructed.
 """
 
 from __future__ import annotations

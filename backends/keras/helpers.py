@@ -1,7 +1,7 @@
 """The small functions at the top of a Keras module, specialised to what the network uses.
 
-An option with one value at every place is written into the function; one that varies is a keyword.
-Its default is what PyTorch and Keras leave out of a call, too, and else the most usual value.
+An option with the same value everywhere is written into the function; one that varies is a keyword.
+Its default is the usual default of PyTorch and Keras, or else the most frequent value.
 """
 
 from __future__ import annotations

@@ -293,9 +293,9 @@ def check_convolutions(places: Places) -> None:
         if operation.primitive.name == "conv" and stride != 1 and dilation != 1:
             fail(
                 "RS502",
-                f"{quoted(canonical)}: a convolution of Keras has a stride or a dilation, not both",
+                f"{quoted(canonical)}: a Keras convolution can't have both a stride and a dilation",
                 span,
-                help="give 'stride' to another layer, or compile for PyTorch alone",
+                help="give 'stride' to another layer, or leave out the backend keras",
             )
 
 
@@ -356,9 +356,10 @@ def check_automatic_names(places: Places, code: str, helpers_: Iterable[Sequence
         if name in functions and _has_layer(operation):
             fail(
                 "RS503",
-                f"a layer can't be called {quoted(canonical)} in Keras, which calls functions so",
+                f"a layer can't be called {quoted(canonical)} in Keras, which has a function of "
+                "that name",
                 span,
-                help="call the layer something else",
+                help="rename the layer",
             )
 
 

@@ -1,7 +1,7 @@
 """How each primitive is written in Keras 3: a layer with a name, or a call of `keras.ops`.
 
-PyTorch's semantics are canonical: padding by a number is on every side, never `padding="same"`,
-which pads one side more than the other where a stride is above one; that is `padding: same`.
+PyTorch's semantics are canonical: numeric padding is on every side. Keras' `padding="same"`, which
+pads one side more than the other when a stride is greater than one, is `padding: same` in a spec.
 Patterns are those of resnet_spec/codegen/patterns.py.
 """
 
@@ -112,7 +112,7 @@ def pool_helper(line: OperationLine) -> str | None:
 def needs_own_average(line: OperationLine) -> bool:
     """Whether Keras on PyTorch would put copies of the border into an average.
 
-    It does so where one side is padded more than the other; a window of two holds nothing else.
+    It does if one side is padded more than the other, unless the window has at most size two.
     """
     kernel = line.attributes["kernel"]
     known = kernel.value if isinstance(kernel, Const) else 4

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def run(arguments: argparse.Namespace) -> Exit:
-    """Check what the command line names; findings go to standard output."""
+    """Check the given paths; findings go to standard output."""
     shared.check_stdin(arguments.paths, arguments.stdin_filename)
     reader = Reader(arguments.set, arguments.stdin_filename)
     try:
@@ -92,7 +92,7 @@ def _below(folder: Path) -> Iterator[str]:
 
 
 def _kind(name: str, reader: Reader) -> str:
-    """What a file holds: a block or a recipe lies in a folder of its own, or a block says so."""
+    """The kind of a file: a block or a recipe is in a folder of that name, or a block says so."""
     path = Path(name)
     if name == STDIN or not path.is_file():
         return "specs"
@@ -122,7 +122,7 @@ def _backends(names: Iterable[str]) -> list[Any]:
 
 
 def _check_program(network: Network, backends: Iterable[Any], reader: Reader) -> None:
-    """What stands in the way of a network as Python, and as the code of these backends."""
+    """Errors that keep a network from being written as Python and by these backends."""
     from resnet_spec.codegen import trainer
     from resnet_spec.specialize import renamed, specialize
 

@@ -52,7 +52,7 @@ class Job(NamedTuple):
 
 
 def run(arguments: argparse.Namespace) -> Exit:
-    """Compile what the command line names, or what the settings name."""
+    """Compile the given specs, or those in the settings."""
     _check_usage(arguments)
     reader = Reader(arguments.set, arguments.stdin_filename)
     try:
@@ -85,7 +85,7 @@ def _check_usage(arguments: argparse.Namespace) -> None:
         for flag in ("--set", "--out", "--trainer", "--isolated", "--stdin-filename"):
             if getattr(arguments, flag[2:].replace("-", "_")) not in (None, False, []):
                 said = ": trainer = true" if flag == "--trainer" else ""
-                told = f"without one the settings say what to do{said}"
+                told = f"without one, the settings apply{said}"
                 raise UsageError(f"{flag} needs a SPEC: {told}")
     shared.check_text("--set", arguments.set)
     shared.check_stdin(arguments.specs, arguments.stdin_filename)
@@ -97,7 +97,7 @@ def _check_usage(arguments: argparse.Namespace) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> settings.Settings | None:
-    """The settings, where they say what to do."""
+    """The settings, if they decide what to compile."""
     if arguments.isolated or (arguments.specs and arguments.config is None):
         return None
     if arguments.config is not None:
@@ -106,7 +106,7 @@ def _settings(arguments: argparse.Namespace) -> settings.Settings | None:
 
 
 def _root(arguments: argparse.Namespace, found: settings.Settings | None) -> Path:
-    """The project's folder, from which generated files name their spec."""
+    """The project's folder, to which the spec's path in generated files is relative."""
     if found is not None:
         return found.folder
     folder = None if arguments.isolated else settings_folder(Path.cwd())
@@ -140,7 +140,7 @@ def _jobs(arguments: argparse.Namespace, found: settings.Settings | None) -> lis
 
 
 def _check_backends(jobs: Iterable[Job]) -> None:
-    """`OutputError` for backends that there are not (RS501), before any spec is read."""
+    """`OutputError` for unknown backends (RS501), before any spec is read."""
     from resnet_spec.codegen.generate import find_backend
 
     wrong: list[Diagnostic] = []
@@ -249,11 +249,11 @@ def _compare(
 
 
 def _report(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
-    """What is not as it should be, and the command that mends it."""
+    """The files that are not up to date, and the command that fixes it."""
     wrong = [entry for entry in entries if entry.status != "identical"]
     command = _fix(arguments, wrong)
     for name in files.leftovers((entry.path.parent for entry in entries), remove=False):
-        told = f"left by a run that was killed: {name}; the next compile removes it"
+        told = f"left by a killed run: {name}; the next compile removes it"
         output.note(told, arguments.quiet)
     if arguments.format == "text":
         for entry in wrong:
@@ -262,7 +262,7 @@ def _report(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
         if command and not arguments.quiet:
             output.note(f"run: {command}")
         if any(entry.status == "orphaned" for entry in wrong):
-            output.note("nothing makes the orphaned files: delete them", arguments.quiet)
+            output.note("no spec produces the orphaned files: delete them", arguments.quiet)
     else:
         found = [_outdated(entry, command) for entry in wrong]
         _print(arguments, found, {}, entries)
@@ -271,12 +271,12 @@ def _report(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
 
 def _outdated(entry: Entry, command: str) -> Diagnostic:
     code, text, _ = _OUTDATED[entry.status]
-    hint = "delete it: nothing makes it" if entry.status == "orphaned" else f"run: {command}"
+    hint = "delete it: no spec produces it" if entry.status == "orphaned" else f"run: {command}"
     return Diagnostic(code, f"{quoted(entry.shown)} is {text}", Span(entry.shown), hint)
 
 
 def _fix(arguments: argparse.Namespace, wrong: Iterable[Entry]) -> str:
-    """The command that brings the files up to date; empty where none does."""
+    """The command that brings the files up to date; empty if none does."""
     import shlex
 
     statuses = {entry.status for entry in wrong} - {"orphaned"}
@@ -309,7 +309,7 @@ def _write(arguments: argparse.Namespace, entries: Sequence[Entry]) -> Exit:
         return Exit.CLEAN
     for entry in entries if not arguments.quiet else ():
         if entry.status == "orphaned":
-            output.note(f"orphaned: nothing makes {entry.shown}: delete it")
+            output.note(f"orphaned: no spec produces {entry.shown}: delete it")
         else:
             output.say(f"{'unchanged' if entry.status == 'identical' else 'wrote'} {entry.shown}")
     return Exit.CLEAN

@@ -1,4 +1,4 @@
-"""`draw`: a network as a picture, from what the compiler knows of it."""
+"""`draw`: a network as a picture, from the compiler's graph."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> Exit:
 
 
 def _check_usage(arguments: argparse.Namespace) -> None:
-    """`UsageError` for what makes no sense; the format is known afterwards."""
+    """`UsageError` for options that do not fit together; afterwards the format is known."""
     if arguments.out == "-":
         arguments.out, arguments.stdout = None, True
     if arguments.out is not None:
@@ -83,7 +83,7 @@ def _check_usage(arguments: argparse.Namespace) -> None:
 def _check_block(name: str | None, drawing: Drawing, network: Network) -> None:
     if name is not None and name not in drawing.blocks:
         hint = expected(name, drawing.blocks)
-        raise UsageError(f"{network.name} draws no block {quoted(name)}: {hint}")
+        raise UsageError(f"{network.name} has no block {quoted(name)}: {hint}")
 
 
 def _text(arguments: argparse.Namespace, drawing: Drawing, head: tuple[str, ...]) -> str:
@@ -135,7 +135,7 @@ def _write_png(arguments: argparse.Namespace, out: str, text: str) -> None:
 
 
 def _command(arguments: argparse.Namespace, network: Network) -> str:
-    """How the file is written anew; it does not know its own place."""
+    """The command that regenerates the file, which does not know its own path."""
     words = ["resnet-spec", "draw", network.path]
     words += [word for value in arguments.set for word in ("--set", value)]
     words += ["--compact"] if arguments.compact else []

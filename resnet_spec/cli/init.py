@@ -1,4 +1,4 @@
-"""`init`: a small spec to start from."""
+"""`init`: a starter spec."""
 
 from __future__ import annotations
 

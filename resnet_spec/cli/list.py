@@ -48,7 +48,9 @@ def _number(text: str) -> int:
     """`30M`, `1.5K` or `25557032`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)", text.upper())
     if match is None:
-        raise UsageError(f"{quoted(text)} is no number of parameters: write 25557032, 30M or 1.5G")
+        raise UsageError(
+            f"{quoted(text)} is not a number of parameters: write 25557032, 30M or 1.5G"
+        )
     return int(float(match.group(1)) * _SUFFIXES[match.group(2)])
 
 
@@ -60,7 +62,7 @@ def _check_family(name: str, networks: list[Network]) -> None:
 
 
 def _order(network: Network) -> tuple[str, list[int | str]]:
-    """By family, then by name with numbers as numbers: resnet18 stands before resnet101."""
+    """By family, then by name with numbers as numbers: resnet18 comes before resnet101."""
     parts = re.split(r"(\d+)", network.name)
     return (network.family or "", [int(p) if p.isdigit() else p for p in parts])
 

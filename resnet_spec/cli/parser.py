@@ -12,7 +12,7 @@ from resnet_spec.cli.shared import UsageError
 _EXAMPLES = {
     "": """examples:
   resnet-spec list                                        built-in networks
-  resnet-spec init my_net.yaml                            a spec to start from
+  resnet-spec init my_net.yaml                            a starter spec
   resnet-spec check my_net.yaml                           validate it, infer every shape
   resnet-spec compile my_net.yaml                         write generated/torch and generated/keras
   resnet-spec show resnet50                               the network as a table
@@ -22,10 +22,10 @@ _EXAMPLES = {
   resnet-spec compile resnet101 --backend torch           a built-in spec, for one framework
   resnet-spec compile my_net.yaml --set classes=10        with a change
   resnet-spec compile my_net.yaml --backend keras --stdout
-  resnet-spec compile                                     everything that the settings name
-  resnet-spec compile --check --diff                      for CI: exit 1 when out of date
+  resnet-spec compile                                     everything in the settings
+  resnet-spec compile --check --diff                      for CI: exit 1 if a file is out of date
 
-Settings stand in pyproject.toml or resnet-spec.toml, in this folder or above:
+Settings are in pyproject.toml or resnet-spec.toml, in this folder or above:
   [[tool.resnet-spec.compile]]
   specs = ["specs/*.yaml"]
   backends = ["torch", "keras"]
@@ -33,7 +33,7 @@ Settings stand in pyproject.toml or resnet-spec.toml, in this folder or above:
 """,
     "check": """examples:
   resnet-spec check specs/                                every spec and block below a folder
-  resnet-spec check my_net.yaml --backend keras           what Keras can't say, too
+  resnet-spec check my_net.yaml --backend keras           also what Keras can't express
   resnet-spec check my_net.yaml --format github
 """,
     "show": """examples:
@@ -46,7 +46,7 @@ Settings stand in pyproject.toml or resnet-spec.toml, in this folder or above:
   resnet-spec draw my_net.yaml --compact --out strip.svg  a strip for a README
   resnet-spec draw resnet50 --block bottleneck --out block.svg
   resnet-spec draw my_net.yaml --format mermaid --stdout
-  resnet-spec draw my_net.yaml --out my_net.png           by a converter, where one is installed
+  resnet-spec draw my_net.yaml --out my_net.png           if a converter is installed
 """,
     "diff": """examples:
   resnet-spec diff resnet50_v1 resnet50                   what changed, and what still loads
@@ -70,7 +70,7 @@ A key is called by its path: stages.layer3.repeat is layer3_repeat in columns an
   resnet-spec verify my_net.yaml --keras-backend jax --precision float32
   resnet-spec verify resnet18 resnet50 --format json
 
-Exit 1 when the backends differ; the first operation that does is named with its place.
+Exits with 1 if the backends differ, and names the first operation that does, with its place.
 """,
     "list": """examples:
   resnet-spec list --family resnet --max-parameters 30M
@@ -94,18 +94,18 @@ Exit 1 when the backends differ; the first operation that does is named with its
 }
 
 VERBS = {
-    "compile": "write the source of networks",
+    "compile": "write the source code of networks",
     "check": "validate specs and blocks, infer every shape",
     "show": "print a network as a table",
     "draw": "draw a network as a picture",
-    "diff": "tell what changed between two networks, and what it does to checkpoints",
+    "diff": "show what changed between two networks, and which checkpoints still load",
     "sweep": "compare variants of a network",
-    "verify": "run what the backends write with the same numbers, and compare",
+    "verify": "run the generated code of all backends with the same numbers, and compare",
     "list": "print the built-in networks",
     "weights": "carry trained weights between frameworks, or compare a file with a spec",
-    "explain": "tell more about the code of an error",
+    "explain": "explain an error code",
     "schema": "print the JSON Schema of specs, blocks or recipes, for editors",
-    "init": "write a small spec to start from",
+    "init": "write a starter spec",
 }
 
 
@@ -162,7 +162,7 @@ def _compile(verb: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="SPEC",
         help="a file, the name of a built-in spec, or - for standard input; "
-        "default: what the settings name",
+        "default: everything in the settings",
     )
     verb.add_argument(
         "--backend",
@@ -174,21 +174,23 @@ def _compile(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--out", metavar="DIR", help="output folder; -: print a single file; default: generated"
     )
-    verb.add_argument("--trainer", action="store_true", help="write what trains the network, too")
+    verb.add_argument("--trainer", action="store_true", help="write training scripts as well")
     _set_flag(verb)
     verb.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 when a file is out of date"
+        "--check", action="store_true", help="write nothing; exit 1 if a file is out of date"
     )
     verb.add_argument("--diff", action="store_true", help="write nothing; print what would change")
     verb.add_argument(
         "--stdout", action="store_true", help="print a single file; the same as --out -"
     )
     verb.add_argument(
-        "--force", action="store_true", help="replace files that were edited or are not ours"
+        "--force",
+        action="store_true",
+        help="replace files that were edited or not written by resnet-spec",
     )
     _finding_flags(verb)
     verb.add_argument("--config", metavar="PATH", help="settings file to use")
-    verb.add_argument("--isolated", action="store_true", help="look for no settings")
+    verb.add_argument("--isolated", action="store_true", help="ignore settings files")
     _outside_flag(verb)
 
 
@@ -204,7 +206,7 @@ def _check(verb: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="tell what this backend can't say, too; may be repeated",
+        help="also report what this backend can't express; may be repeated",
     )
     _outside_flag(verb)
     _set_flag(verb)
@@ -214,7 +216,7 @@ def _check(verb: argparse.ArgumentParser) -> None:
 def _show(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("spec", metavar="SPEC", help="a file, the name of a built-in spec, or -")
     verb.add_argument(
-        "--resolved", action="store_true", help="print the spec itself, 'extends' and --set merged"
+        "--resolved", action="store_true", help="print the spec, with 'extends' and --set merged"
     )
     _set_flag(verb)
     _format_flag(verb, ("text", "json"))
@@ -227,27 +229,29 @@ def _draw(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--out",
         metavar="FILE",
-        help="what to write: .svg, .png, .mmd or .md; -: print it; default: NAME.svg",
+        help="the new file: .svg, .png, .mmd or .md; -: print it; default: NAME.svg",
     )
     verb.add_argument("--stdout", action="store_true", help="print it; the same as --out -")
-    verb.add_argument("--compact", action="store_true", help="the strip of sections alone")
-    verb.add_argument("--block", metavar="NAME", help="this block alone, with its variants")
+    verb.add_argument("--compact", action="store_true", help="draw only the strip of sections")
+    verb.add_argument("--block", metavar="NAME", help="draw only this block, with its variants")
     verb.add_argument(
         "--format",
         choices=("svg", "mermaid", "png"),
-        help="default: by the ending of the file, else svg",
+        help="default: from the file's ending, else svg",
     )
     verb.add_argument(
         "--theme",
         choices=("auto", "light", "dark"),
         default="auto",
-        help="default: auto, as whoever looks at it has chosen; a PNG is light",
+        help="default: auto, the viewer's setting; a PNG is light",
     )
     _set_flag(verb)
     verb.add_argument(
-        "--force", action="store_true", help="replace a file that was edited or is not ours"
+        "--force",
+        action="store_true",
+        help="replace a file that was edited or not written by resnet-spec",
     )
-    verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+    verb.add_argument("--quiet", "-q", action="store_true", help="print only findings")
     _color_flag(verb)
     _stdin_flag(verb)
 
@@ -329,13 +333,13 @@ def _verify(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--backends",
         metavar="NAMES",
-        help="torch and whom to compare with it: keras, flax, onnx; default: what is installed",
+        help="torch and what to compare with it: keras, flax, onnx; default: all installed",
     )
     verb.add_argument(
         "--keras-backend",
         choices=("tensorflow", "jax", "torch"),
         default="tensorflow",
-        help="what Keras computes on; default: tensorflow",
+        help="the backend of Keras; default: tensorflow",
     )
     verb.add_argument(
         "--precision", choices=("float64", "float32"), default="float64", help="default: float64"
@@ -345,7 +349,7 @@ def _verify(verb: argparse.ArgumentParser) -> None:
     )
     _set_flag(verb)
     _format_flag(verb, ("text", "json"))
-    verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+    verb.add_argument("--quiet", "-q", action="store_true", help="print only findings")
     _color_flag(verb)
     _stdin_flag(verb)
 
@@ -452,7 +456,7 @@ def _schema(verb: argparse.ArgumentParser) -> None:
 
 
 def _init(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("file", metavar="FILE", help="the new file; nothing is replaced")
+    verb.add_argument("file", metavar="FILE", help="the new file; must not exist")
     verb.add_argument(
         "--from", dest="base", metavar="NAME", help="built-in spec that the new one extends"
     )
@@ -460,7 +464,7 @@ def _init(verb: argparse.ArgumentParser) -> None:
 
 def _finding_flags(verb: argparse.ArgumentParser) -> None:
     _format_flag(verb, ("text", "json", "github"))
-    verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+    verb.add_argument("--quiet", "-q", action="store_true", help="print only findings")
     _color_flag(verb)
     _stdin_flag(verb)
 
@@ -480,7 +484,7 @@ def _outside_flag(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--allow-outside",
         action="store_true",
-        help="settings may name specs and a folder to write to outside of their own folder",
+        help="allow specs and output folders in the settings to be outside their folder",
     )
 
 
@@ -495,11 +499,9 @@ def _color_flag(verb: argparse.ArgumentParser) -> None:
         "--color",
         choices=("auto", "always", "never"),
         default="auto",
-        help="default: auto, on a terminal where NO_COLOR is not set",
+        help="default: auto, in a terminal unless NO_COLOR is set",
     )
 
 
 def _stdin_flag(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--stdin-filename", metavar="NAME", help="file that standard input stands for"
-    )
+    verb.add_argument("--stdin-filename", metavar="NAME", help="file name for standard input")

@@ -1,4 +1,4 @@
-"""Runs one command line: its verb, its exit code, and what is said where it fails."""
+"""Runs one command line: its verb, its exit code, and its error messages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Terminated(BaseException):
 
 
 def _clean_up_when_told_to_end() -> None:
-    """Let a signal that would end the process at once end it like an exception."""
+    """Make a signal that would end the process immediately raise an exception instead."""
     numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
 
     def end(number: int, frame: object) -> None:

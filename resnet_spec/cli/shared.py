@@ -1,4 +1,4 @@
-"""What the verbs have in common: exit codes, how specs are read, how tables look."""
+"""Shared by the verbs: exit codes, reading of specs, tables."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def check_stdin(names: Sequence[str], stdin_name: str | None) -> None:
 
 
 class Reader:
-    """Reads the specs of one run; findings and the texts that they point into add up."""
+    """Reads the specs of one run; collects findings and the texts that they point into."""
 
     def __init__(
         self,
@@ -152,9 +152,9 @@ class Reader:
 
 
 def network_of_project(spec: str, reader: Reader, root: Path) -> Network | None:
-    """A network that names its spec as it is seen from the project's folder.
+    """A network whose spec's path is relative to the project's folder.
 
-    So what is written is the same from whichever folder the compiler is started in.
+    So output is the same whichever folder the compiler is started in.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`show`: a network as a table like the paper's, or the whole spec that it comes from."""
+"""`show`: a network as a table like the paper's, or its complete spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`verify`: run what the backends write with the same numbers, and compare."""
+"""`verify`: run the generated code of all backends with the same numbers, and compare."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _runners(text: str | None) -> list[str]:
         if name not in FRAMEWORKS:
             raise UsageError(f"--backends takes {', '.join(FRAMEWORKS)}, not {name!r}")
     if REFERENCE not in names or len(names) < 2:
-        raise UsageError(f"--backends needs {REFERENCE} and what is compared with it")
+        raise UsageError(f"--backends needs {REFERENCE} and what to compare with it")
     return names
 
 
@@ -138,13 +138,13 @@ def _check_installed(runners: list[str], keras_backend: str) -> None:
     if missing:
         install = " ".join(dict.fromkeys(needed[name] for name in missing))
         raise UsageError(
-            f"verify runs what was compiled, and {' and '.join(missing)} "
+            f"verify runs the generated code, but {' and '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} not installed\ntry: pip install {install}"
         )
 
 
 def _check_memory(network: Network, precision: str, runners: int) -> None:
-    """`UsageError` for what would bring the machine down, and leave its arrays on the disk."""
+    """`UsageError` for a network that would exhaust the memory and leave arrays on the disk."""
     from resnet_spec.verify.plan import memory, plan_of
 
     try:
@@ -156,7 +156,7 @@ def _check_memory(network: Network, precision: str, runners: int) -> None:
         size = f"{network.input.height}x{network.input.width}"
         raise UsageError(
             f"{network.name} needs more than {needed / 1e9:,.0f} GB of memory for images of "
-            f"{size}, and there are {installed / 1e9:,.0f} GB\ntry: --size with smaller ones"
+            f"{size}, and there are {installed / 1e9:,.0f} GB\ntry: a smaller --size"
         )
 
 
@@ -165,7 +165,7 @@ def _is_installed(module: str) -> bool:
 
 
 def _sized(network: Network, name: str, reader: Reader, size: tuple[int, int] | None) -> Network:
-    """The network for smaller images, where its spec allows them and none other are asked for."""
+    """The network for smaller images, if its spec allows them and no size is given."""
     given = (network.input.height or 1, network.input.width or 1)
     wanted = size or (min(given[0], LARGEST[0]), min(given[1], LARGEST[1]))
     if wanted == given:

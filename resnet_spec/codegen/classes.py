@@ -39,8 +39,8 @@ NESTED = BODY + layout.INDENT
 class ClassWriter(StatementWriter):
     """Writes the constructor of a class and the method that runs its layers.
 
-    `lines` are all lines of the class, which say where its layers are kept; the children of a
-    network can be called one after the other. A backend says how its modules are made and called.
+    `lines` are all lines of the class; they determine where its layers are kept. The children of a
+    network can be called in order. A backend defines how its modules are constructed and called.
     """
 
     parameters: Sequence[Parameter]
@@ -60,23 +60,23 @@ class ClassWriter(StatementWriter):
 
     @abstractmethod
     def layer(self, line: OperationLine) -> layout.Code:
-        """What makes the module of an operation, in the constructor."""
+        """The code that constructs the module of an operation."""
 
     @abstractmethod
     def call(self, line: OperationLine, inputs: list[str]) -> layout.Code:
-        """An operation that is no module, where it runs."""
+        """The code that runs an operation that is not a module."""
 
     @abstractmethod
     def block(self, run: Run) -> layout.Code:
-        """What makes one block."""
+        """The code that constructs one block."""
 
     @abstractmethod
     def optional(self, target: str, code: layout.Code, condition: Expr) -> list[str]:
-        """The statements that make a layer where a condition holds, and None elsewhere."""
+        """The statements that construct a layer if a condition holds, and set None otherwise."""
 
     @abstractmethod
     def container(self, name: str, in_turn: bool) -> str:
-        """What makes an empty dictionary of modules; `in_turn`: these run one after the other."""
+        """The code for an empty dictionary of modules; `in_turn`: they run one after the other."""
 
     def within(self, container: str, key: str) -> str:
         """A module of a dictionary of them."""
@@ -166,7 +166,7 @@ class ClassWriter(StatementWriter):
         return self.within(f"self.{head}", rest), before
 
     def made(self, line: Layer) -> layout.Code:
-        """What makes a layer, a block, or a sequence of blocks under their names."""
+        """The code for a layer, a block, or a sequence of blocks under their names."""
         if isinstance(line, OperationLine):
             return self.layer(line)
         _, own = container_of(line)
@@ -323,7 +323,7 @@ class ClassWriter(StatementWriter):
         return python.run_range(run, self.spelling)
 
     def apply(self, output: Value, path: Path, source: str, indent: int) -> list[str]:
-        """Store what the module of a dotted name makes of a value."""
+        """Assign the output of the module with a dotted name."""
         for part in path:
             if isinstance(part, Expr):
                 self.printed(part)
@@ -344,7 +344,7 @@ class ClassWriter(StatementWriter):
     # - the maps that others build upon -
 
     def feature_info(self, program: Program) -> layout.Code:
-        """A network's feature maps under the names of the modules that give them."""
+        """A network's feature maps under the names of the modules that output them."""
         holders = {
             text_of(line.path): text_of(container_of(line)[0])
             for line in program.body

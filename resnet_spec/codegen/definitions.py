@@ -1,7 +1,7 @@
 """Functions and layers that a module defines itself where it uses them.
 
-They stand in Python files of their own, which are linted and typed as what they are; a module gets
-their source.
+They are in separate Python files, so that they are linted and type-checked; a module gets their
+source.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Backend(Protocol):
 
     `taken` are the names that its files use themselves, which no name of a spec may hide.
 
-    One that can train has `trainer`, too: the files that train any network, which stand in its
+    A backend with training also has `trainer`: the files that train any network. They are in its
     package's folder `trainer` or in that of `resnet_spec.backends`.
     """
 
@@ -62,7 +62,7 @@ def _entries() -> tuple[Any, ...]:
 def find_backend(name: str) -> Any:
     """A backend by name; raises `SpecError` (RS501)."""
     if name in BUILTIN:
-        # Ours are found without asking the environment, which costs more than compiling.
+        # Built-in backends need no search of the environment, which takes longer than compiling.
         return import_module(f"resnet_spec.backends.{name}").backend
     for entry in _entries():
         if entry.name == name:
@@ -75,8 +75,8 @@ def generate(
 ) -> dict[PurePosixPath, str]:
     """The files of a network, by path below the output folder; raises `SpecError`.
 
-    With `trainer` what trains the network stands beside it: its recipe and the trainers (RS102 for
-    a network without a recipe).
+    With `trainer`, the files for training are included: its recipe and the trainers (RS102 for a
+    network without a recipe).
     """
     found = [find_backend(name) for name in backends]
     files: dict[PurePosixPath, str] = {}
@@ -120,7 +120,7 @@ def _files(
 
 
 def command(network: Network, backend: str) -> str:
-    """The command that makes a file again."""
+    """The command that regenerates a file."""
     settings = [word for setting in network.overridden for word in ("--set", setting)]
     words = ["resnet-spec", "compile", network.path, "--backend", backend, *settings]
     return shlex.join(words)

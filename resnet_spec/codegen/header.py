@@ -1,7 +1,7 @@
 """The mark on a generated file: whose it is, what it was made from, whether it was edited.
 
-Output is sealed with a hash over all of its lines but the one that holds the hash. So a file of
-ours is known from a foreign one, and one that a person edited from one that is merely out of date.
+Output is sealed with a hash over all lines except the one with the hash. So the compiler can tell
+its own files from others, and an edited file from one that is merely out of date.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def lines(path: str, digest: str, command: str) -> list[str]:
 
 
 def shared(command: str) -> list[str]:
-    """The header's lines of a file that is the same whatever spec it is written for."""
+    """The header's lines of a file that is the same for all specs."""
     return [f"{MARK}. Do not edit; it is written anew by:", f"  {command}", _OPEN]
 
 
@@ -39,7 +39,7 @@ def seal(text: str) -> str:
 
 
 def status(text: str) -> Literal["intact", "edited", "foreign"]:
-    """Whether a file's text is ours as we wrote it, ours but edited, or not ours."""
+    """Whether a file's text is generated and unchanged, generated but edited, or not generated."""
     head = text.split("\n", _HEAD_LINES)[:_HEAD_LINES]
     found = next((m for line in head if (m := _SEAL.search(line))), None)
     if found is None or not any(MARK in line for line in head):

@@ -19,7 +19,7 @@ from resnet_spec.specialize import OperationLine
 class OperationContext:
     """One operation with the spelling of the names around it; backends add what else they need.
 
-    What the patterns of a backend's tables may name beside its attributes is in `get`.
+    `get` lists what the patterns of a backend's tables can use besides its attributes.
     """
 
     line: OperationLine
@@ -27,7 +27,7 @@ class OperationContext:
     inputs: Sequence[str] = field(default=(), kw_only=True)
 
     def write(self, table: Mapping[str, str | Callable[[Self], Code]]) -> Code:
-        """The operation by its primitive's rule: a pattern, or what writes it."""
+        """The operation by its primitive's rule: a pattern, or a function that writes it."""
         rule = table[self.line.primitive.name]
         return self.fill(rule) if isinstance(rule, str) else rule(self)
 
@@ -68,7 +68,7 @@ class OperationContext:
         raise NotImplementedError
 
     def is_default(self, name: str, default: str) -> bool:
-        """Whether an attribute has the value that the framework takes by itself."""
+        """Whether an attribute has the framework's default value."""
         value = self.line.attributes.get(name)
         if isinstance(value, Initializer):
             return value == Initializer(default)
@@ -80,7 +80,7 @@ class OperationContext:
         return value
 
     def has(self, name: str, value: object) -> bool:
-        """Whether an attribute is a number or a truth, or `same`."""
+        """Whether an attribute is a number, a boolean or `same`."""
         given = self.line.attributes[name]
         return given == SAME if value == SAME else given == Const(value)  # type: ignore[arg-type]
 

@@ -1,9 +1,9 @@
-"""A line of a target's text with an operation's attributes in it: what backends' tables hold.
+"""A line of generated code with placeholders for an operation's attributes, as in backends' tables.
 
     "nn.GroupNorm({groups}, {channels}, eps={eps?1e-5})"
 
-`{name}` is a value as Python. An argument with `?` is left out where the value is what follows it,
-which is what the framework takes by itself.
+`{name}` is a value as Python. An argument with `?` is left out if its value equals the default of
+the framework, which follows the `?`.
 """
 
 from __future__ import annotations

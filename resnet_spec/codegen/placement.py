@@ -1,9 +1,8 @@
 """Where the layers of a class are kept, so that each has its own name in the framework's state.
 
-A name of one part is an attribute, one of two parts a key of a dictionary or, where these are
-0, 1, …, an element of a list, and one that ends with the counter of its loop an item of a list.
-Whatever else a spec calls a layer is put below the module part by part, and found by its dotted
-name.
+A name of one part is an attribute. A name of two parts is a key of a dictionary or, if the keys are
+0, 1, …, an element of a list. A name that ends with the counter of its loop is an item of a list.
+Any other name is added below the module part by part, and looked up as a dotted name.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ class Place(enum.Enum):
 
 
 class Modules(NamedTuple):
-    """What a framework has modules for, and which names its classes take.
+    """The operations that are modules in a framework, and the names that its classes use.
 
-    `is_module` tells whether a primitive with its attributes is one, named by the spec or not, and
-    a child of the network or of a block.
+    `is_module` tells whether a primitive with these attributes is a module, given whether the spec
+    names it, and whether it is a child of the network or of a block.
     """
 
     framework: str
@@ -65,9 +64,9 @@ class Modules(NamedTuple):
 
 
 def container_of(line: Layer) -> tuple[Path, Path | None]:
-    """The name of a layer, or of what holds repeated blocks, and what these are called in it.
+    """The name of a layer or of the container of repeated blocks, and the names of these in it.
 
-    What `names` begins with belongs to the container: `blocks.{i}` in `stage1` is `{i}` in
+    The fixed beginning of `names` belongs to the container: `blocks.{i}` in `stage1` is `{i}` in
     `stage1.blocks`.
     """
     if not isinstance(line, CallLine) or line.names is None:
@@ -118,7 +117,7 @@ class Placement:
         found: Sequence[tuple[Layer, tuple[LoopLine, ...]]],
         heads: dict[int, str | None],
     ) -> None:
-        """What is below one name is kept in one way."""
+        """Everything below one name is kept in the same way."""
         numbers = Counter(heads.values())
         held = Counter(container_of(line)[0] for line, _ in found if _is_repeated(line))
         below = [line for line, _ in found if self.places[id(line)] is Place.SUBMODULE]
@@ -147,12 +146,12 @@ class Placement:
         return head in self.chains
 
     def replace(self, line: Line, other: Line) -> None:
-        """Keep a line that stands for another where that one is kept."""
+        """Keep a line that replaces another where that one is kept."""
         if id(line) in self.places:
             self.places[id(other)] = self.places[id(line)]
 
     def hides(self, name: str) -> bool:
-        """Whether an attribute of this name would be in the way of a layer."""
+        """Whether an attribute of this name would clash with a layer."""
         taken = self.modules.names | self.modules.network_names
         return name in self.attributes or name in taken
 
@@ -248,7 +247,7 @@ def check_names(network: Network, modules: Modules) -> None:
                         f"{instance.definition.name}: a layer can't be called {quoted(step.name)} "
                         f"in {modules.framework}, where {quoted(part)} is an attribute of {whose}",
                         step.statement.name.span if step.statement.name else step.statement.span,
-                        help="call the layer something else",
+                        help="rename the layer",
                     )
 
 

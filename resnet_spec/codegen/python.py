@@ -1,4 +1,4 @@
-"""What every backend that writes Python shares: docstrings, signatures, arguments."""
+"""Code shared by every backend that writes Python: docstrings, signatures, arguments."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def declared(parameters: Iterable[Parameter]) -> list[layout.Code]:
 
 
 def rescaled(value: str, factor: Expr, offset: Expr, spelling: Mapping[str, str]) -> str:
-    """`factor * value + offset`, without what does nothing: `1 - value`."""
+    """`factor * value + offset`, without terms that do nothing: `1 - value`."""
     given: Expr = Name("*")
     spelled_out = {**spelling, "*": value}
     if factor == Const(-1):
@@ -90,8 +90,8 @@ def passed(
 ) -> tuple[list[str], dict[str, str]]:
     """Arguments of a call: those without a default by position, others by name if they differ.
 
-    What a layer takes and what it gives stand first in every framework. What comes after these says
-    nothing by its position, nor does a truth.
+    Every framework takes the input and output sizes of a layer first. Arguments after these, and
+    booleans, are passed by keyword, since their position does not tell what they mean.
     """
     positional: list[str] = []
     keywords: dict[str, str] = {}
@@ -199,8 +199,8 @@ BUILTINS = frozenset(name for name in dir(builtins) if name.islower())
 def names_in(text: str) -> frozenset[str]:
     """The names that a piece of Python reads, as its compiler finds them.
 
-    None of them is a variable of the spec's where these hide nothing that the file takes.
-    Raises `SyntaxError` for what could not be compiled.
+    None of them is a variable from the spec, as long as these hide nothing that the file uses.
+    Raises `SyntaxError` for code that can't be compiled.
     """
     found: set[str] = set()
     waiting = [symtable.symtable(textwrap.dedent(text), "", "exec")]
@@ -217,17 +217,17 @@ def check_network_name(network: Network, taken: Container[str], framework: str) 
         if name in taken:
             fail(
                 "RS503",
-                f"a network can't be called {quoted(name)} in {framework}, whose file uses the "
-                "name itself",
+                f"a network can't be called {quoted(name)} in {framework}, since its "
+                "file uses this name",
                 network.root.definition.node.span_of(what),
                 help=f"give it another {what}",
             )
 
 
 def groups(lines: Sequence[Line]) -> list[bool]:
-    """For each line, whether an empty line goes before it.
+    """For each line, whether a blank line goes before it.
 
-    Groups begin at weights and merges; at norms where these come before their weights.
+    Groups begin at weights and merges, or at norms if these come before their weights.
     """
     kinds = [_group(line) for line in lines]
     norm_first = "norm" in kinds and "weights" not in kinds[: kinds.index("norm")]
@@ -292,10 +292,10 @@ def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
 
 
 def stands_as_it_runs(network: Network, within_blocks: bool = True) -> bool:
-    """Whether layers that are kept below their dotted names stand in the order in which they run.
+    """Whether layers that are kept below their dotted names are in the order in which they run.
 
-    Then what comes before one of them is what runs before it. No stage shares its name with a layer
-    outside of it. Unless `within_blocks`, the order of the network's own layers is enough.
+    Then the layers before one of them are those that run before it. No stage shares its name with a
+    layer outside of it. Unless `within_blocks`, only the network's own layers count.
     """
     for stage in network.stages:
         others = (step for n, step in enumerate(network.root.steps) if n not in stage.steps)
@@ -316,9 +316,9 @@ def runs_in_turn(network: Network) -> bool:
 
 
 def is_kept(step: Step, network: Network, within: Instance) -> bool:
-    """Whether a step may be a layer of its own: it learns, is a block, or has a name.
+    """Whether a step can be a separate layer: it has parameters, is a block, or has a name.
 
-    A child of a network whose children can be called in a row always is.
+    A child of a network whose children can be called in order always is.
     """
     learns = isinstance(step.node, Instance) or bool(_parameters(step))
     child = within is network.root and network.is_flat
@@ -330,7 +330,7 @@ def _parts(step: Step) -> list[str]:
 
 
 def _is_grouped(paths: Iterable[list[str]]) -> bool:
-    """Whether all that begin alike stand together, on every level."""
+    """Whether all names with a common prefix are adjacent, on every level."""
     seen: set[str] = set()
     for first, group in groupby(paths, lambda path: path[0]):
         if first in seen or not _is_grouped(rest for _, *rest in group if rest):
@@ -355,7 +355,7 @@ def _all(network: Network) -> list[Instance]:
 
 
 def network_table(network: Network) -> list[str]:
-    """Stage, output, what it is made of, parameters, multiply-adds; as in the paper's table 1."""
+    """Stage, output, contents, parameters, multiply-adds; as in table 1 of the paper."""
     steps = network.root.steps
     rows = [["stage", "output", "blocks", "parameters", "multiply-adds"]]
     first = network.stages[0].steps[0] if network.stages and network.stages[0].steps else 0

@@ -1,4 +1,4 @@
-"""The statements of one function, as every backend writes them: a variable for each value."""
+"""The statements of one function, shared by all backends: a variable for each value."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from resnet_spec.specialize import (
 
 
 class StatementWriter(ABC):
-    """Writes lines as statements; a backend says how it calls an operation and a block."""
+    """Writes lines as statements; a backend defines how to call an operation and a block."""
 
     spelling: Mapping[str, str]  # names that the function spells differently from the routine
     apart: tuple[type, ...] = ()  # what an empty line follows
 
     @abstractmethod
     def operation(self, line: OperationLine) -> layout.Code:
-        """What gives the output of an operation."""
+        """The code that computes the output of an operation."""
 
     @abstractmethod
     def run_call(self, line: CallLine, indent: int) -> list[str]:
         """The statements that run a block, or several one after the other."""
 
     def target(self, output: Value, many: bool = False) -> str:
-        """What stands to the left of `=`, an annotation with it where a type checker needs one."""
+        """The left side of `=`, with an annotation if a type checker needs one."""
         return output.name
 
     def empty_list(self, output: Value) -> str:
-        """The same for a list that others are appended to."""
+        """The same for a list that is appended to."""
         return output.name
 
     def printed(self, expression: Expr) -> str:
@@ -88,7 +88,7 @@ class StatementWriter(ABC):
     def guarded(
         self, line: OperationLine | CallLine, write: Callable[[int], list[str]], indent: int
     ) -> list[str]:
-        """What `write` gives at an indentation, under the line's condition where it has one."""
+        """The result of `write` at an indentation, under the line's condition if it has one."""
         if line.when is None:
             return write(indent)
         condition = layout.condition("if", self.printed(line.when), indent)

@@ -17,13 +17,13 @@ from resnet_spec.language.syntax import Recipe
 
 
 def files(network: Network, backend: Any, command: str) -> dict[PurePosixPath, str]:
-    """The recipe, which is the network's, and the trainer, the same for every network."""
+    """The network's recipe, and the trainer, which is the same for every network."""
     check_name(network)
     recipe = network.recipe
     if recipe is None:
         fail(
             "RS102",
-            "a trainer needs to know how the network is trained: the spec has no 'training'",
+            "a trainer needs a recipe, but the spec has no 'training'",
             network.root.definition.span,
             help="for example training: imagenet_paper; or leave out --trainer, and trainer = true "
             "in the settings",
@@ -46,7 +46,7 @@ def check_name(network: Network) -> None:
     if network.recipe is not None and network.name in modules():
         fail(
             "RS106",
-            f"a network called {quoted(network.name)} would take the place of the trainer's file",
+            f"a network called {quoted(network.name)} would overwrite the trainer's file",
             network.root.definition.node.span_of("name"),
             help="give the network another name",
         )

@@ -79,9 +79,9 @@ MAX_FINDINGS = 200
 
 
 class Report:
-    """Collects diagnostics, so that one run tells all of them.
+    """Collects diagnostics, so that one run reports all of them.
 
-    `add` and `extend` raise what there is when that is more than anybody would read.
+    `add` and `extend` raise those collected so far once there are more than anybody would read.
     """
 
     def __init__(self, diagnostics: Iterable[Diagnostic] = ()) -> None:

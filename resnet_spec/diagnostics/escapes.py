@@ -1,7 +1,7 @@
-"""What strangers wrote, made safe for where it goes: one function for each kind of place.
+"""Escapes untrusted text: one function for each kind of destination.
 
-A name, a description, a path or a value may hold anything: sequences that move a terminal's cursor,
-signs that turn the direction of writing, commands of a workflow's log.
+A name, a description, a path or a value may contain anything: terminal escape sequences,
+bidirectional overrides, commands for a workflow's log.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What lies on a disk and may be anything: which files are opened, and from where."""
+"""Untrusted files on disk: which ones are opened, and from where."""

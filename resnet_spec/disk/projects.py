@@ -1,4 +1,4 @@
-"""How far a spec's reach goes: the project that it belongs to, whose files it may ask for."""
+"""The project that a spec belongs to, whose files it may read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opens files, not what only looks like one: a pipe or a device would block, or never end."""
+"""Opens only regular files: a pipe or a device could block, or never end."""
 
 from __future__ import annotations
 

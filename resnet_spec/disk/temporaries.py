@@ -1,6 +1,7 @@
-"""Temporary files and folders: named after who makes them, so that the next run knows its own.
+"""Temporary files and folders, named after the process that creates them.
 
-A run that is killed can't clean up. What it leaves bears the number of a process that is no more.
+A killed run can't clean up. Its files have the id of a process that no longer exists, so the next
+run recognises them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Pictures of networks, from the IR: what is drawn, where it stands, and its text.
+"""Pictures of networks, from the IR: content, layout, and output as text.
 
-`figure` and what it is made of say what a network is made of; `page` places it, with `columns`,
-`ordering` and `routing` for the graph of each block; `svg` and `mermaid` write it.
+`figure` determines the content; `page` lays it out, with `columns`, `ordering` and `routing` for
+the graph of each block; `svg` and `mermaid` write it.
 """
 
 from resnet_spec.drawing.page import Drawing

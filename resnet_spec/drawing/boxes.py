@@ -1,7 +1,7 @@
 """The boxes of one block: its operations, with norms and activations folded into their neighbours.
 
-A block within a block is a box that names it where it branches, and is written out where it is a
-mere chain. Boxes stand in the order in which they run, the block's input first, its output last.
+A block inside a block is one box with its name if it branches, and is expanded if it is a mere
+chain. Boxes are in the order in which they run, the block's input first, its output last.
 """
 
 from __future__ import annotations
@@ -155,9 +155,9 @@ class _Flat:
 
 
 def _shortcuts(steps: Sequence[Step]) -> set[int]:
-    """The steps (by `id`) that stand in a shortcut, which is added to a branch with more weights.
+    """The steps (by `id`) in a shortcut, which is added to a branch with more weights.
 
-    What both branches come from counts for neither.
+    What both branches come from belongs to neither.
     """
     given_by = {value: step for step in steps for value in step.outputs}
     found: set[int] = set()

@@ -1,8 +1,8 @@
 """The layout of a block's graph, first part: layers from top to bottom, and straight columns.
 
-1. Every box stands in the layer of its longest way from the input.
-2. The longest way from the input to the output is the main column.
-3. What is left becomes further columns: other ways, and lanes for lines that pass by boxes.
+1. The layer of every box is its longest path from the input.
+2. The longest path from the input to the output is the main column.
+3. The rest becomes further columns: other paths, and lanes for lines that pass boxes.
 """
 
 from __future__ import annotations

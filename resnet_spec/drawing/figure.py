@@ -1,7 +1,7 @@
 """What a picture shows: the sections of a network, and every block once, with its uses.
 
-Blocks that differ in numbers alone (channels, strides, groups, dilations, rates) are one inset;
-what is built otherwise under the same name is a variant of it.
+Blocks that differ only in numbers (channels, strides, groups, dilations, rates) are one inset; a
+block of the same name with another structure is a variant of it.
 """
 
 from __future__ import annotations

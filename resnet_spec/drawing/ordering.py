@@ -1,8 +1,8 @@
 """The layout of a block's graph, second part: the order of its columns from left to right.
 
-Orders are compared by a price: lines that cross, that run along one another or through a box, and
-the length of all that runs across. With few columns all orders are tried; with more, columns are
-moved as long as that makes it cheaper.
+Orders are compared by their cost: lines that cross, overlap or run through a box, and the total
+length of horizontal lines. With few columns all orders are tried; with more, columns are moved as
+long as that lowers the cost.
 """
 
 from __future__ import annotations

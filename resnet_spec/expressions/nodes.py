@@ -1,7 +1,7 @@
 """The nodes of expressions over numbers: a closed set, never run as Python.
 
 The same tree is evaluated while lowering, simplified while a block is specialised to a network,
-and printed back as Python in the generated code, so that `filters * 4` stays what a person wrote.
+and printed as Python in the generated code, so that `filters * 4` stays as written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ExpressionError(Exception):
 class Expr:
     """A node, compared by what it holds; arithmetic on nodes builds simplified nodes.
 
-    Written out, for there are many: dataclasses that are frozen take twice the time to be made.
+    Written out for speed: frozen dataclasses take twice as long to create.
     """
 
     __slots__ = ("size",)

@@ -1,4 +1,4 @@
-"""Expressions put into one another, and made shorter by rules that hold for all numbers."""
+"""Substitutes expressions into one another, and simplifies them by rules that always hold."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def wrap(value: Expr | Number) -> Expr:
 def substitute(expr: Expr, scope: Mapping[str, Expr]) -> Expr:
     """The expression with names replaced, simplified by rules that hold for all integers.
 
-    Raises `ExpressionError` for a result of more than `MAX_PARTS` parts: values that are put into
-    one another several times grow without measure.
+    Raises `ExpressionError` for a result of more than `MAX_PARTS` parts: repeated substitution
+    grows exponentially.
     """
     result = _substitute(expr, scope)
     if result.size > MAX_PARTS:

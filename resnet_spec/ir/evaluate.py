@@ -1,7 +1,7 @@
-"""The IR itself, run: what a network computes in evaluation, without a framework.
+"""Runs the IR itself: what a network computes in eval mode, without a framework.
 
-Each operation is its definition in numpy (`primitives.numpy_values`), in double precision. That is
-slow and exact: it is what others are compared with. `verify` has it as its third reading.
+Each operation runs as its definition in numpy (`primitives.numpy_values`), in double precision.
+This is slow but exact: `verify` compares the frameworks with it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ Watch = Callable[[str, Sequence[np.ndarray]], None]
 
 
 class Mismatch(Exception):
-    """An operation whose definition gives another shape than the compiler inferred."""
+    """The definition of an operation gives another shape than the compiler inferred."""
 
     def __init__(self, name: str, shape: tuple[int, ...], inferred: tuple[int, ...]) -> None:
         sizes = ("x".join(map(str, each)) for each in (shape, inferred))
@@ -37,11 +37,11 @@ class Outputs(NamedTuple):
 def outputs(
     network: Network, weights: Arrays, images: np.ndarray, watch: Watch | None = None
 ) -> Outputs:
-    """What a network makes of images (N, C, H, W) in evaluation.
+    """The outputs of a network for images (N, C, H, W) in eval mode.
 
     `weights` has each parameter and statistic by its dotted name, in PyTorch's order of axes.
-    `watch` is told every operation's name and outputs. What is no longer needed is let go, so that
-    a deep network takes hardly more memory than a shallow one. Raises `Mismatch`.
+    `watch` is called with every operation's name and outputs. Values that are no longer needed are
+    freed, so a deep network takes hardly more memory than a shallow one. Raises `Mismatch`.
     """
     root, given = network.root, images.astype(np.float64, copy=False)
     kept = frozenset({root.result, *(stage.result for stage in network.stages)})

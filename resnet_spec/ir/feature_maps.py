@@ -13,10 +13,10 @@ _MAKING = frozenset({"weights", "norm", "activation", "merge"})
 
 
 class FeatureMap(NamedTuple):
-    """A map that others build upon, one pixel of it for `stride` rows and columns of the image.
+    """A feature map; one of its pixels stands for `stride` rows and columns of the image.
 
-    `name` is that of the stage, or of the layer or block of the stem, that gives it; `block` that
-    of the last block of the stage; `layer` that of the operation that does, None for a stage.
+    `name` is that of the stage, or of the layer or block of the stem, that outputs it; `block` that
+    of the last block of the stage; `layer` that of the operation, None for a stage.
     """
 
     name: str
@@ -28,7 +28,7 @@ class FeatureMap(NamedTuple):
 
 
 def feature_maps(network: Network) -> tuple[FeatureMap, ...]:
-    """The maps of all stages, and before them the stem's last one at each stride below theirs."""
+    """The maps of all stages; before them, the stem's last map at each smaller stride."""
     reached = Reaches().values(network.root)
     stages = []
     for stage in network.stages:
@@ -43,7 +43,7 @@ def feature_maps(network: Network) -> tuple[FeatureMap, ...]:
 
 
 def _of_stem(network: Network, reached: dict[int, Reach | None]) -> Iterator[FeatureMap]:
-    """The last map at each stride: of a layer that makes something of it, else of a pooling."""
+    """The last map at each stride: of a layer that computes something, else of a pooling."""
     groups: dict[int, list[Step]] = {}
     live = _live(network)
     for step in _stem(network):
@@ -88,7 +88,7 @@ def _pools(operation: Operation) -> bool:
 
 
 def _layer(step: Step, always_named: bool) -> str | None:
-    """The operation that gives a step's output, where that is a layer in every framework."""
+    """The operation that computes a step's output, if it is a layer in every framework."""
     node, name = step.node, step.name
     if isinstance(node, Operation):
         is_layer = _is_layer(node) and node.primitive.group != "merge"
@@ -103,7 +103,7 @@ def _layer(step: Step, always_named: bool) -> str | None:
 
 
 def _is_layer(operation: Operation) -> bool:
-    """Whether an operation is no mere function of tensors."""
+    """Whether an operation is more than a function of tensors."""
     if operation.primitive.name == "softmax":
         return not operation.attributes["groups"]
     learns = bool(operation.parameters)

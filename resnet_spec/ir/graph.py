@@ -1,12 +1,12 @@
-"""The graph of a network, which nothing changes, with a source span on every node.
+"""The immutable graph of a network, with a source span on every node.
 
-A definition (`language.syntax`) is a block as it was written. An **instance** is one use of it with
-numbers: operations with shapes and parameters. Instances that are equal are one object, so a
-network of a thousand equal blocks stays small.
+A definition (`language.syntax`) is a block as written. An **instance** is one use of it with
+numbers: operations with shapes and parameters. Equal instances are one object, so a network of a
+thousand equal blocks stays small.
 
-Beside the operations an instance keeps what lowering read on the way to them, one event for each
-run of a statement: what fed it, whether it ran, which expression each number came from. That is
-all that specialisation knows of a block; it never looks at a statement's text again.
+An instance also keeps one event for each run of a statement: its inputs, whether it ran, and the
+expression that each number came from. Specialisation works from these events alone and never reads
+a statement again.
 """
 
 from collections.abc import Iterator, Mapping
@@ -59,7 +59,7 @@ Key = tuple[int, ...]
 class Read(NamedTuple):
     """What a statement read: a value, one element of a list, or all of a list.
 
-    `source` is the key of the event that gave the value or began the list; () is the input.
+    `source` is the key of the event that produced the value or began the list; () is the input.
     """
 
     kind: Literal["value", "element", "list"]
@@ -74,8 +74,8 @@ INPUT = Read("value")
 class Event(NamedTuple):
     """One run of a statement by an instance.
 
-    `reads` are its inputs where it `ran`; `passing` is what its value is where it does not run
-    (told where it did not, or where that may depend on an argument of the generated model).
+    `reads` are its inputs if it `ran`; `passing` is its value if it does not run (given if it did
+    not, or if that can depend on an argument of the generated model).
     """
 
     key: Key
@@ -92,7 +92,7 @@ class Event(NamedTuple):
 
 
 class LoopEvent(NamedTuple):
-    """One run of a loop by an instance, with the number of its turns; those follow."""
+    """One run of a loop by an instance, with the number of its turns; their events follow."""
 
     key: Key
     statement: Loop
@@ -102,10 +102,10 @@ class LoopEvent(NamedTuple):
 
 @dataclass(eq=False)
 class Instance:
-    """One use of a definition: its arguments as numbers and what it is made of.
+    """One use of a definition: its arguments as numbers, and its operations and blocks.
 
-    `scope` holds every name with its value; `choices` how each slot was filled; `events` what its
-    statements did, in their order, and `last` what its output is.
+    `scope` has every name with its value, `choices` how each slot was filled, `events` what its
+    statements did, in order, and `last` its output.
     """
 
     definition: Definition
@@ -164,7 +164,7 @@ class Choice(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """Whether a number in it follows from an argument of the generated model."""
+        """Whether a number in it depends on an argument of the generated model."""
         numbers = (value for _, value in self.arguments if isinstance(value, Bound))
         return any(n.open for n in numbers) or any(c.is_open for _, c in self.choices)
 
@@ -177,7 +177,7 @@ class Choice(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """A named stretch of the network; its output is one of the network's feature maps."""
+    """A named section of the network; its output is one of the network's feature maps."""
 
     name: str
     steps: tuple[int, ...]  # indices of the root's steps
@@ -189,7 +189,7 @@ class Stage(NamedTuple):
 
 
 class Published(NamedTuple):
-    """A published network that a spec says it equals; `rename` leads from its names to ours."""
+    """A published network that a spec claims to equal; `rename` maps its names to ours."""
 
     library: str
     model: str

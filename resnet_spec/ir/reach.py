@@ -1,6 +1,6 @@
-"""How far each value of a network sees, and the step between two of them.
+"""The receptive field and stride of each value of a network.
 
-Equal instances are one object, so each is looked at once.
+Equal instances are one object, so each is analysed once.
 """
 
 from collections.abc import Iterable
@@ -13,11 +13,10 @@ from resnet_spec.primitives import Shape
 
 
 class Reach(NamedTuple):
-    """How far one output value sees: rows (and columns) of the input, and the step between two.
+    """How far one output value sees: rows (and columns) of the input, and the stride.
 
-    Windows and `subsample` count; paths that meet count by the longest. What sees the whole map,
-    such as a global pooling, has no reach of its own (None): a gate that is made of it widens
-    nothing.
+    Windows and `subsample` count; where paths meet, the longest counts. A value that sees the whole
+    map, such as a global pooling, has no reach (None): a gate computed from it widens nothing.
     """
 
     field: int = 1
@@ -29,7 +28,7 @@ class Reach(NamedTuple):
 
 
 class Reaches:
-    """Receptive fields of instances relative to their input, each instance looked at once."""
+    """Receptive fields of instances relative to their input; each instance is analysed once."""
 
     def __init__(self) -> None:
         self.known: dict[int, Reach | None] = {}
@@ -74,10 +73,10 @@ def _own_reach(operation: Operation) -> Reach | None:
 
 
 def _sees_all(operation: Operation) -> bool:
-    """Whether each output value rests on all rows and columns of the input.
+    """Whether each output value depends on all rows and columns of the input.
 
-    That is so where nothing of a map's height and width is left, by pooling, by flattening or by a
-    window of its size, and where it had none.
+    That is the case if nothing is left of the map's height and width, after pooling, flattening or
+    a window of the map's size, and if the input had none.
     """
     primitive, given, output = operation.primitive, operation.inputs[0], operation.output
     if primitive.name in ("global_avg_pool", "global_max_pool"):
@@ -103,7 +102,7 @@ def _parts(length: int, size: int) -> Reach:
 
 
 def _joined(reaches: Iterable[Reach | None]) -> Reach | None:
-    """The longest of the paths that meet."""
+    """The longest of the joining paths."""
     known = [reach for reach in reaches if reach is not None]
     if not known:
         return None

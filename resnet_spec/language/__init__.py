@@ -1,1 +1,1 @@
-"""The language of specs: nodes with positions, checked, merged and read to statements."""
+"""The language of specs: YAML nodes with positions, merged, checked and parsed into statements."""

@@ -1,8 +1,8 @@
-"""What a statement gives to its target: attributes of a primitive, arguments and slots of a block.
+"""Binds a statement to its target: attributes of a primitive, arguments and slots of a block.
 
-The lowering (with numbers) and the specialisation (with expressions) both ask here, so the order
-of precedence stands in one place: the statement's own value, then what fills the slot, then the
-network's `defaults`, then the default of the attribute or argument.
+Lowering (with numbers) and specialisation (with expressions) both use this module, so the order of
+precedence is defined once: the statement's own value, then what fills the slot, then the network's
+`defaults`, then the default of the attribute or argument.
 """
 
 import functools
@@ -24,7 +24,7 @@ Given = Expression | Bound | Initializer | str  # a text: one of the words of an
 
 
 class Listed(NamedTuple):
-    """What a list gives to an argument: one value for each repetition."""
+    """The values that a list gives to an argument, one for each repetition."""
 
     items: tuple[Expression, ...]
 
@@ -49,8 +49,7 @@ def attributes(
 ) -> dict[str, Given | None]:
     """Where each attribute comes from; None: the attribute's own default.
 
-    Everything that is wrong goes to the report, or is raised where there is none. An attribute
-    that is wrong is left out.
+    Errors go to the report, or are raised if there is none. A wrong attribute is left out.
     """
     found = Report() if report is None else report
     meant = _unknown_attributes(primitive, arguments, found)
@@ -76,7 +75,7 @@ def attributes(
 def _unknown_attributes(
     primitive: Primitive, arguments: MappingNode, report: Report
 ) -> set[str | None]:
-    """Tells keys that are no attributes (RS101), and gives those that were probably meant."""
+    """Reports keys that are not attributes (RS101), and returns those that were probably meant."""
     found = set()
     for key in divided(primitive, arguments)[1]:
         meant = meant_attribute(primitive, key)
@@ -107,7 +106,7 @@ def meant_attribute(primitive: Primitive, key: str) -> str | None:
 def tell_missing_attribute(
     primitive: Primitive, attribute: Attribute, span: Span, report: Report
 ) -> None:
-    """RS102 for an attribute that nothing gives."""
+    """RS102 for a required attribute without a value."""
     message = f"'{primitive.name}' needs {quoted(attribute.name)}: {attribute.description}"
     report.add("RS102", message, span)
 
@@ -132,7 +131,7 @@ def read_attribute(attribute: Attribute, node: Node) -> Expression | Initializer
 
 
 def _check_square(attribute: Attribute, node: Node) -> None:
-    """RS103 for a number for rows and another for columns, as other libraries take them."""
+    """RS103 for separate numbers for rows and columns, which other libraries accept."""
     name, sizes = attribute.name, _sizes(node)
     if sizes is None or attribute.type == "init":
         return
@@ -156,7 +155,7 @@ def _check_square(attribute: Attribute, node: Node) -> None:
 
 
 def _sizes(node: Node) -> list[str] | None:
-    """The numbers of `[1, 7]`, `1x7` or `(1, 7)` as texts; None for what is no such pair."""
+    """The numbers of `[1, 7]`, `1x7` or `(1, 7)` as texts; None for anything else."""
     if isinstance(node, Sequence):
         return [str(each.value) for each in node.items if isinstance(each, Scalar)]
     text = node.value if isinstance(node, Scalar) else None
@@ -174,7 +173,7 @@ class Arguments(NamedTuple):
 def arguments(definition: Definition, node: MappingNode, report: Report | None = None) -> Arguments:
     """The keys of a call as arguments and slots of a block; RS101 for a key that is neither.
 
-    Everything that is wrong goes to the report, or is raised where there is none.
+    Errors go to the report, or are raised if there is none.
     """
     found = Report() if report is None else report
     values: dict[str, Expression | Listed] = {}
@@ -217,7 +216,7 @@ def meant_argument(definition: Definition, key: str) -> str | None:
 def tell_missing_argument(
     definition: Definition, argument: Argument, span: Span, report: Report
 ) -> None:
-    """RS102 for an argument that nothing gives."""
+    """RS102 for a required argument without a value."""
     report.add(
         "RS102",
         f"the block {quoted(definition.name)} needs {quoted(argument.name)}"
@@ -228,11 +227,10 @@ def tell_missing_argument(
 
 
 def at_position(argument: Argument, source: Given | Listed | None, index: int) -> Given | None:
-    """What the block at one place of a repetition gets; None where it has to be given.
+    """The source of an argument at one position of a repetition; None if it must be given.
 
-    A list holds one value for each block, and an expression over the position says itself what each
-    gets. Of any other value `only: first` leaves the first block alone; the others take the
-    default.
+    A list has one value for each block, and so has an expression over the position. With
+    `only: first`, any other value applies to the first block, and the others use the default.
     """
     if isinstance(source, Listed):
         return source.items[index]

@@ -30,8 +30,8 @@ def read_block(
 ) -> Definition | None:
     """The definition of a block's file, or of an inline block whose name, at `span`, is given.
 
-    Mistakes go to the report. One in a layer leaves a definition, so that the rest is looked at;
-    one in what the block is called or takes gives None, as every use of it would seem wrong.
+    Errors go to the report. With an error in a layer there is still a definition, so that the rest
+    is checked; with one in the name or arguments there is none, as every use would seem wrong.
     """
     model = "InlineBlockModel" if name is not None else "BlockModel"
     what = f"the block {quoted(name)}" if name is not None else "the block"
@@ -84,13 +84,13 @@ def _read_arguments(node: Node | None, report: Report) -> dict[str, Argument]:
 
 
 def _check_variable(name: str, span: Span, what: str) -> None:
-    """A name that a spec gives to a number, and that the language does not give itself (RS105)."""
+    """A name that a spec gives to a number; RS105 if the language itself defines it."""
     check_readable(name, span, what)
     identifiers.check_identifier(name, span, what)
     if name in (*POSITION, *IMPLICIT, "classes", "x", SAME):
         fail(
             "RS105",
-            f"{quoted(name)} can't name {what}: it has a meaning of its own",
+            f"{quoted(name)} can't name {what}: it has a special meaning",
             span,
             help="use another name",
         )
@@ -160,7 +160,7 @@ def _named(node: Node | None, what: str, report: Report) -> list[tuple[str, Node
 
 
 def _check_distinct(node: Mapping, report: Report) -> None:
-    """Arguments, slots and lets share one name space, and none may look like a layer's own key."""
+    """Arguments, slots and lets share one namespace, without the names of layer keys."""
     reserved = {*validate.keys_of("StageModel"), "slot"}
     seen: dict[str, str] = {}
     sections = (("args", "an argument"), ("slots", "a slot"), ("let", "a value of 'let'"))

@@ -1,4 +1,4 @@
-"""Names that a block uses: looked at without running it, so that no branch can hide a mistake."""
+"""Checks the names that a block uses, without running it, so that no branch can hide an error."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_block(
 ) -> None:
     """Undefined names, unknown targets and arguments anywhere in a block (RS101, RS202, RS30x).
 
-    Without `defaults` they are not known, as where a block is looked at alone.
+    Without `defaults` they are unknown, as when a block is checked by itself.
     """
     for argument in block.arguments.values():
         check_expression(argument.default, POSITION, report)
@@ -245,7 +245,7 @@ class _Anything(dict):  # type: ignore[type-arg]
 def _check_constant(
     expression: Expression, kind: str, name: str, report: Report, attribute: Attribute | None = None
 ) -> None:
-    """What is wrong with a number, as the lowering tells it of a line that it can run."""
+    """The errors of a number, as lowering reports them for a line that it can run."""
     from resnet_spec.language import name_resolution  # which comes after this module
 
     if expression.names:
@@ -307,7 +307,7 @@ def check_expression(
 _SWITCHES = {
     **dict.fromkeys(("yes", "Yes", "YES", "on", "On", "ON"), "write true"),
     **dict.fromkeys(("no", "No", "NO", "off", "Off", "OFF"), "write false"),
-    "classes": "a block does not know the network's: give it an argument for them",
+    "classes": "a block does not see the network's classes: add an argument",
     "SAME": "write same",
     **dict.fromkeys(("valid", "VALID"), "write padding: 0"),
 }

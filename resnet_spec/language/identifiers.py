@@ -1,4 +1,4 @@
-"""Which names a spec may give; those that a file of a backend uses itself, the backend knows."""
+"""Which names a spec can use, whatever the backend; each backend knows what its own files use."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_identifier(name: str, span: Span, what: str) -> str:
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         fail(
             "RS105",
-            f"{quoted(name)} can't name {what}: it is a word of Python's own",
+            f"{quoted(name)} can't name {what}: it is a Python keyword",
             span,
             help=f"use another name: {name}_",
         )
@@ -53,16 +53,16 @@ def check_identifier(name: str, span: Span, what: str) -> str:
 
 
 def check_network(name: str, span: Span) -> str:
-    """A name of a network: that of its function, and of the module that its file is.
+    """A network's name, which is also the name of its function and of its module.
 
-    Python looks into the folder of a program first: a `json.py` there is what all others import.
+    Python searches the folder of a program first: everything would import a `json.py` there.
     """
     check_identifier(name, span, "a network")
     if name in sys.stdlib_module_names or name in _MODULES:
         fail(
             "RS105",
-            f"{quoted(name)} can't name a network: its file would be imported for the module "
-            f"{quoted(name)}",
+            f"{quoted(name)} can't name a network: its file would be imported instead of the "
+            f"module {quoted(name)}",
             span,
             help=f"use another name: {name}_net",
         )
@@ -87,7 +87,7 @@ def check_path(name: str, span: Span) -> str:
     parts = name.split(".")
     for part in parts:
         if keyword.iskeyword(part):
-            message = f"{what}: {quoted(part)} is a word of Python's own"
+            message = f"{what}: {quoted(part)} is a Python keyword"
             other = ".".join(f"{each}_" if keyword.iskeyword(each) else each for each in parts)
             fail("RS105", message, span, help=f"use another name: {other}")
         if not _PART.fullmatch(part):
@@ -117,7 +117,7 @@ def check_own_class(name: str, span: Span, what: str) -> str:
 
 
 class FirstParts:
-    """The first parts of dotted names; what is no text in a name stands for any number."""
+    """The first parts of dotted names; an expression in a name stands for any number."""
 
     def __init__(self, names: Iterable[Sequence[object]]) -> None:
         self.fixed: set[str] = set()

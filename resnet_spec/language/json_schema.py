@@ -1,7 +1,7 @@
 """The JSON Schema of specs and blocks, for editors: made from the models and the primitives.
 
-An editor completes keys, shows what each means and marks what is not known. What a schema can't
-say (names that must exist, shapes that must fit) is left to `check`.
+With it, an editor completes keys, shows what each one means and marks unknown ones. What a schema
+can't express (names must exist, shapes must fit) is left to `check`.
 """
 
 from __future__ import annotations
@@ -98,11 +98,13 @@ def _reference(name: str) -> Schema:
 
 
 def _allow_patches(root: Schema) -> None:
-    """A spec that extends another needs less, and may change lists by the names in them."""
+    """A spec that extends another has fewer required keys, and can change list items by name."""
     patch = {"type": "object", "additionalProperties": {"type": ["object", "string", "null"]}}
     for key in _LISTS:
         given = root["properties"][key]
-        text = f"{given['description']}; with 'extends' also changes by name: {{layer4: {{…}}}}"
+        text = (
+            f"{given['description']}; with 'extends' also a mapping of changes: {{layer4: {{…}}}}"
+        )
         root["properties"][key] = {"anyOf": [_plain(given), patch], "description": text}
     whole = root.pop("required")
     root["if"] = {"required": ["extends"]}
@@ -209,7 +211,7 @@ def _filled() -> Schema:
 
 
 def _bare() -> list[str]:
-    """Operations that may stand without a mapping: nothing is required, nothing is learned."""
+    """Operations that can be written as a word: no required attributes, no parameters."""
     return [key for key in PRIMITIVES if _stands_alone(PRIMITIVES[key])] + list(ROLES)
 
 
@@ -303,7 +305,9 @@ def _initializer() -> Schema:
         "maxProperties": 1,
     }
     zero_or_one = {"enum": [0, 1], "description": "zeros or ones"}
-    return _any_of("how a parameter begins: a kind, or {kind: value}", *kinds, zero_or_one, mapping)
+    return _any_of(
+        "how a parameter is initialised: a kind, or {kind: value}", *kinds, zero_or_one, mapping
+    )
 
 
 def _reachable(root: Schema, definitions: dict[str, Schema]) -> list[str]:

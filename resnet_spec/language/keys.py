@@ -95,20 +95,20 @@ class ReferenceModel(Model):
     model: ShortText = Field(description="its name there")
     rename: dict[str, str] | None = Field(
         None,
-        description="beginnings of the names of its layers, with counters in braces, and what "
-        "they are called here; the first that fits is taken",
+        description="prefixes of its layer names, with counters in braces, and the prefixes here "
+        "that replace them; the first match is used",
     )
 
 
 class ArgumentModel(Model):
     """An argument of a block, written out."""
 
-    type: Literal["int", "float", "bool"] | None = Field(None, description="of its values")
-    default: ExpressionNode = Field(None, description="value where none is given")
+    type: Literal["int", "float", "bool"] | None = Field(None, description="type of its values")
+    default: ExpressionNode = Field(None, description="value if none is given")
     only: Literal["first"] | None = Field(
         None,
-        description="'first': of repeated blocks the others take the default, unless a list or an "
-        "expression says what each gets",
+        description="'first': only the first of repeated blocks gets the value, the others the "
+        "default; a list or an expression over the position gives every block its own",
     )
     description: ShortText | None = Field(None, description="what it means")
 
@@ -116,10 +116,10 @@ class ArgumentModel(Model):
 class BlockModel(Model):
     """A block: a small graph of primitive operations, with arguments and slots."""
 
-    block: ShortText = Field(description="the block's name; its file is called the same")
+    block: ShortText = Field(description="name of the block and of its file")
     class_name: ShortText | None = Field(None, description="name of the PyTorch class")
     description: Text = Field(description="docstring of the generated class or function")
-    source: ShortText | None = Field(None, description="paper or address that it comes from")
+    source: ShortText | None = Field(None, description="paper or URL that it comes from")
     args: ArgumentsNode = Field(None, description="arguments: a type, a default, or both")
     slots: BindingsNode = Field(None, description="places that another block fills")
     let: ExpressionsNode = Field(None, description="named expressions over the arguments")
@@ -131,7 +131,7 @@ class InlineBlockModel(Model):
 
     class_name: ShortText | None = Field(None, description="name of the PyTorch class")
     description: Text = Field(description="docstring of the generated class or function")
-    source: ShortText | None = Field(None, description="paper or address that it comes from")
+    source: ShortText | None = Field(None, description="paper or URL that it comes from")
     args: ArgumentsNode = Field(None, description="arguments: a type, a default, or both")
     slots: BindingsNode = Field(None, description="places that another block fills")
     let: ExpressionsNode = Field(None, description="named expressions over the arguments")
@@ -145,7 +145,7 @@ class NetworkModel(Model):
     name: ShortText = Field(description="name of the generated file and function")
     class_name: ShortText | None = Field(None, description="name of the PyTorch class")
     description: Text = Field(description="one sentence for the docstring")
-    source: ShortText | None = Field(None, description="paper or address that it comes from")
+    source: ShortText | None = Field(None, description="paper or URL that it comes from")
     family: ShortText | None = Field(None, description="heading under which `list` shows it")
     extends: ShortText | None = Field(None, description="spec that this one changes")
     references: list[ReferenceModel] | None = Field(
@@ -159,13 +159,14 @@ class NetworkModel(Model):
     let: ExpressionsNode = Field(None, description="named constants")
     defaults: DefaultsNode = Field(
         None,
-        description="of slots that every block has (norm, act), of primitives and of blocks",
+        description="defaults of norm and act, of primitives and of blocks",
     )
     numerics: Literal["idiomatic", "exact"] = Field(
         "idiomatic",
-        description="in Keras: its own layers, or layers that train and round as PyTorch's do",
+        description="in Keras and Flax: their own layers, or ones that train and round like "
+        "PyTorch's",
     )
-    blocks: BlocksNode = Field(None, description="blocks of this network's own")
+    blocks: BlocksNode = Field(None, description="blocks that this spec defines")
     stem: LayersNode = Field(None, description="layers before the stages")
     stages: StagesNode = Field(description="repeated blocks; each output is a feature map")
     head: LayersNode = Field(None, description="layers after the stages, to the logits")
@@ -250,16 +251,16 @@ class TrainingModel(TrainingKeys):
     """A recipe by name, with changes."""
 
     recipe: ShortText | None = Field(
-        None, description="recipe that the other keys change: a name, or a file beside the spec"
+        None, description="recipe to change: a name, or a file next to the spec"
     )
 
 
 class RecipeModel(TrainingKeys):
     """A recipe of training, for specs to name."""
 
-    name: ShortText = Field(description="the recipe's name; its file is called the same")
+    name: ShortText = Field(description="name of the recipe and of its file")
     description: Text = Field(description="one sentence: what it is for")
-    source: ShortText | None = Field(None, description="paper or address that it comes from")
+    source: ShortText | None = Field(None, description="paper or URL that it comes from")
     extends: ShortText | None = Field(None, description="recipe that this one changes")
 
 
@@ -267,10 +268,14 @@ class LayerModel(Model):
     """What every layer may say."""
 
     from_: ReferenceNode = Field(None, alias="from", description="input; default: previous output")
-    as_: PatternNode = Field(None, alias="as", description="names the output")
-    when: ExpressionNode = Field(None, description="static condition; else the input passes")
+    as_: PatternNode = Field(None, alias="as", description="name of the output")
+    when: ExpressionNode = Field(
+        None, description="condition, evaluated at compile time; if false, the input passes through"
+    )
     else_: PatternNode = Field(
-        None, alias="else", description="with 'when': the value that passes instead of the input"
+        None,
+        alias="else",
+        description="with 'when': the value that passes through instead of the input",
     )
 
 
@@ -280,8 +285,8 @@ class CallModel(LayerModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: PatternNode = Field(None, description="name of the layer, default: the block's")
-    repeat: ExpressionNode = Field(None, description="how many, one after the other")
-    names: PatternNode = Field(None, description="of the repeated blocks, default '{i}'")
+    repeat: ExpressionNode = Field(None, description="number of copies, one after the other")
+    names: PatternNode = Field(None, description="names of the repeated blocks, default '{i}'")
 
 
 class BlockCallModel(CallModel):
@@ -300,16 +305,14 @@ class StageModel(BlockCallModel):
     """A stage of the network."""
 
     name: PatternNode = Field(description="name of the stage")
-    feature: bool = Field(
-        True, strict=True, description="whether its output is given as a feature map"
-    )
+    feature: bool = Field(True, strict=True, description="whether its output is a feature map")
 
 
 class LoopModel(Model):
     """A static loop, unrolled while compiling."""
 
-    for_: ShortText = Field(alias="for", description="name of the counter, from 0")
-    count: ExpressionNode = Field(description="how many times")
+    for_: ShortText = Field(alias="for", description="name of the counter, which starts at 0")
+    count: ExpressionNode = Field(description="number of iterations")
     layers: LayersNode = Field(description="the repeated layers")
 
 

@@ -1,4 +1,4 @@
-"""The names of layers that a spec gives none."""
+"""Names for layers that the spec does not name."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from resnet_spec.language.syntax import (
 def with_names(body: Iterable[Statement | Loop]) -> tuple[Statement | Loop, ...]:
     """The body with a name for each statement that has none of its own.
 
-    It is called as its target, the second of a body with a 2 behind, and within loops with their
-    counters: `act`, `act2`, `max_pool.{k}`. That depends on where it stands alone, not on which
-    layers run, so a layer has one name in every use of a block.
+    It is named after its target; the second one in a body gets a 2, and names in loops get the
+    counters: `act`, `act2`, `max_pool.{k}`. The name depends only on the position, not on which
+    layers run, so a layer has the same name in every use of a block.
     """
     body = tuple(body)
     given = [each.name.parts for each in _statements(body) if each.name is not None]
@@ -27,7 +27,7 @@ def with_names(body: Iterable[Statement | Loop]) -> tuple[Statement | Loop, ...]
 
 
 class _Namer:
-    """Gives out names that no layer of the spec's own can have, or be within.
+    """Generates names that can't clash with a layer that the spec names.
 
     `given` are the first parts of the names that the spec gives itself.
     """

@@ -88,13 +88,13 @@ class _Reader:
         first = next(iter(node.entries), "")
         fail(
             "RS101",
-            f"{quoted(first)} is no operation: this layer says nothing to do",
+            f"{quoted(first)} is not an operation, and this layer has no other",
             node.keys.get(first, node.span),
             help=other_libraries.hint(first, validate.LAYER_KEYS),
         )
 
     def optional(self, node: Node | None, read: Callable[[Node], T]) -> T | None:
-        """A part of a layer; None where it is not there, or wrong, which the report then tells."""
+        """A part of a layer; None if it is missing or wrong; errors go to the report."""
         if node is None or (isinstance(node, Scalar) and node.value is None):
             return None
         try:
@@ -146,7 +146,7 @@ class _Reader:
             feature=getattr(node.get("feature"), "value", True) is not False,
         )
         if statement.names is not None and "repeat" not in node.entries:
-            hint = "'names' is for repeated blocks; 'name' is that of the layer"
+            hint = "'names' is for repeated blocks; use 'name' for the layer"
             self.report.add("RS102", "'names' needs a 'repeat'", node.keys["names"], hint)
         return self.sound(statement, before)
 
@@ -190,7 +190,7 @@ def read_counter(node: Node) -> str:
     if name in POSITION:
         # Arguments of a block within the loop would mean the block's own place by it.
         hint = "call the counter something else: k"
-        fail("RS105", f"{quoted(name)} is the place of a repeated block", node.span, hint)
+        fail("RS105", f"{quoted(name)} is the position of a repeated block", node.span, hint)
     return name
 
 
@@ -216,7 +216,10 @@ def read_stage(node: Node, report: Report) -> Statement:
     if statement.name is not None and not statement.name.is_fixed:
         report.add("RS105", "the name of a stage can't hold an expression", statement.name.span)
         statement = statement._replace(name=None)
-    taken = {"x": "it is the input", **dict.fromkeys(("stem", "head"), "it is a part of its own")}
+    taken = {
+        "x": "it is the input",
+        **dict.fromkeys(("stem", "head"), "it is another part of the network"),
+    }
     if statement.name is not None and statement.name.text in taken:
         what = f"{quoted(statement.name.text)} can't name a stage: {taken[statement.name.text]}"
         report.add("RS105", what, statement.name.span)
@@ -224,7 +227,7 @@ def read_stage(node: Node, report: Report) -> Statement:
 
 
 def broken(node: Node) -> Statement:
-    """Stands for a line that can't be read; the name that it gives is known all the same."""
+    """Stands for a line that can't be read; the name that it defines is still known."""
     name = plain_text(node.get("as")) if isinstance(node, Mapping) else None
     match = REFERENCE.fullmatch(name) if name is not None else None
     result = Reference(match.group(1), None, node.span) if match is not None else None

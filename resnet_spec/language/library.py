@@ -1,4 +1,4 @@
-"""Where specs and blocks are found: files by path, our own by name; every file is read once."""
+"""Finds specs and blocks: files by path, built-in ones by name; every file is read once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def builtin_recipes() -> dict[str, Path]:
 def shown_path(path: Path) -> str:
     """How messages and headers name a file: as a person would from the working folder.
 
-    Never absolute: a file elsewhere is named by its relative path, one of ours by `specs/…`.
+    Never absolute: a file elsewhere is named by its relative path, a built-in one by `specs/…`.
     """
     if path.absolute().is_relative_to(builtin_folder()):
         return (Path("specs") / path.absolute().relative_to(builtin_folder())).as_posix()
@@ -67,9 +67,9 @@ def shown_path(path: Path) -> str:
 class Library:
     """The files of one run: their texts for messages, their trees, the blocks read from them.
 
-    What a person names is read; what a file names is read where it lies in the project of a file
-    that a person named, or comes with the package: a stranger's spec gets at nothing else. `files`
-    says where all this lies: on the disk, or in a repository's past.
+    A file that the user names is read. A file that a spec refers to is read only if it is in the
+    project of a file that the user named, or built in: a stranger's spec can read nothing else.
+    `files` says where all this is: on disk, or in a repository's past.
     """
 
     def __init__(self, files: Files = DISK) -> None:
@@ -99,18 +99,18 @@ class Library:
         return any(self.files.is_within(path, project) for project in projects)
 
     def _check_asked(self, path: Path, name: str, span: Span | None) -> None:
-        """RS006 for a file that a file asks for and may not have, whether there is one or not."""
+        """RS006 for a file that a spec may not read, whether it exists or not."""
         if not name.endswith(SUFFIXES):
-            message = f"{quoted(name)} is no spec: its name does not end in .yaml or .yml"
+            message = f"{quoted(name)} is not a spec: its name does not end in .yaml or .yml"
             fail("RS006", message, span, "name a spec")
         if not self._may_read(path):
-            message = f"{quoted(name)} is outside of the project"
+            message = f"{quoted(name)} is outside the project"
             fail(
                 "RS006",
                 message,
                 span,
-                "a file reads those of its own folder and of the folder with the settings: move it "
-                "there, or put a resnet-spec.toml, which may be empty, into a folder above both",
+                "a spec reads only files in its own folder or below the folder with the settings: "
+                "move it there, or put a resnet-spec.toml (may be empty) into a folder above both",
             )
 
     def shown(self, path: Path) -> str:
@@ -252,7 +252,7 @@ class Blocks:
             known = {*self.names(), *(PRIMITIVES if slot else ())}
             hint = other_libraries.hint(name, known)
             if name in PRIMITIVES:
-                hint = f"it is a primitive, which a block or the stem can have: {{{name}: …}}"
+                hint = f"it is a primitive: use it as a layer of a block or the stem: {{{name}: …}}"
             fail("RS301", f"there is no {what} {quoted(name)}", span, hint)
         self.used[name] = found
         return found
@@ -265,5 +265,5 @@ class Blocks:
 def _path_help(name: str) -> str | None:
     stem = Path(name).stem
     if stem in builtin_specs():
-        return f"a spec of that name comes with the package: resnet-spec compile {stem}"
+        return f"there is a built-in spec of that name: resnet-spec compile {stem}"
     return None

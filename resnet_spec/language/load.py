@@ -50,7 +50,7 @@ def load(
 ) -> Loaded:
     """Read a spec by path or name; `text` stands for the file's content where it is given.
 
-    Raises `SpecError` where the skeleton is wrong; other mistakes go to the report of the result.
+    Raises `SpecError` if the skeleton is wrong; other errors go to the report of the result.
     """
     if text is None:
         path = library.find_spec(name, None)
@@ -170,7 +170,7 @@ def _defaulted(node: Node | None) -> dict[str, list[str]]:
 
 
 def _check_version(node: Mapping) -> None:
-    """RS103 for a spec of a later version, whose other mistakes are none."""
+    """RS103 for a spec of a later version, whose other errors mean nothing."""
     version = node.get("spec_version")
     if not isinstance(version, Scalar):
         return
@@ -180,7 +180,8 @@ def _check_version(node: Mapping) -> None:
     if isinstance(version.value, int) and version.value > validate.SPEC_VERSION:
         fail(
             "RS103",
-            f"this spec is of version {version.value}; this compiler knows {validate.SPEC_VERSION}",
+            f"this spec has version {version.value}; this compiler supports "
+            f"{validate.SPEC_VERSION}",
             version.span,
             help="install a newer resnet-spec",
         )
@@ -230,7 +231,7 @@ def _read_stages(node: Node | None, report: Report, memo: Memo) -> tuple[Stateme
         )
         return ()
     if not node.items:
-        report.add("RS103", "'stages' must hold at least one stage", node.span)
+        report.add("RS103", "'stages' must have at least one stage", node.span)
     stages = [
         memo.sound(("stage", id(item)), item, report, partial(read_stage, item, report))
         for item in node.items
@@ -243,7 +244,7 @@ def _read_stages(node: Node | None, report: Report, memo: Memo) -> tuple[Stateme
                     "RS106",
                     f"two stages are called {quoted(stage.name.text)}",
                     stage.name.span,
-                    help=f"the first is in line {seen[stage.name.text].line}",
+                    help=f"the first is on line {seen[stage.name.text].line}",
                 )
             seen.setdefault(stage.name.text, stage.name.span)
     return tuple(stages)

@@ -22,10 +22,10 @@ def merge(
     path: tuple[str, ...] = (),
     memo: Memo | None = None,
 ) -> Mapping:
-    """`base` with everything that `change` says; a list of named things is changed by name.
+    """`base` with the changes in `change`; a list of named items is changed by name.
 
-    What there is not to change goes to the report (RS108). With a memo the same parts changed by
-    the same are the same object.
+    A change of something that does not exist goes to the report (RS108). With a memo, the same
+    parts with the same changes are the same object.
     """
     entries, keys = dict(base.entries), dict(base.keys)
     for key, new in change.entries.items():
@@ -62,7 +62,7 @@ def written_out(node: Node) -> Node:
 
 
 def _replaces(old: Mapping, new: Mapping, path: tuple[str, ...]) -> bool:
-    """Whether a mapping is one choice, `{batch_norm: …}`, that another takes the place of."""
+    """Whether a mapping is one choice, such as `{batch_norm: …}`, that another one replaces."""
     if path == ("training",):
         return "recipe" in new.entries  # what was said of another recipe means nothing for it
     is_choice = path[0] == "defaults" and (len(path) > 2 or path[-1] in ROLES)
@@ -79,7 +79,7 @@ def _patched(
         if name not in found:
             report.add(
                 "RS108",
-                f"there is nothing called {quoted(name)} in {quoted(what)} to change",
+                f"{quoted(what)} has nothing called {quoted(name)} to change",
                 change.keys[name],
                 help=expected(name, filter(None, found)),
             )
@@ -90,7 +90,7 @@ def _patched(
         elif isinstance(new, Mapping) and isinstance(old, Mapping):
             result[found[name]] = _with_keys(old, new, memo)
         else:
-            message = f"{quoted(name)} is changed by a mapping of its keys"
+            message = f"{quoted(name)} must be 'none' or a mapping of the keys to change"
             report.add("RS108", message, new.span)
     return Sequence(tuple(item for item in result if item is not None), items.span)
 

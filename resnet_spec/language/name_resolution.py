@@ -1,4 +1,4 @@
-"""Expressions and names as numbers and texts, within the bounds of what a network needs."""
+"""Evaluates expressions and names to numbers and texts, within the limits of a network."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Scope = Mapping[str, Bound]
 
 
 class Unknown(Exception):
-    """A value that has no number because of a mistake that has been reported."""
+    """A value that has no number because of an error that was already reported."""
 
 
 class TooLarge(Exception):
-    """Ends the walk: there is more to do than any network needs."""
+    """Ends the walk: the network is too large."""
 
     def __init__(self, span: Span, what: str) -> None:
         self.span, self.what = span, what

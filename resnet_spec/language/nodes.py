@@ -1,9 +1,9 @@
 """YAML text to a tree of nodes that know their position.
 
-YAML is read with the 1.2 core schema, which closes four traps of PyYAML's own loaders: `1e-5` is
-a number, `no` is text, `010` is ten, and a key that stands twice is an error. The tree is built
-from the parser's events with a stack of our own, so that depth, size and the expansion of aliases
-are bounded whatever the text says.
+YAML is read with the 1.2 core schema, which avoids four traps of PyYAML's own loaders: `1e-5` is
+a number, `no` is text, `010` is ten, and a duplicate key is an error. The tree is built from the
+parser's events with an explicit stack, so that depth, size and the expansion of aliases are
+limited whatever the text says.
 """
 
 import math
@@ -179,7 +179,7 @@ def _syntax(problem: str | None, context: str | None, character: str, begin: Any
     if known is not None:
         return known
     if character == "\t":
-        return "a tab can't indent", "indent with spaces"
+        return "tabs can't be used for indentation", "indent with spaces"
     match problem:
         case "found character that cannot start any token":
             return f"a value can't begin with {quoted(character)}", "put quotes around the value"
@@ -264,7 +264,7 @@ class _Builder:
                 "RS004",
                 f"more than {MAX_NODES:,} values, aliases expanded",
                 node.span,
-                help="let 'repeat' or an expression say it instead of aliases",
+                help="use 'repeat' or an expression instead of aliases",
             )
         if anchor is not None:
             self.anchors[anchor] = (node, *_extent(node))
@@ -275,7 +275,9 @@ class _Builder:
 
     def alias(self, event: Any) -> None:
         if event.anchor not in self.anchors:
-            fail("RS004", f"no anchor {quoted(event.anchor)} stands before", self.span(event))
+            fail(
+                "RS004", f"the anchor {quoted(event.anchor)} is not defined above", self.span(event)
+            )
         node, size, depth = self.anchors[event.anchor]
         if len(self.stack) + depth > MAX_DEPTH:
             fail("RS004", f"nested more than {MAX_DEPTH} levels deep", self.span(event))
@@ -308,9 +310,9 @@ class _Builder:
             if name in entries:
                 self.report.add(
                     "RS003",
-                    f"the key {quoted(name)} stands twice in this mapping",
+                    f"the key {quoted(name)} appears twice in this mapping",
                     key.span,
-                    help=f"it was given first in line {keys[name].line}; keep one of them",
+                    help=f"it is first on line {keys[name].line}; keep one of them",
                 )
                 continue
             entries[name] = value

@@ -1,6 +1,6 @@
-"""What other libraries call an operation or a block, and what stands here in its place.
+"""Names of operations and blocks in other libraries, and what to use here instead.
 
-The nearest name would often be of another meaning: `evo_norm` for `layer_norm`, `relu` for `relu6`.
+The closest name often means something else: `evo_norm` for `layer_norm`, `relu` for `relu6`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _CONV = "a conv has two dimensions, a square window and fixed places"
 _ATTENTION = "squeeze_excitation, cbam and other blocks can fill a slot called attention"
 
 OTHERWISE = {
-    "layer_norm": f"group_norm with groups: 1 takes all channels and places together; {_NORMS}",
+    "layer_norm": f"group_norm with groups: 1 normalises over all channels and positions; {_NORMS}",
     "instance_norm": f"it is group_norm with as many groups as channels; {_NORMS}",
     **dict.fromkeys(
         ("rms_norm", "local_response_norm", "lrn", "weight_norm", "spectral_norm", "batch_renorm"),
@@ -73,14 +73,14 @@ OTHERWISE = {
     **dict.fromkeys(("depthwise_conv", "dw_conv", "depthwise"), f"it is {_GROUPS}"),
     **dict.fromkeys(
         ("separable_conv", "depthwise_separable_conv"),
-        f"it is {_GROUPS}, and a conv with kernel: 1 behind it",
+        f"it is {_GROUPS}, followed by a conv with kernel: 1",
     ),
     **dict.fromkeys(("pointwise_conv", "pw_conv"), "it is a conv with kernel: 1"),
     **dict.fromkeys(("deform_conv", "deformable_conv", "conv1d", "conv3d"), _CONV),
     **dict.fromkeys(
         ("reflection_pad", "replication_pad", "circular_pad"), "zero_pad is the only padding"
     ),
-    "adaptive_max_pool": "adaptive_avg_pool takes means; global_max_pool is the one of size 1",
+    "adaptive_max_pool": "adaptive_avg_pool averages; for size 1 there is global_max_pool",
     **dict.fromkeys(
         ("attention", "self_attention", "multi_head_attention", "multihead_attention",
          "transformer"),
@@ -128,6 +128,6 @@ def _told(name: str) -> str:
         return f"it is called {quoted(SAME[name])} here"
     if name in LAYERS:
         layers = ", ".join(f"- {each}" for each in LAYERS[name])
-        return f"it is these layers, which a block of your own can hold: {layers}"
+        return f"write these layers, in a block of your own: {layers}"
     text = OTHERWISE[name]
     return text if text.startswith("it is ") else f"there is no {name} here; {text}"

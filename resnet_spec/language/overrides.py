@@ -17,7 +17,7 @@ SET_PATH = "--set"
 def with_settings(
     node: Mapping, settings: SequenceOf[str], library: Library, report: Report
 ) -> Mapping:
-    """The tree with every `--set key.key=value`; numbers that it changes are not expected."""
+    """The tree with every `--set key.key=value`; `expect` no longer applies and is dropped."""
     library.sources[SET_PATH] = "\n".join(" ".join(each.splitlines()) for each in settings)
     node = library.memo.of(("unexpected", id(node)), node, lambda: without(node, ("expect",)))
     memo = library.memo

@@ -22,7 +22,7 @@ _OWN_KEYS = ("name", "description", "source", "extends")
 
 
 def read(node: Node, folder: Path, library: Library, report: Report) -> Recipe | None:
-    """The recipe of a network, every key with its value; None with what is wrong told."""
+    """The recipe of a network, every key with its value; None after reporting errors."""
     before = len(report.diagnostics)
     given = written_out(node)
     model = validate.validate("TrainingModel", given, "'training'", report)
@@ -104,19 +104,19 @@ def keys() -> dict[str, str]:
 
 
 def _check(values: SimpleNamespace, node: Mapping, report: Report) -> None:
-    """RS109 for values that do not go together."""
+    """RS109 for values that do not fit together."""
 
     def add(key: str, message: str, help: str) -> None:
         report.add("RS109", message, node.span_of(key), help)
 
-    whole = f"a training of {values.length:,} {values.unit}"
+    whole = f"the length of {values.length:,} {values.unit}"
     milestones = values.milestones
     if values.schedule == "step" and not milestones:
         add("schedule", "the schedule 'step' needs 'milestones'", "milestones: [30, 60]")
     if sorted(set(milestones)) != milestones:
-        add("milestones", "'milestones' must rise", f"milestones: {sorted(set(milestones))}")
+        add("milestones", "'milestones' must increase", f"milestones: {sorted(set(milestones))}")
     if values.schedule == "step" and milestones and milestones[-1] >= values.length:
-        add("milestones", f"the milestone {milestones[-1]:,} lies beyond {whole}", _UNITS)
+        add("milestones", f"the milestone {milestones[-1]:,} is beyond {whole}", _UNITS)
     if values.warmup >= values.length:
         add(
             "warmup",
@@ -128,16 +128,16 @@ def _check(values: SimpleNamespace, node: Mapping, report: Report) -> None:
     if values.optimizer == "sgd" and values.nesterov and not values.momentum:
         add("nesterov", "'nesterov' needs a 'momentum'", "momentum: 0.9")
     if values.scales[0] > values.scales[1]:
-        add("scales", "'scales' must rise", f"scales: {sorted(values.scales)}")
+        add("scales", "'scales' must increase", f"scales: {sorted(values.scales)}")
     if len(values.mean) != len(values.std):
         message = f"'mean' lists {len(values.mean)} and 'std' {len(values.std)} values"
-        add("std", message, "give one of each for each channel, or none at all")
+        add("std", message, "give one mean and one std for each channel, or none at all")
     if 0 in values.std:
         add(
             "std",
-            "a standard deviation of 0 can't divide",
+            "a standard deviation can't be 0",
             "leave both lists empty to measure them",
         )
 
 
-_UNITS = "'length', 'milestones' and 'warmup' all count what 'unit' says"
+_UNITS = "'length', 'milestones' and 'warmup' are all in the unit that 'unit' sets"

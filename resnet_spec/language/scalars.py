@@ -1,4 +1,4 @@
-"""The parts of a layer that stand in one value: expressions, names, references, initializers."""
+"""The parts of a layer that are scalars: expressions, names, references, initializers."""
 
 from __future__ import annotations
 

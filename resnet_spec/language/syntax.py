@@ -65,8 +65,8 @@ class Binding(NamedTuple):
 class Statement(NamedTuple):
     """One line of a block. `target` names a primitive, a slot or a block, as `kind` says.
 
-    `unnamed` tells that `name` is not the spec's but follows from the target. A broken one stands
-    for a line with a mistake, so that what it names is not missed elsewhere.
+    `unnamed`: `name` is not from the spec but derived from the target. A broken one stands for a
+    line with an error, so that the names that it defines are not missing elsewhere.
     """
 
     kind: Literal["primitive", "slot", "block", "broken"]

@@ -88,7 +88,7 @@ def validate(model: str, node: Node, what: str, report: Report) -> SimpleNamespa
 
 
 def _meant(detail: Any, table: Table) -> tuple[Any, ...] | None:
-    """The place of the key that an unknown one was probably meant to be: it is not missing."""
+    """The key that an unknown one was probably meant to be, which is then not missing."""
     *path, key = detail["loc"]
     owner = _table_at(table, path)
     if detail["type"] != "extra_forbidden" or owner is None:
@@ -197,7 +197,7 @@ _RULES = {
 
 
 def _wrong_value(detail: Any, found: Node) -> tuple[str, str | None]:
-    """What a message says after the key: the rule in our words, the value as it stands."""
+    """What a message says after the key: the rule in our words, and the actual value."""
     context = detail.get("ctx", {})
     got = contrast(found)
     match detail["type"]:

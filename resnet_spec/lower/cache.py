@@ -1,7 +1,7 @@
-"""Uses of blocks that earlier networks of a library had: lowered once for all of them.
+"""A cache of lowered uses of blocks, shared by the networks of one library.
 
-Variants of one network differ in few of their blocks. What a use of a block comes to follows from
-the block, its arguments, its slots, its input, the network's defaults and the blocks it is made of.
+Variants of one network differ in few blocks. The result of lowering a use depends on the block, its
+arguments, its slots, its input, the network's defaults and the blocks inside it.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ MAX_KNOWN = 4_096  # uses that are kept, of some 20 KiB each
 
 
 class Made(NamedTuple):
-    """A use of a block, and what went into it.
+    """A use of a block, and what it depends on.
 
-    `key` is equal for equal uses within a network; `statements` were run for it alone, beside
-    those of its `parts`; `blocks` are those that it and its parts name.
+    `key` is equal for equal uses within a network; `statements` counts its own statements, without
+    those of its `parts`; `blocks` are those that it and its parts refer to.
     """
 
     key: Any

@@ -1,4 +1,4 @@
-"""The run of one block's statements: which values and names there are so far."""
+"""The run of one block's statements: the values and names defined so far."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,9 +62,9 @@ class Frame:
             lists = [name for name, found in self.values.items() if isinstance(found, Values)]
             fail(
                 "RS306",
-                "the layer before is a split, which gives several values",
+                "the previous layer is a split, which gives several values",
                 span,
-                help=f'say which part is taken: from: "{lists[-1] if lists else "part"}.0"',
+                help=f'choose a part: from: "{lists[-1] if lists else "part"}.0"',
             )
         return self.current
 
@@ -111,8 +111,8 @@ class Frame:
         loops = [each for each in self.body[: self.key[0] + 1] if isinstance(each, Loop)]
         if any(each.result and each.result.name == reference.name for each in given_by(loops)):
             what = "value" if reference.index is None else "elements"
-            message = f"{name} has no {what} yet: no layer that gives it has run"
-            hint = "say by 'when' where this layer runs, and by 'else' what passes instead"
+            message = f"{name} has no {what} yet: no layer that defines it has run"
+            hint = "use 'when' to say where this layer runs, and 'else' to say what passes instead"
         fail("RS306", message, reference.span, hint)
 
     # - what a statement gives -
@@ -153,7 +153,7 @@ class Frame:
     def split(
         self, statement: Statement, reads: tuple[Read, ...], outputs: list[int], step: Step
     ) -> None:
-        """Record a statement that gives a list."""
+        """Record a statement whose output is a list."""
         assert statement.result is not None
         if statement.result.index is not None:
             fail_next(statement.result)
@@ -163,7 +163,7 @@ class Frame:
         self.current = None
 
     def passed(self, statement: Statement, source: Value) -> None:
-        """Record a statement that does nothing: its value is another."""
+        """Record a statement that does nothing: its output is an existing value."""
         appends = self.bind(statement.result, source.number)
         shape = self.shape(source.number)
         self.record(
@@ -181,7 +181,7 @@ class Frame:
         return found
 
     def bind(self, reference: Reference | None, number: int) -> Read | None:
-        """Give a name to the value of the present statement; the element that it becomes."""
+        """Name the value of the current statement; returns the element that it becomes."""
         if reference is None:
             return None
         if reference.index is None:
@@ -218,14 +218,14 @@ class Frame:
         return spell(statement.name, self.scope)
 
     def claim(self, name: str, span: Span) -> None:
-        """Take a name for a layer; RS106 where another has it, or is called by a part of it."""
+        """Reserve a name for a layer; RS106 if another layer has it, or is called by a part."""
         first = self.taken.get(name)
         if first is not None:
             hint = f"the first is at {first}"
             if first == span and self.counters:
                 hint = f'put the counter into the name: "{name}.{{{self.counters[-1]}}}"'
             elif first == span:
-                hint = 'put the number of the block into it: names: "{i}"'
+                hint = 'put the index of the block into it: names: "{i}"'
             fail("RS106", f"two layers are called {quoted(name)}", span, hint)
         if name in self.outer:
             message = f"{quoted(name)} is a part of the name of {quoted(self.outer[name])}"
@@ -234,8 +234,8 @@ class Frame:
         end = name.find(".")
         while end >= 0:
             if name[:end] in self.taken:
-                message = f"{quoted(name)} is within {quoted(name[:end])}, a layer itself"
-                fail("RS106", message, span, f"call one of them something else: {name[:end]}.0")
+                message = f"{quoted(name)} is inside {quoted(name[:end])}, which is a layer"
+                fail("RS106", message, span, f"rename one of them: {name[:end]}.0")
             self.outer[name[:end]] = name
             end = name.find(".", end + 1)
         self.taken[name] = span
@@ -246,5 +246,5 @@ def fail_next(reference: Reference) -> NoReturn:
         "RS306",
         f"{quoted(str(reference))} is not the next element of a list",
         reference.span,
-        help="elements are added in order, from 0",
+        help="elements are added in order, starting at 0",
     )

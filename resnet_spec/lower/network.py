@@ -17,9 +17,9 @@ from resnet_spec.primitives import Shape
 
 
 def lower(loaded: Loaded, with_digest: bool = True) -> Network:
-    """The network of a spec; raises `SpecError` with all mistakes in it and in its blocks.
+    """The network of a spec; raises `SpecError` with all errors in it and in its blocks.
 
-    What is not compiled needs no digest, a sixth of the time that a variant takes.
+    A network that is not compiled needs no digest, a sixth of the time for a variant.
     """
     return _Lowering(loaded, with_digest).network()
 
@@ -69,7 +69,7 @@ class _Lowering:
         return stages, head
 
     def root(self, lets: dict[str, Expression], frame: Frame) -> Instance:
-        """The network as the one instance of a block of its own."""
+        """The network as the only instance of its own block."""
         loaded, model = self.loaded, self.loaded.model
         block = Definition(
             name=model.name,

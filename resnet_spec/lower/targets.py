@@ -1,4 +1,4 @@
-"""What each use of a primitive or a block is given: attributes, arguments and slots, in numbers."""
+"""The attributes, arguments and slots of each use of a primitive or a block, as numbers."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -31,9 +31,9 @@ MAX_NESTING = 24
 
 
 class Attributes(NamedTuple):
-    """What an operation is given, also as the rules of the primitives take it.
+    """The attributes of an operation, also in the form that the rules of primitives take.
 
-    `open` tells that some of it follows from an argument of the generated model.
+    `open`: some of them depend on an argument of the generated model.
     """
 
     values: Mapping[str, Number | Initializer | str]
@@ -43,7 +43,7 @@ class Attributes(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """Where the attributes of a statement come from, and what they were in the runs so far."""
+    """The sources of a statement's attributes, and their values in the runs so far."""
 
     given: Mapping[str, Source]
     names: tuple[str, ...]  # that expressions among them read
@@ -52,14 +52,14 @@ class Sources(NamedTuple):
 
 
 class Arguments(NamedTuple):
-    """What a block is given, and where each number comes from."""
+    """The arguments of a block, and the source of each number."""
 
     values: Mapping[str, Bound]
     sources: Mapping[str, Source]
 
 
 class Usual(NamedTuple):
-    """What fills a slot where a call says nothing, with the blocks that it names."""
+    """The default filling of a slot, with the blocks that it refers to."""
 
     binding: Binding  # kept alive for as long as its id is a key
     choice: Choice
@@ -67,7 +67,7 @@ class Usual(NamedTuple):
 
 
 class Targets:
-    """The blocks of a network, its defaults, and how both are put together with a statement."""
+    """The blocks of a network, its defaults, and how a statement is combined with both."""
 
     def __init__(self, blocks: Blocks, scope: Scope) -> None:
         self.blocks = blocks
@@ -98,7 +98,7 @@ class Targets:
         return found
 
     def finds(self, blocks: Mapping[str, Definition], span: Span) -> bool:
-        """Whether these names mean these blocks here, too."""
+        """Whether these names refer to these blocks here, too."""
         try:
             return all(self.blocks.find(name, span) is block for name, block in blocks.items())
         except SpecError:
@@ -112,7 +112,7 @@ class Targets:
         if depth > MAX_NESTING:
             fail(
                 "RS302",
-                f"{quoted(binding.target)} fills a slot within itself, without end",
+                f"{quoted(binding.target)} fills a slot of itself, without end",
                 binding.span,
                 help="fill the inner slot with 'none' or with another block",
             )
@@ -135,7 +135,7 @@ class Targets:
         arguments: bind.Arguments,
         frame: Frame,
     ) -> dict[str, Choice]:
-        """How the slots of a called block are filled; the roles are handed down."""
+        """How the slots of a called block are filled; the roles norm and act are passed on."""
         choices = {role: frame.choices[role] for role in ROLES}
         bindings = {**block.slots, **self.default_slots.get(block.name, {})}
         for name, binding in bindings.items():
@@ -151,7 +151,7 @@ class Targets:
         return choices
 
     def usual(self, binding: Binding) -> Choice:
-        """What fills a slot where a call says nothing: the same for every call."""
+        """The default filling of a slot: the same for every call."""
         if id(binding) not in self._usual:
             outer, self.used_blocks = self.used_blocks, {}
             choice = self.choose(binding, self.scope)
@@ -209,7 +209,7 @@ class Targets:
     def attributes(
         self, primitive: Primitive, statement: Statement, choice: Choice | None, scope: Scope
     ) -> Attributes:
-        """The attributes of an operation, and where each comes from."""
+        """The attributes of an operation, and the source of each."""
         found = Report()
         sources = self.sources(primitive, statement, choice, found)
         numbers = [scope.get(name) for name in sources.names]
@@ -247,7 +247,7 @@ class Targets:
     def sources(
         self, primitive: Primitive, statement: Statement, choice: Choice | None, report: Report
     ) -> Sources:
-        """Where the attributes of a statement come from; what is wrong goes to the report."""
+        """The sources of a statement's attributes; errors go to the report."""
         key = (id(statement), id(choice))
         if key not in self._sources:
             filled = choice.key if choice is not None else None
@@ -279,7 +279,7 @@ class Targets:
     def check_constants(
         self, primitive: Primitive, statement: Statement, choice: Choice | None
     ) -> None:
-        """Judge the attributes that depend on nothing; raises `SpecError`."""
+        """Check the attributes that depend on nothing; raises `SpecError`."""
         found = Report()
         sources = self.sources(primitive, statement, choice, found)
         for attribute in primitive.attributes:
@@ -300,7 +300,7 @@ class Targets:
         scope: Scope,
         span: Span,
     ) -> Bound | Initializer | str:
-        """The value of one attribute; `values` are those that its default may rest on."""
+        """The value of one attribute; `values` are those that its default can use."""
         value: Bound | Initializer | str
         if isinstance(source, Expression):
             value, span = evaluate(source, scope), source.span
@@ -326,7 +326,7 @@ class Targets:
         given: bind.Arguments,
         scope: Scope,
     ) -> Arguments:
-        """A block's arguments at one position of a repetition, and where each comes from."""
+        """A block's arguments at one position of a repetition, and the source of each."""
         values: dict[str, Bound] = {}
         found = Report()
         sources = self.argument_sources(statement, block, choice, given, scope, found)
@@ -358,7 +358,7 @@ class Targets:
             if key in given.values:
                 report.add(
                     "RS304",
-                    f"the slot {quoted(statement.target)} gives {quoted(key)} itself",
+                    f"the block already gives {quoted(key)} to the slot {quoted(statement.target)}",
                     statement.span,
                     help=f"leave {quoted(key)} out where {quoted(block.name)} fills the slot",
                 )
@@ -409,7 +409,7 @@ class Targets:
         known = self.blocks.names()
         if key not in known and key not in PRIMITIVES:
             hint = other_libraries.hint(key, {*known, *PRIMITIVES, *ROLES})
-            fail("RS101", f"{quoted(key)} is no block, primitive or slot", span, hint)
+            fail("RS101", f"{quoted(key)} is not a block, primitive or slot", span, hint)
         if not isinstance(node, MappingNode):
             fail("RS103", f"the defaults of {quoted(key)} must be a mapping", node.span)
         if key in PRIMITIVES:
@@ -424,7 +424,7 @@ class Targets:
 def has_length(
     argument: Argument, source: bind.Given | bind.Listed | None, count: int, report: Report
 ) -> bool:
-    """Whether a list has one value for each block (RS103); what is no list serves all of them."""
+    """Check that a list has one value for each block (RS103); other values apply to all of them."""
     if not isinstance(source, bind.Listed):
         return True
     given = source.items

@@ -1,6 +1,6 @@
-"""What a spec says that changes nothing: defaults, constants and renames that reach no layer.
+"""Finds what has no effect in a spec: defaults, constants and renames that reach no layer.
 
-Only what the spec itself or `--set` says is looked at: a spec that others extend may hold defaults
+Only what the spec itself or `--set` states is checked: a spec that others extend may have defaults
 for them.
 """
 
@@ -22,7 +22,7 @@ _MAX_NAMES = 2_000  # among which a near one is looked for
 
 
 def without_effect(loaded: Loaded, network: Network) -> list[Diagnostic]:
-    """RS108 for all that has none; the network is sound."""
+    """RS108 for everything without effect; the network must be valid."""
     report = Report()
     _Defaults(loaded, network, report).check()
     _check_lets(loaded, report)
@@ -91,14 +91,14 @@ class _Defaults:
             if plain(child) is None:
                 continue
             if not any(_is_open(key, instance, step) for instance, step in self.steps[name]):
-                self.tell(owner, key, f"every {quoted(name)} states {quoted(key)} itself")
+                self.tell(owner, key, f"every {quoted(name)} sets {quoted(key)} itself")
 
     def tell(self, node: Mapping, key: str, why: str) -> None:
         self.report.add(
             "RS108",
             f"the default of {quoted(key)} has no effect: {why}",
             node.keys[key],
-            help="take it out, or put it into the spec that needs it",
+            help="remove it, or move it into the spec that needs it",
         )
 
 
@@ -121,7 +121,7 @@ def _is_open(key: str, instance: Instance, step: Step) -> bool:
 
 
 def _check_lets(loaded: Loaded, report: Report) -> None:
-    """Those that `--set` changes; one that a spec keeps for later harms nobody."""
+    """Only constants set by `--set`: an unused one in a spec, kept for later, does no harm."""
     node = loaded.node
     if not any(
         owner.keys[name].path == SET_PATH for name, _, owner in _own(loaded, node.get("let"))
@@ -178,21 +178,21 @@ def _check_rules(rules: Mapping, tensors: list[str], flat: bool, report: Report)
             continue
         above = renames.rule_of(renames.sample(theirs), earlier)
         if above is not None:
-            message = f"the rule {quoted(theirs)} is never taken: {quoted(above)} comes before it"
+            message = f"the rule {quoted(theirs)} never applies: {quoted(above)} comes first"
             report.add("RS108", message, span, "put the longer one first")
         earlier[theirs] = ours
         if not renames.leads_to(ours, tensors, flat):
             layers = dict.fromkeys(name.rpartition(".")[0] for name in tensors[:_MAX_NAMES])
             report.add(
                 "RS108",
-                f"the rule {quoted(theirs)} leads to no weights: none begin with {quoted(ours)}",
+                f"the rule {quoted(theirs)} has no effect: no weights begin with {quoted(ours)}",
                 rules.span_of(theirs),
                 expected(ours, layers, limit=8),
             )
 
 
 def findings(loaded: Loaded, network: Network) -> list[Diagnostic]:
-    """Everything that is wrong with a sound network: its expected numbers, and this."""
+    """All findings about a valid network: wrong expected numbers, and entries without effect."""
     from resnet_spec.ir.summary import expectations
 
     return [*expectations(loaded, network), *without_effect(loaded, network)]

@@ -1,4 +1,4 @@
-"""The walk through the statements of blocks, with numbers: every shape is inferred on the way."""
+"""Runs the statements of blocks with numbers, and infers every shape on the way."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Walk:
         given: Mapping[str, Bound],
         source: Shape,
     ) -> Instance | None:
-        """One use of a block; None where it has a mistake.
+        """One use of a block; None if it has an error.
 
         `filled` is equal for equal choices.
         """
@@ -77,7 +77,7 @@ class Walk:
         return made.instance
 
     def adopt(self, made: Made) -> None:
-        """Take over what another network had, as if it had been run for this one."""
+        """Take over a use from another network, as if it had been run for this one."""
         for part in made.parts:
             if part.key not in self.made:
                 self.adopt(part)
@@ -144,7 +144,7 @@ class Walk:
         )
 
     def last(self, frame: Frame, block: Definition) -> Value:
-        """What a block gives: the output of its last statement."""
+        """The output of a block: that of its last statement."""
         if frame.current is None:
             fail(
                 "RS306",
@@ -183,7 +183,7 @@ class Walk:
         frame.key = outer
 
     def poison(self, statement: Statement | Loop, frame: Frame) -> None:
-        """The output of a statement that has a mistake is unknown, and quiet from here on."""
+        """The output of a statement with an error is unknown, and causes no further errors."""
         if isinstance(statement, Loop):
             for each in given_by(statement.body):
                 self.poison(stand_in(each), frame)
@@ -204,7 +204,7 @@ class Walk:
         count = repetitions(loop.count, frame.scope, "count", least=0)
         outer = frame.scope.get(loop.variable)
         if outer is not None:
-            fail("RS106", f"{quoted(loop.variable)} has a value already", loop.span)
+            fail("RS106", f"{quoted(loop.variable)} is already defined", loop.span)
         key = frame.key
         frame.enter(loop, count)
         frame.counters.append(loop.variable)
@@ -232,10 +232,10 @@ class Walk:
         numbers, reads = self.inputs(statement, frame)
         target, choice = self.target(statement, frame)
         if None in [frame.shapes[number] for number in numbers]:
-            # An earlier mistake hides the shapes; the rest can be judged all the same.
+            # An earlier error hides the shapes; the rest can still be checked.
             if isinstance(target, Primitive):
                 frame.claim(frame.name(statement), statement.span)
-                # A number that is computed may be wrong for the reason that has been told.
+                # A computed number may be wrong because of an error that was already reported.
                 self.targets.check_constants(target, statement, choice)
             self.poison(statement, frame)
         elif target is None:
@@ -246,7 +246,7 @@ class Walk:
             self.run_call(statement, target, choice, frame, Inputs(numbers, reads, passing))
 
     def passing(self, statement: Statement, frame: Frame) -> Value:
-        """What the value of a statement is where it does not run."""
+        """The value of a statement that does not run."""
         reference = statement.otherwise or next(iter(statement.inputs), None)
         return frame.one(reference) if reference is not None else frame.previous(statement.span)
 
@@ -267,7 +267,7 @@ class Walk:
             numbers = [number for numbers, _ in found for number in numbers]
             return numbers, tuple(read for _, read in found)
         if len(statement.inputs) > 1:
-            fail("RS306", "'from' names one value", statement.inputs[1].span)
+            fail("RS306", "'from' takes one value", statement.inputs[1].span)
         value = frame.one(statement.inputs[0])
         return [value.number], (value.read,)
 
@@ -448,7 +448,7 @@ class Walk:
             yield step_name, self.parts[-1], given.sources
 
     def check_nesting(self, statement: Statement, block: Definition) -> None:
-        """RS302 for a block within itself, or too deep within others."""
+        """RS302 for a block inside itself, or nested too deeply."""
         if statement.kind == "block" and block in self.active:
             chain = [each.name for each in self.active[self.active.index(block) :]]
             loop = " uses ".join((*chain, block.name))
@@ -494,7 +494,7 @@ Run = list[tuple[str, Made, Mapping[str, Source]]]
 
 
 class Inputs(NamedTuple):
-    """What a statement reads; `passing` is what its value may be elsewhere instead."""
+    """What a statement reads; `passing` is the value that may replace its output elsewhere."""
 
     numbers: list[int]
     reads: tuple[Read, ...]

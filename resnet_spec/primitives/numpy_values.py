@@ -1,10 +1,10 @@
-"""What each primitive computes in evaluation: a few lines of numpy, from its definition.
+"""What each primitive computes in eval mode: a few lines of numpy, from its definition.
 
-Feature maps are (N, C, H, W) and vectors (N, C), in double precision. Where the frameworks have
-two readings, PyTorch's is meant, as the record says. Nothing here was taken from a backend or from
-the rules for shapes: two backends that share a mistake are told by what stands here.
+Feature maps are (N, C, H, W) and vectors (N, C), in double precision. Where the frameworks differ,
+PyTorch's definition applies, as the record says. Nothing here was taken from a backend or from the
+shape rules, so a bug that two backends share shows as a difference from this module.
 
-Nobody but `resnet_spec.ir.evaluate` imports this module: the compiler does without numpy.
+Only `resnet_spec.ir.evaluate` imports this module: the compiler does not need numpy.
 """
 
 import math
@@ -38,7 +38,7 @@ class Call(NamedTuple):
         return self.parameters[name][:, None, None]
 
     def scaled(self, x: Array) -> Array:
-        """What every norm ends with: a learned scale and offset for each channel."""
+        """The last step of every norm: a learned scale and offset for each channel."""
         return x * self.of_channels("weight") + self.of_channels("bias")
 
 
@@ -103,12 +103,12 @@ def _conv(call: Call) -> Array:
 
 
 def _max_pool(call: Call) -> Array:
-    """Padding never wins."""
+    """Padding is never the maximum."""
     return reduce(np.maximum, (seen for _, _, seen in _taps(call.x, call.attributes, -np.inf)))
 
 
 def _avg_pool(call: Call) -> Array:
-    """Padding by a number counts, as zeros; what `same` or a window cut off adds does not."""
+    """Numeric padding counts, as zeros; padding from `same` or for a partial window does not."""
     attributes, x = call.attributes, call.x
     if attributes.padding != SAME:
         x = _zero_padded(x, attributes.padding)
@@ -163,7 +163,7 @@ def _channel_conv(call: Call) -> Array:
 
 
 def _batch_norm(call: Call) -> Array:
-    """By the running statistics: none of the batch in evaluation (Ioffe and Szegedy 2015)."""
+    """Uses the running statistics, not those of the batch (Ioffe and Szegedy 2015)."""
     mean, variance = call.of_channels("running_mean"), call.of_channels("running_var")
     return call.scaled((call.x - mean) / np.sqrt(variance + call.attributes.eps))
 

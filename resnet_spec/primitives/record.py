@@ -14,7 +14,7 @@ from resnet_spec.expressions import Expr, Number
 
 
 class ShapeError(Exception):
-    """An operation that can't take what it is given."""
+    """The inputs or attributes do not fit the operation."""
 
     def __init__(self, code: str, message: str, help: str | None = None) -> None:
         super().__init__(message)
@@ -24,8 +24,8 @@ class ShapeError(Exception):
 class Shape(NamedTuple):
     """One value without the batch: a feature map (channels, height, width) or a vector.
 
-    `open` tells that the number of channels follows from an argument of the generated model (the
-    number of classes or of input channels), so that no generated code may rely on it.
+    `open`: the number of channels depends on an argument of the generated model (the number of
+    classes or of input channels), so generated code must not rely on it.
     """
 
     channels: int
@@ -52,7 +52,7 @@ class Shape(NamedTuple):
 
 
 class Initializer(NamedTuple):
-    """How a parameter begins: `he_normal` with a fan, `normal` with a standard deviation, …"""
+    """How to initialise a parameter: `he_normal` with a fan, `normal` with a deviation, …"""
 
     kind: str
     value: float | str | None = None
@@ -96,7 +96,7 @@ class Distribution(NamedTuple):
 def distribution(given: Initializer, shape: Sequence[int]) -> Distribution:
     """What an initializer states for a tensor of this shape, in PyTorch's order of axes.
 
-    Fans are counted as PyTorch counts them: of a grouped convolution without regard to the groups.
+    Fans are computed as in PyTorch, which ignores the groups in the fan-out of a convolution.
     """
     match given:
         case ("zeros", _):
@@ -173,11 +173,11 @@ def no_work(attributes: Attributes, inputs: Sequence[Shape], output: Shape) -> i
 class Primitive(NamedTuple):
     """One operation that every backend knows how to write.
 
-    `shape` raises `ShapeError`; `channels` is the rule for the channels alone and also works on
-    expressions. `fits_input` tells whether the shapes of the parameters depend on the input's
-    channels. `joins` tells that the output has the channels of all inputs, `nonnegative` that
-    no output is below zero. `window` gives the extent and the step of a sliding window, for the
-    receptive field. `group` tells the role in the rhythm of a block, for blank lines.
+    `shape` raises `ShapeError`. `channels` computes only the channels, and also works on
+    expressions. `fits_input`: the shapes of the parameters depend on the input's channels.
+    `joins`: the output has the channels of all inputs. `nonnegative`: no output is below zero.
+    `window` gives the size and stride of a sliding window, for the receptive field. `group` is the
+    role in a block (weights, norm, activation, …), which decides the blank lines.
     """
 
     name: str

@@ -89,12 +89,12 @@ def avg_pool_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
 
 
 def check_pool_padding(attributes: Attributes) -> None:
-    """RS403 where a window could lie in the padding alone, RS502 where none is ever cut off."""
+    """RS403 if a window could lie entirely in the padding, RS502 if `ceil` has no effect."""
     if attributes.padding == SAME:
         if attributes.ceil:
             raise ShapeError(
                 "RS502",
-                "'padding: same' completes every window, so 'ceil: true' has nothing to keep",
+                "'padding: same' completes every window, so 'ceil: true' has no effect",
                 help="leave 'ceil' out, or give 'padding' as a number",
             )
         return
@@ -162,7 +162,7 @@ def stacked_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
             raise ShapeError(
                 "RS402",
                 f"the inputs differ in channels or width: {shapes}",
-                help="give all of them as many channels and columns",
+                help="give all of them the same channels and width",
             )
     height = sum(shape.height or 0 for shape in inputs)
     return inputs[0]._replace(height=height, open=any(shape.open for shape in inputs))
@@ -182,7 +182,7 @@ def flattened_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
     if (given.height, given.width) != (attributes.height, attributes.width):
         raise ShapeError(
             "RS404",
-            f"'flatten' is told to expect a {attributes.height}x{attributes.width} map, but its "
+            f"'flatten' expects a {attributes.height}x{attributes.width} map, but its "
             f"input is {given}",
             help=f"write height: {given.height}"
             + (f", width: {given.width}" if given.height != given.width else "")
@@ -220,8 +220,8 @@ def _unequal_help(inputs: Sequence[Shape], other: Shape) -> str:
     apart = [abs(a - b) for a, b in zip(shape.dimensions, other.dimensions, strict=False)]
     if shape.is_map and other.is_map and apart[0] == 0 and max(apart) == 1:
         return (
-            "of an odd number of rows a pooling keeps the smaller half, a padded convolution the "
-            "larger: give the pooling 'ceil: true'"
+            "for an odd size, pooling rounds down and a padded convolution rounds up: give the "
+            "pooling 'ceil: true'"
         )
     return "give the shortcut the same stride and filters as the residual"
 
@@ -237,7 +237,7 @@ def broadcast_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
         if not fits:
             raise ShapeError(
                 "RS401",
-                f"a {other} value can't scale a {largest} map",
+                f"a value of shape {other} can't scale a map of shape {largest}",
                 help=f"it must be {largest}, {largest.channels}x1x1 or 1x{largest.height}x"
                 f"{largest.width}; 'keep_map: true' keeps a pooled value a map",
             )

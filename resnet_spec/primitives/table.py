@@ -9,18 +9,20 @@ from resnet_spec.primitives.shape_rules import ZEROS
 _STRIDE = Attribute("stride", "int", "step of the window", 1, minimum=1)
 _KERNEL = Attribute("kernel", "int", "height and width of the window", minimum=1)
 _POOL_STRIDE = Attribute("stride", "int", "step of the window", "kernel", minimum=1)
-_BIAS_INIT = Attribute("bias_init", "init", "how the bias begins", ZEROS)
+_BIAS_INIT = Attribute("bias_init", "init", "how the bias is initialised", ZEROS)
 _POOL_PADDING = Attribute(
     "padding",
     "int",
-    "rows and columns added on every side; same: by the size, as TensorFlow does",
+    "rows and columns added on every side; same: by TensorFlow's rule",
     "(kernel - 1) // 2",
     minimum=0,
     words=(SAME,),
 )
-_CEIL = Attribute("ceil", "bool", "keep a last window that is cut off", default=False)
+_CEIL = Attribute(
+    "ceil", "bool", "round the output size up, keeping a last partial window", default=False
+)
 _EPS = Attribute("eps", "float", "added to the variance", 1e-5, minimum=0)
-_NORM_INIT = Attribute("init", "init", "how the scale (gamma) begins", Initializer("ones"))
+_NORM_INIT = Attribute("init", "init", "how the scale (gamma) is initialised", Initializer("ones"))
 
 
 def activation(
@@ -40,19 +42,24 @@ _TABLE = (
             Attribute(
                 "padding",
                 "int",
-                "rows and columns of zeros added on every side; same: by the size, as TensorFlow "
-                "does",
+                "rows and columns of zeros added on every side; same: by TensorFlow's rule",
                 "(kernel - 1) // 2 * dilation",
                 minimum=0,
                 words=(SAME,),
             ),
             Attribute("dilation", "int", "distance between the window's taps", 1, minimum=1),
-            Attribute("groups", "int", "groups that see only their own channels", 1, minimum=1),
+            Attribute(
+                "groups",
+                "int",
+                "number of groups, each of which sees only its own channels",
+                1,
+                minimum=1,
+            ),
             Attribute("bias", "bool", "add a learned bias", default=False),
             Attribute(
                 "init",
                 "init",
-                "how the kernel begins",
+                "how the kernel is initialised",
                 Initializer("he_normal", "fan_out"),
                 has_fans=True,
             ),
@@ -60,10 +67,12 @@ _TABLE = (
             Attribute(
                 "standardize",
                 "bool",
-                "compute with filters of mean 0 and variance 1 (Qiao et al. 2019)",
+                "standardise each filter to mean 0 and variance 1 (Qiao et al. 2019)",
                 default=False,
             ),
-            Attribute("eps", "float", "added to the variance of such a filter", 1e-6, minimum=0),
+            Attribute(
+                "eps", "float", "added to the variance of a standardised filter", 1e-6, minimum=0
+            ),
         ),
         needs="map",
         shape=shape_rules.conv_shape,
@@ -80,7 +89,11 @@ _TABLE = (
             Attribute("features", "int", "number of outputs", minimum=1),
             Attribute("bias", "bool", "add a learned bias", default=True),
             Attribute(
-                "init", "init", "how the weight begins", Initializer("normal", 0.01), has_fans=True
+                "init",
+                "init",
+                "how the weight is initialised",
+                Initializer("normal", 0.01),
+                has_fans=True,
             ),
             _BIAS_INIT,
         ),
@@ -151,7 +164,7 @@ _TABLE = (
     activation("tanh", "hyperbolic tangent"),
     Primitive(
         "softmax",
-        "softmax over the channels; with groups, across the groups at each place within them",
+        "softmax over the channels; with groups, across the groups at each index within a group",
         (
             Attribute(
                 "groups", "int", "0: over all channels; else across this many groups", 0, minimum=0
@@ -164,7 +177,7 @@ _TABLE = (
     ),
     Primitive(
         "max_pool",
-        "largest value of a window; padding never wins",
+        "maximum over a window; padding is never selected",
         (_KERNEL, _POOL_STRIDE, _POOL_PADDING, _CEIL),
         needs="map",
         shape=shape_rules.max_pool_shape,
@@ -172,7 +185,7 @@ _TABLE = (
     ),
     Primitive(
         "avg_pool",
-        "mean of a window; padding counts as zeros, but not at all with padding: same",
+        "mean over a window, counting padded zeros, except with padding: same",
         (
             _KERNEL,
             _POOL_STRIDE,
@@ -192,7 +205,7 @@ _TABLE = (
     ),
     Primitive(
         "global_max_pool",
-        "largest value over height and width",
+        "maximum over height and width",
         (Attribute("keep_map", "bool", "give a 1x1 map instead of a vector", default=False),),
         needs="map",
         shape=shape_rules.global_pool_shape,
@@ -206,14 +219,14 @@ _TABLE = (
     ),
     Primitive(
         "channel_max_pool",
-        "largest value over the channels, a map of one channel",
+        "maximum over the channels, a map of one channel",
         needs="map",
         shape=shape_rules.one_channel_shape,
         channels=lambda attributes, channels: 1,
     ),
     Primitive(
         "adaptive_avg_pool",
-        "mean of each of size x size parts of the map, which may share a row or column",
+        "means over size x size parts of the map, which may overlap by a row or column",
         (Attribute("size", "int", "rows and columns of the output", minimum=1),),
         needs="map",
         shape=shape_rules.adaptive_pool_shape,
@@ -261,7 +274,7 @@ _TABLE = (
     ),
     Primitive(
         "stack_rows",
-        "maps one below the other: all rows of the inputs, in their order",
+        "maps stacked vertically: all rows of the inputs, in their order",
         takes="many",
         needs="map",
         shape=shape_rules.stacked_shape,
@@ -277,10 +290,10 @@ _TABLE = (
     ),
     Primitive(
         "take",
-        "some of the channels: those from start up to, but without, stop",
+        "the channels from start up to, but not including, stop",
         (
             Attribute("start", "int", "first channel, counted from 0", 0, minimum=0),
-            Attribute("stop", "int", "the channel after the last one; 0: all that follow", 0, 0),
+            Attribute("stop", "int", "the channel after the last one; 0: up to the end", 0, 0),
         ),
         shape=shape_rules.taken_shape,
         channels=shape_rules.taken_channels,
@@ -289,8 +302,8 @@ _TABLE = (
         "shuffle",
         "channels seen as groups x parts x rest become parts x groups x rest",
         (
-            Attribute("groups", "int", "the outer number before", minimum=1),
-            Attribute("parts", "int", "the outer number after", minimum=1),
+            Attribute("groups", "int", "outer dimension before the shuffle", minimum=1),
+            Attribute("parts", "int", "outer dimension after the shuffle", minimum=1),
         ),
         shape=shape_rules.shuffle_shape,
     ),
@@ -298,8 +311,8 @@ _TABLE = (
         "pad_channels",
         "channels of zeros before and after the input's own",
         (
-            Attribute("before", "int", "channels of zeros in front", 0, minimum=0),
-            Attribute("after", "int", "channels of zeros behind", 0, minimum=0),
+            Attribute("before", "int", "channels of zeros before", 0, minimum=0),
+            Attribute("after", "int", "channels of zeros after", 0, minimum=0),
         ),
         needs="map",
         shape=shape_rules.padded_shape,
@@ -325,11 +338,11 @@ _TABLE = (
         "channel_conv",
         "1-D convolution along the channels of a 1x1 map, padded with zeros (Wang et al. 2019)",
         (
-            Attribute("kernel", "int", "how many channels it sees, an odd number", minimum=1),
+            Attribute("kernel", "int", "number of channels that it sees, odd", minimum=1),
             Attribute(
                 "init",
                 "init",
-                "how the kernel begins",
+                "how the kernel is initialised",
                 Initializer("he_normal", "fan_out"),
                 has_fans=True,
             ),
@@ -343,23 +356,23 @@ _TABLE = (
     ),
     Primitive(
         "rescale",
-        "factor * x + offset, numbers that the spec states",
+        "factor * x + offset, with fixed numbers",
         (
             Attribute("factor", "float", "factor of every value", 1),
-            Attribute("offset", "float", "summand of every value", 0),
+            Attribute("offset", "float", "added to every value", 0),
         ),
     ),
     Primitive(
         "learned_scale",
         "x times one learned number",
-        (Attribute("init", "init", "how the number begins", Initializer("ones")),),
+        (Attribute("init", "init", "how the number is initialised", Initializer("ones")),),
         parameters=shape_rules.learned_number("weight"),
         fits_input=False,
     ),
     Primitive(
         "learned_shift",
         "x plus one learned number",
-        (Attribute("init", "init", "how the number begins", ZEROS),),
+        (Attribute("init", "init", "how the number is initialised", ZEROS),),
         parameters=shape_rules.learned_number("bias"),
         fits_input=False,
     ),
@@ -374,7 +387,7 @@ _TABLE = (
         (Attribute("rate", "float", "probability of a zero", minimum=0, maximum=0.999),),
         needs="map",
     ),
-    Primitive("identity", "the input as it is; gives a value a second name"),
+    Primitive("identity", "the input unchanged; gives a value a second name"),
 )
 
 PRIMITIVES: dict[str, Primitive] = {primitive.name: primitive for primitive in _TABLE}

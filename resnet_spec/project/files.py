@@ -1,8 +1,9 @@
-"""Files on disk: generated ones compared with what should be there, and all that is written.
+"""Files on disk: compares generated files with what they should be, and does all writing.
 
-Everything is compared before anything is written. New texts are then staged next to their places
-and moved into them together, so a failure leaves every file as it was or whole. Nothing outside
-the output folder is touched, and no file that this compiler did not write, unless forced.
+Everything is compared before anything is written. New files are first written next to their
+destination and then moved together, so after a failure every file is either old or complete.
+Nothing outside the output folder is changed, and no file that this compiler did not write, unless
+forced.
 """
 
 import contextlib
@@ -116,7 +117,7 @@ def _status(path: Path, current: str | None) -> Status:
 def _read(path: Path, shown: str) -> str | None:
     """The text of a file; None for what can't be ours: not a file, too large, not UTF-8.
 
-    A checkout may have changed the line ends, which is no difference.
+    A checkout may have changed the line endings, which do not count.
     """
     try:
         if not path.is_file():
@@ -135,7 +136,7 @@ def _read(path: Path, shown: str) -> str | None:
 def orphans(
     folder: Path, subfolders: Iterable[str], wanted: Iterable[PurePosixPath], shown: str
 ) -> list[Entry]:
-    """Files in the subfolders that this compiler wrote, but that nothing wanted stands for."""
+    """Files in the subfolders that this compiler wrote, but that are no longer wanted."""
     keep = set(wanted)
     found = []
     for subfolder in sorted(set(subfolders)):
@@ -171,7 +172,7 @@ def refusals(entries: Iterable[Entry]) -> list[Diagnostic]:
             found.append(Diagnostic("RS602", message, Span(entry.shown), hint))
         elif entry.status == "edited":
             message = f"{quoted(entry.shown)} was edited by hand"
-            hint = "bring the change into the spec, then replace the file with --force"
+            hint = "move the change into the spec, then replace the file with --force"
             found.append(Diagnostic("RS603", message, Span(entry.shown), hint))
     return found
 
@@ -181,7 +182,7 @@ def difference(entry: Entry) -> str:
     if entry.text is None or entry.status == "identical":
         return ""
     if entry.current is None and entry.status != "missing":
-        return f"{entry.shown} is no text file and would be replaced\n"
+        return f"{entry.shown} is not a text file and would be replaced\n"
     import difflib
 
     old = "/dev/null" if entry.status == "missing" else f"a/{entry.shown}"
@@ -261,8 +262,8 @@ def _stop_replacing(shown: str) -> NoReturn:
 def replacing(path: Path, shown: str, suffix: str, force: bool) -> Iterator[Path]:
     """A name beside `path`, with `suffix`, for a new file that is moved to `path` at the end.
 
-    Whatever fails within the context leaves `path` as it was. Raises `OutputError` where a file
-    stands already and is not to be replaced (RS602), for a folder (RS605) and on RS601.
+    A failure within the context leaves `path` unchanged. Raises `OutputError` if a file exists and
+    must not be replaced (RS602), for a folder (RS605) and on RS601.
     """
     if os.path.isdir(path):
         _stop("RS605", f"{quoted(shown)} is a folder, where a file should be", shown, "remove it")

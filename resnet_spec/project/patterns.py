@@ -1,6 +1,6 @@
-"""Patterns of paths, followed within a budget: each folder is looked at once for each part.
+"""Path patterns with a limited search: each folder is searched once for each part.
 
-`pathlib` goes through a folder again for every way in which `**/**/**` comes to it.
+`pathlib` searches a folder again for every way in which `**/**/**` reaches it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The settings of a project: which specs are compiled for which backends, and where to.
+"""The settings of a project: which specs to compile for which backends, and where to.
 
-They stand in `[tool.resnet-spec]` of pyproject.toml, or in resnet-spec.toml, in the working folder
-or the nearest folder above it. All paths in them are relative to that file.
+They are in `[tool.resnet-spec]` of pyproject.toml, or in resnet-spec.toml, in the working folder or
+the nearest folder above it. All paths in them are relative to that file.
 """
 
 import os
@@ -36,7 +36,7 @@ class SettingsError(SpecError):
 class Target(NamedTuple):
     """Specs by file, the backends that they are compiled for, and the output folder.
 
-    `trainer` tells that what trains the networks is written beside them.
+    `trainer`: training scripts are written as well.
     """
 
     specs: tuple[Path, ...]
@@ -67,7 +67,7 @@ def find(start: Path, outside: bool = False) -> Settings | None:
             shown = shown_path(own)
             _stop(
                 "RS704",
-                f"both {quoted(OWN_FILE)} and {quoted(PROJECT_FILE)} hold settings",
+                f"both {quoted(OWN_FILE)} and {quoted(PROJECT_FILE)} have settings",
                 Span(shown),
                 f"keep one: move [tool.resnet-spec] into {OWN_FILE}, or remove that file",
             )
@@ -80,7 +80,7 @@ def find(start: Path, outside: bool = False) -> Settings | None:
 
 
 def _check_link(path: Path) -> None:
-    """RS706 for settings that nobody named, and that are a link to a file elsewhere."""
+    """RS706 for settings that were found, not named, and that are a link to a file elsewhere."""
     if not DISK.is_within(path, path.parent):
         shown = shown_path(path)
         message = f"{quoted(shown)} is a link that leads out of its folder"
@@ -252,7 +252,7 @@ class _Reader:
                 "RS705",
                 f"no spec matches {quoted(pattern)}",
                 where,
-                help="patterns are relative to the folder of this file; '**' stands for folders",
+                help="patterns are relative to the folder of this file; '**' matches folders",
             )
         return [file for file in files if self.check_within(file, "specs", pattern, start)]
 
@@ -264,7 +264,7 @@ class _Reader:
             "RS706",
             f"{quoted(key)} leads out of the folder of these settings: {quoted(value)}",
             self.find(key, start),
-            help="name what lies in it, or allow this with --allow-outside",
+            help="use a path inside it, or allow this with --allow-outside",
         )
         return False
 

@@ -1,10 +1,11 @@
-"""Each block definition, generalised over the instances that a network has of it.
+"""Each block definition, generalised over its instances in a network.
 
-The lowering has read every statement and recorded what came of it; nothing is read again here.
-An argument with one value in every instance becomes a literal and its dead branches vanish; one
-that varies becomes a parameter. What is left is a *routine*: parameters, local values and lines
-over named variables, which a backend writes as a class or as a function. Loops stay loops, and a
-run of equal or evenly growing blocks is one line, so output does not grow with depth.
+Lowering has interpreted every statement and recorded the results; no statement is read again here.
+An argument with the same value in all instances becomes a literal, and branches that are never
+taken disappear; an argument that varies becomes a parameter. The result is a *routine*: parameters,
+local values and lines over named variables, which a backend writes as a class or as a function.
+Loops stay loops, and a run of equal or evenly growing blocks is one line, so output does not grow
+with depth.
 """
 
 from resnet_spec.specialize.network import specialize

@@ -1,4 +1,4 @@
-"""The repeated uses of a block as runs: equal or evenly growing arguments are one loop."""
+"""The repeated uses of a block as runs: equal or evenly growing arguments make one loop."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -45,7 +45,7 @@ class Calls(NamedTuple):
         return tuple(self.collected(calls, Const(number))), channels
 
     def varying(self, channels: Expr | None) -> tuple[tuple[Run, ...], Expr | None]:
-        """A number of repetitions that varies: the first block, then the others in a loop."""
+        """Uses with a varying number of repetitions: the first block, then the others in a loop."""
         assert self.statement.repeat is not None
         count = self.numbers.substituted(self.statement.repeat)
         if not self.numbers.fits(count, self.runs, [len(run.event.steps) for run in self.runs]):
@@ -70,7 +70,7 @@ class Calls(NamedTuple):
         return runs, first.channels
 
     def holds(self, call: Call, run: Occurrence, index: int, step: Step) -> bool:
-        """Whether a call over `i` is what one of the blocks was."""
+        """Whether a call over `i` equals one of the recorded blocks."""
         assert isinstance(step.node, Instance)
         known = self.numbers.at(run.instance, run.event.key, {"i": index})
         return self.routine_of(step.node) is call.routine and all(
@@ -135,7 +135,7 @@ class Calls(NamedTuple):
             raise Unfit(f"has no expression for {name!r} that holds in every use")
 
     def position(self, position: Expr, count: Expr) -> Mapping[str, Expr]:
-        """What the names that tell the place of a repeated block stand for."""
+        """The values of the names for a repeated block's position, such as `i`."""
         place = self.runs[0].event.place
         first, total = (Const(0), count) if place is None else map(Const, place)
         return {
@@ -194,7 +194,7 @@ def _at(forms: tuple[Expr, ...], index: int) -> tuple[Expr, ...]:
 
 
 def _growing(first: Expr, second: Expr, start: int, symbolic: Expr) -> Expr:
-    """A form over `i` that gives `first` at `start` and `second` after it, where there is one."""
+    """An expression over `i` that is `first` at `start` and `second` at the next place, or None."""
     if first == second:
         return first
     if "i" in expressions.names(symbolic) and "in_channels" not in expressions.names(symbolic):

@@ -1,4 +1,4 @@
-"""The last steps of a routine: which parameters are left, which local values are worth a name."""
+"""The last steps of a routine: remove unused parameters, and inline local values used once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def used_names(body: Iterable[Line], locals_: Iterable[tuple[str, Expr]]) -> set
 def parameters_of(
     block: Definition, names: Mapping[str, Expr], used: set[str]
 ) -> tuple[Parameter, ...]:
-    """The arguments that vary and are used, those with a default last."""
+    """The arguments that vary and are used; those with a default come last."""
     parameters = []
     for name in ("in_channels", *block.arguments):
         if (names[name] != Name(name) and not isinstance(names[name], Name)) or name not in used:
@@ -56,7 +56,7 @@ def expanded_locals(locals_: Iterable[tuple[str, Expr]]) -> Iterator[tuple[str, 
 def inline_locals(
     locals_: list[tuple[str, Expr]], body: tuple[Line, ...], channels: Expr | None
 ) -> tuple[tuple[tuple[str, Expr], ...], tuple[Line, ...], Expr | None]:
-    """Local values that are used once go where they are used; unused ones go away."""
+    """Inline local values that are used once, and remove unused ones."""
     changed = True
     while changed:
         changed = False

@@ -1,4 +1,4 @@
-"""The values and lines of a routine while it is built, before its variables have names."""
+"""The values and lines of a routine under construction, before its variables have names."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Symbol:
 class ListSymbol:
     """A list of values; `total` are the channels of all of them, `each` of one.
 
-    `known` has those of elements with a number for an index; `grows` tells that some are added.
+    `known` has the channels of elements with a constant index; `grows`: elements are added to it.
     """
 
     wanted: str
@@ -51,8 +51,8 @@ Slot = Symbol | ListSymbol | Element
 class Draft:
     """A line before its variables have names.
 
-    An assignment of the group `carried` begins a variable that a loop changes; one of the kind
-    `again` gives it its value for the next turn.
+    An assignment of the group `carried` initialises a variable that a loop changes; one of the kind
+    `again` sets its value for the next turn.
     """
 
     kind: str  # operation, call, assign, again, loop, feature

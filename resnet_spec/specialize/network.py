@@ -45,7 +45,7 @@ from resnet_spec.specialize.wiring import Unfit
 
 
 def specialize(network: Network) -> Program:
-    """The program of a network, proven to be it; raises `SpecError` (RS305, RS502, RS504)."""
+    """The program of a network, checked against it; raises `SpecError` (RS305, RS502, RS504)."""
     try:
         program = _Specialization(network).program()
     except expressions.ExpressionError as error:
@@ -53,14 +53,14 @@ def specialize(network: Network) -> Program:
             "RS305",
             f"{network.name}: {error.message}",
             network.root.definition.span,
-            help="let a block compute less from values that are computed from one another",
+            help="use fewer values that are computed from one another",
         )
     prove(program)
     return program
 
 
 def prove(program: Program) -> None:
-    """Run a program with its network's numbers; RS504 where it does anything else."""
+    """Run a program with its network's numbers; RS504 if it does anything else."""
     found = differences(program, program.network)
     if found:
         raise SpecError(
@@ -68,8 +68,8 @@ def prove(program: Program) -> None:
         )
 
 
-_INTERNAL = "internal error: the code would not be this network, so none was written:"
-_REPORT = "the mistake is resnet-spec's, not yours: please report it with this spec"
+_INTERNAL = "internal error: the code would not match this network, so none was written:"
+_REPORT = "this is a bug in resnet-spec, not in your spec: please report it with the spec"
 
 
 class _Specialization:
@@ -108,7 +108,7 @@ class _Specialization:
         return self.routines[id(instance)]
 
     def build(self, instances: list[Instance]) -> None:
-        """One routine for all instances, or one for each of the ways in which they are wired."""
+        """One routine for all instances, or one for each kind of wiring among them."""
         try:
             self.add(instances)
         except Unfit:
@@ -132,7 +132,7 @@ class _Specialization:
                 self.build([each])
 
     def wiring_of(self, instance: Instance) -> Any:
-        """Equal for instances that do the same steps in the same order, with any numbers."""
+        """A key, equal for instances with the same steps in the same order; numbers don't count."""
         return tuple(
             (
                 each.key,
@@ -317,7 +317,7 @@ class _Specialization:
 def _feature_info(
     network: Network, builder: Builder, locals_: Mapping[str, Expr]
 ) -> tuple[FeatureInfo, ...]:
-    """The network's feature maps, but those whose channels vary and no expression gives."""
+    """The network's feature maps, except those whose channels vary and that no expression gives."""
     told = {
         id(node.statement): channels_of(builder.symbols[node.position])
         for node in builder.nodes
@@ -371,7 +371,7 @@ MANY_LOOPS = 8  # written out one by one; each of them is an attempt of its own
 
 
 def _more_unrolled(error: Unfit, unrolled: Collection[Position]) -> Collection[Position]:
-    """With the loop that may be written out next, or all; raises the error where none is left."""
+    """With the next loop that can be unrolled, or all of them; raises the error if none is left."""
     if error.loop is not None and unrolled is not EVERY_LOOP:
         for loop in (error.loop, *loops_around(error.loop)):
             if loop not in unrolled:
@@ -380,7 +380,7 @@ def _more_unrolled(error: Unfit, unrolled: Collection[Position]) -> Collection[P
 
 
 def _refuse(block: Definition, error: Unfit) -> NoReturn:
-    """RS504 for what can't be written as a routine, however it is written out."""
+    """RS504 for a block that can't be written as a routine, even with all loops unrolled."""
     fail(INTERNAL, f"{_INTERNAL} {block.name}: {error}", block.span, _REPORT)
 
 

@@ -25,7 +25,7 @@ class Run(Protocol):
 
 
 def common_value(name: str, instances: Sequence[Instance]) -> Const | None:
-    """The value that a name has in every instance, if it is one and surely stays one."""
+    """The value of a name, if it is the same in every instance and certain to stay the same."""
     values = [instance.scope[name] for instance in instances]
     first = values[0]
     same = all(v.value == first.value and type(v.value) is type(first.value) for v in values)
@@ -53,8 +53,8 @@ def read_locals(
 class Numbers:
     """The names of a routine: what they are in its text, and their numbers in each run.
 
-    `names` leads from a name of the spec to an expression over names of the routine; `counters`
-    are those of the loops around the present statement, by depth.
+    `names` maps a name of the spec to an expression over names of the routine; `counters` are those
+    of the loops around the current statement, by depth.
     """
 
     def __init__(self, names: dict[str, Expr], instances: Sequence[Instance]) -> None:
@@ -104,8 +104,8 @@ class Numbers:
     ) -> Expr | None:
         """A constant where all agree, else the expression if it fits, else a name that does.
 
-        `some` tells that these are not all runs of a statement: that they agree says nothing of
-        the others, so the expression comes first.
+        `some`: these are not all runs of a statement. That they agree says nothing about the
+        others, so the expression is tried first.
         """
         agree = not is_open and all(each == wanted[0] for each in wanted)
         if agree and not some:
@@ -179,5 +179,5 @@ class Numbers:
 
 
 def _branches(value: Expr) -> bool:
-    """Whether an expression chooses between others, so that a name reads better."""
+    """Whether an expression has a condition, so that it is easier to read under a name."""
     return any(isinstance(each, expressions.Conditional) for each in expressions.walk(value))

@@ -1,4 +1,4 @@
-"""What specialisation gives to a backend: routines, their parameters and lines over variables."""
+"""The result of specialisation: routines, their parameters and lines over variables."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ Path = tuple[str | Expr, ...]  # of a layer within its block, numbers of loops a
 
 
 class Parameter(NamedTuple):
-    """A parameter of a routine; `default` where most callers may leave it out."""
+    """A parameter of a routine, with a `default` if most callers can leave it out."""
 
     name: str
     type: str
@@ -29,7 +29,7 @@ class Value(NamedTuple):
 
 
 class OperationLine(NamedTuple):
-    """`output = primitive(inputs)`; where `when` does not hold, the first input passes through."""
+    """`output = primitive(inputs)`; if `when` is false, the first input passes through."""
 
     primitive: Primitive
     attributes: Mapping[str, Expr | Initializer | str]
@@ -83,7 +83,7 @@ class CallLine(NamedTuple):
 
 
 class AssignLine(NamedTuple):
-    """`output = input`: a second name for a value that is about to change."""
+    """`output = input`: a second name for a value whose variable is about to change."""
 
     inputs: tuple[Value, ...]
     output: Value
@@ -108,7 +108,7 @@ Line = OperationLine | CallLine | AssignLine | LoopLine | FeatureLine
 
 
 class Routine(NamedTuple):
-    """One block as one network needs it. `channels` are the output's, over the parameters."""
+    """One block as the network needs it. `channels`: of the output, over the parameters."""
 
     name: str
     class_name: str
@@ -133,7 +133,7 @@ class FeatureInfo(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A network as routines in the order in which they can be defined, and its own lines."""
+    """A network as routines, each defined before it is used, and the network's own lines."""
 
     network: Network
     routines: tuple[Routine, ...]

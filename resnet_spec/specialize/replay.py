@@ -1,10 +1,10 @@
-"""The proof of every compile: a program is run with numbers and compared with the network.
+"""The check of every compile: the program is run with numbers and compared with the network.
 
-The routines of a program are executed without a framework, into what each of their uses does: the
-operations with their attributes, inputs and names. That must be what the lowering found, operation
-by operation. Nothing is imported from what makes routines but the form of their lines, so a
-mistake of specialisation can't repeat itself here. A routine runs once for each set of numbers
-that it is called with, so the cost grows with the number of different blocks, not with depth.
+The routines of a program are executed without a framework. Each use gives a trace: its operations
+with their attributes, inputs and names. It must equal what lowering found, operation by operation.
+From the modules that build routines, only the types of lines are imported, so that a bug of
+specialisation can't repeat itself here. A routine runs once for each set of numbers that it is
+called with, so the cost grows with the number of distinct blocks, not with depth.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ KEEP_NOTHING = ("weights", "norm", "merge")
 
 
 class Difference(NamedTuple):
-    """Where a program does something else than the network, and the statement that it is from."""
+    """A place where a program differs from the network, and the statement that it comes from."""
 
     text: str
     span: Span | None
@@ -68,7 +68,7 @@ class Item(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What one use of a routine does, in its order; `ends` are its results, by name."""
+    """What one use of a routine does, in order; `ends` are its results, by name."""
 
     items: tuple[Item, ...]
     ends: tuple[tuple[str, int], ...]
@@ -91,7 +91,7 @@ def differences(
 ) -> list[Difference]:
     """Where a program differs from its network; empty where they are the same.
 
-    `classes` and `channels` are those of the network, unless other ones are given.
+    `classes` and `channels` default to those of the network.
     """
     given = {
         "num_classes": network.classes if classes is None else classes,
@@ -141,7 +141,7 @@ class _Replay:
 
 
 class _Run:
-    """One run of a routine. Arguments, locals, counters and values share one space of names."""
+    """One run of a routine. Arguments, locals, counters and values share one namespace."""
 
     def __init__(self, replay: _Replay, where: str, channels: int) -> None:
         self.replay, self.where = replay, where
@@ -276,7 +276,7 @@ class _Run:
         self.store(line.output, made if many else made[0])
 
     def check_sizes(self, line: OperationLine, name: str, inputs: Sequence[Tensor]) -> None:
-        """What a line says of its input must hold: its channels, and that it is not negative."""
+        """Check what a line assumes about its input: its channels, and that it is not negative."""
         if line.primitive.is_sized_by_input:
             said = self.number(line.channels[0]) if line.channels[0] is not None else None
             if said != inputs[0].channels:

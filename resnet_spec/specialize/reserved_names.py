@@ -1,4 +1,4 @@
-"""A program whose names hide nothing that a backend's files use themselves."""
+"""Renames in a program what would hide a name that a backend's files use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from resnet_spec.specialize.program import (
 
 
 def renamed(program: Program, taken: Collection[str]) -> Program:
-    """The program with `_` behind each variable, and a number behind each class, that is taken.
+    """The program with `_` appended to each reserved variable, and a number to each reserved class.
 
     The parameters of the whole network are the backend's own names and stay.
     """

@@ -1,8 +1,8 @@
-"""One routine from what was recorded of its instances: no statement is read again.
+"""One routine from the recorded events of its instances: no statement is read again.
 
-What all runs of a statement agree on is a literal; what differs is the expression that the
-lowering found the number by, and that must give the recorded number in every run. Where runs are
-no runs of one line, `Unfit` tells which loop may be unrolled to set them apart.
+A number that all runs of a statement agree on becomes a literal. Otherwise it becomes the
+expression that lowering evaluated, which must give the recorded number in every run. If the runs do
+not fit one line, `Unfit` says which loop can be unrolled to separate them.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Builder:
                 ) from None
 
     def some_loop(self) -> Position | None:
-        """A loop that is not unrolled: behind it, what its last turn made has no expression."""
+        """A loop that is not unrolled. After it, the values of its last turn have no expression."""
         loops = (each.position for each in self.nodes_at.values() if isinstance(each, LoopNode))
         return next((loop for loop in loops if loop not in self.unrolled), None)
 
@@ -204,7 +204,7 @@ class Builder:
         return value
 
     def counter(self, wanted: str) -> str:
-        """A name for a counter that no value, argument or loop around has."""
+        """A name for a counter that no value, argument or enclosing loop has."""
         taken = {"x", "out", *self.value_names, *self.numbers.names, *self.numbers.counters}
         while wanted in taken:
             wanted += "_"
@@ -212,7 +212,7 @@ class Builder:
         return wanted
 
     def begin_carrying(self, carried: Carried) -> None:
-        """The variable that a loop changes, with what it is before the loop."""
+        """The variable that a loop changes, with its value before the loop."""
         name = self.name_at(carried.following)
         start = self.origin(carried.start)
         self.carriers[carried] = symbol = Symbol(start.channels, name)
@@ -255,7 +255,7 @@ class Builder:
         return None if isinstance(value, Const) else value
 
     def alias(self, node: StatementNode, source: Slot) -> None:
-        """A statement that does nothing gives its input another name at most."""
+        """A statement that does nothing: at most, it gives its input another name."""
         appends = any(run.event.appends is not None for run in node.runs)
         if appends:
             self.assign(source, self.element(node, channels_of(source)))
@@ -272,7 +272,7 @@ class Builder:
         self.symbols[node.position] = symbol
 
     def element(self, node: StatementNode, channels: Expr | None) -> Element:
-        """The place in its list of what a statement gives."""
+        """The index of a statement's output in its list."""
         runs = [run for run in node.runs if run.event.appends is not None]
         adds = [(run, run.event.appends) for run in runs if run.event.appends is not None]
         begin = self.wiring.list_of(node, adds)
@@ -288,9 +288,9 @@ class Builder:
         return Element(listed, index, channels)
 
     def output(self, node: StatementNode, channels: Expr | None) -> Slot:
-        """What a line gives: a value, or straight away an element where nothing else reads it.
+        """The output of a line: a value, or directly a list element if nothing else reads it.
 
-        Repeated blocks read what they give, so they always have a variable.
+        Repeated blocks read their own output, so they always have a variable.
         """
         appends = any(run.event.appends is not None for run in node.runs)
         own = node.position in self.wiring.read_as_value or node.statement.repeat is not None
@@ -304,7 +304,7 @@ class Builder:
         return symbol
 
     def read_later(self, carried: Carried) -> bool:
-        """Whether a carried value is needed after the line that gives the next turn's."""
+        """Whether a carried value is still needed after the line that computes the next turn's."""
         inside = carried.loop
         return any(
             reader > carried.following and reader[: len(inside)] == inside
@@ -319,7 +319,7 @@ class Builder:
         otherwise: Slot | None,
         computed: Expr | None,
     ) -> Expr | None:
-        """The channels of what a statement gives, whether it runs or not."""
+        """The channels of a statement's output, whether it runs or not."""
         shapes = [run.event.shape for run in node.runs]
         wanted, is_open = [shape.channels for shape in shapes], any(s.open for s in shapes)
         if when is not None:
@@ -388,7 +388,7 @@ class Builder:
         computed: Expr | None,
         when: Expr | None,
     ) -> Slot:
-        """What an operation gives: a value, an element of a list, or a list with its parts."""
+        """The output of an operation: a value, an element of a list, or a list of parts."""
         first = ran[0].event.steps[0].node
         assert isinstance(first, Operation)
         if first.primitive.gives != "many":
@@ -478,7 +478,7 @@ class Builder:
         self.settle(node, output)
 
     def names(self, statement: Any, calls: Calls, ran: Sequence[Occurrence]) -> Path | None:
-        """What repeated blocks are called, over `i`; None for a block that is not repeated."""
+        """The names of repeated blocks, over `i`; None for a block that is not repeated."""
         if statement.repeat is None:
             return None
         if statement.names is None:

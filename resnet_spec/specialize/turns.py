@@ -1,4 +1,4 @@
-"""The statements of a block with all that was recorded of them, over all instances at once."""
+"""The statements of a block with their recorded events, over all instances at once."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -34,7 +34,7 @@ class StatementNode(NamedTuple):
 
 
 class LoopNode(NamedTuple):
-    """A loop with its runs; of one that is unrolled, the turns stand one after the other."""
+    """A loop with its runs; if it is unrolled, its turns follow one another."""
 
     position: Position
     statement: Loop
@@ -63,7 +63,7 @@ def loops_around(position: Position) -> Iterator[Position]:
 
 
 def merged(instances: Sequence[Instance], unrolled: Collection[Position]) -> list[Node]:
-    """A node for each statement that some instance has come to, in the order of the block."""
+    """A node for each statement that any instance reached, in the order of the block."""
     nodes: dict[Position, Node] = {}
     top: list[Node] = []
     for number, instance in enumerate(instances):

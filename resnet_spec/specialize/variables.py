@@ -1,4 +1,4 @@
-"""Names for the values of a routine, by what they become and by how long they are needed."""
+"""Variable names for the values of a routine: by what they become, and how long they live."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Span = tuple[float, float]  # from behind the line that makes a value up to the 
 
 
 def drop_unused(drafts: Sequence[Draft], results: Iterable[Symbol]) -> list[Draft]:
-    """The drafts without those whose value nothing needs, within loops and of lists, too."""
+    """The drafts without those whose value is never needed, including loops and lists."""
     every = list(flat_drafts(drafts))
     needed: set[int] = {id(each) for each in results}
     before = -1
@@ -124,7 +124,7 @@ class _Lives:
 def assign_variables(
     drafts: Sequence[Draft], first: Symbol, result: Symbol, reserved: Collection[str]
 ) -> None:
-    """Gives every value a variable, as a person would: the name of what it is on its way to.
+    """Gives every value a variable as a person would: the name of what it becomes part of.
 
     `reserved` are names of numbers: arguments, local values and counters.
     """
@@ -182,12 +182,12 @@ def _without(spans: Iterable[Span], others: Iterable[Span]) -> list[Span]:
 
 
 def _clash(spans: Iterable[Span], held: Iterable[Span]) -> bool:
-    """Whether a variable would be written while it is needed for something else."""
+    """Whether a variable would be overwritten while another value in it is still needed."""
     return any(a < d and c < b for a, b in spans for c, d in held)
 
 
 def _wanted(symbol: Symbol, reader: Mapping[int, Draft]) -> str:
-    """`as`, else the name of what the value becomes through the lines that read it first."""
+    """The name from `as`, else that of what the value becomes in the lines that read it first."""
     seen = 0
     while symbol.wanted is None and seen < 64:
         if symbol.follows is not None:
@@ -251,7 +251,7 @@ def _says_nothing(line: Line) -> bool:
 
 
 def _changeable(drafts: Sequence[Draft]) -> set[int]:
-    """Activations whose input nobody else reads and whose producer does not keep its output."""
+    """Activations whose input nothing else reads and whose producer does not keep its output."""
     keeps_nothing = ("weights", "norm", "merge")
     made = {
         id(draft.output)

@@ -18,7 +18,7 @@ from resnet_spec.specialize.turns import (
 
 
 class Unfit(Exception):
-    """Runs that are no runs of one line; `loop` is what may be unrolled to tell them apart."""
+    """Runs that do not fit one line; `loop` is the loop that can be unrolled to separate them."""
 
     def __init__(self, message: str, loop: Position | None = None) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class Unfit(Exception):
 class Carried(NamedTuple):
     """A value that one variable carries from turn to turn of a loop, and out of it.
 
-    It is what `start` gives before the loop, and what `following` gives at the end of each turn.
+    It has the value of `start` before the loop, and that of `following` at the end of each turn.
     """
 
     loop: Position
@@ -48,7 +48,7 @@ class ListRead(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One run of a reader: by which instance, where it stands, and what it reads."""
+    """One run of a reader: its instance, its position, and what it reads."""
 
     instance: int
     key: Key
@@ -56,10 +56,10 @@ class Reading(NamedTuple):
 
 
 class Wiring:
-    """Where the values come from that the statements of a block read.
+    """The sources of the values that the statements of a block read.
 
-    `inputs` has for each statement its inputs, and what passes where it does not run, if that is
-    not its first input: `otherwise`. `carried` has what each loop carries.
+    `inputs` has the inputs of each statement, and `otherwise` the value that passes if it does not
+    run, where that is not its first input. `carried` has the values that each loop carries.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Wiring:
         return begin
 
     def note(self, found: Origin, reader: Position) -> None:
-        """Keep what a value needs of the loops that it comes through."""
+        """Record what a value needs from the loops that it comes through."""
         origin = found
         while isinstance(origin, Carried):
             known = self.carried.setdefault(origin.loop, [])
@@ -158,9 +158,9 @@ class Wiring:
         self.read_as_value.add(origin)
 
     def relation(self, reader: Key, source: Key) -> tuple[int, int]:
-        """How many loops both stand in, and how many turns of the next loop lie between them.
+        """How many loops both share, and how many turns of the next loop are between them.
 
-        That is 0 where the loops that both stand in are in the same turn.
+        The latter is 0 if both are in the same turn of all shared loops.
         """
         depth = 0
         position: Position = ()
@@ -207,7 +207,7 @@ class Wiring:
         return self.from_loop_or_before(here)
 
     def from_loop_or_before(self, here: dict[Position, list[Reading]]) -> Carried:
-        """A value of a loop that has no turn in some instances, and what stood before it then."""
+        """A value of a loop without turns in some instances; these use the value before it."""
         innermost, outer = sorted(here, key=len, reverse=True)[:2]
         loop = innermost[:-2]
         reader = positioned(here[innermost][0].key, self.unrolled)
@@ -227,12 +227,12 @@ class Wiring:
         return Carried(loop, innermost, outer)
 
     def check_start(self, loop: Position, start: Origin) -> None:
-        """What a variable begins with must be there in every run of the loop, turns or none."""
+        """Check that a variable's initial value exists in every run of the loop, turns or none."""
         if not all(self.exists(run, start) for run in self.nodes[loop].runs):
             raise Unfit("a loop begins with what other uses do not have", loop[:-2] or None)
 
     def exists(self, run: Occurrence | LoopOccurrence, found: Origin) -> bool:
-        """Whether a run comes after the loops, if any, in which a value is made, had a turn."""
+        """Whether the loops that produce a value, if any, had at least one turn before a run."""
         if isinstance(found, Carried):
             return True  # it has begun before its loop
         key, depth = run.event.key, 0
@@ -250,14 +250,14 @@ class Wiring:
         return True
 
     def turns_of(self, reading: Reading, loop: Position) -> int:
-        """The number of turns of a loop that stands beside a reader."""
+        """The number of turns of a loop next to a reader."""
         key = (*reading.key[: len(loop) - 1], loop[-1])
         return self.turns[reading.instance].get(key, 0)
 
     def from_turn_before(
         self, readings: Sequence[Reading], before: Iterable[tuple[int, int, Position]]
     ) -> Carried:
-        """A value of the turn before, and in the first turn of what stands before the loop."""
+        """A value of the previous turn; in the first turn, the value before the loop."""
         depth = max(each[0] for each in before)
         deepest = {each[1:] for each in before if each[0] == depth}
         reader = positioned(readings[0].key, self.unrolled)
@@ -281,9 +281,9 @@ class Wiring:
         return Carried(loop, following, start)
 
     def before(self, loop: Position) -> Origin:
-        """What a variable is before a loop whose first turn does not read it.
+        """The value of a variable before a loop whose first turn does not read it.
 
-        Any value will do that there is in every use: what stands before the loop, or the input.
+        Any value that exists in every use will do: the one before the loop, or the input.
         """
         node = self.nodes[loop]
         assert isinstance(node, LoopNode)
@@ -297,7 +297,7 @@ class Wiring:
             return ()
 
     def begin_list(self, node: StatementNode) -> None:
-        """Where a list begins whose first element is what a statement gives."""
+        """Where a list begins whose first element is the output of a statement."""
         added = [run.event.appends for run in node.runs if run.event.appends is not None]
         keys = [each.source for each in added if each.place == 0]
         if not keys:

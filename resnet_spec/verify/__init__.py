@@ -1,1 +1,1 @@
-"""Proof that the backends wrote one network: both are run with the same numbers and compared."""
+"""Checks that the backends wrote the same network: runs them with the same numbers and compares."""

@@ -1,9 +1,9 @@
-"""Which value that a framework computed is the output of which operation of the spec.
+"""Matches values that a framework computed with the outputs of the spec's operations.
 
-A framework shows what it ran as nodes in the order in which they ran. Layers bear the names of
-operations; plain functions have none and may be several to one operation. An operation without a
-layer is the first node that rests on all of its inputs, through nodes without a name, and has the
-shape that the compiler inferred.
+A framework reports what it ran as nodes, in order. Layers have the names of operations. Plain
+functions have no names, and one operation may consist of several. An operation without a layer is
+the first node that depends on all of its inputs, through unnamed nodes, and that has the shape that
+the compiler inferred.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Node(NamedTuple):
 def align(
     operations: Sequence[PlannedOperation], nodes: Sequence[Node], batch: int
 ) -> dict[str, tuple[Value, ...]]:
-    """The outputs of each operation by its name; those that can't be told are left out."""
+    """The outputs of each operation by its name, without those that can't be identified."""
     named = {node.name: number for number, node in enumerate(nodes) if node.name is not None}
     places: dict[int, Value] = {0: IMAGES}
     claimed: set[int] = set()

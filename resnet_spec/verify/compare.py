@@ -1,4 +1,4 @@
-"""The one measure of a difference, and how large a difference rounding can make."""
+"""How differences are measured, and how large rounding can make them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from resnet_spec.verify.plan import Plan
 
 FLOOR = 1e-3
-"""Part of the largest value of a measurement below which no tensor's own scale is taken.
+"""Fraction of the largest value of a measurement that is the smallest scale of a tensor.
 
-A sum whose terms cancel, such as the gradient of a bias before a norm, is as exact as its terms,
-not as itself: what is left of it is rounding alone.
+A sum whose terms cancel, such as the gradient of a bias before a norm, is only as exact as its
+terms: what is left is rounding error.
 """
 
 
@@ -43,12 +43,12 @@ DOUBLE = {
 # billions. How much, PyTorch tells by what it makes of weights that are rounded otherwise.
 MAGNIFIED = frozenset({"training", "statistics", "gradients", "trajectory", "adam"})
 ALIKE = 10.0
-"""How many times as far apart two frameworks may be as PyTorch is from itself then.
+"""The largest allowed ratio of the frameworks' difference to that of two runs of PyTorch.
 
-Measured were 0.5 to 4.2 times, in networks of 20 to 200 layers, for differences from 1e-15 to 4e-7.
+Measured: 0.5 to 4.2 in networks of 20 to 200 layers, for differences from 1e-15 to 4e-7.
 """
 LIMIT = 1e-3
-"""Beyond it values that rounding drove apart have too little in common to prove anything."""
+"""A difference above this proves nothing: rounding has driven the values too far apart."""
 # In single precision one operation is rounded by 6e-8. Training has no bound there: norms of few
 # values magnify rounding, each network in its own measure; but the errors of two frameworks are of
 # one size.
@@ -123,7 +123,7 @@ def largest(
     names: Iterable[str],
     size: Callable[[np.ndarray], float] = most,
 ) -> Difference:
-    """Over some tensors; one that is missing on one side differs without bound."""
+    """Over some tensors; the difference of a missing one is infinite."""
     found, worst, count = 0.0, "", 0
     wanted = list(names)
     scale = max((most(other[n]) for n in wanted if n in other and other[n].size), default=0.0)
@@ -152,10 +152,10 @@ class Spread(NamedTuple):
         )
 
     def like(self, own: Spread) -> bool:
-        """Whether rounding that makes another spread explains this one.
+        """Whether the spread of another pair of runs, caused by rounding alone, explains this.
 
-        Were one framework to compute in fewer bits, it would round few values otherwise, but these
-        by much: its own largest difference would be as large as that from the other framework.
-        The mean square would not.
+        If one framework computed with fewer bits, few values would be rounded differently, but
+        those by much: the largest difference would be as large as that of the other pair, but the
+        mean square would not.
         """
         return self.largest <= ALIKE * own.largest and self.usual <= ALIKE * own.usual

@@ -1,10 +1,10 @@
 """Single precision: whether both frameworks are as exact as it allows.
 
-Gradients can't be compared there as they are: each layer magnifies rounding, a deep network by
-thousands. So the error of either framework is measured, by what PyTorch makes of the same numbers
-in double precision, and the errors are compared. Meanwhile the models have softplus for ReLU: a
-value that rounding moves across zero would change a gradient as a whole, in one framework alone.
-Like ReLU's, its values are never negative, on which the padding of a pooling may rely.
+In single precision, gradients can't be compared directly: each layer magnifies rounding, a deep
+network by thousands. So each framework's error is measured against PyTorch in double precision, and
+the errors are compared. For this, the models use softplus instead of ReLU: otherwise rounding could
+move a value across zero in one framework only and change its whole gradient. Like ReLU's, softplus'
+values are never negative, which the padding of a pooling may rely on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def rounded(values: Arrays) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Errors:
-    """How far a framework is from the truth in each tensor, and how far it can't but be."""
+    """A framework's error in each tensor, and the smallest error that rounding allows."""
 
     sizes: Mapping[str, float]  # root mean square
     least: Mapping[str, float]

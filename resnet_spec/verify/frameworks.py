@@ -1,7 +1,7 @@
-"""Who can run a network: one record each, and all that differs by framework outside of runners.
+"""The frameworks that can run a network: one record each, with what differs outside of runners.
 
-A runner is a module `runner_<name>` with a class `Runner`, and `set_smooth`, which gives its
-framework softplus for ReLU. A further framework is a record here, and such a module.
+A runner is a module `runner_<name>` with a class `Runner` and a function `set_smooth`, which makes
+its framework use softplus for ReLU. To add a framework, add a record here and such a module.
 """
 
 from __future__ import annotations

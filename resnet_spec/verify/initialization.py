@@ -1,7 +1,7 @@
 """Whether fresh parameters have the distribution that the spec states.
 
-Every bound below holds for any number of values, not only for large ones, so that the rate of
-false alarms is what is said.
+Every bound below holds for any number of values, not only for many, so that the rate of false
+alarms is as stated.
 """
 
 import math
@@ -82,9 +82,9 @@ def worst(tensors: Mapping[str, Tensor], found: Mapping[str, Summary]) -> tuple[
 
 
 def excess(found: Summary, distribution: Distribution, tensors: int) -> tuple[float, str]:
-    """How much of what chance may do a tensor has used up, at most, and which test says so.
+    """The largest deviation of a tensor relative to what chance allows, and the test that found it.
 
-    Above one it is no chance: fewer than `FALSE_ALARMS` of all fair draws come there.
+    Above one, it is not chance: fewer than `FALSE_ALARMS` of all fair draws get there.
     """
     if not distribution.deviation:
         scale = max(abs(distribution.mean), 1.0)

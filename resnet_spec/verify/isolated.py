@@ -1,8 +1,8 @@
-"""A Python process whose imports come from where this one's come from, and from nowhere else.
+"""A Python process that imports only from the same places as this one.
 
-The working folder holds what strangers wrote: with `python -m` a `numpy.py` in it is imported. So
-the process starts isolated, and is told its paths. The package itself is loaded from its place,
-because a clone that is the working folder need not be on any path for that.
+The working folder may contain files from strangers: `python -m` would import a `numpy.py` in it. So
+the process starts isolated and gets its paths explicitly. The package itself is loaded by its file
+path, because the paths need not include a clone that is the working folder.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from resnet_spec.verify.measure import NUMPY, TORCH, Measurements, Row
 from resnet_spec.verify.plan import Plan, PlannedOperation, Site
 
 Arrays = Mapping[str, np.ndarray]
-HELP = "run 'resnet-spec compile' and compare how both files write it"
+HELP = "run 'resnet-spec compile' and compare how the files write it"
 
 
 def diagnostics(
@@ -26,7 +26,7 @@ def diagnostics(
 def _diagnostic(row: Row, measurements: Measurements, sites: Mapping[str, Site]) -> Diagnostic:
     name, what = _blamed(row, measurements)
     site = sites.get(name)
-    size = f"{row.difference:.1e} apart where rounding makes {row.tolerance:.0e}"
+    size = f"{row.difference:.1e} apart, where rounding allows {row.tolerance:.0e}"
     if row.kind == "exact":
         size = f"{row.difference:.0f} of {row.compared}"
     elif row.kind == "chance":
@@ -37,7 +37,7 @@ def _diagnostic(row: Row, measurements: Measurements, sites: Mapping[str, Site])
     uses = tuple(reversed(site.uses)) if site is not None else ()
     span = site.span if site else None
     if row.kind == "definition":
-        return Diagnostic("RS803", message, span, f"{HELP} with what it is to compute", uses)
+        return Diagnostic("RS803", message, span, f"{HELP} with the operation's definition", uses)
     return Diagnostic("RS801", message, span, HELP, uses)
 
 
@@ -52,7 +52,7 @@ def _blamed(row: Row, measurements: Measurements) -> tuple[str, str]:
     if row.kind == "exact":
         return _owner(row.worst), f"{quoted(row.worst)} is not what the spec says"
     if row.kind == "chance":
-        what = f"{quoted(row.worst)} does not begin as the spec says"
+        what = f"{quoted(row.worst)} is not initialised as the spec says"
         return _owner(row.worst), what
     if row.kind == "single":
         return "", f"ONNX Runtime differs from PyTorch in {quoted(row.worst)}"
@@ -68,7 +68,7 @@ def _blamed(row: Row, measurements: Measurements) -> tuple[str, str]:
         return _less_exact(row, measurements)
     recipe, _, part = row.measurement.partition(" ")
     if part == "weights":
-        return "", f"{recipe} moves the weights otherwise, from equal outputs and gradients"
+        return "", f"{recipe} updates the weights differently, from equal outputs and gradients"
     return "", f"after training by {recipe} the {part} differs in {quoted(row.worst)} alone"
 
 
@@ -95,7 +95,7 @@ def _first_output(row: Row, measurements: Measurements) -> tuple[str, str]:
                 found = {TORCH: other[output], runner: one[output]}
                 how += _sided(found, _defined(measurements)[output], row.tolerance)
             return operation.name, how
-    return "", "the outputs differ, but those of no single operation do"
+    return "", "the outputs differ, but no single operation's do"
 
 
 def _apart(
@@ -153,7 +153,7 @@ def _first_beside_its_definition(row: Row, measurements: Measurements) -> tuple[
             return operation.name, f"{agree}: from equal inputs, {how}"
         what = f"neither seems to run it, and of {quoted(operation.name)} after it {how}"
         return first.name, f"{agree}: {what}"
-    return "", f"{agree}: the outputs differ, but those of no single operation do"
+    return "", f"{agree}: the outputs differ, but no single operation's do"
 
 
 def _first_unseen(operation: PlannedOperation, plan: Plan, seen: Arrays) -> PlannedOperation:
@@ -182,7 +182,9 @@ def _first_statistic(row: Row, measurements: Measurements) -> tuple[str, str]:
         found = measurements.carried(one, 1) if runner in measurements.biased else one
         for name in measurements.statistics:
             if compare.relative(found[name], other[name]) > row.tolerance:
-                return _owner(name), f"training moves {quoted(name)} otherwise, from equal outputs"
+                return _owner(
+                    name
+                ), f"training updates {quoted(name)} differently, from equal outputs"
     return "", "the statistics differ"
 
 

@@ -28,8 +28,8 @@ STEPS = 10
 PEAK = 0.01
 """Rate of the fastest step, unless the gradients call for less."""
 PACE = 0.001
-"""Part of its largest weight by which a tensor moves in one step, at most: training that diverges
-multiplies every rounding with each step and compares nothing."""
+"""The largest change of a tensor in one step, as a fraction of its largest weight. In training that
+diverges, every step multiplies the rounding errors, and a comparison proves nothing."""
 
 
 def recipes(peak: float) -> dict[str, Recipe]:
@@ -80,7 +80,7 @@ class Measurements:
     # - rows -
 
     def all(self) -> Iterator[Row]:
-        """Every row, as it is measured; what rests on something that differs is left out."""
+        """Every row, as it is measured, without those that depend on one that differs."""
         self.session.ask("open", folder=str(self.folder))
         row = self.names(self.session.ask("describe", of=self.whole))
         yield row
@@ -161,7 +161,7 @@ class Measurements:
     def definition_row(self) -> Row:
         """Evaluation of the IR by the definitions of its operations.
 
-        Two backends that agree prove nothing where both go by one mistake.
+        Two backends can agree because both have the same bug.
         """
         made = self.define()
         stages = {f"stage {name}": value for name, value in made.stages.items()}
@@ -244,7 +244,7 @@ class Measurements:
     # - errors of single precision -
 
     def errors(self) -> Iterator[Row]:
-        """What is lost in single precision, against what double precision makes of the same."""
+        """The errors of single precision, measured against double precision."""
         after_look: dict[str, Task] = {}
         if self.statistics:
             after_look["statistics"] = lambda of, out, _: self.state(of, out)
@@ -321,7 +321,7 @@ class Measurements:
         yield self.magnified_row(f"{name} evaluation", kind, task, "trained outputs", names, note)
 
     def statistics_row(self, measurement: str, kind: str, task: Task, file: str, steps: int) -> Row:
-        """Running means and variances, the variance carried from others' rule to PyTorch's."""
+        """Running means and variances, the variances converted to PyTorch's rule."""
         if not self.biased:
             return self.magnified_row(measurement, kind, task, file, self.statistics)
         idiomatic = self.compared(file, self.statistics)
@@ -343,7 +343,7 @@ class Measurements:
         return " and ".join(f"{each}'" if each[-1] in "sx" else f"{each}'s" for each in labels)
 
     def carried(self, found: Arrays, steps: int) -> dict[str, np.ndarray]:
-        """What the statistics would be had each variance been taken over N - 1 values.
+        """The statistics as they would be if each variance divided by N - 1.
 
         A running variance is `kept * before` and a weighted sum of the variances of the batches,
         each of which PyTorch multiplies by N / (N - 1).
@@ -390,9 +390,9 @@ class Measurements:
     def magnified(
         self, row: Row, task: Task, found: Sequence[Arrays], reference: Arrays, names: list[str]
     ) -> Row:
-        """A row that fails, by what rounding makes of this network where that is more than usual.
+        """A failing row, judged by how much this network magnifies rounding.
 
-        PyTorch does the task once more, from weights that are rounded otherwise.
+        PyTorch repeats the task, from weights that are rounded differently.
         """
         if row.passes or row.kind not in compare.MAGNIFIED or not math.isfinite(row.difference):
             return row

@@ -1,9 +1,9 @@
 """The updates that training is compared with: PyTorch's, written out for arrays.
 
-PyTorch's runner takes `torch.optim` itself. Keras' own optimizers are other ones: momentum with
-the rate inside, decay apart from the gradient, Adam's epsilon before the correction of the bias.
-So Keras' runner takes these, and they are a part of what is proven: `torch.optim.SGD` and
-`torch.optim.AdamW` do the same to the same gradients.
+PyTorch's runner uses `torch.optim` itself. Keras' own optimizers differ: the learning rate is
+inside the momentum, decay is decoupled from the gradient, Adam adds epsilon before the bias
+correction. So Keras' runner uses these updates, which a test compares with
+`torch.optim.SGD` and `torch.optim.AdamW` on the same gradients.
 """
 
 import math

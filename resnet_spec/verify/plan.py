@@ -1,7 +1,7 @@
-"""What the runners of one network are told: its operations and how it is to be run.
+"""The plan for the runners of one network: its operations and how to run it.
 
-The plan is written to a folder as JSON beside the sources, so that a runner, which runs in a
-process of its own, needs nothing of the compiler.
+It is written as JSON next to the sources, so that a runner, which is a separate process, does not
+need the compiler.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ PLAN = "plan.json"
 RANDOM = frozenset({"dropout", "drop_path"})  # what training draws is never the same twice
 BATCH = 2
 ENOUGH = 8
-"""Values of a channel that a norm is to see in a batch, which is larger than `BATCH` for it.
+"""The least number of values per channel that a norm sees; the batch is larger if necessary.
 
-Of two values a norm makes -1 and 1, whatever they are: it hides what came before. Where they are as
-close as the root of its epsilon, it magnifies their rounding by the hundreds, at every layer.
+A norm turns any two values into -1 and 1, which hides what came before. If they are as close as the
+root of its epsilon, it magnifies their rounding errors by the hundreds, at every layer.
 """
 
 
@@ -184,9 +184,9 @@ def _batch(operations: Sequence[PlannedOperation]) -> int:
 
 
 def memory(plan: Plan, frameworks: int = 2) -> int:
-    """Bytes that some frameworks take at the least to train a network side by side.
+    """The least number of bytes that some frameworks need to train a network side by side.
 
-    Each keeps the output of every operation for the way back, and beside the weights their
+    Each keeps the output of every operation for the backward pass and, besides the weights, their
     gradients and the two moments of Adam.
     """
     kept = sum(len(each.outputs) * math.prod(each.shape) for each in plan.operations)

@@ -1,7 +1,7 @@
-"""Numbers that the runners are given: weights, statistics, images and labels from a seed.
+"""The input of the runners: weights, statistics, images and labels from a seed.
 
-Nothing is zero, one or alike: a zero-initialised scale would hide a whole branch, a variance of
-one a wrong epsilon.
+No value is zero or one, and no two are alike: a scale of zero would hide a whole branch, a variance
+of one a wrong epsilon.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def _value(tensor: Tensor, source: np.random.Generator) -> np.ndarray:
 def near(plan: Plan, measured: Mapping[str, np.ndarray], seed: int) -> Arrays:
     """The measured values with each statistic moved by up to a third of its deviation.
 
-    Statistics far from those of the data would let values grow without bound through a deep
-    network, those of the data themselves would hide an exchange of training and evaluation.
+    With statistics far from those of the data, values would grow without bound in a deep network;
+    with exactly those of the data, running training mode for eval mode would go unnoticed.
     """
     source = np.random.default_rng(seed)
     moved = dict(measured)

@@ -25,9 +25,9 @@ Derivatives = tuple[Any, list[Any], Any]  # of the loss: itself, by weights, by 
 def keep_double_precision() -> None:
     """Lets Keras compute norms and means in double precision on JAX and PyTorch, too.
 
-    Anywhere but on TensorFlow, its rules for mixed types make float32 of float64 and float32. The
-    rules stand in a table that is its own matter; a version without it is left as it is, and then
-    these operations differ by single precision.
+    Except on TensorFlow, its rules for mixed dtypes turn float64 and float32 into float32. The
+    rules are in a private table; a version without it is left unchanged, and then these operations
+    differ by single precision.
     """
     from keras.src.backend.common import dtypes
 
@@ -40,8 +40,8 @@ def keep_double_precision() -> None:
 def keep_kernels_in_order() -> None:
     """Lets Keras differentiate a convolution with one filter in double precision on PyTorch.
 
-    Keras' kernels are turned, which PyTorch's convolution of doubles refuses for a single filter:
-    "slow_conv2d: grad_weight must be contiguous". The values are the same in any order.
+    Keras transposes kernels, which PyTorch's convolution of doubles refuses for a single filter:
+    "slow_conv2d: grad_weight must be contiguous". The memory order does not change the values.
     """
     if keras.backend.backend() != "torch":
         return

@@ -1,4 +1,4 @@
-"""The processes in which the runners run, seen from the one that asks them."""
+"""The processes of the runners, from the side of the caller."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Process:
             code = self.process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
-            return "the process answers no more"
+            return "the process no longer answers"
         if code < 0:
             return f"the process was ended by signal {-code}; too little memory is one cause"
         return f"the process ended with code {code}"

@@ -238,7 +238,7 @@ def test_nothing_outside_of_the_repository(repository: Path, capsys: Any) -> Non
     commit(repository)
     child.write_text(CHILD)
     assert cli.main(["diff", "more/child.yaml", "--against", "HEAD"]) == 1
-    assert "'../../secret.yaml' is outside of the project" in capsys.readouterr().err
+    assert "'../../secret.yaml' is outside the project" in capsys.readouterr().err
 
 
 def test_what_the_repository_configures_does_not_run(repository: Path, diff: Any) -> None:

@@ -181,7 +181,7 @@ def test_every_module_is_named() -> None:
 
 def test_stages_of_the_pipeline_are_modules() -> None:
     text = ARCHITECTURE.read_text(encoding="utf-8")
-    section = text[text.index("## The way of a spec") : text.index("## Modules")]
+    section = text[text.index("## The pipeline") : text.index("## Modules")]
     named = re.findall(r"\*\*(\w+)\*\*", section)
     assert len(named) > 10
     package = ROOT / "resnet_spec"

@@ -111,7 +111,7 @@ def changed(name: str, *settings: str) -> Network:
         (["--format", "png", "--stdout"], "cannot be used with"),
         (["--format", "mermaid", "--theme", "dark"], "cannot be used with"),
         (["--stdout", "--out", "a.svg"], "cannot be used with"),
-        (["--block", "basics"], "draws no block 'basics': did you mean 'basic'?"),
+        (["--block", "basics"], "has no block 'basics': did you mean 'basic'?"),
         (["--stdin-filename", "a.yaml"], "needs the SPEC -"),
     ],
 )

@@ -335,7 +335,7 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert "takes torch, keras, flax, onnx, not" in failure(
         capsys, SMALL, "--backends", "torch,caffe"
     )
-    assert "needs torch and what is compared with it" in failure(
+    assert "needs torch and what to compare with it" in failure(
         capsys, SMALL, "--backends", "torch"
     )
     for size in ("64", "0x64", "64x0", "-1x5", "12345x5", "6\N{ARABIC-INDIC DIGIT ONE}x5"):
@@ -351,7 +351,7 @@ def test_what_the_machine_cannot_hold_is_not_begun(
     text = failure(capsys, SMALL, "--backends", "torch,keras", "--size", "4000x4000")
     assert "blur needs more than 45 GB of memory for images of 4000x4000" in text
     assert "there are 10 GB" in text
-    assert "try: --size with smaller ones" in text
+    assert "try: a smaller --size" in text
 
 
 def test_the_least_memory_of_a_network() -> None:

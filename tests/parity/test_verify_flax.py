@@ -72,7 +72,7 @@ def test_a_biased_variance_is_found_where_it_is_to_be_exact(
     session: Session, tmp_path: Path
 ) -> None:
     found = verified(session, tmp_path, TEXT, EXACT)
-    assert "training moves 'bn1.running_var' otherwise" in found.found[0].message
+    assert "training updates 'bn1.running_var' differently" in found.found[0].message
 
 
 # What is replaced, by what, and a part of what is told.
@@ -85,12 +85,12 @@ MISTAKES = {
         "\n            ) + 1, window_shape",
         "'maxpool': from equal inputs",
     ),
-    "momentum": ("momentum=0.9", "momentum=0.99", "training moves 'bn1.running_mean' otherwise"),
+    "momentum": ("momentum=0.9", "momentum=0.99", "updates 'bn1.running_mean' differently"),
     "a stopped gradient": (
         "return self.act2(x)", "return jax.lax.stop_gradient(self.act2(x))",
         "the gradients of 'layer2.1.bn2.bias' differ",
     ),
-    "another fan": ('"fan_out"', '"fan_in"', "does not begin as the spec says"),
+    "another fan": ('"fan_out"', '"fan_in"', "is not initialised as the spec says"),
     "another name": ("self.fc", "self.dense", "'dense.bias' is not what the spec says"),
 }  # fmt: skip
 

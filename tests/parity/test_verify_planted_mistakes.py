@@ -401,10 +401,10 @@ def test_trap_in_single_precision(name: str, session: Session, tmp_path: Path) -
 
 # What Keras' own optimizers do, by the names of planted_worker.py, and what fails first.
 UPDATES = {
-    "decoupled decay": "SGD moves the weights otherwise",
-    "rate within the momentum": "SGD moves the weights otherwise",
-    "coupled decay": "AdamW moves the weights otherwise",
-    "epsilon before the correction": "AdamW moves the weights otherwise",
+    "decoupled decay": "SGD updates the weights differently",
+    "rate within the momentum": "SGD updates the weights differently",
+    "coupled decay": "AdamW updates the weights differently",
+    "epsilon before the correction": "AdamW updates the weights differently",
 }
 
 

@@ -43,14 +43,14 @@ LIMITS = tuple(
     for text in (
         r"RS305 .*the expression has more than .* parts",
         r"RS502 .*nothing uses the output of",
-        r"RS502 .*a convolution of Keras has a stride or a dilation",
+        r"RS502 .*a Keras convolution can't have both a stride and a dilation",
         r"RS502 .*last stage.* must give a feature map",
         r"RS503 .*a layer can't be called '.*' in (PyTorch|Flax)",
         # A clash of the spec's own names; names that it leaves to the compiler must not clash.
         r"RS503 the layers .* are both .* in Keras",
         r"RS503 in Keras, the layer .* looks like one of",
-        r"RS503 a layer can't be called .* in Keras, which calls functions so",
-        r"RS503 a network can't be called .* whose file uses the name itself",
+        r"RS503 a layer can't be called .* in Keras, which has a function of that name",
+        r"RS503 a network can't be called .* since its file uses this name",
     )
 )
 

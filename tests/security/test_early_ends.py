@@ -32,7 +32,7 @@ HOW = {
     "exit": ("torch failed to start: the process ended with code 3", "last words of torch"),
     "import": ("the process ended with code 1", "No module named 'a_module_that_is_not_there'"),
     "signal": ("the process was ended by signal 9", "last words of torch"),
-    "silence": ("the process answers no more", "last words of torch"),
+    "silence": ("the process no longer answers", "last words of torch"),
     "garbage": ("it answered '::error::no answer'", ""),
     "later": ("net: torch failed to open: the process ended with code 4", "a last words"),
 }

@@ -138,7 +138,7 @@ def assert_check_knows(
     told = capsys.readouterr().err
     assert "orphaned" not in told
     for name in left:
-        assert f"left by a run that was killed: {Path(name).name}; the next compile" in told
+        assert f"left by a killed run: {Path(name).name}; the next compile" in told
 
 
 # --- whose temporaries they are ------------------------------------------------------------------

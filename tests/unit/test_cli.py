@@ -393,7 +393,7 @@ def test_check_lists_what_is_wrong(run: Run, project: Path) -> None:
         "orphaned: generated/torch/c.py",
         "1 out of date, 1 missing, 1 edited by hand, 1 not ours, 2 orphaned, 0 unchanged",
         "run: resnet-spec compile --force",
-        "nothing makes the orphaned files: delete them",
+        "no spec produces the orphaned files: delete them",
     ]
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
     told = run("compile", "--check", "--format", "json").json["diagnostics"]
@@ -435,8 +435,8 @@ def test_orphans_are_told_and_kept(run: Run, project: Path) -> None:
     result = run("compile")
     assert (result.code, told(result)) == (0, (0, 2))
     assert result.err.splitlines() == [
-        "orphaned: nothing makes generated/keras/b.py: delete it",
-        "orphaned: nothing makes generated/torch/b.py: delete it",
+        "orphaned: no spec produces generated/keras/b.py: delete it",
+        "orphaned: no spec produces generated/torch/b.py: delete it",
     ]
     assert (project / "generated/torch/b.py").exists()
     # a run on one spec does not know the others
@@ -799,7 +799,7 @@ def test_list_filters(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--max-parameters", "3x"], "'3x' is no number of parameters"),
+        (["--max-parameters", "3x"], "'3x' is not a number of parameters"),
         (["--family", "resnt"], "there is no family 'resnt': did you mean 'resnet'?"),
     ],
 )
@@ -835,4 +835,4 @@ def test_a_trainer_that_no_backend_has(run: Run, project: Path) -> None:
     result = run("compile", "specs/a.yaml", "--backend", "json", "--trainer")
     assert (result.code, result.err) == (2, "error: --trainer: no trainer comes with json\n")
     result = run("compile", "--trainer")
-    assert result.err.endswith("without one the settings say what to do: trainer = true\n")
+    assert result.err.endswith("without one, the settings apply: trainer = true\n")

@@ -45,7 +45,7 @@ def test_blocks_that_are_named_exist() -> None:
     ("written", "expected"),
     [
         ("LayerNorm", "there is no layer_norm here; "),
-        ("relu6", "it is these layers, "),
+        ("relu6", "write these layers, "),
         ("nn.Conv2d", "did you mean 'conv'?"),
         ("BatchNorm2d", "did you mean 'batch_norm'?"),
         ("LeakyReLU", "did you mean 'leaky_relu'?"),

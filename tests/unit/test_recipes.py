@@ -73,7 +73,7 @@ def test_the_recipe_is_checked_and_orphaned(
     spec.write_text(spec.read_text().split("training:")[0])
     capsys.readouterr()
     assert cli.main(["compile", "--check"]) == 1
-    assert "RS102: a trainer needs to know how the network is trained" in capsys.readouterr().err
+    assert "RS102: a trainer needs a recipe" in capsys.readouterr().err
     settings = trained / "resnet-spec.toml"
     settings.write_text(settings.read_text().replace("trainer = true", "trainer = false"))
     assert cli.main(["compile", "--check"]) == 1

@@ -43,15 +43,15 @@ def test_defaults_that_something_takes(defaults: str) -> None:
     [
         ("{bottleneck: {groups: 2}}", ["'bottleneck' has no effect: the network has no block"]),
         ("{group_norm: {eps: 1}}", ["'group_norm' has no effect: the network has no primitive"]),
-        ("{conv: {kernel: 3}}", ["'kernel' has no effect: every 'conv' states 'kernel' itself"]),
+        ("{conv: {kernel: 3}}", ["'kernel' has no effect: every 'conv' sets 'kernel' itself"]),
         (
             "{batch_norm: {eps: 0.1}, norm: {batch_norm: {eps: 0.2}}}",
-            ["'eps' has no effect: every 'batch_norm' states 'eps' itself"],
+            ["'eps' has no effect: every 'batch_norm' sets 'eps' itself"],
         ),
         ("{basic: {act: gelu}, act: silu}", ["'act' has no effect: no layer takes the network's"]),
         (
             "{basic: {filters: 2, stride: 1}}",
-            ["'filters' has no effect: every 'basic' states 'filters' itself"],
+            ["'filters' has no effect: every 'basic' sets 'filters' itself"],
         ),
     ],
 )
@@ -95,7 +95,7 @@ def references(rules: str, library: str = "timm") -> str:
 def test_rules_that_lead_to_weights(rules: str, library: str) -> None:
     if '"a.{b}.{c}"' in rules:
         (found,) = told(references(rules, library))
-        assert found == "the rule 'a.{b}.{c}' is never taken: 'a.{b}' comes before it"
+        assert found == "the rule 'a.{b}.{c}' never applies: 'a.{b}' comes first"
     else:
         assert told(references(rules, library)) == []
 
@@ -103,7 +103,7 @@ def test_rules_that_lead_to_weights(rules: str, library: str) -> None:
 @pytest.mark.parametrize("ours", ["layer", "layer2.{s}", "layer1_0", "layer1.0.act1", "layer1.x"])
 def test_rules_that_lead_nowhere(ours: str) -> None:
     (found,) = told(references(f'"a.{{s}}": "{ours}"'))
-    assert found.startswith("the rule 'a.{s}' leads to no weights")
+    assert found.startswith("the rule 'a.{s}' has no effect: no weights begin with")
     assert told(references(f'"a.{{s}}": "{ours}"'), "classes=10") == []
 
 

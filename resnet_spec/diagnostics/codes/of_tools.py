@@ -5,16 +5,16 @@ from resnet_spec.diagnostics.codes.code import Code, layers
 BACKENDS = {
     "RS501": Code(
         "a backend that does not exist",
-        "The backends that come with the package are torch, keras and json; others can be "
-        "installed and are found by their entry point in the group resnet_spec.backends. Check "
-        "the name after --backend, or the backends in the settings.",
+        "The built-in backends are torch, keras, flax and json; others can be installed and are "
+        "found through their entry point in the group resnet_spec.backends. Check the name after "
+        "--backend, or the backends in the settings.",
     ),
     "RS502": Code(
-        "a network that can't be written the same for every framework",
-        "The network is sound, but the frameworks would not agree on it, or no readable code "
-        "stands for it: a layer with parameters whose output is never used, a head that reads "
-        "values from before the last stage, a pooling whose rounding differs. The help says what "
-        "to write instead.",
+        "a network that can't be written the same in every framework",
+        "The network is valid, but the frameworks would not agree on it, or no readable code "
+        "expresses it: a layer with parameters whose output is never used, a head that reads "
+        "values from before the last stage, a pooling that rounds its output size differently. "
+        "The help says what to write instead.",
         layers(
             "{conv: conv1, filters: 64, kernel: 7}",
             "{avg_pool: pool, kernel: 3, stride: 2, ceil: true}",
@@ -25,21 +25,21 @@ BACKENDS = {
         ),
     ),
     "RS503": Code(
-        "a layer's name that a framework can't take",
-        "In PyTorch no part of a layer's dotted name may be an attribute of every torch.nn.Module, "
-        "such as 'train' or 'parameters'; numbers and any depth are fine. In Keras '.' becomes "
-        "'_', two layers must not end up with one name, and none may have a name that Keras gives "
-        "to a function itself. A network's name is that of its function, and must be none that its "
-        "file uses. Call the layer something else.",
+        "a layer name that a framework can't use",
+        "In PyTorch, no part of a layer's dotted name may be an attribute of every "
+        "torch.nn.Module, such as 'train' or 'parameters'; numbers and any depth are fine. In "
+        "Keras, '.' becomes '_', so two names may become equal, and a layer must not have the "
+        "name of a function that the file defines. A network's name is the name of its function, "
+        "and must not be one that its file uses. Rename the layer.",
         layers("{conv: train, filters: 64, kernel: 7}"),
         layers("{conv: conv1, filters: 64, kernel: 7}"),
     ),
     "RS504": Code(
-        "an internal error: code that would not be the network",
-        "Before anything is written, the program that the code is made from is run with the "
-        "network's own numbers and compared with it, operation by operation. They differ, so "
-        "nothing was written. The mistake is resnet-spec's, not the spec's; please report it with "
-        "the spec. The message names the routine and the statement.",
+        "an internal error: generated code that would not match the network",
+        "Before writing anything, resnet-spec runs the program behind the code with the network's "
+        "own numbers and compares it with the network, operation by operation. They differ, so "
+        "nothing was written. This is a bug in resnet-spec, not in the spec; please report it "
+        "with the spec. The message names the routine and the statement.",
     ),
 }
 
@@ -47,30 +47,30 @@ FILES = {
     "RS601": Code(
         "a file that can't be read or written",
         "The system refused to read or write below the output folder: no permission, no space, a "
-        "path that is too long. Files that had been written before stay whole. Choose another "
-        "folder with --out, or mend what the message names.",
+        "path that is too long. Files written before are complete. Choose another folder with "
+        "--out, or fix what the message names.",
     ),
     "RS602": Code(
-        "a file that is not ours",
-        "Where the output should go there is a file that this compiler did not write; replacing it "
-        "could destroy work. Move it away, choose another folder with --out, or replace it with "
+        "a file that the compiler did not write",
+        "An output file would replace a file that this compiler did not write, which could "
+        "destroy work. Move it away, choose another folder with --out, or replace it with "
         "--force. 'init' never replaces a file.",
     ),
     "RS603": Code(
         "a generated file that was edited",
-        "The file carries our header, but its body is not what was written: somebody changed it by "
-        "hand, and compiling again would lose the change. Bring the change into the spec or its "
-        "blocks, then replace the file with --force.",
+        "The file has our header, but its body is not what was generated: it was edited by hand, "
+        "and compiling again would lose the change. Move the change into the spec or its blocks, "
+        "then replace the file with --force.",
     ),
     "RS604": Code(
         "a path outside the output folder",
-        "Generated files stay below the output folder, and a symbolic link within it may not lead "
-        "elsewhere. Remove the link, or name its target with --out.",
+        "Generated files stay below the output folder, and a symbolic link inside it must not "
+        "lead elsewhere. Remove the link, or give its target with --out.",
     ),
     "RS605": Code(
         "a folder where a file should be, or a file where a folder should be",
-        "Something that stands in the output folder has the name that is needed for something "
-        "else. Remove it, or choose another folder with --out.",
+        "The output folder already has a file or folder with this name, but of the other kind. "
+        "Remove it, or choose another folder with --out.",
     ),
     "RS606": Code(
         "a generated file that is out of date",
@@ -79,79 +79,80 @@ FILES = {
     ),
     "RS607": Code(
         "a generated file that is missing",
-        "'compile --check' found that compiling would make a file that is not there. Run "
-        "'resnet-spec compile' and commit the result.",
+        "'compile --check' found that compiling would create this file. Run 'resnet-spec compile' "
+        "and commit the result.",
     ),
     "RS608": Code(
-        "a generated file that no spec makes",
-        "The file carries our header, but none of the specs that the settings name makes it: its "
-        "spec was renamed or removed. Delete the file; the compiler deletes nothing itself.",
+        "a generated file that no spec produces",
+        "The file has our header, but no spec in the settings produces it: its spec was renamed "
+        "or removed. Delete the file; the compiler itself deletes nothing.",
     ),
     "RS609": Code(
         "two specs for one file",
-        "The file is called like the network, and two specs in one run have the same name for the "
-        "same backend and output folder. Change the 'name' of one of them, or give it an output "
-        "folder of its own.",
+        "A generated file is named after its network, and two specs in this run have the same "
+        "name, backend and output folder. Change the 'name' of one of them, or give it another "
+        "output folder.",
     ),
 }
 
 SETTINGS = {
     "RS701": Code(
         "settings that can't be read",
-        "The settings are missing, not UTF-8, larger than a megabyte, or not valid TOML. They "
-        "stand in resnet-spec.toml, or in the table [tool.resnet-spec] of pyproject.toml, in the "
-        "working folder or one above it; --isolated looks for none.",
+        "The settings file is missing, not UTF-8, larger than a megabyte, or not valid TOML. "
+        "Settings are in resnet-spec.toml, or in the table [tool.resnet-spec] of pyproject.toml, "
+        "in the working folder or one above it; --isolated ignores them.",
     ),
     "RS702": Code(
         "an unknown key in the settings",
-        "The settings have one key, the list of tables 'compile'; each table has 'specs', "
-        "'backends' and 'out'. In pyproject.toml a table opens with [[tool.resnet-spec.compile]], "
-        "in resnet-spec.toml with [[compile]].",
+        "The only key is 'compile', a list of tables, each with 'specs', 'backends', 'out' and "
+        "'trainer'. In pyproject.toml a table begins with [[tool.resnet-spec.compile]], in "
+        "resnet-spec.toml with [[compile]].",
     ),
     "RS703": Code(
         "a wrong value in the settings",
-        "'specs' and 'backends' are lists of texts, 'out' is a folder, and all paths are relative "
-        'to the file of the settings. For example: specs = ["specs/*.yaml"].',
+        "'specs' and 'backends' are lists of texts, 'out' is a folder, and all paths are "
+        'relative to the settings file. For example: specs = ["specs/*.yaml"].',
     ),
     "RS704": Code(
         "two files with settings",
-        "Both resnet-spec.toml and the pyproject.toml beside it hold settings, and neither wins "
-        "over the other. Keep one of them.",
+        "resnet-spec.toml and the pyproject.toml next to it both have settings, and neither takes "
+        "precedence. Keep one of them.",
     ),
     "RS705": Code(
         "a pattern that matches no spec",
-        "A pattern under 'specs' is relative to the folder of the settings; '*' stands for part of "
-        "a name, '**' for any number of folders. Files in a folder 'blocks' are no specs.",
+        "A pattern under 'specs' is relative to the folder of the settings; '*' matches part of a "
+        "name, '**' any number of folders. Files in a folder 'blocks' are not specs.",
     ),
     "RS706": Code(
         "settings that lead out of their folder",
-        "Settings come with a project, perhaps a stranger's: the specs that they name and the "
-        "folder that is written to stand below the folder of the settings, links followed. Where "
-        "you know the project, --allow-outside lets them name others.",
+        "Settings come with a project, which may be a stranger's. So their specs and output "
+        "folder must be below the folder of the settings; this holds for the target of a symbolic "
+        "link, too. If you trust the project, --allow-outside allows others.",
     ),
 }
 
 VERIFYING = {
     "RS801": Code(
         "backends that compute differently",
-        "'verify' ran what the backends write with the same numbers, and they differ by more than "
-        "rounding. Named is the first operation whose output differs though its inputs agree; for "
-        "statistics, gradients and first values, the operation that owns them. A backend writes it "
-        "wrongly, or a framework computes it differently: compare how the two files write it.",
+        "'verify' ran the generated files with the same numbers, and they differ by more than "
+        "rounding. The message names the first operation whose output differs although its inputs "
+        "agree; for statistics, gradients and initial values, the operation that owns them. "
+        "Either a backend writes it wrongly, or a framework computes it differently: compare it "
+        "in the two files.",
     ),
     "RS802": Code(
         "a network that a backend can't run",
         "'verify' asked a framework to build, run or train the network, and it failed, or its "
-        "process ended. The message is the framework's own, or the last that the process printed. "
-        "Try the generated file by itself, a smaller --size, and another --keras-backend.",
+        "process ended. The message comes from the framework, or is the last output of the "
+        "process. Try the generated file by itself, a smaller --size, or another --keras-backend.",
     ),
     "RS803": Code(
-        "backends that agree, but not with what the operations are",
-        "'verify' runs the spec without a framework, too: each operation by its definition, in "
-        "numpy. Both backends compute the same, and it is something else. Named is the first "
-        "operation whose output differs though its inputs agree, or whose shape is not what was "
-        "inferred. Both backends go by one mistake, or the definition is wrong, which stands in "
-        "resnet_spec/primitives/values: please report it.",
+        "backends that agree, but not with the definitions of the operations",
+        "'verify' also runs the spec without a framework: each operation by its definition, in "
+        "numpy. Both backends compute the same, but the definition gives something else. The "
+        "message names the first operation whose output differs although its inputs agree, or "
+        "whose shape is not the inferred one. Either both backends have the same bug, or the "
+        "definition in resnet_spec/primitives/numpy_values.py is wrong: please report it.",
     ),
 }
 

@@ -35,7 +35,7 @@ class Sequential(nnx.List[Callable[[jax.Array], jax.Array]]):
 
 @dataclass(frozen=True)
 class Below:
-    """A filter of what stands below one of some dotted names."""
+    """A filter for everything below any of these dotted names."""
 
     names: tuple[str, ...]
 
@@ -64,9 +64,7 @@ batch_norm = partial(nnx.BatchNorm, momentum=0.9)
 
 
 class ChannelAttention(nnx.Module):
-    """Scales each channel by a gate that sees its mean and its maximum (Woo
-    et al. 2018).
-    """
+    """Scales each channel by a gate from its mean and maximum (Woo et al. 2018)."""
 
     def __init__(self, in_channels: int, *, rngs: nnx.Rngs) -> None:
         squeezed = max(in_channels // 16, 1)
@@ -98,7 +96,7 @@ class ChannelAttention(nnx.Module):
 
 
 class SpatialAttention(nnx.Module):
-    """Scales each place by a gate that sees its surroundings (Woo et al. 2018)."""
+    """Scales each position by a gate from its surroundings (Woo et al. 2018)."""
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.conv = conv(2, 1, (7, 7), padding=3, rngs=rngs)
@@ -119,7 +117,7 @@ class SpatialAttention(nnx.Module):
 
 
 class Cbam(nnx.Module):
-    """Attention over channels, then over places (Woo et al. 2018)."""
+    """Attention over channels, then over positions (Woo et al. 2018)."""
 
     def __init__(self, in_channels: int, *, rngs: nnx.Rngs) -> None:
         self.channel = ChannelAttention(in_channels, rngs=rngs)

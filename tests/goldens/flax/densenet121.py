@@ -46,7 +46,7 @@ class SequentialDict(nnx.Module):
 
 @dataclass(frozen=True)
 class Below:
-    """A filter of what stands below one of some dotted names."""
+    """A filter for everything below any of these dotted names."""
 
     names: tuple[str, ...]
 
@@ -64,7 +64,7 @@ batch_norm = partial(nnx.BatchNorm, momentum=0.9)
 
 
 class DenseLayer(nnx.Module):
-    """Adds its new channels to all that came before (Huang et al. 2016)."""
+    """Concatenates new channels to all previous ones (Huang et al. 2016)."""
 
     def __init__(self, in_channels: int, *, rngs: nnx.Rngs) -> None:
         self.norm1 = batch_norm(in_channels, rngs=rngs)

@@ -39,7 +39,7 @@ class Sequential(nnx.List[Callable[[jax.Array], jax.Array]]):
 
 @dataclass(frozen=True)
 class Below:
-    """A filter of what stands below one of some dotted names."""
+    """A filter for everything below any of these dotted names."""
 
     names: tuple[str, ...]
 
@@ -421,7 +421,7 @@ class SelectiveKernel(nnx.Module):
 
 
 class SqueezeExcitation(nnx.Module):
-    """Scales each channel by a gate that sees all of them (Hu et al. 2017)."""
+    """Scales each channel by a gate computed from all channels (Hu et al. 2017)."""
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.squeeze = partial(jnp.mean, axis=(1, 2), keepdims=True)
@@ -476,7 +476,7 @@ class SelectiveKernelBasicBlock(nnx.Module):
 
 
 class EfficientChannelAttention(nnx.Module):
-    """Scales each channel by a gate that sees its neighbours (Wang et al. 2019)."""
+    """Scales each channel by a gate computed from its neighbours (Wang et al. 2019)."""
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.squeeze = partial(jnp.mean, axis=(1, 2), keepdims=True)
@@ -523,9 +523,7 @@ class BasicBlock(nnx.Module):
 
 
 class ChannelAttention(nnx.Module):
-    """Scales each channel by a gate that sees its mean and its maximum (Woo
-    et al. 2018).
-    """
+    """Scales each channel by a gate from its mean and maximum (Woo et al. 2018)."""
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.average = partial(jnp.mean, axis=(1, 2), keepdims=True)
@@ -555,7 +553,7 @@ class ChannelAttention(nnx.Module):
 
 
 class SpatialAttention(nnx.Module):
-    """Scales each place by a gate that sees its surroundings (Woo et al. 2018)."""
+    """Scales each position by a gate from its surroundings (Woo et al. 2018)."""
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.conv = conv(2, 1, (7, 7), padding=3, rngs=rngs)
@@ -576,7 +574,7 @@ class SpatialAttention(nnx.Module):
 
 
 class Cbam(nnx.Module):
-    """Attention over channels, then over places (Woo et al. 2018)."""
+    """Attention over channels, then over positions (Woo et al. 2018)."""
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.channel = ChannelAttention(rngs=rngs)

@@ -21,7 +21,7 @@ from flax import nnx
 
 @dataclass(frozen=True)
 class Below:
-    """A filter of what stands below one of some dotted names."""
+    """A filter for everything below any of these dotted names."""
 
     names: tuple[str, ...]
 

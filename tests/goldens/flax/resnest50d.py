@@ -29,7 +29,7 @@ def make_divisible(
 ) -> int:
     """The multiple of `divisor` nearest to `value`, at least `minimum` or else `divisor`.
 
-    It is one step more where rounding would lose over `1 - round_limit` of the value, as
+    If rounding would lose more than `1 - round_limit` of the value, it is one step more, as
     in the reference implementation of MobileNet and in timm (layers/helpers.py).
     """
     rounded = max(minimum or divisor, int(value + divisor / 2) // divisor * divisor)
@@ -47,7 +47,7 @@ class Sequential(nnx.List[Callable[[jax.Array], jax.Array]]):
 
 @dataclass(frozen=True)
 class Below:
-    """A filter of what stands below one of some dotted names."""
+    """A filter for everything below any of these dotted names."""
 
     names: tuple[str, ...]
 

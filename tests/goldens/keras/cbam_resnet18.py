@@ -59,9 +59,7 @@ def max_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:
 
 
 def channel_attention(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Scales each channel by a gate that sees its mean and its maximum (Woo
-    et al. 2018).
-    """
+    """Scales each channel by a gate from its mean and maximum (Woo et al. 2018)."""
     in_channels = x.shape[-1]
     squeezed = max(in_channels // 16, 1)
 
@@ -82,7 +80,7 @@ def channel_attention(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def spatial_attention(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Scales each place by a gate that sees its surroundings (Woo et al. 2018)."""
+    """Scales each position by a gate from its surroundings (Woo et al. 2018)."""
     average = ops.mean(x, axis=-1, keepdims=True)
     maximum = ops.max(x, axis=-1, keepdims=True)
 
@@ -96,7 +94,7 @@ def spatial_attention(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def cbam(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Attention over channels, then over places (Woo et al. 2018)."""
+    """Attention over channels, then over positions (Woo et al. 2018)."""
     x = channel_attention(x, name=f"{name}_channel")
     return spatial_attention(x, name=f"{name}_spatial")
 

@@ -61,7 +61,7 @@ def max_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:
 
 
 def dense_layer(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Adds its new channels to all that came before (Huang et al. 2016)."""
+    """Concatenates new channels to all previous ones (Huang et al. 2016)."""
     new = batch_norm(x, name=f"{name}_norm1")
     new = layers.ReLU(name=f"{name}_relu1")(new)
     new = conv2d(new, 128, 1, name=f"{name}_conv1")

@@ -293,7 +293,7 @@ def selective_kernel(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def squeeze_excitation(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Scales each channel by a gate that sees all of them (Hu et al. 2017)."""
+    """Scales each channel by a gate computed from all channels (Hu et al. 2017)."""
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
     gate = conv2d(gate, 8, 1, bias=True, name=f"{name}_fc1")
     gate = layers.ReLU(name=f"{name}_act")(gate)
@@ -323,7 +323,7 @@ def sk_basic(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def efficient_channel_attention(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Scales each channel by a gate that sees its neighbours (Wang et al. 2019)."""
+    """Scales each channel by a gate computed from its neighbours (Wang et al. 2019)."""
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
     gate = channel_conv(gate, 3, name=f"{name}_conv")
     gate = layers.Activation("sigmoid", name=f"{name}_excite")(gate)
@@ -346,9 +346,7 @@ def basic(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def channel_attention(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Scales each channel by a gate that sees its mean and its maximum (Woo
-    et al. 2018).
-    """
+    """Scales each channel by a gate from its mean and maximum (Woo et al. 2018)."""
     average = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_average")(x)
     maximum = layers.GlobalMaxPooling2D(keepdims=True, name=f"{name}_maximum")(x)
 
@@ -366,7 +364,7 @@ def channel_attention(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def spatial_attention(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Scales each place by a gate that sees its surroundings (Woo et al. 2018)."""
+    """Scales each position by a gate from its surroundings (Woo et al. 2018)."""
     average = ops.mean(x, axis=-1, keepdims=True)
     maximum = ops.max(x, axis=-1, keepdims=True)
 
@@ -380,7 +378,7 @@ def spatial_attention(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def cbam(x: KerasTensor, *, name: str) -> KerasTensor:
-    """Attention over channels, then over places (Woo et al. 2018)."""
+    """Attention over channels, then over positions (Woo et al. 2018)."""
     x = channel_attention(x, name=f"{name}_channel")
     return spatial_attention(x, name=f"{name}_spatial")
 

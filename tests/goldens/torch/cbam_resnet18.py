@@ -21,9 +21,7 @@ from torch import Tensor, nn
 
 
 class ChannelAttention(nn.Module):
-    """Scales each channel by a gate that sees its mean and its maximum (Woo
-    et al. 2018).
-    """
+    """Scales each channel by a gate from its mean and maximum (Woo et al. 2018)."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -56,7 +54,7 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Scales each place by a gate that sees its surroundings (Woo et al. 2018)."""
+    """Scales each position by a gate from its surroundings (Woo et al. 2018)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +76,7 @@ class SpatialAttention(nn.Module):
 
 
 class Cbam(nn.Module):
-    """Attention over channels, then over places (Woo et al. 2018)."""
+    """Attention over channels, then over positions (Woo et al. 2018)."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()

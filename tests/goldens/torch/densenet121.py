@@ -34,7 +34,7 @@ class SequentialDict(nn.ModuleDict):
 
 
 class DenseLayer(nn.Module):
-    """Adds its new channels to all that came before (Huang et al. 2016)."""
+    """Concatenates new channels to all previous ones (Huang et al. 2016)."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()

@@ -341,7 +341,7 @@ class SelectiveKernel(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by a gate that sees all of them (Hu et al. 2017)."""
+    """Scales each channel by a gate computed from all channels (Hu et al. 2017)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -394,7 +394,7 @@ class SelectiveKernelBasicBlock(nn.Module):
 
 
 class EfficientChannelAttention(nn.Module):
-    """Scales each channel by a gate that sees its neighbours (Wang et al. 2019)."""
+    """Scales each channel by a gate computed from its neighbours (Wang et al. 2019)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -439,9 +439,7 @@ class BasicBlock(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Scales each channel by a gate that sees its mean and its maximum (Woo
-    et al. 2018).
-    """
+    """Scales each channel by a gate from its mean and maximum (Woo et al. 2018)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -472,7 +470,7 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Scales each place by a gate that sees its surroundings (Woo et al. 2018)."""
+    """Scales each position by a gate from its surroundings (Woo et al. 2018)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -494,7 +492,7 @@ class SpatialAttention(nn.Module):
 
 
 class Cbam(nn.Module):
-    """Attention over channels, then over places (Woo et al. 2018)."""
+    """Attention over channels, then over positions (Woo et al. 2018)."""
 
     def __init__(self) -> None:
         super().__init__()

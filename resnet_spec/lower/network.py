@@ -11,8 +11,9 @@ from resnet_spec.language.name_resolution import TooLarge, Unknown, evaluate, re
 from resnet_spec.language.nodes import plain
 from resnet_spec.language.syntax import Bound, Definition, Expression, Statement
 from resnet_spec.lower.frame import Frame
+from resnet_spec.lower.runs import Inputs
 from resnet_spec.lower.targets import Targets
-from resnet_spec.lower.walk import Inputs, Walk
+from resnet_spec.lower.walk import Walk
 from resnet_spec.primitives import Shape
 
 

@@ -241,6 +241,16 @@ def test_nothing_outside_of_the_repository(repository: Path, capsys: Any) -> Non
     assert "'../../secret.yaml' is outside the project" in capsys.readouterr().err
 
 
+def test_nothing_outside_of_the_project(repository: Path, capsys: Any) -> None:
+    """The reach of a spec is its project then as it is now."""
+    (repository / "resnet-spec.toml").unlink()
+    (repository / "more" / "resnet-spec.toml").write_text("")
+    commit(repository)
+    (repository / "more" / "child.yaml").write_text(NET.replace("own", "basic"))
+    assert cli.main(["diff", "more/child.yaml", "--against", "HEAD"]) == 1
+    assert "'../net.yaml' is outside of the project" in capsys.readouterr().err
+
+
 def test_what_the_repository_configures_does_not_run(repository: Path, diff: Any) -> None:
     """Its configuration and attributes name programs that other commands of git would start."""
     program = repository / "program"

@@ -15,8 +15,8 @@ from resnet_spec.language import memo
 from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
+from resnet_spec.lower.runs import Blocks
 from resnet_spec.lower.unused import findings
-from resnet_spec.lower.walk import Blocks
 
 # Right and wrong, alone and beside one another; `{first}` and `{last}` are two stages.
 SETTINGS = (

@@ -1,12 +1,13 @@
 """All that is measured on a GPU, in one run: python benchmarks/gpu.py --out gpu.json
 
-| measure | what it is |
-| --- | --- |
-| steps | training of ResNet-50 on one batch, images a second: PyTorch beside torchvision and timm, in bfloat16 with channels last and torch.compile; Keras on JAX beside keras.applications; Flax beside one by hand |
-| loading | JPEGs read by all cores beside torchvision's loader |
-| trainer | the compiled trainer on JPEGs, and on noise, which needs no reading |
-| equality | logits in single precision without TF32 beside double precision on the CPU, and beside torchvision's |
-| fashion | ResNet-18 on Fashion-MNIST, its accuracy and seconds; FASHION_MNIST names another folder |
+- steps: training of ResNet-50 on one batch, images a second: PyTorch beside torchvision and timm,
+  in bfloat16 with channels last and torch.compile; Keras on JAX beside keras.applications; Flax
+  beside one by hand
+- loading: JPEGs read by all cores beside torchvision's loader
+- trainer: the compiled trainer on JPEGs, and on noise, which needs no reading
+- equality: logits in single precision without TF32 beside double precision on the CPU, and beside
+  torchvision's
+- fashion: ResNet-18 on Fashion-MNIST, its accuracy and seconds; FASHION_MNIST names another folder
 
 Each runs in a process of its own, one after the other, so none holds memory that another needs.
 What fails is told in the file, and the others go on. --tiny has sizes that a CPU ends in minutes;

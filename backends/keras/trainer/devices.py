@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -36,9 +35,9 @@ class Place:
         """The context in which models are made and trained."""
         return contextlib.nullcontext()
 
-    def dealt(self, batches: Iterator[Any]) -> Any:
+    def dealt(self, begin: Callable[[], Iterator[Any]]) -> Any:
         """This process's batches, as Keras takes them."""
-        return batches
+        return begin()
 
     def summed(self, values: np.ndarray) -> np.ndarray:
         """The sum over all processes, which wait here for one another."""
@@ -88,15 +87,16 @@ class TensorFlowDevices(Place):
         """The context in which models are made and trained."""
         return self.strategy.scope()
 
-    def dealt(self, batches: Iterator[Any]) -> Any:
-        """This process's batches, each in equal parts for its devices."""
-        first = next(batches)
+    def dealt(self, begin: Callable[[], Iterator[Any]]) -> Any:
+        """This process's batches, each in equal parts for its devices.
+
+        Keras takes the first to look at, and then begins again.
+        """
+        first = next(begin())
         spec = self.tf.nest.map_structure(
-            lambda array: self.tf.TensorSpec((None, *array.shape[1:]), array.dtype),
-            first,
+            lambda each: self.tf.TensorSpec((None, *each.shape[1:]), each.dtype), first
         )
-        whole = itertools.chain([first], batches)
-        made = self.tf.data.Dataset.from_generator(lambda: whole, output_signature=spec)
+        made = self.tf.data.Dataset.from_generator(begin, output_signature=spec)
         made = made.rebatch(len(first[1]) * self.world // self.devices)
         return self.strategy.distribute_datasets_from_function(lambda _: made)
 
@@ -286,15 +286,14 @@ def evaluate(
     """Loss, top-1 and top-5 error over all images, each counted once."""
     share = place.rank, place.world
     order = data.evaluation(images, recipe, share, args.ten_crop, args.test_sizes)
-    batches = (  # what fills up the last one weighs nothing
-        (views, np.maximum(labels, 0), (labels >= 0).astype(np.float32))
-        for views, labels in data.ahead(order, args.workers, images.size is None)
-    )
+
+    def weighed() -> Iterator[Any]:  # what fills up the last batch weighs nothing
+        for views, labels in data.ahead(order, args.workers, images.size is None):
+            yield views, np.maximum(labels, 0), (labels >= 0).astype(np.float32)
+
     place.agree(model)
-    steps = len(order)
-    found = model.evaluate(
-        place.dealt(batches), steps=steps, verbose=0, return_dict=True
-    )
+    given, steps = place.dealt(weighed), len(order)
+    found = model.evaluate(given, steps=steps, verbose=0, return_dict=True)
     top1, top5 = (round(found[key] * len(images)) for key in ("top1", "top5"))
     errors = {
         "val_error": 1 - top1 / len(images),

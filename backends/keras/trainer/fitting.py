@@ -186,9 +186,9 @@ def read(path: Path) -> dict[str, Any]:
             for key in file.files[1:]:
                 group, _, name = key.partition("|")
                 saved.setdefault(group, {})[name] = file[key]
+        return {"model": {}, "ema": {}, **saved}
     except Exception as error:  # noqa: BLE001 - a broken file may raise anything
         raise Problem(f"{path}: cannot be read: {error}") from None
-    return {"model": {}, "ema": {}, **saved}
 
 
 def finite(model: keras.Model) -> bool:
@@ -251,6 +251,13 @@ class Run(keras.callbacks.Callback):
     def done(self) -> bool:
         """Whether no evaluation has been better for too long."""
         return 0 < self.recipe["patience"] <= self.worse
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """On PyTorch, dropout draws from what no checkpoint holds: begin it anew."""
+        if keras.backend.backend() == "torch":
+            keras.utils.set_random_seed(
+                (self.args.seed << 16) + self.calls & 0xFFFFFFFF
+            )
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Count a step; now and then tell of it, save, or stop."""

@@ -157,7 +157,7 @@ def make_measured(
     model: Trained, optimizer: Any = None, jit: bool | str = "auto", *more: Any
 ) -> None:
     """Give a model its loss and what is measured, and build all of it."""
-    image = model.recipe["input"]
+    rows, columns, channels = model.network.input_shape[1:]
     measured = [
         metrics.SparseCategoricalCrossentropy(name="entropy", from_logits=True),
         metrics.SparseCategoricalAccuracy(name="top1"),
@@ -165,7 +165,7 @@ def make_measured(
     ]
     measured += more
     model.compile(optimizer, cross_entropy, weighted_metrics=measured, jit_compile=jit)
-    views = np.zeros((1, 1, *image[1:], image[0]), np.uint8)
+    views = np.zeros((1, 1, rows or 224, columns or 224, channels), np.uint8)
     one = np.zeros(1, np.int64), np.zeros(1, np.float32)
     model._symbolic_build(data_batch=(views, *one))  # or it takes a batch of training
 
@@ -218,19 +218,19 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
 
     # loop
     run = Run(model, args, recipe, place)
-    run.held_out, run.unit, run.calls = held_out, unit, 0
+    run.held_out, run.unit, run.calls = held_out, unit, run.step * args.accumulate
     with Log(args, run.step, steps, place.rank == 0) as log:
         run.begin(log)
         while run.step < steps and not run.done:
             step = run.step  # to the end of its epoch, or over whole ones
             count = min(epoch - step % epoch, steps - step)
             epochs = (steps - step) // epoch if count == epoch else 1
-            batches = steps_of(images, recipe, args, place, step)
+            begin = functools.partial(steps_of, images, recipe, args, place, step)
             first = step // epoch
             run.ends = {step + count, *range(epoch, steps + 1, epoch)}
             try:
                 model.fit(
-                    place.dealt(batches),
+                    place.dealt(begin),
                     steps_per_epoch=count * args.accumulate,
                     initial_epoch=first,
                     epochs=first + epochs,

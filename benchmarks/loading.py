@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import importlib
 import itertools
+import json
 import statistics
 import sys
 import tempfile
@@ -53,6 +54,10 @@ def main(words: list[str]) -> None:
     print(f"{number} images of 500x400 as JPEG, {options.workers} workers, images a second:")
     print(", ".join(f"{name} {number / seconds:.0f}" for name, seconds in medians.items()))
     print(report(medians, [Comparison(OURS, THEIRS, TARGETS[bool(options.workers)])]))
+    if options.json:
+        speeds = {name: number / seconds for name, seconds in medians.items()}
+        text = json.dumps({"workers": options.workers, "images_per_second": speeds})
+        options.json.write_text(text, encoding="utf-8")
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -64,6 +69,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--batches", type=int, default=16, help="that are read in a repetition")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="a file for the images a second")
     return parser.parse_args(words)
 
 
@@ -115,8 +121,9 @@ def compiled(folder: Path, options: argparse.Namespace) -> Callable[[], Iterator
         (folder / path).write_text(text, encoding="utf-8")
     sys.path.insert(0, str(folder / "torch"))
     data, sources = imported("data"), imported("sources")
-    recipe = imported("flags").read_recipe(network.name)[0]
-    recipe = {**recipe, "batch_size": options.batch, "mixup": 0.0, "cutmix": 0.0}
+    recipe = imported("common").parse([network.name], "", {})[1]
+    recipe |= {"batch_size": options.batch, "augment": "none", "train_size": SIZE, "repeats": 1}
+    recipe |= dict.fromkeys(("mixup", "cutmix", "erasing"), 0.0)
     images = sources.load(str(folder / "images"), recipe)[0]
     batches = data.training(images, recipe, 0)
     return lambda: data.ahead(batches, options.workers, True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import sys
 import tempfile
@@ -70,6 +71,11 @@ def main(words: list[str]) -> None:
         clock = time.process_time if options.processor else time.perf_counter
         medians = interleaved(steps, options.repetitions, clock)
     print(report(medians, [Comparison(OURS, other, 1.0) for other in steps if other != OURS]))
+    if options.json:
+        speeds = {name: options.batch / seconds for name, seconds in medians.items()}
+        facts = {"network": network.name, "precision": precision, "device": device}
+        text = json.dumps({**facts, "batch": options.batch, "images_per_second": speeds})
+        options.json.write_text(text, encoding="utf-8")
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -82,6 +88,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--json", type=Path, help="a file for the images a second")
     parser.add_argument("--processor", action="store_true", help="measure time of the processor")
     return parser.parse_args(words)
 
@@ -102,9 +109,10 @@ def compiled(
         (folder / path).write_text(text, encoding="utf-8")
     sys.path.insert(0, str(folder / backend))
     trainer = importlib.import_module("train")
-    recipe = importlib.import_module("flags").read_recipe(network.name)[0]
+    recipe = importlib.import_module("common").parse([network.name], "", {})[1]
     build = getattr(importlib.import_module(network.name), network.name)
-    return trainer, build, {**recipe, "learning_rate": RATE, "schedule": "constant", "warmup": 0}
+    fixed = {"learning_rate": RATE, "schedule": "constant", "warmup": 0, "loss_weights": []}
+    return trainer, build, {**recipe, **fixed}
 
 
 def batch_of(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +135,10 @@ def torch_steps(
     train, build, recipe = compiled(network, "torch", folder)
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
-    layout = torch.channels_last if cuda else torch.contiguous_format
+    args, _ = importlib.import_module("common").parse([network.name], "", train.FLAGS)
+    args.precision = "bf16" if cuda else "fp32"
+    place, scaler = train.Place(args), torch.amp.GradScaler(enabled=False)
+    layout = place.layout
     models = {OURS: build()}
     for published in network.references:
         if published.library in ("torchvision", "timm"):
@@ -141,10 +152,10 @@ def torch_steps(
 
     def step_of(model: Any) -> Step:
         model = model.to(device, memory_format=layout).train()
-        optimizer = train.make_optimizer(model, recipe, fused=cuda)
+        optimizer, _ = train.make_optimizer(model, recipe, 1)
         model = torch.compile(model) if cuda else model
-        batches, half = [(images, targets)], torch.bfloat16 if cuda else None
-        return lambda: float(train.update(model, optimizer, batches, recipe, RATE, half)[0])
+        given = [(images, targets)], recipe["clip_norm"], place, scaler
+        return lambda: float(train.update(model, optimizer, *given)[0])
 
     name = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads"
     steps = {name: step_of(model) for name, model in models.items()}

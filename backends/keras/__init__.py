@@ -15,8 +15,8 @@ class KerasBackend:
     suffix = ".py"
     template = "model.py.jinja"
     trainer = (
-        *("train.py", "devices.py", "optimizers.py"),
-        *("flags.py", "common.py", "data.py", "sources.py"),
+        *("train.py", "devices.py", "fitting.py"),
+        *("common.py", "data.py", "sources.py"),
     )
 
     # Names of the module, of its imports and of its helpers, which nothing else may hide.

@@ -16,7 +16,7 @@ class TorchBackend:
     name = "torch"
     suffix = ".py"
     template = "model.py.jinja"
-    trainer = ("train.py", "devices.py", "flags.py", "common.py", "data.py", "sources.py")
+    trainer = ("train.py", "devices.py", "common.py", "data.py", "sources.py")
 
     # Names of the module, of its imports and of its helpers, which nothing else may hide.
     taken = python.BUILTINS | {

@@ -1,102 +1,244 @@
-"""What the trainers of all frameworks share: the schedule, the log, and files."""
+"""What the trainers of all frameworks share: flags, the schedule, files and the log."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import difflib
 import importlib.util
+import io
 import json
 import math
 import os
+import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from matplotlib.figure import Figure
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-Recipe = dict[str, Any]
+if TYPE_CHECKING or not __package__:
+    from sources import Problem, Recipe, write_whole
+else:
+    from .sources import Problem, Recipe, write_whole
+
+HERE = Path(__file__).resolve().parent
+CORES = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 DIVERGED = "; the last checkpoint stays: lower --learning-rate, or lengthen --warmup"
 
 
-class Problem(Exception):
-    """Something that the user can mend; the text says what and how."""
+# --- flags ----------------------------------------------------------------------------
+
+# The keys of a recipe by what they take: between two numbers, or one of some words.
+SHARE = 0, 1, float
+NUMBERS: dict[tuple[float, float, Callable[[str], Any]], str] = {
+    (1, math.inf, int): "length batch_size scales resize repeats ema_steps",
+    (0, math.inf, int): "milestones warmup padding train_size patience",
+    (0, math.inf, float): "learning_rate clip_norm mixup cutmix mean std",
+    (0, 0.99999, float): "momentum beta1 beta2 label_smoothing ema",
+    SHARE: "epsilon weight_decay factor final_rate warmup_start min_area erasing",
+}
+WORDS = {
+    "unit": ("epochs", "steps"),
+    "optimizer": ("sgd", "adamw"),
+    "no_decay": ("norm", "bias"),
+    "schedule": ("constant", "step", "cosine", "one_cycle"),
+    "warmup_shape": ("linear", "constant"),
+    "class_weights": ("equal", "balanced"),
+    "crop": ("none", "pad", "resized", "scaled"),
+    "augment": ("none", "trivial"),
+}
 
 
-# --- recipe ---------------------------------------------------------------------------
+def within(
+    least: float, most: float, kind: Callable[[str], Any]
+) -> Callable[[str], Any]:
+    """What reads a flag's number, which may be neither smaller nor larger."""
+
+    def read(text: str) -> Any:
+        value = kind(text)
+        if not (least <= value <= most and math.isfinite(value)):
+            span = f"{least} or more" if most == math.inf else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text}: expected {span}")
+        return value
+
+    read.__name__ = kind.__name__  # argparse tells it: invalid int value
+    return read
 
 
-def lr_at(step: int, recipe: Recipe, unit: int) -> float:
-    """The learning rate of a step, counted from 0; `unit` is the number of steps in a unit."""
-    rate, start = recipe["learning_rate"], recipe["warmup_start"]
-    warmup, total = recipe["warmup"] * unit, recipe["length"] * unit
-    if step < warmup:
-        rise = step / warmup
-        if recipe["schedule"] == "one_cycle":
-            rise = (1 - math.cos(math.pi * rise)) / 2
-        elif recipe["warmup_shape"] == "constant":
-            rise = 0.0
-        return float(rate * (start + (1 - start) * rise))
-    if recipe["schedule"] == "step":
-        passed = sum(step >= milestone * unit for milestone in recipe["milestones"])
-        return float(rate * recipe["factor"] ** passed)
-    if recipe["schedule"] in ("cosine", "one_cycle"):
-        left = (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2
-        return float(rate * (recipe["final_rate"] + (1 - recipe["final_rate"]) * left))
-    return float(rate)
+KINDS: dict[str, dict[str, Any]] = {
+    key: {"type": within(*span)}
+    for span, keys in NUMBERS.items()
+    for key in keys.split()
+} | {key: {"choices": words} for key, words in WORDS.items()}
+
+
+def parse(
+    words: list[str], description: str, more: dict[str, dict[str, Any]]
+) -> tuple[argparse.Namespace, Recipe]:
+    """The flags, the framework's own among them, and the recipe as they change it."""
+    parser = argparse.ArgumentParser(
+        usage="train.py NETWORK [--flag VALUE ...]",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add, number, on = parser.add_argument, within(1, math.inf, int), "store_true"
+    add("network", metavar="NETWORK", help="its name; before --help, tells its recipe")
+    add("--data", default="synthetic", help="a folder or file, or noise (the default)")
+    add("--out", type=Path, help="folder of the run (default: runs/NETWORK)")
+    add("--seed", type=within(0, 2**32 - 1, int), default=0, help="of all chance")
+    add("--accumulate", type=number, default=1, help="take a batch in so many parts")
+    add("--max-steps", type=number, help="end after so many steps of the recipe")
+    add("--save-every", type=number, help="save after so many steps, and each epoch")
+    add("--log-every", type=number, default=10, help="tell after so many steps")
+    add("--tensorboard", action=on, help="write the metrics for TensorBoard, too")
+    add("--workers", type=within(0, math.inf, int), default=CORES, help="read ahead")
+    add("--resume", action=on, help="go on from the last checkpoint in --out, if any")
+    add("--weights", type=Path, nargs="+", help="a checkpoint to start from")
+    add("--reset-head", action=on, help="with --weights: the last layer starts afresh")
+    add("--freeze-until", metavar="STAGE", help="keep all before this stage or layer")
+    add("--evaluate", action=on, help="evaluate the mean of all --weights, and end")
+    add("--confusion", type=Path, help="of --evaluate: a table of classes to write")
+    add("--ten-crop", action=on, help="evaluate the mean of ten crops of each image")
+    add("--test-sizes", type=number, nargs="+", help="evaluate at these shorter sides")
+    add("--overfit-one-batch", action=on, help="train on one batch, over and over")
+    for flag, options in more.items():
+        add(flag, **options)
+    recipe: Recipe = {}
+    if words and not words[0].startswith("-"):
+        recipe = add_recipe(parser, words[0])
+    elif not {"-h", "--help"} & set(words):
+        raise Problem("the network's name comes first: train.py NETWORK --flag VALUE")
+    args, unread = parser.parse_known_args(words)
+    if unread:
+        word, known = unread[0].partition("=")[0], parser._option_string_actions
+        close = difflib.get_close_matches(word, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else "--help tells all"
+        parser.error(f"there is no flag {word}; {hint}")
+    args.out = args.out or Path("runs") / args.network
+    return args, {key: getattr(args, key, value) for key, value in recipe.items()}
+
+
+def add_recipe(parser: argparse.ArgumentParser, name: str) -> Recipe:
+    """Flags for the recipe beside a network, whose values are the defaults."""
+    if not (HERE / f"{name}.py").is_file() or not (HERE / f"{name}.toml").is_file():
+        known = ", ".join(sorted(path.stem for path in HERE.glob("*.toml")))
+        wrong = f"there is no network {name!r} with a recipe in {HERE}"
+        raise Problem(f"{wrong}; there are: {known}")
+    text = (HERE / f"{name}.toml").read_text(encoding="utf-8")
+    meanings = dict(re.findall(r"^(\w+) = .*  # (.*)$", text, re.MULTILINE))
+    recipe, group = tomllib.loads(text), parser.add_argument_group("recipe")
+    for key, value in recipe.items():
+        options = {"default": value, **KINDS.get(key, {})}
+        if isinstance(value, bool):
+            options["action"] = argparse.BooleanOptionalAction
+        elif key not in KINDS:  # of the network, not of its training
+            continue
+        elif "choices" not in options:
+            options["metavar"] = "VALUE"
+        if isinstance(value, list):
+            options["nargs"] = "*"
+        told = f"{meanings.get(key, '')} (default: {value})".strip()
+        group.add_argument(
+            f"--{key.replace('_', '-')}", help=told.replace("%", "%%"), **options
+        )
+    return recipe
+
+
+def check(args: argparse.Namespace, recipe: Recipe, devices: int) -> None:
+    """`Problem` for flags that do not fit each other or the number of devices."""
+    get, weights, parts = recipe.get, args.weights or [], devices * args.accumulate
+    batch, sizes = recipe["batch_size"], recipe["scales"]
+    late = recipe["warmup"] >= recipe["length"] and get("schedule") != "constant"
+    still = get("optimizer") == "sgd" and get("nesterov") and not get("momentum")
+    begun = not (args.resume or args.evaluate) and list(args.out.glob("last.*"))
+    steps = get("schedule") == "step" and not get("milestones")
+    rising, batch_of = len(sizes) == 2 and sizes == sorted(sizes), f"a batch of {batch}"
+    for wrong, message in (
+        (batch % parts, f"{batch_of} cannot be dealt out evenly in {parts} parts"),
+        (late, f"--warmup leaves nothing of --length {get('length')}"),
+        (steps, "--schedule step needs --milestones"),
+        (still, "--nesterov needs --momentum"),
+        (not rising, f"--scales: two rising sizes, not {sizes}"),
+        (0 in recipe["std"], "--std: no channel can have a deviation of 0"),
+        (args.evaluate and not weights, "--evaluate needs --weights"),
+        (args.reset_head and not weights, "--reset-head needs --weights"),
+        (
+            len(weights) > 1 and not args.evaluate,
+            "--weights: --evaluate alone takes several",
+        ),
+        (begun, f"{args.out} holds a run: go on with --resume, or give another --out"),
+    ):
+        if wrong:
+            raise Problem(message)
 
 
 def network_of(name: str) -> ModuleType:
     """The module of a network, by its file: another may be known by its name."""
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"network_{name}", path)
+    spec = importlib.util.spec_from_file_location(
+        f"network_{name}", HERE / f"{name}.py"
+    )
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def freeze(name: str, freeze_until: Any) -> None:
+def freeze(name: str, freeze_until: Callable[[str], None] | None) -> None:
     """Freeze what runs before a stage or layer; raises `Problem` for a wrong name."""
-    if freeze_until is None:
-        raise Problem(
-            "--freeze-until: the layers of this network do not stand as they run"
-        )
     try:
+        if freeze_until is None:
+            raise ValueError("the layers of this network do not stand as they run")
         freeze_until(name)
     except ValueError as error:
         raise Problem(f"--freeze-until: {error}") from None
 
 
-def identity(args: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+def rate_at(step: int, recipe: Recipe, unit: int) -> float:
+    """The learning rate of a step, counted from 0; a unit has so many steps."""
+    rate, start, schedule = (
+        recipe[key] for key in ("learning_rate", "warmup_start", "schedule")
+    )
+    warmup, total = recipe["warmup"] * unit, recipe["length"] * unit
+    if step < warmup:
+        rise = step / warmup
+        if schedule == "one_cycle":
+            rise = (1 - math.cos(math.pi * rise)) / 2
+        elif recipe["warmup_shape"] == "constant":
+            rise = 0.0
+        return float(rate * (start + (1 - start) * rise))
+    if schedule == "step":
+        passed = sum(step >= milestone * unit for milestone in recipe["milestones"])
+        return float(rate * recipe["factor"] ** passed)
+    if schedule in ("cosine", "one_cycle"):
+        left = (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2
+        return float(rate * (recipe["final_rate"] + (1 - recipe["final_rate"]) * left))
+    return float(rate)
+
+
+def identity(args: argparse.Namespace, recipe: Recipe) -> Recipe:
     """What must be the same for a run to go on."""
-    own = {
-        "network": args.network,
-        "seed": args.seed,
-        "freeze_until": args.freeze_until,
-    }
-    return {**own, "recipe": recipe}
+    own = ("network", "seed", "freeze_until", "keras_optimizer")
+    return {key: getattr(args, key, None) for key in own} | {"recipe": recipe}
 
 
 def check_same(saved: Recipe, args: argparse.Namespace, recipe: Recipe) -> None:
     """`Problem` where a checkpoint is of another network, recipe or seed."""
-    now, then = identity(args, recipe), saved
-    for key, value in {**now, **recipe}.items():
-        was = {**then, **then.get("recipe", {})}.get(key)
-        if key != "recipe" and value != was:
-            raise Problem(
-                f"{args.out}: the checkpoint was trained with {key} {was}, not {value}; "
-                "give the same, or another --out"
-            )
+    then = {**saved, **saved["recipe"]}
+    for key, value in {**identity(args, recipe), **recipe}.items():
+        if key != "recipe" and value != then.get(key):
+            was = f"{args.out}: the checkpoint was trained with {key} {then.get(key)}"
+            raise Problem(f"{was}, not {value}; give the same, or another --out")
 
 
 def stop_signals() -> list[int]:
-    """The signals to stop that come from now on, SIGTERM or ctrl-C; a second ends at once."""
+    """The signals to stop that come from now on; a second one ends at once."""
     came: list[int] = []
 
     def note(number: int, _: Any) -> None:
@@ -104,156 +246,98 @@ def stop_signals() -> list[int]:
             raise KeyboardInterrupt
         came.append(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, note)
+    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGINT, note)
     return came
 
 
-# --- what a run leaves ----------------------------------------------------------------
-
-
 class Log:
-    """What is told of a run: a progress bar, metrics.jsonl, and TensorBoard's files.
-
-    Only one of the processes of a run is to write.
-    """
+    """What one process tells of a run: a bar, metrics.jsonl, TensorBoard, a picture."""
 
     def __init__(
-        self, args: argparse.Namespace, step: int, steps: int, batch: int, writes: bool
+        self, args: argparse.Namespace, step: int, steps: int, writes: bool
     ) -> None:
-        folder: Path = args.out
-        self.path, self.writes = folder / "metrics.jsonl", writes
-        self.step, self.batch = step, batch
+        self.path, self.writes, self.step = args.out / "metrics.jsonl", writes, step
         self.bar = tqdm(total=steps, initial=step, unit="step", disable=not writes)
-        self.since = step, time.perf_counter()
+        self.since, self.board = time.perf_counter(), cast(Any, None)
         self.lines: list[dict[str, Any]] = []
-        self.board: Any = None
         if not writes:
             return
-        make_folder(folder)
-        if step:  # what was told after the checkpoint comes again
-            self.lines = [line for line in told(self.path) if line["step"] <= step]
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+            if (
+                step and self.path.exists()
+            ):  # what was told after the checkpoint comes again
+                whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0]
+                lines = [json.loads(line) for line in whole.splitlines()]
+                self.lines = [line for line in lines if line["step"] <= step]
+            for path in args.out.glob("events.out.tfevents.*"):
+                path.unlink()  # it is written anew: no gap, and nothing twice
+            if args.tensorboard:
+                board = importlib.import_module("tensorboard.summary")
+                self.board = board.Writer(str(args.out))
+        except OSError as error:
+            text = f"cannot make the folder {args.out}: {error.strerror}"
+            raise Problem(text) from None
+        except ImportError:
+            raise Problem("--tensorboard: pip install tensorboard") from None
         text = "".join(f"{json.dumps(line)}\n" for line in self.lines)
         write_whole(self.path, text.encode())
-        if args.tensorboard:  # its file is written anew: no gap, and nothing twice
-            for path in folder.glob("events.out.tfevents.*"):
-                path.unlink()
-            self.board = board_of(folder)
-            for line in self.lines:
-                self.show(line)
+        for line in self.lines:
+            self.show(line)
 
     def advance(self) -> None:
         """A step is done."""
         self.step += 1
         self.bar.update()
 
-    def tell(self, **values: float) -> None:
-        """Tell what was measured; raises `Problem` where it is not finite."""
+    def tell(self, images: int = 0, /, **values: float) -> None:
+        """Tell what was measured over so many images; `Problem` if it is not finite."""
         wrong = [f"{k} is {v}" for k, v in values.items() if not math.isfinite(v)]
         if wrong:
-            what = f"{' and '.join(wrong)} after step {self.step}"
-            raise Problem(f"{what}{DIVERGED}")
-        if "loss" in values:
-            step, then = self.since
-            self.since = self.step, time.perf_counter()
-            seconds = self.since[1] - then
-            values["images_per_second"] = (self.step - step) * self.batch / seconds
+            raise Problem(f"{' and '.join(wrong)} after step {self.step}{DIVERGED}")
+        then, self.since = self.since, time.perf_counter()
+        if images:
+            values["images_per_second"] = images / (self.since - then)
             self.bar.set_postfix({key: f"{value:.4g}" for key, value in values.items()})
-        else:
-            found = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
-            if self.writes:
-                self.bar.write(f"step {self.step}: {found}")
-            self.since = self.step, time.perf_counter()
-        self.lines.append({"step": self.step, **values})
+        line = {"step": self.step, **values}
+        self.lines.append(line)
         if self.writes:
-            with writing(self.path), open(self.path, "a", encoding="utf-8") as file:
-                file.write(f"{json.dumps(self.lines[-1])}\n")
-        if self.board:
-            self.show(self.lines[-1])
+            if not images:
+                self.bar.write(", ".join(f"{k} {v:.4g}" for k, v in line.items()))
+            write_whole(self.path, f"{json.dumps(line)}\n".encode(), append=True)
+            self.show(line)
 
     def show(self, line: dict[str, Any]) -> None:
         """Tell TensorBoard a line."""
-        for key, value in line.items():
+        for key in line if self.board else ():
             if key != "step":
-                self.board.add_scalar(key, value, line["step"])
+                self.board.add_scalar(key, line[key], line["step"])
+
+    def draw(self) -> None:
+        """The curves, curve.png: loss on the left axis, errors on the right one."""
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        left = figure.subplots()
+        right = left.twinx()
+        colours = {"loss": "royalblue", "error": "lightcoral", "val_error": "crimson"}
+        for key, colour in colours.items():
+            points = [(line["step"], line[key]) for line in self.lines if key in line]
+            if points:
+                told, axis = points[-1][1], left if key == "loss" else right
+                axis.plot(*zip(*points), ".-", color=colour, label=f"{key}: {told:.4f}")
+        left.set(xlabel="step", ylabel="loss", ylim=(0, None))
+        right.set(ylabel="error", ylim=(0, 1))
+        figure.legend(loc="outside upper center", ncols=3)
+        picture = io.BytesIO()
+        figure.savefig(picture)
+        write_whole(self.path.with_name("curve.png"), picture.getvalue())
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Draw the curves, curve.png, unless something went wrong."""
         self.bar.close()
         if self.board:
             self.board.close()
-        if self.writes and kind is None:
-            draw(self.lines, self.path.with_name("curve.png"))
-
-
-def board_of(folder: Path) -> Any:
-    """What writes TensorBoard's files; raises `Problem` where it is not installed."""
-    try:
-        return importlib.import_module("tensorboard.summary").Writer(str(folder))
-    except ImportError:
-        raise Problem("--tensorboard needs it: pip install tensorboard") from None
-
-
-def draw(lines: list[dict[str, Any]], path: Path) -> None:
-    """The curves as a picture: the loss on the left axis, the errors on the right one."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    left = figure.subplots()
-    right = left.twinx()
-    for axis, key, colour in (
-        (left, "loss", "royalblue"),
-        (right, "error", "lightcoral"),
-        (right, "val_error", "crimson"),
-    ):
-        points = [(line["step"], line[key]) for line in lines if key in line]
-        if points:
-            told = f"{key}: {points[-1][1]:.4f} at step {points[-1][0]}"
-            axis.plot(*zip(*points), color=colour, marker=".", label=told)
-    left.set(xlabel="step", ylabel="loss", ylim=(0, None))
-    right.set(ylabel="error", ylim=(0, 1))
-    figure.legend(loc="outside upper center", ncols=3)
-    with writing(path):
-        figure.savefig(path)
-
-
-def told(path: Path) -> list[dict[str, Any]]:
-    """The lines of an earlier metrics.jsonl; one that was cut off ends them."""
-    lines: list[dict[str, Any]] = []
-    with contextlib.suppress(OSError, ValueError):
-        lines.extend(map(json.loads, path.read_text(encoding="utf-8").splitlines()))
-    return lines
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder of a run; raises `Problem`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Problem(f"cannot make the folder {folder}: {error.strerror}") from None
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """`Problem` for what keeps a file from being written."""
-    try:
-        yield
-    except OSError as error:
-        what = f"cannot write {path}: {error.strerror or error}"
-        raise Problem(f"{what}; the last checkpoint is as before") from None
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all; raises `Problem`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path):
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        if kind is None and self.writes:
+            self.draw()

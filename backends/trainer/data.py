@@ -7,48 +7,114 @@ Pillow resizes; to make numbers of the bytes is left to the device.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import csv
+import dataclasses
 import functools
+import io
+import json
 import math
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import grain  # type: ignore[import-untyped]
 import numpy as np
 from absl import flags
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
-from common import Recipe
-from sources import Images, Planes
+if TYPE_CHECKING or not __package__:
+    from sources import Images, Planes, Problem, Recipe, load, write_whole
+else:
+    from .sources import Images, Planes, Problem, Recipe, load, write_whole
 
 Size = tuple[int, int]  # height and width
 Span = tuple[float, float]  # least and most
 Box = tuple[int, int, int, int]  # top, left, bottom, right
 Chance = np.random.Generator
+Change = Callable[[Image.Image], Image.Image]
+BILINEAR = Image.Resampling.BILINEAR
 
 
-def input_size(images: Images, recipe: Recipe) -> tuple[int, int]:
+def prepare(args: argparse.Namespace, recipe: Recipe) -> tuple[Images, Images, Recipe]:
+    """The images for training and evaluation, and the recipe that fits them.
+
+    That has their classes and channels, and mean and deviation of each channel. With
+    --overfit-one-batch both are the same few images, as they are.
+    """
+    images, others = load(args.data, recipe)
+    if len(images) < recipe["batch_size"]:
+        fill = f"do not fill a batch of {recipe['batch_size']}"
+        raise Problem(f"--data: {args.data}: {len(images)} training images {fill}")
+    shape, weights = [images.channels, *recipe["input"][1:]], []
+    if recipe["class_weights"] == "balanced":  # all classes weigh the same together
+        counts = np.bincount(images.labels, minlength=len(images.classes))
+        weights = (len(images) / (len(counts) * np.maximum(counts, 1))).tolist()
+    recipe = {**recipe, "classes": len(images.classes), "input": shape}
+    recipe["loss_weights"] = weights
+    if args.overfit_one_batch:
+        chosen = np.linspace(0, len(images) - 1, recipe["batch_size"]).astype(int)
+        choose = getattr(images.source, "select", images.source.__getitem__)
+        source = choose(chosen % len(images.source))
+        labels = images.labels[chosen]
+        images = others = dataclasses.replace(images, source=source, labels=labels)
+        chance = dict.fromkeys(("flip", "mixup", "cutmix", "erasing"), 0)
+        recipe = {**recipe, "crop": "none", "augment": "none", **chance}
+    return images, others, measured(images, recipe)
+
+
+def measured(images: Images, recipe: Recipe) -> Recipe:
+    """The recipe with each channel's mean and deviation, measured if it gives none."""
+    if not recipe["mean"] and not recipe["std"]:
+        if images.size is None:
+            raise Problem("an image folder is not measured: give --mean and --std")
+        planes = np.moveaxis(images.source, 3, 0)
+        counts = [np.bincount(plane.ravel(), minlength=256) for plane in planes]
+        levels = np.arange(256) / 255
+        mean = [float(n @ levels / n.sum()) for n in counts]
+        std = [
+            float(np.sqrt(n @ (levels - m) ** 2 / n.sum()))
+            for n, m in zip(counts, mean)
+        ]
+        return {**recipe, "mean": mean, "std": std}
+    for key in ("mean", "std"):
+        if len(recipe[key]) != images.channels:
+            given = (
+                f"{len(recipe[key])} values for images of {images.channels} channels"
+            )
+            raise Problem(
+                f"--{key}: {given}; give as many, or none for both to measure them"
+            )
+    return recipe
+
+
+def input_size(images: Images, recipe: Recipe, training: bool = False) -> Size:
     """Height and width that the network sees: of the images, or where resized, its own."""
     if images.size is not None and recipe["crop"] in ("none", "pad"):
         return images.size
-    return recipe["input"][1], recipe["input"][2]
+    own = training and recipe["train_size"]
+    return (own, own) if own else (recipe["input"][1], recipe["input"][2])
 
 
 def trained(images: Images, recipe: Recipe, index: int, rng: Chance) -> Any:
     """An image to train on, cropped as the recipe says; the box to erase; its label."""
-    planes, size = images.planes(index), input_size(images, recipe)
+    planes, size = images.planes(index), input_size(images, recipe, training=True)
     if recipe["crop"] == "resized":  # of random area and aspect (Szegedy et al. 2015)
         width, height = planes[0].size
         areas, whole = (recipe["min_area"], 1.0), (0, 0, height, width)
         box = random_box((height, width), areas, (3 / 4, 4 / 3), rng) or whole
-        pixels = cut(planes, (box[1], box[0], box[3], box[2]), size)
+        planes = cut(planes, (box[1], box[0], box[3], box[2]), size)
     else:
         least, most = recipe["scales"]
         scaled = recipe["crop"] == "scaled"
-        side = int(rng.integers(least, most + 1)) if scaled else recipe["resize"]
+        side = int(rng.integers(least, most + 1)) if scaled else 0
         place = (0.5, 0.5) if recipe["crop"] == "none" else rng.random(2)
-        pixels = crop(planes, size, recipe, side, *place)
+        planes = crop(planes, size, recipe, side, *place)
+    if recipe["augment"] == "trivial":
+        planes = altered(planes, rng)
+    pixels = stacked(planes)
     if recipe["flip"] and rng.random() < 0.5:
         pixels = pixels[:, ::-1]
     box = (0, 0, 0, 0)
@@ -57,27 +123,36 @@ def trained(images: Images, recipe: Recipe, index: int, rng: Chance) -> Any:
     return pixels, np.array(box, np.float32), images.labels[index]
 
 
-def viewed(images: Images, recipe: Recipe, ten: bool, index: int) -> Any:
+def viewed(
+    images: Images, recipe: Recipe, ten: bool, sides: list[int], index: int
+) -> Any:
     """An image to evaluate: its centre, or ten crops, the corners too, all mirrored.
 
-    With its label, or -1 for what fills up the last batch.
+    That for each of the sizes to resize to. With its label, or -1 for what fills up.
     """
     planes, size = images.planes(index % len(images)), input_size(images, recipe)
     places = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)] if ten else [(0.5, 0.5)]
-    found = [crop(planes, size, recipe, recipe["resize"], *place) for place in places]
+    found = [
+        stacked(crop(planes, size, recipe, side, *place))
+        for side in sides
+        for place in places
+    ]
     if ten:
         found = [each for one in found for each in (one, one[:, ::-1])]
     return np.stack(found), images.labels[index] if index < len(images) else -1
 
 
-def crop(planes: Planes, size: Size, recipe: Recipe, side: int, *place: float) -> Any:
+def crop(
+    planes: Planes, size: Size, recipe: Recipe, side: int, *place: float
+) -> Planes:
     """A crop of the image with a border, if that fits the network, or else resized.
 
-    Its place is from 0 to 1 across and down: (0, 1) is the lower left corner.
+    Its shorter side becomes `side`, or if that is 0, what the recipe says. The place is from 0 to 1 across and down: (0, 1) is the lower left corner.
     """
     own, border, ends = planes[0].size, 0, []
-    sides = [max(side, *size, round(n * max(side, *size) / min(own))) for n in own]
-    if own == size[::-1] and recipe["crop"] in ("none", "pad"):
+    short = max(side or recipe["resize"], *size)
+    sides = [max(short, round(n * short / min(own))) for n in own]
+    if own == size[::-1] and recipe["crop"] in ("none", "pad") and not side:
         sides, border = list(own), recipe["padding"] if recipe["crop"] == "pad" else 0
     for made, old, share, length in zip(sides, own, place, size[::-1]):
         room = made + 2 * border - length
@@ -87,17 +162,53 @@ def crop(planes: Planes, size: Size, recipe: Recipe, side: int, *place: float) -
     return cut(planes, (left, top, right, bottom), size)
 
 
-def cut(planes: Planes, box: tuple[float, ...], size: Size) -> np.ndarray:
-    """What is from left and top to right and bottom, as bytes (H, W, C) of this size."""
+def cut(planes: Planes, box: tuple[float, ...], size: Size) -> Planes:
+    """What is from left and top to right and bottom, in this size."""
     left, top, right, bottom = box
     if (bottom - top, right - left) == size:  # all is black beyond the image's edge
         edges = int(left), int(top), int(right), int(bottom)
-        made = [plane.crop(edges) for plane in planes]
-    else:
-        inner = left, top, min(right, planes[0].width), min(bottom, planes[0].height)
-        how = Image.Resampling.BILINEAR
-        made = [plane.resize(size[::-1], how, inner) for plane in planes]
-    return np.dstack([np.asarray(plane) for plane in made])
+        return [plane.crop(edges) for plane in planes]
+    inner = left, top, min(right, planes[0].width), min(bottom, planes[0].height)
+    return [plane.resize(size[::-1], BILINEAR, inner) for plane in planes]
+
+
+def stacked(planes: Planes) -> np.ndarray:
+    """Bytes (H, W, C)."""
+    return np.dstack([np.asarray(plane) for plane in planes])
+
+
+def altered(planes: Planes, rng: Chance) -> Planes:
+    """One change of one strength, by chance: TrivialAugment (Mueller and Hutter 2021).
+
+    Of its wide range, as torchvision's; what leaves its place leaves black.
+    """
+    kind, level, sign = rng.integers(14), rng.integers(31) / 30, rng.choice([-1, 1])
+    strength, pixels = 0.99 * level * sign, int(32 * level) * sign
+
+    def moved(*matrix: float) -> Change:
+        affine = Image.Transform.AFFINE
+        return lambda plane: plane.transform(plane.size, affine, matrix, BILINEAR)
+
+    def enhanced(how: Any) -> Change:
+        return lambda plane: how(plane).enhance(1 + strength)
+
+    changes: list[Change] = [
+        lambda plane: plane,
+        moved(1, strength, 0, 0, 1, 0),
+        moved(1, 0, 0, strength, 1, 0),
+        moved(1, 0, -pixels, 0, 1, 0),
+        moved(1, 0, 0, 0, 1, -pixels),
+        lambda plane: plane.rotate(135 * level * sign, BILINEAR),
+        enhanced(ImageEnhance.Brightness),
+        enhanced(ImageEnhance.Color),
+        enhanced(ImageEnhance.Contrast),
+        enhanced(ImageEnhance.Sharpness),
+        lambda plane: ImageOps.posterize(plane, 8 - round(6 * level)),
+        lambda plane: ImageOps.solarize(plane, round(255 * (1 - level))),
+        ImageOps.autocontrast,
+        ImageOps.equalize,
+    ]
+    return [changes[kind](plane) for plane in planes]
 
 
 def random_box(size: Size, areas: Span, aspects: Span, rng: Chance) -> Box | None:
@@ -127,14 +238,20 @@ def training(
     """From a step on, without end, the batches of one process: bytes, chances and labels.
 
     `share` is its rank, the number of processes, and of batches that make up its step.
-    What is left of an epoch's last batch is dropped.
+    What is left of an epoch's last batch is dropped. Where images are repeated, one is
+    seen so many times in a row, by different processes, and the others in other epochs.
     """
     batch, (rank, world, accumulate) = recipe["batch_size"], share
     whole = len(images) // batch * batch
-    order = grain.MapDataset.range(len(images)).seed(seed).shuffle()[:whole].repeat()
+    once = grain.MapDataset.range(len(images)).seed(seed).shuffle()
+    if recipe["repeats"] > 1:
+        once = grain.MapDataset.mix([once] * recipe["repeats"])
+    order = once[:whole].repeat()
     each = order.random_map(functools.partial(trained, images, recipe))[rank::world]
     batches = each.batch(batch // (world * accumulate))
-    mixed = functools.partial(mixture, input_size(images, recipe), recipe, seed)
+    mixed = functools.partial(
+        mixture, input_size(images, recipe, training=True), recipe, seed
+    )
     return batches.map_with_index(mixed)[start * accumulate :]
 
 
@@ -159,12 +276,20 @@ def mixture(size: Size, recipe: Recipe, seed: int, number: int, batch: Any) -> A
     return images, np.hstack([np.tile(row, (len(images), 1)), erased]), labels
 
 
-def evaluation(images: Images, recipe: Recipe, ten: bool, rank: int, world: int) -> Any:
+def evaluation(
+    images: Images,
+    recipe: Recipe,
+    share: tuple[int, int] = (0, 1),
+    ten: bool = False,
+    sides: list[int] | None = None,
+) -> Any:
     """The batches of one process, equal in number and size for all: bytes and labels."""
-    share = math.ceil(recipe["batch_size"] / world)
-    whole = math.ceil(len(images) / (share * world)) * share * world
+    (rank, world), sides = share, sides or [0]
+    number = math.ceil(recipe["batch_size"] / world)
+    whole = math.ceil(len(images) / (number * world)) * number * world
     each = grain.MapDataset.range(whole)[rank::world]
-    return each.map(functools.partial(viewed, images, recipe, ten)).batch(share)
+    view = functools.partial(viewed, images, recipe, ten, sides)
+    return each.map(view).batch(number)
 
 
 def ahead(batches: Any, workers: int, files: bool) -> Iterator[Any]:
@@ -183,3 +308,21 @@ def ahead(batches: Any, workers: int, files: bool) -> Iterator[Any]:
         sys.modules["__main__"] = main
     with contextlib.closing(iterator):
         yield from iterator
+
+
+def report(
+    errors: dict[str, float], counts: np.ndarray, classes: list[str], path: Path | None
+) -> None:
+    """Print what was evaluated; how often classes are named as which goes to a table.
+
+    Its rows are true classes with their accuracy, its columns those that were named.
+    """
+    print(json.dumps(errors))
+    if path is None:
+        return
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["class", "accuracy", *classes])
+    for name, row, right in zip(classes, counts, counts.diagonal()):
+        table.writerow([name, round(right / max(row.sum(), 1), 6), *row])
+    write_whole(path, text.getvalue().encode())

@@ -1,11 +1,11 @@
-"""Where images come from: folders, tables and files of arrays; all that is read is bounded."""
+"""Where images come from; all that is read is bounded, and none of it is trusted."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import dataclasses
 import gzip
+import io
 import math
 import os
 import sys
@@ -17,8 +17,6 @@ from typing import Any, NoReturn
 import numpy as np
 from PIL import Image, ImageSequence
 
-from common import Problem, Recipe
-
 # Where Debian's package dataset-fashion-mnist puts it.
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 SUFFIXES = {b".jpg", b".jpeg", b".png", b".bmp", b".webp", b".tif", b".tiff"}
@@ -27,15 +25,23 @@ MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}  # 8 bits or
 MAX_PIXELS = 1 << 26  # of an image, before it is decoded
 MAX_BYTES = 1 << 32  # of a file of many images, before it is unpacked
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, zlib.error)
+Recipe = dict[str, Any]
 Planes = list[Image.Image]  # an image: RGB in one, else a plane for each channel
 Part = tuple[Any, Any]  # images and labels: arrays, or paths and names of classes
 
 
+class Problem(Exception):
+    """Something that the user can mend; the text says what and how."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Labelled images: an array (N, H, W, C) of bytes, or paths that are opened in turn."""
+    """Labelled images: bytes (N, H, W, C), or files that are opened in turn.
 
-    source: np.ndarray  # paths as bytes: one block of memory, not a million objects
+    Files are paths, as bytes in one block of memory, or rows of Hugging Face's.
+    """
+
+    source: Any
     labels: np.ndarray
     channels: int
     classes: list[str]
@@ -46,35 +52,32 @@ class Images:
     @property
     def size(self) -> tuple[int, int] | None:
         """Height and width; None for files, which may all differ."""
-        return self.source.shape[1:3] if self.source.ndim == 4 else None
+        return self.source.shape[1:3] if getattr(self.source, "ndim", 1) == 4 else None
 
     def planes(self, index: int) -> Planes:
         """An image as Pillow has it; `Problem` for a file that holds none."""
-        found = self.source[index % len(self.source)]
+        found = self.source[int(index) % len(self.source)]
         if self.size is None:
-            return opened(os.fsdecode(found), self.channels)
+            return opened(found, self.channels)
         kept = [found] if self.channels == 3 else np.moveaxis(found, 2, 0)
         return [Image.fromarray(np.ascontiguousarray(plane)) for plane in kept]
 
-    def some(self, number: int) -> Images:
-        """So many of the images, evenly spread."""
-        chosen = np.linspace(0, len(self) - 1, number).astype(int)
-        source = self.source[chosen % len(self.source)]
-        return dataclasses.replace(self, source=source, labels=self.labels[chosen])
 
-
-def opened(path: str, channels: int) -> Planes:
+def opened(given: Any, channels: int) -> Planes:
     """The image of a file: grey, RGB, or with a page for each channel."""
+    row = given["image"] if isinstance(given, dict) else {"path": os.fsdecode(given)}
+    path: Any = row["path"] or "an image of --data"
     try:
-        with Image.open(path, formats=FORMATS) as file:
+        packed: Any = row.get("bytes")
+        with Image.open(
+            io.BytesIO(packed) if packed else path, formats=FORMATS
+        ) as file:
             if math.prod(file.size) * max(channels, 3) > MAX_PIXELS * 3:
                 raise ValueError(f"more than {MAX_PIXELS:,} pixels")
             if file.mode not in MODES:
                 raise ValueError(f"mode {file.mode}; make it one of 8 bits")
             if channels in (1, 3):
-                mode = "RGB" if channels == 3 else "L"
-                file.load()
-                return [file if file.mode == mode else file.convert(mode)]
+                return [file.convert("RGB" if channels == 3 else "L")]
             if (pages := getattr(file, "n_frames", 1)) != channels:
                 raise ValueError(f"{pages} pages for {channels} channels")
             return [page.convert("L") for page in ImageSequence.Iterator(file)]
@@ -86,6 +89,22 @@ def wrong(what: object, message: str) -> NoReturn:
     """Raise `Problem`; no control character of a file's name gets into it."""
     text = f"{what}: {message}"
     raise Problem("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
+
+
+def write_whole(path: Path, data: bytes, append: bool = False) -> None:
+    """Write a file so that it is there whole or not at all; raises `Problem`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(path if append else temporary, "ab" if append else "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if not append:
+            os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        what = f"cannot write {path}: {error.strerror or error}"
+        raise Problem(f"{what}; the last checkpoint is as before") from None
 
 
 # --- sources --------------------------------------------------------------------------
@@ -110,6 +129,8 @@ def load(data: str, recipe: Recipe) -> tuple[Images, Images]:
         parts = [cifar(folder, [f"{part}.bin"], 3074) for part in ("train", "test")]
     elif (folder / "train.csv").is_file():
         parts = [table(folder, f"{part}.csv") for part in ("train", "val")]
+    elif (folder / "dataset_dict.json").is_file():
+        parts = hugging_face(folder)
     elif (folder / "train").is_dir() and (folder / "val").is_dir():
         parts = [tree(folder / part) for part in ("train", "val")]
     else:
@@ -122,16 +143,16 @@ HOW_TO_GET = (
     "the four files of https://github.com/zalandoresearch/fashion-mnist"
 )
 KINDS = (
-    "train-images-idx3-ubyte, data_batch_1.bin, train.bin, train.csv, and folders train "
-    "and val with a folder for each class"
+    "train-images-idx3-ubyte, data_batch_1.bin, train.bin, train.csv, "
+    "dataset_dict.json, and folders train and val with a folder for each class"
 )
 
 
 def labelled(data: str, parts: list[Part], channels: int) -> tuple[Images, Images]:
-    """Checked images with their classes: training's names, or numbers up to its highest."""
+    """Checked images with classes: training's names, or numbers up to its highest."""
     made = []
     for source, labels in parts:
-        if len(source) == 0 or 0 in source.shape:
+        if len(source) == 0 or 0 in getattr(source, "shape", ()):
             wrong("--data", f"{data} has no images")
         if len(labels) != len(source):
             wrong("--data", f"{data}: {len(source)} images, but {len(labels)} labels")
@@ -147,7 +168,7 @@ def labelled(data: str, parts: list[Part], channels: int) -> tuple[Images, Image
         if min(labels) < 0 or max(labels) >= len(classes):
             found = f"{min(labels)} to {max(labels)} for {len(classes)} classes"
             wrong("--data", f"{data} has labels {found}")
-        depth = source.shape[3] if source.ndim == 4 else channels
+        depth = source.shape[3] if getattr(source, "ndim", 1) == 4 else channels
         images = Images(source, labels.astype(np.int64), depth, classes)
         made.append(images)
         few = min(len(images), 1000) if images.size is None else 0
@@ -187,7 +208,7 @@ def read_idx(folder: Path, name: str, rank: int) -> np.ndarray:
 
 
 def cifar(folder: Path, names: list[str], size: int) -> Part:
-    """The binary version: one label or two, then red, green and blue of 32x32 pixels."""
+    """CIFAR's binary version: a label or two; red, green and blue of 32x32 pixels."""
     found = []
     for path in [folder / name for name in names]:
         try:
@@ -203,7 +224,7 @@ def cifar(folder: Path, names: list[str], size: int) -> Part:
 
 
 def arrays(path: Path, part: str) -> Part:
-    """The arrays x_train, y_train, x_test and y_test of an .npz file, as Keras has them."""
+    """The arrays x_train, y_train, x_test and y_test of an .npz file, as of Keras."""
     try:
         with zipfile.ZipFile(path) as file:
             if sum(each.file_size for each in file.infolist()) > MAX_BYTES:
@@ -258,48 +279,33 @@ def tree(folder: Path) -> Part:
     return np.array(paths, "S"), np.array(labels, "U")
 
 
-# --- what a recipe takes from images ---------------------------------------------------
-
-
-def prepare(args: argparse.Namespace, recipe: Recipe) -> tuple[Images, Images, Recipe]:
-    """The images for training and evaluation, and the recipe that fits them.
-
-    That has their classes and channels, and mean and deviation of each channel. With
-    --overfit-one-batch both are the same few images, as they are.
-    """
-    images, others = load(args.data, recipe)
-    if len(images) < recipe["batch_size"]:
-        fill = f"do not fill a batch of {recipe['batch_size']}"
-        raise Problem(f"--data: {args.data}: {len(images)} training images {fill}")
-    shape = [images.channels, *recipe["input"][1:]]
-    recipe = {**recipe, "classes": len(images.classes), "input": shape}
-    if args.overfit_one_batch:
-        images = others = images.some(recipe["batch_size"])
-        chance = dict.fromkeys(("flip", "mixup", "cutmix", "erasing"), 0)
-        recipe = {**recipe, "crop": "none", **chance}
-    return images, others, measured(images, recipe)
-
-
-def measured(images: Images, recipe: Recipe) -> Recipe:
-    """The recipe with mean and deviation of each channel, measured where it gives none."""
-    if not recipe["mean"] and not recipe["std"]:
-        if images.size is None:
-            raise Problem("an image folder is not measured: give --mean and --std")
-        planes = np.moveaxis(images.source, 3, 0)
-        counts = [np.bincount(plane.ravel(), minlength=256) for plane in planes]
-        levels = np.arange(256) / 255
-        mean = [float(n @ levels / n.sum()) for n in counts]
-        std = [
-            float(np.sqrt(n @ (levels - m) ** 2 / n.sum()))
-            for n, m in zip(counts, mean)
+def hugging_face(folder: Path) -> list[Part]:
+    """What `save_to_disk` of Hugging Face's datasets left: images and classes."""
+    try:
+        import datasets  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        wrong("--data", "this folder is read with: pip install datasets")
+    try:
+        found = datasets.load_from_disk(str(folder))
+        parts = [found["train"], found[min(found.keys() & {"test", "validation"})]]
+        kinds = datasets.Image, datasets.ClassLabel
+        features = found["train"].features
+        image, label = (
+            next(name for name, each in features.items() if isinstance(each, kind))
+            for kind in kinds
+        )
+        plain = datasets.Image(decode=False)  # or anything might be opened
+        return [
+            (
+                part.select_columns(image)
+                .rename_columns({image: "image"})
+                .cast_column("image", plain),
+                np.array(features[label].names)[np.array(part[label])],
+            )
+            for part in parts
         ]
-        return {**recipe, "mean": mean, "std": std}
-    for key in ("mean", "std"):
-        if len(recipe[key]) != images.channels:
-            given = (
-                f"{len(recipe[key])} values for images of {images.channels} channels"
-            )
-            raise Problem(
-                f"--{key}: {given}; give as many, or none for both to measure them"
-            )
-    return recipe
+    except (*UNREADABLE, StopIteration, IndexError, TypeError) as error:
+        wrong(
+            folder,
+            f"not train and test, or validation, with images and classes: {error}",
+        )

@@ -215,13 +215,22 @@ class TrainingKeys(Model):
     warmup_shape: Literal["linear", "constant"] = Field(
         "linear", description="constant: it stays at its start until the warm-up is over"
     )
+    patience: Duration = Field(
+        0, description="evaluations without a lower error after which it ends; 0: never"
+    )
     label_smoothing: BelowOne = Field(
         0.0, description="share of the target spread over all classes"
+    )
+    class_weights: Literal["equal", "balanced"] = Field(
+        "equal", description="of the loss; balanced: rare classes weigh as much as others"
     )
     mixup: Amount = Field(0.0, description="alpha of mixup; 0: none")
     cutmix: Amount = Field(0.0, description="alpha of CutMix; 0: none; with both, one by chance")
     erasing: Share = Field(0.0, description="how likely a box of an image is erased; 0: never")
-    ema: BelowOne = Field(0.0, description="decay of the averaged weights; 0: none are kept")
+    ema: BelowOne = Field(
+        0.0, description="decay of the averaged weights, from warm-up on; 0: none are kept"
+    )
+    ema_steps: Size = Field(1, description="they follow after each so many steps")
     crop: Literal["none", "pad", "resized", "scaled"] = Field(
         "none", description="how training images are cropped to the network's input"
     )
@@ -234,6 +243,15 @@ class TrainingKeys(Model):
         min_length=2,
         max_length=2,
         description="of scaled: range of the shorter side, before a random crop",
+    )
+    train_size: Annotated[int, Field(strict=True, ge=0, le=65_536)] = Field(
+        0, description="of resized and scaled: side of training images; 0: the network's input"
+    )
+    augment: Literal["none", "trivial"] = Field(
+        "none", description="trivial: one of fourteen changes of colours or place, by chance"
+    )
+    repeats: Size = Field(
+        1, description="how often an image is seen in a row, each time cropped anew"
     )
     flip: Switch = Field(False, description="mirror half of the training images")
     resize: Size = Field(256, description="shorter side before evaluation's crop, of image folders")

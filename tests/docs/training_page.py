@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from training_record import FOLDER, Record
 
 PAGE = FOLDER.with_suffix(".md")
 FIGURE = FOLDER / "plain.svg"
+GPU = FOLDER.with_name("gpu.json")
 ENGINES = ("torch", "tensorflow", "jax")
 HEAD = ("command", "seeds", "last training loss", "accuracy in %", "to PyTorch's")
 # What the figure compares: runs of PyTorch without shortcuts and with them, of the same steps.
@@ -28,7 +32,31 @@ def parts(records: Sequence[Record]) -> dict[str, str]:
     return {
         "runs": "\n".join(f"| {' | '.join(line)} |" for line in lines),
         "machines": machines(records),
+        "gpu": gpu(GPU),
     }
+
+
+def gpu(path: Path) -> str:
+    """What benchmarks/gpu.py measured, a line for each figure; or that nobody has run it."""
+    how = "`python benchmarks/gpu.py` measures all that needs a GPU in one run"
+    if not path.is_file():
+        return f"{how}. Nobody has run it on one: there is no figure of a GPU yet."
+    found = json.loads(path.read_text(encoding="utf-8"))
+    where = found.pop("machine")
+    lines = [f"{how}, here on {where['gpu']} with torch {where['torch']}:", ""]
+    lines += ["| measure | figure |", "| --- | --- |"]
+    lines += [f"| {name} | {value:.4g} |" for name, value in figures(found)]
+    return "\n".join(lines)
+
+
+def figures(found: dict[str, Any], way: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of nested measures, by the way to it."""
+    for name, value in found.items():
+        path = f"{way}, {name}".lstrip(", ")
+        if isinstance(value, dict):
+            yield from figures(value, path)
+        elif isinstance(value, float):
+            yield path, value
 
 
 def grouped(records: Iterable[Record]) -> list[Runs]:

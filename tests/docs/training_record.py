@@ -34,7 +34,8 @@ LIBRARIES = {
     "tensorflow": ("tensorflow", "keras", "numpy"),
     "jax": ("jax", "keras", "numpy"),
 }
-FROM_IMAGES = ("input", "classes")  # what a recipe takes from its images, and no flag sets
+# What a recipe takes from its images, and no flag sets.
+FROM_IMAGES = ("input", "classes", "loss_weights")
 POINTS = 50  # of a curve, at most
 
 
@@ -98,7 +99,7 @@ def checkpoint(engine: str, folder: Path) -> dict[str, Any]:
 def command(engine: str, saved: dict[str, Any]) -> str:
     """The command line of a run: what its recipe has other than the compiled one is a flag."""
     own = recipe(saved["network"])
-    changed = {k: v for k, v in saved["recipe"].items() if v != own[k] and k not in FROM_IMAGES}
+    changed = {k: v for k, v in saved["recipe"].items() if k not in FROM_IMAGES and v != own[k]}
     flags = [f"--{key.replace('_', '-')} {value}" for key, value in changed.items()]
     program = f"python fashion/{TRAINERS[engine]}/train.py {saved['network']}"
     words = [program, "--data fashion-mnist", *flags, f"--seed {saved['seed']}"]

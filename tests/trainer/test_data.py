@@ -199,14 +199,32 @@ def test_pages_are_channels(sources: ModuleType, tmp_path: Path) -> None:
         sources.opened(str(tmp_path / "stack.tif"), 5)
 
 
-def test_mean_and_deviation_are_measured(
-    sources: ModuleType, recipe: Recipe, tmp_path: Path
-) -> None:
-    found, _ = sources.load(str(write_idx(tmp_path / "idx")), recipe)
-    measured = sources.measured(found, recipe)
+def test_mean_and_deviation_are_measured(data: ModuleType, recipe: Recipe, tmp_path: Path) -> None:
+    found, _ = data.load(str(write_idx(tmp_path / "idx")), recipe)
+    measured = data.measured(found, recipe)
     scaled = found.source / 255
     assert measured["mean"] == [pytest.approx(scaled.mean(), abs=1e-12)]
     assert measured["std"] == [pytest.approx(scaled.std(), abs=1e-12)]
+
+
+def test_data_sets_of_hugging_face_are_read(
+    sources: ModuleType, recipe: Recipe, tmp_path: Path
+) -> None:
+    import numpy as np
+    from PIL import Image
+
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"label": datasets.ClassLabel(names=["b", "a"]), "img": datasets.Image()}
+    )
+    images = [Image.fromarray(np.full((10, 14), 20 * i, np.uint8)) for i in range(6)]
+    rows = {"img": images, "label": [0, 0, 0, 1, 1, 1]}
+    part = datasets.Dataset.from_dict(rows, features=features)
+    datasets.DatasetDict({"train": part, "test": part}).save_to_disk(str(tmp_path / "set"))
+    found, _ = sources.load(str(tmp_path / "set"), recipe)
+    assert (found.classes, list(found.labels)) == (["a", "b"], [1, 1, 1, 0, 0, 0])
+    assert found.planes(4)[0].size == (14, 10)
+    assert found.planes(4)[0].getpixel((0, 0)) == 80
 
 
 # --- refusing ------------------------------------------------------------------------------------
@@ -250,7 +268,13 @@ def write_sixteen_bits(path: Path) -> None:
     Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(path)
 
 
+def write_avif(path: Path) -> None:
+    """What begins as AVIF does, for which Pillow has a decoder."""
+    path.write_bytes(b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miaf" + bytes(64))
+
+
 FILES: dict[str, Callable[[Path], object]] = {
+    "avif": write_avif,
     "bomb": write_bomb,
     "sixteen bits": write_sixteen_bits,
     "postscript": lambda path: path.write_bytes(
@@ -268,9 +292,9 @@ def broken_idx(kind: str, root: Path) -> Path:
     if kind == "idx label":
         path = path.with_name("t10k-labels-idx1-ubyte")
         path.write_bytes(path.read_bytes()[:-1] + b"\n")
-    elif kind == "idx bomb":
-        head = bytes([0, 0, 8, 3]) + b"\xff" * 12
-        packed = gzip.compress(head + bytes(1 << 20))
+    elif kind in ("idx bomb", "idx packed bomb"):
+        shape = b"\xff" * 12 if kind == "idx bomb" else struct.pack(">III", 64, 8, 8)
+        packed = gzip.compress(bytes([0, 0, 8, 3]) + shape + bytes(1 << 28), 1)
         (path.parent / "train-images-idx3-ubyte").unlink()
         (path.parent / "train-images-idx3-ubyte.gz").write_bytes(packed)
     return path.parent
@@ -320,6 +344,7 @@ def broken(kind: str, root: Path) -> Path:
         ("idx long", "train-labels-idx1-ubyte: not a whole idx file"),
         ("idx magic", "not a whole idx file"),
         ("idx bomb", "train-images-idx3-ubyte.gz: not a whole idx file"),
+        ("idx packed bomb", "train-images-idx3-ubyte.gz: not a whole idx file"),
         ("npz float", "some.npz: images float32"),
         ("npz halves", "labels of float64"),
         ("npz objects", "x_train and y_train cannot be read: Object arrays cannot be loaded"),
@@ -332,6 +357,7 @@ def broken(kind: str, root: Path) -> Path:
         ("bomb", r"1.png: not an image that can be read: .*pixels"),
         ("sixteen bits", r"1.png: not an image that can be read: mode I;16; make it one of 8"),
         ("postscript", "1.png: not an image that can be read: cannot identify"),
+        ("avif", "1.png: not an image that can be read: cannot identify"),
         ("empty class", "class1: no images"),
         ("strange class", "not in both parts: class7"),
         ("missing class", "not in both parts: class1"),
@@ -340,8 +366,17 @@ def broken(kind: str, root: Path) -> Path:
 def test_wrong_data_is_told(
     sources: ModuleType, recipe: Recipe, tmp_path: Path, kind: str, message: str
 ) -> None:
-    with pytest.raises(sources.Problem, match=message):
-        sources.load(str(broken(kind, tmp_path)), recipe)
+    """And takes no memory beside what a few images do."""
+    import tracemalloc
+
+    where = str(broken(kind, tmp_path))
+    tracemalloc.start()
+    try:
+        with pytest.raises(sources.Problem, match=message):
+            sources.load(where, recipe)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
 
 
 def test_how_to_get_fashion_mnist_is_told(
@@ -354,10 +389,10 @@ def test_how_to_get_fashion_mnist_is_told(
     assert len(sources.load("fashion-mnist", recipe)[0]) == 64
 
 
-def test_a_folder_is_not_measured(sources: ModuleType, recipe: Recipe, tmp_path: Path) -> None:
-    found, _ = sources.load(str(write_folder(tmp_path / "data")), recipe)
-    with pytest.raises(sources.Problem, match="give --mean and --std"):
-        sources.measured(found, recipe)
+def test_a_folder_is_not_measured(data: ModuleType, recipe: Recipe, tmp_path: Path) -> None:
+    found, _ = data.load(str(write_folder(tmp_path / "data")), recipe)
+    with pytest.raises(data.Problem, match="give --mean and --std"):
+        data.measured(found, recipe)
 
 
 # --- making --------------------------------------------------------------------------------------
@@ -398,7 +433,7 @@ def test_crops_have_the_size_of_the_network(
     pixels = np.random.default_rng(0).integers(0, 256, (1, 20, 30, 3), np.uint8)
     images = sources.Images(pixels, np.array([0]), 3, ["a", "b"])
     data = imported(folder, "data")
-    data.input_size = lambda *_: (8, 8)
+    data.input_size = lambda *_, **__: (8, 8)
     for seed in range(20):
         made, box, label = data.trained(images, changed, 0, np.random.default_rng(seed))
         assert (made.shape, made.dtype, label) == ((8, 8, 3), np.uint8, 0)
@@ -429,7 +464,8 @@ def test_a_part_is_resized_as_if_it_were_cut_out_of_the_whole(folder: Path, reci
     data = imported(folder, "data")
     ramp = np.linspace(0, 255, 40 * 30).reshape(30, 40).astype(np.uint8)
     image = Image.fromarray(ramp)
-    found = data.crop([image], (8, 8), {**recipe, "crop": "scaled"}, 10, 1, 0)
+    made = data.crop([image], (8, 8), {**recipe, "crop": "scaled"}, 10, 1, 0)
+    found = data.stacked(made)
     whole = np.asarray(image.resize((13, 10), Image.Resampling.BILINEAR))
     assert np.abs(found[..., 0].astype(int) - whole[:8, 5:].astype(int)).max() <= 1
 
@@ -440,7 +476,7 @@ def test_ten_crops_are_corners_and_centre_with_mirrors(folder: Path, recipe: Rec
     data, sources = imported(folder, "data"), sys.modules["sources"]
     image = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
     images = sources.Images(image, np.array([0]), 1, ["a", "b"])
-    found, labels = data.evaluation(images, recipe, True, 0, 1)[0]
+    found, labels = data.evaluation(images, recipe, ten=True)[0]
     assert (found.shape, list(labels)) == ((8, 10, 8, 8, 1), [0] + [-1] * 7)
     border = np.pad(image[0, ..., 0], 1)
     places = [(1, 1), (0, 0), (0, 2), (2, 0), (2, 2)]
@@ -453,21 +489,111 @@ def test_images_and_targets_are_mixed_alike(folder: Path, recipe: Recipe) -> Non
     """By mixup half and half; by CutMix a quarter; what is erased is the mean."""
     import torch
 
-    train = imported(folder, "train")
+    devices = imported(folder, "devices")
+    place = trainer_checks.place_of(devices)
     changed = {**recipe, "mean": [0.0], "std": [1.0], "classes": 4, "label_smoothing": 0.2}
     images = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].repeat(1, 4, 4, 1)
     labels, none = torch.tensor([1, 2]), [0.0] * 4
     plain = torch.tensor([[1.0, *none, *none]] * 2)
-    made, targets = train.prepared(images, plain, labels, changed, torch.float64)
+    made, targets = devices.prepared(images, plain, labels, changed, place)
     assert made.unique().tolist() == [0, 1]
     assert targets[0].tolist() == pytest.approx([0.05, 0.85, 0.05, 0.05])
     for row, kept in (([0.75, *none], 0.75), ([1.0, 2, 0, 4, 2], 0.75)):
         chances = torch.tensor([[*row, *none]] * 2)
         mixed = {**changed, "mixup": 1.0}
-        found, mixture = train.prepared(images, chances, labels, mixed, torch.float64)
+        found, mixture = devices.prepared(images, chances, labels, mixed, place)
         assert found.mean(dim=(1, 2, 3)).tolist() == pytest.approx([1 - kept, kept])
         assert mixture[0].tolist() == pytest.approx([0.05, 0.05 + 0.8 * kept, 0.25, 0.05])
     assert (found[0, 0, 2:, :2] == 1).all() and found[0].sum() == 4
+
+
+class Chosen:
+    """Stands for chance: a kind of change, a strength of 31, and a sign."""
+
+    def __init__(self, kind: int, level: int, sign: int) -> None:
+        self.numbers, self.sign = [kind, level], sign
+
+    def integers(self, most: int) -> int:
+        return self.numbers.pop(0)
+
+    def choice(self, _: object) -> int:
+        return self.sign
+
+
+# What torchvision's TrivialAugmentWide calls them, in the order of ours.
+CHANGES = (
+    *("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness"),
+    *("Color", "Contrast", "Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize"),
+)
+
+
+@pytest.mark.parametrize("kind", range(14))
+def test_changes_are_those_of_torchvision(data: ModuleType, kind: int) -> None:
+    """Of each strength and sign; where pixels move, but for rounding."""
+    import numpy as np
+    import reference
+    from PIL import Image
+
+    transforms = reference.torchvision().transforms
+    space = transforms.TrivialAugmentWide()._augmentation_space(31)
+    assert set(space) == set(CHANGES)
+    from torchvision.transforms.autoaugment import _apply_op
+
+    coarse = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    image = Image.fromarray(coarse).resize((64, 48), Image.Resampling.BICUBIC)
+    magnitudes, signed = space[CHANGES[kind]]
+    for level, sign in itertools.product((0, 1, 13, 30), (-1, 1) if signed else (1,)):
+        amount = float(magnitudes[level]) * sign if magnitudes.ndim else 0.0
+        bilinear = transforms.InterpolationMode.BILINEAR
+        expected = _apply_op(image, CHANGES[kind], amount, bilinear, None)
+        (found,) = data.altered([image], Chosen(kind, level, sign))
+        apart = np.abs(np.asarray(found).astype(int) - np.asarray(expected).astype(int))
+        assert np.quantile(apart, 0.97) <= 1, (level, sign)
+
+
+def test_images_may_be_repeated(folder: Path, recipe: Recipe) -> None:
+    """So many times in a row, each time cropped anew and by another process."""
+    import numpy as np
+
+    data, sources = imported(folder, "data"), sys.modules["sources"]
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), np.uint8)
+    images = sources.Images(pixels, np.arange(64), 1, [str(i) for i in range(64)])
+    order = data.training(images, {**recipe, "repeats": 4}, 0)
+    epoch = [order[step] for step in range(8)]
+    labels = np.concatenate([labels for *_, labels in epoch])
+    assert (labels.reshape(16, 4) == labels[::4, None]).all()
+    assert len(set(labels)) == 16
+    first = epoch[0][0][:4]
+    assert any(not np.array_equal(first[0], other) for other in first[1:])
+    later = np.concatenate([order[step][2] for step in range(8, 16)])
+    assert set(later) != set(labels)
+    shares = [data.training(images, {**recipe, "repeats": 4}, 0, share=(r, 2, 1)) for r in (0, 1)]
+    assert all(sorted(share[0][2]) == sorted(labels[:8:2]) for share in shares)
+
+
+def test_training_may_have_another_size(folder: Path, recipe: Recipe) -> None:
+    import numpy as np
+
+    data, sources = imported(folder, "data"), sys.modules["sources"]
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 20, 30, 1), np.uint8)
+    images = sources.Images(pixels, np.arange(8) % 2, 1, ["a", "b"])
+    changed = {**recipe, "crop": "resized", "train_size": 6, "augment": "trivial", "resize": 9}
+    assert data.training(images, changed, 0)[0][0].shape == (8, 6, 6, 1)
+    assert data.evaluation(images, changed)[0][0].shape == (8, 1, 8, 8, 1)
+    several = data.evaluation(images, changed, ten=True, sides=[8, 16, 20])[0][0]
+    assert several.shape == (8, 30, 8, 8, 1)
+    alone = [data.evaluation(images, changed, ten=True, sides=[n])[0][0] for n in (8, 16, 20)]
+    assert np.array_equal(several, np.concatenate(alone, axis=1))
+
+
+def test_rare_classes_may_weigh_more(folder: Path, tmp_path: Path) -> None:
+    imported(folder, "train")
+    common, data = sys.modules["common"], sys.modules["data"]
+    where = write_folder(tmp_path / "data", (6, 2))
+    more = ["--mean", "0.5", "--std", "0.5", "--class-weights", "balanced", "--batch-size", "4"]
+    args, recipe = common.parse(["small", "--data", str(where), *more], "", {})
+    _, _, prepared = data.prepare(args, recipe)
+    assert prepared["loss_weights"] == [8 / 12, 2.0]
 
 
 # --- the learning rate ---------------------------------------------------------------------------

@@ -16,7 +16,16 @@ from resnet_spec.language.keys import TrainingKeys
 pytestmark = pytest.mark.torch  # pillow and tqdm come with the frameworks
 
 FIELDS = TrainingKeys.model_fields
-CHOICES = ("unit", "optimizer", "schedule", "warmup_shape", "crop", "no_decay")
+CHOICES = (
+    "unit",
+    "optimizer",
+    "schedule",
+    "warmup_shape",
+    "crop",
+    "no_decay",
+    "class_weights",
+    "augment",
+)
 SWITCHES = ("nesterov", "flip")
 SEVERAL = {"milestones": 1, "scales": 2, "mean": 1, "std": 1}
 
@@ -28,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def flags(folder: Path) -> ModuleType:
-    return imported(folder, "flags")
+    return imported(folder, "common")
 
 
 def parsed(flags: ModuleType, *words: str) -> dict[str, Any]:
@@ -82,7 +91,7 @@ def test_choices_are_those_of_the_language(flags: ModuleType, key: str) -> None:
         ("--no-decay weight", "argument --no-decay: invalid choice: 'weight'"),
         ("--max-steps 0", "argument --max-steps: 0: expected 1 or more"),
         ("--seed -1", "argument --seed"),
-        ("--precision fp8", "argument --precision: invalid choice: 'fp8'"),
+        ("--workers -1", "argument --workers: -1: expected 0 or more"),
         ("--learning 0.1", "there is no flag --learning; did you mean --learning-rate?"),
         ("--input 3 8 8", "there is no flag --input; "),
     ],

@@ -69,28 +69,28 @@ MISTAKES = [
     Mistake(
         "torch: the others decay, too",
         "torch/train.py",
-        {'    groups[1]["weight_decay"] = 0.0\n': ""},
+        {', "weight_decay": 0.0}': "}"},
         steps("no momentum"),
     ),
     Mistake(
         "torch: no Nesterov",
         "torch/train.py",
-        {"nesterov=nesterov": "nesterov=False"},
+        {'"nesterov": recipe["nesterov"]': '"nesterov": False'},
         steps("all of SGD"),
     ),
     Mistake(
         "torch: no clipping",
         "torch/train.py",
-        {'if recipe["clip_norm"]:': "if False:"},
+        {"if clip_norm:": "if False:"},
         steps("all of SGD"),
     ),
     Mistake(
         "torch: clipping after the step",
         "torch/train.py",
         {
-            'if recipe["clip_norm"]:': "if False:",
+            "if clip_norm:": "if False:",
             "    scaler.step(optimizer)\n": "    scaler.step(optimizer)\n"
-            '    nn.utils.clip_grad_norm_(model.parameters(), recipe["clip_norm"])\n',
+            "    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)\n",
         },
         steps("all of SGD"),
     ),
@@ -109,14 +109,14 @@ MISTAKES = [
     Mistake(
         "torch: another epsilon",
         "torch/train.py",
-        {'eps=recipe["epsilon"]': "eps=1e-8"},
+        {'"eps": recipe["epsilon"]': '"eps": 1e-8'},
         steps("AdamW"),
     ),
     Mistake(
         "torch: the rate of the next step",
         "torch/train.py",
-        {"rate = common.lr_at(step, recipe, unit)": "rate = common.lr_at(step + 1, recipe, unit)"},
-        run,
+        {"common.rate_at(step, recipe, unit)": "common.rate_at(step + 1, recipe, unit)"},
+        steps("AdamW"),
     ),
     Mistake(
         "torch: the first batches again",
@@ -127,13 +127,19 @@ MISTAKES = [
     Mistake(
         "torch: a fresh optimizer",
         "torch/train.py",
-        {'optimizer.load_state_dict(saved["optimizer"])': "pass"},
+        {
+            "in parts.items():\n                part.load": "in parts.items():\n"
+            '                if name != "optimizer": part.load'
+        },
         resumed,
     ),
     Mistake(
         "torch: fresh averages",
         "torch/train.py",
-        {'ema.module.load_state_dict(saved["ema"])': "pass"},
+        {
+            "in parts.items():\n                part.load": "in parts.items():\n"
+            '                if name != "ema": part.load'
+        },
         resumed,
     ),
     Mistake(
@@ -149,9 +155,15 @@ MISTAKES = [
         averaged,
     ),
     Mistake(
-        "torch: the first step replaces the averages",
+        "torch: the averages are copies",
         "torch/train.py",
-        {"made.n_averaged.fill_(1)": "made.n_averaged.fill_(0)"},
+        {'ema.n_averaged.fill_(step > recipe["warmup"] * unit)': "ema.n_averaged.fill_(0)"},
+        run,
+    ),
+    Mistake(
+        "torch: the averages follow through the warm-up",
+        "torch/train.py",
+        {'ema.n_averaged.fill_(step > recipe["warmup"] * unit)': "ema.n_averaged.fill_(1)"},
         run,
     ),
     Mistake(
@@ -162,59 +174,59 @@ MISTAKES = [
     ),
     Mistake(
         "keras: no Nesterov",
-        "keras/optimizers.py",
-        {"velocity = gradient + momentum * velocity": "pass"},
+        "keras/fitting.py",
+        {"change = gradient + momentum * velocity": "pass"},
         steps("all of SGD"),
     ),
     Mistake(
         "keras: Nesterov without the gradient",
-        "keras/optimizers.py",
-        {"velocity = gradient + momentum * velocity": "velocity = momentum * velocity"},
+        "keras/fitting.py",
+        {"change = gradient + momentum * velocity": "change = momentum * velocity"},
         steps("all of SGD"),
     ),
     Mistake(
         "keras: momentum remembers the rate",
-        "keras/optimizers.py",
+        "keras/fitting.py",
         {
             "self.first[index] + gradient": "self.first[index] + rate * gradient",
-            "self.assign_sub(variable, rate * velocity)": "self.assign_sub(variable, velocity)",
+            "variable - rate * change": "variable - change",
         },
         steps("the paper's"),
     ),
     Mistake(
         "keras: no decay",
-        "keras/optimizers.py",
-        {" + self.decays[index] * variable": ""},
+        "keras/fitting.py",
+        {"gradient = gradient + self.decays[index] * variable": "pass"},
         steps("the paper's"),
     ),
     Mistake(
         "keras: decay without the rate",
-        "keras/optimizers.py",
+        "keras/fitting.py",
         {"variable * (1 - rate * self.decays[index])": "variable * (1 - self.decays[index])"},
         steps("AdamW"),
     ),
     Mistake(
         "keras: epsilon before the correction",
-        "keras/optimizers.py",
-        {"ops.sqrt(second) /": '(ops.sqrt(second) + self.recipe["epsilon"]) /'},
+        "keras/fitting.py",
+        {"= ops.sqrt(second) /": '= (ops.sqrt(second) + self.recipe["epsilon"]) /'},
         steps("AdamW"),
     ),
     Mistake(
         "keras: no clipping",
-        "keras/optimizers.py",
+        "keras/fitting.py",
         {"ops.minimum(most / (norm + 1e-6), 1.0)": "1.0"},
         steps("all of SGD"),
     ),
     Mistake(
         "keras: a rate for each part of a step",
         "keras/train.py",
-        {"common.lr_at(step // parts, recipe, unit)": "common.lr_at(step, recipe, unit)"},
+        {"common.rate_at(step // parts, recipe, unit)": "common.rate_at(step, recipe, unit)"},
         steps("all of SGD", parts=2),
     ),
     Mistake(
         "keras: a step for each part",
-        "keras/train.py",
-        {'{"gradient_accumulation_steps": parts} if parts > 1 else {}': "{}"},
+        "keras/fitting.py",
+        {"last = ops.equal((self.iterations + 1) % self.parts, 0)": "last = True"},
         steps("the paper's", parts=2),
     ),
     Mistake(
@@ -225,24 +237,34 @@ MISTAKES = [
     ),
     Mistake(
         "keras: a fresh optimizer",
-        "keras/train.py",
-        {"in groups.items():\n": "in list(groups.items())[:2]:\n"},
+        "keras/fitting.py",
+        {
+            "in self.groups.items():\n                for": "in list(self.groups.items())[:2]:\n"
+            "                for"
+        },
         resumed,
     ),
     Mistake(
-        "keras: chance goes on by itself",
-        "keras/train.py",
-        {"layer.seed_generator.state.assign([seed, number * parts])": "pass"},
+        "keras: chance begins anew",
+        "keras/fitting.py",
+        {"in self.raw.variables if": "in self.raw.weights if"},
         resumed,
     ),
     Mistake(
         "keras: averages without statistics",
-        "keras/train.py",
+        "keras/devices.py",
         {
-            "zip(ema.weights,": "zip(ema.trainable_weights,",
-            " model.weights, strict": " model.trainable_weights, strict",
+            "zip(self.others[0].weights, self.network.weights)": "zip("
+            "self.others[0].weights, [w if w.trainable else m for w, m in "
+            "zip(self.network.weights, self.others[0].weights)])"
         },
         averaged,
+    ),
+    Mistake(
+        "keras: averages follow each part of a step",
+        "keras/devices.py",
+        {"every = parts * ": "every = "},
+        run,
     ),
     Mistake(
         "warm-up off by one",
@@ -313,13 +335,13 @@ MISTAKES = [
     Mistake(
         "keras: the box of CutMix is erased",
         "keras/devices.py",
-        {"self.chances(x[1])[2]": "self.chances(x[1])[1]"},
+        {"inside(chances[:, 5:], made)": "inside(chances[:, 1:5], made)"},
         steps("all of SGD"),
     ),
     Mistake(
         "keras: targets are not mixed",
         "keras/devices.py",
-        {"            targets = share * targets + (1 - share) * ops.flip(targets, 0)\n": ""},
+        {"                targets = share * targets + (1 - share) * ops.flip(targets, 0)\n": ""},
         steps("all of SGD"),
     ),
     Mistake(

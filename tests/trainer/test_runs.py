@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trainers
 from trainer_checks import averages, goes_on
 from trainers import (
     NO_DROPOUT,
@@ -322,6 +324,140 @@ def test_a_network_may_be_called_as_a_module_is(trainer: Trainer, tmp_path: Path
     assert told(tmp_path / "run", "step") == [1, 1]
 
 
+def test_it_runs_from_a_package(trainer: Trainer, tmp_path: Path) -> None:
+    """Where others are called as its files are."""
+    shutil.copytree(compiled(tmp_path, trainer.backend), tmp_path / "models")
+    (tmp_path / "models" / "__init__.py").write_text("")
+    for name in trainers.MODULES:
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not this one')")
+    words = [sys.executable, "-m", "models.train", "small", "--workers", "1", "--max-steps", "1"]
+    data = write_folder(tmp_path / "images", ("cat", "dog"))
+    flags = ("--data", data, "--out", tmp_path / "run", "--mean", 0.5, "--std", 0.5)
+    environment = {**trainers.environment(), "PYTHONPATH": ""}
+    done = subprocess.run(
+        [*words, *map(str, flags), "--batch-size", "4"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert told(tmp_path / "run", "step") == [1, 1]
+
+
+def test_the_mean_of_several_is_evaluated(
+    trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of one with itself it is that one; of others it is between; classes are counted."""
+    called(trainer.folder, *trainer.flags(tmp_path / "other"), "--max-steps", 5, "--seed", 1)
+    one, other = trainer.weights(trainer.run), trainer.weights(tmp_path / "other")
+    found, table = [], tmp_path / "classes.csv"
+    for weights in ((one,), (one, one), (one, other), (other,)):
+        capsys.readouterr()
+        flags = ("--evaluate", "--confusion", table, "--weights", *weights)
+        called(trainer.folder, *trainer.flags(tmp_path / "none"), *flags)
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[1] == pytest.approx(found[0], abs=1e-6)
+    losses = [each["val_loss"] for each in found]
+    assert losses[2] < (losses[0] + losses[3]) / 2  # as the logarithm of a mean is
+    assert losses[2] not in (losses[0], losses[3])
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    assert rows[0] == ["class", "accuracy", *map(str, range(10))]
+    counts = np.array([row[2:] for row in rows[1:]], int)
+    assert list(counts.sum(axis=1)) == [3, 3, 3, 3, 2, 2, 2, 2, 2, 2]
+    assert 1 - counts.trace() / 24 == pytest.approx(found[3]["val_error"])
+    right = counts.diagonal() / counts.sum(axis=1)
+    assert [float(row[1]) for row in rows[1:]] == pytest.approx(right, abs=1e-6)
+
+
+def test_it_ends_where_it_gets_no_better(trainer: Trainer, tmp_path: Path) -> None:
+    """After so many evaluations, and when it goes on, at once."""
+    flags = (*trainer.flags(tmp_path), "--learning-rate", 0, "--patience", 2)
+    called(trainer.folder, *flags)
+    assert sorted(set(told(tmp_path, "step"))) == [8, 10, 16, 20, 24]
+    assert trainer.state(tmp_path)["worse"] == 2
+    called(trainer.folder, *flags, "--resume")
+    assert max(told(tmp_path, "step")) == 24
+
+
+def test_averages_follow_now_and_then_and_from_the_warm_up_on(
+    trainer: Trainer, tmp_path: Path
+) -> None:
+    flags = (*trainer.flags(tmp_path), "--ema", 0.5, "--ema-steps", 2, "--unit", "steps")
+    more = ("--length", 9, "--warmup", 2, "--warmup-start", 0.5, "--schedule", "cosine")
+    states = []
+    for step in range(1, 7):
+        called(trainer.folder, *flags, *more, "--max-steps", step, "--resume")
+        state = trainer.state(tmp_path)
+        name = {"torch": "fc.weight", "keras": "fc/kernel"}[trainer.backend]
+        states.append([np.asarray(state[group][name]) for group in ("model", "ema")])
+    begun, copied, stays, follows = states[0][1], states[1], states[2], states[3]
+    assert not np.array_equal(begun, states[0][0])
+    assert copied[1] == pytest.approx(copied[0], abs=1e-7)
+    assert np.array_equal(stays[1], copied[1])
+    assert follows[1] == pytest.approx((copied[1] + follows[0]) / 2, abs=1e-6)
+
+
+def is_bias(group: Any) -> bool:
+    """Whether it is the bias of the head."""
+    return getattr(group, "shape", None) == (10,)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1j])
+def test_weights_that_are_no_numbers_are_refused(
+    trainer: Trainer, tmp_path: Path, wrong: complex
+) -> None:
+    """In PyTorch and in HDF5, which Keras reads."""
+    path = tmp_path / trainer.weights(trainer.run).name
+    shutil.copy(trainer.weights(trainer.run), path)
+    if trainer.backend == "torch":
+        import torch
+
+        saved = torch.load(path)
+        bias = saved["model"]["fc.bias"].to(torch.complex64 if wrong == 1j else torch.float32)
+        bias[0] = wrong
+        torch.save({"model": {**saved["model"], "fc.bias": bias}}, path)
+    else:
+        import h5py
+
+        with h5py.File(path, "r+") as file:
+            names: list[str] = []
+            file.visititems(lambda name, each: names.append(name) if is_bias(each) else None)
+            bias = file[names[0]][:].astype(np.complex64 if wrong == 1j else np.float32)
+            bias[0] = wrong
+            del file[names[0]]
+            file[names[0]] = bias
+    message = problem(trainer.folder, *trainer.flags(tmp_path / "run"), "--weights", path)
+    assert path.name in message
+    assert "no finite number" in message or "imaginary" in message or "complex" in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("form", ["nothing", "numbers", "no recipe", "other shapes"])
+def test_a_checkpoint_of_another_form_is_told(trainer: Trainer, tmp_path: Path, form: str) -> None:
+    last = trainer.last(tmp_path / "run")
+    shutil.copytree(trainer.run, tmp_path / "run")
+    state: Any = {"nothing": {}, "numbers": 5, "no recipe": {"step": 1, "recipe": 3}}.get(form)
+    if trainer.backend == "torch":
+        import torch
+
+        if form == "other shapes":
+            state = torch.load(last)
+            state["model"]["fc.bias"] = torch.zeros(3)
+        torch.save(state, last)
+    elif form == "other shapes":
+        with np.load(last) as file:
+            np.savez(last, **{**file, "model|fc/bias": np.zeros(3)})
+    else:
+        np.savez(last, state=np.array(json.dumps(state)))
+    before = last.read_bytes()
+    message = problem(trainer.folder, *trainer.flags(tmp_path / "run"), "--resume")
+    assert str(last) in message
+    assert "checkpoint" in message or "cannot be read" in message or "holds no" in message
+    assert last.read_bytes() == before
+
+
 # --- how it ends ---------------------------------------------------------------------------------
 
 
@@ -468,14 +604,14 @@ def test_a_broken_image_is_told_when_its_turn_comes(
     data = write_folder(tmp_path / "data", ("cat", "dog"))
 
     def spoiled(train: ModuleType) -> None:
-        prepare = train.prepare
+        prepare = train.data.prepare
 
         def prepared(*arguments: Any) -> Any:
             found = prepare(*arguments)
             (data / "train/cat/2.png").write_bytes(b"no image")
             return found
 
-        monkeypatch.setattr(train, "prepare", prepared)
+        monkeypatch.setattr(train.data, "prepare", prepared)
 
     flags = ("--data", data, "--out", tmp_path / "run", "--workers", workers)
     more = ("--mean", 0.5, "--std", 0.25, "--batch-size", 4)

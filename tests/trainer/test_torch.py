@@ -216,16 +216,18 @@ def test_batch_norms_are_synchronised_unless_frozen(folder: Path, data: Path) ->
     assert "--sync-batch-norm: PyTorch does it on cuda alone" in problem(
         folder, "--data", data, "--sync-batch-norm", "--device", "cpu"
     )
-    devices = imported(folder, "devices")
     model = imported(folder, "small").small()
     before = model.state_dict()
+    model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     model.freeze_until("layer2")
-    devices.sync_batch_norms(model)
-    synced = {
-        path for path, each in model.named_modules() if isinstance(each, torch.nn.SyncBatchNorm)
+    model.train()
+    measuring = {
+        path: each.training
+        for path, each in model.named_modules()
+        if isinstance(each, torch.nn.SyncBatchNorm)
     }
     every = {path.rpartition(".")[0] for path in before if path.endswith("running_mean")}
-    assert synced == {path for path in every if path.startswith("layer2.")}
+    assert measuring == {path: path.startswith("layer2.") for path in every}
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import signal
 import sys
@@ -41,6 +42,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "no_decay": ["bias"],
         "weight_decay": 0.05,
         "epsilon": 1e-4,
+        "label_smoothing": 0.1,
+        "loss_weights": [0.5 + 0.2 * i for i in range(10)],
     },
     "no momentum": {"momentum": 0.0, "schedule": "constant", "no_decay": ["norm"]},
 }
@@ -85,32 +88,43 @@ def same_steps(root: Path, name: str, parts: int, steps: int = 8) -> None:
     keras_trainer = imported(root / "keras", "train")
     torch_trainer = imported(root / "torch", "train")
     data, sources, common = (sys.modules[each] for each in ("data", "sources", "common"))
+    place = place_of(sys.modules["devices"])
     recipe = trainers.recipe_of(root / "torch", **RECIPES[name])
     images, _ = sources.load(str(root / "idx"), recipe)
-    recipe = sources.measured(images, recipe)
+    recipe = data.measured(images, recipe)
     unit = 8 if recipe["unit"] == "epochs" else 1
     with parity.float64():
         pair = parity.pair(parity.network_of_text(TEXT))
         pair.torch.train()
-        optimizer = torch_trainer.make_optimizer(pair.torch, recipe, fused=False)
+        optimizer, rates = torch_trainer.make_optimizer(pair.torch, recipe, unit)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
         names = torch_trainer.decayed_names(pair.torch, recipe)
         assert _as_keras(names, pair) == set(keras_trainer.decayed_names(pair.keras, recipe))
         model = keras_trainer.make_ready(pair.keras, recipe, unit, steps, parts, False)
         order = data.training(images, recipe, 0, share=(0, 1, parts))
         for step in range(steps):
             share = [order[step * parts + part] for part in range(parts)]
-            rate = common.lr_at(step, recipe, unit)
+            rate = common.rate_at(step, recipe, unit)
             assert float(model.optimizer.learning_rate) == pytest.approx(rate, rel=1e-12, abs=0)
+            assert rates.get_last_lr()[0] == rate
             given = [
-                torch_trainer.prepared(*map(torch.from_numpy, each), recipe, torch.float64)
+                torch_trainer.prepared(*map(torch.from_numpy, each), recipe, place)
                 for each in share
             ]
-            loss, _ = torch_trainer.update(pair.torch, optimizer, given, recipe, rate)
+            clip = recipe["clip_norm"]
+            loss, _ = torch_trainer.update(pair.torch, optimizer, given, clip, place, scaler)
+            rates.step()
             losses = [float(model.train_on_batch((x, c), y)[0]) for x, c, y in share]
             assert np.mean(losses) == pytest.approx(float(loss), rel=1e-9)
             for key, one, other in weights_of(pair):
                 assert parity.difference(one, other) < 1e-9, (step, key)
     keras.backend.clear_session(free_memory=False)
+
+
+def place_of(devices: Any) -> Any:
+    """One CPU, in double precision."""
+    flags = {"precision": "fp64", "device": "cpu", "sync_batch_norm": 0, "channels_last": 0}
+    return devices.Place(argparse.Namespace(**flags))
 
 
 def weights_of(pair: parity.Pair) -> list[tuple[str, np.ndarray, np.ndarray]]:
@@ -210,7 +224,7 @@ def rates(folder: Path) -> None:
 
     def found(unit: int = 1, **changes: Any) -> list[float]:
         recipe = trainers.recipe_of(folder, **given, **changes)
-        return [common.lr_at(step, recipe, unit) for step in range(100 * unit)]
+        return [common.rate_at(step, recipe, unit) for step in range(100 * unit)]
 
     assert found(schedule="constant") == [2.0] * 100
     step = [2.0] * 50 + [0.2] * 25 + [0.02] * 25
@@ -272,7 +286,7 @@ def images_in_order(folder: Path) -> None:
     assert list(first) != list(again)
     assert len({tuple((image == 200).ravel()) for image in first.values()}) > 4
 
-    batches = [data.evaluation(images, recipe, False, rank, 3) for rank in range(3)]
+    batches = [data.evaluation(images, recipe, (rank, 3)) for rank in range(3)]
     assert {len(each) for each in batches} == {8}
     seen = np.concatenate([each[i][1] for each in batches for i in range(8)])
     assert sorted(seen) == [-1] * 8 + list(range(64))

@@ -21,7 +21,7 @@ from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
-MODULES = ("train", "devices", "optimizers", "flags", "common", "data", "sources")
+MODULES = ("train", "devices", "fitting", "common", "data", "sources")
 SPEC = """\
 spec_version: 1
 name: small
@@ -143,14 +143,14 @@ def signals(number: signal.Signals, *steps: int) -> Callable[[ModuleType], None]
     """A trainer that gets a signal in these steps."""
 
     def change(train: ModuleType) -> None:
-        advance = train.Log.advance
+        advance = train.common.Log.advance
 
         def advanced(log: Any) -> None:
             advance(log)
             if log.step in steps:
                 os.kill(os.getpid(), number)
 
-        train.Log.advance = advanced
+        train.common.Log.advance = advanced
 
     return change
 
@@ -164,7 +164,8 @@ def problem(folder: Path, *flags: object) -> str:
 
 def recipe_of(folder: Path, **changes: Any) -> dict[str, Any]:
     """The recipe of `small` with some of its values changed."""
-    recipe: dict[str, Any] = imported(folder, "flags").read_recipe("small")[0]
+    recipe: dict[str, Any] = imported(folder, "common").parse(["small"], "", {})[1]
+    recipe["loss_weights"] = []  # as prepare adds them
     assert changes.keys() <= recipe.keys()
     return {**recipe, **changes}
 

@@ -1,48 +1,46 @@
-"""Where Keras trains, on one device, all of a host or several hosts, and on what numbers."""
+"""Where Keras trains, on one device or several, and what is made of bytes there."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import json
+import math
 import os
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from common import Problem, Recipe
-
-# Of each batch that makes up a step: images and chances, as data.py makes them, and labels.
-Batches = list[tuple[tuple[np.ndarray, np.ndarray], np.ndarray]]
+if TYPE_CHECKING or not __package__:
+    import data
+    from sources import Images, Problem, Recipe
+else:
+    from . import data
+    from .sources import Images, Problem, Recipe
 
 
 class Place:
     """One device, where nothing needs dealing out; the others are of this form.
 
-    `rank` and `world` number the processes of a run, one on each host; `devices` are those of all.
+    `rank` and `world` number the processes of a run, one on each host; `devices` are
+    those of all.
     """
 
     rank, world, devices = 0, 1, 1
-    keras_accumulates = True  # gradients of several batches, from call to call
 
     def scope(self) -> Any:
         """The context in which models are made and trained."""
         return contextlib.nullcontext()
 
-    def step(self, model: keras.Model, batches: Batches) -> tuple[float, float]:
-        """Train on this process's share of a step; gives mean loss and error of all shares."""
-        found = [model.train_on_batch(*batch) for batch in batches]
-        loss, accuracy = np.mean(found, axis=0, dtype=np.float64)
-        return float(loss), 1 - float(accuracy)
+    def dealt(self, begin: Callable[[], Iterator[Any]]) -> Any:
+        """This process's batches, as Keras takes them."""
+        return begin()
 
-    def logits(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
-        """What a model makes of this process's images."""
-        return np.asarray(model.predict_on_batch(images))
-
-    def summed(self, values: list[float]) -> list[float]:
-        """The sums over all processes, which wait here for one another."""
+    def summed(self, values: np.ndarray) -> np.ndarray:
+        """The sum over all processes, which wait here for one another."""
         return values
 
     def agree(self, model: keras.Model) -> None:
@@ -58,122 +56,69 @@ class JaxDevices(Place):
         if hosts > 1:
             keras.distribution.initialize()  # as KERAS_DISTRIBUTION_... say
         names = keras.distribution.list_devices()
-        self.distribution = keras.distribution.DataParallel(devices=names)
-        keras.distribution.set_distribution(self.distribution)
+        dealt = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
+        keras.distribution.set_distribution(dealt)
         self.devices, self.world, self.rank = len(names), hosts, jax.process_index()
-        self.jax, self._logits = jax, jax.jit(self._logits_of_all, static_argnums=0)
 
-    def logits(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
-        """What a model makes of this process's images; Keras would fetch those of all."""
-        layout = self.distribution.get_data_layout(images.shape).backend_layout
-        dealt = self.jax.make_array_from_process_local_data(layout, images)
-        weights = [each.value for each in model.trainable_variables]
-        others = [each.value for each in model.non_trainable_variables]
-        found = self._logits(model, weights, others, dealt).addressable_shards
-        return np.concatenate(
-            [s.data for s in sorted(found, key=lambda s: s.index[0].start)]
-        )
-
-    def _logits_of_all(
-        self, model: keras.Model, weights: list[Any], others: list[Any], images: Any
-    ) -> Any:
-        return model.stateless_call(weights, others, images, training=False)[0]
-
-    def summed(self, values: list[float]) -> list[float]:
-        """The sums over all processes, which wait here for one another."""
+    def summed(self, values: np.ndarray) -> np.ndarray:
+        """The sum over all processes, which wait here for one another."""
         from jax.experimental import multihost_utils
 
-        rows = multihost_utils.process_allgather(np.array([values]))
-        return rows.reshape(self.world, -1).sum(axis=0).tolist()
+        rows = multihost_utils.process_allgather(values)
+        return np.reshape(rows, (self.world, *values.shape)).sum(axis=0)
 
 
 class TensorFlowDevices(Place):
-    """All devices of a host, or of the hosts of TF_CONFIG, on TensorFlow.
-
-    Keras' `train_on_batch` and `predict_on_batch` would give each the whole batch.
-    """
-
-    keras_accumulates = False
+    """All devices of a host, or of the hosts of TF_CONFIG, on TensorFlow."""
 
     def __init__(self, hosts: int) -> None:
         import tensorflow as tf
 
-        self.tf, self.strategy, self.world = tf, strategy_of(tf, hosts), hosts
+        self.tf, self.world = tf, hosts
+        kinds = [tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU")]
+        names = [device.name for device in kinds[0] or kinds[1]]
+        several, one = tf.distribute.MultiWorkerMirroredStrategy, tf.distribute
+        self.strategy = several() if hosts > 1 else one.MirroredStrategy(names)
         self.devices = self.strategy.num_replicas_in_sync
         if hosts > 1:
             self.rank = self.strategy.cluster_resolver.task_id
-        self._step = tf.function(self._step_on_all, reduce_retracing=True)
-        self._logits = tf.function(self._logits_on_all, reduce_retracing=True)
 
     def scope(self) -> Any:
         """The context in which models are made and trained."""
         return self.strategy.scope()
 
-    def step(self, model: keras.Model, batches: Batches) -> tuple[float, float]:
-        """Train on this process's share of a step; gives mean loss and error of all shares."""
-        model.optimizer.total = self._total
-        deal = self.tf.nest.map_structure
-        dealt = [deal(self._dealt, batch) for batch in batches]
-        loss, error = self._step(model, dealt)
-        return float(loss), float(error)
+    def dealt(self, begin: Callable[[], Iterator[Any]]) -> Any:
+        """This process's batches, each in equal parts for its devices.
 
-    def _step_on_all(self, model: keras.Model, batches: Any) -> list[Any]:
-        def on_each(batches: Any) -> tuple[Any, Any]:
-            sums: list[Any] = []
-            for batch in batches:
-                with self.tf.control_dependencies(sums):  # holds one batch at a time
-                    found = self._gradients(model, *batch)
-                sums = [a + b for a, b in zip(sums, found)] if sums else found
-            loss, error, *gradients = [each / len(batches) for each in sums]
-            model.optimizer.apply(gradients, model.trainable_variables)
-            return loss * self.devices, error
-
-        found = self.strategy.run(on_each, (batches,))
-        return [self.strategy.reduce("MEAN", each, axis=None) for each in found]
-
-    def _gradients(self, model: keras.Model, given: Any, labels: Any) -> list[Any]:
-        """A batch's loss, as its part in that of all devices, its error and its gradients."""
-        with self.tf.GradientTape() as tape:
-            logits = model(given, training=True)
-            loss = model.compute_loss(given, labels, logits)
-        right = keras.metrics.sparse_categorical_accuracy(labels, logits)
-        gradients = tape.gradient(loss, model.trainable_variables)
-        return [loss, 1 - ops.mean(right), *gradients]
-
-    def _total(self, gradients: list[Any]) -> Any:
-        """The sum of the gradients of all devices, within a step."""
-        return self.tf.distribute.get_replica_context().all_reduce("SUM", gradients)
-
-    def logits(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
-        """What a model makes of this process's images."""
-        found = self._logits(model, self._dealt(images))
-        local = self.strategy.experimental_local_results(found)
-        return np.concatenate([each.numpy() for each in local])
-
-    def _logits_on_all(self, model: keras.Model, images: Any) -> Any:
-        return self.strategy.run(lambda each: model(each, training=False), (images,))
-
-    def _dealt(self, array: np.ndarray) -> Any:
-        """An array in equal parts, one for each device of this host."""
-        parts = np.split(array, self.devices // self.world)
-        return self.strategy.experimental_distribute_values_from_function(
-            lambda device: parts[device.replica_id_in_sync_group % len(parts)]
+        Keras takes the first to look at, and then begins again.
+        """
+        first = next(begin())
+        spec = self.tf.nest.map_structure(
+            lambda each: self.tf.TensorSpec((None, *each.shape[1:]), each.dtype), first
         )
+        made = self.tf.data.Dataset.from_generator(begin, output_signature=spec)
+        made = made.rebatch(len(first[1]) * self.world // self.devices)
+        return self.strategy.distribute_datasets_from_function(lambda _: made)
 
-    def summed(self, values: list[float]) -> list[float]:
-        """The sums over all processes, which wait here for one another."""
-        local = self.devices // self.world
-        rows = np.zeros((local, len(values)))
-        rows[0] = values
-        total = self.strategy.reduce("SUM", self._dealt(rows), axis=0)
-        return np.asarray(total).tolist()
+    def summed(self, values: np.ndarray) -> np.ndarray:
+        """The sum over all processes, which wait here for one another."""
+        if self.world == 1:
+            return values
+        own = self.devices // self.world
+        rows = self.strategy.experimental_distribute_values_from_function(
+            lambda at: values * (at.replica_id_in_sync_group % own == 0)
+        )
+        return np.asarray(self.strategy.reduce("SUM", rows, axis=None))
 
     def agree(self, model: keras.Model) -> None:
         """Give all devices the first one's statistics, which are what is saved."""
         for weight in model.non_trainable_weights:
             own = ops.convert_to_numpy(weight)
-            mine = own.ravel() if self.rank == 0 else np.zeros(own.size)
-            weight.assign(np.reshape(self.summed(mine.tolist()), own.shape))
+            weight.assign(self.summed(own if self.rank == 0 else np.zeros_like(own)))
+
+    def total(self, gradients: list[Any]) -> Any:
+        """The sum of the gradients of all devices, within a step."""
+        return self.tf.distribute.get_replica_context().all_reduce("SUM", gradients)
 
 
 def place_of(args: argparse.Namespace) -> Place:
@@ -192,6 +137,8 @@ def place_of(args: argparse.Namespace) -> Place:
         raise Problem("--all-devices needs KERAS_BACKEND=tensorflow or jax")
     if args.compile:
         raise Problem("--compile: XLA cannot add up gradients of TensorFlow's devices")
+    if args.keras_optimizer and args.accumulate > 1:
+        raise Problem("--accumulate: Keras' own optimizers have it on one device alone")
     return TensorFlowDevices(hosts)
 
 
@@ -210,66 +157,113 @@ def hosts_of(backend: str) -> int:
     return 1
 
 
-def strategy_of(tf: Any, hosts: int) -> Any:
-    """TensorFlow's way to train on the devices of one or more hosts."""
-    if hosts > 1:
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    kinds = [tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU")]
-    return tf.distribute.MirroredStrategy([d.name for d in kinds[0] or kinds[1]])
-
-
 # --- from bytes to numbers, on the device ---------------------------------------------
 
 
 class Trained(keras.Model):
     """A network that is given bytes: it normalises them, and mixes those to train on.
 
-    Logits leave it in full precision.
+    Training gives pairs of images and chances, evaluation images (n, views, H, W, C),
+    of which it gives the mean over the views and all networks that are `evaluated`.
+    The one that is trained comes first; with averages, a second follows it.
     """
 
-    def __init__(self, network: keras.Model, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, network: keras.Model, *others: keras.Model):
         super().__init__(dtype=keras.config.floatx())
-        self.network, self.recipe, self.built = network, recipe, True
+        self.recipe, self.network, self.others, self.built = (
+            recipe,
+            network,
+            others,
+            True,
+        )
+        self.evaluated = [network, *others]
+        self.first_average = 0  # the step up to which averages are copies
 
     def call(self, x: Any, training: bool = False) -> Any:
-        images = x[0] if training else x
+        if not isinstance(x, list | tuple):
+            return self.scores(x)
+        made, chances = self.normalized(x[0]), ops.cast(x[1], keras.config.floatx())
+        if training and self.mixes:
+            weight = chances[:, :1, None, None] * (1 - inside(chances[:, 1:5], made))
+            made = weight * made + (1 - weight) * ops.flip(made, 0)
+        if training and self.recipe["erasing"]:
+            made = made * (1 - inside(chances[:, 5:], made))
+        logits = self.network(made, training=training)
+        return ops.cast(logits, keras.config.floatx())
+
+    def normalized(self, images: Any) -> Any:
+        """Bytes (n, H, W, C) as numbers, of mean 0 and deviation 1 on the whole."""
         mean, std = (
             ops.convert_to_tensor(self.recipe[key], keras.config.floatx())
             for key in ("mean", "std")
         )
-        made = (ops.cast(images, keras.config.floatx()) / 255 - mean) / std
-        if training and self.mixes:
-            kept, box, _ = self.chances(x[1])
-            weight = kept[:, :, None, None] * (1 - inside(box, made))
-            made = weight * made + (1 - weight) * ops.flip(made, 0)
-        if training and self.recipe["erasing"]:
-            made = made * (1 - inside(self.chances(x[1])[2], made))
-        logits = self.network(made, training=training)
-        return ops.cast(logits, keras.config.floatx())
+        return (ops.cast(images, keras.config.floatx()) / 255 - mean) / std
+
+    def scores(self, views: Any) -> Any:
+        """Logarithms of the mean probabilities."""
+        made = self.normalized(ops.reshape(views, (-1, *views.shape[2:])))
+        found = [network(made, training=False) for network in self.evaluated]
+        logits = ops.cast(ops.stack(found, axis=1), keras.config.floatx())
+        count = views.shape[1] * len(found)
+        scores = ops.reshape(ops.log_softmax(logits), (-1, count, logits.shape[-1]))
+        return ops.logsumexp(scores, axis=1) - math.log(count)
 
     @property
     def mixes(self) -> bool:
         return self.recipe["mixup"] > 0 or self.recipe["cutmix"] > 0
 
-    def chances(self, chances: Any) -> tuple[Any, Any, Any]:
-        """How much is kept of each image; the boxes that its partner fills, that are erased."""
-        chances = ops.cast(chances, keras.config.floatx())
-        return chances[:, :1], chances[:, 1:5], chances[:, 5:]
-
     def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
     ) -> Any:
         """The loss beside targets that are smoothed and mixed as the images are."""
         smoothing, classes = self.recipe["label_smoothing"], y_pred.shape[-1]
         targets = ops.one_hot(ops.cast(y, "int32"), classes, dtype=y_pred.dtype)
-        targets = targets * (1 - smoothing) + smoothing / classes
-        if self.mixes:
-            kept, box, _ = self.chances(x[1])
-            rows, columns = x[0].shape[1:3]
-            area = (box[:, 2:3] - box[:, :1]) * (box[:, 3:] - box[:, 1:2])
-            share = kept * (1 - area / (rows * columns))
-            targets = share * targets + (1 - share) * ops.flip(targets, 0)
-        return super().compute_loss(y=targets, y_pred=y_pred)
+        if isinstance(x, list | tuple):
+            targets = targets * (1 - smoothing) + smoothing / classes
+            if self.mixes:
+                chances, (rows, columns) = ops.cast(x[1], y_pred.dtype), x[0].shape[1:3]
+                top, left, bottom, right = (chances[:, i : i + 1] for i in range(1, 5))
+                area = (bottom - top) * (right - left)
+                share = chances[:, :1] * (1 - area / (rows * columns))
+                targets = share * targets + (1 - share) * ops.flip(targets, 0)
+            if self.recipe["loss_weights"]:
+                weights = self.recipe["loss_weights"]
+                targets = targets * ops.convert_to_tensor(weights, y_pred.dtype)
+        return super().compute_loss(x, targets, y_pred, sample_weight, training)
+
+    def train_step(self, *given: Any) -> Any:
+        """Keras' own step; in the same compiled call the averages follow."""
+        found = super().train_step(*given)
+        if not self.recipe["ema"]:
+            return found
+        if keras.backend.backend() != "jax":
+            self.follow()
+            return found
+        logs, (trained, others, optimizer, metrics) = found
+        variables = self.trainable_variables, self.non_trainable_variables
+        pairs = [*zip(variables[0], trained), *zip(variables[1], others)]
+        pairs += zip(self.optimizer.variables, optimizer)
+        with keras.StatelessScope(pairs) as scope:
+            self.follow()
+        others = [scope.get_current_value(each) for each in variables[1]]
+        return logs, (trained, others, optimizer, metrics)
+
+    def follow(self) -> None:
+        """Move the averages a little to where weights and statistics are, in time."""
+        calls, parts = self.optimizer._iterations, self.parts
+        every = parts * self.recipe["ema_steps"]
+        share = ops.where(
+            calls > self.first_average * parts, 1 - self.recipe["ema"], 1.0
+        )
+        share = ops.where(ops.equal(calls % every, 0), share, 0.0)
+        for mean, value in zip(self.others[0].weights, self.network.weights):
+            moved = (value - mean) * ops.cast(share, mean.dtype)
+            mean.assign(mean + moved)
 
 
 def inside(box: Any, images: Any) -> Any:
@@ -280,3 +274,29 @@ def inside(box: Any, images: Any) -> Any:
     x = ops.arange(columns, dtype=box.dtype)[:, None]
     found = (top <= y) & (y < bottom) & (left <= x) & (x < right)
     return ops.cast(found, images.dtype)
+
+
+def evaluate(
+    model: keras.Model,
+    images: Images,
+    recipe: Recipe,
+    args: argparse.Namespace,
+    place: Place,
+) -> dict[str, float]:
+    """Loss, top-1 and top-5 error over all images, each counted once."""
+    share = place.rank, place.world
+    order = data.evaluation(images, recipe, share, args.ten_crop, args.test_sizes)
+
+    def weighed() -> Iterator[Any]:  # what fills up the last batch weighs nothing
+        for views, labels in data.ahead(order, args.workers, images.size is None):
+            yield views, np.maximum(labels, 0), (labels >= 0).astype(np.float32)
+
+    place.agree(model)
+    given, steps = place.dealt(weighed), len(order)
+    found = model.evaluate(given, steps=steps, verbose=0, return_dict=True)
+    top1, top5 = (round(found[key] * len(images)) for key in ("top1", "top5"))
+    errors = {
+        "val_error": 1 - top1 / len(images),
+        "val_error_top5": 1 - top5 / len(images),
+    }
+    return {"val_loss": float(found["entropy"]), **errors}

@@ -1,6 +1,6 @@
 """Train a network of this folder with Keras, as the recipe beside it says.
 
-On TensorFlow or JAX, on one device or on all that they see:
+On TensorFlow, JAX or PyTorch, on one device or, on the first two, on all that they see:
 
     python train.py resnet20 --data fashion-mnist --max-steps 200
     KERAS_BACKEND=jax python train.py resnet50 --data DIR --precision bf16 --all-devices
@@ -22,68 +22,55 @@ sys.path.sort(key=os.path.dirname(os.path.abspath(__file__)).__eq__)
 
 import argparse
 import functools
-import io
-import itertools
-import json
 import signal
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers, metrics, ops
 
-import common
-from common import Log, Problem, Recipe
-from data import ahead, evaluation, input_size, training
-from devices import Batches, Place, Trained, place_of
-from flags import check, parse
-from optimizers import SGD, AdamW, Rates
-from sources import Images, prepare
+if TYPE_CHECKING or not __package__:
+    import common
+    import data
+    from common import Log
+    from devices import Place, Trained, evaluate, place_of
+    from fitting import SGD, AdamW, Rates, Run, Stopped, finite, keras_own, read
+    from sources import Images, Problem, Recipe
+else:
+    from . import common, data
+    from .common import Log
+    from .devices import Place, Trained, evaluate, place_of
+    from .fitting import SGD, AdamW, Rates, Run, Stopped, finite, keras_own, read
+    from .sources import Images, Problem, Recipe
 
-FLAGS: dict[str, Any] = {
-    "--all-devices": {
-        "action": "store_true",
-        "help": "deal each batch out to all devices of this host",
-    },
-    "--compile": {
-        "action": "store_true",
-        "help": "with XLA, also where Keras would not",
-    },
-}
 WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
+ON = "store_true"
+FLAGS: dict[str, dict[str, Any]] = {
+    "--precision": {"choices": ("fp32", "bf16", "fp64"), "help": "of activations"},
+    "--all-devices": {"action": ON, "help": "deal batches out to all of this host"},
+    "--compile": {"action": ON, "help": "with XLA, also where Keras would not"},
+    "--keras-optimizer": {"action": ON, "help": "Keras' own, not in PyTorch's form"},
+}
 
 
-# --- flags and loader ------------------------------------------------------------------
+# --- model and optimizer --------------------------------------------------------------
 
 
-def steps_of(
-    images: Images, recipe: Recipe, args: argparse.Namespace, place: Place, step: int
-) -> Iterator[Batches]:
-    """From a step on, without end: the batches of each step, as data.py makes them."""
-    share = place.rank, place.world, args.accumulate
-    order = training(images, recipe, args.seed, step, share)
-    loaded = ahead(order, args.workers, images.size is None)
-    while True:
-        batches = list(itertools.islice(loaded, args.accumulate))
-        yield [((images, chances), labels) for images, chances, labels in batches]
-
-
-# --- model ----------------------------------------------------------------------------
-
-
-def build(args: argparse.Namespace, images: Images, recipe: Recipe) -> keras.Model:
-    """The network for these images, with fresh weights or those of --weights."""
+def build(
+    args: argparse.Namespace, images: Images, recipe: Recipe, weights: Path | None
+) -> keras.Model:
+    """The network for these images, with fresh weights or those of a file."""
     keras.utils.set_random_seed(args.seed)
     sys.setrecursionlimit(100_000)  # Keras goes back through the layers by recursion
-    module = common.network_of(args.network)
-    shape = (*input_size(images, recipe), images.channels)
-    model = getattr(module, args.network)(len(images.classes), shape)
-    if args.weights:
-        load_weights(model, args)
+    module, size = common.network_of(args.network), data.input_size(images, recipe)
+    if size != data.input_size(images, recipe, training=True):
+        size = (None, None)
+    model = getattr(module, args.network)(len(images.classes), (*size, images.channels))
+    if weights:
+        load_weights(model, weights, args.reset_head)
     if args.freeze_until:
         freeze_until = getattr(module, "freeze_until", None)
         common.freeze(
@@ -92,30 +79,37 @@ def build(args: argparse.Namespace, images: Images, recipe: Recipe) -> keras.Mod
     return model
 
 
-def load_weights(model: keras.Model, args: argparse.Namespace) -> None:
+def load_weights(model: keras.Model, path: Path, reset_head: bool) -> None:
     """Take over weights, with --reset-head not the last layer's; raises `Problem`."""
     head, kept = model.layers[-1], model.layers[-1].get_weights()
     with warnings.catch_warnings(record=True) as told:
         try:
-            model.load_weights(args.weights, skip_mismatch=args.reset_head)
+            model.load_weights(path, skip_mismatch=reset_head)
             wrong = [text for each in told if (text := mismatch(each.message, head))]
         except Exception as error:  # noqa: BLE001 - a broken file may raise anything
             wrong = [" ".join(str(error).split())[:200]]
     if wrong:
-        what = f"{args.weights}: cannot be read as weights of this network: {wrong[0]}"
+        what = f"{path}: cannot be read as weights of this network: {wrong[0]}"
         raise Problem(f"{what}; for other classes try --reset-head (of {head.name})")
-    if args.reset_head:
+    if reset_head:
         head.set_weights(kept)
+    if not finite(model):
+        raise Problem(f"{path}: holds what is no finite number")
 
 
 def mismatch(warning: Any, head: keras.Layer) -> str:
     """What Keras tells of layers that it skipped, unless that is the head alone."""
     text = " ".join(str(warning).split())
     only = text.startswith("A total of 1 objects") and head.name in text
-    return text[:200] if "could not be loaded" in text and not only else ""
+    wrong = "could not be loaded" in text or "imaginary part" in text
+    return text[:200] if wrong and not only else ""
 
 
-# --- optimizer ------------------------------------------------------------------------
+def kind_of(layer: keras.Layer, name: str) -> str:
+    """What a weight is to weight decay: a weight, a bias, or of a normalisation."""
+    if isinstance(layer, WITH_KERNEL):
+        return "bias" if name == "bias" else "weight"
+    return "norm"
 
 
 def decayed_names(model: keras.Model, recipe: Recipe) -> list[str]:
@@ -128,220 +122,164 @@ def decayed_names(model: keras.Model, recipe: Recipe) -> list[str]:
     ]
 
 
-def kind_of(layer: keras.Layer, name: str) -> str:
-    """What a weight is to weight decay: a weight, a bias, or of a normalisation."""
-    if isinstance(layer, WITH_KERNEL):
-        return "bias" if name == "bias" else "weight"
-    return "norm"
-
-
 def make_ready(
-    raw: keras.Model, recipe: Recipe, unit: int, steps: int, parts: int, jit: bool | str
-) -> keras.Model:
-    """The network as it is trained, with its loss and optimizer."""
-    rates = [common.lr_at(step // parts, recipe, unit) for step in range(steps * parts)]
-    kind = AdamW if recipe["optimizer"] == "adamw" else SGD
-    accumulation = {"gradient_accumulation_steps": parts} if parts > 1 else {}
-    optimizer = kind(recipe, decayed_names(raw, recipe), Rates(rates), **accumulation)
-    model = Trained(raw, recipe)
-    loss, right = (
-        keras.losses.CategoricalCrossentropy(True),
-        "sparse_categorical_accuracy",
+    raw: keras.Model,
+    recipe: Recipe,
+    unit: int,
+    steps: int,
+    parts: int = 1,
+    jit: bool | str = "auto",
+    own: bool = False,
+) -> Trained:
+    """The network as it is trained, with its averages, loss, metrics and optimizer."""
+    rates = Rates(
+        [common.rate_at(step // parts, recipe, unit) for step in range(steps * parts)]
     )
-    model.compile(optimizer, loss, metrics=[right], jit_compile=jit)
+    decayed = decayed_names(raw, recipe)
+    averages = [keras.models.clone_model(raw)] if recipe["ema"] else []
+    for average in averages:
+        average.set_weights(raw.get_weights())
+        average.trainable = False
+    model = Trained(recipe, raw, *averages)
+    model.parts, model.first_average = parts, recipe["warmup"] * unit
+    model.evaluated = averages or [raw]
+    if own:
+        optimizer = keras_own(recipe, decayed, rates, parts, model)
+    else:
+        kind = AdamW if recipe["optimizer"] == "adamw" else SGD
+        optimizer = kind(recipe, decayed, rates, parts)
     optimizer.build(model.trainable_variables)
+    make_measured(model, optimizer, jit)
     return model
 
 
-def reseed(droppers: list[Any], seed: int, step: int, parts: int) -> None:
-    """Make chance in a step a function of the seed and the step; a batch counts one on."""
-    for number, layer in enumerate(droppers, step * len(droppers)):
-        layer.seed_generator.state.assign([seed, number * parts])
+def make_measured(
+    model: Trained, optimizer: Any = None, jit: bool | str = "auto", *more: Any
+) -> None:
+    """Give a model its loss and what is measured, and build all of it."""
+    rows, columns, channels = model.network.input_shape[1:]
+    measured = [
+        metrics.SparseCategoricalCrossentropy(name="entropy", from_logits=True),
+        metrics.SparseCategoricalAccuracy(name="top1"),
+        metrics.MeanMetricWrapper(top5, name="top5"),
+    ]
+    measured += more
+    model.compile(optimizer, cross_entropy, weighted_metrics=measured, jit_compile=jit)
+    views = np.zeros((1, 1, rows or 224, columns or 224, channels), np.uint8)
+    one = np.zeros(1, np.int64), np.zeros(1, np.float32)
+    model._symbolic_build(data_batch=(views, *one))  # or it takes a batch of training
 
 
-def average(ema: keras.Model, model: keras.Model, decay: float) -> None:
-    """Move the averaged weights and statistics a little to where the model's are."""
-    for mean, value in zip(ema.weights, model.weights, strict=True):
-        mean.assign(mean + (value - mean) * (1 - decay))
+def top5(labels: Any, scores: Any) -> Any:
+    """Whether the class is among the five best; Keras' own knows no double precision."""
+    own = ops.cast(ops.reshape(labels, (-1, 1)), "int32")
+    better = scores > ops.take_along_axis(scores, own, axis=1)
+    return ops.sum(ops.cast(better, "int32"), axis=1) < 5
 
 
-# --- checkpoints ----------------------------------------------------------------------
-
-
-def save(path: Path, state: dict[str, Any], **groups: dict[str, Any]) -> None:
-    """Write what a run needs, numbers as JSON and groups of arrays, whole or not at all."""
-    buffer = io.BytesIO()
-    arrays = {
-        f"{group}|{name}": ops.convert_to_numpy(value)
-        for group, values in groups.items()
-        for name, value in values.items()
-    }
-    np.savez(buffer, state=np.array(json.dumps(state)), **arrays)
-    common.write_whole(path, buffer.getvalue())
-
-
-def save_weights(path: Path, model: keras.Model) -> None:
-    """Write weights as `load_weights` of Keras reads them, whole or not at all."""
-    with tempfile.TemporaryDirectory() as folder, common.writing(path):
-        whole = Path(folder, "whole.weights.h5")
-        # HDF5 brings the process down where a disk is full: see first that it is not.
-        size = sum(weight.nbytes for weight in model.get_weights())
-        whole.write_bytes(bytes(size + 4096 * len(model.weights)))
-        model.save_weights(whole, overwrite=True)
-        data = whole.read_bytes()
-    common.write_whole(path, data)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """What a run left for itself; raises `Problem`."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            saved: dict[str, Any] = json.loads(str(file["state"]))
-            for key in file.files[1:]:
-                group, _, name = key.partition("|")
-                saved.setdefault(group, {})[name] = file[key]
-    except Exception as error:  # noqa: BLE001 - a broken file may raise anything
-        raise Problem(f"{path}: cannot be read: {error}") from None
-    return {"model": {}, "ema": {}, **saved}
-
-
-# --- evaluation -----------------------------------------------------------------------
-
-
-def evaluate(
-    model: keras.Model,
-    images: Images,
-    recipe: Recipe,
-    args: argparse.Namespace,
-    place: Place,
-) -> dict[str, float]:
-    """Loss, top-1 and top-5 error over all images, each counted once."""
-    place.agree(model)
-    given, sums = Trained(model, recipe), np.zeros(3)
-    batches = evaluation(images, recipe, args.ten_crop, place.rank, place.world)
-    for views, labels in ahead(batches, args.workers, images.size is None):
-        logits = place.logits(given, views.reshape(-1, *views.shape[2:]))
-        logits = logits.reshape(len(views), views.shape[1], -1).mean(axis=1)
-        real = labels >= 0  # the others fill up the last batch
-        logits, labels = logits[real].astype(np.float64), labels[real]
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        right = shifted[np.arange(len(labels)), labels]
-        loss = np.log(np.exp(shifted).sum(axis=1)) - right
-        better = (shifted > right[:, None]).sum(axis=1)
-        sums += [loss.sum(), (better >= 1).sum(), (better >= 5).sum()]
-    loss, error, top5 = np.divide(place.summed(sums.tolist()), len(images)).tolist()
-    return {"val_loss": loss, "val_error": error, "val_error_top5": top5}
+def cross_entropy(targets: Any, logits: Any) -> Any:
+    """The loss of each image, also where its targets do not add up to 1."""
+    return -ops.sum(targets * ops.log_softmax(logits), axis=-1)
 
 
 # --- training -------------------------------------------------------------------------
 
 
-def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> None:
+def steps_of(
+    images: Images, recipe: Recipe, args: argparse.Namespace, place: Place, step: int
+) -> Iterator[Any]:
+    """From a step on, without end: images with chances, and labels."""
+    share = place.rank, place.world, args.accumulate
+    order = data.training(images, recipe, args.seed, step, share)
+    for pixels, chances, labels in data.ahead(order, args.workers, images.size is None):
+        yield (pixels, chances), labels
+
+
+def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
+    """The whole of it; gives the status to leave with."""
     # data
-    check(args, recipe, place.devices)
-    images, held_out, recipe = prepare(args, recipe)
-    if args.evaluate:
-        beside = args.weights.with_name("last.npz")  # of the run that left the weights
-        trained = read(beside)["recipe"] if beside.is_file() else recipe
-        recipe = {**recipe, "mean": trained["mean"], "std": trained["std"]}
-    epoch_steps = len(images) // recipe["batch_size"]
-    unit = epoch_steps if recipe["unit"] == "epochs" else 1
+    common.check(args, recipe, place.devices)
+    images, held_out, recipe = data.prepare(args, recipe)
+    epoch = len(images) // recipe["batch_size"]  # in steps
+    unit = epoch if recipe["unit"] == "epochs" else 1
     steps = min(recipe["length"] * unit, args.max_steps or sys.maxsize)
+    epoch = epoch if epoch > 1 else steps  # not to evaluate after each step
+    if args.evaluate:
+        return evaluate_all(args, recipe, place, held_out)
 
     # model
-    raw = build(args, images, recipe)
-    if args.evaluate:
-        found = evaluate(raw, held_out, recipe, args, place)
-        if place.rank == 0:
-            print(found)
-        return
-    ema = keras.models.clone_model(raw) if recipe["ema"] else None
-    if ema is not None:
-        ema.set_weights(raw.get_weights())
-    jit = True if args.compile else "auto"
-    parts = args.accumulate
-    calls = parts if place.keras_accumulates else 1
-    model = make_ready(raw, recipe, unit, steps, calls, jit)
-    droppers = [layer for layer in raw.layers if hasattr(layer, "seed_generator")]
-
-    groups = {"model": {weight.path: weight for weight in raw.weights}}
-    groups["ema"] = {weight.path: weight for weight in ema.weights} if ema else {}
-    groups["optimizer"] = {str(i): v for i, v in enumerate(model.optimizer.variables)}
-
-    # what an earlier run left
-    step, best, last = 0, float("inf"), args.out / "last.npz"
-    if last.is_file():  # and with --resume, or it would not have come here
-        saved = read(last)
-        common.check_same(saved, args, recipe)
-        for group, variables in groups.items():
-            for name, variable in variables.items():
-                variable.assign(saved[group][name])
-        step, best = saved["step"], saved["best"]
+    raw = build(args, images, recipe, args.weights[0] if args.weights else None)
+    several = place.devices > 1 and keras.backend.backend() == "tensorflow"
+    jit = True if args.compile else (False if several else "auto")
+    own = args.keras_optimizer
+    model = make_ready(raw, recipe, unit, steps, args.accumulate, jit, own)
+    if several and not own:
+        model.optimizer.total = place.total
 
     # loop
-    stopped = common.stop_signals()
-    losses, errors, halt = [], [], False
-    with Log(args, step, steps, recipe["batch_size"], place.rank == 0) as log:
-        endless = steps_of(images, recipe, args, place, step)
-        for batches in itertools.islice(endless, max(steps - step, 0)):
-            reseed(droppers, args.seed, step, parts)
-            loss, error = place.step(model, batches)
-            losses.append(loss)
-            errors.append(error)
-            step += 1
-            if ema is not None:
-                average(ema, raw, recipe["ema"])
-            log.advance()
-
-            # now and then: tell, and after each epoch evaluate and save
-            ends = step == steps or (epoch_steps > 1 and step % epoch_steps == 0)
-            saves = ends or (args.save_every and step % args.save_every == 0)
-            alone = place.world == 1 and bool(stopped)
-            if not (saves or alone or step % args.log_every == 0):
-                continue
-            halt = place.summed([len(stopped)])[0] > 0
-            saves = saves or halt
-            rate = common.lr_at(step - 1, recipe, unit)
-            log.tell(
-                loss=float(np.mean(losses)), error=float(np.mean(errors)), rate=rate
-            )
-            losses, errors = [], []
-            if saves and not all(np.isfinite(w).all() for w in raw.get_weights()):
-                raise Problem(
-                    f"weights are not finite after step {step}{common.DIVERGED}"
+    run = Run(model, args, recipe, place)
+    run.held_out, run.unit, run.calls = held_out, unit, run.step * args.accumulate
+    with Log(args, run.step, steps, place.rank == 0) as log:
+        run.begin(log)
+        while run.step < steps and not run.done:
+            step = run.step  # to the end of its epoch, or over whole ones
+            count = min(epoch - step % epoch, steps - step)
+            epochs = (steps - step) // epoch if count == epoch else 1
+            begin = functools.partial(steps_of, images, recipe, args, place, step)
+            first = step // epoch
+            run.ends = {step + count, *range(epoch, steps + 1, epoch)}
+            try:
+                model.fit(
+                    place.dealt(begin),
+                    steps_per_epoch=count * args.accumulate,
+                    initial_epoch=first,
+                    epochs=first + epochs,
+                    callbacks=[run],
+                    shuffle=False,
+                    verbose=0,
                 )
-            if ends:
-                found = evaluate(ema or raw, held_out, recipe, args, place)
-                is_best, best = found["val_error"] < best, min(best, found["val_error"])
-                log.tell(**found)
-            if saves and place.rank == 0:
-                own = common.identity(args, recipe) | {"step": step, "best": best}
-                evaluated = raw if ema is None else ema
-                if (
-                    ends and is_best
-                ):  # before `last`, or a kill in between would lose it
-                    save_weights(args.out / "best.weights.h5", evaluated)
-                save_weights(args.out / "last.weights.h5", evaluated)
-                save(last, own, **groups)
-            if halt:
+            except Stopped:
                 break
-    place.summed([0])  # the others wait for the one that saves
-    if halt and step < steps:
-        print(f"stopped after step {step}; go on with --resume", file=sys.stderr)
-        sys.exit(128 + (stopped or [signal.SIGTERM])[0])
+    place.summed(np.zeros(1))  # the others wait for the one that saves
+    if run.stopped and run.step < steps:
+        print(f"stopped after step {run.step}; go on with --resume", file=sys.stderr)
+        return 128 + (run.stopped or [signal.SIGTERM])[0]
+    return 0
+
+
+def evaluate_all(
+    args: argparse.Namespace, recipe: Recipe, place: Place, held_out: Images
+) -> int:
+    """Tell what the mean of all --weights is worth."""
+    beside = args.weights[0].with_name("last.npz")  # of the run that left the weights
+    trained = read(beside)["recipe"] if beside.is_file() else recipe
+    recipe = {**recipe, "mean": trained["mean"], "std": trained["std"]}
+    networks = [build(args, held_out, recipe, path) for path in args.weights]
+    model = Trained(recipe, *networks)
+    classes = held_out.classes
+    table = metrics.MeanIoU(len(classes), sparse_y_pred=False)  # has all counts
+    make_measured(model, None, "auto", *([table] if args.confusion else []))
+    errors = evaluate(model, held_out, recipe, args, place)
+    if place.rank == 0:
+        counts = ops.convert_to_numpy(table.total_cm).astype(int)
+        data.report(errors, counts, classes, args.confusion)
+    return 0
 
 
 def main() -> None:
     """Train or evaluate; what is wrong is told in a line."""
+    status: int | str
     try:
-        args, recipe = parse(sys.argv[1:], __doc__, FLAGS)
+        args, recipe = common.parse(sys.argv[1:], __doc__ or "", FLAGS)
         place = place_of(args)
         with place.scope():
-            train(args, recipe, place)
-    except Problem as problem:
-        sys.exit(f"train.py: {problem}")
+            status = train(args, recipe, place)
+    except Problem as problem:  # one of a loader's process comes with its traceback
+        status = f"train.py: {str(problem).rpartition('Problem: ')[2].strip()}"
     except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+        status = 128 + signal.SIGINT
+    if status:
+        sys.exit(status)
 
 
 if __name__ == "__main__":

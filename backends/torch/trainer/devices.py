@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,7 +15,14 @@ import torch.distributed.nn  # here and not by and by: see `leave`
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common import Problem, Recipe
+if TYPE_CHECKING or not __package__:
+    import data
+    from sources import Images, Problem, Recipe
+else:
+    from . import data
+    from .sources import Images, Problem, Recipe
+
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Place:
@@ -22,12 +31,12 @@ class Place:
     def __init__(self, args: argparse.Namespace) -> None:
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
-        self.workers = 0 if args.overfit_one_batch else args.workers
-        halves = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        self.half = halves.get(args.precision)
-        self.device = torch.device(args.device)
+        self.half = HALVES.get(args.precision)
+        self.dtype = torch.float64 if args.precision == "fp64" else torch.float32
+        cuda = torch.cuda.is_available()
+        self.device = torch.device(args.device or ("cuda" if cuda else "cpu"))
         if self.device.type == "cuda":
-            if not torch.cuda.is_available():
+            if not cuda:
                 raise Problem("--device: PyTorch finds no cuda here")
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_device(self.device)
@@ -35,11 +44,8 @@ class Place:
             raise Problem("--sync-batch-norm: PyTorch does it on cuda alone")
         if self.world > 1:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
-        last = args.channels_last or (
-            args.channels_last is None and args.device == "cuda"
-        )
+        last = args.channels_last or self.device.type == "cuda"
         self.layout = torch.channels_last if last else torch.contiguous_format
-        self.dtype = torch.float64 if args.precision == "fp64" else torch.float32
 
     def there(self, array: np.ndarray) -> Tensor:
         """An array on the device."""
@@ -47,9 +53,9 @@ class Place:
         made = made.pin_memory() if self.device.type == "cuda" else made
         return made.to(self.device, non_blocking=True)
 
-    def laid_out(self, images: Tensor) -> Tensor:
-        """Images as the network keeps them in memory."""
-        return images.contiguous(memory_format=self.layout)
+    def cast(self) -> torch.autocast:
+        """The context in which a network computes."""
+        return torch.autocast(self.device.type, self.half, enabled=bool(self.half))
 
     def summed(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -57,19 +63,6 @@ class Place:
             values = values.to(self.device)
             dist.all_reduce(values)
         return values.cpu()
-
-    def agree(self, model: nn.Module) -> None:
-        """Give all processes the first one's statistics, which are what is saved."""
-        for buffer in model.buffers() if self.world > 1 else ():
-            dist.broadcast(buffer, 0)
-
-
-def sync_batch_norms(model: nn.Module) -> None:
-    """Let batch norms measure the batches of all processes; frozen ones measure nothing."""
-    for path, module in list(model.named_modules()):
-        if isinstance(module, nn.BatchNorm2d) and module.weight.requires_grad:
-            convert = nn.SyncBatchNorm.convert_sync_batchnorm
-            model.set_submodule(path, convert(module))  # type: ignore[no-untyped-call]
 
 
 def leave() -> None:
@@ -87,40 +80,81 @@ def leave() -> None:
 # --- from bytes to numbers, on the device ---------------------------------------------
 
 
+def normalized(images: Tensor, recipe: Recipe, place: Place) -> Tensor:
+    """Bytes (n, H, W, C) as numbers (n, C, H, W), of mean 0 and deviation 1 on the whole."""
+    mean, std = (
+        torch.tensor(recipe[key], dtype=place.dtype, device=images.device)[
+            :, None, None
+        ]
+        for key in ("mean", "std")
+    )
+    made = (images.permute(0, 3, 1, 2).to(place.dtype) / 255 - mean) / std
+    return made.contiguous(memory_format=place.layout)
+
+
 def prepared(
-    images: Tensor, chances: Tensor, labels: Tensor, recipe: Recipe, dtype: torch.dtype
+    images: Tensor, chances: Tensor, labels: Tensor, recipe: Recipe, place: Place
 ) -> tuple[Tensor, Tensor]:
     """A batch to train on: images (n, C, H, W) and targets (n, classes), both mixed."""
-    made = normalized(images, recipe, dtype)
+    made, chances = normalized(images, recipe, place), chances.to(place.dtype)
     smoothing, classes = recipe["label_smoothing"], recipe["classes"]
-    targets = F.one_hot(labels, classes).to(dtype) * (1 - smoothing)
+    targets = F.one_hot(labels, classes).to(place.dtype) * (1 - smoothing)
     targets += smoothing / classes
-    rows, columns = made.shape[2:]
-    chances = chances.to(dtype)
     kept, box = chances[:, 0], chances[:, 1:5]
     if recipe["mixup"] or recipe["cutmix"]:  # each with another of the batch
-        weight = kept[:, None, None, None] * ~inside(box, rows, columns)
+        weight = kept[:, None, None, None] * ~inside(box, made)
         made = weight * made + (1 - weight) * made.flip(0)
         area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
-        share = (kept * (1 - area / (rows * columns)))[:, None]
+        share = (kept * (1 - area / math.prod(made.shape[2:])))[:, None]
         targets = share * targets + (1 - share) * targets.flip(0)
     if recipe["erasing"]:
-        made = made.masked_fill(inside(chances[:, 5:], rows, columns), 0)
+        made = made.masked_fill(inside(chances[:, 5:], made), 0)
+    if recipe["loss_weights"]:
+        targets = targets * targets.new_tensor(recipe["loss_weights"])
     return made, targets
 
 
-def normalized(images: Tensor, recipe: Recipe, dtype: torch.dtype) -> Tensor:
-    """Bytes (n, H, W, C) as numbers (n, C, H, W), of mean 0 and deviation 1 on the whole."""
-    mean, std = (
-        torch.tensor(recipe[key], dtype=dtype, device=images.device)[:, None, None]
-        for key in ("mean", "std")
-    )
-    return (images.permute(0, 3, 1, 2).to(dtype) / 255 - mean) / std
-
-
-def inside(box: Tensor, rows: int, columns: int) -> Tensor:
+def inside(box: Tensor, images: Tensor) -> Tensor:
     """Where the pixels (n, 1, H, W) lie in the box of their image."""
     top, left, bottom, right = box[:, :, None, None, None].unbind(1)
-    y = torch.arange(rows, device=box.device)[:, None]
-    x = torch.arange(columns, device=box.device)
+    y = torch.arange(images.shape[2], device=box.device)[:, None]
+    x = torch.arange(images.shape[3], device=box.device)
     return (top <= y) & (y < bottom) & (left <= x) & (x < right)
+
+
+@torch.inference_mode()
+def evaluate(
+    models: list[nn.Module],
+    images: Images,
+    recipe: Recipe,
+    args: argparse.Namespace,
+    place: Place,
+) -> tuple[dict[str, float], Tensor]:
+    """Loss and errors of all models' mean; for --confusion, how often what is what."""
+    share, files = (place.rank, place.world), images.size is None
+    batches = data.evaluation(images, recipe, share, args.ten_crop, args.test_sizes)
+    classes = len(images.classes) if args.confusion else 0
+    sums = torch.zeros(3, dtype=torch.float64)
+    counts = torch.zeros(classes**2, dtype=torch.int64)
+    for model in models:
+        model.eval()
+        for buffer in model.buffers() if place.world > 1 else ():
+            dist.broadcast(buffer, 0)  # the first one's statistics are what is saved
+    for views, labels in data.ahead(batches, args.workers, files):
+        made = normalized(place.there(views).flatten(0, 1), recipe, place)
+        with place.cast():
+            logits = torch.stack([model(made) for model in models]).float().cpu()
+        shape = len(models), len(labels), views.shape[1], len(images.classes)
+        scores = logits.log_softmax(dim=2).view(shape)
+        real = labels >= 0  # the others fill up the last batch
+        scores, truth = scores[:, real], torch.from_numpy(labels[real])
+        mean = scores.logsumexp(dim=(0, 2)) - math.log(len(models) * views.shape[1])
+        best = mean.topk(min(5, mean.shape[1])).indices
+        hit, loss = best == truth[:, None], F.nll_loss(mean, truth, reduction="sum")
+        sums += torch.stack([loss, hit[:, 0].sum(), hit.sum()])
+        if classes:
+            pairs = truth * classes + best[:, 0]
+            counts += torch.bincount(pairs, minlength=classes**2)
+    loss, top1, top5 = (place.summed(sums) / len(images)).tolist()
+    errors = {"val_loss": loss, "val_error": 1 - top1, "val_error_top5": 1 - top5}
+    return errors, place.summed(counts).view(classes, classes)

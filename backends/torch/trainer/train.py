@@ -25,104 +25,111 @@ sys.path.sort(key=os.path.dirname(os.path.abspath(__file__)).__eq__)
 import argparse
 import io
 import itertools
+import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-import common
-from common import Log, Problem, Recipe
-from data import ahead, evaluation, training
-from devices import Place, leave, normalized, prepared, sync_batch_norms
-from flags import check, parse
-from sources import Images, prepare
+if TYPE_CHECKING or not __package__:
+    import common
+    import data
+    from devices import HALVES, Place, evaluate, leave, prepared
+    from sources import Images, Problem, Recipe, write_whole
+else:
+    from . import common, data
+    from .devices import HALVES, Place, evaluate, leave, prepared
+    from .sources import Images, Problem, Recipe, write_whole
 
-FLAGS: dict[str, Any] = {
-    "--device": {
-        "choices": ("cpu", "cuda"),
-        "default": "cuda" if torch.cuda.is_available() else "cpu",
-        "help": "where to train (default: cuda, where there is one)",
-    },
-    "--sync-batch-norm": {
-        "action": "store_true",
-        "help": "measure statistics over the batches of all processes",
-    },
-    "--precision": {
-        "choices": ("fp32", "bf16", "fp16", "fp64"),
-        "default": "fp32",
-        "help": "bf16, fp16: of activations alone (default: fp32)",
-    },
-    "--compile": {"action": "store_true", "help": "the network, with torch.compile"},
-    "--channels-last": {
-        "action": argparse.BooleanOptionalAction,
-        "help": "keep images in memory as NHWC (default: on cuda)",
-    },
+ON = "store_true"
+FLAGS: dict[str, dict[str, Any]] = {
+    "--device": {"choices": ("cpu", "cuda"), "help": "default: cuda, if there is one"},
+    "--precision": {"choices": ("fp32", *HALVES, "fp64"), "help": "of activations"},
+    "--sync-batch-norm": {"action": ON, "help": "over the batches of all processes"},
+    "--compile": {"action": ON, "help": "the network, with torch.compile"},
+    "--channels-last": {"action": ON, "help": "keep images as NHWC; cuda: always"},
 }
-
-
-# --- flags and loaders ----------------------------------------------------------------
 
 
 def steps_of(
     images: Images, recipe: Recipe, args: argparse.Namespace, place: Place, step: int
-) -> Iterator[tuple[list[tuple[Tensor, Tensor]], Tensor]]:
-    """From a step on, without end: the batches of each step, and all their labels."""
+) -> Iterator[list[tuple[Tensor, ...]]]:
+    """From a step on, without end: its batches of bytes, chances and labels."""
     share = place.rank, place.world, args.accumulate
-    order = training(images, recipe, args.seed, step, share)
-    loaded = ahead(order, place.workers, images.size is None)
-    make = torch.compile(prepared) if args.compile else prepared
+    order = data.training(images, recipe, args.seed, step, share)
+    loaded = data.ahead(order, args.workers, images.size is None)
     while True:
-        parts = [
-            [place.there(array) for array in batch]
-            for batch in itertools.islice(loaded, args.accumulate)
-        ]
-        made = [make(x, c, y, recipe, place.dtype) for x, c, y in parts]
-        batches = [(place.laid_out(inputs), targets) for inputs, targets in made]
-        yield batches, torch.cat([y for *_, y in parts])
+        batches = itertools.islice(loaded, args.accumulate)
+        yield [tuple(map(place.there, batch)) for batch in batches]
 
 
-# --- model ----------------------------------------------------------------------------
+# --- model and optimizer --------------------------------------------------------------
 
 
-def build(args: argparse.Namespace, images: Images, place: Place) -> nn.Module:
-    """The network for these images, with fresh weights or those of --weights."""
-    module = common.network_of(args.network)
-    build_network = getattr(module, args.network)
-    model: nn.Module = build_network(
-        num_classes=len(images.classes), in_channels=images.channels
-    )
+def read(path: Path) -> dict[str, Any]:
+    """A file of weights; raises `Problem`."""
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - a broken file may raise anything
+        text = str(error).partition("\n")[0]
+        raise Problem(f"{path}: cannot be read: {text}") from None
+    if not isinstance(saved, dict):
+        raise Problem(f"{path}: holds no weights")
+    return saved
+
+
+def build(
+    args: argparse.Namespace, images: Images, place: Place, weights: Path | None
+) -> nn.Module:
+    """The network for these images, with fresh weights or those of a file."""
+    network = getattr(common.network_of(args.network), args.network)
+    model: nn.Module = network(len(images.classes), images.channels)
+    if args.sync_batch_norm:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model.to(place.device, place.dtype)
     model.to(memory_format=place.layout)  # type: ignore[call-overload]
-    if args.weights:
-        load_weights(model, read(args.weights), args)
+    if weights is not None:
+        load_weights(model, weights, args.reset_head)
     if args.freeze_until:
         common.freeze(args.freeze_until, getattr(model, "freeze_until", None))
     return model
 
 
-def load_weights(model: nn.Module, saved: Recipe, args: argparse.Namespace) -> None:
+def load_weights(model: nn.Module, path: Path, reset_head: bool) -> None:
     """Take over weights, with --reset-head not the last layer's; raises `Problem`."""
-    weights, own = saved.get("ema") or saved.get("model") or saved, model.state_dict()
-    head = list(own)[-1].rpartition(".")[0]
-    if args.reset_head:
-        kept = {key: value for key, value in own.items() if key.startswith(f"{head}.")}
-        weights = {**weights, **kept}
-    wrong = sorted(own.keys() ^ weights.keys())
-    wrong += [key for key in own if not wrong and own[key].shape != weights[key].shape]
+    saved, own = read(path), model.state_dict()
+    weights, head = saved.get("ema") or saved.get("model") or saved, list(own)[-1]
+    head = head.rpartition(".")[0]
+    if reset_head and isinstance(weights, dict):
+        weights = {
+            **weights,
+            **{k: v for k, v in own.items() if k.startswith(f"{head}.")},
+        }
+    wrong = (
+        sorted(map(str, own.keys() ^ weights))
+        if isinstance(weights, dict)
+        else [path.name]
+    )
+    wrong += [
+        k for k in own if not wrong and own[k].shape != getattr(weights[k], "shape", 0)
+    ]
     if wrong:
-        what = f"{args.weights}: not of this network: {', '.join(wrong[:3])}"
+        what = f"{path}: not of this network: {', '.join(wrong[:3])}"
         raise Problem(f"{what}; for other classes try --reset-head (of {head})")
+    for name, value in weights.items():
+        if value.is_complex() or not value.isfinite().all():
+            raise Problem(f"{path}: {name} holds what is no finite number")
     model.load_state_dict(weights)
-
-
-# --- optimizer ------------------------------------------------------------------------
 
 
 def kind_of(module: nn.Module, name: str) -> str:
@@ -143,115 +150,55 @@ def decayed_names(model: nn.Module, recipe: Recipe) -> list[str]:
 
 
 def make_optimizer(
-    model: nn.Module, recipe: Recipe, fused: bool
-) -> torch.optim.Optimizer:
-    """SGD or AdamW over two groups: what decays, and what does not."""
+    model: nn.Module, recipe: Recipe, unit: int
+) -> tuple[torch.optim.Optimizer, LambdaLR]:
+    """SGD or AdamW over two groups, what decays and what does not; and its schedule."""
     decayed = set(decayed_names(model, recipe))
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    groups: list[dict[str, Any]] = [
-        {"params": [p for name, p in trained.items() if name in decayed]},
-        {"params": [p for name, p in trained.items() if name not in decayed]},
-    ]
-    groups[1]["weight_decay"] = 0.0
-    options: Any = {"lr": 0.0, "fused": fused, "weight_decay": recipe["weight_decay"]}
+    groups: list[dict[str, Any]] = [{"params": []}, {"params": [], "weight_decay": 0.0}]
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[name not in decayed]["params"].append(parameter)
+    fused = next(model.parameters()).is_cuda
+    options: Any = {"lr": 1.0, "fused": fused, "weight_decay": recipe["weight_decay"]}
     if recipe["optimizer"] == "adamw":
-        betas = recipe["beta1"], recipe["beta2"]
-        return torch.optim.AdamW(groups, betas=betas, eps=recipe["epsilon"], **options)
-    nesterov, momentum = recipe["nesterov"], recipe["momentum"]
-    return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, **options)
+        options |= {
+            "betas": (recipe["beta1"], recipe["beta2"]),
+            "eps": recipe["epsilon"],
+        }
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups, **options)
+    else:
+        options |= {"momentum": recipe["momentum"], "nesterov": recipe["nesterov"]}
+        optimizer = torch.optim.SGD(groups, **options)
+    return optimizer, LambdaLR(
+        optimizer, lambda step: common.rate_at(step, recipe, unit)
+    )
 
 
 def update(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: list[tuple[Tensor, Tensor]],
-    recipe: Recipe,
-    rate: float,
-    half: torch.dtype | None = None,
-    scaler: torch.amp.GradScaler | None = None,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    clip_norm: float,
+    place: Place,
+    scaler: torch.amp.GradScaler,
 ) -> tuple[Tensor, Tensor]:
-    """A step at a learning rate, over one or more batches; gives mean loss and logits."""
-    device, logits = batches[0][0].device, []
-    total = torch.zeros((), device=device)
-    scaler = scaler or torch.amp.GradScaler(device.type, enabled=False)
+    """A step over one or more batches; gives the mean loss and the logits."""
+    total, logits = torch.zeros((), device=place.device), []
     for number, (images, targets) in enumerate(batches, 1):
         if isinstance(model, DistributedDataParallel):
             model.require_backward_grad_sync = number == len(batches)
-        with torch.autocast(device.type, half, enabled=half is not None):
+        with place.cast():
             logits.append(model(images))
             loss = F.cross_entropy(logits[-1], targets) / len(batches)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()
     scaler.unscale_(optimizer)
-    if recipe["clip_norm"]:
-        nn.utils.clip_grad_norm_(model.parameters(), recipe["clip_norm"])
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    if clip_norm:
+        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad()
     return total, torch.cat(logits).detach()
-
-
-def averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of the model whose weights and statistics follow it slowly, from here on."""
-    follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    made = AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
-    made.n_averaged.fill_(1)  # or the first step would replace it
-    return made
-
-
-# --- checkpoints ----------------------------------------------------------------------
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A file of weights; raises `Problem`."""
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a broken file may raise anything
-        text = str(error).partition("\n")[0]
-        raise Problem(f"{path}: cannot be read: {text}") from None
-    if not isinstance(saved, dict):
-        raise Problem(f"{path}: holds no weights")
-    return saved
-
-
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint whole or not at all."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    common.write_whole(path, buffer.getvalue())
-
-
-# --- evaluation -----------------------------------------------------------------------
-
-
-@torch.inference_mode()
-def evaluate(
-    model: nn.Module, images: Images, recipe: Recipe, ten: bool, place: Place
-) -> dict[str, float]:
-    """Loss, top-1 and top-5 error over all images, each counted once."""
-    batches = evaluation(images, recipe, ten, place.rank, place.world)
-    sums = torch.zeros(4, dtype=torch.float64)
-    place.agree(model)
-    model.eval()
-    for views, labels in ahead(batches, place.workers, images.size is None):
-        real = torch.from_numpy(labels) >= 0  # the others fill up the last batch
-        made = normalized(place.there(views).flatten(0, 1), recipe, place.dtype)
-        with torch.autocast(
-            place.device.type, place.half, enabled=place.half is not None
-        ):
-            logits = model(place.laid_out(made)).float().cpu()
-        logits = logits.unflatten(0, (len(labels), -1)).mean(dim=1)[real]
-        truth = torch.from_numpy(labels)[real]
-        best = logits.topk(min(5, logits.shape[1])).indices == truth[:, None]
-        loss = F.cross_entropy(logits, truth, reduction="sum")
-        sums += torch.tensor([loss, best[:, 0].sum(), best.sum(), len(truth)])
-    sums = place.summed(sums)
-    loss, top1, top5 = (sums[:3] / sums[3]).tolist()
-    return {"val_loss": loss, "val_error": 1 - top1, "val_error_top5": 1 - top5}
 
 
 # --- training -------------------------------------------------------------------------
@@ -260,108 +207,115 @@ def evaluate(
 def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
     """The whole of it; gives the status to leave with."""
     # data
-    check(args, recipe, place.world)
-    images, held_out, recipe = prepare(args, recipe)
+    common.check(args, recipe, place.world)
+    images, held_out, recipe = data.prepare(args, recipe)
+    epoch = len(images) // recipe["batch_size"]  # in steps
+    unit = epoch if recipe["unit"] == "epochs" else 1
+    steps = min(recipe["length"] * unit, args.max_steps or sys.maxsize)
+    torch.manual_seed(args.seed)
     if args.evaluate:
-        beside = args.weights.with_name("last.pt")  # of the run that left the weights
+        models = [build(args, images, place, path) for path in args.weights]
+        beside = args.weights[0].with_name(
+            "last.pt"
+        )  # of the run that left the weights
         trained = read(beside).get("recipe", recipe) if beside.is_file() else recipe
         recipe = {**recipe, "mean": trained["mean"], "std": trained["std"]}
-    epoch_steps = len(images) // recipe["batch_size"]
-    unit = epoch_steps if recipe["unit"] == "epochs" else 1
-    steps = min(recipe["length"] * unit, args.max_steps or sys.maxsize)
+        errors, counts = evaluate(models, held_out, recipe, args, place)
+        if place.rank == 0:
+            data.report(errors, counts.numpy(), images.classes, args.confusion)
+        return 0
 
     # model
-    torch.manual_seed(args.seed)
-    raw = build(args, images, place)
-    if args.evaluate:
-        print(evaluate(raw, held_out, recipe, args.ten_crop, place))
-        return 0
-    if args.sync_batch_norm:
-        sync_batch_norms(raw)
-    ema = averaged(raw, recipe["ema"]) if recipe["ema"] else None
-    optimizer = make_optimizer(raw, recipe, fused=place.device.type == "cuda")
-
+    raw = build(args, images, place, args.weights[0] if args.weights else None)
+    optimizer, rates = make_optimizer(raw, recipe, unit)
     scaler = torch.amp.GradScaler(
         place.device.type, enabled=place.half == torch.float16
     )
+    follow = get_ema_multi_avg_fn(recipe["ema"])  # type: ignore[no-untyped-call]
+    ema = AveragedModel(raw, multi_avg_fn=follow, use_buffers=True)
+    best_model = ema.module if recipe["ema"] else raw
+    parts: dict[str, Any] = {"model": raw, "optimizer": optimizer, "rates": rates}
+    parts |= {"scaler": scaler} | ({"ema": ema.module} if recipe["ema"] else {})
 
     # what an earlier run left
-    step, best, last = 0, float("inf"), args.out / "last.pt"
+    step, best, worse, last = 0, math.inf, 0, args.out / "last.pt"
     if last.is_file():  # and with --resume, or it would not have come here
         saved = read(last)
-        common.check_same(saved, args, recipe)
-        raw.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        scaler.load_state_dict(saved["scaler"])
-        if ema is not None:
-            ema.module.load_state_dict(saved["ema"])
-        step, best = saved["step"], saved["best"]
-
+        try:
+            common.check_same(saved, args, recipe)
+            for name, part in parts.items():
+                part.load_state_dict(saved[name])
+            step, best, worse = (saved[key] for key in ("step", "best", "worse"))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise Problem(f"{last}: no checkpoint of this trainer: {error}") from None
     model: nn.Module = DistributedDataParallel(raw) if place.world > 1 else raw
-    if args.compile:
-        model = torch.compile(model)  # type: ignore[assignment]
+    model = torch.compile(model) if args.compile else model  # type: ignore[assignment]
+    make = torch.compile(prepared) if args.compile else prepared
 
-    def state() -> dict[str, Any]:
-        own = common.identity(args, recipe)
-        mean = ema.module.state_dict() if ema is not None else None
-        own |= {"step": step, "best": best, "model": raw.state_dict(), "ema": mean}
-        own["scaler"] = scaler.state_dict()
-        return {**own, "optimizer": optimizer.state_dict()}
+    def save(name: str) -> None:
+        state = {key: part.state_dict() for key, part in parts.items()}
+        state |= {"step": step, "best": best, "worse": worse}
+        buffer = io.BytesIO()
+        torch.save(common.identity(args, recipe) | state, buffer)
+        write_whole(args.out / name, buffer.getvalue())
 
     # loop
     stopped = common.stop_signals()
     sums, halt = torch.zeros(4, device=place.device), False
-    with Log(args, step, steps, recipe["batch_size"], place.rank == 0) as log:
+    with common.Log(args, step, steps, place.rank == 0) as log:
         model.train()
         endless = steps_of(images, recipe, args, place, step)
-        for batches, labels in itertools.islice(endless, max(steps - step, 0)):
+        left = 0 if 0 < recipe["patience"] <= worse else max(steps - step, 0)
+        for batches in itertools.islice(endless, left):
             torch.manual_seed((args.seed << 32) + step * place.world + place.rank)
-            rate = common.lr_at(step, recipe, unit)
-            loss, logits = update(
-                model, optimizer, batches, recipe, rate, place.half, scaler
-            )
+            made = [make(x, c, y, recipe, place) for x, c, y in batches]
+            labels, rate = torch.cat([y for *_, y in batches]), rates.get_last_lr()[0]
+            clip = recipe["clip_norm"]
+            loss, logits = update(model, optimizer, made, clip, place, scaler)
+            rates.step()
             step += 1
-            if ema is not None:
+            if recipe["ema"] and step % recipe["ema_steps"] == 0:
+                ema.n_averaged.fill_(step > recipe["warmup"] * unit)  # 0: it is copied
                 ema.update_parameters(raw)
-            sums[0] += loss * len(labels)
-            sums[1] += (logits.argmax(dim=1) != labels).sum()
+            wrong = (logits.argmax(dim=1) != labels).sum()
+            sums[:2] += torch.stack([loss * len(labels), wrong])
             sums[2] += len(labels)
             log.advance()
 
             # now and then: tell, and after each epoch evaluate and save
-            ends = step == steps or (epoch_steps > 1 and step % epoch_steps == 0)
+            ends = step == steps or (epoch > 1 and step % epoch == 0)
             saves = ends or (args.save_every and step % args.save_every == 0)
             alone = place.world == 1 and bool(stopped)
             if not (saves or alone or step % args.log_every == 0):
                 continue
             sums[3] = len(stopped)
-            loss_sum, wrong, seen, halts = place.summed(sums).tolist()
+            loss_sum, errors, seen, halts = place.summed(sums).tolist()
             sums.zero_()
+            log.tell(
+                int(seen), loss=loss_sum / seen, error=errors / seen, rate=float(rate)
+            )
             halt = halts > 0
-            saves = saves or halt
-            log.tell(loss=loss_sum / seen, error=wrong / seen, rate=rate)
-            if saves and not all(bool(p.isfinite().all()) for p in raw.parameters()):
+            if not (saves or halt):
+                continue
+            if not all(bool(p.isfinite().all()) for p in raw.parameters()):
                 raise Problem(
-                    f"weights are not finite after step {step}{common.DIVERGED}"
+                    f"a weight is not finite after step {step}{common.DIVERGED}"
                 )
             if ends:
-                evaluated = ema.module if ema is not None else raw
-                found = evaluate(evaluated, held_out, recipe, args.ten_crop, place)
+                found, _ = evaluate([best_model], held_out, recipe, args, place)
                 model.train()
-                is_best, best = found["val_error"] < best, min(best, found["val_error"])
                 log.tell(**found)
-            if saves and place.rank == 0:
-                if (
-                    ends and is_best
-                ):  # before `last`, or a kill in between would lose it
-                    save(args.out / "best.pt", state())
-                    whole = {
-                        k: v.contiguous() for k, v in evaluated.state_dict().items()
-                    }
+                worse = 0 if found["val_error"] < best else worse + 1
+                best = min(best, found["val_error"])
+                if place.rank == 0 and not worse:  # first, or a kill would lose it
+                    save("best.pt")
+                    whole = best_model.state_dict()
+                    plain = {key: value.contiguous() for key, value in whole.items()}
                     path = args.out / "best_weights.safetensors"
-                    common.write_whole(path, safetensors.torch.save(whole))
-                save(last, state())
-            if halt:
+                    write_whole(path, safetensors.torch.save(plain))
+            if place.rank == 0:
+                save("last.pt")
+            if halt or (recipe["patience"] and worse >= recipe["patience"]):
                 break
     if halt and step < steps:
         print(f"stopped after step {step}; go on with --resume", file=sys.stderr)
@@ -373,7 +327,7 @@ def main() -> None:
     """Train or evaluate; what is wrong is told in a line."""
     status: int | str
     try:
-        args, recipe = parse(sys.argv[1:], __doc__, FLAGS)
+        args, recipe = common.parse(sys.argv[1:], __doc__ or "", FLAGS)
         status = train(args, recipe, Place(args))
     except Problem as problem:  # one of a loader's process comes with its traceback
         status = f"train.py: {str(problem).rpartition('Problem: ')[2].strip()}"

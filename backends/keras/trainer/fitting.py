@@ -1,0 +1,316 @@
+"""What Keras' `fit` is given: optimizers, and a callback that tells and saves.
+
+The optimizers are in PyTorch's form, so that both trainers take the same steps: Keras
+applies the rate before momentum remembers it, decays weights beside the gradient rather
+than through it, and corrects no epsilon: equal only while the rate is constant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+if TYPE_CHECKING or not __package__:
+    import common
+    from common import Log
+    from devices import Place, Trained, evaluate
+    from sources import Problem, Recipe, write_whole
+else:
+    from . import common
+    from .common import Log
+    from .devices import Place, Trained, evaluate
+    from .sources import Problem, Recipe, write_whole
+
+Changes = list[tuple[Any, Any]]  # variables, and what is to become of them
+
+
+class Rates(keras.optimizers.schedules.LearningRateSchedule):
+    """The learning rate of each step, from a table."""
+
+    def __init__(self, rates: list[float]) -> None:
+        self.rates = ops.convert_to_tensor(rates, keras.config.floatx())
+
+    def __call__(self, step: Any) -> Any:
+        return ops.take(self.rates, ops.minimum(step, len(self.rates) - 1))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"rates": ops.convert_to_numpy(self.rates).tolist()}
+
+
+class Optimizer(keras.optimizers.Optimizer):
+    """What PyTorch's form of both optimizers shares: what decays, clipping, and parts.
+
+    A step over several parts adds up their gradients. In each part all is computed and
+    only in the last is it kept: TensorFlow's devices cannot meet within a condition.
+    """
+
+    def __init__(
+        self, recipe: Recipe, decayed: list[str], rates: Rates, parts: int = 1
+    ) -> None:
+        super().__init__(learning_rate=rates)
+        self.recipe, self.decayed, self.parts = recipe, set(decayed), parts
+        # Gradients of all devices, where each has those of its own images.
+        self.total: Callable[[list[Any]], Any] = lambda gradients: gradients
+
+    def build(self, variables: list[Any]) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        decay, new = self.recipe["weight_decay"], self.add_variable_from_reference
+        self.decays = [decay * (v.path in self.decayed) for v in variables]
+        self.first = [new(v, name="first") for v in variables]
+        if self.recipe["optimizer"] == "adamw":
+            self.second = [new(v, name="second") for v in variables]
+        if self.parts > 1:
+            self.sums = [new(v, name="sum") for v in variables]
+
+    def _clip_gradients(self, grads: list[Any]) -> list[Any]:
+        if self.parts > 1:
+            shares = [grad / self.parts for grad in grads]
+            self._backend_increment_gradient_accumulators(shares, self.sums)
+            grads = [ops.convert_to_tensor(each) for each in self.sums]
+        most = self.recipe["clip_norm"]
+        if not most:
+            return grads
+        norm = ops.sqrt(sum(ops.sum(ops.square(g)) for g in self.total(grads)))
+        return [grad * ops.minimum(most / (norm + 1e-6), 1.0) for grad in grads]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        index, dtype = self._get_variable_index(variable), variable.dtype
+        rate, gradient = ops.cast(learning_rate, dtype), ops.cast(gradient, dtype)
+        changes = self.changes(index, gradient, variable, rate)
+        if self.parts > 1:
+            last = ops.equal((self.iterations + 1) % self.parts, 0)
+            changes.append((self.sums[index], ops.zeros_like(gradient)))
+            changes = [(each, ops.where(last, to, each)) for each, to in changes]
+        for each, to in changes:
+            self.assign(each, to)
+
+    def changes(self, index: int, gradient: Any, variable: Any, rate: Any) -> Changes:
+        raise NotImplementedError
+
+
+class SGD(Optimizer):
+    """Momentum over gradients, the rate applied last; weight decay joins the gradient."""
+
+    def changes(self, index: int, gradient: Any, variable: Any, rate: Any) -> Changes:
+        momentum = self.recipe["momentum"]
+        gradient = gradient + self.decays[index] * variable
+        velocity = momentum * self.first[index] + gradient
+        change = velocity
+        if self.recipe["nesterov"]:
+            change = gradient + momentum * velocity
+        return [(self.first[index], velocity), (variable, variable - rate * change)]
+
+
+class AdamW(Optimizer):
+    """Epsilon is added after the correction of the second moment's bias."""
+
+    def changes(self, index: int, gradient: Any, variable: Any, rate: Any) -> Changes:
+        beta1, beta2, dtype = self.recipe["beta1"], self.recipe["beta2"], variable.dtype
+        step = ops.cast(self.iterations // self.parts + 1, dtype)
+        first = self.first[index] * beta1 + gradient * (1 - beta1)
+        second = self.second[index] * beta2 + ops.square(gradient) * (1 - beta2)
+        one, two = (ops.convert_to_tensor(beta, dtype) for beta in (beta1, beta2))
+        root = ops.sqrt(second) / ops.sqrt(1 - ops.power(two, step))
+        spread = root + self.recipe["epsilon"]
+        change = first / (1 - ops.power(one, step)) / spread
+        kept = variable * (1 - rate * self.decays[index])
+        moments = [(self.first[index], first), (self.second[index], second)]
+        return [*moments, (variable, kept - rate * change)]
+
+
+def keras_own(
+    recipe: Recipe, decayed: list[str], rates: Rates, parts: int, model: keras.Model
+) -> keras.optimizers.Optimizer:
+    """Keras' SGD or AdamW with the recipe's numbers; the steps are not PyTorch's."""
+    options = {"learning_rate": rates, "weight_decay": recipe["weight_decay"] or None}
+    options["global_clipnorm"] = recipe["clip_norm"] or None
+    options["gradient_accumulation_steps"] = parts if parts > 1 else None
+    if recipe["optimizer"] == "adamw":
+        betas = {"beta_1": recipe["beta1"], "beta_2": recipe["beta2"]}
+        made = keras.optimizers.AdamW(epsilon=recipe["epsilon"], **betas, **options)
+    else:
+        own = {key: recipe[key] for key in ("momentum", "nesterov")}
+        made = keras.optimizers.SGD(**own, **options)
+    others = [v for v in model.trainable_variables if v.path not in decayed]
+    made.exclude_from_weight_decay(var_list=others)
+    return made
+
+
+# --- checkpoints ----------------------------------------------------------------------
+
+
+def save(path: Path, state: dict[str, Any], **groups: dict[str, Any]) -> None:
+    """Write what a run needs, numbers as JSON and groups of arrays, whole or not at all."""
+    buffer = io.BytesIO()
+    arrays = {
+        f"{group}|{name}": ops.convert_to_numpy(value)
+        for group, values in groups.items()
+        for name, value in values.items()
+    }
+    np.savez(buffer, state=np.array(json.dumps(state)), **arrays)
+    write_whole(path, buffer.getvalue())
+
+
+def save_weights(path: Path, model: keras.Model) -> None:
+    """Write weights as `load_weights` of Keras reads them, whole or not at all."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder, "whole.weights.h5")
+        try:
+            # HDF5 brings the process down where a disk is full: see that it is not.
+            size = sum(weight.nbytes for weight in model.get_weights())
+            whole.write_bytes(bytes(size + 4096 * len(model.weights)))
+            model.save_weights(whole, overwrite=True)
+        except OSError as error:
+            what = f"cannot write {path}: {error.strerror or error}"
+            raise Problem(f"{what}; the last checkpoint is as before") from None
+        write_whole(path, whole.read_bytes())
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a run left for itself; raises `Problem`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            saved: dict[str, Any] = json.loads(str(file["state"]))
+            for key in file.files[1:]:
+                group, _, name = key.partition("|")
+                saved.setdefault(group, {})[name] = file[key]
+        return {"model": {}, "ema": {}, **saved}
+    except Exception as error:  # noqa: BLE001 - a broken file may raise anything
+        raise Problem(f"{path}: cannot be read: {error}") from None
+
+
+def finite(model: keras.Model) -> bool:
+    """Whether all weights are numbers, neither infinite nor none."""
+    return all(bool(np.isfinite(weight).all()) for weight in model.get_weights())
+
+
+# --- the callback ---------------------------------------------------------------------
+
+
+class Stopped(Exception):
+    """Ends training between two steps."""
+
+
+class Run(keras.callbacks.Callback):
+    """Tells, evaluates and saves now and then, and takes up what an earlier run left.
+
+    Keras' own callbacks go on with an epoch that they begin anew; this one with a step.
+    """
+
+    def __init__(
+        self, model: Trained, args: argparse.Namespace, recipe: Recipe, place: Place
+    ) -> None:
+        super().__init__()
+        self.args, self.recipe, self.place = args, recipe, place
+        self.step, self.best, self.worse = 0, math.inf, 0
+        self.raw, self.evaluated = model.network, model.evaluated[0]
+        named = {"model": self.raw.weights}
+        named["ema"] = self.evaluated.weights if recipe["ema"] else []
+        kept = {id(weight) for weight in self.raw.weights}
+        seeds = [each for each in self.raw.variables if id(each) not in kept]
+        numbered = {"optimizer": model.optimizer.variables, "seeds": seeds}
+        self.groups = {
+            **{group: {v.path: v for v in each} for group, each in named.items()},
+            **{group: dict(enumerate(each)) for group, each in numbered.items()},
+        }
+        last = args.out / "last.npz"
+        if last.is_file():  # and with --resume, or it would not have come here
+            self.take_up(last)
+
+    def take_up(self, path: Path) -> None:
+        """Go on from a checkpoint; raises `Problem`."""
+        saved = read(path)
+        try:
+            common.check_same(saved, self.args, self.recipe)
+            for group, variables in self.groups.items():
+                for name, variable in variables.items():
+                    variable.assign(saved[group][str(name)])
+            self.step, self.best, self.worse = (
+                saved[key] for key in ("step", "best", "worse")
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise Problem(f"{path}: no checkpoint of this trainer: {error}") from None
+
+    def begin(self, log: Log) -> None:
+        """From here on training is told."""
+        self.log, self.since, self.stopped = log, self.step, common.stop_signals()
+
+    @property
+    def done(self) -> bool:
+        """Whether no evaluation has been better for too long."""
+        return 0 < self.recipe["patience"] <= self.worse
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """On PyTorch, dropout draws from what no checkpoint holds: begin it anew."""
+        if keras.backend.backend() == "torch":
+            keras.utils.set_random_seed(
+                (self.args.seed << 16) + self.calls & 0xFFFFFFFF
+            )
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Count a step; now and then tell of it, save, or stop."""
+        parts, self.calls = self.args.accumulate, self.calls + 1
+        if self.calls % parts:
+            return
+        self.step += 1
+        self.log.advance()
+        saves = self.args.save_every and self.step % self.args.save_every == 0
+        alone = self.place.world == 1 and bool(self.stopped)
+        if self.step in self.ends or not (
+            saves or alone or self.step % self.args.log_every == 0
+        ):
+            return
+        halt = self.tell(logs)
+        if saves or halt:
+            self.save()
+        if halt:
+            raise Stopped
+
+    def tell(self, logs: Any) -> bool:
+        """Tell what Keras measured since the last time; gives whether to stop."""
+        getattr(self.model, "jax_state_sync", lambda: None)()
+        found = {"loss": float(logs["loss"]), "error": 1 - float(logs["top1"])}
+        rate = common.rate_at(self.step - 1, self.recipe, self.unit)
+        images, self.since = (self.step - self.since), self.step
+        self.log.tell(images * self.recipe["batch_size"], **found, rate=rate)
+        self.model.reset_metrics()
+        halts: np.ndarray = self.place.summed(np.array([len(self.stopped)]))
+        return bool(halts[0] > 0)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Tell, evaluate and save; stop where it gets no better."""
+        halt = self.tell(logs)
+        found = evaluate(self.model, self.held_out, self.recipe, self.args, self.place)
+        self.worse = 0 if found["val_error"] < self.best else self.worse + 1
+        self.best = min(self.best, found["val_error"])
+        self.log.tell(**found)
+        self.save(best=self.worse == 0)
+        if halt or self.done:
+            raise Stopped
+
+    def save(self, best: bool = False) -> None:
+        """Save what was evaluated, and what else a run needs."""
+        if not finite(self.raw):
+            where = f"a weight is not finite after step {self.step}"
+            raise Problem(f"{where}{common.DIVERGED}")
+        self.place.agree(self.model)
+        if self.place.rank:
+            return
+        own = {"step": self.step, "best": self.best, "worse": self.worse}
+        if best:  # before `last`, or a kill in between would lose it
+            save_weights(self.args.out / "best.weights.h5", self.evaluated)
+        save_weights(self.args.out / "last.weights.h5", self.evaluated)
+        state = common.identity(self.args, self.recipe) | own
+        save(self.args.out / "last.npz", state, **self.groups)

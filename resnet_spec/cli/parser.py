@@ -276,10 +276,14 @@ def _weights(verb: argparse.ArgumentParser) -> None:
         action = actions.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
         )
-        action.add_argument("file", metavar="FILE", help="safetensors, .pt, .pth, .h5 or .keras")
+        action.add_argument(
+            "file",
+            metavar="FILE",
+            help="safetensors, .pt, .pth, .h5, .keras, .onnx, .npz, an index of parts, or a "
+            "checkpoint of TensorFlow",
+        )
         action.add_argument("spec", metavar="SPEC", help="a file, a built-in spec's name, or -")
-        if name != "convert":
-            _naming_flags(action)
+        _naming_flags(action, published=name != "convert")
         if name == "inspect":
             action.add_argument("--all", action="store_true", help="list what fits as well")
         else:
@@ -290,19 +294,26 @@ def _weights(verb: argparse.ArgumentParser) -> None:
         _stdin_flag(action)
 
 
-def _naming_flags(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--from",
-        dest="library",
-        choices=("torchvision", "timm", "keras"),
-        help="whose names the file has; default: those with which most of it fits",
-    )
+def _naming_flags(verb: argparse.ArgumentParser, published: bool) -> None:
+    if published:
+        verb.add_argument(
+            "--from",
+            dest="library",
+            choices=("torchvision", "timm", "keras"),
+            help="whose names the file has; default: those with which most of it fits",
+        )
     verb.add_argument(
         "--rename",
         action="append",
         default=[],
         metavar="FROM=TO",
-        help="a rule that comes before the spec's: 'blocks.{n}=layer1.{n - 1}'; may be repeated",
+        help="a rule that comes before the spec's: 'blocks.{n}=layer1.{n - 1}', 'res{s}{b:a}=...' "
+        "with a letter that counts; nothing after '=' takes it off; may be repeated",
+    )
+    verb.add_argument(
+        "--state",
+        metavar="NAME",
+        help="which of several states of the network; default: the average, else the raw weights",
     )
 
 

@@ -17,7 +17,7 @@ from resnet_spec.project import files
 from resnet_spec.weights import adapt, convert, formats, report
 from resnet_spec.weights.checkpoint import Checkpoint, MissingPackage, read
 from resnet_spec.weights.match import Match, match
-from resnet_spec.weights.naming import OWN, Naming, names, namings
+from resnet_spec.weights.naming import Naming, names, namings
 
 _LIBRARIES = {"keras": "keras.applications"}
 
@@ -35,9 +35,10 @@ def run(arguments: argparse.Namespace) -> Exit:
         return Exit.FINDINGS
     try:
         asked = _namings(arguments, read[1])
-        with formats.opened(Path(arguments.file), arguments.file) as checkpoint:
-            _check_renames(arguments, checkpoint)
+        given = Path(arguments.file)
+        with formats.opened(given, arguments.file, arguments.state) as checkpoint:
             found = match(checkpoint, read[1], asked)
+            _check_renames(arguments, found.checkpoint)
             return (_inspect if arguments.action == "inspect" else _write)(arguments, found)
     except files.OutputError as error:
         output.findings(error.diagnostics, {}, arguments.format, arguments.color)
@@ -56,10 +57,11 @@ def run(arguments: argparse.Namespace) -> Exit:
 
 def _namings(arguments: argparse.Namespace, network: Network) -> list[Naming]:
     """Whose names the file may have."""
+    rules = _rules(arguments.rename)
     if arguments.action == "convert":
-        return [OWN]
+        return namings(network, None, rules)[:1]
     library = _LIBRARIES.get(arguments.library, arguments.library)
-    found = namings(network, library, _rules(arguments.rename))
+    found = namings(network, library, rules)
     if not found:
         known = sorted({each.library for each in network.references})
         hint = f"it names those of {' and '.join(known)}" if known else "it names none"
@@ -69,8 +71,6 @@ def _namings(arguments: argparse.Namespace, network: Network) -> list[Naming]:
 
 def _check_renames(arguments: argparse.Namespace, checkpoint: Checkpoint) -> None:
     """Raises `SpecError` (RS906) with the `--rename` rules that no name of the file comes to."""
-    if arguments.action == "convert":
-        return
     rules, held = _rules(arguments.rename), names(checkpoint)
     taken = {rule_of(name, rules) for name in held}
     report = Report()
@@ -91,7 +91,7 @@ def _rules(given: Sequence[str]) -> dict[str, str]:
     rules = {}
     for text in given:
         theirs, mark, ours = text.partition("=")
-        if not (theirs and mark and ours):
+        if not (theirs and mark):
             raise UsageError(f"--rename {quoted(text)} is not of the form FROM=TO")
         check(theirs, ours)
         if theirs in rules:

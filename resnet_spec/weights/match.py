@@ -8,7 +8,9 @@ from resnet_spec.diagnostics import nearest
 from resnet_spec.ir import Network
 from resnet_spec.weights.checkpoint import FLOATS, Checkpoint, Layout, Tensor, read
 from resnet_spec.weights.entries import Entry, counters, entries
+from resnet_spec.weights.fill import filled
 from resnet_spec.weights.naming import Naming, by_entry
+from resnet_spec.weights.prefixes import readings
 
 _MAX_COMPARED = 20_000  # names that are compared in search of near ones
 
@@ -47,14 +49,24 @@ class Match:
 
 
 def match(checkpoint: Checkpoint, network: Network, namings: Sequence[Naming]) -> Match:
-    """The file under the naming with which most of it fits."""
-    found = [_matched(checkpoint, network, naming) for naming in namings]
-    return max(found, key=lambda each: len(each.fitting))
+    """The file under the naming with which most of it fits, and without what precedes its names."""
+    wanted, best = entries(network), None
+    for naming in namings:
+        for reading in readings(checkpoint, naming, wanted):
+            found = _matched(reading, network, naming)
+            if best is None or len(found.fitting) > len(best.fitting):
+                best = found
+            if best.fits:
+                return best
+    assert best is not None
+    return best
 
 
 def _matched(checkpoint: Checkpoint, network: Network, naming: Naming) -> Match:
     wanted = entries(network)
     found, left = by_entry(checkpoint, naming, wanted)
+    notes = filled(found, network, checkpoint.layout)
+    checkpoint = checkpoint._replace(notes=(*checkpoint.notes, *notes))
     pairs = [Pair(entry, found[name]) for name, entry in wanted.items() if name in found]
     counts = set(counters(network))
     return Match(
@@ -71,10 +83,15 @@ def _matched(checkpoint: Checkpoint, network: Network, naming: Naming) -> Match:
 
 def _fits(pair: Pair, layout: Layout, naming: Naming) -> bool:
     expected, given = pair.entry.shape(layout), pair.tensor.shape
-    if naming.library is not None and layout == "torch":
+    if (naming.library is not None and layout == "torch") or _has_window(pair):
         # A 1x1 convolution and a linear layer hold the same numbers.
         expected, given = _squeezed(expected), _squeezed(given)
     return given == expected and pair.tensor.dtype in FLOATS
+
+
+def _has_window(pair: Pair) -> bool:
+    """Whether one of the two is a kernel of 1x1 and the other of a linear layer."""
+    return {len(pair.entry.parameter.shape), len(pair.tensor.shape)} == {2, 4}
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -89,6 +106,7 @@ def array(pair: Pair, checkpoint: Checkpoint) -> Any:
     if checkpoint.layout == "torch":
         return value.reshape(pair.entry.parameter.shape)
     axes = pair.entry.place(checkpoint.layout).axes
+    value = value.reshape(pair.entry.shape(checkpoint.layout))
     return numpy.ascontiguousarray(value.transpose(numpy.argsort(axes)))
 
 

@@ -159,7 +159,8 @@ WEIGHTS = {
     "RS901": Code(
         "a file of weights that can't be read",
         "The file is not there, is empty, was cut off, or is none of safetensors, PyTorch's .pt "
-        "and .pth, and Keras' .weights.h5, .h5 and .keras. The format follows from the content, so "
+        "and .pth, TorchScript, Keras' .weights.h5, .h5 and .keras, ONNX, NumPy's .npz, "
+        "TensorFlow's checkpoints, and an index of parts. The format follows from the content, so "
         "a wrong ending does no harm. Write or copy the file again.",
     ),
     "RS902": Code(
@@ -192,5 +193,11 @@ WEIGHTS = {
         "An adaptation was asked for that the network has no place for, nothing in the file fits, "
         "a --rename changes no name in it, or values do not fit the type that is to be written. "
         "The message names it.",
+    ),
+    "RS907": Code(
+        "a state that the file does not hold",
+        "Training keeps more than one state of a network: the raw weights and their average. Where "
+        "a file has several, the average is taken, because it is what was evaluated; --state names "
+        "another one. The message lists them.",
     ),
 }

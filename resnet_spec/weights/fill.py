@@ -1,0 +1,60 @@
+"""What a norm of a file has no variable for: a scale of ones, a centre of zeros."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import Any
+
+from resnet_spec.ir import Network
+from resnet_spec.weights.checkpoint import Layout, Tensor
+from resnet_spec.weights.entries import Entry, entries
+
+_VALUES = {"weight": (1.0, "scale"), "bias": (0.0, "centre")}
+
+
+def filled(found: dict[str, Tensor], network: Network, layout: Layout) -> list[str]:
+    """Adds what norms lack to the tensors found, and gives notes that tell it.
+
+    A norm whose statistics are there is whole. PyTorch's has scale and centre or neither, those of
+    others may have one of both.
+    """
+    counts: Counter[str] = Counter()
+    for missing in _missing(found, network):
+        if layout == "torch" and len(missing) != len(_VALUES):
+            continue
+        for entry in missing:
+            value, what = _VALUES[entry.parameter.name]
+            found[entry.name] = constant(entry, layout, value)
+            counts[what] += 1
+    return [
+        f"the {what} of {count:,} norm{'' if count == 1 else 's'} is "
+        f"{'ones' if what == 'scale' else 'zeros'}, for the file has none"
+        for what, count in counts.items()
+    ]
+
+
+def _missing(found: dict[str, Tensor], network: Network) -> list[list[Entry]]:
+    """Of each norm with its statistics, what else it lacks."""
+    norms: dict[str, list[Entry]] = {}
+    for name, entry in entries(network).items():
+        if entry.operation.primitive.name == "batch_norm":
+            norms.setdefault(name.rpartition(".")[0], []).append(entry)
+    result = []
+    for held in norms.values():
+        missing = [entry for entry in held if entry.name not in found]
+        if missing and all(entry.parameter.name in _VALUES for entry in missing):
+            result.append(missing)
+    return result
+
+
+def constant(entry: Entry, layout: Layout, value: float, dtype: str = "float32") -> Tensor:
+    """A tensor that stands in no file, with one value everywhere."""
+    shape = entry.shape(layout)
+    return Tensor(f"({value:g})", shape, dtype, partial(_full, shape, value, dtype))
+
+
+def _full(shape: tuple[int, ...], value: float, dtype: str) -> Any:
+    import numpy
+
+    return numpy.full(shape, value, dtype)

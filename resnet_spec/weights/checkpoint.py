@@ -45,6 +45,7 @@ class Stated(NamedTuple):
     activations: frozenset[str] | None = None  # of all layers, by the primitives' names
     softmax_last: bool = False
     flatten_order: FlattenOrder | None = None
+    runnable: bool = False  # the file has a model, which runs without code of its own
 
 
 class Checkpoint(NamedTuple):

@@ -21,6 +21,7 @@ _OTHER_NAMES = {
     "pointwise_weights": "pointwise_kernel",
 }
 _SEPARABLE = ("depthwise_kernel", "pointwise_kernel", "bias")
+_KERNEL = ("kernel", "bias")
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
@@ -72,15 +73,16 @@ def _separable(names: Sequence[str], held: Sequence[Tensor]) -> Sequence[str]:
 
 def variables(
     held: Sequence[Tensor], known: Sequence[Entry], said: Mapping[str, Any]
-) -> list[Entry | None]:
-    """For each variable of a layer of the file, the entry of ours that it is."""
+) -> list[tuple[str, Entry | None]]:
+    """For each variable of a layer of the file its name, and the entry of ours that it is."""
     names = [tensor.name.rpartition("/")[2] for tensor in held]
     if all(name.isdigit() for name in names):
         names = _numbered(len(held), known, said)
     ours = {entry.place("keras").variable: entry for entry in known}
     if "depthwise_kernel" in names:
         names = ["kernel" if name == "depthwise_kernel" else name for name in names]
-    return [ours.get(name) for name in names]
+    given = [tensor.name.rpartition("/")[2] for tensor in held]
+    return [(name or own, ours.get(name)) for name, own in zip(names, given, strict=True)]
 
 
 def _numbered(count: int, known: Sequence[Entry], said: Mapping[str, Any]) -> list[str]:
@@ -92,6 +94,8 @@ def _numbered(count: int, known: Sequence[Entry], said: Mapping[str, Any]) -> li
     ours = [entry.place("keras").variable for entry in known]
     if count == len(ours):
         return ours
+    if ours[:1] == ["kernel"] and count <= len(_KERNEL):
+        return list(_KERNEL[:count])
     if tuple(ours) == _NORM:
         flags = {"gamma": said.get("scale"), "beta": said.get("center")}
         kept = [name for name in ours if flags.get(name) is not False]

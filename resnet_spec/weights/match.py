@@ -67,8 +67,30 @@ def _matched(checkpoint: Checkpoint, network: Network, naming: Naming) -> Match:
     found, left = by_entry(checkpoint, naming, wanted)
     notes = filled(found, network, checkpoint.layout)
     checkpoint = checkpoint._replace(notes=(*checkpoint.notes, *notes))
-    pairs = [Pair(entry, found[name]) for name, entry in wanted.items() if name in found]
     counts = set(counters(network))
+    counted = {name: tensor for name, tensor in left if name in counts}
+    left = [each for each in left if each[0] not in counts]
+    return _built(checkpoint, network, naming, found, left, counted)
+
+
+def rebuilt(
+    before: Match, checkpoint: Checkpoint, found: Mapping[str, Tensor], left: Mapping[str, Tensor]
+) -> Match:
+    """A match with other tensors for our names, and with what is left over of the file."""
+    rest = list(left.items())
+    return _built(checkpoint, before.network, before.naming, found, rest, before.counters)
+
+
+def _built(
+    checkpoint: Checkpoint,
+    network: Network,
+    naming: Naming,
+    found: Mapping[str, Tensor],
+    left: Sequence[tuple[str, Tensor]],
+    counted: Mapping[str, Tensor],
+) -> Match:
+    wanted = entries(network)
+    pairs = [Pair(entry, found[name]) for name, entry in wanted.items() if name in found]
     return Match(
         checkpoint,
         network,
@@ -76,8 +98,8 @@ def _matched(checkpoint: Checkpoint, network: Network, naming: Naming) -> Match:
         fitting=tuple(pair for pair in pairs if _fits(pair, checkpoint.layout, naming)),
         wrong=tuple(pair for pair in pairs if not _fits(pair, checkpoint.layout, naming)),
         missing=tuple(entry for name, entry in wanted.items() if name not in found),
-        extra=tuple(Left(*each) for each in left if each[0] not in counts),
-        counters={name: tensor for name, tensor in left if name in counts},
+        extra=tuple(Left(*each) for each in left),
+        counters=counted,
     )
 
 

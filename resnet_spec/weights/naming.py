@@ -96,9 +96,9 @@ def _keras_names(
         layer = ours(theirs.replace("/", "."), checkpoint, naming)
         said = checkpoint.stated.layers.get(theirs, {})
         meant = keras_layers.variables(held, layers.get(layer, []), said)
-        for tensor, which in zip(held, meant, strict=True):
+        for tensor, (variable, which) in zip(held, meant, strict=True):
             if which is not None:
                 found.append((which.name, keras_layers.depthwise(tensor, which)))
             else:
-                found.append((f"{layer}/{tensor.name.rpartition('/')[2]}", tensor))
+                found.append((f"{layer}/{variable}", tensor))
     return found

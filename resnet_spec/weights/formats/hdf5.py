@@ -96,18 +96,19 @@ def opened_as(
 def _stated(root: Any, file: _File, config: bytes | str | None) -> Stated:
     """What the model's configuration says, and where there is none, what its layers are called."""
     text = config if config is not None else root.attrs.get("model_config")
-    return keras_config.stated(text, frozenset(file.layers))
+    return keras_config.stated(text, file.layers)
 
 
 class _File:
     """A file while it is walked through: how messages name it, how much of it may be seen.
 
-    `layers` are the names of all its layers, `paths` the places of its tensors.
+    `layers` has for the name of each of its layers that of its group, which tells its class in a
+    file of Keras 3; `paths` are the places of its tensors.
     """
 
     def __init__(self, shown: str) -> None:
         self.shown, self.left = shown, _MAX_VISITS
-        self.layers: set[str] = set()
+        self.layers: dict[str, str] = {}
         self.paths: list[str] = []
 
     def visit(self) -> None:
@@ -150,7 +151,7 @@ def _variables(group: Any, above: tuple[str, ...], file: _File) -> Iterator[Tens
     """The variables of a layer, by its own name or, where the file has none, by its place."""
     place = "/".join(part for part in above if part not in _CONTAINERS)
     name = _text(group.attrs.get("name", "")) or place
-    file.layers.add(name)
+    file.layers[name] = above[-1] if above else ""
     if name in _GENERATORS or above[-1:] in [(each,) for each in _GENERATORS] or not len(group):
         return
     for key in sorted(group, key=lambda each: (len(each), each)):
@@ -163,7 +164,7 @@ def _variables(group: Any, above: tuple[str, ...], file: _File) -> Iterator[Tens
 
 def _named(root: Any, file: _File) -> Iterator[Tensor]:
     for layer in _attribute(root, "layer_names"):
-        file.layers.add(layer)
+        file.layers[layer] = layer
         group = _member(root, layer, file)
         names = _attribute(group, "weight_names")
         owners = {_owner(name, layer) for name in names}

@@ -32,6 +32,19 @@ _ACTIVATIONS = {
 _CONVOLUTIONS = ("Conv2D", "Convolution2D", "DepthwiseConv2D", "SeparableConv2D")
 
 
+# Keras' own layers that residual networks are made of, which run no code of the file.
+# fmt: off
+_STANDARD = frozenset((
+    "InputLayer", "Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense", "BatchNormalization",
+    "Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Softmax", "Dropout", "SpatialDropout2D",
+    "Flatten", "Reshape", "Permute", "Add", "Multiply", "Average", "Maximum", "Concatenate",
+    "MaxPooling2D", "AveragePooling2D", "GlobalAveragePooling2D", "GlobalMaxPooling2D",
+    "ZeroPadding2D", "Cropping2D", "UpSampling2D", "Rescaling", "Normalization",
+    "GroupNormalization", "LayerNormalization",
+))
+# fmt: on
+
+
 class _Layer(NamedTuple):
     kind: str
     name: str
@@ -39,15 +52,17 @@ class _Layer(NamedTuple):
     sources: tuple[str, ...]  # names of the layers that feed it
 
 
-def stated(text: bytes | str | None, names: frozenset[str]) -> Stated:
+def stated(text: bytes | str | None, groups: Mapping[str, str]) -> Stated:
     """What a configuration says; without one, what the names of a file's layers do.
 
-    `names` are those of all layers that the file has. Keras' own `Flatten` goes along rows,
-    columns, channels; what we generate turns the map first, by a layer of its name and `_order`.
+    `groups` has for each layer of the file the name of its group, which is its class. Keras' own
+    `Flatten` goes along rows, columns, channels; what we generate turns the map first, by a layer
+    of its name and `_order`.
     """
-    layers = {layer.name: layer for layer in _layers(_parsed(text), 0)}
+    model = _parsed(text)
+    layers = {layer.name: layer for layer in _layers(model, 0)}
     if not layers:
-        return Stated(flatten_order=_order_by_names(names))
+        return Stated(flatten_order=_order_by_names(groups))
     kinds = [kind for layer in layers.values() for kind in _activations(layer)]
     last = list(layers.values())[-1]
     softmax_last = "softmax" in _activations(last)
@@ -58,7 +73,8 @@ def stated(text: bytes | str | None, names: frozenset[str]) -> Stated:
             whole = found[layer.name]
             found[f"{layer.name}/depthwise"] = {**whole, "groups": None, "bias": False}
             found[f"{layer.name}/pointwise"] = {"stride": 1, "bias": whole["bias"]}
-    return Stated(found, frozenset(inner), softmax_last, _order(layers))
+    standard = all(layer.kind in _STANDARD for layer in layers.values()) and _of_keras(model)
+    return Stated(found, frozenset(inner), softmax_last, _order(layers), standard)
 
 
 def _parsed(text: bytes | str | None) -> Any:
@@ -68,6 +84,23 @@ def _parsed(text: bytes | str | None) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _of_keras(model: Any) -> bool:
+    """Whether whatever a configuration asks for is Keras' own, initializers and all."""
+    waiting = [model]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Mapping):
+            module = node.get("module")
+            if not (module is None or f"{module}.".startswith("keras.")):
+                return False
+            if str(node.get("class_name", "")).startswith("__lambda"):
+                return False
+            waiting += list(node.values())
+        elif isinstance(node, list):
+            waiting += node
+    return True
 
 
 def _layers(model: Any, depth: int) -> Iterator[_Layer]:
@@ -102,7 +135,8 @@ def _sources(nodes: Any) -> Iterator[str]:
             history = node.get("keras_history")
             if isinstance(history, list) and history:
                 yield str(history[0])
-            waiting += list(node.values())
+            else:
+                waiting += list(node.values())
         elif isinstance(node, list):
             if len(node) >= 3 and isinstance(node[0], str) and isinstance(node[1], int):
                 yield node[0]
@@ -196,9 +230,9 @@ def _order_of(layer: _Layer, layers: Mapping[str, _Layer]) -> FlattenOrder | Non
     return "chw" if first else "hwc"
 
 
-def _order_by_names(names: frozenset[str]) -> FlattenOrder | None:
-    flat = {name for name in names if name.rstrip("_0123456789").endswith("flatten")}
-    turned = {name for name in flat if f"{name}_order" in names}
+def _order_by_names(groups: Mapping[str, str]) -> FlattenOrder | None:
+    flat = {name for name, group in groups.items() if group.rstrip("_0123456789") == "flatten"}
+    turned = {name for name in flat if f"{name}_order" in groups}
     if not flat or (turned and turned != flat):
         return None
     return "chw" if turned else "hwc"

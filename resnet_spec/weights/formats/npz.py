@@ -17,6 +17,7 @@ from resnet_spec.diagnostics import quoted
 from resnet_spec.weights.checkpoint import (
     BROKEN,
     Checkpoint,
+    Stated,
     Tensor,
     bounded,
     layout_of,
@@ -43,7 +44,10 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
             listed = ", ".join(quoted(name) for name in passed[:8])
             notes = (f"not read, for it is no array of numbers: {listed}",)
         layout = layout_of([tensor.name for tensor in tensors])
-        yield Checkpoint(shown, "NumPy", layout, tensors, notes, _states(tensors))
+        states = _states(tensors)
+        # The networks of the trainers are generated ones.
+        stated = Stated(flatten_order="chw" if states else None)
+        yield Checkpoint(shown, "NumPy", layout, tensors, notes, states, stated)
 
 
 def _states(tensors: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, ...]]:

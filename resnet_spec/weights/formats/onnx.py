@@ -34,6 +34,7 @@ _OF_TENSORFLOW = re.compile(
     r"(/(Conv2D|depthwise|separable_conv2d|convolution|MatMul|BiasAdd|FusedBatchNorm\w*|batchnorm|"
     r"ReadVariableOp|Cast|Reshape|add|mul)(_\d+)?)+(__\d+)?(:\d+)?$"
 )
+_FUSED = "_weights_fused_bn"  # of a kernel into which TensorFlow's converter folded a norm
 
 
 class _Constant(NamedTuple):
@@ -216,9 +217,11 @@ def _owner(node: Any, weight: _Constant) -> str:
     if scopes:
         return _innermost(scopes)
     if "/" in weight.name and not weight.name.startswith("/"):
-        return _OF_TENSORFLOW.sub("", weight.name.removesuffix(":0")).replace("/", ".")
-    if "/" in node.name:
-        return _scope(_OF_TENSORFLOW.sub("", node.name))
+        name = weight.name.removesuffix(":0").removesuffix(_FUSED)
+        return _OF_TENSORFLOW.sub("", name).replace("/", ".")
+    for name in (node.name, *node.output):  # one that a converter made anew has its output's alone
+        if "/" in name:
+            return _scope(_OF_TENSORFLOW.sub("", name))
     return weight.name.removesuffix(".weight") or node.name
 
 

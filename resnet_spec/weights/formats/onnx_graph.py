@@ -54,7 +54,7 @@ def stated(graph: Any, owners: Mapping[int, str]) -> Stated:
         kinds.remove("softmax")
     orders = {_order(graph.node[number], made) for number in owners} - {None}
     order = orders.pop() if len(orders) == 1 else None
-    return Stated(layers, frozenset(kinds), softmax_last, order)
+    return Stated(layers, frozenset(kinds), softmax_last, order, runnable=True)
 
 
 def _convolution(node: Any, made: Mapping[str, Any]) -> dict[str, Any]:

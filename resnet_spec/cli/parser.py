@@ -66,6 +66,7 @@ Exit 1 when the backends differ; the first operation that does is named with its
   resnet-spec weights import resnet50.pth resnet50 --from torchvision --out resnet50.keras
   resnet-spec weights convert resnet18.pth mine.yaml --reset-head --out mine.safetensors
   resnet-spec weights verify mine.safetensors mine.yaml --against trained.onnx
+  resnet-spec weights match unknown.pth                   which network is it of?
 """,
     "explain": "examples:\n  resnet-spec explain RS104\n  resnet-spec explain\n",
     "schema": """examples:
@@ -269,15 +270,15 @@ def _list(verb: argparse.ArgumentParser) -> None:
 
 
 def _weights(verb: argparse.ArgumentParser) -> None:
-    weights_flags.add(verb, _common)
+    def of_specs(action: argparse.ArgumentParser) -> None:
+        _set_flag(action)
+        _stdin_flag(action)
 
+    def of_output(action: argparse.ArgumentParser) -> None:
+        _format_flag(action, ("text", "json"))
+        _color_flag(action)
 
-def _common(action: argparse.ArgumentParser) -> None:
-    """What every action on weights takes that other verbs take, too."""
-    _set_flag(action)
-    _format_flag(action, ("text", "json"))
-    _color_flag(action)
-    _stdin_flag(action)
+    weights_flags.add(verb, of_specs, of_output)
 
 
 def _explain(verb: argparse.ArgumentParser) -> None:

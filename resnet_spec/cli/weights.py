@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from resnet_spec.cli import output, shared, weights_against
+from resnet_spec.cli import output, shared, weights_against, weights_match
 from resnet_spec.cli.shared import Exit, Reader, UsageError
 from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, expected, quoted, render
 from resnet_spec.ir import Network
@@ -25,6 +25,8 @@ _LIBRARIES = {"keras": "keras.applications"}
 
 def run(arguments: argparse.Namespace) -> Exit:
     """Run one action; findings go to standard error, the report to standard output."""
+    if arguments.action == "match":
+        return weights_match.run(arguments)
     shared.check_text("--set", arguments.set)
     shared.check_stdin([arguments.spec], arguments.stdin_filename)
     if arguments.action == "verify":

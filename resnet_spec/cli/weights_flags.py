@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+Adds = Callable[[argparse.ArgumentParser], None]
+_ACTIONS = {
+    "inspect": "compare a file with a spec, name by name",
+    "convert": "write a file with the spec's names for a framework",
+    "import": "write a published checkpoint with the spec's names",
+    "verify": "compare what the network computes with the source of its weights",
+    "match": "list the built-in networks that a file may be of",
+}
 
-def add(verb: argparse.ArgumentParser, common: Callable[[argparse.ArgumentParser], None]) -> None:
-    """The actions; `common` adds the flags that other verbs have, too."""
+
+def add(verb: argparse.ArgumentParser, of_specs: Adds, of_output: Adds) -> None:
+    """The actions; the flags that other verbs have, too, are of what reads a spec, and of all."""
     actions = verb.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (
-        ("inspect", "compare a file with a spec, name by name"),
-        ("convert", "write a file with the spec's names for a framework"),
-        ("import", "write a published checkpoint with the spec's names"),
-        ("verify", "compare what the network computes with the source of its weights"),
-    ):
+    for name, text in _ACTIONS.items():
         action = actions.add_parser(
             name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
         )
@@ -24,32 +28,54 @@ def add(verb: argparse.ArgumentParser, common: Callable[[argparse.ArgumentParser
             help="safetensors, .pt, .pth, .h5, .keras, .onnx, .npz, an index of parts, or a "
             "checkpoint of TensorFlow",
         )
-        action.add_argument("spec", metavar="SPEC", help="a file, a built-in spec's name, or -")
-        _naming_flags(action, published=name != "convert")
-        if name == "inspect":
-            action.add_argument("--all", action="store_true", help="list what fits as well")
-        elif name == "verify":
-            action.add_argument(
-                "--against",
-                required=True,
-                metavar="MODEL",
-                help="what is run: .onnx, .keras, .h5, .pt2 or TorchScript, whose programs run; or "
-                "an .npz with the arrays 'input' and 'output'",
-            )
+        if name == "match":
+            _match_flags(action)
         else:
-            _adapting_flags(action)
-        if name != "inspect":
-            action.add_argument(
-                "--tolerance",
-                type=float,
-                default=1e-4,
-                metavar="X",
-                help="how far outputs may be from the source's, relative to the largest; "
-                "default: 1e-4",
-            )
-            action.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
-        _transforming_flags(action)
-        common(action)
+            action.add_argument("spec", metavar="SPEC", help="a file, a built-in spec's name, or -")
+            _flags(name, action)
+            of_specs(action)
+        of_output(action)
+
+
+def _flags(name: str, action: argparse.ArgumentParser) -> None:
+    """Those of an action that reads a spec."""
+    _naming_flags(action, published=name != "convert")
+    if name == "inspect":
+        action.add_argument("--all", action="store_true", help="list what fits as well")
+    elif name == "verify":
+        action.add_argument(
+            "--against",
+            required=True,
+            metavar="MODEL",
+            help="what is run: .onnx, .keras, .h5, .pt2 or TorchScript, whose programs run; or "
+            "an .npz with the arrays 'input' and 'output'",
+        )
+    else:
+        _adapting_flags(action)
+    if name != "inspect":
+        _tolerance_flag(action)
+        action.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+    _transforming_flags(action)
+
+
+def _tolerance_flag(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-4,
+        metavar="X",
+        help="how far outputs may be from the source's, relative to the largest; default: 1e-4",
+    )
+
+
+def _match_flags(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "--probe",
+        metavar="NPZ",
+        help="the arrays 'input' and 'output': images, and what the source makes of them",
+    )
+    _state_flag(action)
+    _tolerance_flag(action)
 
 
 def _transforming_flags(verb: argparse.ArgumentParser) -> None:
@@ -100,6 +126,10 @@ def _naming_flags(verb: argparse.ArgumentParser, published: bool) -> None:
         help="a rule that comes before the spec's: 'blocks.{n}=layer1.{n - 1}', 'res{s}{b:a}=...' "
         "with a letter that counts; nothing after '=' takes it off; may be repeated",
     )
+    _state_flag(verb)
+
+
+def _state_flag(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--state",
         metavar="NAME",

@@ -65,7 +65,7 @@ def match(checkpoint: Checkpoint, network: Network, namings: Sequence[Naming]) -
 def _matched(checkpoint: Checkpoint, network: Network, naming: Naming) -> Match:
     wanted = entries(network)
     found, left = by_entry(checkpoint, naming, wanted)
-    notes = filled(found, network, checkpoint.layout)
+    notes = filled(found, network, checkpoint)
     checkpoint = checkpoint._replace(notes=(*checkpoint.notes, *notes))
     counts = set(counters(network))
     counted = {name: tensor for name, tensor in left if name in counts}

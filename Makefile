@@ -69,7 +69,7 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 	MYPYPATH=$(TYPED) $(MYPY) $(MYPY_FRAMEWORKS) \
 		--package resnet_spec --module conftest --module reference --module check_wheel \
 		--module zoo_table --module zoo_measure --module startup --module variants --module zoo --module inference \
-		--module training --module loading --module gpu --module flax_resnet --module consumers --module fuzz --module shrink --package standins \
+		--module training --module loading --module gpu --module wheels --module flax_resnet --module consumers --module fuzz --module shrink --package standins \
 		--module picture --module recount --module test_draw --module test_pictures --module test_planted --module test_any_block \
 		--module right_cases --module test_right_values --module test_random_programs \
 		--module test_planted_in_specialisation --module test_planted_in_lowering \

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from resnet_spec import __version__
+from resnet_spec.cli import weights_flags
 from resnet_spec.cli.shared import UsageError
 
 _EXAMPLES = {
@@ -81,6 +82,8 @@ Exits with 1 if the backends differ, and names the first operation that does, wi
   resnet-spec weights convert mine.pt mine.yaml --out mine.weights.h5
   resnet-spec weights import resnet50.pth resnet50 --from torchvision --out resnet50.keras
   resnet-spec weights convert resnet18.pth mine.yaml --reset-head --out mine.safetensors
+  resnet-spec weights verify mine.safetensors mine.yaml --against trained.onnx
+  resnet-spec weights match unknown.pth                   which network is it of?
 """,
     "explain": "examples:\n  resnet-spec explain RS104\n  resnet-spec explain\n",
     "schema": """examples:
@@ -362,83 +365,15 @@ def _list(verb: argparse.ArgumentParser) -> None:
 
 
 def _weights(verb: argparse.ArgumentParser) -> None:
-    actions = verb.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, text in (
-        ("inspect", "compare a file with a spec, name by name"),
-        ("convert", "write a file with the spec's names for a framework"),
-        ("import", "write a published checkpoint with the spec's names"),
-    ):
-        action = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
-        action.add_argument("file", metavar="FILE", help="safetensors, .pt, .pth, .h5 or .keras")
-        action.add_argument("spec", metavar="SPEC", help="a file, a built-in spec's name, or -")
-        if name != "convert":
-            _naming_flags(action)
-        if name == "inspect":
-            action.add_argument("--all", action="store_true", help="list what fits as well")
-        else:
-            _adapting_flags(action)
+    def of_specs(action: argparse.ArgumentParser) -> None:
         _set_flag(action)
-        _format_flag(action, ("text", "json"))
-        _color_flag(action)
         _stdin_flag(action)
 
+    def of_output(action: argparse.ArgumentParser) -> None:
+        _format_flag(action, ("text", "json"))
+        _color_flag(action)
 
-def _naming_flags(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--from",
-        dest="library",
-        choices=("torchvision", "timm", "keras"),
-        help="whose names the file has; default: those with which most of it fits",
-    )
-    verb.add_argument(
-        "--rename",
-        action="append",
-        default=[],
-        metavar="FROM=TO",
-        help="a rule that comes before the spec's: 'blocks.{n}=layer1.{n - 1}'; may be repeated",
-    )
-
-
-def _adapting_flags(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--out",
-        required=True,
-        metavar="PATH",
-        help="the new file: .pt or .pth for PyTorch, .weights.h5 or .keras for Keras, .safetensors "
-        "for PyTorch or Flax",
-    )
-    verb.add_argument(
-        "--to",
-        choices=("torch", "keras", "flax"),
-        help="whose names and axes the new file has; default: what its ending says, else torch",
-    )
-    verb.add_argument("--force", action="store_true", help="replace the file if there is one")
-    verb.add_argument(
-        "--dtype",
-        choices=("float16", "bfloat16", "float32", "float64"),
-        help="type of the written values; default: as in the file",
-    )
-    verb.add_argument(
-        "--reset-head",
-        action="store_true",
-        help="draw what depends on the number of classes anew, as the spec states",
-    )
-    verb.add_argument(
-        "--adapt-input",
-        choices=("mean", "repeat"),
-        help="fit the first kernels to another number of input channels, scale kept",
-    )
-    verb.add_argument(
-        "--partial",
-        action="store_true",
-        help="drop what does not fit, and draw what is missing as the spec states",
-    )
-    verb.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of what is drawn; default: 0"
-    )
-    verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+    weights_flags.add(verb, of_specs, of_output)
 
 
 def _explain(verb: argparse.ArgumentParser) -> None:

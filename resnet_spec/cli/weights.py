@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from resnet_spec.cli import output, shared
+from resnet_spec.cli import output, shared, weights_against, weights_match
 from resnet_spec.cli.shared import Exit, Reader, UsageError
-from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, expected, quoted
+from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, expected, quoted, render
 from resnet_spec.ir import Network
 from resnet_spec.language.renames import RenameError, check, rule_of
 from resnet_spec.project import files
-from resnet_spec.weights import adapt, convert, formats, report
+from resnet_spec.weights import adapt, convert, formats, report, stated, transforms
 from resnet_spec.weights.checkpoint import Checkpoint, MissingPackage, read
 from resnet_spec.weights.match import Match, match
-from resnet_spec.weights.naming import OWN, Naming, names, namings
+from resnet_spec.weights.naming import Naming, names, namings
 
 _LIBRARIES = {"keras": "keras.applications"}
 
 
 def run(arguments: argparse.Namespace) -> Exit:
     """Run one action; findings go to standard error, the report to standard output."""
+    if arguments.action == "match":
+        return weights_match.run(arguments)
     shared.check_text("--set", arguments.set)
     shared.check_stdin([arguments.spec], arguments.stdin_filename)
-    if arguments.action != "inspect":
+    if arguments.action == "verify":
+        weights_against.check(arguments)
+    elif arguments.action != "inspect":
         _check_out(arguments)
     reader = Reader(arguments.set, arguments.stdin_filename)
     read = reader.network(arguments.spec)
@@ -34,11 +39,16 @@ def run(arguments: argparse.Namespace) -> Exit:
         output.findings(reader.findings, reader.sources, arguments.format, arguments.color)
         return Exit.FINDINGS
     try:
-        asked = _namings(arguments, read[1])
-        with formats.opened(Path(arguments.file), arguments.file) as checkpoint:
-            _check_renames(arguments, checkpoint)
+        asked, transforming = _namings(arguments, read[1]), _transforms(arguments)
+        given = Path(arguments.file)
+        with formats.opened(given, arguments.file, arguments.state) as checkpoint:
             found = match(checkpoint, read[1], asked)
-            return (_inspect if arguments.action == "inspect" else _write)(arguments, found)
+            _check_renames(arguments, found.checkpoint)
+            found, problems = transforms.transformed(found, transforming)
+            if not arguments.trust_spec:
+                problems = (*problems, *stated.differences(found))
+            actions = {"inspect": _inspect, "verify": _verify}
+            return actions.get(arguments.action, _write)(arguments, found, problems)
     except files.OutputError as error:
         output.findings(error.diagnostics, {}, arguments.format, arguments.color)
         return Exit.FAILURE
@@ -56,10 +66,11 @@ def run(arguments: argparse.Namespace) -> Exit:
 
 def _namings(arguments: argparse.Namespace, network: Network) -> list[Naming]:
     """Whose names the file may have."""
+    rules = _rules(arguments.rename)
     if arguments.action == "convert":
-        return [OWN]
+        return namings(network, None, rules)[:1]
     library = _LIBRARIES.get(arguments.library, arguments.library)
-    found = namings(network, library, _rules(arguments.rename))
+    found = namings(network, library, rules)
     if not found:
         known = sorted({each.library for each in network.references})
         hint = f"it names those of {' and '.join(known)}" if known else "it names none"
@@ -69,8 +80,6 @@ def _namings(arguments: argparse.Namespace, network: Network) -> list[Naming]:
 
 def _check_renames(arguments: argparse.Namespace, checkpoint: Checkpoint) -> None:
     """Raises `SpecError` (RS906) with the `--rename` rules that no name of the file comes to."""
-    if arguments.action == "convert":
-        return
     rules, held = _rules(arguments.rename), names(checkpoint)
     taken = {rule_of(name, rules) for name in held}
     report = Report()
@@ -91,7 +100,7 @@ def _rules(given: Sequence[str]) -> dict[str, str]:
     rules = {}
     for text in given:
         theirs, mark, ours = text.partition("=")
-        if not (theirs and mark and ours):
+        if not (theirs and mark):
             raise UsageError(f"--rename {quoted(text)} is not of the form FROM=TO")
         check(theirs, ours)
         if theirs in rules:
@@ -100,21 +109,52 @@ def _rules(given: Sequence[str]) -> dict[str, str]:
     return rules
 
 
+def _transforms(arguments: argparse.Namespace) -> transforms.Asked:
+    """What is to be turned."""
+    return transforms.Asked(
+        arguments.flatten_order,
+        arguments.kernel_order,
+        arguments.unfold_norms,
+        arguments.fold_norms,
+        arguments.fold_biases,
+        arguments.input_order,
+        _numbers("--input-mean", arguments.input_mean),
+        _numbers("--input-std", arguments.input_std),
+    )
+
+
+def _numbers(flag: str, text: str | None) -> tuple[float, ...]:
+    if text is None:
+        return ()
+    try:
+        found = tuple(float(each) for each in text.split(","))
+    except ValueError:
+        found = (math.nan,)
+    if not all(math.isfinite(each) for each in found):
+        raise UsageError(f"{flag} {quoted(text)} is not of the form 0.485,0.456,0.406")
+    return found
+
+
 # --- inspect -------------------------------------------------------------------------------------
 
 
-def _inspect(arguments: argparse.Namespace, found: Match) -> Exit:
+def _inspect(arguments: argparse.Namespace, found: Match, problems: Sequence[Diagnostic]) -> Exit:
     not_finite = _not_finite(found)
     if arguments.format == "json":
-        output.as_json(report.as_json(found, not_finite))
+        told = report.as_json(found, not_finite)
+        if problems:
+            told = {**told, **render.as_json(problems), "fits": False}
+        output.as_json(told)
     else:
         output.say(report.head(found))
         output.say(report.lists(found, arguments.all))
         for name in not_finite:
             output.say(f"not finite: {name}")
-        fits = "fits" if found.fits else "does not fit"
+        fits = "fits" if found.fits and not problems else "does not fit"
         output.say(f"{arguments.file} {fits} {found.network.name}")
-    return Exit.CLEAN if found.fits and not not_finite else Exit.FINDINGS
+        if problems:
+            output.findings(problems, {}, "text", arguments.color)
+    return Exit.CLEAN if found.fits and not problems and not not_finite else Exit.FINDINGS
 
 
 def _not_finite(found: Match) -> list[str]:
@@ -127,6 +167,17 @@ def _not_finite(found: Match) -> list[str]:
         for pair in found.fitting
         if not numpy.isfinite(read(pair.tensor, shown)).all()
     ]
+
+
+# --- verify --------------------------------------------------------------------------------------
+
+
+def _verify(arguments: argparse.Namespace, found: Match, problems: Sequence[Diagnostic]) -> Exit:
+    plan = adapt.plan(found, adapt.Options())
+    if problems or plan.problems:
+        _print_misfit(arguments, found, (*problems, *plan.problems))
+        return Exit.FINDINGS
+    return weights_against.run(arguments, found, convert.state(found, plan, None, None, 0))
 
 
 # --- convert and import --------------------------------------------------------------------------
@@ -153,18 +204,20 @@ def _check_out(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--out {quoted(arguments.out)} is the file that is read")
 
 
-def _write(arguments: argparse.Namespace, found: Match) -> Exit:
+def _write(arguments: argparse.Namespace, found: Match, problems: Sequence[Diagnostic]) -> Exit:
     options = adapt.Options(arguments.reset_head, arguments.adapt_input, arguments.partial)
     plan = adapt.plan(found, options)
-    if plan.problems:
-        _print_misfit(arguments, found, plan.problems)
+    if problems or plan.problems:
+        _print_misfit(arguments, found, (*problems, *plan.problems))
+        return Exit.FINDINGS
+    values = convert.state(found, plan, options.adapt_input, arguments.dtype, arguments.seed)
+    if weights_against.differs(arguments, found, plan, values):
         return Exit.FINDINGS
     for name in files.leftovers([Path(arguments.out).parent], remove=True):
         output.note(f"removed what a run left that was killed: {name}", arguments.quiet)
     with files.replacing(
         Path(arguments.out), arguments.out, formats.ending(arguments.out) or "", arguments.force
     ) as temporary:
-        values = convert.state(found, plan, options.adapt_input, arguments.dtype, arguments.seed)
         layout = arguments.to or formats.layouts(arguments.out)[0]
         if layout == "torch":
             values = convert.with_counters(found, values)
@@ -181,9 +234,7 @@ def _print_misfit(
     arguments: argparse.Namespace, found: Match, problems: Sequence[Diagnostic]
 ) -> None:
     if arguments.format == "json":
-        from resnet_spec.diagnostics.render import as_json
-
-        output.as_json({**report.as_json(found), **as_json(problems)})
+        output.as_json({**report.as_json(found), **render.as_json(problems)})
         return
     output.say(report.head(found), sys.stderr)
     output.say(report.lists(found), sys.stderr)

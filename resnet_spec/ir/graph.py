@@ -21,6 +21,7 @@ from resnet_spec.language.syntax import (
     Definition,
     Expression,
     Loop,
+    Published,
     Recipe,
     Source,
     Statement,
@@ -188,14 +189,6 @@ class Stage(NamedTuple):
     feature: bool = True
 
 
-class Published(NamedTuple):
-    """A published network that a spec claims to equal; `rename` maps its names to ours."""
-
-    library: str
-    model: str
-    rename: Mapping[str, str]
-
-
 class Network(NamedTuple):
     """A whole network: metadata, the root instance, and which of its steps are stages.
 
@@ -216,6 +209,8 @@ class Network(NamedTuple):
     path: str  # of the spec, as it is shown
     digest: str  # of everything that the spec says of the network, the blocks included
     references: tuple[Published, ...] = ()
+    # Those of the specs that it extends, whose names its own may still have.
+    inherited: tuple[Published, ...] = ()
     numerics: Literal["idiomatic", "exact"] = "idiomatic"
     overridden: tuple[str, ...] = ()  # every `--set key=value`
     recipe: Recipe | None = None  # of training

@@ -9,17 +9,17 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 from resnet_spec.diagnostics import Report, Span, SpecError, fail, quoted
-from resnet_spec.language import check_names, identifiers, nodes, validate
+from resnet_spec.language import check_names, identifiers, nodes, renames, validate
 from resnet_spec.language.blocks import read_block, read_lets
 from resnet_spec.language.layer_names import with_names
 from resnet_spec.language.layers import read_layers, read_stage
 from resnet_spec.language.library import Blocks, Library
 from resnet_spec.language.memo import Memo
 from resnet_spec.language.merge import MAX_CHAIN, merge, without
-from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence
+from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence, plain
 from resnet_spec.language.overrides import with_settings
 from resnet_spec.language.scalars import plain_text, read_text
-from resnet_spec.language.syntax import Definition, Loop, Recipe, Statement
+from resnet_spec.language.syntax import Definition, Loop, Published, Recipe, Statement
 
 # What a spec says of itself alone, not of those that extend it.
 _OWN_KEYS = ("name", "class_name", "description", "extends", "expect", "references")
@@ -40,6 +40,7 @@ class Loaded(NamedTuple):
     recipe: Recipe | None  # of training
     report: Report  # what is wrong so far; lowering goes on and tells it with what it finds
     overridden: tuple[str, ...] = ()
+    inherited: tuple[Published, ...] = ()
 
 
 def load(
@@ -60,17 +61,32 @@ def load(
         shown, node, folder = name, library.add_text(text, name), Path(name).parent
         library.name_folder(folder)
     report = Report()
-    key, made = ("extended", id(node)), partial(_extended, node, folder, library, (shown,), report)
-    merged = library.memo.sound(key, node, report, made)
+
+    def extended() -> tuple[Mapping, tuple[Published, ...]]:
+        inherited: list[Published] = []
+        merged = _extended(node, folder, library, (shown,), report, inherited)
+        return merged, tuple(inherited)
+
+    merged, inherited = library.memo.sound(("extended", id(node)), node, report, extended)
     if settings:
         merged = with_settings(merged, settings, library, report)
-    return _validated(merged, shown, folder, library, tuple(settings), report)
+    loaded = _validated(merged, shown, folder, library, tuple(settings), report)
+    return loaded._replace(inherited=inherited)
 
 
 def _extended(
-    node: Node, folder: Path, library: Library, chain: tuple[str, ...], report: Report
+    node: Node,
+    folder: Path,
+    library: Library,
+    chain: tuple[str, ...],
+    report: Report,
+    inherited: list[Published],
 ) -> Mapping:
-    """The tree with `extends` resolved, however long the chain (RS107)."""
+    """The tree with `extends` resolved, however long the chain (RS107).
+
+    `inherited` gets what the bases say of published networks: who extends one of them no longer
+    equals it, and may still have its names.
+    """
     if not isinstance(node, Mapping):
         found = validate.kind_of(node)
         message = f"a spec must be a mapping, not {found}"
@@ -87,9 +103,28 @@ def _extended(
         fail("RS107", f"these specs extend each other: {loop}", base_node.span)
     if len(chain) > MAX_CHAIN:
         fail("RS107", f"more than {MAX_CHAIN} specs extend one another", base_node.span)
-    base = _extended(base, path.parent, library, (*chain, shown), report)
+    base = _extended(base, path.parent, library, (*chain, shown), report, inherited)
+    inherited[:0] = _published(base.get("references"))
     kept = without(base, _OWN_KEYS)
     return merge(kept, node, report)
+
+
+def _published(references: Node | None) -> list[Published]:
+    """What a base says, where it says it rightly; whoever checks the base is told what is wrong."""
+    found = []
+    for node in references.items if isinstance(references, Sequence) else ():
+        said = plain(node)
+        rules = said.get("rename") if isinstance(said, dict) else None
+        if not isinstance(rules, dict):
+            continue
+        rules = {str(theirs): str(ours) for theirs, ours in rules.items()}
+        try:
+            for theirs, ours in rules.items():
+                renames.check(theirs, ours)
+        except renames.RenameError:
+            continue
+        found.append(Published(str(said.get("library")), str(said.get("model")), rules))
+    return found
 
 
 def _validated(

@@ -1,7 +1,8 @@
 """From the names of a published checkpoint to ours, by the rules that a spec states.
 
 A rule is the beginning of a dotted name with counters in braces, `stages.{s}.blocks.{b}`, and what
-it becomes, an expression over the counters in braces: `layer{s + 1}.{b}`.
+it becomes, an expression over the counters in braces: `layer{s + 1}.{b}`. A counter may be a
+letter: `res{s}{b:a}` takes `res2a` with b = 0. What becomes nothing is taken off the name.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from resnet_spec import expressions
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_COUNTER = re.compile(r"[a-z]+")
+_COUNTER = re.compile(r"([a-z]+)(:[aA])?")
 
 
 class RenameError(ValueError):
@@ -25,8 +26,14 @@ def renamed(name: str, rules: Mapping[str, str]) -> str:
     match = _compiled(pattern).match(name) if pattern is not None else None
     if pattern is None or match is None:
         return name
-    counters = {key: int(value) for key, value in match.groupdict().items()}
-    return _filled(rules[pattern], counters) + name[match.end() :]
+    counters = {key: _number(value) for key, value in match.groupdict().items()}
+    result = _filled(rules[pattern], counters) + name[match.end() :]
+    return result if rules[pattern] else result.removeprefix(".")
+
+
+def _number(counter: str) -> int:
+    """What a counter counts: a number, or a letter from a or A, which are 0."""
+    return int(counter) if counter.isdigit() else ord(counter.lower()) - ord("a")
 
 
 def rule_of(name: str, rules: Iterable[str]) -> str | None:
@@ -36,7 +43,10 @@ def rule_of(name: str, rules: Iterable[str]) -> str | None:
 
 def sample(pattern: str) -> str:
     """A name that a rule fits, with numbers that no other rule states."""
-    return _BRACES.sub("987654321", pattern)
+    return _BRACES.sub(lambda found: _SAMPLES.get(found[1].partition(":")[2], "987654321"), pattern)
+
+
+_SAMPLES = {"a": "z", "A": "Z"}
 
 
 def leads_to(replacement: str, names: Iterable[str], flat: bool = False) -> bool:
@@ -55,7 +65,7 @@ def check(pattern: str, replacement: str) -> None:
     for text in (pattern, replacement):
         if set(_BRACES.sub("", text)) & set("{}"):
             raise RenameError(f"'{text}' has a brace without its other one")
-    counters = set(_BRACES.findall(pattern))
+    counters = {found.partition(":")[0] for found in _BRACES.findall(pattern)}
     for text in _BRACES.findall(replacement):
         try:
             used = expressions.names(expressions.parse(text)[0])
@@ -72,11 +82,15 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     for index, part in enumerate(parts):
         if index % 2 == 0:
             text += re.escape(part)
-        elif not _COUNTER.fullmatch(part):
+            continue
+        found = _COUNTER.fullmatch(part)
+        if found is None:
             raise RenameError(f"'{part}' can't name a counter: use a lower-case word")
-        else:
-            text += f"(?P<{part}>[0-9]+)"
+        text += f"(?P<{found[1]}>{_KINDS[found[2] or '']})"
     return re.compile(rf"{text}(?=\.|$)")
+
+
+_KINDS = {"": "[0-9]+", ":a": "[a-z]", ":A": "[A-Z]"}
 
 
 def _filled(replacement: str, counters: Mapping[str, int]) -> str:

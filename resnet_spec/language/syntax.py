@@ -130,6 +130,14 @@ class Bound(NamedTuple):
 Source = Expression | Bound | Initializer | str | None  # None: the default of the attribute
 
 
+class Published(NamedTuple):
+    """A published network that a spec says it equals; `rename` leads from its names to ours."""
+
+    library: str
+    model: str
+    rename: Mapping[str, str]
+
+
 class Recipe(NamedTuple):
     """How a network is trained: each key of the language with its value, and whose recipe it is."""
 

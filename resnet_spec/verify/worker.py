@@ -119,7 +119,7 @@ def load_module(path: Path, name: str) -> types.ModuleType:
     return module
 
 
-def serve(worker: Worker, requests: IO[str], answers: IO[str]) -> None:
+def serve(worker: object, requests: IO[str], answers: IO[str]) -> None:
     """Answers until there are no more requests."""
     for line in requests:
         request = json.loads(line)

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from resnet_spec.diagnostics import Diagnostic, Span, quoted
 from resnet_spec.ir import Instance, Network, walk
+from resnet_spec.weights import wiring
 from resnet_spec.weights.checkpoint import FLOATS, Checkpoint, Layout, Tensor, read, shape_text
 from resnet_spec.weights.entries import Entry, entries
 from resnet_spec.weights.match import Match, Pair, array
@@ -94,16 +95,9 @@ def _head(network: Network) -> Iterator[str]:
                 yield from (f"{name}.{parameter.name}" for parameter in operation.parameters)
 
 
-def _stem(network: Network) -> Iterator[str]:
+def _stem(network: Network) -> list[str]:
     """The kernels that see the image itself."""
-    for name, operation in network.operations():
-        sees_image = operation.inputs[0].open and operation.inputs[0] == network.input
-        if (
-            operation.primitive.name == "conv"
-            and sees_image
-            and operation.attributes["groups"] == 1
-        ):
-            yield f"{name}.weight"
+    return [f"{name}.weight" for name in wiring.stem(network)]
 
 
 def _has_other_input(entry: Entry, tensor: Tensor, layout: Layout) -> bool:
@@ -163,6 +157,8 @@ def _shape_help(found: Match, wrong: list[Pair]) -> str:
     names = {pair.entry.name for pair in wrong}
     head, stem = set(_head(found.network)), set(_stem(found.network))
     hints = []
+    if any(_is_turned(pair, found.checkpoint.layout) for pair in wrong):
+        return "the kernels stand as height, width, in, out: --kernel-order hwio turns them"
     if names & head:
         hints.append("for another number of classes, begin the head anew with --reset-head")
     if names & stem:
@@ -170,6 +166,12 @@ def _shape_help(found: Match, wrong: list[Pair]) -> str:
     if names - head - stem:
         hints.append("draw them afresh with --partial, or use a spec that has these shapes")
     return "; ".join(hints)
+
+
+def _is_turned(pair: Pair, layout: Layout) -> bool:
+    """Whether a kernel of PyTorch's name has the order of TensorFlow."""
+    turned = len(pair.tensor.shape) == 4 and pair.tensor.shape == pair.entry.shape("keras")
+    return layout == "torch" and turned
 
 
 def _problem(found: Match, code: str, message: str, help: str | None = None) -> Diagnostic:

@@ -3,7 +3,8 @@
 import itertools
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, quoted
@@ -30,14 +31,39 @@ class Tensor(NamedTuple):
     read: Callable[[], Any]  # gives a numpy array
 
 
+FlattenOrder = Literal["chw", "hwc"]
+
+
+class Stated(NamedTuple):
+    """What a file says of its model beside the weights; what it does not say is None or absent.
+
+    `layers` has by a layer's name what it states of it, in the words of the primitives: `eps`,
+    `stride`, `padding` (a set of those that would be the same), `dilation`, `groups`, `bias`.
+    """
+
+    layers: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    activations: frozenset[str] | None = None  # of all layers, by the primitives' names
+    softmax_last: bool = False
+    flatten_order: FlattenOrder | None = None
+    runnable: bool = False  # the file has a model, which runs without code of its own
+
+
 class Checkpoint(NamedTuple):
-    """An open file: `shown` is how messages name it, `notes` what was passed over in it."""
+    """An open file: `shown` is how messages name it, `notes` what was passed over in it.
+
+    A file may hold several `states` of a network, by name, such as the raw weights and their
+    average; then `tensors` are those of one. `paths` are other names of the same tensors, in the
+    same order, where a file has two for each.
+    """
 
     shown: str
     format: str
     layout: Layout
     tensors: tuple[Tensor, ...]
     notes: tuple[str, ...] = ()
+    states: Mapping[str, tuple[Tensor, ...]] = MappingProxyType({})
+    stated: Stated = Stated()
+    paths: tuple[str, ...] = ()
 
 
 def bounded(tensors: Iterable[Tensor], shown: str) -> tuple[Tensor, ...]:
@@ -46,6 +72,17 @@ def bounded(tensors: Iterable[Tensor], shown: str) -> tuple[Tensor, ...]:
     if len(found) > MAX_TENSORS:
         refused(shown, f"{quoted(shown)} holds more than {MAX_TENSORS:,} tensors")
     return found
+
+
+def layout_of(names: Sequence[str]) -> Layout:
+    """Whose names and axes tensors have, by what kernels and norms are called."""
+    leaves = {name.replace("/", ".").rpartition(".")[2] for name in names}
+    if leaves & _KERAS_ALONE or ("kernel" in leaves and any("/" in name for name in names)):
+        return "keras"
+    return "flax" if "kernel" in leaves and "weight" not in leaves else "torch"
+
+
+_KERAS_ALONE = {"gamma", "beta", "moving_mean", "moving_variance", "depthwise_kernel"}
 
 
 def read(tensor: Tensor, shown: str) -> Any:

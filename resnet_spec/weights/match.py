@@ -8,7 +8,9 @@ from resnet_spec.diagnostics import nearest
 from resnet_spec.ir import Network
 from resnet_spec.weights.checkpoint import FLOATS, Checkpoint, Layout, Tensor, read
 from resnet_spec.weights.entries import Entry, counters, entries
+from resnet_spec.weights.fill import filled
 from resnet_spec.weights.naming import Naming, by_entry
+from resnet_spec.weights.prefixes import readings
 
 _MAX_COMPARED = 20_000  # names that are compared in search of near ones
 
@@ -47,16 +49,48 @@ class Match:
 
 
 def match(checkpoint: Checkpoint, network: Network, namings: Sequence[Naming]) -> Match:
-    """The file under the naming with which most of it fits."""
-    found = [_matched(checkpoint, network, naming) for naming in namings]
-    return max(found, key=lambda each: len(each.fitting))
+    """The file under the naming with which most of it fits, and without what precedes its names."""
+    wanted, best = entries(network), None
+    for naming in namings:
+        for reading in readings(checkpoint, naming, wanted):
+            found = _matched(reading, network, naming)
+            if best is None or len(found.fitting) > len(best.fitting):
+                best = found
+            if best.fits:
+                return best
+    assert best is not None
+    return best
 
 
 def _matched(checkpoint: Checkpoint, network: Network, naming: Naming) -> Match:
     wanted = entries(network)
     found, left = by_entry(checkpoint, naming, wanted)
-    pairs = [Pair(entry, found[name]) for name, entry in wanted.items() if name in found]
+    notes = filled(found, network, checkpoint)
+    checkpoint = checkpoint._replace(notes=(*checkpoint.notes, *notes))
     counts = set(counters(network))
+    counted = {name: tensor for name, tensor in left if name in counts}
+    left = [each for each in left if each[0] not in counts]
+    return _built(checkpoint, network, naming, found, left, counted)
+
+
+def rebuilt(
+    before: Match, checkpoint: Checkpoint, found: Mapping[str, Tensor], left: Mapping[str, Tensor]
+) -> Match:
+    """A match with other tensors for our names, and with what is left over of the file."""
+    rest = list(left.items())
+    return _built(checkpoint, before.network, before.naming, found, rest, before.counters)
+
+
+def _built(
+    checkpoint: Checkpoint,
+    network: Network,
+    naming: Naming,
+    found: Mapping[str, Tensor],
+    left: Sequence[tuple[str, Tensor]],
+    counted: Mapping[str, Tensor],
+) -> Match:
+    wanted = entries(network)
+    pairs = [Pair(entry, found[name]) for name, entry in wanted.items() if name in found]
     return Match(
         checkpoint,
         network,
@@ -64,17 +98,22 @@ def _matched(checkpoint: Checkpoint, network: Network, naming: Naming) -> Match:
         fitting=tuple(pair for pair in pairs if _fits(pair, checkpoint.layout, naming)),
         wrong=tuple(pair for pair in pairs if not _fits(pair, checkpoint.layout, naming)),
         missing=tuple(entry for name, entry in wanted.items() if name not in found),
-        extra=tuple(Left(*each) for each in left if each[0] not in counts),
-        counters={name: tensor for name, tensor in left if name in counts},
+        extra=tuple(Left(*each) for each in left),
+        counters=counted,
     )
 
 
 def _fits(pair: Pair, layout: Layout, naming: Naming) -> bool:
     expected, given = pair.entry.shape(layout), pair.tensor.shape
-    if naming.library is not None and layout == "torch":
+    if (naming.library is not None and layout == "torch") or _has_window(pair):
         # A 1x1 convolution and a linear layer hold the same numbers.
         expected, given = _squeezed(expected), _squeezed(given)
     return given == expected and pair.tensor.dtype in FLOATS
+
+
+def _has_window(pair: Pair) -> bool:
+    """Whether one of the two is a kernel of 1x1 and the other of a linear layer."""
+    return {len(pair.entry.parameter.shape), len(pair.tensor.shape)} == {2, 4}
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -89,6 +128,7 @@ def array(pair: Pair, checkpoint: Checkpoint) -> Any:
     if checkpoint.layout == "torch":
         return value.reshape(pair.entry.parameter.shape)
     axes = pair.entry.place(checkpoint.layout).axes
+    value = value.reshape(pair.entry.shape(checkpoint.layout))
     return numpy.ascontiguousarray(value.transpose(numpy.argsort(axes)))
 
 

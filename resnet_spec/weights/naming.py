@@ -4,12 +4,13 @@ A file has the spec's own names, or those of a published network, which the spec
 to its own. In Keras' layout the rules are for layers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from resnet_spec.backends.keras.variables import layer_name
 from resnet_spec.ir import Network
 from resnet_spec.language.renames import renamed
+from resnet_spec.weights import keras_layers
 from resnet_spec.weights.checkpoint import Checkpoint, Tensor
 from resnet_spec.weights.entries import Entry
 
@@ -32,7 +33,7 @@ def namings(network: Network, library: str | None, rules: Mapping[str, str]) -> 
     """
     own = Naming("the given names", None, rules) if rules else OWN
     found = [own] if library is None else []
-    for each in network.references:
+    for each in (*network.references, *network.inherited):
         if library in (None, each.library):
             label = f"the names of {each.library}'s {each.model}"
             theirs = {key: ours for key, ours in each.rename.items() if key not in rules}
@@ -41,11 +42,25 @@ def namings(network: Network, library: str | None, rules: Mapping[str, str]) -> 
 
 
 def names(checkpoint: Checkpoint) -> list[str]:
-    """The names that rules are for: of tensors, in Keras' layout of layers."""
+    """The dotted names that rules are for: of tensors, in Keras' layout of layers."""
     found = [tensor.name for tensor in checkpoint.tensors]
     if checkpoint.layout == "keras":
-        found = [name.rpartition("/")[0] for name in found]
+        found = [name.rpartition("/")[0].replace("/", ".") for name in found]
     return list(dict.fromkeys(found))
+
+
+def known(checkpoint: Checkpoint, wanted: Mapping[str, Entry]) -> frozenset[str]:
+    """What names become by the rules where they are the network's."""
+    places = (entry.place(checkpoint.layout) for entry in wanted.values())
+    if checkpoint.layout == "keras":
+        return frozenset(place.layer for place in places)
+    return frozenset(place.path for place in places)
+
+
+def ours(name: str, checkpoint: Checkpoint, naming: Naming) -> str:
+    """What a dotted name of the file becomes by the rules."""
+    found = renamed(name, naming.rules)
+    return layer_name(found) if checkpoint.layout == "keras" else found
 
 
 def by_entry(
@@ -53,12 +68,12 @@ def by_entry(
 ) -> tuple[dict[str, Tensor], list[tuple[str, Tensor]]]:
     """The tensor of each entry by the entry's name, and what is left, each with our name for it."""
     if checkpoint.layout == "keras":
-        pairs = _keras_names(checkpoint.tensors, naming, wanted)
+        pairs = _keras_names(checkpoint, naming, wanted)
     else:
-        pairs = _dotted_names(checkpoint.tensors, naming)
+        pairs = [(ours(each.name, checkpoint, naming), each) for each in checkpoint.tensors]
         if checkpoint.layout != "torch":
-            ours = {each.place(checkpoint.layout).path: name for name, each in wanted.items()}
-            pairs = [(ours.get(name, name), tensor) for name, tensor in pairs]
+            paths = {each.place(checkpoint.layout).path: name for name, each in wanted.items()}
+            pairs = [(paths.get(name, name), tensor) for name, tensor in pairs]
     found: dict[str, Tensor] = {}
     left = []
     for name, tensor in pairs:
@@ -69,33 +84,21 @@ def by_entry(
     return found, left
 
 
-def _dotted_names(tensors: Sequence[Tensor], naming: Naming) -> list[tuple[str, Tensor]]:
-    return [(renamed(tensor.name, naming.rules), tensor) for tensor in tensors]
-
-
 def _keras_names(
-    tensors: Sequence[Tensor], naming: Naming, wanted: Mapping[str, Entry]
+    checkpoint: Checkpoint, naming: Naming, wanted: Mapping[str, Entry]
 ) -> list[tuple[str, Tensor]]:
     """Our names for the variables of layers; those without a name are taken in their order."""
     layers: dict[str, list[Entry]] = {}
     for entry in wanted.values():
         layers.setdefault(entry.place("keras").layer, []).append(entry)
-    members: dict[str, list[Tensor]] = {}
-    for tensor in tensors:
-        members.setdefault(tensor.name.rpartition("/")[0], []).append(tensor)
     found = []
-    for theirs, held in members.items():
-        ours = layer_name(renamed(theirs, naming.rules))
-        known = layers.get(ours, [])
-        for tensor in held:
-            variable = tensor.name.rpartition("/")[2]
-            meant = _variable(variable, known, len(held))
-            found.append((f"{ours}/{variable}" if meant is None else meant.name, tensor))
+    for theirs, held in keras_layers.by_layer(checkpoint.tensors).items():
+        layer = ours(theirs.replace("/", "."), checkpoint, naming)
+        said = checkpoint.stated.layers.get(theirs, {})
+        meant = keras_layers.variables(held, layers.get(layer, []), said)
+        for tensor, (variable, which) in zip(held, meant, strict=True):
+            if which is not None:
+                found.append((which.name, keras_layers.depthwise(tensor, which)))
+            else:
+                found.append((f"{layer}/{variable}", tensor))
     return found
-
-
-def _variable(variable: str, known: Sequence[Entry], held: int) -> Entry | None:
-    if variable.isdigit():
-        # With one more or less it could be any of them, and a wrong one may have the same shape.
-        return known[int(variable)] if held == len(known) and int(variable) < held else None
-    return next((each for each in known if each.place("keras").variable == variable), None)

@@ -7,18 +7,23 @@ from typing import Any
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.weights.adapt import Plan, Step
-from resnet_spec.weights.checkpoint import Layout, shape_text
+from resnet_spec.weights.checkpoint import Checkpoint, Layout, shape_text
 from resnet_spec.weights.match import Match, Pair, near
 
 MAX_ROWS = 2_000  # of a list; no network that anybody reads has more
 
 
+def kind(file: Checkpoint) -> str:
+    """What a file is, in a line."""
+    types = sorted({tensor.dtype for tensor in file.tensors})
+    return f"{file.shown}: {file.format}, {len(file.tensors):,} tensors, {', '.join(types)}"
+
+
 def head(found: Match) -> str:
     """What the file is, and whose names it has."""
     file = found.checkpoint
-    types = sorted({tensor.dtype for tensor in file.tensors})
     lines = [
-        f"{file.shown}: {file.format}, {len(file.tensors):,} tensors, {', '.join(types)}",
+        kind(file),
         f"names: {found.naming.label}",
         *(f"note: {note}" for note in file.notes),
     ]

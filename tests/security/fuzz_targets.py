@@ -118,12 +118,14 @@ def expression(data: bytes) -> None:
 
 def weights(name: str) -> Callable[[bytes], None]:
     def read(path: Path) -> None:
-        from resnet_spec.weights import checkpoint, formats
+        from resnet_spec.weights import checkpoint, formats, stated
         from resnet_spec.weights.match import match
         from resnet_spec.weights.naming import OWN
+        from resnet_spec.weights.transforms import Asked, transformed
 
         with formats.opened(path, path.name) as file:
-            found = match(file, small(), [OWN])
+            found, _ = transformed(match(file, small(), [OWN]), Asked())
+            stated.differences(found)
             for pair in found.fitting:
                 checkpoint.read(pair.tensor, file.shown)
 
@@ -183,6 +185,44 @@ def keras() -> bytes:
     return file.getvalue()
 
 
+def npz() -> bytes:
+    import io
+
+    import numpy
+
+    from resnet_spec.weights.entries import entries
+
+    file = io.BytesIO()
+    state = {n: numpy.ones(e.parameter.shape, "float32") for n, e in entries(small()).items()}
+    numpy.savez(file, note=numpy.array("a run"), **state)
+    return file.getvalue()
+
+
+def index() -> bytes:
+    return json.dumps({"weight_map": {"conv1.weight": "a.safetensors"}}).encode()
+
+
+def onnx() -> bytes:
+    """A graph with one convolution of the network."""
+    import numpy
+    from onnx import helper, numpy_helper
+
+    kernel = numpy_helper.from_array(numpy.ones((4, 3, 3, 3), "float32"), "layer1.conv1.weight")
+    node = helper.make_node("Conv", ["x", kernel.name], ["y"], "/layer1/conv1/Conv", pads=[1] * 4)
+    graph = helper.make_graph([node], "g", [], [], [kernel])
+    return bytes(helper.make_model(graph).SerializeToString())
+
+
+def torchscript() -> bytes:
+    import io
+
+    import torch
+
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))), file)
+    return file.getvalue()
+
+
 def specs() -> list[bytes]:
     return [strategies.dumped(tree).encode() for tree in strategies.whole_specs()]
 
@@ -210,8 +250,13 @@ if importlib.util.find_spec("safetensors") and importlib.util.find_spec("h5py"):
         "safetensors": Target(weights("a.safetensors"), lambda: [written("a.safetensors")]),
         "hdf5": Target(weights("a.weights.h5"), lambda: [hdf5()]),
         "keras": Target(weights("a.keras"), lambda: [keras()]),
+        "npz": Target(weights("a.npz"), lambda: [npz()]),
+        "index": Target(weights("a.safetensors.index.json"), lambda: [index()]),
     }
+if importlib.util.find_spec("onnx"):
+    TARGETS["onnx"] = Target(weights("a.onnx"), lambda: [onnx()])
 if importlib.util.find_spec("torch"):
+    TARGETS["torchscript"] = Target(weights("a.pth"), lambda: [torchscript()])
     TARGETS["pytorch"] = Target(weights("a.pt"), lambda: [written("a.pt")])
 
 TOKENS = (

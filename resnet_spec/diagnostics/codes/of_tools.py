@@ -160,7 +160,8 @@ WEIGHTS = {
     "RS901": Code(
         "a file of weights that can't be read",
         "The file is not there, is empty, was cut off, or is none of safetensors, PyTorch's .pt "
-        "and .pth, and Keras' .weights.h5, .h5 and .keras. The format follows from the content, so "
+        "and .pth, TorchScript, Keras' .weights.h5, .h5 and .keras, ONNX, NumPy's .npz, "
+        "TensorFlow's checkpoints, and an index of parts. The format follows from the content, so "
         "a wrong ending does no harm. Write or copy the file again.",
     ),
     "RS902": Code(
@@ -193,5 +194,38 @@ WEIGHTS = {
         "An adaptation was asked for that the network has no place for, nothing in the file fits, "
         "a --rename changes no name in it, or values do not fit the type that is to be written. "
         "The message names it.",
+    ),
+    "RS907": Code(
+        "a state that the file does not hold",
+        "Training keeps more than one state of a network: the raw weights and their average. Where "
+        "a file has several, the average is taken, because it is what was evaluated; --state names "
+        "another one. The message lists them.",
+    ),
+    "RS908": Code(
+        "weights that mean something else in this network",
+        "The names and shapes fit, or nearly, and the values would be read wrongly: a map that was "
+        "flattened in another order, norms that are folded into convolutions, biases before norms. "
+        "Nothing is guessed: the flag that the help names says what the file has, and the weights "
+        "are turned exactly.",
+    ),
+    "RS909": Code(
+        "a file that states something else than the spec",
+        "Beside its weights the file says what its layers do, and the spec says otherwise: another "
+        "epsilon, stride, padding or activation. The weights fit and the network would compute "
+        "something else. Change the spec; where the file is wrong, --trust-spec takes the weights "
+        "all the same.",
+    ),
+    "RS910": Code(
+        "a network that computes something else than its source",
+        "'weights verify', or 'weights convert' by itself, ran the source of the weights and the "
+        "network of the spec on the same images, and they differ by more than --tolerance. Named "
+        "is the first stage whose values the source has nowhere: look there for another stride, "
+        "padding, epsilon or activation.",
+    ),
+    "RS911": Code(
+        "a source of weights that can't be run",
+        "'weights verify' runs the source of the weights in a process of its own, and its runtime "
+        "failed, or it takes images of another size than the spec. The message is the runtime's "
+        "own. An .npz with the arrays 'input' and 'output' serves where the source can't be run.",
     ),
 }

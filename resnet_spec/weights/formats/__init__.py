@@ -13,6 +13,7 @@ from typing import Any
 from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.ir import Network
+from resnet_spec.weights import keras_layers, states
 from resnet_spec.weights.checkpoint import Checkpoint, Layout, MissingPackage, unreadable
 
 # The endings of a name, the module that knows the format, and whose names and axes it can hold.
@@ -23,7 +24,10 @@ ENDINGS: dict[str, tuple[str, tuple[Layout, ...]]] = {
     ".weights.h5": ("hdf5", ("keras",)),
     ".keras": ("keras", ("keras",)),
 }
-KNOWN = "safetensors, PyTorch's .pt and .pth, Keras' .weights.h5, .h5 and .keras"
+KNOWN = (
+    "safetensors, PyTorch's .pt and .pth, Keras' .weights.h5, .h5 and .keras, ONNX, NumPy's .npz, "
+    "TensorFlow's checkpoints"
+)
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
@@ -40,24 +44,41 @@ _OTHERS = {
     b"<!doctype": "a web page",
     b"<html": "a web page",
     b"{": "JSON",
-    b"\x08": "a graph, perhaps of ONNX",
 }
+_TFLITE = b"TFL3"  # after four bytes
+_TABLE = bytes.fromhex("57fb808b247547db")  # the end of the index of TensorFlow's checkpoints
 
 
 @contextmanager
-def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
+def opened(path: Path, shown: str, state: str | None = None) -> Iterator[Checkpoint]:
     """A file's tensors, to be read within the context.
 
-    The format follows from the content, not from the name. Raises `SpecError` (RS901, RS902) for
-    what is no such file, `MissingPackage` for what can't be read here.
+    The format follows from the content, not from the name. `state` names one of several states of
+    the network. Raises `SpecError` (RS901, RS902, RS907) for what is no such file, `MissingPackage`
+    for what can't be read here.
     """
+    path = _index(path)
     module = importlib.import_module(f"resnet_spec.weights.formats.{_format(path, shown)}")
     with ExitStack() as stack:
         try:
             checkpoint = stack.enter_context(module.opened(path, shown))
         except ModuleNotFoundError as error:
             raise _missing(f"reading {quoted(shown)}", error) from None
-        yield checkpoint
+        checkpoint = states.chosen(checkpoint, state)
+        keras = checkpoint.layout == "keras"
+        yield keras_layers.expanded(checkpoint) if keras else checkpoint
+
+
+def _index(path: Path) -> Path:
+    """The file that stands for what is several: TensorFlow's folders and names of checkpoints."""
+    try:
+        saved = path / "variables" / "variables.index"
+        if path.is_dir() and saved.is_file():
+            return saved
+        beside = path.with_name(f"{path.name}.index")
+        return beside if not path.exists() and beside.is_file() else path
+    except (OSError, ValueError):
+        return path
 
 
 def write(path: Path, name: str, network: Network, state: Mapping[str, Any]) -> None:
@@ -86,9 +107,10 @@ def _plain(error: OSError) -> OSError:
 
 def _missing(what: str, error: ModuleNotFoundError) -> MissingPackage:
     package = error.name or "a package"
-    if package == "tensorflow":  # Keras' own default, where it finds no backend at all
+    if package == "tensorflow" and what.startswith("writing"):  # Keras' default, where it has none
         return MissingPackage(what, "tensorflow, jax or torch", "torch")
-    return MissingPackage(what, package, package if package in ("torch", "keras") else "weights")
+    extra = package if package in ("torch", "keras", "onnx") else "weights"
+    return MissingPackage(what, package, extra)
 
 
 def ending(name: str) -> str | None:
@@ -115,6 +137,18 @@ def _format(path: Path, shown: str) -> str:
         return "safetensors"
     if head[:1] == b"\x80" and 2 <= head[1] <= 5:  # a pickle, as PyTorch wrote it before 1.6
         return "pytorch"
+    if head[:1] == b"\x08" and not head.startswith(_ZIP):  # the version of a graph of ONNX
+        return "onnx"
+    if _ends(path) == _TABLE:
+        return "tensorflow"
+    if head.startswith(b"{") and shown.lower().endswith(".json"):
+        return "shards"
+    if head[4:8] == _TFLITE:
+        unreadable(
+            shown,
+            f"{quoted(shown)} is a TensorFlow Lite model, whose weights are fused",
+            "take the model that it was made of: .h5, .keras or a saved model",
+        )
     what = next((what for start, what in _OTHERS.items() if head.startswith(start)), None)
     told = f"{what}, no file of weights" if what else "no file of weights"
     unreadable(shown, f"{quoted(shown)} is {told}", f"these can be read: {KNOWN}")
@@ -135,6 +169,13 @@ def _head(path: Path, shown: str) -> bytes:
     return head
 
 
+def _ends(path: Path) -> bytes:
+    """The last eight bytes of a file."""
+    with open_regular(path) as file:
+        file.seek(-8, os.SEEK_END)
+        return file.read(8)
+
+
 def _format_of_archive(path: Path, shown: str) -> str:
     """The module for a zip archive, by the names in it."""
     import zipfile
@@ -151,23 +192,22 @@ def _format_of_archive(path: Path, shown: str) -> str:
     if any(name.startswith("model.weights") for name in names):
         return "keras"
     last = {name.rpartition("/")[2] for name in names}
-    if "constants.pkl" in last:
+    if "archive_format" in last or any(name.endswith("/models/model.json") for name in names):
         unreadable(
             shown,
-            f"{quoted(shown)} is a TorchScript archive: a program, not weights alone",
-            "where you trust it, save its state: "
-            "torch.save(torch.jit.load(path).state_dict(), 'state.pt')",
+            f"{quoted(shown)} is a program that torch.export saved (.pt2)",
+            "'resnet-spec import' makes a spec and weights of it",
         )
     if "data.pkl" in last:
-        return "pytorch"
+        return "torchscript" if "constants.pkl" in last else "pytorch"
     if any(name.endswith(".npy") for name in names):
+        return "npz"
+    if "saved_model.pb" in last:
         unreadable(
-            shown,
-            f"{quoted(shown)} is a NumPy archive (.npz)",
-            "write it as safetensors: safetensors.numpy.save_file(dict(numpy.load(path)), out)",
+            shown, f"{quoted(shown)} is a packed folder of TensorFlow", "unpack it, and name it"
         )
     unreadable(
         shown,
-        f"{quoted(shown)} is a zip archive, with neither PyTorch's nor Keras' weights in it",
+        f"{quoted(shown)} is a zip archive, without weights in it",
         f"these can be read: {KNOWN}",
     )

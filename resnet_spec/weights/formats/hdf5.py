@@ -1,9 +1,9 @@
 """HDF5 as Keras writes it: `.weights.h5` of Keras 3, and the `.h5` that was there before.
 
-Keras 3 has a group for each layer, named after its class and counted; the layer's own name is an
-attribute of the group `vars` within, whose members are numbered. Before, a layer's group bears its
-name, and the attribute `weight_names` names what is in it. Links that lead elsewhere and values
-that stand in other files are refused.
+Keras 3 has a group for each layer, by its class and number or, in a model that is a class itself,
+by the attribute that holds it; the layer's own name is an attribute of the group `vars` within,
+whose members are numbered. Before, a layer's group bears its name, and the attribute `weight_names`
+names what is in it. Links that lead elsewhere and values that stand in other files are refused.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ from resnet_spec.weights.checkpoint import (
     BROKEN,
     MAX_TENSORS,
     Checkpoint,
+    Stated,
     Tensor,
     bounded,
     refused,
     unreadable,
 )
+from resnet_spec.weights.formats import keras_config
 from resnet_spec.weights.formats.hdf5_heaps import is_endless
 
 _MAX_DEPTH = 16
 _MAX_VISITS = 3 * MAX_TENSORS  # the largest files that are known need a tenth
+_CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # groups that say nothing
+_BESIDE = ("optimizer", "optimizer_weights", "metrics")  # what training keeps beside the layers
 # What Keras keeps of a layer beside its weights: the state of a generator of random numbers.
 _GENERATORS = ("seed_generator", "seed_generator_state")
 
@@ -54,8 +58,10 @@ def _check_heaps(endless: bool, shown: str) -> None:
 
 
 @contextmanager
-def opened_as(file: Any, shown: str, kind: str) -> Iterator[Checkpoint]:
-    """The tensors of a file by its path or of an open one."""
+def opened_as(
+    file: Any, shown: str, kind: str, config: bytes | str | None = None
+) -> Iterator[Checkpoint]:
+    """The tensors of a file by its path or of an open one; `config` is the model as JSON."""
     import h5py
 
     try:
@@ -71,8 +77,10 @@ def opened_as(file: Any, shown: str, kind: str) -> Iterator[Checkpoint]:
             "was it written or copied to its end?",
         )
     with root:
+        walked = _File(shown)
         try:
-            tensors = bounded(_tensors(root, _File(shown)), shown)
+            tensors = bounded(_tensors(root, walked), shown)
+            stated = _stated(root, walked, config)
         except (*BROKEN, KeyError, TypeError, ValueError) as error:
             unreadable(shown, f"{quoted(shown)} is a broken HDF5 file: {error}")
         if not tensors:
@@ -81,14 +89,27 @@ def opened_as(file: Any, shown: str, kind: str) -> Iterator[Checkpoint]:
                 f"{quoted(shown)} holds no weights as Keras writes them",
                 "write it with model.save_weights, or with model.save",
             )
-        yield Checkpoint(shown, kind, "keras", tensors)
+        paths = tuple(walked.paths) if len(walked.paths) == len(tensors) else ()
+        yield Checkpoint(shown, kind, "keras", tensors, stated=stated, paths=paths)
+
+
+def _stated(root: Any, file: _File, config: bytes | str | None) -> Stated:
+    """What the model's configuration says, and where there is none, what its layers are called."""
+    text = config if config is not None else root.attrs.get("model_config")
+    return keras_config.stated(text, file.layers)
 
 
 class _File:
-    """A file while it is walked through: how messages name it, how much of it may be seen."""
+    """A file while it is walked through: how messages name it, how much of it may be seen.
+
+    `layers` has for the name of each of its layers that of its group, which tells its class in a
+    file of Keras 3; `paths` are the places of its tensors.
+    """
 
     def __init__(self, shown: str) -> None:
         self.shown, self.left = shown, _MAX_VISITS
+        self.layers: dict[str, str] = {}
+        self.paths: list[str] = []
 
     def visit(self) -> None:
         """RS902 beyond a number: links lead to a group on many ways, which no depth bounds."""
@@ -103,39 +124,38 @@ def _tensors(root: Any, file: _File) -> Iterator[Tensor]:
         root = _member(root, "model_weights", file)
     if "layer_names" in root.attrs or "layer_names0" in root.attrs:
         yield from _named(root, file)
-    elif "layers" in root or "_layer_checkpoint_dependencies" in root:
-        name = "layers" if "layers" in root else "_layer_checkpoint_dependencies"
-        yield from _numbered(_member(root, name, file), file, 0)
+    else:
+        yield from _numbered(root, (), file)
 
 
 # - Keras 3 -
 
 
-def _numbered(group: Any, file: _File, depth: int) -> Iterator[Tensor]:
+def _numbered(group: Any, above: tuple[str, ...], file: _File) -> Iterator[Tensor]:
     """The layers below a group; one that is named twice is a layer within another."""
-    if depth > _MAX_DEPTH:
+    if len(above) > _MAX_DEPTH:
         refused(file.shown, f"the groups in {quoted(file.shown)} are too deep, or go in circles")
     for key in group:
+        if not above and key in _BESIDE:
+            continue
         member = _member(group, key, file)
         if not _is_group(member):
             continue
         if key == "vars":
-            yield from _variables(member, file)
+            yield from _variables(member, above, file)
         else:
-            yield from _numbered(member, file, depth + 1)
+            yield from _numbered(member, (*above, key), file)
 
 
-def _variables(group: Any, file: _File) -> Iterator[Tensor]:
-    name = _text(group.attrs.get("name", ""))
-    if name in _GENERATORS or not len(group):
+def _variables(group: Any, above: tuple[str, ...], file: _File) -> Iterator[Tensor]:
+    """The variables of a layer, by its own name or, where the file has none, by its place."""
+    place = "/".join(part for part in above if part not in _CONTAINERS)
+    name = _text(group.attrs.get("name", "")) or place
+    file.layers[name] = above[-1] if above else ""
+    if name in _GENERATORS or above[-1:] in [(each,) for each in _GENERATORS] or not len(group):
         return
-    if not name:
-        unreadable(
-            file.shown,
-            f"{quoted(file.shown)} does not name its layers: {quoted(group.name)}",
-            "an older Keras wrote it; load it there, and save it with a newer one",
-        )
     for key in sorted(group, key=lambda each: (len(each), each)):
+        file.paths.append(f"{place}/{key}")
         yield _tensor(f"{name}/{key}", _member(group, key, file), file)
 
 
@@ -144,6 +164,7 @@ def _variables(group: Any, file: _File) -> Iterator[Tensor]:
 
 def _named(root: Any, file: _File) -> Iterator[Tensor]:
     for layer in _attribute(root, "layer_names"):
+        file.layers[layer] = layer
         group = _member(root, layer, file)
         names = _attribute(group, "weight_names")
         owners = {_owner(name, layer) for name in names}

@@ -45,12 +45,19 @@ class AsksForProgram(pickle.UnpicklingError):
 
 
 class Placeholder:
-    """Stands for an object that was not made; takes whatever a pickle does with it."""
+    """Stands for an object that was not made; takes whatever a pickle does with it.
 
+    What a pickle gives it as its attributes it keeps, so that the tensors among them can be found.
+    """
+
+    __slots__ = ("kept",)
     what = ""
+    kept: dict[str, Any]
 
     def __new__(cls, *_: Any, **__: Any) -> Placeholder:
-        return object.__new__(cls)
+        made = object.__new__(cls)
+        made.kept = {}
+        return made
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -58,10 +65,14 @@ class Placeholder:
     def __call__(self, *_: Any, **__: Any) -> Placeholder:
         return self
 
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.kept = {str(name): value for name, value in state.items()}
+
     def _ignore(self, *_: Any) -> None:
         pass
 
-    __setstate__ = __setitem__ = append = extend = add = update = _ignore
+    __setitem__ = append = extend = add = update = _ignore
 
 
 class _Default(dict[Any, Any]):
@@ -86,7 +97,7 @@ class _Maker:
         pass
 
 
-def _check_sizes(file: Any) -> None:
+def check_sizes(file: Any) -> None:
     """Raise `UnpicklingError` for a pickle that states more than it holds.
 
     To keep a value under number N, Python takes memory for N of them.
@@ -99,6 +110,20 @@ def _check_sizes(file: Any) -> None:
     for operation, argument, _ in pickletools.genops(data):
         if operation.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(data):
             raise pickle.UnpicklingError("it states more values than it holds")
+
+
+def checked(module: str, name: str) -> str:
+    """The dotted name of what a pickle asks for; raises `AsksForProgram` for what runs programs."""
+    what = f"{_RENAMED.get(module, module)}.{name}"
+    parts = what.split(".")
+    if any(".".join(parts[:length]) in _PROGRAMS for length in (1, 2)):
+        raise AsksForProgram(what)
+    return what
+
+
+def placeholder(what: str) -> type[Placeholder]:
+    """The class that stands for one of a name."""
+    return type("Placeholder", (Placeholder,), {"what": what, "__slots__": ()})
 
 
 def pickle_module(skipped: set[str]) -> Any:
@@ -118,16 +143,13 @@ def pickle_module(skipped: set[str]) -> Any:
 
     class Unpickler(pickle.Unpickler):
         def __init__(self, file: Any, **options: Any) -> None:
-            _check_sizes(file)
+            check_sizes(file)
             super().__init__(file, **options)
 
         def find_class(self, module: str, name: str) -> Any:
-            what = f"{_RENAMED.get(module, module)}.{name}"
-            parts = what.split(".")
-            if any(".".join(parts[:length]) in _PROGRAMS for length in (1, 2)):
-                raise AsksForProgram(what)
+            what = checked(module, name)
             if (module, name) not in made:
-                made[module, name] = type("Placeholder", (Placeholder,), {"what": what})
+                made[module, name] = placeholder(what)
                 if what not in _PLUMBING:
                     skipped.add(what)
             return made[module, name]

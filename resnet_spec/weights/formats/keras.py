@@ -10,16 +10,17 @@ from typing import Any
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.ir import Network
-from resnet_spec.weights.checkpoint import Checkpoint, refused, unreadable
+from resnet_spec.weights.checkpoint import BROKEN, Checkpoint, refused, unreadable
 from resnet_spec.weights.formats import hdf5
 
 _WEIGHTS = "model.weights.h5"
+_CONFIG = "config.json"
 _MAX_GROWTH = 100  # weights hardly shrink: what grows more was made to fill the memory
 
 
 @contextmanager
 def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
-    """The tensors of a file; the model in it is not looked at."""
+    """The tensors of a file, and what the model in it states; no layer of it is made."""
     with zipfile.ZipFile(path) as archive:
         try:
             member = archive.getinfo(_WEIGHTS)
@@ -29,15 +30,30 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
                 f"{quoted(shown)} holds its weights in several files",
                 "save it without 'max_shard_size'",
             )
-        if member.file_size > _MAX_GROWTH * max(member.compress_size, 1):
-            size = f"{member.file_size:,} bytes"
-            refused(shown, f"{quoted(shown)} would grow to {size} while it is read")
+        _check_growth(member, shown)
         try:
+            config = _config(archive, shown)
             file = archive.open(member)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+        except (*BROKEN, NotImplementedError) as error:
             unreadable(shown, f"{quoted(shown)} is a broken archive: {str(error).lower()}")
-        with file, hdf5.opened_as(file, shown, "Keras") as checkpoint:
+        with file, hdf5.opened_as(file, shown, "Keras", config) as checkpoint:
             yield checkpoint
+
+
+def _check_growth(member: zipfile.ZipInfo, shown: str) -> None:
+    if member.file_size > _MAX_GROWTH * max(member.compress_size, 1):
+        size = f"{member.file_size:,} bytes"
+        refused(shown, f"{quoted(shown)} would grow to {size} while it is read")
+
+
+def _config(archive: zipfile.ZipFile, shown: str) -> bytes | None:
+    """The model as JSON; None where the archive has none."""
+    try:
+        member = archive.getinfo(_CONFIG)
+    except KeyError:
+        return None
+    _check_growth(member, shown)
+    return archive.read(member)
 
 
 def write(path: Path, network: Network, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,8 @@
-"""PyTorch's .pt and .pth: read by `torch.load` with `weights_only`, written as plain tensors."""
+"""PyTorch's .pt and .pth: read by `torch.load` with `weights_only`, written as plain tensors.
+
+What holds other things, too, is read by an unpickler that makes none of them; of whole modules it
+finds the parameters.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,11 @@ from typing import Any, NoReturn
 from resnet_spec.diagnostics import expected, quoted
 from resnet_spec.ir import Network
 from resnet_spec.weights.checkpoint import Checkpoint, Tensor, bounded, refused, unreadable
-from resnet_spec.weights.formats import inert
+from resnet_spec.weights.formats import inert, modules
 
-# Wrappers that training code puts around a model; the names of its tensors begin so.
-_PREFIXES = ("module.", "_orig_mod.")
+# What holds tensors and is no network's state.
+_OPTIMIZERS = ("optim", "scheduler", "scaler", "lr_")
+_MAX_DEPTH = 3  # of states within what a checkpoint holds
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -26,15 +31,26 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
     import torch  # noqa: F401  before anything is looked at, so that its absence is told first
 
     _check_archive(path, shown)
-    loaded, passed = _load(path, shown)
-    state, notes = _state(loaded, shown)
-    notes += passed
-    for prefix in _PREFIXES:
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-            notes.append(f"{quoted(prefix)} was taken off every name")
-    tensors = bounded((_tensor(name, value, shown) for name, value in state.items()), shown)
-    yield Checkpoint(shown, "PyTorch", "torch", tensors, tuple(notes))
+    loaded, notes = _load(path, shown)
+    if not isinstance(loaded, Mapping) and not modules.is_module(loaded):
+        unreadable(shown, f"{quoted(shown)} holds {_kind(loaded)}, not tensors by name")
+    states = dict(_states(loaded, "", shown, 0))
+    if not states:
+        names = [str(name) for name in loaded] if isinstance(loaded, Mapping) else []
+        hint = expected("state_dict", names) if names else None
+        unreadable(
+            shown, f"{quoted(shown)} has no tensors by name, nor 'state_dict' with them", hint
+        )
+    read = {
+        name: bounded((_tensor(each, value, shown) for each, value in state.items()), shown)
+        for name, state in states.items()
+    }
+    yield Checkpoint(shown, "PyTorch", "torch", read.get("", ()), tuple(notes), _inner(read))
+
+
+def _inner(states: dict[str, tuple[Tensor, ...]]) -> dict[str, tuple[Tensor, ...]]:
+    """The states to choose from; a file that is one by itself leaves no choice."""
+    return {} if "" in states else states
 
 
 def _check_archive(path: Path, shown: str) -> None:
@@ -85,7 +101,7 @@ def _load_inert(path: Path, shown: str) -> tuple[Any, list[str]]:
         _refuse_program(error.what, shown)
     except Exception as error:
         _cut_off(error, shown)
-    if isinstance(loaded, inert.Placeholder):
+    if isinstance(loaded, inert.Placeholder) and not modules.is_module(loaded):
         message = f"{quoted(shown)} holds more than tensors: it is a whole {quoted(loaded.what)}"
         refused(shown, message, "save the state alone: torch.save(model.state_dict(), path)")
     names = ", ".join(quoted(name) for name in sorted(skipped)[:8])
@@ -110,32 +126,30 @@ def _cut_off(error: Exception, shown: str) -> NoReturn:
     )
 
 
-def _state(loaded: Any, shown: str) -> tuple[dict[str, Any], list[str]]:
-    """The state within a checkpoint, which may hold an optimizer's and more beside it."""
-    if not isinstance(loaded, Mapping):
-        unreadable(shown, f"{quoted(shown)} holds {_kind(loaded)}, not tensors by name")
-    loaded = {k: v for k, v in loaded.items() if not isinstance(v, inert.Placeholder)}
-    if _is_state(loaded):
-        return dict(loaded), []
-    inner = {key: value for key, value in loaded.items() if _is_state(value)}
-    named = [key for key in ("state_dict", "model", "model_state_dict") if key in inner]
-    keys = named[:1] or (list(inner) if len(inner) == 1 else [])
-    if not keys:
-        hint = expected("state_dict", map(str, loaded)) if loaded else None
-        unreadable(
-            shown, f"{quoted(shown)} has no tensors by name, nor 'state_dict' with them", hint
-        )
-    return dict(inner[keys[0]]), [f"taken from {quoted(keys[0])} of the checkpoint"]
-
-
-def _is_state(value: Any) -> bool:
+def _states(value: Any, name: str, shown: str, depth: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The states within a checkpoint, which may hold an optimizer's and more beside them."""
     import torch
 
-    return (
-        isinstance(value, Mapping)
-        and len(value) > 0
-        and all(isinstance(n, str) and isinstance(t, torch.Tensor) for n, t in value.items())
-    )
+    if modules.is_module(value):
+        try:
+            value = modules.tensors(value, lambda each: isinstance(each, torch.Tensor))
+        except modules.TooDeep:
+            refused(shown, f"the modules in {quoted(shown)} are too deep, or go in circles")
+    if not isinstance(value, Mapping):
+        return
+    held = {key: each for key, each in value.items() if isinstance(each, torch.Tensor)}
+    below = {key: each for key, each in value.items() if isinstance(key, str)}
+    if depth < _MAX_DEPTH:
+        for key, each in below.items():
+            if key not in held and not key.startswith(_OPTIMIZERS):
+                yield from _states(each, f"{name}.{key}" if name else key, shown, depth + 1)
+    if held and all(isinstance(key, str) for key in held) and _is_state(held, value):
+        yield name, held
+
+
+def _is_state(held: Mapping[str, Any], value: Mapping[Any, Any]) -> bool:
+    """Whether a mapping is a network's state, not only some tensors among a run's numbers."""
+    return len(held) == len(value) or any("." in name for name in held)
 
 
 def _kind(value: Any) -> str:

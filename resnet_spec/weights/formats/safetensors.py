@@ -15,8 +15,10 @@ from resnet_spec.weights.checkpoint import (
     MAX_TENSORS,
     Checkpoint,
     Layout,
+    Stated,
     Tensor,
     bounded,
+    layout_of,
     refused,
     unreadable,
 )
@@ -54,7 +56,11 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
         )
     with file:
         tensors = bounded(_tensors(file), shown)
-        yield Checkpoint(shown, "safetensors", _layout(file.metadata() or {}, tensors), tensors)
+        metadata = file.metadata() or {}
+        said = metadata.get("flatten_order")
+        stated = Stated(flatten_order="chw" if said == "chw" else None)
+        layout = _layout(metadata, tensors)
+        yield Checkpoint(shown, "safetensors", layout, tensors, stated=stated)
 
 
 def _layout(metadata: Mapping[str, str], tensors: Sequence[Tensor]) -> Layout:
@@ -62,8 +68,7 @@ def _layout(metadata: Mapping[str, str], tensors: Sequence[Tensor]) -> Layout:
     said = metadata.get("format")
     if said in ("pt", "flax"):
         return "torch" if said == "pt" else "flax"
-    leaves = {tensor.name.rpartition(".")[2] for tensor in tensors}
-    return "flax" if "kernel" in leaves and "weight" not in leaves else "torch"
+    return layout_of([tensor.name for tensor in tensors])
 
 
 def _check_header(path: Path, shown: str) -> None:
@@ -99,8 +104,11 @@ def write(path: Path, network: Network, state: Mapping[str, Any]) -> None:
     arrays = {name: numpy.ascontiguousarray(value) for name, value in state.items()}
     # ascontiguousarray makes a scalar a vector of one.
     arrays = {name: value.reshape(numpy.shape(state[name])) for name, value in arrays.items()}
+    metadata = {"format": written_for(network, state)}
+    if metadata["format"] != "pt":  # whose layers flatten otherwise by themselves
+        metadata["flatten_order"] = "chw"
     try:
-        save_file(arrays, path, metadata={"format": written_for(network, state)})
+        save_file(arrays, path, metadata=metadata)
     except SafetensorError as error:  # a full disk, which it wraps
         raise OSError(str(error).rpartition("I/O error: ")[2]) from None
 

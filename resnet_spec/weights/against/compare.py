@@ -1,0 +1,271 @@
+"""How far a network with its weights is from their source, and in which stage that begins."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from resnet_spec.diagnostics import Diagnostic, Span, SpecError, expected, quoted
+from resnet_spec.ir import Network
+from resnet_spec.verify import compare
+from resnet_spec.verify.plan import plan_of
+from resnet_spec.verify.run import sources_of
+from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError, scratch
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_WORKER = "resnet_spec.weights.against.worker"
+_BATCH = 2
+_IMAGES = ("input", "inputs", "images", "x")
+_OUTPUTS = ("output", "outputs", "logits", "probabilities", "y")
+_MAX_BYTES = 2_000_000_000  # of stored arrays
+# What runs a source, by the ending of its name: how it is called, and the packages that it needs.
+RUNTIMES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    ".onnx": ("onnx", "ONNX Runtime", ("onnx", "onnxruntime")),
+    ".keras": ("keras", "Keras", ("keras",)),
+    ".h5": ("keras", "Keras", ("keras",)),
+    ".hdf5": ("keras", "Keras", ("keras",)),
+    ".pt2": ("pt2", "PyTorch", ("torch",)),
+    ".pt": ("torchscript", "PyTorch", ("torch",)),
+    ".pth": ("torchscript", "PyTorch", ("torch",)),
+    ".npz": ("stored", "what was stored", ("numpy",)),
+}
+
+
+class Comparison(NamedTuple):
+    """Differences relative to the largest value of the source's; a stage not seen there is None."""
+
+    runtime: str
+    images: tuple[int, ...]
+    output: float
+    stages: Mapping[str, float | None]
+    softmax: bool  # the source gives probabilities, and ours were made into such
+
+    def first(self, tolerance: float) -> str | None:
+        """The first stage whose values the source does not have."""
+        for name, value in self.stages.items():
+            if value is not None and not value <= tolerance:
+                return name
+        return None
+
+
+def runtime(name: str) -> tuple[str, str, tuple[str, ...]] | None:
+    """What runs a source of this name."""
+    return next((each for end, each in RUNTIMES.items() if name.lower().endswith(end)), None)
+
+
+def missing(name: str) -> list[str]:
+    """The packages that running a source needs and that are not installed."""
+    found = runtime(name)
+    return [each for each in (found[2] if found else ()) if find_spec(each) is None]
+
+
+def compared(network: Network, state: Mapping[str, Any], path: Path, shown: str) -> Comparison:
+    """A network with the weights of a state against a source; raises `SpecError` (RS911)."""
+    found = runtime(shown)
+    assert found is not None
+    kind, label, _ = found
+    with scratch() as folder:
+        if kind == "stored":
+            images, theirs = _stored(path, shown, network)
+            ours = _ours(network, state, images, folder)
+        else:
+            with _source(kind, path, shown) as process:
+                images = _drawn(_opened(process, path, shown), network, shown)
+                ours = _ours(network, state, images, folder)
+                theirs = _run(process, images, ours, folder, shown)
+    return _compared(network, label, images, ours, theirs)
+
+
+def _compared(
+    network: Network,
+    label: str,
+    images: np.ndarray,
+    ours: Mapping[str, np.ndarray],
+    theirs: Mapping[str, np.ndarray],
+) -> Comparison:
+    logits, output = ours["logits"].astype("float64"), theirs["output"].astype("float64")
+    output = output.reshape(logits.shape) if output.size == logits.size else output
+    softmax = _is_distribution(output) and not _is_distribution(logits)
+    logits = _softmax(logits) if softmax else logits
+    values = [value for name, value in theirs.items() if name != "output"]
+    stages = {
+        stage.name: _nearest(ours[f"stage {stage.name}"], values)
+        for stage in network.stages
+        if f"stage {stage.name}" in ours
+    }
+    return Comparison(label, images.shape, compare.relative(logits, output), stages, softmax)
+
+
+def _nearest(ours: np.ndarray, values: list[np.ndarray]) -> float | None:
+    """How far the value is that comes nearest; None where none has the shape."""
+    exact = ours.astype("float64")
+    alike = (value for value in values if value.shape == ours.shape)
+    return min((compare.relative(exact, each.astype("float64")) for each in alike), default=None)
+
+
+def _is_distribution(values: np.ndarray) -> bool:
+    flat = values.reshape(len(values), -1)
+    return bool((flat >= 0).all() and (abs(flat.sum(1) - 1) < 1e-3).all())
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    found: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return found
+
+
+# - ours -
+
+
+def _ours(
+    network: Network, state: Mapping[str, Any], images: np.ndarray, folder: Path
+) -> dict[str, np.ndarray]:
+    """The logits and the stages of the network: by PyTorch, or else by what the operations mean."""
+    import numpy as np
+
+    weights: dict[str, Any] = {n: np.asarray(value, np.float32) for n, value in state.items()}
+    if find_spec("torch") is None:
+        from resnet_spec.ir import evaluate
+
+        made = evaluate.outputs(network, weights, images)
+        return {"logits": made.logits, **{f"stage {n}": v for n, v in made.stages.items()}}
+    plan, _ = plan_of(network, "float32")
+    plan.write(folder)
+    (folder / "torch.py").write_text(sources_of(network, ["torch"])["torch"], encoding="utf-8")
+    np.savez(folder / "weights.npz", **weights)
+    np.save(folder / "images.npy", images)
+    process = Process("torch", ENVIRONMENT)
+    try:
+        for do, given in (
+            ("open", {"folder": str(folder)}),
+            ("load", {"weights": "weights.npz"}),
+            ("forward", {"images": "images.npy", "training": False, "out": "ours.npz"}),
+        ):
+            process.ask(do, **given)
+            process.answer()
+    except RunnerError as error:
+        _fail(network.path, f"the network can't be run: {error}")
+    finally:
+        process.close()
+    with np.load(folder / "ours.npz") as found:
+        return {name: found[name] for name in found.files}
+
+
+# - the source -
+
+
+@contextmanager
+def _source(kind: str, path: Path, shown: str) -> Iterator[Process]:
+    backends = (name for name in ("tensorflow", "jax", "torch") if find_spec(name) is not None)
+    backend = os.environ.get("KERAS_BACKEND") or next(backends, "tensorflow")
+    process = Process(kind, {**ENVIRONMENT, "KERAS_BACKEND": backend}, _WORKER)
+    try:
+        yield process
+    except RunnerError as error:
+        _fail(shown, f"{quoted(shown)} can't be run: {error.message.splitlines()[0][:300]}")
+    finally:
+        process.close()
+
+
+def _opened(process: Process, path: Path, shown: str) -> dict[str, int | None]:
+    process.ask("open", path=str(path.resolve()))
+    found: dict[str, int | None] = process.answer()
+    return found
+
+
+def _run(
+    process: Process,
+    images: np.ndarray,
+    ours: Mapping[str, np.ndarray],
+    folder: Path,
+    shown: str,
+) -> dict[str, np.ndarray]:
+    import numpy as np
+
+    np.save(folder / "images.npy", images)
+    shapes = sorted({value.shape for name, value in ours.items() if name != "logits"})
+    out = folder / "theirs.npz"
+    process.ask("run", images=str(folder / "images.npy"), shapes=shapes, out=str(out))
+    process.answer()
+    with np.load(out) as found:
+        return {name: found[name] for name in found.files}
+
+
+def _drawn(shape: Mapping[str, int | None], network: Network, shown: str) -> np.ndarray:
+    """Images for both, of the size that the source asks for, or else of the spec's."""
+    import numpy as np
+
+    given = network.input
+    if shape["c"] not in (None, given.channels):
+        _fail(
+            shown,
+            f"{quoted(shown)} takes images of {shape['c']} channels, the spec of {given.channels}",
+        )
+    size = (shape["h"] or given.height or 1, shape["w"] or given.width or 1)
+    if size != (given.height, given.width) and _is_fixed(network):
+        height, width = size
+        _fail(
+            shown,
+            f"{quoted(shown)} takes images of {height}x{width}, the spec of "
+            f"{given.height}x{given.width}",
+            f"--set input.height={height} --set input.width={width}",
+        )
+    count = (shape["n"] or _BATCH, given.channels, *size)
+    return np.random.default_rng(0).standard_normal(count).astype(np.float32)
+
+
+def _is_fixed(network: Network) -> bool:
+    """Whether a network takes images of its own size alone, or is run so."""
+    kinds = {operation.primitive.name for _, operation in network.operations()}
+    return "flatten" in kinds or find_spec("torch") is None
+
+
+def _stored(path: Path, shown: str, network: Network) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Images and what the source made of them, from a file of arrays."""
+    import numpy as np
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(each.file_size for each in archive.infolist())
+        if size > _MAX_BYTES:
+            _fail(shown, f"{quoted(shown)} would take {size:,} bytes", code="RS902")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).partition("\n")[0].lower()
+        _fail(shown, f"{quoted(shown)} can't be read: {reason}", code="RS901")
+    images = _one_of(arrays, _IMAGES, shown)
+    output = _one_of(arrays, _OUTPUTS, shown)
+    wanted = network.input.dimensions
+    if images.ndim == 4 and (*images.shape[3:], *images.shape[1:3]) == wanted:
+        images = images.transpose(0, 3, 1, 2)
+    if images.shape[1:] != wanted:
+        sizes = ("x".join(map(str, each)) for each in (images.shape[1:], wanted))
+        _fail(shown, "the stored images are {}, those of the spec {}".format(*sizes))
+    values = {}
+    for name, value in arrays.items():
+        if value.ndim == 4:
+            values[name] = value
+            values[f"{name}, channels last"] = value.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(images, np.float32), {**values, "output": output}
+
+
+def _one_of(arrays: Mapping[str, np.ndarray], names: tuple[str, ...], shown: str) -> np.ndarray:
+    found = next((arrays[name] for name in names if name in arrays), None)
+    if found is None:
+        help = expected(names[0], list(arrays), limit=8)
+        _fail(shown, f"{quoted(shown)} has no array {quoted(names[0])}", help, code="RS901")
+    return found
+
+
+def _fail(shown: str, message: str, help: str | None = None, code: str = "RS911") -> NoReturn:
+    raise SpecError([Diagnostic(code, message, Span(shown), help)])

@@ -1,0 +1,356 @@
+"""`weights verify` runs the source of the weights, and tells how far apart and where that begins.
+
+The same is done by `convert` where a file has a model in it; what the file states of its layers is
+compared with the spec. Each test plants what would pass unseen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy as safetensors
+
+from resnet_spec import cli, read_network
+from resnet_spec.ir import evaluate
+from resnet_spec.weights.entries import counters, entries
+
+SPEC = """\
+spec_version: 1
+name: net
+description: A small network
+input: {channels: 3, height: 24, width: 20}
+classes: 5
+stem:
+  - {conv: conv1, filters: 4, kernel: 3}
+  - {norm: bn1}
+  - {act: act1}
+stages:
+  - {name: layer1, block: basic, filters: 4}
+  - {name: layer2, block: basic, filters: 8, stride: 2}
+head:
+  - {global_avg_pool: avgpool}
+  - {linear: fc, features: classes}
+"""
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`resnet-spec weights` in an empty folder with the spec `net.yaml`: its code and its words."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.yaml").write_text(SPEC)
+
+    def call(*arguments: str) -> tuple[int, str]:
+        code = cli.main(["weights", *arguments])
+        return code, "".join(capsys.readouterr())
+
+    return call
+
+
+def drawn() -> dict[str, Any]:
+    """Weights whose outputs differ where anything does; the counters of PyTorch with them."""
+    network, generator = read_network("net.yaml", ()), np.random.default_rng(0)
+    state: dict[str, Any] = {}
+    for name, entry in entries(network).items():
+        shape = entry.parameter.shape
+        state[name] = generator.uniform(0.5, 1.5, shape).astype(np.float32)
+        if len(shape) > 1:  # values of the size of one at every layer
+            value = generator.standard_normal(shape) / np.prod(shape[1:]) ** 0.5
+            state[name] = value.astype(np.float32)
+    return state | {name: np.array(0) for name in counters(network)}
+
+
+@pytest.fixture
+def source(run: Run) -> Any:
+    """The generated PyTorch model with the weights of `net.safetensors`."""
+    import parity
+    import torch
+
+    safetensors.save_file(drawn(), "net.safetensors")
+    model = parity.build(read_network("net.yaml", ()), "torch").eval()
+    model.load_state_dict({n: torch.from_numpy(v) for n, v in drawn().items()}, strict=True)
+    return model
+
+
+def exported(model: Any, kind: str, size: tuple[int, int] = (24, 20)) -> str:
+    import torch
+
+    images = torch.zeros(2, 3, *size)
+    if kind == "pt2":
+        torch.export.save(torch.export.export(model, (images,)), "net.pt2")
+    elif kind == "pt":
+        torch.jit.trace(model, images).save("net.pt")
+    else:
+        pytest.importorskip("onnxruntime")
+        kept = torch.onnx.TrainingMode.PRESERVE
+        mode = torch.onnx.TrainingMode.EVAL if kind == "folded.onnx" else kept
+        torch.onnx.export(model, (images,), f"net.{kind}", dynamo=False, training=mode)
+    return f"net.{kind}"
+
+
+def stored(softmax: bool = False) -> str:
+    """Images with the logits that the definitions of the operations give."""
+    images = np.random.default_rng(3).standard_normal((2, 3, 24, 20)).astype(np.float32)
+    made = evaluate.outputs(read_network("net.yaml", ()), drawn(), images)
+    powers = np.exp(made.logits)
+    output = powers / powers.sum(1, keepdims=True) if softmax else made.logits
+    first = made.stages["layer1"].transpose(0, 2, 3, 1)  # channels last
+    np.savez("net.npz", input=images, output=output, a=first, b=made.stages["layer2"])
+    return "net.npz"
+
+
+SOURCES = ("onnx", "folded.onnx", "pt2", "pt")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("kind", SOURCES)
+def test_sources_of_pytorch(run: Run, source: Any, kind: str) -> None:
+    path = exported(source, kind)
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", path)
+    assert code == 0, told
+    assert "equal within 0.0001 of the largest value" in told
+    assert ("not seen there" in told) == (kind == "pt")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("kind", "stage"),
+    [("onnx", "layer1"), ("folded.onnx", "layer2"), ("pt2", "layer2"), ("pt", "")],
+)
+def test_the_first_stage_that_differs(run: Run, source: Any, kind: str, stage: str) -> None:
+    """Another activation in one stage: names and shapes are all the same."""
+    path = exported(source, kind)
+    other = f"{stage or 'layer1'}, block: basic,"
+    Path("net.yaml").write_text(SPEC.replace(other, f"{other} act: silu,"))
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", path)
+    assert (code, "RS910: net is " in told) == (1, True), told
+    named = f"the first stage that differs is '{stage}'" if stage else "does not show its stages"
+    assert named in told
+
+
+def test_a_tolerance(run: Run) -> None:
+    values = drawn()
+    values["fc.bias"] += 0.01
+    safetensors.save_file(values, "net.safetensors")
+    arguments = ("verify", "net.safetensors", "net.yaml", "--against", stored())
+    code, told = run(*arguments)
+    assert (code, "no stage differs: look at what comes behind" in told) == (1, True), told
+    assert run(*arguments, "--tolerance", "0.1")[0] == 0
+    assert run(*arguments, "--tolerance", "2")[0] == 2
+
+
+@pytest.mark.torch
+def test_images_of_another_size(run: Run, source: Any) -> None:
+    path = exported(source, "onnx", (32, 40))
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", path)
+    assert (code, "2 images of 3x32x40" in told) == (0, True), told
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_what_was_stored(run: Run, softmax: bool) -> None:
+    """No framework is needed; probabilities are compared with probabilities."""
+    safetensors.save_file(drawn(), "net.safetensors")
+    path = stored(softmax)
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", path)
+    assert (code, ("after a softmax" in told) == softmax) == (0, True), told
+    assert "not seen there" not in told
+    found = run("verify", "net.safetensors", "net.yaml", "--against", path, "--format", "json")[1]
+    assert json.loads(found)["output"] < 1e-5
+    values = drawn()
+    values["layer2.bn2.bias"] += 0.01
+    safetensors.save_file(values, "net.safetensors")
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", path)
+    assert (code, "the first stage that differs is 'layer2'" in told) == (1, True), told
+
+
+BROKEN = {
+    "net.npz": (b"PK\x03\x04 nothing", "RS901: 'net.npz' can't be read"),
+    "net.onnx": (b"\x08\x09 nothing", "RS911: 'net.onnx' can't be run"),
+    "net.pt2": (b"nothing", "RS911: 'net.pt2' can't be run"),
+    "net.keras": (b"nothing", "RS911: 'net.keras' can't be run"),
+}
+
+
+@pytest.mark.torch
+@pytest.mark.keras
+@pytest.mark.parametrize("path", BROKEN)
+def test_broken_sources(run: Run, path: str) -> None:
+    data, message = BROKEN[path]
+    safetensors.save_file(drawn(), "net.safetensors")
+    Path(path).write_bytes(data)
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", path)
+    assert (code, message in told, "Traceback" in told) == (1, True, False), told
+
+
+def test_sources_that_cannot_be_meant(run: Run) -> None:
+    safetensors.save_file(drawn(), "net.safetensors")
+    for path, message in (("net.txt", "must end in one of .onnx"), ("none.npz", "is no file")):
+        code, told = run("verify", "net.safetensors", "net.yaml", "--against", path)
+        assert (code, message in told) == (2, True), told
+    np.savez("other.npz", a=np.zeros(3))
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", "other.npz")
+    assert (code, "RS901: 'other.npz' has no array 'input'" in told) == (1, True), told
+    np.savez("other.npz", input=np.zeros((2, 3, 9, 9)), output=np.zeros((2, 5)))
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", "other.npz")
+    assert (code, "RS911: the stored images are 3x9x9, those of the spec 3x24" in told) == (1, True)
+
+
+# --- what convert does by itself -----------------------------------------------------------------
+
+
+@pytest.mark.torch
+def test_convert_runs_the_graph_that_it_reads(run: Run, source: Any) -> None:
+    path = exported(source, "onnx")
+    arguments = ("convert", path, "net.yaml", "--out", "o.safetensors")
+    code, told = run(*arguments)
+    assert (code, "note: ONNX Runtime gives the same with the file's own model: " in told) == (
+        0,
+        True,
+    )
+    Path("o.safetensors").unlink()
+    # A pooling that no name, shape or number of a layer tells.
+    other = SPEC.replace(
+        "  - {act: act1}\n", "  - {act: act1}\n  - {max_pool: pool, kernel: 3, stride: 1}\n"
+    )
+    Path("net.yaml").write_text(other)
+    code, told = run(*arguments)
+    assert (code, "RS910: net is " in told) == (1, True), told
+    assert not Path("o.safetensors").exists()
+    assert run(*arguments, "--no-verify")[0] == 0
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "{norm: bn1}",
+            "{batch_norm: bn1, eps: 0.001}",
+            "an epsilon of 1e-05, the spec 0.001: 'bn1'",
+        ),
+        (
+            "filters: 8, stride: 2",
+            "filters: 8",
+            "a stride of 2, the spec 1: 'layer2.conv1', 'layer2",
+        ),
+        ("kernel: 3}", "kernel: 3, padding: 0}", "a padding of 1, the spec 0: 'conv1'"),
+        (
+            "kernel: 3}",
+            "kernel: 3, padding: 2, dilation: 2}",
+            "a dilation of 1, the spec 2: 'conv1'",
+        ),
+        ("{act: act1}", "{silu: act1}", "the spec applies 'silu', which the file's layers do not"),
+    ],
+)
+def test_what_a_graph_states_is_compared(
+    run: Run, source: Any, old: str, new: str, message: str
+) -> None:
+    path = exported(source, "onnx")
+    assert old in SPEC
+    Path("net.yaml").write_text(SPEC.replace(old, new))
+    arguments = ("convert", path, "net.yaml", "--out", "o.safetensors")
+    code, told = run(*arguments)
+    assert (code, "RS909: " in told, message in told) == (1, True, True), told
+    assert not Path("o.safetensors").exists()
+    assert run(*arguments, "--trust-spec")[0] == 0
+
+
+KERAS = """\
+spec_version: 1
+name: net
+description: A small network of Keras
+input: {channels: 3, height: 24, width: 20}
+classes: 5
+stem:
+  - {conv: conv1, filters: 4, kernel: 3, stride: 2, padding: same}
+  - {batch_norm: bn1, eps: 0.001}
+  - {relu: act1}
+stages:
+  - {name: layer1, block: step}
+head:
+  - {global_avg_pool: avgpool}
+  - {linear: fc, features: classes}
+blocks:
+  step:
+    description: A step
+    layers: [{conv: conv, filters: 6, kernel: 3, bias: true}, {relu: act}]
+"""
+
+
+@pytest.fixture
+def keras_model(run: Run) -> Any:
+    """A model of Keras for the spec, saved with its configuration; it ends with a softmax."""
+    from keras import Input, Model, layers
+
+    Path("net.yaml").write_text(KERAS)
+    given = Input((24, 20, 3))
+    x = layers.Conv2D(4, 3, strides=2, padding="same", use_bias=False, name="conv1")(given)
+    x = layers.BatchNormalization(name="bn1")(x)
+    x = layers.ReLU()(x)
+    x = layers.Conv2D(6, 3, padding="same", activation="relu", name="layer1_conv")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    built = Model(given, layers.Dense(5, activation="softmax", name="fc")(x))
+    generator = np.random.default_rng(5)
+    built.set_weights([generator.uniform(0.1, 1.0, w.shape) for w in built.weights])
+    built.save("net.keras")
+    built.save("net.h5")
+    return built
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("path", ["net.keras", "net.h5"])
+def test_models_of_keras(run: Run, keras_model: Any, path: str) -> None:
+    code, told = run("convert", path, "net.yaml", "--out", "o.safetensors")
+    assert code == 0, told
+    assert "note: Keras gives the same with the file's own model: " in told
+    assert "note: the file's model gives probabilities, net what a softmax makes them of" in told
+    code, told = run("verify", "o.safetensors", "net.yaml", "--against", path)
+    assert (code, "after a softmax" in told, "not seen there" in told) == (0, True, False), told
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (", eps: 0.001", "", "an epsilon of 0.001, the spec 1e-05: 'bn1'"),
+        (", padding: same", "", "a padding of same, the spec 1: 'conv1'"),
+        ("stride: 2, ", "", "a stride of 2, the spec 1: 'conv1'"),
+        ("relu: act1", "silu: act1", "the spec applies 'silu', which the file's layers do not"),
+    ],
+)
+@pytest.mark.parametrize("path", ["net.keras", "net.h5"])
+def test_what_a_model_of_keras_states_is_compared(
+    run: Run, keras_model: Any, path: str, old: str, new: str, message: str
+) -> None:
+    Path("net.yaml").write_text(KERAS.replace(old, new))
+    arguments = ("convert", path, "net.yaml", "--out", "o.safetensors")
+    code, told = run(*arguments)
+    assert (code, "RS909: " in told, message in told) == (1, True, True), told
+    assert run("inspect", path, "net.yaml")[0] == 1
+    assert not Path("o.safetensors").exists()
+
+
+@pytest.mark.keras
+def test_a_model_that_would_run_code_is_not_run_by_itself(run: Run, keras_model: Any) -> None:
+    """What its configuration names outside of Keras is not imported unless it is asked for."""
+    import zipfile
+
+    Path("planted.py").write_text("open('was_run', 'w')\n")
+    with zipfile.ZipFile("net.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    text = (
+        parts["config.json"]
+        .decode()
+        .replace('"module": "keras.initializers"', '"module": "planted"')
+    )
+    with zipfile.ZipFile("net.keras", "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, text if name == "config.json" else data)
+    code, told = run("convert", "net.keras", "net.yaml", "--out", "o.safetensors")
+    assert (code, "gives the same" in told) == (0, False), told
+    assert not Path("was_run").exists()

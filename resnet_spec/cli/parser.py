@@ -48,6 +48,10 @@ Settings stand in pyproject.toml or resnet-spec.toml, in this folder or above:
   resnet-spec draw my_net.yaml --format mermaid --stdout
   resnet-spec draw my_net.yaml --out my_net.png           by a converter, where one is installed
 """,
+    "report": """examples:
+  resnet-spec report resnet50 --out resnet50.html         one page: picture, numbers, sources
+  resnet-spec report my_net.yaml --backend torch          with this source alone
+""",
     "verify": """examples:
   resnet-spec verify my_net.yaml                          PyTorch against Keras on TensorFlow
   resnet-spec verify my_net.yaml --keras-backend jax --precision float32
@@ -81,6 +85,7 @@ VERBS = {
     "check": "validate specs and blocks, infer every shape",
     "show": "print a network as a table",
     "draw": "draw a network as a picture",
+    "report": "write a network as one page: picture, numbers, sources",
     "verify": "run what the backends write with the same numbers, and compare",
     "list": "print the built-in networks",
     "weights": "carry trained weights between frameworks, or compare a file with a spec",
@@ -113,6 +118,7 @@ def parser(verb: str | None = None) -> argparse.ArgumentParser:
         "check": _check,
         "show": _show,
         "draw": _draw,
+        "report": _report,
         "verify": _verify,
         "list": _list,
         "weights": _weights,
@@ -229,6 +235,32 @@ def _draw(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
     _color_flag(verb)
     _stdin_flag(verb)
+
+
+def _report(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("spec", metavar="SPEC", help="a file, the name of a built-in spec, or -")
+    verb.add_argument(
+        "--out", metavar="FILE", help="the page to write; -: print it; default: NAME.html"
+    )
+    verb.add_argument("--stdout", action="store_true", help="print it; the same as --out -")
+    _shown_backends_flag(verb)
+    _set_flag(verb)
+    verb.add_argument(
+        "--force", action="store_true", help="replace a file that was edited or is not ours"
+    )
+    verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+    _color_flag(verb)
+    _stdin_flag(verb)
+
+
+def _shown_backends_flag(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="whose source to show; may be repeated; default: all that write source",
+    )
 
 
 def _verify(verb: argparse.ArgumentParser) -> None:

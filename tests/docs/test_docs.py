@@ -42,6 +42,7 @@ PAGES = [
         "docs/backbones.md",
         "docs/flax.md",
         "docs/gallery.md",
+        "docs/report.md",
         "SECURITY.md",
         "docs/equivalence.md",
     )

@@ -61,7 +61,7 @@ lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff'
 	$(BIN)/ruff format --quiet --check --isolated generated $(COPIED)
 	$(BIN)/ruff check --quiet --isolated --config 'src = ["backends/*/trainer", "backends/trainer"]' $(COPIED)
 
-TYPED := tests:tests/consumers:tests/support:tests/drawing:tests/report:tests/programs:tests/published:tests/trainer:tests/docs:benchmarks
+TYPED := tests:tests/security:tests/consumers:tests/support:tests/drawing:tests/report:tests/programs:tests/published:tests/trainer:tests/docs:benchmarks
 MYPY := $(BIN)/mypy --cache-dir .mypy_cache
 .PHONY: types
 types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, the compiled PyTorch and Flax
@@ -70,7 +70,7 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 		--module zoo_table --module zoo_measure --module startup --module variants --module zoo --module inference \
 		--module training --module loading --module flax_resnet --module consumers --module fuzz --module shrink --package standins \
 		--module picture --module recount --module test_draw --module test_pictures --module test_planted --module test_any_block \
-		--module html_page --module test_report \
+		--module html_page --module test_report --module test_preview --module browser --module test_in_browser \
 		--module right_cases --module test_right_values --module test_random_programs \
 		--module test_planted_in_specialisation --module test_planted_in_lowering
 ifeq ($(FRAMEWORKS),yes)
@@ -95,6 +95,10 @@ long: $(STAMP)  ## the slow tests too: 10,000 examples for each property, 100,00
 		--slow --hypothesis-profile=long $(PYTEST)
 
 SECONDS ?= 60
+.PHONY: browser
+browser: $(VENV)/.installed-browser  ## pages in a real Chromium, which must be installed
+	$(BIN)/pytest -q --slow tests/report/test_in_browser.py $(PYTEST)
+
 .PHONY: fuzz
 fuzz: $(STAMP)  ## broken data for all that reads data of strangers: make fuzz SECONDS=600
 	PYTHONPATH=tests/support $(BIN)/python tests/security/fuzz_readers.py --seconds $(SECONDS)
@@ -153,6 +157,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-site: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install --constraint constraints.txt --editable ".[site]"
+	@touch $@
+
+$(VENV)/.installed-browser: pyproject.toml constraints.txt | $(STAMP)
+	$(PIP) install --constraint constraints.txt --editable ".[browser]"
 	@touch $@
 
 $(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python

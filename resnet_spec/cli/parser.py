@@ -52,6 +52,10 @@ Settings stand in pyproject.toml or resnet-spec.toml, in this folder or above:
   resnet-spec report resnet50 --out resnet50.html         one page: picture, numbers, sources
   resnet-spec report my_net.yaml --backend torch          with this source alone
 """,
+    "preview": """examples:
+  resnet-spec preview my_net.yaml                         the page of `report`, renewed at each save
+  resnet-spec preview my_net.yaml --open --port 8000
+""",
     "verify": """examples:
   resnet-spec verify my_net.yaml                          PyTorch against Keras on TensorFlow
   resnet-spec verify my_net.yaml --keras-backend jax --precision float32
@@ -86,6 +90,7 @@ VERBS = {
     "show": "print a network as a table",
     "draw": "draw a network as a picture",
     "report": "write a network as one page: picture, numbers, sources",
+    "preview": "show that page in a browser, and renew it at every save",
     "verify": "run what the backends write with the same numbers, and compare",
     "list": "print the built-in networks",
     "weights": "carry trained weights between frameworks, or compare a file with a spec",
@@ -119,6 +124,7 @@ def parser(verb: str | None = None) -> argparse.ArgumentParser:
         "show": _show,
         "draw": _draw,
         "report": _report,
+        "preview": _preview,
         "verify": _verify,
         "list": _list,
         "weights": _weights,
@@ -251,6 +257,21 @@ def _report(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
     _color_flag(verb)
     _stdin_flag(verb)
+
+
+def _preview(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("spec", metavar="SPEC", help="a file, or the name of a built-in spec")
+    verb.add_argument(
+        "--port",
+        type=int,
+        metavar="N",
+        help="where on 127.0.0.1 it is served; 0: any free one; default: 8750, else any free one",
+    )
+    verb.add_argument("--open", action="store_true", help="open it in a browser")
+    _shown_backends_flag(verb)
+    _set_flag(verb)
+    verb.add_argument("--quiet", "-q", action="store_true", help="say nothing of renewals")
+    _color_flag(verb)
 
 
 def _shown_backends_flag(verb: argparse.ArgumentParser) -> None:

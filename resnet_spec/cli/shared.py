@@ -85,6 +85,7 @@ class Reader:
         self.library: Library = Library()
         self.folders: list[Path] = []
         self.sources: dict[str, str] = {}
+        self.asked: set[Path] = set()  # every file that was looked for, there or not
         self.findings: list[Diagnostic] = []
 
     def name_folder(self, folder: Path) -> None:
@@ -116,19 +117,23 @@ class Reader:
             self.fail(error.diagnostics)
             return None
         finally:
-            self.sources.update(self.library.sources)
+            self._take_over()
         return loaded, network
 
     def fail(self, found: Iterable[Diagnostic]) -> None:
         from resnet_spec.language.library import Library
 
         self.findings.extend(found)
-        self.sources.update(self.library.sources)
+        self._take_over()
         # The library tells a broken file once, but the next spec may rest on it as well; findings
         # that come twice are printed once.
         self.library = Library()
         for folder in self.folders:
             self.library.name_folder(folder)
+
+    def _take_over(self) -> None:
+        self.sources.update(self.library.sources)
+        self.asked |= self.library.asked
 
     def path(self, name: str) -> Path | None:
         """The file of a spec; None for standard input or, as a finding, where there is none."""

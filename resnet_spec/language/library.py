@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
-from resnet_spec.disk.projects import is_within, project_of
+from resnet_spec.disk.projects import is_within, project_of, settings_files
 from resnet_spec.language import nodes, other_libraries
 from resnet_spec.language.blocks import read_block
 from resnet_spec.language.nodes import Node
@@ -71,6 +71,8 @@ class Library:
 
     def __init__(self) -> None:
         self.sources: dict[str, str] = {}
+        # Every file that was looked for, there or not: what comes out may change with each.
+        self.asked: set[Path] = set()
         self._nodes: dict[Path, Node] = {}
         self._blocks: dict[Path, Definition | SpecError] = {}
         self._projects: dict[Path, Path] = {}
@@ -79,6 +81,7 @@ class Library:
         """Take over the folder of what a person named: its project may be read from now on."""
         if folder not in self._projects and not folder.is_relative_to(builtin_folder()):
             self._projects[folder] = project_of(folder)
+            self.asked.update(settings_files(folder.absolute()))
 
     def name_file(self, path: Path) -> Path:
         """Take over a file that a person named; RS006 for a link that leads out of its project."""
@@ -111,6 +114,7 @@ class Library:
     def read(self, path: Path) -> tuple[str, Node]:
         """The shown path and the tree of a file."""
         shown = shown_path(path)
+        self.asked.add(path)
         if path not in self._nodes:
             # Kept before it is parsed, so that messages can show the line that is wrong.
             self.sources[shown] = nodes.read_text(path, shown)
@@ -126,6 +130,7 @@ class Library:
         """The file of a spec given by path or by the name of one of ours (RS107)."""
         looks_like_path = name.endswith(SUFFIXES) or "/" in name or os.sep in name
         candidate = (near / name) if near is not None else Path(name)
+        self.asked.add(candidate)
         if looks_like_path and near is not None:
             self._check_asked(candidate, name, span)
         # os.path: a name that no file can have is a name of no file, not an error of its own.
@@ -134,6 +139,7 @@ class Library:
                 fail("RS107", f"there is no file {quoted(name)}", span, _path_help(name))
             return self.name_file(candidate) if near is None else candidate
         beside = (near or Path()) / f"{name}.yaml"
+        self.asked.add(beside)
         if near is not None and os.path.isfile(beside):
             self._check_asked(beside, beside.name, span)
             return beside
@@ -147,10 +153,12 @@ class Library:
         """The file of a recipe: by path, in `recipes/` beside the spec, or one of ours (RS107)."""
         if name.endswith(SUFFIXES) or "/" in name or os.sep in name:
             self._check_asked(near / name, name, span)
+            self.asked.add(near / name)
             if not os.path.exists(near / name):
                 fail("RS107", f"there is no file {quoted(name)}", span)
             return near / name
         beside = near / RECIPES / f"{name}.yaml"
+        self.asked.add(beside)
         if name.isidentifier() and os.path.isfile(beside):
             self._check_asked(beside, beside.name, span)
             return beside
@@ -165,6 +173,7 @@ class Library:
         Raises `SpecError` with what is wrong in the block's file.
         """
         beside = near / BLOCKS / f"{name}.yaml"
+        self.asked.add(beside)
         is_beside = name.isidentifier() and os.path.isfile(beside)
         path = beside if is_beside else builtin_blocks().get(name)
         if path is None:

@@ -133,7 +133,11 @@ class _Preview:
 
 
 def _script() -> str:
+    """What the page runs, in one piece: the function that the playground takes over as well."""
     import resnet_spec.preview
 
     (folder,) = resnet_spec.preview.__path__
-    return Path(folder, "page.js").read_text(encoding="utf-8")
+    function, rest = (
+        Path(folder, name).read_text(encoding="utf-8") for name in ("take_over.js", "page.js")
+    )
+    return function.removeprefix("export ") + rest

@@ -1,5 +1,5 @@
-// Takes over what the server shows whenever that changes; place and opened texts stay as they are.
-"use strict";
+// Takes over what the server shows whenever that changes.
+
 let shown = null;
 let asked = 0;
 
@@ -8,16 +8,7 @@ async function renew() {
   const text = await (await fetch("/")).text();
   if (mine !== asked || text === shown) return; // a later answer is on its way, or nothing is new
   shown = text;
-  const next = new DOMParser().parseFromString(text, "text/html");
-  const title = (details) => details.querySelector("summary b").textContent;
-  const opened = new Set([...document.querySelectorAll("details[open]")].map(title));
-  for (const details of next.querySelectorAll("details")) details.open = opened.has(title(details));
-  const sideways = [...document.querySelectorAll(".wide")].map((each) => each.scrollLeft);
-  const [x, y] = [scrollX, scrollY];
-  document.title = next.title;
-  document.body.replaceChildren(...next.body.children);
-  [...document.querySelectorAll(".wide")].forEach((each, k) => (each.scrollLeft = sideways[k] || 0));
-  scrollTo(x, y);
+  takeOver(document, text);
 }
 
 function tellLoss() {

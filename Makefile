@@ -95,11 +95,11 @@ long: $(STAMP)  ## the slow tests too: 10,000 examples for each property, 100,00
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_FRAMEWORKS) \
 		--slow --hypothesis-profile=long $(PYTEST)
 
-SECONDS ?= 60
 .PHONY: browser
 browser: $(VENV)/.installed-browser  ## pages in a real Chromium, which must be installed
 	$(BIN)/pytest -q --slow tests/report/test_in_browser.py tests/playground $(PYTEST)
 
+SECONDS ?= 60
 .PHONY: fuzz
 fuzz: $(STAMP)  ## broken data for all that reads data of strangers: make fuzz SECONDS=600
 	PYTHONPATH=tests/support $(BIN)/python tests/security/fuzz_readers.py --seconds $(SECONDS)

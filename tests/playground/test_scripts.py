@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 import scripts
 
-# A text with its cursor as `|`, and what is written there: kind, path, word, and the keys beside it.
+# A text with its cursor as `|`, and what is written there: kind, path, word, and keys beside it.
 PLACES = [
     ("|", "key", [], "", []),
     ("na|", "key", [], "na", []),
     ("name: a\ncl|", "key", [], "cl", ["name"]),
-    ("name: a\ninput: {height: 3}\ncla|sses: 3\nlet: 1", "key", [], "cla", ["name", "input", "let"]),
+    ("name: a\ninput: {height: 3}\ncla|sses: 3\nlet: 1", "key", [], "cla",
+     ["name", "input", "let"]),
     ("stages:\n  - {name: layer1, blo|}\n", "key", ["stages", None], "blo", ["name"]),
-    ("stages:\n  - {name: a, block: bott|, repeat: 3}\n", "value", ["stages", None, "block"], "bott",
-     ["name", "block", "repeat"]),
+    ("stages:\n  - {name: a, block: bott|, repeat: 3}\n", "value", ["stages", None, "block"],
+     "bott", ["name", "block", "repeat"]),
     # Brackets that are not closed yet take nothing of the next line.
     ("stages:\n  - {name: a, blo|\n  - {block: basic}\n", "key", ["stages", None], "blo", ["name"]),
     ("stages:\n  - {name: a,\n     blo|}\n", "key", ["stages", None], "blo", ["name"]),
@@ -34,8 +35,8 @@ PLACES = [
      ["linear", "features"]),
     ("extends: res|", "value", ["extends"], "res", ["extends"]),
     ("source: https://a.b/#c\nextends: |\n", "value", ["extends"], "", ["source", "extends"]),
-    ("blocks:\n  mine:\n    args: {a: {type: i|}}", "value", ["blocks", "mine", "args", "a", "type"],
-     "i", ["type"]),
+    ("blocks:\n  mine:\n    args: {a: {type: i|}}", "value",
+     ["blocks", "mine", "args", "a", "type"], "i", ["type"]),
     ("a: {b: [c, d|]}", "value", ["a", "b", None], "d", []),
     ("'a b': {\"c\": |}", "value", ["a b", "c"], "", ["c"]),
 ]  # fmt: skip
@@ -43,11 +44,12 @@ PLACES = [
 
 @pytest.mark.parametrize(("text", "kind", "path", "word", "keys"), PLACES)
 def test_places(text: str, kind: str, path: list[str | None], word: str, keys: list[str]) -> None:
-    value = [text.replace("|", "", 1), text.index("|")]
+    position = text.index("|")
+    value = [text.replace("|", "", 1), position]
     found = scripts.evaluated("place", "module.placeOf(...value)", value)
     told = [found["kind"], found["path"], found["word"], [each["key"] for each in found["entries"]]]
     assert told == [kind, path, word, keys]
-    assert found["from"] == value[1] - len(word)
+    assert found["from"] == position - len(word)
 
 
 def test_a_comment_is_no_place() -> None:
@@ -73,7 +75,8 @@ OFFERS = [
     ("stages:\n  - {name: a, block: |}", {"bottleneck", "basic"}, {"resnet50"}),
     ("stages:\n  - {name: a, block: bottleneck, |}", {"filters", "stride", "attention", "repeat"},
      {"name", "block", "kernel"}),
-    ("stages:\n  - {block: bottleneck, attention: |}", {"squeeze_excitation", "none"}, {"resnet50"}),
+    ("stages:\n  - {block: bottleneck, attention: |}", {"squeeze_excitation", "none"},
+     {"resnet50"}),
     ("stem:\n  - {conv: c, |}", {"filters", "kernel", "stride"}, {"conv", "features", "keep_map"}),
     ("head:\n  - {linear: fc, |}", {"features", "bias"}, {"kernel"}),
     ("stem:\n  - {conv: c, bias: |}", {"true", "false"}, {"relu"}),

@@ -29,8 +29,8 @@ PLATFORMS = ("pyemscripten_2026_0_wasm32", "manylinux2014_x86_64")
 RUNTIME = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm")
 # What nothing here imports: servers, clients, windows, tests, tools for programmers.
 UNUSED = (HERE / "unused_modules.txt").read_text(encoding="utf-8").split()
-# Our package without what only runs frameworks or reads their files.
-LEFT_OUT = ("verify/", "weights/", "cli/verify", "cli/weights", "trainer/")
+# Folders of our package that a page has no use for.
+LEFT_OUT = ("compare/", "importer/", "preview/", "project/", "trainer/", "verify/", "weights/")
 
 
 def main(folder: Path) -> None:
@@ -41,8 +41,8 @@ def main(folder: Path) -> None:
         made = Path(scratch, "made")
         made.mkdir()
         _bundle(made)
-        _runtime(made / "pyodide")
-        (made / "packages.zip").write_bytes(_packages(Path(scratch, "wheels")))
+        _runtime(made / "pyodide", Path(scratch))
+        (made / "packages.zip").write_bytes(_packages(Path(scratch)))
         (made / "data.json").write_text(data(), encoding="utf-8")
         for name in ("index.html", "style.css"):
             shutil.copyfile(HERE / name, made / name)
@@ -69,7 +69,7 @@ def _bundle(made: Path) -> None:
         subprocess.run([*words, f"--outfile={made / name}.js"], cwd=HERE, check=True)
 
 
-def _runtime(folder: Path) -> None:
+def _runtime(folder: Path, scratch: Path) -> None:
     """Python itself."""
     folder.mkdir()
     source = MODULES / "pyodide"
@@ -84,11 +84,30 @@ def _runtime(folder: Path) -> None:
             for name in library.namelist()
             if not name.endswith("/") and not _is_unused(name)
         }
-    (folder / "python_stdlib.zip").write_bytes(_zipped(wanted))
+    (folder / "python_stdlib.zip").write_bytes(_zipped(_compiled(wanted, scratch)))
 
 
 def _is_unused(name: str) -> bool:
-    return any(name == f"{each}.py" or name.startswith(f"{each}/") for each in UNUSED)
+    """Whether an archive's file is of a module of the list, or of a family of encodings there."""
+    return any(
+        name == f"{each}.py"
+        or name.startswith(f"{each}/")
+        or (each.startswith("encodings/") and name.startswith(each))
+        for each in UNUSED
+    )
+
+
+def _compiled(files: dict[str, bytes], scratch: Path) -> dict[str, bytes]:
+    """The files with bytecode in place of modules, so that a browser need not compile them.
+
+    It is twice as large as a module; so Python's own library has it, which is most of what is
+    imported, and our package, which is more of the page, has not.
+    """
+    source, target = scratch / "source.zip", scratch / "target.zip"
+    source.write_bytes(_zipped(files))
+    subprocess.run(["node", "compile.mjs", str(source), str(target)], cwd=HERE, check=True)
+    with zipfile.ZipFile(target) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def _zipped(files: dict[str, bytes]) -> bytes:
@@ -102,15 +121,15 @@ def _zipped(files: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def _packages(folder: Path) -> bytes:
+def _packages(scratch: Path) -> bytes:
     """Our package and those that it needs, as the page's Python imports them."""
     words = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     words += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--python-version", "3.14"]
-    words += ["--implementation", "cp", "--abi", "cp314", "--abi", "none", "--dest", str(folder)]
+    words += ["--implementation", "cp", "--abi", "cp314", "--abi", "none", "--dest", str(scratch)]
     words += [word for each in PLATFORMS for word in ("--platform", each)]
     subprocess.run([*words, "--requirement", str(HERE / "wheels.txt")], check=True)
     files = {"session.py": (HERE / "session.py").read_bytes()}
-    for wheel in sorted(folder.glob("*.whl")):
+    for wheel in sorted(scratch.glob("*.whl")):
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
                 if name.endswith((".py", "-wasm32-emscripten.so")) and ".dist-info/" not in name:

@@ -7,9 +7,9 @@
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
 
-SUPPORTED := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+SUPPORTED := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 ifndef PYTHON
-PYTHON := $(shell for name in python3.11 python3 python3.12 python3.13; do \
+PYTHON := $(shell for name in python3.11 python3 python3.12 python3.13 python3.14; do \
 	$$name -c '$(SUPPORTED)' 2>/dev/null && echo $$name && break; done)
 endif
 VENV ?= .venv
@@ -21,7 +21,7 @@ PYTEST ?=
 BIN := $(VENV)/bin
 # -qq: errors only
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-SOURCES := resnet_spec backends tests benchmarks action docs/hooks.py
+SOURCES := resnet_spec backends tests benchmarks action playground/build.py playground/session.py docs/hooks.py
 # What stands in compiled files word by word.
 COPIED := backends/trainer backends/torch/trainer backends/keras/trainer backends/*/layers.py
 
@@ -62,7 +62,7 @@ lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff'
 	$(BIN)/ruff format --quiet --check --isolated generated $(COPIED)
 	$(BIN)/ruff check --quiet --isolated --config 'src = ["backends/*/trainer", "backends/trainer"]' $(COPIED)
 
-TYPED := tests:tests/consumers:tests/support:tests/drawing:tests/programs:tests/published:tests/trainer:tests/docs:tests/compare:tests/sweep:benchmarks
+TYPED := tests:tests/security:tests/consumers:tests/support:tests/drawing:tests/report:tests/playground:playground:tests/programs:tests/published:tests/trainer:tests/docs:tests/compare:tests/sweep:benchmarks
 MYPY := $(BIN)/mypy --cache-dir .mypy_cache
 .PHONY: types
 types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, the compiled PyTorch and Flax
@@ -71,6 +71,8 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 		--module zoo_table --module zoo_measure --module startup --module variants --module zoo --module inference \
 		--module training --module loading --module gpu --module wheels --module flax_resnet --module consumers --module fuzz --module shrink --package standins \
 		--module picture --module recount --module test_draw --module test_pictures --module test_planted --module test_any_block \
+		--module html_page --module test_report --module test_preview --module browser --module test_in_browser \
+		--module scripts --module test_scripts --module test_playground --module build --module session \
 		--module right_cases --module test_right_values --module test_random_programs \
 		--module test_planted_in_specialisation --module test_planted_in_lowering \
 		--module known_pairs --module test_known_pairs --module test_planted_in_comparisons --module test_proofs \
@@ -95,6 +97,10 @@ unit: $(STAMP)  ## the tests
 long: $(STAMP)  ## the slow tests too: 10,000 examples for each property, 100,000 random networks, large families
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(PYTEST_FRAMEWORKS) \
 		--slow --hypothesis-profile=long $(PYTEST)
+
+.PHONY: browser
+browser: $(VENV)/.installed-browser  ## pages in a real Chromium, which must be installed
+	$(BIN)/pytest -q --slow tests/report/test_in_browser.py tests/playground $(PYTEST)
 
 SECONDS ?= 60
 .PHONY: fuzz
@@ -140,13 +146,19 @@ wheel: $(STAMP)  ## build a wheel, install it alone and compile from an empty fo
 site: $(VENV)/.installed-site  ## the documentation as pages in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+# Node's packages and Python's wheels come by their hashes. `make site playground` puts it beside the docs.
+.PHONY: playground
+playground: $(VENV)/.installed  ## the page on which specs are written, in build/playground; needs npm
+	$(BIN)/python playground/build.py build/playground
+	@if [ -d build/site ]; then rm -rf build/site/playground && cp -r build/playground build/site/; fi
+
 .PHONY: clean
 clean:  ## remove the environment, builds and caches
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) build dist playground/node_modules *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 # Each stamp is newer than what it was installed from, so that an environment is made once.
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 found; set PYTHON" >&2; exit 2; }
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 to 3.14 found; set PYTHON" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
@@ -155,6 +167,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-site: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install --constraint constraints.txt --editable ".[site]"
+	@touch $@
+
+$(VENV)/.installed-browser: pyproject.toml constraints.txt | $(STAMP)
+	$(PIP) install --constraint constraints.txt --editable ".[browser]"
 	@touch $@
 
 $(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -105,22 +105,12 @@ def _picture(arguments: argparse.Namespace, drawing: Drawing) -> Picture:
 
 def _write(arguments: argparse.Namespace, drawing: Drawing, network: Network) -> Exit:
     out = arguments.out or network.name + _ENDINGS[arguments.format]
-    if arguments.format == "png":
-        _write_png(arguments, out, _text(arguments, drawing, ()))
-        status = "wrote"
-    else:
+    if arguments.format != "png":
         head = header.lines(network.path, network.digest, _command(arguments, network))
-        text = header.seal(_text(arguments, drawing, tuple(head)))
-        path = Path(out)
-        entries = files.plan(path.parent, {PurePosixPath(path.name): text}, str(path.parent))
-        refused = [] if arguments.force else files.refusals(entries)
-        if refused:
-            output.findings(refused, {}, color=arguments.color)
-            return Exit.FINDINGS
-        files.write(entries)
-        status = "unchanged" if entries[0].status == "identical" else "wrote"
+        return shared.write(arguments, out, header.seal(_text(arguments, drawing, tuple(head))))
+    _write_png(arguments, out, _text(arguments, drawing, ()))
     if not arguments.quiet:
-        output.say(f"{status} {out}")
+        output.say(f"wrote {out}")
     return Exit.CLEAN
 
 

@@ -66,6 +66,14 @@ From the least to the gravest: same-function, checkpoints-load, load-in-part, br
 
 A key is called by its path: stages.layer3.repeat is layer3_repeat in columns and conditions.
 """,
+    "report": """examples:
+  resnet-spec report resnet50 --out resnet50.html         one page: picture, numbers, sources
+  resnet-spec report my_net.yaml --backend torch          with this source alone
+""",
+    "preview": """examples:
+  resnet-spec preview my_net.yaml                         the page of `report`, renewed at each save
+  resnet-spec preview my_net.yaml --open --port 8000
+""",
     "verify": """examples:
   resnet-spec verify my_net.yaml                          PyTorch against Keras on TensorFlow
   resnet-spec verify my_net.yaml --keras-backend jax --precision float32
@@ -101,6 +109,8 @@ VERBS = {
     "check": "validate specs and blocks, infer every shape",
     "show": "print a network as a table",
     "draw": "draw a network as a picture",
+    "report": "write a network as one page: picture, numbers, sources",
+    "preview": "serve that page in a browser, updated at every save",
     "diff": "show what changed between two networks, and which checkpoints still load",
     "sweep": "compare variants of a network",
     "verify": "run the generated code of all backends with the same numbers, and compare",
@@ -137,6 +147,8 @@ def parser(verb: str | None = None) -> argparse.ArgumentParser:
         "draw": _draw,
         "diff": _diff,
         "sweep": _sweep,
+        "report": _report,
+        "preview": _preview,
         "verify": _verify,
         "list": _list,
         "weights": _weights,
@@ -327,6 +339,47 @@ def _sweep(verb: argparse.ArgumentParser) -> None:
     _format_flag(verb, ("table", "csv", "json"))
     verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
     _color_flag(verb)
+
+
+def _report(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("spec", metavar="SPEC", help="a file, the name of a built-in spec, or -")
+    verb.add_argument(
+        "--out", metavar="FILE", help="the page to write; -: print it; default: NAME.html"
+    )
+    verb.add_argument("--stdout", action="store_true", help="print it; the same as --out -")
+    _shown_backends_flag(verb)
+    _set_flag(verb)
+    verb.add_argument(
+        "--force", action="store_true", help="replace a file that was edited or is not ours"
+    )
+    verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+    _color_flag(verb)
+    _stdin_flag(verb)
+
+
+def _preview(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("spec", metavar="SPEC", help="a file, or the name of a built-in spec")
+    verb.add_argument(
+        "--port",
+        type=int,
+        metavar="N",
+        help="where on 127.0.0.1 it is served; 0: any free one; default: 8750, else any free one",
+    )
+    verb.add_argument("--open", action="store_true", help="open it in a browser")
+    _shown_backends_flag(verb)
+    _set_flag(verb)
+    verb.add_argument("--quiet", "-q", action="store_true", help="say nothing of renewals")
+    _color_flag(verb)
+
+
+def _shown_backends_flag(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="whose source to show; may be repeated; default: all that write source",
+    )
 
 
 def _verify(verb: argparse.ArgumentParser) -> None:

@@ -93,6 +93,7 @@ class Reader:
         self.library: Library = Library(self.files)
         self.folders: list[Path] = []
         self.sources: dict[str, str] = {}
+        self.asked: set[Path] = set()  # every file that was looked for, there or not
         self.findings: list[Diagnostic] = []
 
     def name_folder(self, folder: Path) -> None:
@@ -124,19 +125,23 @@ class Reader:
             self.fail(error.diagnostics)
             return None
         finally:
-            self.sources.update(self.library.sources)
+            self._take_over()
         return loaded, network
 
     def fail(self, found: Iterable[Diagnostic]) -> None:
         from resnet_spec.language.library import Library
 
         self.findings.extend(found)
-        self.sources.update(self.library.sources)
+        self._take_over()
         # The library tells a broken file once, but the next spec may rest on it as well; findings
         # that come twice are printed once.
         self.library = Library(self.files)
         for folder in self.folders:
             self.library.name_folder(folder)
+
+    def _take_over(self) -> None:
+        self.sources.update(self.library.sources)
+        self.asked |= self.library.asked
 
     def path(self, name: str) -> Path | None:
         """The file of a spec; None for standard input or, as a finding, where there is none."""
@@ -152,7 +157,13 @@ class Reader:
 
 
 def network_of_project(spec: str, reader: Reader, root: Path) -> Network | None:
-    """A network whose spec's path is relative to the project's folder.
+    """The network of `read_of_project`."""
+    read = read_of_project(spec, reader, root)
+    return None if read is None else read[1]
+
+
+def read_of_project(spec: str, reader: Reader, root: Path) -> tuple[Loaded, Network] | None:
+    """A spec and its network, whose spec's path is relative to the project's folder.
 
     So output is the same whichever folder the compiler is started in.
     """
@@ -163,16 +174,16 @@ def network_of_project(spec: str, reader: Reader, root: Path) -> Network | None:
     read = reader.network(spec)
     if read is None:
         return None
-    network = read[1]
+    loaded, network = read
     path = reader.path(spec)
     if path is None:
-        return network
+        return read
     if path.is_relative_to(builtin_folder()) and builtin_folder().parent != Path(root):
-        return network._replace(path=path.stem)  # known everywhere by its name
+        return loaded, network._replace(path=path.stem)  # known everywhere by its name
     relative = os.path.relpath(path, root)
     if relative.startswith(".."):
-        return network
-    return network._replace(path=Path(relative).as_posix())
+        return read
+    return loaded, network._replace(path=Path(relative).as_posix())
 
 
 def outcome(found: Iterable[Diagnostic]) -> Exit:
@@ -183,6 +194,33 @@ def outcome(found: Iterable[Diagnostic]) -> Exit:
     if INTERNAL in codes:
         return Exit.FAILURE
     return Exit.FINDINGS if codes else Exit.CLEAN
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def write(arguments: argparse.Namespace, out: str, text: str) -> Exit:
+    """Write a sealed text to one file, unless that was edited or is not ours, and say so."""
+    from pathlib import Path, PurePosixPath
+
+    from resnet_spec.cli import output
+    from resnet_spec.project import files
+
+    path = Path(out)
+    try:
+        entries = files.plan(path.parent, {PurePosixPath(path.name): text}, str(path.parent))
+        refused = [] if arguments.force else files.refusals(entries)
+        if refused:
+            output.findings(refused, {}, color=arguments.color)
+            return Exit.FINDINGS
+        files.write(entries)
+    except files.OutputError as error:
+        output.findings(error.diagnostics, {}, color=arguments.color)
+        return Exit.FAILURE
+    if not arguments.quiet:
+        status = "unchanged" if entries[0].status == "identical" else "wrote"
+        output.say(f"{status} {out}")
+    return Exit.CLEAN
 
 
 # --- printing ------------------------------------------------------------------------------------

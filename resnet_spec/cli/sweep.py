@@ -258,7 +258,7 @@ def _write_specs(
     arguments: argparse.Namespace, sweep: Sweep, rows: Sequence[Row], base: Network
 ) -> list[Diagnostic]:
     """Each row as a spec; all of them are read before any is written."""
-    from resnet_spec.cli.show import as_yaml
+    from resnet_spec.language.dump import as_yaml
     from resnet_spec.sweep import specs
 
     if len(rows) > MAX_WRITTEN:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # Blanks of other widths, which are text; what else does not print is control, or turns the writing.
 _BLANKS = frozenset("\u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B))))
 # Runners of workflows follow `::name::` at the start of a line, and `##[name]` wherever it stands.
@@ -89,9 +90,32 @@ def snippet(line: str) -> str:
     return line.replace("##[", "##(").replace("##vso[", "##vso(")
 
 
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})
+
+
+def html(text: str) -> str:
+    """For the text of an element of HTML or SVG, or for an attribute in double quotes.
+
+    What does not print is a sign of replacement: no reference may stand for a control character.
+    What a workflow's runner would follow is a reference, which reads the same in a browser.
+    """
+    if not text.isascii() or not text.isprintable():
+        text = "".join(c if c in "\n\t" or _prints(c) else _REPLACEMENT for c in text)
+    text = text.translate(_ENTITIES)
+    if ":" not in text and "[" not in text:
+        return text
+    return _COMMAND.sub(lambda found: _referred(found[0]), text)
+
+
+def _referred(command: str) -> str:
+    """The first sign of a command, behind what may stand before it, as a reference."""
+    before, sign = (command[:-1], ":") if command.endswith(":") else ("", "#")
+    return f"{before}&#{ord(sign)};{command[len(before) + 1 :]}"
+
+
 def one_line(text: str) -> str:
     """For where each character has its place: what does not print is a sign of replacement."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(c if c.isprintable() else _REPLACEMENT for c in text)
 
 
 def markdown(text: str) -> str:

@@ -1,6 +1,7 @@
 """Diagnostics as text, JSON and workflow commands."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from resnet_spec.diagnostics import escapes
 from resnet_spec.diagnostics.diagnostic import MAX_FINDINGS, Diagnostic, Span, in_order
@@ -102,28 +103,46 @@ def _text(diagnostic: Diagnostic, sources: Mapping[str, str], color: bool) -> st
         gutter = " " * len(str(diagnostic.span.line)) + " "
         lines += snippet
     if diagnostic.uses:
-        links = [str(use) for use in diagnostic.uses]
-        chain = ", ".join(links if len(links) <= 12 else [*links[:6], "…", *links[-6:]])
+        chain = uses(diagnostic)
         lines.append(f"{gutter}{cyan}= in:{reset} {safe(chain)}")
     if diagnostic.help:
         lines.append(f"{gutter}{cyan}= help:{reset} {safe(diagnostic.help)}")
     return "\n".join(lines) + "\n"
 
 
-def _snippet(span: Span, source: str, red: str, reset: str, width: int = 100) -> Iterator[str]:
+def uses(diagnostic: Diagnostic) -> str:
+    """The chain of uses that led to a diagnostic, on one line."""
+    links = [str(use) for use in diagnostic.uses]
+    return ", ".join(links if len(links) <= 12 else [*links[:6], "…", *links[-6:]])
+
+
+class Excerpt(NamedTuple):
+    """A line of a source around a position: its number, the part that is shown, the marked part."""
+
+    number: int
+    text: str
+    start: int
+    length: int
+
+
+def excerpt(span: Span, source: str, width: int = 100) -> Excerpt | None:
+    """What is shown of a source beside a diagnostic; each character has its own place."""
     lines = source.splitlines()
     if not 1 <= span.line <= len(lines):
-        return
-    number = str(span.line)
-    margin = " " * len(number)
-    raw = lines[span.line - 1].replace("\t", " ")
-    line = escapes.one_line(raw)
+        return None
+    line = escapes.one_line(lines[span.line - 1].replace("\t", " "))
     start = span.column - 1
     end = span.end_column - 1 if span.end_line == span.line else len(line)
     # A long line is cut to a window around the position.
     left = max(0, start - width // 2) if len(line) > width else 0
-    shown = line[left : left + width]
     length = max(1, min(end, left + width) - start)
-    yield f"{margin} |"
-    yield f"{number} | {escapes.snippet(shown)}"
-    yield f"{margin} | {' ' * (start - left)}{red}^{'~' * (length - 1)}{reset}"
+    return Excerpt(span.line, line[left : left + width], start - left, length)
+
+
+def _snippet(span: Span, source: str, red: str, reset: str) -> Iterator[str]:
+    found = excerpt(span, source)
+    if found is not None:
+        margin = " " * len(str(found.number))
+        yield f"{margin} |"
+        yield f"{found.number} | {escapes.snippet(found.text)}"
+        yield f"{margin} | {' ' * found.start}{red}^{'~' * (found.length - 1)}{reset}"

@@ -26,6 +26,12 @@ def settings_folder(start: Path, files: Files = DISK) -> Path | None:
     return None
 
 
+def settings_files(start: Path) -> list[Path]:
+    """The files, there or not, by which `settings_folder` decides."""
+    folders = (start, *start.parents)
+    return [folder / name for folder in folders for name in (OWN_FILE, PROJECT_FILE)]
+
+
 def project_of(folder: Path, files: Files = DISK) -> Path:
     """The folder of the settings that stand above a spec's folder; that folder where none do."""
     whole = folder.absolute()

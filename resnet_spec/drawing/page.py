@@ -60,6 +60,11 @@ class Drawing:
         marks += moved(strip.marks, 0, y)
         return self._picture("compact", WIDTH, y + strip.height + 8, marks, ())
 
+    def sections(self) -> Picture:
+        """The strip with layers and symbols, for what shows heading and blocks by itself."""
+        strip = Strip(self.figure, self.symbols, WIDTH, compact=False)
+        return self._picture("all-sections", WIDTH, strip.height + 8, strip.marks, ())
+
     def block(self, name: str) -> Picture:
         """One block with its variants, side by side, and what its symbols stand for."""
         insets = [inset for inset in self.figure.insets if inset.block == name]

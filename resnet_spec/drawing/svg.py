@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from resnet_spec.diagnostics import escapes
 from resnet_spec.drawing.scene import Circle, Group, Mark, Point, Rect, Stroke, Text, Wire, styles
 from resnet_spec.drawing.text_width import is_measured
 from resnet_spec.drawing.theme import COLORS, Paint, Theme
@@ -29,28 +30,20 @@ class Picture(NamedTuple):
     description: str
 
 
-def escaped(text: str) -> str:
-    """A text of a spec as it can stand anywhere in SVG, whatever is in it."""
-    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    for character, entity in (("&", "amp"), ("<", "lt"), (">", "gt"), ('"', "quot")):
-        printable = printable.replace(character, f"&{entity};")
-    return printable
-
-
 def render(picture: Picture, theme: Theme = "auto", header: Sequence[str] = ()) -> str:
     """The text of an SVG file; the lines of `header` stand at its top, unseen."""
     writer = _Writer(theme)
     body = "\n".join(writer.marks(picture.marks))
     size = f'width="{_number(picture.width)}" height="{_number(picture.height)}"'
     view = f'viewBox="0 0 {_number(picture.width)} {_number(picture.height)}"'
-    key = escaped(picture.key)
-    told = "\n".join(map(escaped, header))
+    key = escapes.html(picture.key)
+    told = "\n".join(map(escapes.html, header))
     return "".join(
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} {view} role="img" lang="en" '
             f'aria-labelledby="{key}-title {key}-desc" font-family="{_FONT}">\n',
-            f'<title id="{key}-title">{escaped(picture.title)}</title>\n',
-            f'<desc id="{key}-desc">{escaped(picture.description)}</desc>\n',
+            f'<title id="{key}-title">{escapes.html(picture.title)}</title>\n',
+            f'<desc id="{key}-desc">{escapes.html(picture.description)}</desc>\n',
             f"<metadata>\n{told}\n</metadata>\n" if header else "",
             _dark_rules(styles(picture.marks)) if theme == "auto" else "",
             f"{body}\n</svg>\n",
@@ -88,7 +81,7 @@ class _Writer:
                 case Wire():
                     yield from self.wire(mark)
                 case Group():
-                    yield f"<g><title>{escaped(mark.title)}</title>" if mark.title else "<g>"
+                    yield f"<g><title>{escapes.html(mark.title)}</title>" if mark.title else "<g>"
                     yield from self.marks(mark.marks)
                     yield "</g>"
 
@@ -111,7 +104,7 @@ class _Writer:
         In pieces it begins at its left, whatever its anchor: converters misplace pieces otherwise.
         """
         (first, bold), *rest = mark.pieces
-        whole = f"<title>{escaped(mark.whole)}</title>" if mark.whole else ""
+        whole = f"<title>{escapes.html(mark.whole)}</title>" if mark.whole else ""
         anchor = mark.anchor if not rest else "start"
         place = _attributes(x=mark.left if rest else mark.x, y=mark.y, font_size=mark.size)
         place += f' text-anchor="{anchor}"' if anchor != "start" else ""
@@ -122,10 +115,10 @@ class _Writer:
         # A space at the edge of a piece is dropped by some programs unless it is told to stay.
         place += ' xml:space="preserve"' if rest else ""
         pieces = "".join(
-            f'<tspan font-weight="{700 if bold else 400}">{escaped(text)}</tspan>'
+            f'<tspan font-weight="{700 if bold else 400}">{escapes.html(text)}</tspan>'
             for text, bold in rest
         )
-        return f"<text{place}{self.paint(mark.style)}>{whole}{escaped(first)}{pieces}</text>"
+        return f"<text{place}{self.paint(mark.style)}>{whole}{escapes.html(first)}{pieces}</text>"
 
     def stroke(self, mark: Stroke) -> str:
         way = "".join(f"M{_point(start)}L{_point(end)}" for start, end in mark.pieces)

@@ -159,6 +159,18 @@ def peak_activation(network: Network) -> int:
     return _Peaks().of(network.root, keep_input=False)
 
 
+def peak_activations(network: Network) -> list[int]:
+    """The same for each section: the most elements that are alive while it runs.
+
+    Values of other sections that are alive then are counted. A section without steps has 0.
+    """
+    during = _Peaks().during(network.root, keep_input=False)
+    return [
+        max((during[index] for index in indices), default=0)
+        for _, _, indices, _ in stretches(network)
+    ]
+
+
 class _Peaks:
     def __init__(self) -> None:
         self.known: dict[tuple[int, bool], int] = {}
@@ -167,32 +179,35 @@ class _Peaks:
         """The peak while an instance runs, its input and output counted."""
         key = (id(instance), keep_input)
         if key not in self.known:
-            self.known[key] = self.measure(instance, keep_input)
+            during = self.during(instance, keep_input)
+            self.known[key] = max([instance.input.elements, *during])
         return self.known[key]
 
-    def measure(self, instance: Instance, keep_input: bool) -> int:
+    def during(self, instance: Instance, keep_input: bool) -> list[int]:
+        """The peak while each step of an instance runs."""
+        peaks: list[int] = []
         last = {number: index for index, s in enumerate(instance.steps) for number in s.inputs}
         last[instance.result] = len(instance.steps)
         if keep_input:
             last[0] = len(instance.steps)
         sizes = {0: instance.input.elements}
-        alive = peak = sizes[0]
+        alive = sizes[0]
         for index, step in enumerate(instance.steps):
             for number in step.outputs:
                 sizes[number] = step.node.output.elements
                 alive += sizes[number]
             if isinstance(step.node, Operation):
-                peak = max(peak, alive)
+                peaks.append(alive)
             else:
                 source = step.inputs[0]
                 inside = self.of(step.node, keep_input=last[source] > index)
                 own = sizes[source] + sum(sizes[number] for number in step.outputs)
-                peak = max(peak, alive - own + inside)
+                peaks.append(alive - own + inside)
             for number in {*step.inputs, *step.outputs}:
                 if last.get(number, -1) <= index:
                     alive -= sizes[number]
                     sizes[number] = 0
-        return peak
+        return peaks
 
 
 # --- checked numbers -----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
 from resnet_spec.disk.files import DISK, Files
-from resnet_spec.disk.projects import project_of
+from resnet_spec.disk.projects import project_of, settings_files
 from resnet_spec.language import nodes, other_libraries
 from resnet_spec.language.blocks import read_block
 from resnet_spec.language.memo import Memo
@@ -76,6 +76,8 @@ class Library:
         self.files = files
         self.memo = Memo()
         self.sources: dict[str, str] = {}
+        # Every file that was looked for, there or not: what comes out may change with each.
+        self.asked: set[Path] = set()
         self._nodes: dict[Path, Node] = {}
         self._blocks: dict[Path, Definition | SpecError] = {}
         self._projects: dict[Path, Path] = {}
@@ -84,6 +86,7 @@ class Library:
         """Take over the folder of what a person named: its project may be read from now on."""
         if folder not in self._projects and not folder.is_relative_to(builtin_folder()):
             self._projects[folder] = project_of(folder, self.files)
+            self.asked.update(settings_files(folder.absolute()))
 
     def name_file(self, path: Path) -> Path:
         """Take over a file that a person named; RS006 for a link that leads out of its project."""
@@ -120,6 +123,7 @@ class Library:
     def read(self, path: Path) -> tuple[str, Node]:
         """The shown path and the tree of a file."""
         shown = self.shown(path)
+        self.asked.add(path)
         if path not in self._nodes:
             # Kept before it is parsed, so that messages can show the line that is wrong.
             self.sources[shown] = nodes.read_text(path, shown, self.files)
@@ -135,6 +139,7 @@ class Library:
         """The file of a spec given by path or by the name of one of ours (RS107)."""
         looks_like_path = name.endswith(SUFFIXES) or "/" in name or os.sep in name
         candidate = (near / name) if near is not None else Path(name)
+        self.asked.add(candidate)
         if looks_like_path and near is not None:
             self._check_asked(candidate, name, span)
         if looks_like_path or (near is None and self.files.is_file(candidate)):
@@ -142,6 +147,7 @@ class Library:
                 fail("RS107", f"there is no file {quoted(name)}", span, _path_help(name))
             return self.name_file(candidate) if near is None else candidate
         beside = (near or Path()) / f"{name}.yaml"
+        self.asked.add(beside)
         if near is not None and self.files.is_file(beside):
             self._check_asked(beside, beside.name, span)
             return beside
@@ -155,10 +161,12 @@ class Library:
         """The file of a recipe: by path, in `recipes/` beside the spec, or one of ours (RS107)."""
         if name.endswith(SUFFIXES) or "/" in name or os.sep in name:
             self._check_asked(near / name, name, span)
+            self.asked.add(near / name)
             if not self.files.exists(near / name):
                 fail("RS107", f"there is no file {quoted(name)}", span)
             return near / name
         beside = near / RECIPES / f"{name}.yaml"
+        self.asked.add(beside)
         if name.isidentifier() and self.files.is_file(beside):
             self._check_asked(beside, beside.name, span)
             return beside
@@ -173,6 +181,7 @@ class Library:
         Raises `SpecError` with what is wrong in the block's file.
         """
         beside = near / BLOCKS / f"{name}.yaml"
+        self.asked.add(beside)
         is_beside = name.isidentifier() and self.files.is_file(beside)
         path = beside if is_beside else builtin_blocks().get(name)
         if path is None:

@@ -37,11 +37,11 @@ import yaml
 
 from resnet_spec import cli, primitives
 from resnet_spec.cli import parser
-from resnet_spec.cli.show import as_yaml
 from resnet_spec.codegen import generate
 from resnet_spec.diagnostics import SpecError
 from resnet_spec.ir.summary import expectations
 from resnet_spec.language import nodes, validate
+from resnet_spec.language.dump import as_yaml
 from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower

@@ -43,6 +43,7 @@ PAGES = [
         "docs/flax.md",
         "docs/gallery.md",
         "docs/compare.md",
+        "docs/report.md",
         "SECURITY.md",
         "docs/equivalence.md",
     )

@@ -7,6 +7,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -88,10 +89,33 @@ def test_python(text: str) -> None:
     assert ast.get_docstring(module) is not None
 
 
+@given(st.one_of(HOSTILE, st.text()))
+@example("</script>&lt;\"'-->\ud800")
+def test_html(text: str) -> None:
+    """In an element and in an attribute the text is one text, whatever is in it."""
+    found: list[tuple[str, object]] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.append((tag, attrs))
+
+        def handle_data(self, data: str) -> None:
+            found.append(("text", data))
+
+    made = escapes.html(text)
+    made.encode()
+    reader = Reader()
+    reader.feed(f'<p title="{made}">{made}</p>')
+    reader.close()
+    shown = "".join(c if c in "\n\t" or c.isprintable() or c.isspace() else "\ufffd" for c in text)
+    shown = re.sub("[\r\x0b\x0c\x1c-\x1f\x85\u2028\u2029]", "\ufffd", shown)
+    assert found == [("p", [("title", shown)])] + [("text", shown)] * bool(shown)
+
+
 @given(HOSTILE)
 def test_yaml(text: str) -> None:
     """`show --resolved` prints YAML that reads back the same."""
-    from resnet_spec.cli.show import as_yaml
+    from resnet_spec.language.dump import as_yaml
 
     value = {"description": text, "name": f"{text} {'long ' * 30}{text}"}
     made = escapes.terminal(as_yaml(value))
@@ -123,6 +147,7 @@ VERBS = {
     "show": (["show", "SPEC"], False),
     "show as JSON": (["show", "SPEC", "--format", "json"], False),
     "show --resolved": (["show", "SPEC", "--resolved"], False),
+    "report": (["report", "SPEC", "--backend", "json", "--stdout"], False),
     "compile": (["compile", "SPEC", "--backend", "json"], False),
     "compile --check": (["compile", "SPEC", "--check", "--diff"], False),
     "compile for GitHub": (["compile", "SPEC", "--check", "--diff", "--format", "github"], True),

@@ -29,6 +29,8 @@ VERBS = {
     "compile --check --diff": (["compile", "net.yaml", "--out", "none", "--check", "--diff"], 1),
     "check": (["check", "."], 0),
     "show": (["show", "net.yaml", "--resolved"], 0),
+    "draw": (["draw", "net.yaml", "--stdout"], 0),
+    "report": (["report", "net.yaml", "--stdout"], 0),
     "list": (["list", "resnet1*"], 0),
     "weights": (["weights", "inspect", "net.safetensors", "net.yaml"], 1),
     "explain": (["explain", "RS101"], 0),

@@ -14,6 +14,7 @@ from resnet_spec.ir.summary import (
     _Peaks,
     expectations,
     peak_activation,
+    peak_activations,
     summarize,
 )
 from resnet_spec.language.library import Library
@@ -323,6 +324,27 @@ def test_equal_blocks_are_looked_at_once() -> None:
     assert len(network.root.steps) == 600
     assert len(reaches.known) == len(different) + blocks_within
     assert len(peaks.known) == 1 + len(different) + blocks_within
+
+
+def test_peaks_of_sections() -> None:
+    """What is alive while a section runs, with what other sections still need then."""
+    network = read("""
+        input: {channels: 1, height: 4, width: 4}
+        classes: 5
+        stem:
+          - {conv: conv1, filters: 2, kernel: 1, as: kept}
+        stages:
+          - {name: layer1, block: one}
+        head: [{global_avg_pool: pool}, {linear: fc, features: classes}]
+        blocks: {one: {description: a block, layers: [{conv: conv, filters: 8, kernel: 1}]}}
+        """)[1]
+    assert peak_activations(network) == [16 + 32, 32 + 128, 128 + 8]
+
+
+@pytest.mark.parametrize("name", ["resnet50", "densenet121", "dpn68", "resnest50d", "vgg11"])
+def test_the_largest_peak_is_that_of_a_section(name: str) -> None:
+    network = lower(load(name, Library()))
+    assert max(peak_activations(network)) == peak_activation(network)
 
 
 def test_expectations() -> None:

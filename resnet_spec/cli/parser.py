@@ -65,6 +65,13 @@ Exit 1 when the backends differ; the first operation that does is named with its
   resnet-spec weights import resnet50.pth resnet50 --from torchvision --out resnet50.keras
   resnet-spec weights convert resnet18.pth mine.yaml --reset-head --out mine.safetensors
 """,
+    "import": """examples:
+  resnet-spec import resnet50.onnx --out mine.yaml --weights mine.safetensors
+  resnet-spec import model.onnx --out model.yaml --no-library     blocks of its own alone
+
+Nothing is written before it is proven: the spec is the model's graph, and the compiled PyTorch
+network with the model's weights gives its output.
+""",
     "explain": "examples:\n  resnet-spec explain RS104\n  resnet-spec explain\n",
     "schema": """examples:
   resnet-spec schema network > network.json
@@ -84,6 +91,7 @@ VERBS = {
     "verify": "run what the backends write with the same numbers, and compare",
     "list": "print the built-in networks",
     "weights": "carry trained weights between frameworks, or compare a file with a spec",
+    "import": "write a trained model as a spec, with its weights",
     "explain": "tell more about the code of an error",
     "schema": "print the JSON Schema of specs, blocks or recipes, for editors",
     "init": "write a small spec to start from",
@@ -116,6 +124,7 @@ def parser(verb: str | None = None) -> argparse.ArgumentParser:
         "verify": _verify,
         "list": _list,
         "weights": _weights,
+        "import": _import,
         "explain": _explain,
         "schema": _schema,
         "init": _init,
@@ -344,6 +353,30 @@ def _adapting_flags(verb: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, metavar="N", help="of what is drawn; default: 0"
     )
     verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+
+
+def _import(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("model", metavar="MODEL", help="an ONNX file")
+    verb.add_argument("--out", required=True, metavar="FILE", help="the new spec, a .yaml file")
+    verb.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="write the weights, too: .safetensors, .pt or .pth, .weights.h5 or .keras",
+    )
+    verb.add_argument("--name", metavar="NAME", help="of the network; default: that of the spec")
+    verb.add_argument(
+        "--no-library", action="store_true", help="write all blocks in the spec itself"
+    )
+    verb.add_argument(
+        "--unfold-norms",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help="whether convolutions with a bias had a norm that was folded; default: auto, where "
+        "blocks of the library have one",
+    )
+    verb.add_argument("--force", action="store_true", help="replace the files if there are some")
+    verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+    _color_flag(verb)
 
 
 def _explain(verb: argparse.ArgumentParser) -> None:

@@ -43,7 +43,7 @@ def carried(model: Graph, spec: Graph) -> Carried:
     for theirs, ours in isomorphism(model, spec):
         if ours.kind in ("conv", "linear"):
             _weights(result, theirs.parts, ours.parts)
-        elif ours.parts:
+        elif ours.parts and ours.parts[0].parameters:
             result.put(ours.parts[0], _values(theirs.parts[0], ours.parts[0]))
     return result
 

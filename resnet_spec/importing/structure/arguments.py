@@ -16,7 +16,9 @@ from resnet_spec.importing.structure.probing import Prober
 from resnet_spec.language.syntax import Definition
 from resnet_spec.primitives import Shape
 
-MOST_CHANGED = 2  # arguments besides filters and stride that differ from their defaults
+MOST_CHANGED = 3  # arguments besides filters and stride that differ from their defaults
+# So many differ together in these alone: groups of a stated width, without expansion.
+_TOGETHER = frozenset({"groups", "base_width", "expansion"})
 _REDUCTIONS = (16, 8, 4, 2, 32, 64)
 _DIVISORS = (8, 16, 32, 1)
 _EXPANSIONS = (4, 1, 2, 8)
@@ -59,10 +61,18 @@ def solutions(
     """
     definition = prober.definition(block)
     candidates = _candidates(definition, chosen, piece)
+    if "filters" in candidates and "growth" not in definition.arguments:
+        # Such a block has as many output channels as filters, or a multiple that it states.
+        del candidates["filters"]
     required = [name for name in candidates if _default(definition, name) is None]
     found = []
     for combination in _combinations(definition, candidates, required, changed):
         arguments = _joined(chosen, combination)
+        if "filters" in definition.arguments and "filters" not in combination:
+            expansion = arguments.get("expansion", _default(definition, "expansion")) or 1
+            if piece.result.channels % expansion:
+                continue
+            arguments["filters"] = piece.result.channels // expansion
         if prober.key(block, arguments, piece.given) == piece.key:
             found.append(Solution(changed, block, arguments))
     return found
@@ -78,6 +88,8 @@ def _combinations(
     free = [name for name in candidates if name not in required and name != "stride"]
     always = [*required, *(name for name in ("stride",) if name in candidates)]
     for names in itertools.combinations(free, changed):
+        if changed == MOST_CHANGED and not _TOGETHER.issuperset(names):
+            continue
         domains = [candidates[name] for name in always]
         domains += [
             [each for each in candidates[name] if each != _default(definition, name)]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from resnet_spec.importing.graph import Graph, Op, Value
-from resnet_spec.importing.matching import graph_key, key
+from resnet_spec.importing.matching import Key, graph_key, key
 from resnet_spec.importing.structure.arguments import MOST_CHANGED, Piece, Solution, solutions
 from resnet_spec.importing.structure.library_index import Index, Variant
 from resnet_spec.importing.structure.probing import Prober
@@ -19,6 +19,9 @@ from resnet_spec.importing.structure.segments import Segment, halved, joined, se
 
 _MOST_SEGMENTS = 18  # of one block
 _MOST_OPERATIONS = 120
+# Where so many stretches that only look like a block are none with any arguments, others of that
+# look are tried with the defaults and with what held elsewhere.
+_PATIENCE = 2
 
 Progress = Callable[[str], None]
 
@@ -39,7 +42,11 @@ def parse(
     # A chain without any sum is told by its layers: nothing begins or ends a block in it.
     if any(len(each.ops) > 1 for each in whole):
         pieces = halved(graph, whole, eps)
-    return _Parser(graph, prober, index, pieces, progress).parts()
+    parser = _Parser(graph, prober, index, pieces, progress)
+    while True:
+        found = parser.parts()
+        if not parser.forget_partial():
+            return found
 
 
 class _Parser:
@@ -55,6 +62,8 @@ class _Parser:
         self.progress = progress
         self.branches = any(len(each.ops) > 1 for each in pieces)
         self.solved: dict[object, tuple[Solution, ...]] = {}
+        self.failed: Counter[Key] = Counter()
+        self.held: set[Key] = set()
         self.known: dict[str, list[dict[str, Any]]] = {}  # by block, arguments that held
 
     def parts(self) -> list[Part]:
@@ -123,16 +132,32 @@ class _Parser:
         piece = Piece.of(ops, first, last, self.graph.shapes)
         known = (piece.key, piece.given.dimensions, piece.result.dimensions)
         if known not in self.solved:
-            self.solved[known] = tuple(self._tried(piece, variants))
+            skeleton = key(ops, first, last, skeleton=True)
+            most = MOST_CHANGED if self.failed[skeleton] < _PATIENCE else 0
+            self.solved[known] = tuple(self._tried(piece, variants, most))
+            if self.solved[known]:
+                self.held.add(skeleton)
+            else:
+                self.failed[skeleton] += 1
         return self.solved[known]
 
-    def _tried(self, piece: Piece, variants: Sequence[Variant]) -> list[Solution]:
+    def forget_partial(self) -> bool:
+        """Take back blocks that are only some of the stretches that look like them.
+
+        The others would be blocks of the spec's own, and one network would say one thing twice.
+        """
+        partial = self.held & set(self.failed)
+        self.index = {k: v for k, v in self.index.items() if k not in partial}
+        self.held -= partial
+        return bool(partial)
+
+    def _tried(self, piece: Piece, variants: Sequence[Variant], most: int) -> list[Solution]:
         """Solutions of the smallest change, of all variants that are alike on this input."""
         groups: dict[object, list[Variant]] = {}
         for variant in variants:
             groups.setdefault(self._alike(variant, piece), []).append(variant)
         found = self._as_before(piece, groups.values())
-        for changed in range(MOST_CHANGED + 1):
+        for changed in range(most + 1):
             if found:
                 break
             for group in groups.values():

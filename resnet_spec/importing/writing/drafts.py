@@ -7,6 +7,7 @@ without a shortcut, or a projection in it, are uses of one block.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from resnet_spec.importing.structure.segments import Segment, segments
 from resnet_spec.importing.writing.stages import Use
 
 Kind = tuple[Any, ...]
+_MANY = 3  # blocks after which the same layers are no chance
 
 
 @dataclass(eq=False)
@@ -75,7 +77,7 @@ def _region(graph: Graph, region: Sequence[Segment]) -> list[Item]:
     """Segments between blocks of the library."""
     units = [_residual(graph, each) for each in region]
     kinds = sorted({unit.kind for unit in units if unit is not None}, key=len, reverse=True)
-    tokens = [key(each.ops, each.first, each.last, skeleton=True) for each in region]
+    tokens = [_token(each) for each in region]
     found: list[Item] = []
     at = 0
     while at < len(region):
@@ -95,6 +97,12 @@ def _region(graph: Graph, region: Sequence[Segment]) -> list[Item]:
             found.append(region[at].ops[0])
             at += 1
     return _with_what_follows(found)
+
+
+def _token(segment: Segment) -> Any:
+    """What a segment is but for numbers; a convolution with groups is another than one without."""
+    groups = tuple(op.attributes["groups"] == 1 for op in segment.ops if op.kind == "conv")
+    return (key(segment.ops, segment.first, segment.last, skeleton=True), groups)
 
 
 def _begins(tokens: Sequence[Any], kind: Kind) -> bool:
@@ -129,9 +137,7 @@ def _residual(graph: Graph, segment: Segment) -> Draft | None:
     (main, main_last), (shortcut, _) = branches
     inner = Graph(list(main), segment.first, main_last, graph.shapes)
     inner.sort()
-    kind = tuple(
-        key(each.ops, each.first, each.last, skeleton=True) for each in segments(inner)
-    )
+    kind = tuple(_token(each) for each in segments(inner))
     return Draft(kind, segment.first, segment.last, inner.ops, main_last, shortcut, True)
 
 
@@ -149,25 +155,34 @@ def _behind(makers: Mapping[Value, Op], value: Value, first: Value) -> set[int]:
 
 
 def _with_what_follows(found: Sequence[Item]) -> list[Item]:
-    """An activation that always follows a sum belongs to its block."""
-    follows: dict[Kind, set[str]] = {}
-    for item, after in itertools.zip_longest(found, found[1:]):
+    """Layers that follow every block of a kind belong to it: an activation, a convolution."""
+    follows: dict[Kind, list[list[Op]]] = {}
+    for place, item in enumerate(found):
         if isinstance(item, Draft):
-            said = word(after) if isinstance(after, Op) and after.kind in ACTIVATIONS else ""
-            follows.setdefault(item.kind, set()).add(said)
+            after = itertools.takewhile(lambda each: isinstance(each, Op), found[place + 1 :])
+            follows.setdefault(item.kind, []).append([op for op in after if isinstance(op, Op)])
+    lengths = {kind: _shared(chains) for kind, chains in follows.items()}
     result: list[Item] = []
-    for item in found:
-        before = result[-1] if result else None
-        if (
-            isinstance(item, Op)
-            and isinstance(before, Draft)
-            and before.behind is None
-            and follows[before.kind] == {word(item)}
-        ):
-            before.behind, before.last = [item], item.output
-        else:
-            result.append(item)
+    place = 0
+    while place < len(found):
+        item = found[place]
+        place += 1
+        result.append(item)
+        if isinstance(item, Draft) and lengths[item.kind]:
+            length = lengths[item.kind]
+            item.behind = [op for op in found[place : place + length] if isinstance(op, Op)]
+            item.last = item.behind[-1].output
+            place += length
     return result
+
+
+def _shared(chains: Sequence[Sequence[Op]]) -> int:
+    """How many layers all chains begin with; of few blocks an activation alone."""
+    words = [tuple(word(op, skeleton=True) for op in chain) for chain in chains]
+    length = len(os.path.commonprefix(words))
+    if len(chains) < _MANY:
+        return min(length, int(bool(length) and chains[0][0].kind in ACTIVATIONS))
+    return length
 
 
 # --- chains of layers ----------------------------------------------------------------------------

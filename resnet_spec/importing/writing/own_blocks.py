@@ -101,11 +101,11 @@ class _Block:
         self._write([each.main for each in self.drafts], self.drafts[0].first)
         if any(draft.is_residual for draft in self.drafts):
             self._write_sum()
-        behind = [draft.behind for draft in self.drafts]
-        for column in zip(*(each or [] for each in behind), strict=True):
-            self.layers += layers_of(column[0], self.scope)
+        behind = [draft.behind or [] for draft in self.drafts]
+        if behind[0]:
+            self._write(behind, behind[0][0].inputs[0])
         lets = self._used(self.given.lets)
-        text = _text([*self.layers, lets])
+        text = _text([*self.layers, {"let": list(lets.values())}])
         arguments = {
             name: _argument(name, values)
             for name, values in self.given.arguments.items()
@@ -264,7 +264,6 @@ def _argument(name: str, values: Sequence[Any]) -> Any:
     return "float" if any(isinstance(each, float) for each in values) else "int"
 
 
-def _text(values: Iterable[Any]) -> str:
-    """All that stands in values, to look for names in."""
-    return " ".join(str(each) for each in values)
-
+def _text(layers: Iterable[Mapping[str, Any]]) -> str:
+    """All values in layers, to look for names in; what they are for is none of them."""
+    return " ".join(str(value) for layer in layers for value in layer.values())

@@ -117,9 +117,7 @@ def _write_weights(
     ending = formats.ending(wanted) if wanted is not None else None
     path = folder / "weights.safetensors"
     if wanted is not None and ending is not None:
-        target = stack.enter_context(
-            files.replacing(Path(wanted), wanted, ending, arguments.force)
-        )
+        target = stack.enter_context(files.replacing(Path(wanted), wanted, ending, arguments.force))
         state = found.state
         if "torch" not in formats.layouts(wanted):
             state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
@@ -135,8 +133,8 @@ def _fail(arguments: argparse.Namespace, compared: Compared) -> None:
 
     unproven(
         arguments.model,
-        f"the spec that was found computes something else: its logits are {compared.difference:.1e} "
-        "apart, relative to the largest",
+        "the spec that was found computes something else: its logits are "
+        f"{compared.difference:.1e} apart, relative to the largest",
         "that is a mistake of ours: please report it with the model's graph",
     )
 

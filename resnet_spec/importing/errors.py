@@ -1,4 +1,4 @@
-"""What stops an import: a model that can't be read, what the language can't say, what is missing."""
+"""What stops an import: what can't be read, what the language can't say, what is missing."""
 
 from __future__ import annotations
 

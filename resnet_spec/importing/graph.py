@@ -1,8 +1,8 @@
 """The flat graph of operations that both sides come to: the model's, and that of a lowered spec.
 
-Operations are primitives, values are numbers, and every value is a map: a vector stands as a map of
-one row and one column, so that a fully connected layer and a 1x1 convolution on it can be told to be
-one. Which of them are vectors the normal form says (`normal_form`).
+Operations are primitives, values are numbers, and every value is a map: a vector stands as a map
+of one row and one column, so that a fully connected layer and a 1x1 convolution on it can be told
+to be one. Which of them are vectors the normal form says (`normal_form`).
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ def folded(graph: Graph, apart: bool = False) -> Graph:
         if op.kind == "conv":
             made.attributes["standardize"] = False
             made.attributes.pop("eps", None)
-            if len(following) == 1 and following[0].kind == "batch_norm" != graph.output:
+            joins = len(following) == 1 and following[0].kind == "batch_norm"
+            if joins and op.output != graph.output:
                 norm = following[0]
                 gone.add(id(norm))
                 made.parts, made.outputs = (op, norm), list(norm.outputs)
@@ -88,7 +89,10 @@ def _write_same_as_number(graph: Graph) -> None:
         if op.kind == "conv" and op.attributes["padding"] == SAME:
             given, attributes = graph.shapes[op.inputs[0]], op.attributes
             rule = (attributes["kernel"], attributes["stride"], attributes["dilation"])
-            sides = {*same_padding(given.height or 1, *rule), *same_padding(given.width or 1, *rule)}
+            sides = {
+                *same_padding(given.height or 1, *rule),
+                *same_padding(given.width or 1, *rule),
+            }
             if len(sides) == 1:
                 attributes["padding"] = sides.pop()
 

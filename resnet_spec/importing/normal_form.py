@@ -1,8 +1,8 @@
 """One form for graphs that compute the same: both sides of every comparison come to it.
 
-Exporters and specs write one thing in several ways: a sum of three as two sums, a swish as a product
-with its gate, a split as slices, a grown list as concatenations of all of it. What stands here is
-true for any input of the graph's size, and loses no parameter.
+Exporters and specs write one thing in several ways: a sum of three as two sums, a swish as a
+product with its gate, a split as slices, a grown list as concatenations of all of it. What stands
+here is true for any input of the graph's size, and loses no parameter.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def normalized(graph: Graph) -> Graph:
 
 
 def _windows(graph: Graph) -> bool:
-    """Poolings that see everything, one place, or parts of one size; `ceil` where it says nothing."""
+    """Poolings that see all, one place, or parts of one size; `ceil` where it says nothing."""
     passing: dict[Value, Value] = {}
     for op in graph.ops:
         given = graph.shapes[op.inputs[0]]
@@ -75,8 +75,9 @@ def _simplify_pool(graph: Graph, op: Op) -> None:
     elif attributes["ceil"]:
         cut = any((size + 2 * padding - kernel) % stride for size in sizes)
         attributes["ceil"] = cut
-    if op.kind == "avg_pool" and sizes == (kernel, kernel) and attributes["padding"] == 0:
-        op.kind, op.attributes = "global_avg_pool", {"keep_map": True}
+    if sizes == (kernel, kernel) and attributes["padding"] == 0:
+        op.kind = "global_avg_pool" if op.kind == "avg_pool" else "global_max_pool"
+        op.attributes = {"keep_map": True}
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
@@ -267,9 +268,7 @@ def _concatenations(graph: Graph) -> bool:
         if len(op.inputs) == 1:
             passing[op.output] = op.inputs[0]
             continue
-        whole[op.output] = tuple(
-            each for value in op.inputs for each in whole.get(value, (value,))
-        )
+        whole[op.output] = tuple(each for value in op.inputs for each in whole.get(value, (value,)))
     graph.replaced(passing)
     known: dict[tuple[Value, ...], Value] = {}
     for op in graph.ops:
@@ -329,7 +328,9 @@ def _flat_values(graph: Graph) -> set[Value]:
             following = users.get(value, [])
             if value != graph.output and not following:
                 continue
-            if is_point(graph.shapes[value]) and all(_takes_vector(each, flat) for each in following):
+            if is_point(graph.shapes[value]) and all(
+                _takes_vector(each, flat) for each in following
+            ):
                 flat.add(value)
     return flat
 

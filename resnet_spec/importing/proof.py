@@ -1,7 +1,7 @@
 """The proof of an import: one graph, and the same numbers out for the same images.
 
-The compiled PyTorch network and the source's own runtime each run in a process of their own. What is
-not installed is told, and not proven.
+The compiled PyTorch network and the source's own runtime each run in a process of their own. What
+is not installed is told, and not proven.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from resnet_spec.codegen.generate import generate
@@ -15,7 +14,7 @@ from resnet_spec.importing.errors import Unsupported, unproven, unsaid
 from resnet_spec.importing.frontend.translate import translated
 from resnet_spec.importing.graph import Graph
 from resnet_spec.importing.lowered import flattened
-from resnet_spec.importing.matching import Ambiguous, counts, folded, graph_key
+from resnet_spec.importing.matching import Ambiguous, Key, counts, folded, graph_key
 from resnet_spec.importing.readers.model import Model
 from resnet_spec.importing.structure.library_index import index
 from resnet_spec.importing.structure.parse import chosen, others, parse
@@ -68,7 +67,7 @@ def imported(
         matched = folded(graph, apart)
         plan, notes = _planned(graph, matched, options, progress)
         progress("writing the spec")
-        result = _first_sound(plan, options, path)
+        result = _first_sound(plan, options, path, graph_key(folded(graph, apart)))
     except Unsupported as error:
         unsaid(model.shown, error)
     text, network, made = result
@@ -119,27 +118,28 @@ def _as_stated(found: Roles, matched: Graph, taken: Any) -> Roles:
         return found
     if not all(op.parts[0].attributes["bias"] for op in convs):
         return found
-    return Roles(
-        found.act, found.norm, found.eps, True, {**found.defaults, "conv": {"bias": True}}
-    )
+    return Roles(found.act, found.norm, found.eps, True, {**found.defaults, "conv": {"bias": True}})
 
 
-def _first_sound(plan: Plan, options: Options, path: str) -> tuple[str, Network, Written]:
-    """The spec with the model's names, or without them where the language can't take them."""
+def _first_sound(plan: Plan, options: Options, path: str, key: Key) -> tuple[str, Network, Written]:
+    """The spec with the model's names, or without them where the language can't take them.
+
+    Where uses of a block of the spec's own differ in more than arguments can say, each is a block.
+    """
     first: SpecError | None = None
-    for hints in (True, False):
-        tried = Plan(
-            plan.graph, plan.parts, plan.taken, plan.roles, plan.prober, plan.unfold, hints
-        )
-        made = written(tried, options.name, options.description)
+    for hints, apart in ((True, False), (False, False), (True, True), (False, True)):
+        made = written(plan._replace(hints=hints, apart=apart), options.name, options.description)
         text = spec_text(made.spec)
         try:
-            return text, _lowered(text, path), made
+            network = _lowered(text, path)
         except SpecError as error:
             first = first or error
+            continue
+        if apart or graph_key(folded(flattened(network), plan.prober.apart)) == key:
+            return text, network, made
     assert first is not None
     found = first.diagnostics[0]
-    unproven(path, f"the spec that was found is not sound: {found.code}: {found.message}")
+    unproven(path, f"the spec that was found is not sound: {found.code}: {found.message}", _REPORT)
 
 
 def _lowered(text: str, path: str) -> Network:

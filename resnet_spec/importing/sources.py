@@ -59,5 +59,3 @@ def _head(path: Path, shown: str) -> bytes:
     if not head:
         unreadable(shown, f"{quoted(shown)} is empty")
     return head
-
-

@@ -215,8 +215,8 @@ IMPORTING = {
     ),
     "RS954": Code(
         "an import that is not the model",
-        "A spec was found, and the proof failed: it is another graph, or the compiled network gives "
-        "other numbers. Nothing was written. The mistake is resnet-spec's; please report it with the "
-        "model.",
+        "A spec was found, and the proof failed: it is another graph, or the compiled network "
+        "gives other numbers. Nothing was written. The mistake is resnet-spec's; please report it "
+        "with the model.",
     ),
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.frontend.call import Call, Rule
-from resnet_spec.importing.frontend.views import CHANNELS, View
+from resnet_spec.importing.frontend.views import CHANNELS, Factor, View
 
 Array = Any
 
@@ -123,9 +123,7 @@ def divide(call: Call) -> View:
 # --- a value and a constant ----------------------------------------------------------------------
 
 
-def _with_constant(
-    call: Call, rule: Callable[[Call, View, Array, str | None], View]
-) -> View:
+def _with_constant(call: Call, rule: Callable[[Call, View, Array, str | None], View]) -> View:
     place = 0 if call.is_constant(0) else 1
     return rule(call, call.view(1 - place), call.constant(place), call.parameter(place))
 
@@ -150,7 +148,9 @@ def _applied(
             return view.of(call.add(learned, [view.value], {}, {tensor: number}))
         stated = float(f"{float(number[0]):.7g}")
         scales = tensor == "weight"
-        attributes = {"factor": stated, "offset": 0.0} if scales else {"factor": 1.0, "offset": stated}
+        attributes = (
+            {"factor": stated, "offset": 0.0} if scales else {"factor": 1.0, "offset": stated}
+        )
         return call.along("rescale", view, attributes)
     shape = call.shape(view)
     if found.size != shape.channels or not _is_along_channels(view, found.shape):
@@ -165,7 +165,7 @@ def _is_along_channels(view: View, shape: tuple[int, ...]) -> bool:
     if len(shape) > len(view.axes):
         return False
     axes = view.arrangement()[len(view.axes) - len(shape) :]
-    factors = []
+    factors: list[Factor] = []
     for axis, size in zip(axes, shape, strict=True):
         if size == 1:
             continue

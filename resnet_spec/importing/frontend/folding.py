@@ -7,7 +7,7 @@ it is made.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def folded(node: Node, inputs: Sequence[Array]) -> list[Array] | None:
     return list(made) if isinstance(made, list) else [np.asarray(made)]
 
 
-def _bounded(dims: Sequence[int]) -> tuple[int, ...]:
+def _bounded(dims: Iterable[int]) -> tuple[int, ...]:
     sizes = tuple(int(each) for each in dims)
     if any(each < 0 for each in sizes) or math.prod(sizes) > MAX_FOLDED:
         raise Unsupported(f"a constant of {'x'.join(map(str, sizes))} is too large")
@@ -128,12 +128,14 @@ def slices(
             np.reshape(inputs[k], -1) if len(inputs) > k and inputs[k] is not None else None
             for k in (3, 4)
         )
-    axes = range(len(starts)) if axes is None else axes
-    steps = [1] * len(starts) if steps is None else steps
-    return {
-        int(axis) % rank: (int(start), int(stop), int(step))
-        for axis, start, stop, step in zip(axes, starts, stops, steps, strict=True)
-    }
+    every = zip(
+        range(len(starts)) if axes is None else axes,
+        starts,
+        stops,
+        [1] * len(starts) if steps is None else steps,
+        strict=True,
+    )
+    return {int(axis) % rank: (int(a), int(b), int(step)) for axis, a, b, step in every}
 
 
 def _filled(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> Array:

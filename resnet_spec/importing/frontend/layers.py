@@ -50,12 +50,7 @@ def padding_of(
     columns = same_padding(shape.width or 1, kernel, stride, dilation)
     if list(sides) == [rows[0], columns[0], rows[1], columns[1]]:
         return SAME
-    raise Unsupported(
-        f"a padding of {list(sides)[0]} above, {list(sides)[1]} to the left, {list(sides)[2]} below "
-        f"and {list(sides)[3]} to the right"
-        if len(sides) == 4
-        else f"a padding of {list(sides)}"
-    )
+    raise Unsupported(f"a padding of {list(sides)}: above, left, below, right")
 
 
 def numbers(value: Array) -> Array:

@@ -152,7 +152,9 @@ def _hard_sigmoid(around: Around, op: Op, before: Op | None) -> bool:
         return False
     clip = before
     if before.kind == "multiply":  # x * bounds / 6
-        found = [m for v in before.inputs if (m := around.makers.get(v)) is not None and m.kind == "clip"]
+        found = [
+            m for v in before.inputs if (m := around.makers.get(v)) is not None and m.kind == "clip"
+        ]
         if len(found) != 1 or around.users[found[0].output] != [before]:
             return False
         clip = found[0]
@@ -189,9 +191,9 @@ def _gelu(around: Around, op: Op, before: Op | None) -> bool:
 def _erf_of(makers: dict[Value, Op], x: Value, y: Value, scale: float) -> Value | None:
     """The value of which this is gelu; `scale` is applied to the product afterwards."""
     first = makers.get(x)
-    if first is not None and first.kind == "rescale" and first.attributes["offset"] == 0:
-        if math.isclose(scale * first.attributes["factor"], 0.5, rel_tol=1e-5):
-            scale, x = 0.5, first.inputs[0]
+    scaled = first is not None and first.kind == "rescale" and first.attributes["offset"] == 0
+    if scaled and math.isclose(scale * first.attributes["factor"], 0.5, rel_tol=1e-5):  # type: ignore[union-attr]
+        scale, x = 0.5, first.inputs[0]  # type: ignore[union-attr]
     factor, offset, value = scale, 0.0, y
     while (op := makers.get(value)) is not None and op.kind == "rescale":
         offset += factor * op.attributes["offset"]
@@ -200,7 +202,12 @@ def _erf_of(makers: dict[Value, Op], x: Value, y: Value, scale: float) -> Value 
     if op is None or op.kind != "erf":
         return None
     inner = makers.get(op.inputs[0])
-    if inner is None or inner.kind != "rescale" or inner.inputs != [x] or inner.attributes["offset"]:
+    if (
+        inner is None
+        or inner.kind != "rescale"
+        or inner.inputs != [x]
+        or inner.attributes["offset"]
+    ):
         return None
     right = math.isclose(inner.attributes["factor"], math.sqrt(0.5), rel_tol=1e-5)
     halves = math.isclose(factor, 0.5, rel_tol=1e-5) and math.isclose(offset, 0.5, rel_tol=1e-5)

@@ -12,7 +12,6 @@ from resnet_spec.importing.frontend.call import Call
 from resnet_spec.importing.frontend.views import CHANNELS, Factor, View
 from resnet_spec.primitives import Shape
 
-
 # --- views ---------------------------------------------------------------------------------------
 
 
@@ -73,7 +72,7 @@ def _repeated(call: Call, view: View, asked: list[int]) -> View:
     point = call.builder.layout(view) == "NCHW" and shape.dimensions[1:] == (1, 1)
     if not point or len(asked) != 4 or asked[1] not in (1, shape.channels) or min(sizes) < 1:
         raise Unsupported(f"it repeats {view.dims} to {asked}")
-    full = Shape(shape.channels, *sizes)
+    full = Shape(shape.channels, sizes[0], sizes[1])
     return call.builder.plain(call.add("repeat", [view.value], {}, shape=full))
 
 
@@ -107,7 +106,7 @@ def _stacked(call: Call, given: Sequence[View], axis: int) -> View:
     shape, part = call.builder.shape(value), call.builder.shape(given[0].value)
     outer = Factor(f"{CHANNELS}a", len(given))
     inner = Factor(f"{CHANNELS}b", part.channels)
-    axes = []
+    axes: list[views.Axis] = []
     for place, each in enumerate(given[0].axes):
         if place == axis:
             axes.append((outer,))
@@ -192,7 +191,7 @@ def _part(call: Call, view: View, axis: int, value: int, size: int) -> View:
         return call.builder.like(view, value)
     name = view.axes[axis][0].name
     whole = Factor(CHANNELS, call.builder.shape(value).channels)
-    axes = []
+    axes: list[views.Axis] = []
     for place, each in enumerate(view.axes):
         if place == axis:
             axes.append((Factor(name, size),) if size > 1 else ())
@@ -223,7 +222,7 @@ def cut(call: Call) -> View:
     view = call.builder.settled(call.node, call.view())
     inputs = [None, *(call.optional(place) for place in range(1, len(call)))]
     bounds = folding.slices(inputs, call.attributes, len(view.axes))
-    steps = {}
+    steps: dict[str | None, int] = {}
     for axis, (start, stop, step) in bounds.items():
         size = view.dims[axis]
         first, last = (_clamped(each, size) for each in (start, stop))
@@ -251,8 +250,12 @@ def _every_nth(call: Call, view: View, steps: dict[str | None, int]) -> View:
         raise Unsupported("every n-th of something else than rows and columns")
     value, shape = view.value, call.shape(view)
     before = call.builder.makers.get(value)
-    if before is not None and before.kind == "every_nth" and not set(steps) & set(before.attributes):
-        steps = {**before.attributes, **steps}
+    if (
+        before is not None
+        and before.kind == "every_nth"
+        and not set(steps) & set(before.attributes)
+    ):
+        steps.update({name: int(step) for name, step in before.attributes.items()})
         value, shape = before.inputs[0], call.builder.shape(before.inputs[0])
     if len(steps) == 2:
         if len(set(steps.values())) != 1:
@@ -262,7 +265,8 @@ def _every_nth(call: Call, view: View, steps: dict[str | None, int]) -> View:
         height, width = shape.height or 1, shape.width or 1
         rows, columns = (-(-s // steps.get(n, 1)) for n, s in (("H", height), ("W", width)))
         sizes = Shape(shape.channels, rows, columns)
-        made = call.add("every_nth", [value], dict(steps), shape=sizes)
+        stated = {str(name): step for name, step in steps.items()}
+        made = call.add("every_nth", [value], stated, shape=sizes)
     return call.builder.like(view, made)
 
 

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from resnet_spec.importing.errors import Unsupported
-from resnet_spec.importing.frontend import elementwise, folding, layers, patterns, rearranging, views
+from resnet_spec.importing.frontend import (
+    elementwise,
+    folding,
+    layers,
+    patterns,
+    rearranging,
+    views,
+)
 from resnet_spec.importing.frontend.builder import Builder
 from resnet_spec.importing.frontend.call import Call, Known
 from resnet_spec.importing.frontend.views import View
@@ -31,7 +38,8 @@ class Translation:
     def __init__(self, model: Model) -> None:
         batch, *sizes = model.shape
         last = model.is_channels_last
-        given = Shape(sizes[2], sizes[0], sizes[1]) if last else Shape(*sizes)
+        channels, rows, columns = (sizes[2], sizes[0], sizes[1]) if last else sizes
+        given = Shape(channels, rows, columns)
         start = views.channels_last if last else views.plain
         self.known = Known(
             Builder(given, batch),
@@ -71,7 +79,11 @@ class Translation:
             return self.known.constants[name]
         if name in self.known.values and node.kind in ("Shape", "Size"):
             return np.broadcast_to(np.float32(0), self.known.values[name].dims)
-        if name in self.known.values and node.kind == "CastLike" and node.inputs[0] in self.known.constants:
+        if (
+            name in self.known.values
+            and node.kind == "CastLike"
+            and node.inputs[0] in self.known.constants
+        ):
             return np.zeros(0, np.float32)
         return None
 

@@ -120,7 +120,8 @@ class _Tensors:
             return self._listed(tensor, field, kind, dims, name)
         if len(data) != count * dtype.itemsize:
             unreadable(
-                self.shown, f"{name} has {len(data):,} bytes; its shape asks for {count * dtype.itemsize:,}"
+                self.shown,
+                f"{name} has {len(data):,} bytes; its shape asks for {count * dtype.itemsize:,}",
             )
         return np.frombuffer(data, dtype).reshape(dims)
 
@@ -187,9 +188,7 @@ def _node(node: Any, tensors: _Tensors) -> Node:
     kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
     shown = node.name or (node.output[0] if node.output else "")
     place = f"{kind} {quoted(shown)}" if shown else kind
-    return Node(
-        kind, _scope(node), place, tuple(node.input), tuple(node.output), attributes
-    )
+    return Node(kind, _scope(node), place, tuple(node.input), tuple(node.output), attributes)
 
 
 def _attribute(attribute: Any, tensors: _Tensors) -> Any:
@@ -215,7 +214,7 @@ def _attribute(attribute: Any, tensors: _Tensors) -> Any:
 
 
 def _scope(node: Any) -> str:
-    """The layer that a node was written for, as exporters tell it: `/layer1/layer1.0/conv1/Conv`."""
+    """The layer that a node was written for, by its name: `/layer1/layer1.0/conv1/Conv`."""
     for entry in node.metadata_props:
         if entry.key == _SCOPES:
             try:
@@ -226,7 +225,7 @@ def _scope(node: Any) -> str:
     match = _SCOPE.fullmatch(node.name)
     if match is None:
         return ""
-    parts: list[str] = []
+    parts = []
     for each in match[1].split("/"):
         # A child of a container repeats its name: `layer1.0` below `layer1`.
         if parts and each.startswith(f"{parts[-1]}."):

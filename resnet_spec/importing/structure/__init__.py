@@ -1,1 +1,1 @@
-"""What a graph is made of: where all passes through one value, blocks that come again, arguments."""
+"""What a graph is made of: where it can be cut, which blocks it holds, with which arguments."""

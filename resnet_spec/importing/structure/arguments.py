@@ -20,8 +20,15 @@ MOST_CHANGED = 3  # arguments besides filters and stride that differ from their 
 # So many differ together in these alone: groups of a stated width, without expansion.
 _TOGETHER = frozenset({"groups", "base_width", "expansion"})
 _REDUCTIONS = (16, 8, 4, 2, 32, 64)
-_DIVISORS = (8, 16, 32, 1)
 _EXPANSIONS = (4, 1, 2, 8)
+# What arguments are that no number of a graph tells directly.
+_LISTED = {
+    "expansion": _EXPANSIONS,
+    "reduction": _REDUCTIONS,
+    "divisor": (8, 16, 32, 1),
+    "bottleneck": (4, 2, 1),
+    "reduce_first": (1, 2),
+}
 
 
 class Piece(NamedTuple):
@@ -145,37 +152,26 @@ def _candidates(
 
 
 def _values(name: str, piece: Piece) -> list[Any] | None:
+    """What an argument may be, by the numbers of the piece; None for one that is not looked for."""
+    if name in _LISTED:
+        return list(_LISTED[name])
     filters, groups = piece.numbers("filters"), piece.numbers("groups")
     channels = piece.result.channels
-    given, result = piece.given.height or 1, piece.result.height or 1
     match name:
         case "filters":
-            expected = [channels // each for each in _EXPANSIONS if channels % each == 0]
-            return _different([*expected, *filters])
+            return _different([channels, *filters])
         case "growth":
             return _different([channels - piece.given.channels, *filters])
         case "width":
             return filters
         case "stride":
-            return [max(1, -(-given // result))]
+            return [max(1, -(-(piece.given.height or 1) // (piece.result.height or 1)))]
         case "groups":
             return _different([*groups, *(each // 2 for each in groups)])
         case "base_width":
             return _base_widths(filters, groups, channels)
-        case "expansion":
-            return list(_EXPANSIONS)
-        case "dilation":
+        case "dilation" | "first_dilation":
             return piece.numbers("dilation")
-        case "first_dilation":
-            return piece.numbers("dilation")
-        case "reduction":
-            return list(_REDUCTIONS)
-        case "divisor":
-            return list(_DIVISORS)
-        case "bottleneck":
-            return [4, 2, 1]
-        case "reduce_first":
-            return [1, 2]
         case "gate_kernel":
             return piece.numbers("kernel")
         case _:

@@ -172,7 +172,7 @@ def _may_fill(prober: Prober, filler: Any, kinds: set[str]) -> bool:
 
 
 def _skeletons(prober: Prober, definition: Definition, variant: Variant) -> Iterator[Key]:
-    """What a variant is on inputs with more, as many and fewer channels, with stride and without."""
+    """What a variant is on inputs with more, as many and fewer channels, and with a stride."""
     names = definition.arguments
     chosen = variant.chosen()
     for stride in (1, 2) if "stride" in names else (1,):
@@ -184,8 +184,6 @@ def _skeletons(prober: Prober, definition: Definition, variant: Variant) -> Iter
                     arguments[name] = value
             if "stride" in names:
                 arguments["stride"] = stride
-            graph = prober.graph(
-                definition.name, arguments, Shape(channels, _SIZE, _SIZE)
-            )
+            graph = prober.graph(definition.name, arguments, Shape(channels, _SIZE, _SIZE))
             if graph is not None:
                 yield graph_key(graph, skeleton=True)

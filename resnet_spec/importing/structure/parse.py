@@ -75,7 +75,8 @@ class _Parser:
             if self.progress is not None and start % 16 == 0:
                 self.progress(f"matching blocks: {start} of {count} segments")
             alone = len(self.pieces[start].ops)
-            steps = [(start + 1, 1.0 if alone == 1 else 2.0 + 2 * alone, ())]
+            price = 1.0 if alone == 1 else 2.0 + 2 * alone
+            steps: list[tuple[int, float, tuple[Solution, ...]]] = [(start + 1, price, ())]
             steps += [(stop, 0.5, found) for stop, found in self._blocks_from(start)]
             for stop, price, found in steps:
                 if cost[start] + price < cost[stop]:
@@ -170,9 +171,7 @@ class _Parser:
                 self.known[solution.block].append(rest)
         return found
 
-    def _as_before(
-        self, piece: Piece, groups: Iterable[Sequence[Variant]]
-    ) -> list[Solution]:
+    def _as_before(self, piece: Piece, groups: Iterable[Sequence[Variant]]) -> list[Solution]:
         """Solutions whose arguments, but for filters and stride, a block had elsewhere."""
         found = []
         for group in groups:
@@ -284,5 +283,3 @@ def _constant(solution: Solution) -> str:
     """A block with all that does not vary from one use to the next."""
     rest = {k: v for k, v in solution.arguments.items() if k not in _VARYING}
     return f"{solution.block} {sorted(rest.items(), key=str)}"
-
-

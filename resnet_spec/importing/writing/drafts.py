@@ -1,13 +1,12 @@
 """Stretches of a graph that no block of the library is: what becomes a block of the spec's own.
 
-Two stretches are of one kind if their main branches are alike but for numbers, so that uses with and
-without a shortcut, or a projection in it, are uses of one block.
+Two stretches are of one kind if their main branches are alike but for numbers, so that uses with
+and without a shortcut, or a projection in it, are uses of one block.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from resnet_spec.importing.structure.arguments import Solution
 from resnet_spec.importing.structure.parse import Part
 from resnet_spec.importing.structure.roles import ACTIVATIONS
 from resnet_spec.importing.structure.segments import Segment, segments
+from resnet_spec.importing.writing.names import shared_start
 from resnet_spec.importing.writing.stages import Use
 
 Kind = tuple[Any, ...]
@@ -179,7 +179,7 @@ def _with_what_follows(found: Sequence[Item]) -> list[Item]:
 def _shared(chains: Sequence[Sequence[Op]]) -> int:
     """How many layers all chains begin with; of few blocks an activation alone."""
     words = [tuple(word(op, skeleton=True) for op in chain) for chain in chains]
-    length = len(os.path.commonprefix(words))
+    length = len(shared_start(words))
     if len(chains) < _MANY:
         return min(length, int(bool(length) and chains[0][0].kind in ACTIVATIONS))
     return length
@@ -244,8 +244,10 @@ def _as_in(first: Graph, other: Graph) -> list[Op]:
     return [images[id(op)] for op in first.ops]
 
 
-def by_kind(drafts: Iterable[Draft]) -> list[list[Draft]]:
-    """Drafts of one block each: of one kind, and with shortcuts that are alike."""
+def by_kind(drafts: Iterable[Draft], apart: bool) -> list[list[Draft]]:
+    """Drafts of one block each: of one kind, and with shortcuts that are alike; or each apart."""
+    if apart:
+        return [[draft] for draft in drafts]
     found: dict[Kind, list[Draft]] = {}
     for draft in drafts:
         found.setdefault(draft.kind, []).append(draft)

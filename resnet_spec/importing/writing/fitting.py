@@ -65,9 +65,10 @@ class Given:
                 if op.kind != "conv" or (graph.shapes[op.output].height or 1) == 1:
                     continue
                 column = [each.main[place].attributes.get("filters") for each in drafts]
-                if all(isinstance(v, int) for v in column) and [
-                    v * factor for v in column if v is not None
-                ] == self.results:
+                if (
+                    all(isinstance(v, int) for v in column)
+                    and [v * factor for v in column if v is not None] == self.results
+                ):
                     return [v for v in column if v is not None]
         return self.results
 
@@ -96,9 +97,9 @@ class Given:
             for factor in _FACTORS:
                 if [each * factor for each in column] == list(values):
                     return f"{name} * {factor}"
-                if all(each % factor == 0 for each in column):
-                    if [each // factor for each in column] == list(values):
-                        return f"{name} // {factor}"
+                whole = all(each % factor == 0 for each in column)
+                if whole and [each // factor for each in column] == list(values):
+                    return f"{name} // {factor}"
         return _divisible(values, known)
 
     def _argument(self, name: str, values: Sequence[Any], places: Sequence[int]) -> str:
@@ -132,7 +133,11 @@ class Given:
         for when, unless, holds in (
             (f"in_channels != {out}", f"in_channels == {out}", widens),
             ("stride != 1", "stride == 1", strided),
-            (f"stride != 1 or in_channels != {out}", f"stride == 1 and in_channels == {out}", either),
+            (
+                f"stride != 1 or in_channels != {out}",
+                f"stride == 1 and in_channels == {out}",
+                either,
+            ),
         ):
             if "stride" in when.split() and "stride" not in self.arguments:
                 continue

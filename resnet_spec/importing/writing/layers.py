@@ -127,4 +127,3 @@ def _said(op: Op) -> Layer:
         if attribute.name != "momentum":
             found[attribute.name] = value
     return found
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -62,6 +62,14 @@ def path_of(op: Op) -> Path:
     return tuple(part for part in named.name.split(".") if part) if named.name else ()
 
 
+def shared_start(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The parts with which all begin."""
+    same = itertools.takewhile(
+        lambda parts: all(each == parts[0] for each in parts), zip(*paths, strict=False)
+    )
+    return tuple(parts[0] for parts in same)
+
+
 def block_path(ops: Sequence[Op]) -> Path:
     """The dotted name of a block, as its layers tell it; () where they tell none."""
     paths = [
@@ -72,7 +80,7 @@ def block_path(ops: Sequence[Op]) -> Path:
     ]
     if not paths:
         return ()
-    shared = tuple(os.path.commonprefix(paths))
+    shared = shared_start(paths)
     if any(path == shared for path in paths):
         shared = shared[:-1]  # that is a layer
     return shared
@@ -81,8 +89,8 @@ def block_path(ops: Sequence[Op]) -> Path:
 def stage_names(paths: Sequence[Path]) -> tuple[str, str | None, bool]:
     """The name of a stage, the pattern of its blocks', and whether one block alone is numbered.
 
-    From the names of the blocks: `layer1.0`, `layer1.1` are the stage `layer1`, and `block1.layer1`,
-    `block1.layer2` the stage `block1` with `layer{i + 1}`.
+    From the names of the blocks: `layer1.0`, `layer1.1` are the stage `layer1`, and `b1.layer1`,
+    `b1.layer2` the stage `b1` with `layer{i + 1}`.
     """
     if not paths or any(not path for path in paths):
         return "", None, False
@@ -91,7 +99,7 @@ def stage_names(paths: Sequence[Path]) -> tuple[str, str | None, bool]:
         if last == "0" and rest:
             return ".".join(rest), None, True
         return ".".join(paths[0]), None, False
-    stem = tuple(os.path.commonprefix(list(paths)))
+    stem = shared_start(paths)
     tails = [".".join(path[len(stem) :]) for path in paths]
     numbers = [_NUMBERED.fullmatch(tail) for tail in tails]
     if not stem or not all(numbers):

@@ -43,13 +43,13 @@ class Definitions:
         return {k: v for k, v in arguments.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
 
 
-def defined(found: Sequence[Item], scope: Scope, hints: bool) -> Definitions:
+def defined(found: Sequence[Item], scope: Scope, hints: bool, apart: bool = False) -> Definitions:
     """The definitions of all drafts, and every block's use."""
     result = Definitions()
     drafts = [item for item in found if isinstance(item, Draft)]
     uses: dict[int, Use] = {}
     names = Names(use.block for use in found if isinstance(use, Use))
-    for group in by_kind(drafts):
+    for group in by_kind(drafts, apart):
         block = _Block(scope, group, hints)
         name = names.only(block.kind())
         body = block.definition()
@@ -58,7 +58,7 @@ def defined(found: Sequence[Item], scope: Scope, hints: bool) -> Definitions:
             given = {each: block.given.arguments[each][place] for each in body.get("args", {})}
             ops = tuple(draft.ops)
             uses[id(draft)] = Use(name, given, ops, draft.first, draft.last)
-    result.uses = [item if isinstance(item, Use) else uses[id(item)] for item in found]  # type: ignore[index]
+    result.uses = [item if isinstance(item, Use) else uses[id(item)] for item in found]
     return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.graph import Graph
@@ -27,8 +27,7 @@ from resnet_spec.importing.writing.stages import (
 )
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What is to be written, and how."""
 
     graph: Graph  # folded
@@ -38,6 +37,7 @@ class Plan:
     prober: Prober
     unfold: bool
     hints: bool  # take the model's names
+    apart: bool = False  # a block for each use
 
 
 @dataclass
@@ -60,7 +60,7 @@ def written(plan: Plan, name: str, description: str) -> Written:
     first, last = inner[0], inner[-1]
     scope = Scope(graph, plan.roles, plan.unfold, hint=_hint(plan))
     stem = _layers(items[:first], scope)
-    definitions = own_blocks.defined(items[first : last + 1], scope, plan.hints)
+    definitions = own_blocks.defined(items[first : last + 1], scope, plan.hints, plan.apart)
     head = _layers(items[last + 1 :], scope)
     _say_classes(head, result.channels)
     stages = _stages(plan, definitions, Names(_names(stem + head)))
@@ -143,7 +143,9 @@ def _needed(
     """Defaults that something takes: one that nothing does is an error of the language."""
     bodies = [*sections, *(block["layers"] for block in definitions.blocks.values())]
     stated = {key for body in bodies for layer in body for key in layer}
-    library = any("block" in layer and layer["block"] not in definitions.blocks for layer in sections[1])
+    library = any(
+        "block" in layer and layer["block"] not in definitions.blocks for layer in sections[1]
+    )
     return {
         name: value
         for name, value in defaults.items()

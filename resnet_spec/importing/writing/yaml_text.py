@@ -60,7 +60,7 @@ def _items(items: Sequence[Any], indent: str) -> Iterator[str]:
             if cut <= len(indent) + 4:
                 break
             yield line[:cut]
-            line = f"{indent}   {line[cut + 1:]}"
+            line = f"{indent}   {line[cut + 1 :]}"
         yield line
 
 

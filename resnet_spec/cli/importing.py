@@ -19,7 +19,6 @@ from resnet_spec.project import files
 if TYPE_CHECKING:
     from resnet_spec.importing.proof import Compared
     from resnet_spec.importing.run import Imported, Options
-    from resnet_spec.importing.sources import Source
 
 _PATIENCE = 3.0  # seconds after which it is told what takes so long
 
@@ -73,38 +72,44 @@ def _check_weights(arguments: argparse.Namespace) -> None:
 
 
 def _import(arguments: argparse.Namespace, options: Options) -> Exit:
-    from resnet_spec.importing import sources
-    from resnet_spec.importing.run import imported
-
-    progress = _Progress(arguments.quiet)
-    source = sources.read(arguments.model)
-    found = imported(source.model, options, arguments.out, progress.tell)
-    _write(arguments, source, found, progress)
-    return Exit.CLEAN
-
-
-def _write(
-    arguments: argparse.Namespace, source: Source, found: Imported, progress: _Progress
-) -> None:
     """Write the spec and the weights, once the compiled network gave the model's output."""
-    from resnet_spec.importing import proof
+    from resnet_spec.importing import proof, sources
+    from resnet_spec.importing.run import imported
     from resnet_spec.verify.session import scratch
 
+    progress = _Progress(arguments.quiet)
     folders = [Path(each).parent for each in (arguments.out, arguments.weights) if each]
     for name in files.leftovers(folders, remove=True):
         output.note(f"removed what a run left that was killed: {name}", arguments.quiet)
     with ExitStack() as stack:
+        folder = stack.enter_context(scratch())
+        size = _size(arguments.input)
+        source = stack.enter_context(sources.opened(arguments.model, size, folder))
+        if source.runs_code:
+            output.note(f"ran the code of {arguments.model}", arguments.quiet)
+        found = imported(source.model, options, arguments.out, progress.tell)
         spec = stack.enter_context(
             files.replacing(Path(arguments.out), arguments.out, ".yaml", arguments.force)
         )
         spec.write_text(found.text, encoding="utf-8")
-        folder = stack.enter_context(scratch())
         weights = _write_weights(arguments, found, folder, stack)
         progress.tell("running both networks")
-        compared = proof.compared(found.network, weights, source.model, source.asked, folder)
+        compared = proof.compared(
+            found.network, weights, source.model, source.packages, source.compute, folder
+        )
         if compared.difference is not None and not compared.holds:
             _fail(arguments, compared)
     _print_done(arguments, found, compared)
+    return Exit.CLEAN
+
+
+def _size(text: str) -> tuple[int, int, int]:
+    """The shape of images: `3x224x224`."""
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(each.isdigit() and 0 < int(each) <= 65_536 for each in parts):
+        raise UsageError(f"--input {quoted(text)} is not of the form 3x224x224")
+    channels, rows, columns = map(int, parts)
+    return channels, rows, columns
 
 
 def _write_weights(

@@ -67,6 +67,7 @@ Exit 1 when the backends differ; the first operation that does is named with its
 """,
     "import": """examples:
   resnet-spec import resnet50.onnx --out mine.yaml --weights mine.safetensors
+  resnet-spec import mine.models:build --out mine.yaml --input 3x32x32
   resnet-spec import model.onnx --out model.yaml --no-library     blocks of its own alone
 
 Nothing is written before it is proven: the spec is the model's graph, and the compiled PyTorch
@@ -356,7 +357,12 @@ def _adapting_flags(verb: argparse.ArgumentParser) -> None:
 
 
 def _import(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("model", metavar="MODEL", help="an ONNX file")
+    verb.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a file of ONNX or of torch.export (.pt2), or module:function of a PyTorch model, "
+        "whose code is run",
+    )
     verb.add_argument("--out", required=True, metavar="FILE", help="the new spec, a .yaml file")
     verb.add_argument(
         "--weights",
@@ -364,6 +370,12 @@ def _import(verb: argparse.ArgumentParser) -> None:
         help="write the weights, too: .safetensors, .pt or .pth, .weights.h5 or .keras",
     )
     verb.add_argument("--name", metavar="NAME", help="of the network; default: that of the spec")
+    verb.add_argument(
+        "--input",
+        default="3x224x224",
+        metavar="CxHxW",
+        help="shape of the images where the model leaves it open; default: 3x224x224",
+    )
     verb.add_argument(
         "--no-library", action="store_true", help="write all blocks in the spec itself"
     )

@@ -7,7 +7,7 @@ is not installed is told, and not proven.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 from resnet_spec.codegen.generate import generate
 from resnet_spec.importing.readers.model import Model
 from resnet_spec.ir import Network
-from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
+from resnet_spec.verify.session import ENVIRONMENT, Process
 
 WORKER = "resnet_spec.importing.worker"
 TOLERANCE = 1e-4  # of the largest output
@@ -44,48 +44,47 @@ def images_for(model: Model) -> Any:
 
 
 def compared(
-    network: Network, weights: Path, model: Model, source: Mapping[str, Any], folder: Path
+    network: Network,
+    weights: Path,
+    model: Model,
+    packages: Iterable[str],
+    compute: Callable[[Path, Path], None],
+    folder: Path,
 ) -> Compared:
     """The compiled network's logits against the model's output.
 
-    `weights` is a safetensors file in PyTorch's names; `source` is what the worker is asked for,
-    with the packages that it needs. Raises `RunnerError`.
+    `weights` is a safetensors file in PyTorch's names; `compute` writes the model's output for
+    images to a file, and needs `packages`. Raises `RunnerError`.
     """
-    for package in ("torch", "safetensors", *source["packages"]):
+    for package in ("torch", "safetensors", *packages):
         if not installed(package):
             return Compared(None, f"{package} is not installed")
     images = images_for(model)
-    np.save(folder / "theirs.npy", images)
-    ours = images.transpose(0, 3, 1, 2) if model.is_channels_last else images
-    np.save(folder / "ours.npy", np.ascontiguousarray(ours))
+    theirs, ours = folder / "theirs.npy", folder / "ours.npy"
+    np.save(theirs, images)
+    turned = images.transpose(0, 3, 1, 2) if model.is_channels_last else images
+    np.save(ours, np.ascontiguousarray(turned))
+    found, wanted = folder / "found.npy", folder / "wanted.npy"
+    _compiled(network, weights, ours, found, folder)
+    compute(theirs, wanted)
+    return _difference(np.load(found), np.load(wanted), model.ends_in_softmax)
+
+
+def _compiled(network: Network, weights: Path, images: Path, out: Path, folder: Path) -> None:
+    """The logits of the network's PyTorch source, by a process that ends with them."""
     path = folder / f"{network.name}.py"
     path.write_text(next(iter(generate(network, ("torch",)).values())), encoding="utf-8")
-    asked = {
-        "do": "compiled",
-        "source": str(path),
-        "name": network.name,
-        "weights": str(weights),
-        "images": str(folder / "ours.npy"),
-    }
-    found = _answer("torch", asked, folder / "found.npy")
-    theirs = {k: v for k, v in source.items() if k not in ("packages", "kind")}
-    theirs["images"] = str(folder / "theirs.npy")
-    wanted = _answer(source["kind"], theirs, folder / "wanted.npy")
-    return _difference(found, wanted, model.ends_in_softmax)
-
-
-def _answer(kind: str, asked: Mapping[str, Any], out: Path) -> Any:
-    """What a worker computed; the process ends with its answer, and its memory with it."""
-    process = Process(kind, ENVIRONMENT, WORKER)
+    process = Process("torch", ENVIRONMENT, WORKER)
+    files = {"source": path, "weights": weights, "images": images, "out": out}
     try:
-        process.ask(out=str(out), **asked)
+        named = {key: str(value.resolve()) for key, value in files.items()}
+        process.ask("compiled", name=network.name, **named)
         process.answer()
-    except RunnerError:
+    except BaseException:
         process.kill()
         raise
     finally:
         process.close()
-    return np.load(out)
 
 
 def _difference(found: Any, wanted: Any, softmax: bool) -> Compared:

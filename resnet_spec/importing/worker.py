@@ -20,6 +20,7 @@ class Worker:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
+        self.model: Any = None
 
     def compiled(self, source: str, name: str, weights: str, images: str, out: str) -> None:
         """The logits of a compiled PyTorch network with all of its weights."""
@@ -30,6 +31,58 @@ class Worker:
         model.load_state_dict(load_file(weights), strict=True)
         with torch.no_grad():
             np.save(out, model(torch.from_numpy(np.load(images))).numpy())
+
+    def function(self, name: str, size: list[int], out: str) -> None:
+        """Export what a function of the user's gives, a PyTorch model: this runs its code."""
+        import importlib
+
+        import torch
+
+        module, _, function = name.rpartition(":")
+        if module.endswith(".py"):
+            path = Path(module).resolve()
+            sys.path.insert(0, str(path.parent))
+            found = load_module(path, path.stem)
+        else:
+            sys.path.insert(0, os.getcwd())
+            found = importlib.import_module(module)
+        model = getattr(found, function)()
+        if not isinstance(model, torch.nn.Module):
+            raise TypeError(f"{function}() gives a {type(model).__name__}, no torch.nn.Module")
+        self._export(model.float().eval(), (1, *size), out)
+
+    def archive(self, path: str, out: str) -> None:
+        """Export the graph of an archive that was looked through before."""
+        import torch
+
+        program = torch.export.load(path)
+        given = [n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
+        self._export(program.module(), tuple(given[0].meta["val"].shape), out)
+
+    def _export(self, model: Any, shape: tuple[int, ...], out: str) -> None:
+        """To ONNX, nothing folded, so that each norm keeps its own numbers."""
+        import warnings
+
+        import torch
+
+        self.model = model
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                model,
+                (torch.zeros(shape),),
+                out,
+                dynamo=False,
+                training=torch.onnx.TrainingMode.PRESERVE,
+                do_constant_folding=False,
+            )
+
+    def exported(self, images: str, out: str) -> None:
+        """The output of the model that was exported."""
+        import torch
+
+        with torch.no_grad():
+            np.save(out, self.model(torch.from_numpy(np.load(images))).numpy())
 
     def onnx(self, path: str, images: str, out: str) -> None:
         """The output of an ONNX file in ONNX Runtime, its graph as it is."""

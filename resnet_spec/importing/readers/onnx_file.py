@@ -35,8 +35,8 @@ _TYPES = {
 }  # fmt: skip
 
 
-def read(path: Path, shown: str, size: int | None = None) -> Model:
-    """The graph of a file; `size` stands for rows and columns that the file leaves open.
+def read(path: Path, shown: str, size: tuple[int, int] = (224, 224)) -> Model:
+    """The graph of a file; `size`: rows and columns where the file leaves them open.
 
     Raises `SpecError` (RS951, RS952, RS953) and `MissingPackage`.
     """
@@ -167,7 +167,7 @@ class _Tensors:
 
 
 def _input(
-    graph: Any, constants: Mapping[str, Any], shown: str, size: int | None
+    graph: Any, constants: Mapping[str, Any], shown: str, size: tuple[int, int]
 ) -> tuple[str, tuple[int, int, int, int]]:
     """The name and the shape of the images; an open batch is 1."""
     found = [each for each in graph.input if each.name not in constants]
@@ -179,8 +179,12 @@ def _input(
         shape = "x".join(str(each or "?") for each in dims) or "an unknown shape"
         unsaid(shown, Unsupported(f"its input has {shape}, not (N, C, H, W)", "the model"))
     # Of an open size nothing else is known.
-    sizes = [each if 0 < each <= 65_536 else (size or 224) for each in dims[1:]]
-    return found[0].name, (dims[0] if 0 < dims[0] <= 65_536 else 1, sizes[0], sizes[1], sizes[2])
+    last = dims[3] in (1, 3, 4) and dims[1] not in (1, 3, 4)
+    open_sizes = (1, *size, 3) if last else (1, 3, *size)
+    sizes = [
+        each if 0 < each <= 65_536 else other for each, other in zip(dims, open_sizes, strict=True)
+    ]
+    return found[0].name, (sizes[0], sizes[1], sizes[2], sizes[3])
 
 
 def _node(node: Any, tensors: _Tensors) -> Node:

@@ -61,7 +61,7 @@ lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff'
 	$(BIN)/ruff format --quiet --check --isolated generated $(COPIED)
 	$(BIN)/ruff check --quiet --isolated --config 'src = ["backends/*/trainer", "backends/trainer"]' $(COPIED)
 
-TYPED := tests:tests/consumers:tests/support:tests/drawing:tests/programs:tests/published:tests/trainer:tests/docs:benchmarks
+TYPED := tests:tests/importing:tests/consumers:tests/support:tests/drawing:tests/programs:tests/published:tests/trainer:tests/docs:benchmarks
 MYPY := $(BIN)/mypy --cache-dir .mypy_cache
 .PHONY: types
 types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, the compiled PyTorch and Flax
@@ -71,7 +71,8 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 		--module training --module loading --module flax_resnet --module consumers --module fuzz --module shrink --package standins \
 		--module picture --module recount --module test_draw --module test_pictures --module test_planted --module test_any_block \
 		--module right_cases --module test_right_values --module test_random_programs \
-		--module test_planted_in_specialisation --module test_planted_in_lowering
+		--module test_planted_in_specialisation --module test_planted_in_lowering \
+		--module networks --module test_round_trip --module test_import
 ifeq ($(FRAMEWORKS),yes)
 	@# What a module gives is Any to PyTorch itself.
 	$(MYPY) --config-file= --strict --no-warn-return-any generated/torch

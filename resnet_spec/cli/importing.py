@@ -37,12 +37,12 @@ def run(arguments: argparse.Namespace) -> Exit:
     except RunnerError as error:
         output.say(f"error: {error}", sys.stderr)
         return Exit.FAILURE
-    except SpecError as error:
-        output.findings(error.diagnostics, {}, color=arguments.color)
-        return shared.outcome(error.diagnostics)
     except files.OutputError as error:
         output.findings(error.diagnostics, {}, color=arguments.color)
         return Exit.FAILURE
+    except SpecError as error:
+        output.findings(error.diagnostics, {}, color=arguments.color)
+        return shared.outcome(error.diagnostics)
 
 
 def _options(arguments: argparse.Namespace) -> Options:

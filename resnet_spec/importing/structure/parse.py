@@ -146,7 +146,10 @@ class _Parser:
         """Take back blocks that are only some of the stretches that look like them.
 
         The others would be blocks of the spec's own, and one network would say one thing twice.
+        In a chain of layers a stretch looks like a block wherever it begins: there it is no sign.
         """
+        if not self.branches:
+            return False
         partial = self.held & set(self.failed)
         self.index = {k: v for k, v in self.index.items() if k not in partial}
         self.held -= partial

@@ -62,7 +62,7 @@ lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff'
 	$(BIN)/ruff format --quiet --check --isolated generated $(COPIED)
 	$(BIN)/ruff check --quiet --isolated --config 'src = ["backends/*/trainer", "backends/trainer"]' $(COPIED)
 
-TYPED := tests:tests/security:tests/consumers:tests/support:tests/drawing:tests/report:tests/playground:playground:tests/programs:tests/published:tests/trainer:tests/docs:tests/compare:tests/sweep:benchmarks
+TYPED := tests:tests/security:tests/importing:tests/consumers:tests/support:tests/drawing:tests/report:tests/playground:playground:tests/programs:tests/published:tests/trainer:tests/docs:tests/compare:tests/sweep:benchmarks
 MYPY := $(BIN)/mypy --cache-dir .mypy_cache
 .PHONY: types
 types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, the compiled PyTorch and Flax
@@ -76,7 +76,8 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 		--module right_cases --module test_right_values --module test_random_programs \
 		--module test_planted_in_specialisation --module test_planted_in_lowering \
 		--module known_pairs --module test_known_pairs --module test_planted_in_comparisons --module test_proofs \
-		--module test_diff --module test_revisions --module test_sweep
+		--module test_diff --module test_revisions --module test_sweep \
+		--module networks --module test_round_trip --module test_import
 ifeq ($(FRAMEWORKS),yes)
 	@# What a module gives is Any to PyTorch itself.
 	$(MYPY) --config-file= --strict --no-warn-return-any generated/torch

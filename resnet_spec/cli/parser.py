@@ -93,6 +93,14 @@ Exits with 1 if the backends differ, and names the first operation that does, wi
   resnet-spec weights verify mine.safetensors mine.yaml --against trained.onnx
   resnet-spec weights match unknown.pth                   which network is it of?
 """,
+    "import": """examples:
+  resnet-spec import resnet50.onnx --out mine.yaml --weights mine.safetensors
+  resnet-spec import mine.models:build --out mine.yaml --input 3x32x32
+  resnet-spec import model.onnx --out model.yaml --no-library     blocks of its own alone
+
+Nothing is written before it is proven: the spec is the model's graph, and the compiled PyTorch
+network with the model's weights gives its output.
+""",
     "explain": "examples:\n  resnet-spec explain RS104\n  resnet-spec explain\n",
     "schema": """examples:
   resnet-spec schema network > network.json
@@ -116,6 +124,7 @@ VERBS = {
     "verify": "run the generated code of all backends with the same numbers, and compare",
     "list": "print the built-in networks",
     "weights": "carry trained weights between frameworks, or compare a file with a spec",
+    "import": "write a trained model as a spec, with its weights",
     "explain": "explain an error code",
     "schema": "print the JSON Schema of specs, blocks or recipes, for editors",
     "init": "write a starter spec",
@@ -152,6 +161,7 @@ def parser(verb: str | None = None) -> argparse.ArgumentParser:
         "verify": _verify,
         "list": _list,
         "weights": _weights,
+        "import": _import,
         "explain": _explain,
         "schema": _schema,
         "init": _init,
@@ -427,6 +437,41 @@ def _weights(verb: argparse.ArgumentParser) -> None:
         _color_flag(action)
 
     weights_flags.add(verb, of_specs, of_output)
+
+
+def _import(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a file of ONNX or of torch.export (.pt2), or module:function of a PyTorch model, "
+        "whose code is run",
+    )
+    verb.add_argument("--out", required=True, metavar="FILE", help="the new spec, a .yaml file")
+    verb.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="write the weights, too: .safetensors, .pt or .pth, .weights.h5 or .keras",
+    )
+    verb.add_argument("--name", metavar="NAME", help="of the network; default: that of the spec")
+    verb.add_argument(
+        "--input",
+        default="3x224x224",
+        metavar="CxHxW",
+        help="shape of the images where the model leaves it open; default: 3x224x224",
+    )
+    verb.add_argument(
+        "--no-library", action="store_true", help="write all blocks in the spec itself"
+    )
+    verb.add_argument(
+        "--unfold-norms",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help="whether convolutions with a bias had a norm that was folded; default: auto, where "
+        "blocks of the library have one",
+    )
+    verb.add_argument("--force", action="store_true", help="replace the files if there are some")
+    verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")
+    _color_flag(verb)
 
 
 def _explain(verb: argparse.ArgumentParser) -> None:

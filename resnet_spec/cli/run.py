@@ -92,7 +92,9 @@ def _run(arguments: Sequence[str]) -> int:
         return int(stop.code or 0)
     import importlib
 
-    command = importlib.import_module(f"resnet_spec.cli.{parsed.verb}")
+    # No module is called as a word of Python.
+    module = "importing" if parsed.verb == "import" else parsed.verb
+    command = importlib.import_module(f"resnet_spec.cli.{module}")
     return int(command.run(parsed))
 
 

@@ -5,7 +5,14 @@ The tests compile each example: a bad one gives its code and no other, a good on
 
 from resnet_spec.diagnostics.codes.code import Code
 from resnet_spec.diagnostics.codes.of_specs import BLOCKS, EXPRESSIONS, READING, SHAPES, WRITING
-from resnet_spec.diagnostics.codes.of_tools import BACKENDS, FILES, SETTINGS, VERIFYING, WEIGHTS
+from resnet_spec.diagnostics.codes.of_tools import (
+    BACKENDS,
+    FILES,
+    IMPORTING,
+    SETTINGS,
+    VERIFYING,
+    WEIGHTS,
+)
 
 __all__ = ["CODES", "Code"]
 
@@ -20,4 +27,5 @@ CODES: dict[str, Code] = {
     **SETTINGS,
     **VERIFYING,
     **WEIGHTS,
+    **IMPORTING,
 }

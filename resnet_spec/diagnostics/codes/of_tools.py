@@ -1,4 +1,4 @@
-"""The codes of backends, files, settings, `verify` and `weights`."""
+"""The codes of backends, files, settings, `verify`, `weights` and `import`."""
 
 from resnet_spec.diagnostics.codes.code import Code, layers
 
@@ -227,5 +227,31 @@ WEIGHTS = {
         "'weights verify' runs the source of the weights in a process of its own, and its runtime "
         "failed, or it takes images of another size than the spec. The message is the runtime's "
         "own. An .npz with the arrays 'input' and 'output' serves where the source can't be run.",
+    ),
+}
+
+IMPORTING = {
+    "RS951": Code(
+        "a model that can't be read",
+        "The file is not there, was cut off, or is no model with a graph: a file of weights alone "
+        "has none. The message says what it is; 'weights' reads those. Export the model again.",
+    ),
+    "RS952": Code(
+        "a model that is refused",
+        "The file asks for more than its graph and its tensors: a tensor in a file outside of its "
+        "own folder, code that would have to run, more nodes than any network has. Nothing of it "
+        "was run. Put the tensors' file beside the model, or export it again.",
+    ),
+    "RS953": Code(
+        "a model that the language can't say",
+        "An operation of the model has no words in the language: the message names it with its "
+        "place in the model, and nothing was guessed in its stead. Nothing was written. Networks "
+        "with such operations can't be imported yet.",
+    ),
+    "RS954": Code(
+        "an import that is not the model",
+        "A spec was found, and the proof failed: it is another graph, or the compiled network "
+        "gives other numbers. Nothing was written. The mistake is resnet-spec's; please report it "
+        "with the model.",
     ),
 }

@@ -1,0 +1,117 @@
+"""The model's numbers, under a spec's names, by the way from one graph to the other.
+
+Where a convolution and its norm stand as one on either side, values are what makes both sides
+compute the same: a norm that was folded comes back as one that changes nothing but what its
+convolution's bias was; a bias before a norm is a part of the norm's mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from resnet_spec.importing.graph import Graph, Op
+from resnet_spec.importing.matching import isomorphism
+
+Array = Any
+_STATISTICS = ("weight", "bias", "running_mean", "running_var")
+COUNTER = "num_batches_tracked"
+
+
+class Carried:
+    """A state in PyTorch's names and order of axes."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Array] = {}
+        self.unfolded = 0  # norms that the model has no longer
+        self.shifted = 0  # biases that went into a norm's mean
+
+    def put(self, op: Op, values: Mapping[str, Array]) -> None:
+        """The parameters of one operation of the spec, each in the shape that it asks for."""
+        for name, shape in op.parameters.items():
+            value = np.asarray(values[name])
+            if value.size != int(np.prod(shape)):
+                raise ValueError(f"{op.name}.{name} has {value.size} values, not {shape}")
+            self.state[f"{op.name}.{name}"] = _contiguous(value.reshape(shape))
+
+
+def carried(model: Graph, spec: Graph) -> Carried:
+    """Every tensor of a spec from a model; both graphs folded, and alike."""
+    result = Carried()
+    for theirs, ours in isomorphism(model, spec):
+        if ours.kind in ("conv", "linear"):
+            _weights(result, theirs.parts, ours.parts)
+        elif ours.parts and ours.parts[0].parameters:
+            result.put(ours.parts[0], _values(theirs.parts[0], ours.parts[0]))
+    return result
+
+
+def _values(theirs: Op, ours: Op) -> dict[str, Array]:
+    values = dict(theirs.parameters)
+    if ours.kind == "batch_norm":
+        # Their epsilon and ours are equal: it is part of what the graphs are compared by.
+        values = {name: values[name] for name in _STATISTICS}
+    return values
+
+
+def _weights(result: Carried, theirs: Iterable[Op], ours: Iterable[Op]) -> None:
+    """A convolution with or without its norm, on both sides."""
+    layer, *norms = theirs
+    wanted, *wanted_norms = ours
+    weight, bias = layer.parameters["weight"], layer.parameters.get("bias")
+    if wanted_norms:
+        values, bias = _norm(result, layer, norms, wanted_norms[0], "bias" in wanted.parameters)
+        result.put(wanted_norms[0], values)
+    elif norms:
+        weight, bias = _folded(layer, norms[0])
+    values = {"weight": weight}
+    if "bias" in wanted.parameters:
+        values["bias"] = np.zeros(len(weight), weight.dtype) if bias is None else bias
+    result.put(wanted, values)
+
+
+def _norm(
+    result: Carried, layer: Op, norms: Iterable[Op], wanted: Op, keeps_bias: bool
+) -> tuple[dict[str, Array], Array]:
+    """The values of a norm, and of the bias before it."""
+    bias, eps = layer.parameters.get("bias"), wanted.attributes["eps"]
+    for norm in norms:
+        values = {name: norm.parameters[name] for name in _STATISTICS}
+        if bias is not None and not keeps_bias:
+            values["running_mean"] = values["running_mean"] - bias
+            result.shifted += 1
+        difference = norm.attributes["eps"] - eps
+        if difference:
+            values["running_var"] = _as(values["running_var"], values["running_var"] + difference)
+        return values, bias
+    result.unfolded += 1
+    shift = np.zeros(len(layer.parameters["weight"]), np.float32) if bias is None else bias
+    one = np.ones_like(shift)
+    values = {
+        "weight": one,
+        "bias": shift,
+        "running_mean": 0 * one,
+        "running_var": _as(one, one - eps),
+    }
+    return values, None
+
+
+def _folded(layer: Op, norm: Op) -> tuple[Array, Array]:
+    """One convolution that is a convolution and its norm."""
+    values, bias = norm.parameters, layer.parameters.get("bias")
+    scale = values["weight"] / np.sqrt(values["running_var"] + norm.attributes["eps"])
+    weight = layer.parameters["weight"]
+    shape = (-1, *(1 for _ in weight.shape[1:]))
+    mean = values["running_mean"] - (0 if bias is None else bias)
+    folded = _as(weight, weight * scale.reshape(shape))
+    return folded, _as(values["bias"], values["bias"] - mean * scale)
+
+
+def _as(like: Array, value: Array) -> Array:
+    return value.astype(like.dtype)
+
+
+def _contiguous(value: Array) -> Array:
+    return np.ascontiguousarray(value).reshape(value.shape)

@@ -1,0 +1,197 @@
+"""Operators that work on each number alone, or on pairs of them: activations, sums, products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from resnet_spec.importing.errors import Unsupported
+from resnet_spec.importing.frontend.call import Call, Rule
+from resnet_spec.importing.frontend.views import CHANNELS, Factor, View
+
+Array = Any
+
+
+def activation(kind: str) -> Rule:
+    return lambda call: call.along(kind, call.view())
+
+
+def leaky_relu(call: Call) -> View:
+    slope = float(f"{float(call.attributes.get('alpha', 0.01)):.6g}")
+    return call.along("leaky_relu", call.view(), {"slope": slope})
+
+
+def hard_sigmoid(call: Call) -> View:
+    slope, offset = call.attributes.get("alpha", 0.2), call.attributes.get("beta", 0.5)
+    if abs(slope - 1 / 6) > 1e-4 or abs(offset - 0.5) > 1e-6:
+        raise Unsupported(f"a hard sigmoid with the slope {slope:.4g}: the language has 1/6")
+    return call.along("hard_sigmoid", call.view())
+
+
+def hard_swish(call: Call) -> View:
+    view = call.view()
+    gate = call.along("hard_sigmoid", view)
+    return view.of(call.add("multiply", [view.value, gate.value]))
+
+
+def gelu(call: Call) -> View:
+    if call.text("approximate", "none") != "none":
+        raise Unsupported("the approximate form of gelu: the language has the exact one")
+    return call.along("gelu", call.view())
+
+
+def clip(call: Call) -> View:
+    """Bounds that only some patterns have words for: see `patterns`."""
+    low, high = (
+        _number(call.optional(place, call.attributes.get(name)))
+        for place, name in ((1, "min"), (2, "max"))
+    )
+    if low == 0 and (high is None or high >= np.finfo(np.float32).max):
+        return call.along("relu", call.view())
+    view = call.view()
+    shape = call.shape(view)
+    return view.of(call.add("clip", [view.value], {"low": low, "high": high}, shape=shape))
+
+
+def erf(call: Call) -> View:
+    view = call.view()
+    return view.of(call.add("erf", [view.value], shape=call.shape(view)))
+
+
+def _number(value: Array) -> float | None:
+    return None if value is None or np.size(value) != 1 else float(np.reshape(value, -1)[0])
+
+
+def passing(call: Call) -> View:
+    return call.view()
+
+
+def dropout(call: Call) -> View:
+    return call.view()  # nothing in evaluation
+
+
+# --- two values ----------------------------------------------------------------------------------
+
+
+def add(call: Call) -> View:
+    if any(call.is_constant(place) for place in (0, 1)):
+        return _with_constant(call, _shifted)
+    return _sum(call, [call.view(place) for place in range(len(call))])
+
+
+def _sum(call: Call, given: list[View]) -> View:
+    first = given[0]
+    if any(each.arrangement() != first.arrangement() for each in given):
+        shapes = " and ".join(str(call.shape(each)) for each in given)
+        raise Unsupported(f"a sum of values that are seen differently: {shapes}")
+    return first.of(call.add("add", [each.value for each in given]))
+
+
+def multiply(call: Call) -> View:
+    if any(call.is_constant(place) for place in (0, 1)):
+        return _with_constant(call, _scaled)
+    first, second = (call.view(place) for place in (0, 1))
+    sizes = [call.shape(each).elements for each in (first, second)]
+    if sizes[0] < sizes[1]:
+        first, second = second, first
+    if len(first.axes) != len(second.axes):
+        raise Unsupported("a product of values with different numbers of axes")
+    pairs = zip(first.arrangement()[1:], second.arrangement()[1:], strict=True)
+    if not all(other in ((), axis) for axis, other in pairs):
+        raise Unsupported(f"a product of {call.shape(first)} and {call.shape(second)}")
+    return first.of(call.add("multiply", [first.value, second.value]))
+
+
+def subtract(call: Call) -> View:
+    if call.is_constant(1):
+        return _shifted(call, call.view(0), -call.constant(1), None)
+    if call.is_constant(0):
+        factor = call.along("rescale", call.view(1), {"factor": -1.0, "offset": 0.0})
+        return _shifted(call, factor, call.constant(0), None)
+    raise Unsupported("a difference of two values")
+
+
+def divide(call: Call) -> View:
+    if not call.is_constant(1):
+        raise Unsupported("a quotient of two values")
+    with np.errstate(all="ignore"):
+        return _scaled(call, call.view(0), 1 / call.constant(1), None)
+
+
+# --- a value and a constant ----------------------------------------------------------------------
+
+
+def _with_constant(call: Call, rule: Callable[[Call, View, Array, str | None], View]) -> View:
+    place = 0 if call.is_constant(0) else 1
+    return rule(call, call.view(1 - place), call.constant(place), call.parameter(place))
+
+
+def _scaled(call: Call, view: View, value: Array, parameter: str | None) -> View:
+    return _applied(call, view, value, parameter, ("learned_scale", "weight", "scale_channels"))
+
+
+def _shifted(call: Call, view: View, value: Array, parameter: str | None) -> View:
+    return _applied(call, view, value, parameter, ("learned_shift", "bias", "shift_channels"))
+
+
+def _applied(
+    call: Call, view: View, value: Array, parameter: str | None, words: tuple[str, str, str]
+) -> View:
+    """One number for all, learned or stated, or one for each channel, which belongs to a layer."""
+    learned, tensor, by_channel = words
+    found = np.asarray(value)
+    if found.size == 1:
+        number = np.reshape(found, 1)
+        if parameter is not None:
+            return view.of(call.add(learned, [view.value], {}, {tensor: number}))
+        stated = float(f"{float(number[0]):.7g}")
+        scales = tensor == "weight"
+        attributes = (
+            {"factor": stated, "offset": 0.0} if scales else {"factor": 1.0, "offset": stated}
+        )
+        return call.along("rescale", view, attributes)
+    shape = call.shape(view)
+    if found.size != shape.channels or not _is_along_channels(view, found.shape):
+        raise Unsupported(f"a constant of {'x'.join(map(str, found.shape))} on a {shape} value")
+    numbers = np.reshape(found, -1)
+    made = call.add(by_channel, [view.value], {}, {tensor: numbers}, shape)
+    return view.of(made)
+
+
+def _is_along_channels(view: View, shape: tuple[int, ...]) -> bool:
+    """Whether a constant has one number for each channel of a view, and for nothing else."""
+    if len(shape) > len(view.axes):
+        return False
+    axes = view.arrangement()[len(view.axes) - len(shape) :]
+    factors: list[Factor] = []
+    for axis, size in zip(axes, shape, strict=True):
+        if size == 1:
+            continue
+        factors += axis
+    names = [factor.name for factor in factors]
+    return names == sorted(names) and all(f.axis == CHANNELS for f in factors)
+
+
+RULES: dict[str, Rule] = {
+    "Relu": activation("relu"),
+    "LeakyRelu": leaky_relu,
+    "Sigmoid": activation("sigmoid"),
+    "HardSigmoid": hard_sigmoid,
+    "HardSwish": hard_swish,
+    "Swish": activation("silu"),
+    "Gelu": gelu,
+    "Erf": erf,
+    "Tanh": activation("tanh"),
+    "Clip": clip,
+    "Identity": passing,
+    "Cast": passing,
+    "CastLike": passing,
+    "Dropout": dropout,
+    "Add": add,
+    "Sum": add,
+    "Sub": subtract,
+    "Mul": multiply,
+    "Div": divide,
+}

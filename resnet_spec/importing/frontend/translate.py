@@ -1,0 +1,119 @@
+"""A model's nodes, one after the other, as primitives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from resnet_spec.importing.errors import Unsupported
+from resnet_spec.importing.frontend import (
+    elementwise,
+    folding,
+    layers,
+    patterns,
+    rearranging,
+    views,
+)
+from resnet_spec.importing.frontend.builder import Builder
+from resnet_spec.importing.frontend.call import Call, Known
+from resnet_spec.importing.frontend.views import View
+from resnet_spec.importing.graph import Graph
+from resnet_spec.importing.normal_form import normalized
+from resnet_spec.importing.readers.model import Model, Node
+from resnet_spec.primitives import Shape
+
+Array = Any
+RULES: dict[str, Callable[[Call], View | list[View]]] = {
+    **layers.RULES,
+    **elementwise.RULES,
+    **rearranging.RULES,
+}
+
+
+class Translation:
+    """The graph of a model, as far as its nodes were read."""
+
+    def __init__(self, model: Model) -> None:
+        batch, *sizes = model.shape
+        last = model.is_channels_last
+        channels, rows, columns = (sizes[2], sizes[0], sizes[1]) if last else sizes
+        given = Shape(channels, rows, columns)
+        start = views.channels_last if last else views.plain
+        self.known = Known(
+            Builder(given, batch),
+            {model.input: start(0, given, batch)},
+            {},
+            dict(model.constants),
+            dict(model.parameters),
+        )
+
+    def take(self, node: Node) -> None:
+        """Translate one node; raises `Unsupported` with its place."""
+        try:
+            if not self._folded(node):
+                self._translated(node)
+        except Unsupported as error:
+            raise Unsupported(error.what, error.place or node.place, error.help) from None
+
+    def _folded(self, node: Node) -> bool:
+        if node.kind == "Constant":
+            (value,) = node.attributes.values()
+            self.known.constants[node.outputs[0]] = np.asarray(value)
+            return True
+        inputs = [self._constant(node, each) for each in node.inputs if each]
+        if not all(each is not None for each in inputs):
+            return False
+        made = folding.folded(node, inputs)
+        if made is None:
+            raise Unsupported("it computes with constants alone, in a way that is not known")
+        self.known.constants.update(zip(node.outputs, made, strict=False))
+        if node.kind in ("Identity", "Cast") and node.inputs[0] in self.known.parameters:
+            self.known.parameters[node.outputs[0]] = self.known.parameters[node.inputs[0]]
+        return True
+
+    def _constant(self, node: Node, name: str) -> Array:
+        """A constant; of a value of the images its size, where only that is asked for."""
+        if name in self.known.constants:
+            return self.known.constants[name]
+        if name in self.known.values and node.kind in ("Shape", "Size"):
+            return np.broadcast_to(np.float32(0), self.known.values[name].dims)
+        if (
+            name in self.known.values
+            and node.kind == "CastLike"
+            and node.inputs[0] in self.known.constants
+        ):
+            return np.zeros(0, np.float32)
+        return None
+
+    def _translated(self, node: Node) -> None:
+        rule = RULES.get(node.kind)
+        if rule is None:
+            raise Unsupported("the language has no operation for it")
+        found = rule(Call(self.known, node))
+        if isinstance(found, list):
+            if node.kind == "SplitToSequence":
+                self.known.lists[node.outputs[0]] = found
+            else:
+                self.known.values.update(zip(node.outputs, found, strict=False))
+        else:
+            self.known.values[node.outputs[0]] = found
+
+
+def translated(model: Model) -> Graph:
+    """The graph of a model in normal form; raises `Unsupported` for what can't be said."""
+    translation = Translation(model)
+    for node in model.nodes:
+        translation.take(node)
+    found = translation.known.values.get(model.output)
+    if found is None:
+        raise Unsupported(f"its output '{model.output}' does not follow from its input")
+    builder = translation.known.builder
+    if builder.layout(found) is None:
+        raise Unsupported("its output is no map and no vector")
+    graph = builder.graph
+    graph.output = found.value
+    graph.sort()
+    patterns.resolve(graph)
+    return normalized(graph)

@@ -1,0 +1,104 @@
+"""The proof of an import: one graph, and the same numbers out for the same images.
+
+The compiled PyTorch network and the source's own runtime each run in a process of their own. What
+is not installed is told, and not proven.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from resnet_spec.codegen.generate import generate
+from resnet_spec.importing.readers.model import Model
+from resnet_spec.ir import Network
+from resnet_spec.verify.session import ENVIRONMENT, Process
+
+WORKER = "resnet_spec.importing.worker"
+TOLERANCE = 1e-4  # of the largest output
+
+
+class Compared(NamedTuple):
+    """How far two outputs are apart, relative to the largest; or why they were not compared."""
+
+    difference: float | None
+    reason: str = ""
+
+    @property
+    def holds(self) -> bool:
+        return self.difference is not None and self.difference <= TOLERANCE
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it."""
+    return importlib.util.find_spec(package) is not None
+
+
+def images_for(model: Model) -> Any:
+    """Images as the model takes them, drawn by a fixed seed."""
+    return np.random.default_rng(0).standard_normal(model.shape, dtype=np.float32)
+
+
+def compared(
+    network: Network,
+    weights: Path,
+    model: Model,
+    packages: Iterable[str],
+    compute: Callable[[Path, Path], None],
+    folder: Path,
+) -> Compared:
+    """The compiled network's logits against the model's output.
+
+    `weights` is a safetensors file in PyTorch's names; `compute` writes the model's output for
+    images to a file, and needs `packages`. Raises `RunnerError`.
+    """
+    for package in ("torch", "safetensors", *packages):
+        if not installed(package):
+            return Compared(None, f"{package} is not installed")
+    images = images_for(model)
+    theirs, ours = folder / "theirs.npy", folder / "ours.npy"
+    np.save(theirs, images)
+    turned = images.transpose(0, 3, 1, 2) if model.is_channels_last else images
+    np.save(ours, np.ascontiguousarray(turned))
+    found, wanted = folder / "found.npy", folder / "wanted.npy"
+    _compiled(network, weights, ours, found, folder)
+    compute(theirs, wanted)
+    return _difference(np.load(found), np.load(wanted), model.ends_in_softmax)
+
+
+def _compiled(network: Network, weights: Path, images: Path, out: Path, folder: Path) -> None:
+    """The logits of the network's PyTorch source, by a process that ends with them."""
+    path = folder / f"{network.name}.py"
+    path.write_text(next(iter(generate(network, ("torch",)).values())), encoding="utf-8")
+    process = Process("torch", ENVIRONMENT, WORKER)
+    files = {"source": path, "weights": weights, "images": images, "out": out}
+    try:
+        named = {key: str(value.resolve()) for key, value in files.items()}
+        process.ask("compiled", name=network.name, **named)
+        process.answer()
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        process.close()
+
+
+def _difference(found: Any, wanted: Any, softmax: bool) -> Compared:
+    """Relative to the largest number of the source."""
+    found, wanted = found.astype(np.float64), wanted.astype(np.float64)
+    if softmax:
+        found = np.exp(found - found.max(axis=1, keepdims=True))
+        found /= found.sum(axis=1, keepdims=True)
+    if found.size != wanted.size:
+        return Compared(float("inf"))
+    if not np.isfinite(wanted).all():
+        return Compared(None, "the model's own output is not finite")
+    largest = float(np.abs(wanted).max())
+    apart = float(np.abs(found.reshape(wanted.shape) - wanted).max())
+    if not np.isfinite(apart):
+        return Compared(float("inf"))
+    return Compared(apart / largest if largest else apart)

@@ -1,0 +1,1 @@
+"""Files and models of others, read to nodes in ONNX's words."""

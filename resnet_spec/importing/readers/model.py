@@ -1,0 +1,62 @@
+"""What every reader gives: a graph of nodes in ONNX's words, with constants by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+MAX_NODES = 100_000  # the deepest networks have some ten thousand
+MAX_FOLDED = 1 << 26  # elements of what is computed of constants alone
+
+
+_PASSING = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze")
+
+
+class Node(NamedTuple):
+    """One operator as ONNX defines it (https://onnx.ai/onnx/operators); "" is no input.
+
+    `name` is the dotted name of the layer that it is written for, as far as the source tells it.
+    """
+
+    kind: str
+    name: str
+    place: str  # how messages name it
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
+class Model(NamedTuple):
+    """A model's graph: from one batch of images, (N, C, H, W) or (N, H, W, C), to one output.
+
+    `constants` are numpy arrays; `parameters` tells the dotted names of those that are parameters.
+    """
+
+    shown: str
+    format: str
+    nodes: tuple[Node, ...]
+    constants: dict[str, Any]
+    parameters: Mapping[str, str]
+    input: str
+    shape: tuple[int, int, int, int]
+    output: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_channels_last(self) -> bool:
+        """Whether the images' channels stand last: of the two, channels are few."""
+        return self.shape[3] in (1, 3, 4) and self.shape[1] not in (1, 3, 4)
+
+    @property
+    def ends_in_softmax(self) -> bool:
+        """Whether its output is probabilities, not logits."""
+        made = {name: node for node in self.nodes for name in node.outputs}
+        node = made.get(self.output)
+        while node is not None and node.kind in _PASSING:
+            node = made.get(node.inputs[0])
+        return node is not None and node.kind == "Softmax"
+
+    @property
+    def size(self) -> int:
+        """Bytes of all constants."""
+        return sum(int(value.nbytes) for value in self.constants.values())

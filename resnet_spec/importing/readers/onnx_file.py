@@ -1,0 +1,258 @@
+"""ONNX files: the graph by the library onnx, the tensors by us, within bounds.
+
+The library would follow a tensor's path to another file; here that file must lie in the folder of
+the model, and no more of it is read than the tensor's shape asks for.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_spec.diagnostics import quoted
+from resnet_spec.disk.regular import open_regular
+from resnet_spec.importing.errors import MissingPackage, Unsupported, refused, unreadable, unsaid
+from resnet_spec.importing.readers.model import MAX_NODES, Model, Node
+
+_MAX_BYTES = 1 << 31  # protobuf's own limit
+_PARAMETER = re.compile(
+    r"(?:[pb]_)?(?P<layer>[A-Za-z_][\w.]*)\.(?:weight|bias|running_mean|running_var|\w+)"
+)
+_SCOPE = re.compile(r"/(.*)/[A-Za-z]\w*")
+_SCOPES = "pkg.torch.onnx.name_scopes"
+# By ONNX's numbers of types: numpy's, and the field that has its values where they are not raw.
+_TYPES = {
+    1: ("float32", "float_data"), 2: ("uint8", "int32_data"), 3: ("int8", "int32_data"),
+    5: ("int16", "int32_data"), 6: ("int32", "int32_data"), 7: ("int64", "int64_data"),
+    9: ("bool", "int32_data"), 10: ("float16", ""), 11: ("float64", "double_data"),
+}  # fmt: skip
+
+
+def read(path: Path, shown: str, size: tuple[int, int] = (224, 224)) -> Model:
+    """The graph of a file; `size`: rows and columns where the file leaves them open.
+
+    Raises `SpecError` (RS951, RS952, RS953) and `MissingPackage`.
+    """
+    proto = _parsed(path, shown)
+    graph = proto.graph
+    if len(graph.node) > MAX_NODES:
+        refused(shown, f"{quoted(shown)} has {len(graph.node):,} nodes, more than any network")
+    if proto.functions:
+        name = proto.functions[0].name
+        unsaid(shown, Unsupported(f"a function of its own, {quoted(name)}", "the model"))
+    tensors = _Tensors(path.parent, shown)
+    constants = {each.name: tensors.array(each) for each in graph.initializer}
+    given, shape = _input(graph, constants, shown, size)
+    nodes = tuple(_node(each, tensors) for each in graph.node)
+    outputs = [each.name for each in graph.output]
+    if not outputs:
+        unreadable(shown, f"{quoted(shown)} has no output")
+    if len(outputs) > 1:
+        names = ", ".join(map(quoted, outputs[:4]))
+        unsaid(shown, Unsupported(f"several outputs: {names}", "the model"))
+    parameters = {name: _dotted(name) for name in constants if _PARAMETER.fullmatch(name)}
+    return Model(
+        shown,
+        "ONNX",
+        _named(nodes, constants),
+        constants,
+        parameters,
+        given,
+        shape,
+        outputs[0],
+    )
+
+
+def _parsed(path: Path, shown: str) -> Any:
+    try:
+        with open_regular(path) as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        unreadable(shown, f"cannot read {quoted(shown)}: {(error.strerror or str(error)).lower()}")
+    if len(data) > _MAX_BYTES:
+        refused(shown, f"{quoted(shown)} has more than {_MAX_BYTES:,} bytes")
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ModuleNotFoundError as error:
+        raise MissingPackage(f"reading {quoted(shown)}", error.name or "onnx", "onnx") from None
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except (DecodeError, ValueError, RecursionError):
+        unreadable(shown, f"{quoted(shown)} is no whole ONNX file", "was it copied to its end?")
+    if not proto.HasField("graph"):
+        unreadable(shown, f"{quoted(shown)} is no ONNX file: it has no graph")
+    return proto
+
+
+# --- tensors -------------------------------------------------------------------------------------
+
+
+class _Tensors:
+    """Reads tensors of one file, and of those beside it."""
+
+    def __init__(self, folder: Path, shown: str) -> None:
+        self.folder, self.shown = folder, shown
+
+    def array(self, tensor: Any) -> Any:
+        """A tensor as a numpy array, which shares the memory of what was read."""
+        name, dims = quoted(tensor.name or "a constant"), tuple(tensor.dims)
+        if tensor.data_type not in _TYPES:
+            unsaid(self.shown, Unsupported(f"a tensor of ONNX's type {tensor.data_type}", name))
+        kind, field = _TYPES[tensor.data_type]
+        dtype = np.dtype(kind).newbyteorder("<")
+        count = math.prod(dims)
+        if any(each < 0 for each in dims):
+            unreadable(self.shown, f"{name} has a negative size")
+        if tensor.data_location == 1:
+            data = self._external(tensor, name, count * dtype.itemsize)
+        elif tensor.HasField("raw_data"):
+            data = tensor.raw_data
+        else:
+            return self._listed(tensor, field, kind, dims, name)
+        if len(data) != count * dtype.itemsize:
+            unreadable(
+                self.shown,
+                f"{name} has {len(data):,} bytes; its shape asks for {count * dtype.itemsize:,}",
+            )
+        return np.frombuffer(data, dtype).reshape(dims)
+
+    def _listed(self, tensor: Any, field: str, kind: str, dims: tuple[int, ...], name: str) -> Any:
+        if kind == "float16":
+            bits = np.array(tensor.int32_data, np.uint16)
+            values = bits.view(np.float16)
+        else:
+            values = np.array(getattr(tensor, field), kind)
+        if values.size != math.prod(dims):
+            unreadable(self.shown, f"{name} has {values.size:,} values, not as many as its shape")
+        return values.reshape(dims)
+
+    def _external(self, tensor: Any, name: str, size: int) -> bytes:
+        """The bytes of a tensor in a file of its own; RS952 for one outside of the folder."""
+        said = {each.key: each.value for each in tensor.external_data}
+        location = said.get("location", "")
+        path = self.folder / location
+        inside = os.path.realpath(self.folder) == os.path.realpath(path.parent)
+        if not location or os.path.basename(location) != location or not inside:
+            refused(
+                self.shown,
+                f"{name} is kept in {quoted(location)}, not in the folder of {quoted(self.shown)}",
+                "put the file with the tensors beside the model",
+            )
+        if os.path.islink(path):
+            refused(self.shown, f"{name} is kept in {quoted(location)}, which is a link")
+        try:
+            offset = int(said.get("offset", "0"))
+            with open_regular(path) as file:
+                if offset < 0 or offset + size > os.fstat(file.fileno()).st_size:
+                    unreadable(self.shown, f"{name} is not whole in {quoted(location)}")
+                file.seek(offset)
+                return file.read(size)
+        except ValueError:
+            unreadable(self.shown, f"{name} has no number for its place in {quoted(location)}")
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            unreadable(self.shown, f"{name} is kept in {quoted(location)}: {reason}")
+
+
+# --- the graph -----------------------------------------------------------------------------------
+
+
+def _input(
+    graph: Any, constants: Mapping[str, Any], shown: str, size: tuple[int, int]
+) -> tuple[str, tuple[int, int, int, int]]:
+    """The name and the shape of the images; an open batch is 1."""
+    found = [each for each in graph.input if each.name not in constants]
+    if len(found) != 1:
+        names = ", ".join(quoted(each.name) for each in found[:4]) or "none"
+        unsaid(shown, Unsupported(f"it takes {names}, not one batch of images", "the model"))
+    dims = [each.dim_value for each in found[0].type.tensor_type.shape.dim]
+    if len(dims) != 4:
+        shape = "x".join(str(each or "?") for each in dims) or "an unknown shape"
+        unsaid(shown, Unsupported(f"its input has {shape}, not (N, C, H, W)", "the model"))
+    # Of an open size nothing else is known.
+    last = dims[3] in (1, 3, 4) and dims[1] not in (1, 3, 4)
+    open_sizes = (1, *size, 3) if last else (1, 3, *size)
+    sizes = [
+        each if 0 < each <= 65_536 else other for each, other in zip(dims, open_sizes, strict=True)
+    ]
+    return found[0].name, (sizes[0], sizes[1], sizes[2], sizes[3])
+
+
+def _node(node: Any, tensors: _Tensors) -> Node:
+    attributes = {each.name: _attribute(each, tensors) for each in node.attribute}
+    kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    shown = node.name or (node.output[0] if node.output else "")
+    place = f"{kind} {quoted(shown)}" if shown else kind
+    return Node(kind, _scope(node), place, tuple(node.input), tuple(node.output), attributes)
+
+
+def _attribute(attribute: Any, tensors: _Tensors) -> Any:
+    """The value of an attribute; graphs within are of loops and conditions, which nothing reads."""
+    match attribute.type:
+        case 1:
+            return attribute.f
+        case 2:
+            return attribute.i
+        case 3:
+            return attribute.s
+        case 4:
+            return tensors.array(attribute.t)
+        case 6:
+            return list(attribute.floats)
+        case 7:
+            return list(attribute.ints)
+        case _:
+            return None
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def _scope(node: Any) -> str:
+    """The layer that a node was written for, by its name: `/layer1/layer1.0/conv1/Conv`."""
+    for entry in node.metadata_props:
+        if entry.key == _SCOPES:
+            try:
+                parts = [str(each) for each in ast.literal_eval(entry.value[:4096]) if each]
+            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                break
+            return parts[-2] if len(parts) > 1 else ""
+    match = _SCOPE.fullmatch(node.name)
+    if match is None:
+        return ""
+    parts = []
+    for each in match[1].split("/"):
+        # A child of a container repeats its name: `layer1.0` below `layer1`.
+        if parts and each.startswith(f"{parts[-1]}."):
+            parts[-1] = each
+        else:
+            parts.append(each)
+    return ".".join(parts)
+
+
+def _dotted(name: str) -> str:
+    """A parameter's name without what an exporter puts before it."""
+    match = _PARAMETER.fullmatch(name)
+    return name.removeprefix("p_").removeprefix("b_") if match else name
+
+
+def _named(nodes: Iterable[Node], constants: Mapping[str, Any]) -> tuple[Node, ...]:
+    """Nodes with the names of the layers that own their parameters, where these have names."""
+    found = []
+    for node in nodes:
+        for each in node.inputs[1:]:
+            match = _PARAMETER.fullmatch(each) if each in constants else None
+            if match and not each.startswith("onnx::"):
+                node = node._replace(name=match["layer"])  # noqa: PLW2901 - the same node
+                break
+        found.append(node)
+    return tuple(found)

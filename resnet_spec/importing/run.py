@@ -1,0 +1,218 @@
+"""From a model to a proven spec: read, find the structure, write, compare, carry the weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from resnet_spec.codegen.generate import generate
+from resnet_spec.diagnostics import SpecError
+from resnet_spec.importing.carry import COUNTER, Carried, carried
+from resnet_spec.importing.errors import Unsupported, unproven, unsaid
+from resnet_spec.importing.frontend.translate import translated
+from resnet_spec.importing.graph import Graph
+from resnet_spec.importing.lowered import flattened
+from resnet_spec.importing.matching import Ambiguous, Key, counts, folded, graph_key
+from resnet_spec.importing.readers.model import Model
+from resnet_spec.importing.structure.library_index import index
+from resnet_spec.importing.structure.parse import chosen, others, parse
+from resnet_spec.importing.structure.probing import Prober
+from resnet_spec.importing.structure.roles import Roles, roles
+from resnet_spec.importing.writing.spec import Plan, Written, written
+from resnet_spec.importing.writing.yaml_text import spec_text
+from resnet_spec.ir import Network
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
+from resnet_spec.lower import lower
+from resnet_spec.lower.unused import findings
+
+Unfold = Literal["auto", "yes", "no"]
+Progress = Callable[[str], None]
+
+
+class Options(NamedTuple):
+    """How a model is to be written."""
+
+    name: str
+    description: str
+    library: bool = True
+    unfold: Unfold = "auto"
+
+
+@dataclass
+class Imported:
+    """A spec that is the graph of a model, and the model's weights under its names."""
+
+    text: str
+    network: Network
+    state: dict[str, Any]
+    written: Written
+    notes: list[str] = field(default_factory=list)
+
+
+def imported(
+    model: Model, options: Options, path: str, progress: Progress = lambda text: None
+) -> Imported:
+    """The spec of a model, to be written to `path`, and its weights.
+
+    Raises `SpecError`: RS953 for what the language can't say, RS954 where the result is another
+    graph, which is a mistake of ours.
+    """
+    progress(f"reading the graph: {len(model.nodes)} nodes")
+    try:
+        graph, model_notes = _without_softmax(translated(model))
+        apart = options.unfold == "no"
+        matched = folded(graph, apart)
+        plan, notes = _planned(graph, matched, options, progress)
+        progress("writing the spec")
+        result = _first_sound(plan, options, path, graph_key(folded(graph, apart)))
+    except Unsupported as error:
+        unsaid(model.shown, error)
+    text, network, made = result
+    progress("comparing the graphs")
+    values = _carried(model, folded(graph, apart), network, apart)
+    notes = [*model.notes, *model_notes, *notes, *_told(values, plan, options)]
+    return Imported(text, network, with_counters(network, values.state), made, notes)
+
+
+def _without_softmax(graph: Graph) -> tuple[Graph, list[str]]:
+    """A graph up to its logits, which are what networks give here."""
+    last = graph.producers().get(graph.output)
+    if last is None or last.kind != "softmax" or last.attributes["groups"]:
+        return graph, []
+    graph.output = last.inputs[0]
+    graph.sort()
+    return graph, ["the softmax at its end is left out: networks give logits"]
+
+
+# --- structure -----------------------------------------------------------------------------------
+
+
+def _planned(
+    graph: Graph, matched: Graph, options: Options, progress: Progress
+) -> tuple[Plan, list[str]]:
+    """The parts of a graph, and whether its biases are norms that were folded."""
+    visible = any(len(op.parts) > 1 for op in matched.ops)
+    folds = options.unfold == "yes" or (options.unfold == "auto" and not visible)
+    found = roles(matched, folds)
+    prober = Prober(found.defaults, options.unfold == "no")
+    known = {}
+    if options.library:
+        progress("looking up the blocks that it may hold")
+        known = index(prober, matched)
+    parts = parse(matched, prober, known, found.eps, progress)
+    taken = chosen(parts)
+    unfold = options.unfold == "yes" or (folds and any(each is not None for each in taken))
+    if not unfold:
+        found = _as_stated(found, matched, taken)
+    plan = Plan(matched, parts, taken, found, prober, unfold, hints=True)
+    return plan, others(parts, taken)
+
+
+def _as_stated(found: Roles, matched: Graph, taken: Any) -> Roles:
+    """Without blocks of the library, a bias that every convolution has is said once."""
+    convs = [op for op in matched.ops if op.kind == "conv"]
+    if found.bias or any(taken) or len(convs) < 2:
+        return found
+    if not all(op.parts[0].attributes["bias"] for op in convs):
+        return found
+    return Roles(found.act, found.norm, found.eps, True, {**found.defaults, "conv": {"bias": True}})
+
+
+def _first_sound(plan: Plan, options: Options, path: str, key: Key) -> tuple[str, Network, Written]:
+    """The spec with the model's names, or without them where the language can't take them.
+
+    Where uses of a block of the spec's own differ in more than arguments can say, each is a block.
+    """
+    first: SpecError | None = None
+    for hints, apart in ((True, False), (False, False), (True, True), (False, True)):
+        made = written(plan._replace(hints=hints, apart=apart), options.name, options.description)
+        text = spec_text(made.spec)
+        try:
+            network = _lowered(text, path)
+        except SpecError as error:
+            first = first or error
+            continue
+        if apart or graph_key(folded(flattened(network), plan.prober.apart)) == key:
+            return text, network, made
+    assert first is not None
+    found = first.diagnostics[0]
+    unproven(path, f"the spec that was found is not sound: {found.code}: {found.message}", _REPORT)
+
+
+def _lowered(text: str, path: str) -> Network:
+    """A spec as `check` sees it."""
+    loaded = load(path, Library(), text=text.encode())
+    network = lower(loaded)
+    unused = findings(loaded, network)
+    if unused:
+        raise SpecError(unused)
+    generate(network, ("torch",))
+    return network
+
+
+# --- proof ---------------------------------------------------------------------------------------
+
+
+def _carried(model: Model, graph: Graph, network: Network, apart: bool) -> Carried:
+    """The model's weights along the way from one graph to the other, which are one."""
+    ours = folded(flattened(network), apart)
+    if graph_key(graph) != graph_key(ours):
+        more, fewer = counts(ours) - counts(graph), counts(graph) - counts(ours)
+        differ = "; ".join(
+            f"{name} {', '.join(sorted(each)[:3])}"
+            for name, each in (("only in the spec:", more), ("only in the model:", fewer))
+            if each
+        )
+        reason = differ or "its operations are connected otherwise"
+        unproven(model.shown, f"the spec that was found is another graph: {reason}", _REPORT)
+    try:
+        return carried(graph, ours)
+    except Ambiguous:
+        unproven(model.shown, "the weights could not be told apart by the graph", _REPORT)
+
+
+_REPORT = "that is a mistake of ours: please report it with the model's graph"
+
+
+def with_counters(network: Network, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state in the network's order, each norm's counter behind its statistics."""
+    import numpy
+
+    result: dict[str, Any] = {}
+    for name, operation in network.operations():
+        for parameter in operation.parameters:
+            result[f"{name}.{parameter.name}"] = state[f"{name}.{parameter.name}"]
+        if operation.primitive.name == "batch_norm":
+            result[f"{name}.{COUNTER}"] = numpy.array(0, numpy.int64)
+    return result
+
+
+def _told(values: Carried, plan: Plan, options: Options) -> list[str]:
+    """Where the graph left a choice, and what was done."""
+    notes = []
+    if values.unfolded:
+        notes.append(
+            f"{values.unfolded} convolutions have a bias and no norm, which is how exporters fold "
+            "the two: they are read as folded (--unfold-norms no: as they are)"
+        )
+    elif options.unfold == "auto" and plan.roles.bias and not _has_norms(plan.graph):
+        notes.append(
+            "every convolution has a bias, and none a norm: exporters fold the two, so there may "
+            "have been norms (--unfold-norms yes: with norms)"
+        )
+    if values.shifted:
+        notes.append(f"{values.shifted} biases before norms went into the norms' means")
+    return notes
+
+
+def _has_norms(graph: Graph) -> bool:
+    return any(part.kind.endswith("norm") for op in graph.ops for part in op.parts)
+
+
+def network_name(text: str) -> str:
+    """The name of a file or function as that of a network."""
+    name = re.sub(r"\W+", "_", text.lower()).strip("_")
+    return f"net_{name}" if not name or name[0].isdigit() else name

@@ -1,0 +1,131 @@
+"""Where a model comes from: which reader has it, and who computes its output for the proof."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from resnet_spec.diagnostics import quoted
+from resnet_spec.disk.regular import open_regular
+from resnet_spec.importing.errors import MissingPackage, unreadable
+from resnet_spec.importing.proof import WORKER, installed
+from resnet_spec.importing.readers import onnx_file
+from resnet_spec.importing.readers.model import Model
+from resnet_spec.verify.session import ENVIRONMENT, Process
+
+KNOWN = "ONNX (.onnx), torch.export (.pt2), and module:function of a PyTorch model"
+_ONNX = b"\x08"  # its first field, the version
+_ZIP = b"PK\x03\x04"
+_FUNCTION = re.compile(r"(?P<module>[\w.]+|[^:]+\.py):(?P<function>[A-Za-z_]\w*)")
+_OTHERS = {
+    b"\x89HDF": "HDF5, which is not read yet: export the model to ONNX",
+    b"\x80": "a pickle, as PyTorch saves weights: it has no graph",
+    b"{": "JSON, no model",
+    b"<": "a web page or XML, no model",
+}
+
+Size = tuple[int, int, int]
+
+
+class Source(NamedTuple):
+    """A model that was read; `compute` writes its output for images, both files of NumPy."""
+
+    model: Model
+    packages: tuple[str, ...]  # which `compute` needs
+    compute: Callable[[Path, Path], None]
+    runs_code: bool = False
+
+
+@contextmanager
+def opened(name: str, size: Size, folder: Path) -> Iterator[Source]:
+    """A model by what it is called on the command line; `size` is of images it leaves open.
+
+    Raises `SpecError` (RS951 to RS953), `MissingPackage` and `RunnerError`.
+    """
+    match = _FUNCTION.fullmatch(name)
+    if match is not None and not Path(name).exists():
+        with _exported(folder, "function", name=name, size=size) as (path, compute):
+            model = onnx_file.read(path, name, size[1:])
+            yield Source(model._replace(format="PyTorch"), ("torch",), compute, True)
+        return
+    path = Path(name)
+    head = _head(path, name)
+    if head.startswith(_ONNX):
+        yield Source(onnx_file.read(path, name, size[1:]), ("onnxruntime",), _by_runtime(path))
+    elif head.startswith(_ZIP):
+        yield from _of_archive(path, name, folder)
+    else:
+        what = next((text for start, text in _OTHERS.items() if head.startswith(start)), "no model")
+        unreadable(name, f"{quoted(name)} is {what}", f"these can be read: {KNOWN}")
+
+
+def _of_archive(path: Path, name: str, folder: Path) -> Iterator[Source]:
+    from resnet_spec.importing.readers import exported
+
+    exported.check_archive(path, name)
+    with _exported(folder, "archive", path=str(path.resolve())) as (made, compute):
+        yield Source(onnx_file.read(made, name)._replace(format="PyTorch"), ("torch",), compute)
+
+
+def _head(path: Path, shown: str) -> bytes:
+    """How a file begins."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(16)
+    except FileNotFoundError:
+        unreadable(shown, f"there is no file {quoted(shown)}", f"these can be read: {KNOWN}")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        unreadable(shown, f"cannot read {quoted(shown)}: {reason.lower()}")
+    if not head:
+        unreadable(shown, f"{quoted(shown)} is empty")
+    return head
+
+
+# --- who computes --------------------------------------------------------------------------------
+
+
+def _by_runtime(path: Path) -> Callable[[Path, Path], None]:
+    """ONNX Runtime in a process of its own, which ends with its answer."""
+
+    def compute(images: Path, out: Path) -> None:
+        with _process("onnx") as process:
+            process.ask("onnx", path=str(path), images=str(images), out=str(out))
+            process.answer()
+
+    return compute
+
+
+@contextmanager
+def _exported(
+    folder: Path, do: str, **asked: object
+) -> Iterator[tuple[Path, Callable[[Path, Path], None]]]:
+    """A PyTorch model as ONNX, and its process, which has the same weights until the end."""
+    for package in ("torch", "onnx"):
+        if not installed(package):
+            raise MissingPackage("reading a PyTorch model", package, package)
+    path = folder / "exported.onnx"
+    with _process("torch") as process:
+        process.ask(do, out=str(path), **asked)
+        process.answer()
+
+        def compute(images: Path, out: Path) -> None:
+            process.ask("exported", images=str(images), out=str(out))
+            process.answer()
+
+        yield path, compute
+
+
+@contextmanager
+def _process(kind: str) -> Iterator[Process]:
+    process = Process(kind, ENVIRONMENT, WORKER)
+    try:
+        yield process
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        process.close()

@@ -1,0 +1,71 @@
+"""What a block of the library is on an input: lowered, as a folded graph, each once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from resnet_spec.diagnostics import SpecError
+from resnet_spec.importing.graph import Graph
+from resnet_spec.importing.lowered import flattened
+from resnet_spec.importing.matching import Key, folded, graph_key
+from resnet_spec.language.library import Library, builtin_folder
+from resnet_spec.language.load import load
+from resnet_spec.language.syntax import Definition
+from resnet_spec.lower import lower
+from resnet_spec.primitives import Shape
+
+Arguments = Mapping[str, Any]
+
+# Beside the package's own blocks, so that none of the working folder takes their place.
+_PATH = str(builtin_folder() / "probe.yaml")
+
+
+class Prober:
+    """Lowers blocks of the library in a network whose norm and activation are given."""
+
+    def __init__(self, roles: Mapping[str, Any], apart: bool = False) -> None:
+        self.roles, self.apart = dict(roles), apart
+        self.library = Library()
+        self._known: dict[str, Graph | None] = {}
+
+    def definition(self, block: str) -> Definition:
+        """A block of the library."""
+        found = self.library.find_block(block, builtin_folder())
+        assert found is not None
+        return found
+
+    def graph(self, block: str, arguments: Arguments, given: Shape) -> Graph | None:
+        """The folded graph of a stage; None where the arguments or the input do not fit."""
+        stage = {"name": "probe", "block": block, **arguments}
+        known = json.dumps([stage, given.dimensions])
+        if known not in self._known:
+            self._known[known] = self._lowered(stage, given)
+        return self._known[known]
+
+    def key(self, block: str, arguments: Arguments, given: Shape) -> Key | None:
+        """Equal for stages that are the same graph."""
+        graph = self.graph(block, arguments, given)
+        return None if graph is None else graph_key(graph)
+
+    def _lowered(self, stage: Mapping[str, Any], given: Shape) -> Graph | None:
+        spec = {
+            "spec_version": 1,
+            "name": "probe",
+            "description": "One stage",
+            "input": {
+                "channels": given.channels,
+                "height": given.height,
+                "width": given.width,
+            },
+            "defaults": self.roles,
+            "stages": [stage],
+        }
+        if not self.roles:
+            del spec["defaults"]
+        try:
+            loaded = load(_PATH, self.library, text=json.dumps(spec).encode())
+            return folded(flattened(lower(loaded)), self.apart)
+        except SpecError:
+            return None

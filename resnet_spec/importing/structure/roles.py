@@ -1,0 +1,85 @@
+"""What the norm and the activation of a network are: those that `defaults` states once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from resnet_spec.importing.graph import Graph, Op
+from resnet_spec.importing.matching import word
+from resnet_spec.primitives import PRIMITIVES
+
+USUAL_EPS = 1e-5
+USUAL_GROUPS = 32
+_NEVER = frozenset({"sigmoid", "hard_sigmoid", "softmax", "threshold"})  # gates, not activations
+ACTIVATIONS = frozenset(
+    name for name, each in PRIMITIVES.items() if each.group == "activation" and name not in _NEVER
+)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which operations are `norm` and `act`, as `word` says them, and what stands in `defaults`."""
+
+    act: str = "relu()"
+    norm: str = ""
+    eps: float = USUAL_EPS  # of batch norms
+    bias: bool = False  # every convolution has one, also before a norm
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+    def is_act(self, op: Op) -> bool:
+        return word(op) == self.act
+
+    def is_norm(self, op: Op) -> bool:
+        return word(op) == self.norm
+
+
+def roles(graph: Graph, folds: bool) -> Roles:
+    """The roles of a folded graph; `folds`: a bias may be a norm that was folded."""
+    defaults: dict[str, Any] = {}
+    act = _act(graph, defaults)
+    norms = [part for op in graph.ops for part in op.parts if part.kind == "batch_norm"]
+    grouped = Counter(word(op) for op in graph.ops if op.kind == "group_norm")
+    eps = Counter(each.attributes["eps"] for each in norms).most_common(1)
+    bias = False
+    norm = ""
+    if grouped and not norms:
+        norm = grouped.most_common(1)[0][0]
+        _group_norm(next(op for op in graph.ops if word(op) == norm), defaults)
+    else:
+        usual = eps[0][0] if eps else USUAL_EPS
+        norm = word(Op("batch_norm", {"eps": usual}, [], []))
+        if usual != USUAL_EPS:
+            defaults["norm"] = {"batch_norm": {"eps": usual}}
+        convs = [op for op in graph.ops if op.kind == "conv"]
+        bias = bool(convs) and all(op.parts[0].attributes["bias"] for op in convs)
+        if not norms and bias and not folds:
+            norm, defaults["norm"] = "", "none"
+        if bias and (norms or not folds):
+            defaults["conv"] = {"bias": True}
+        else:
+            bias = False
+    return Roles(act, norm, eps[0][0] if eps else USUAL_EPS, bias, defaults)
+
+
+def _act(graph: Graph, defaults: dict[str, Any]) -> str:
+    found = Counter(word(op) for op in graph.ops if op.kind in ACTIVATIONS)
+    if not found:
+        return "relu()"
+    act = found.most_common(1)[0][0]
+    op = next(op for op in graph.ops if word(op) == act)
+    if op.kind == "leaky_relu" and op.attributes["slope"] != 0.01:
+        defaults["act"] = {"leaky_relu": {"slope": op.attributes["slope"]}}
+    elif op.kind != "relu":
+        defaults["act"] = op.kind
+    return act
+
+
+def _group_norm(op: Op, defaults: dict[str, Any]) -> None:
+    said = {}
+    if op.attributes["groups"] != USUAL_GROUPS:
+        said["groups"] = op.attributes["groups"]
+    if op.attributes["eps"] != USUAL_EPS:
+        said["eps"] = op.attributes["eps"]
+    defaults["norm"] = {"group_norm": said} if said else "group_norm"

@@ -1,0 +1,111 @@
+"""What a model computes, in a process of its own: the compiled network, or the source's runtime.
+
+Started by `verify.session`, which asks it by lines of JSON; arrays go through files.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_spec.verify.worker import load_module, serve
+
+
+class Worker:
+    """Answers requests about one model."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.model: Any = None
+
+    def compiled(self, source: str, name: str, weights: str, images: str, out: str) -> None:
+        """The logits of a compiled PyTorch network with all of its weights."""
+        import torch
+        from safetensors.torch import load_file
+
+        model = getattr(load_module(Path(source), f"imported_{name}"), name)().eval()
+        model.load_state_dict(load_file(weights), strict=True)
+        with torch.no_grad():
+            np.save(out, model(torch.from_numpy(np.load(images))).numpy())
+
+    def function(self, name: str, size: list[int], out: str) -> None:
+        """Export what a function of the user's gives, a PyTorch model: this runs its code."""
+        import importlib
+
+        import torch
+
+        module, _, function = name.rpartition(":")
+        if module.endswith(".py"):
+            path = Path(module).resolve()
+            sys.path.insert(0, str(path.parent))
+            found = load_module(path, path.stem)
+        else:
+            sys.path.insert(0, os.getcwd())
+            found = importlib.import_module(module)
+        model = getattr(found, function)()
+        if not isinstance(model, torch.nn.Module):
+            raise TypeError(f"{function}() gives a {type(model).__name__}, no torch.nn.Module")
+        self._export(model.float().eval(), (1, *size), out)
+
+    def archive(self, path: str, out: str) -> None:
+        """Export the graph of an archive that was looked through before."""
+        import torch
+
+        program = torch.export.load(path)
+        given = [n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
+        self._export(program.module(), tuple(given[0].meta["val"].shape), out)
+
+    def _export(self, model: Any, shape: tuple[int, ...], out: str) -> None:
+        """To ONNX, nothing folded, so that each norm keeps its own numbers."""
+        import warnings
+
+        import torch
+
+        self.model = model
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                model,
+                (torch.zeros(shape),),
+                out,
+                dynamo=False,
+                training=torch.onnx.TrainingMode.PRESERVE,
+                do_constant_folding=False,
+            )
+
+    def exported(self, images: str, out: str) -> None:
+        """The output of the model that was exported."""
+        import torch
+
+        with torch.no_grad():
+            np.save(out, self.model(torch.from_numpy(np.load(images))).numpy())
+
+    def onnx(self, path: str, images: str, out: str) -> None:
+        """The output of an ONNX file in ONNX Runtime, its graph as it is."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        # Nothing is fused, so nothing is rounded otherwise than the file says.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        given = session.get_inputs()[0]
+        kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(given.type)
+        found = session.run(None, {given.name: np.load(images).astype(kind or np.float32)})
+        np.save(out, found[0])
+
+
+def main() -> None:
+    """Serves standard input; what frameworks print must not get between the answers."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    worker: Any = Worker(sys.argv[1])
+    serve(worker, sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()

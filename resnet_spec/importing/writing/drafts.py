@@ -1,0 +1,268 @@
+"""Stretches of a graph that no block of the library is: what becomes a block of the spec's own.
+
+Two stretches are of one kind if their main branches are alike but for numbers, so that uses with
+and without a shortcut, or a projection in it, are uses of one block.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resnet_spec.importing.graph import Graph, Op, Value, is_point
+from resnet_spec.importing.matching import Ambiguous, isomorphism, key, word
+from resnet_spec.importing.structure.arguments import Solution
+from resnet_spec.importing.structure.parse import Part
+from resnet_spec.importing.structure.roles import ACTIVATIONS
+from resnet_spec.importing.structure.segments import Segment, segments
+from resnet_spec.importing.writing.names import shared_start
+from resnet_spec.importing.writing.stages import Use
+
+Kind = tuple[Any, ...]
+_MANY = 3  # blocks after which the same layers are no chance
+
+
+@dataclass(eq=False)
+class Draft:
+    """One use of a block of the spec's own.
+
+    `main` runs from its input to `main_last`; where there is a sum, `shortcut` is its other branch,
+    empty where that is the input itself, and `behind` follows the sum.
+    """
+
+    kind: Kind
+    first: Value
+    last: Value
+    main: list[Op]
+    main_last: Value
+    shortcut: list[Op]
+    is_residual: bool = False
+    behind: list[Op] | None = None
+
+    @property
+    def ops(self) -> list[Op]:
+        """All operations but the sum."""
+        return [*self.main, *self.shortcut, *(self.behind or [])]
+
+
+Item = Op | Use | Draft
+
+
+def items(graph: Graph, parts: Sequence[Part], taken: Sequence[Solution | None]) -> list[Item]:
+    """The graph as operations by themselves, uses of the library's blocks, and drafts."""
+    found: list[Item] = []
+    region: list[Segment] = []
+    for part, solution in zip(parts, taken, strict=True):
+        if solution is None:
+            region.append(part.segment)
+            continue
+        found += _region(graph, region)
+        region = []
+        segment = part.segment
+        found.append(
+            Use(solution.block, solution.arguments, segment.ops, segment.first, segment.last)
+        )
+    found += _region(graph, region)
+    if not any(isinstance(item, Use | Draft) for item in found):
+        return _of_layers_alone(graph, [item for item in found if isinstance(item, Op)])
+    return _chained(found)
+
+
+# --- residual units ------------------------------------------------------------------------------
+
+
+def _region(graph: Graph, region: Sequence[Segment]) -> list[Item]:
+    """Segments between blocks of the library."""
+    units = [_residual(graph, each) for each in region]
+    kinds = sorted({unit.kind for unit in units if unit is not None}, key=len, reverse=True)
+    tokens = [_token(each) for each in region]
+    found: list[Item] = []
+    at = 0
+    while at < len(region):
+        unit = units[at]
+        if unit is not None:
+            found.append(unit)
+            at += 1
+            continue
+        chain = next((kind for kind in kinds if len(kind) > 1 and _begins(tokens[at:], kind)), None)
+        if chain is not None:
+            found.append(_without_sum(chain, region[at : at + len(chain)]))
+            at += len(chain)
+        elif len(region[at].ops) > 1:
+            found.append(_whole(region[at], tokens[at]))
+            at += 1
+        else:
+            found.append(region[at].ops[0])
+            at += 1
+    return _with_what_follows(found)
+
+
+def _token(segment: Segment) -> Any:
+    """What a segment is but for numbers; a convolution with groups is another than one without."""
+    groups = tuple(op.attributes["groups"] == 1 for op in segment.ops if op.kind == "conv")
+    return (key(segment.ops, segment.first, segment.last, skeleton=True), groups)
+
+
+def _begins(tokens: Sequence[Any], kind: Kind) -> bool:
+    return tuple(tokens[: len(kind)]) == kind
+
+
+def _without_sum(kind: Kind, chain: Sequence[Segment]) -> Draft:
+    ops = [op for each in chain for op in each.ops]
+    return Draft(kind, chain[0].first, chain[-1].last, ops, chain[-1].last, [])
+
+
+def _whole(segment: Segment, token: Any) -> Draft:
+    """What has branches and is no sum of two."""
+    ops = list(segment.ops)
+    return Draft(("whole", token), segment.first, segment.last, ops, segment.last, [])
+
+
+def _residual(graph: Graph, segment: Segment) -> Draft | None:
+    """A sum of two branches that share nothing but the input; the main one is the longer."""
+    makers = {value: op for op in segment.ops for value in op.outputs}
+    last = makers[segment.last]
+    if last.kind != "add" or len(last.inputs) != 2 or len(segment.ops) < 3:
+        return None
+    one, other = (_behind(makers, value, segment.first) for value in last.inputs)
+    if one & other:
+        return None
+    branches = [
+        ([op for op in segment.ops if id(op) in each], value)
+        for each, value in zip((one, other), last.inputs, strict=True)
+    ]
+    branches.sort(key=lambda each: len(each[0]), reverse=True)
+    (main, main_last), (shortcut, _) = branches
+    inner = Graph(list(main), segment.first, main_last, graph.shapes)
+    inner.sort()
+    kind = tuple(_token(each) for each in segments(inner))
+    return Draft(kind, segment.first, segment.last, inner.ops, main_last, shortcut, True)
+
+
+def _behind(makers: Mapping[Value, Op], value: Value, first: Value) -> set[int]:
+    """The operations that a value follows from."""
+    found: set[int] = set()
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        op = makers.get(each)
+        if each != first and op is not None and id(op) not in found:
+            found.add(id(op))
+            waiting += op.inputs
+    return found
+
+
+def _with_what_follows(found: Sequence[Item]) -> list[Item]:
+    """Layers that follow every block of a kind belong to it: an activation, a convolution."""
+    follows: dict[Kind, list[list[Op]]] = {}
+    for place, item in enumerate(found):
+        if isinstance(item, Draft):
+            after = itertools.takewhile(lambda each: isinstance(each, Op), found[place + 1 :])
+            follows.setdefault(item.kind, []).append([op for op in after if isinstance(op, Op)])
+    lengths = {kind: _shared(chains) for kind, chains in follows.items()}
+    result: list[Item] = []
+    place = 0
+    while place < len(found):
+        item = found[place]
+        place += 1
+        result.append(item)
+        if isinstance(item, Draft) and lengths[item.kind]:
+            length = lengths[item.kind]
+            item.behind = [op for op in found[place : place + length] if isinstance(op, Op)]
+            item.last = item.behind[-1].output
+            place += length
+    return result
+
+
+def _shared(chains: Sequence[Sequence[Op]]) -> int:
+    """How many layers all chains begin with; of few blocks an activation alone."""
+    words = [tuple(word(op, skeleton=True) for op in chain) for chain in chains]
+    length = len(shared_start(words))
+    if len(chains) < _MANY:
+        return min(length, int(bool(length) and chains[0][0].kind in ACTIVATIONS))
+    return length
+
+
+# --- chains of layers ----------------------------------------------------------------------------
+
+
+def _chained(found: Sequence[Item]) -> list[Item]:
+    """Layers between the first and the last block as blocks: each chain is one."""
+    inner = [place for place, item in enumerate(found) if not isinstance(item, Op)]
+    result: list[Item] = list(found[: inner[0]])
+    chain: list[Op] = []
+    for item in found[inner[0] : inner[-1] + 1]:
+        if isinstance(item, Op):
+            chain.append(item)
+            continue
+        if chain:
+            result.append(_chain(chain))
+            chain = []
+        result.append(item)
+    return [*result, *found[inner[-1] + 1 :]]
+
+
+def _chain(ops: Sequence[Op]) -> Draft:
+    kind = ("chain", *(word(op, skeleton=True) for op in ops))
+    return Draft(kind, ops[0].inputs[0], ops[-1].output, list(ops), ops[-1].output, [])
+
+
+def _of_layers_alone(graph: Graph, ops: Sequence[Op]) -> list[Item]:
+    """A network without branches: what ends in a pooling is a stage."""
+    maps = [k for k, op in enumerate(ops) if not is_point(graph.shapes[op.output])]
+    end = maps[-1] + 1 if maps else 0
+    result: list[Item] = []
+    chain: list[Op] = []
+    for place, op in enumerate(ops[:end]):
+        chain.append(op)
+        if op.kind in ("max_pool", "avg_pool") or place == end - 1:
+            result.append(_chain(chain))
+            chain = []
+    return [*result, *ops[end:]]
+
+
+# --- alike ---------------------------------------------------------------------------------------
+
+
+def aligned(graph: Graph, drafts: Sequence[Draft]) -> list[list[Op]]:
+    """The main branches of drafts of one kind, in the order of the first one's operations."""
+    first = _main(graph, drafts[0])
+    return [first.ops, *(_as_in(first, _main(graph, each)) for each in drafts[1:])]
+
+
+def _main(graph: Graph, draft: Draft) -> Graph:
+    return Graph(list(draft.main), draft.first, draft.main_last, graph.shapes)
+
+
+def _as_in(first: Graph, other: Graph) -> list[Op]:
+    try:
+        images = {id(one): two for one, two in isomorphism(first, other, skeleton=True)}
+    except Ambiguous:
+        return other.ops
+    return [images[id(op)] for op in first.ops]
+
+
+def by_kind(drafts: Iterable[Draft], apart: bool) -> list[list[Draft]]:
+    """Drafts of one block each: of one kind, and with shortcuts that are alike; or each apart."""
+    if apart:
+        return [[draft] for draft in drafts]
+    found: dict[Kind, list[Draft]] = {}
+    for draft in drafts:
+        found.setdefault(draft.kind, []).append(draft)
+    return [group for kind in found.values() for group in _by_shortcut(kind)]
+
+
+def _by_shortcut(drafts: Sequence[Draft]) -> list[list[Draft]]:
+    """One group for each kind of shortcut; those without one belong to the largest."""
+    groups: dict[tuple[str, ...], list[Draft]] = {}
+    for draft in drafts:
+        groups.setdefault(tuple(word(op, skeleton=True) for op in draft.shortcut), []).append(draft)
+    bare = groups.pop((), [])
+    if not groups:
+        return [bare]
+    largest = max(groups.values(), key=len)
+    members = {id(each) for each in (*largest, *bare)}
+    rest = [group for group in groups.values() if group is not largest]
+    return [[each for each in drafts if id(each) in members], *rest]

@@ -1,0 +1,169 @@
+"""Expressions for numbers that differ between the uses of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from resnet_spec.importing.graph import Graph
+from resnet_spec.importing.writing.drafts import Draft
+
+_FACTORS = (2, 3, 4, 6, 8, 16, 32)
+_DIVISORS = (8, 4, 16)
+# How an argument is called that stands for an attribute alone.
+_CALLED = {"filters": "width", "features": "width", "start": "start", "stop": "stop"}
+
+
+class Fitting(NamedTuple):
+    """The values of an attribute in those uses that have it."""
+
+    name: str
+    values: list[Any]
+    places: list[int]
+
+
+class Given:
+    """What a block is given: its input's channels, and arguments as they are found to be needed."""
+
+    def __init__(self, graph: Graph, drafts: Sequence[Draft]) -> None:
+        shapes = graph.shapes
+        self.count = len(drafts)
+        self.channels = [shapes[each.first].channels for each in drafts]
+        self.results = [shapes[each.last].channels for each in drafts]
+        self.strides = [
+            max(1, -(-(shapes[each.first].height or 1) // (shapes[each.last].height or 1)))
+            for each in drafts
+        ]
+        self.arguments: dict[str, list[Any]] = {}
+        self.lets: dict[str, str] = {}
+        self.known: list[tuple[str, list[int]]] = []
+        self._begin(graph, drafts)
+
+    def names(self) -> set[str]:
+        """Names that no value may have."""
+        return {*self.arguments, *self.lets, "in_channels", "i", "n"}
+
+    def _begin(self, graph: Graph, drafts: Sequence[Draft]) -> None:
+        """`filters`, and `out_channels` as a multiple of it, where the output's channels vary."""
+        follows = self._by_rule(self.results, [("in_channels", self.channels)])
+        residual = any(each.is_residual for each in drafts)
+        if len(set(self.results)) > 1 and (follows is None or residual):
+            base = self._base(graph, drafts)
+            self.arguments["filters"] = base
+            self.known.append(("filters", base))
+            if base != self.results:
+                self.lets["out_channels"] = f"filters * {self.results[0] // base[0]}"
+                self.known.insert(0, ("out_channels", self.results))
+        if len(set(self.strides)) > 1:
+            self.arguments["stride"] = self.strides
+        self.known.append(("in_channels", self.channels))
+
+    def _base(self, graph: Graph, drafts: Sequence[Draft]) -> list[int]:
+        """The channels of a convolution within of which all outputs are one multiple, or these."""
+        for factor in (2, 4, 8):
+            for place, op in enumerate(drafts[0].main):
+                if op.kind != "conv" or (graph.shapes[op.output].height or 1) == 1:
+                    continue
+                column = [each.main[place].attributes.get("filters") for each in drafts]
+                if (
+                    all(isinstance(v, int) for v in column)
+                    and [v * factor for v in column if v is not None] == self.results
+                ):
+                    return [v for v in column if v is not None]
+        return self.results
+
+    # --- numbers ---------------------------------------------------------------------------------
+
+    def expression(self, wanted: Fitting) -> Any:
+        """What stands for an attribute; None where the first use's own number does for all."""
+        name, values, places = wanted
+        strides = [self.strides[place] for place in places]
+        if name == "stride" and "stride" in self.arguments and values == strides:
+            return "stride" if set(values) != {1} else None
+        results = [self.results[place] for place in places]
+        varies = len(set(self.results)) > 1
+        if len(set(values)) == 1 and not (name == "filters" and varies and values == results):
+            return None
+        known = [(each, [column[place] for place in places]) for each, column in self.known]
+        found = self._by_rule(values, known) if _is_whole(values) else None
+        return self._argument(name, values, places) if found is None else found
+
+    def _by_rule(self, values: Sequence[int], known: Sequence[tuple[str, list[int]]]) -> str | None:
+        """A name, a multiple or a part of it, or the multiple of 8 nearest to a part of it."""
+        for name, column in known:
+            if column == list(values):
+                return name
+        for name, column in known:
+            for factor in _FACTORS:
+                if [each * factor for each in column] == list(values):
+                    return f"{name} * {factor}"
+                whole = all(each % factor == 0 for each in column)
+                if whole and [each // factor for each in column] == list(values):
+                    return f"{name} // {factor}"
+        return _divisible(values, known)
+
+    def _argument(self, name: str, values: Sequence[Any], places: Sequence[int]) -> str:
+        """An argument of its own; where a use does not have it, it makes no difference."""
+        column = [values[0]] * self.count
+        for place, value in zip(places, values, strict=True):
+            column[place] = value
+        for argument, have in self.arguments.items():
+            if have == column:
+                return argument
+        called = _CALLED.get(name, name)
+        number, argument = 2, called
+        while argument in self.arguments or argument in self.lets:
+            argument, number = f"{called}{number}", number + 1
+        self.arguments[argument] = column
+        if _is_whole(column):
+            self.known.append((argument, column))
+        return argument
+
+    # --- conditions ------------------------------------------------------------------------------
+
+    def condition(self, flags: list[bool], name: str) -> str:
+        """When something stands in a block: where channels or the size change, or an argument."""
+        result = self._by_rule(self.results, self.known[:-1])
+        out = result if result is not None else str(self.results[0])
+        if result is None and len(set(self.results)) > 1:
+            out = "filters"
+        widens = [a != b for a, b in zip(self.channels, self.results, strict=True)]
+        strided = [each != 1 for each in self.strides]
+        either = [a or b for a, b in zip(widens, strided, strict=True)]
+        for when, unless, holds in (
+            (f"in_channels != {out}", f"in_channels == {out}", widens),
+            ("stride != 1", "stride == 1", strided),
+            (
+                f"stride != 1 or in_channels != {out}",
+                f"stride == 1 and in_channels == {out}",
+                either,
+            ),
+        ):
+            if "stride" in when.split() and "stride" not in self.arguments:
+                continue
+            if either == holds and when.startswith("in_channels") and "stride" in self.arguments:
+                continue  # the fuller condition holds for other depths and widths as well
+            if flags == holds:
+                return when
+            if flags == [not each for each in holds]:
+                return unless
+        self.arguments[name] = list(flags)
+        return name
+
+
+def _is_whole(values: Sequence[Any]) -> bool:
+    return all(isinstance(each, int) and not isinstance(each, bool) for each in values)
+
+
+def _divisible(values: Sequence[int], known: Sequence[tuple[str, list[int]]]) -> str | None:
+    """`make_divisible`, as squeezed channels are rounded."""
+    for name, column in known:
+        for factor in (2, 4, 8, 16):
+            for divisor in _DIVISORS:
+                rounded = [
+                    max(divisor, int(each / factor + divisor / 2) // divisor * divisor)
+                    for each in column
+                ]
+                if rounded == list(values):
+                    return f"make_divisible({name} / {factor}, {divisor}, round_limit=0)"
+    return None

@@ -1,0 +1,129 @@
+"""Operations as layers of the language: what is a default is not said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from resnet_spec.importing.graph import Graph, Op, is_point
+from resnet_spec.importing.structure.roles import Roles
+from resnet_spec.importing.writing.names import Names, norm_beside
+from resnet_spec.primitives import PRIMITIVES
+
+Layer = dict[str, Any]
+
+_NEED_NAMES = ("learned_scale", "learned_shift", "channel_conv")
+
+
+@dataclass
+class Scope:
+    """Where layers are written: their names, and what the network says once for all of them."""
+
+    graph: Graph
+    roles: Roles
+    unfold: bool
+    names: Names = field(default_factory=Names)
+    hint: Callable[[str], str] = lambda name: name
+
+
+def usual_padding(attributes: Mapping[str, Any]) -> int:
+    """The padding that the language takes where none is said."""
+    return int((attributes["kernel"] - 1) // 2 * attributes.get("dilation", 1))
+
+
+def layers_of(op: Op, scope: Scope, stated: Mapping[str, Any] | None = None) -> list[Layer]:
+    """One folded operation as one or two layers; `stated` has expressions for its attributes."""
+    stated = stated or {}
+    if op.kind == "conv":
+        return _conv(op, scope, stated)
+    attributes = op.attributes
+    if op.kind == "linear":
+        layer: Layer = {"linear": _named(op, scope, "fc"), "features": attributes["features"]}
+        layer.update(stated)
+        return [layer if attributes["bias"] else {**layer, "bias": False}]
+    if op.kind in ("batch_norm", "group_norm"):
+        return [_norm(op, scope, scope.hint(op.parts[0].name if op.parts else op.name))]
+    if op.kind in ("max_pool", "avg_pool"):
+        return [_pool(op, scope, stated)]
+    if scope.roles.is_act(op):
+        return [{"act": scope.names.take("", "act")}]
+    return [_plain(op, scope, stated)]
+
+
+def _named(op: Op, scope: Scope, kind: str) -> str:
+    part = op.parts[0] if op.parts else op
+    return scope.names.take(scope.hint(part.name) if part.name else "", kind)
+
+
+def _conv(op: Op, scope: Scope, stated: Mapping[str, Any]) -> list[Layer]:
+    attributes = op.attributes
+    layer: Layer = {"conv": _named(op, scope, "conv"), "filters": attributes["filters"]}
+    layer["kernel"] = attributes["kernel"]
+    for name, default in (("stride", 1), ("dilation", 1), ("groups", 1)):
+        if attributes[name] != default:
+            layer[name] = attributes[name]
+    if attributes["padding"] != usual_padding(attributes):
+        layer["padding"] = attributes["padding"]
+    layer.update(stated)
+    norm = op.parts[1] if len(op.parts) > 1 else None
+    biased = bool(op.parts[0].attributes["bias"]) if op.parts else bool(attributes["bias"])
+    point = is_point(scope.graph.shapes[op.inputs[0]])
+    unfolds = norm is None and biased and scope.unfold and not point and op.whole is None
+    if op.whole is not None:
+        biased = False
+    if biased != scope.roles.bias and not unfolds:
+        layer["bias"] = biased
+    if norm is not None:
+        return [layer, _norm(norm, scope, scope.hint(norm.name), layer["conv"])]
+    if unfolds:
+        return [layer, {"norm": scope.names.take(norm_beside(layer["conv"]), "bn")}]
+    return [layer]
+
+
+def _norm(op: Op, scope: Scope, wanted: str, conv: str | None = None) -> Layer:
+    if not wanted and conv is not None:
+        wanted = norm_beside(conv)
+    name = scope.names.take(wanted, "bn" if op.kind == "batch_norm" else "norm")
+    if scope.roles.is_norm(op):
+        return {"norm": name}
+    if op.kind == "batch_norm" and scope.roles.norm.startswith("batch_norm"):
+        return {"norm": name, "eps": op.attributes["eps"]}
+    return {op.kind: name, **_said(op)}
+
+
+def _pool(op: Op, scope: Scope, stated: Mapping[str, Any]) -> Layer:
+    attributes = op.attributes
+    layer: Layer = {op.kind: scope.names.take("", "pool"), "kernel": attributes["kernel"]}
+    if attributes["stride"] != attributes["kernel"]:
+        layer["stride"] = attributes["stride"]
+    if attributes["padding"] != usual_padding(attributes):
+        layer["padding"] = attributes["padding"]
+    if attributes["ceil"]:
+        layer["ceil"] = True
+    return {**layer, **stated}
+
+
+def _plain(op: Op, scope: Scope, stated: Mapping[str, Any]) -> Layer:
+    if op.kind in _NEED_NAMES:
+        name = _named(op, scope, op.kind)
+    elif op.kind == "global_avg_pool":
+        name = scope.names.only("squeeze" if op.attributes["keep_map"] else "avgpool")
+    else:
+        name = scope.names.only(op.kind)
+    return {op.kind: name, **_said(op), **stated}
+
+
+def _said(op: Op) -> Layer:
+    """The attributes that differ from their defaults."""
+    found = {}
+    for attribute in PRIMITIVES[op.kind].attributes:
+        value = op.attributes.get(attribute.name)
+        default = attribute.default
+        if attribute.type == "init" or value is None or value == default:
+            continue
+        if attribute.name == "width" and value == op.attributes.get("height"):
+            continue
+        if attribute.name != "momentum":
+            found[attribute.name] = value
+    return found

@@ -1,0 +1,269 @@
+"""Blocks of the spec's own: what differs between their uses becomes arguments and conditions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from resnet_spec.importing.graph import Op, Value
+from resnet_spec.importing.writing.drafts import Draft, Item, aligned, by_kind, items
+from resnet_spec.importing.writing.fitting import Fitting, Given
+from resnet_spec.importing.writing.layers import Layer, Scope, layers_of, usual_padding
+from resnet_spec.importing.writing.names import Names, block_path
+from resnet_spec.importing.writing.stages import Signature, Use
+from resnet_spec.primitives import SAME
+
+__all__ = ["Definitions", "Draft", "defined", "items"]
+
+_DEFAULTS: dict[str, Any] = {"stride": 1, "project": False, "residual": True}
+_FIRST_ONLY = ("stride", "project")
+# Attributes that may differ between uses, in the order in which they are looked at.
+_NUMBERS = (
+    "filters", "features", "kernel", "stride", "padding", "dilation", "groups", "parts", "start",
+    "stop", "before", "after", "eps", "size",
+)  # fmt: skip
+
+
+@dataclass
+class Definitions:
+    """The blocks of a spec, and the uses of all blocks in their order."""
+
+    blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    uses: list[Use] = field(default_factory=list)
+
+    def signature(self, block: str) -> Signature:
+        """What a stage says of a block's first use alone."""
+        arguments = self.blocks[block].get("args", {})
+        return Signature({name: _DEFAULTS[name] for name in _FIRST_ONLY if name in arguments})
+
+    def plainest(self, block: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments without those that are the default."""
+        return {k: v for k, v in arguments.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
+
+
+def defined(found: Sequence[Item], scope: Scope, hints: bool, apart: bool = False) -> Definitions:
+    """The definitions of all drafts, and every block's use."""
+    result = Definitions()
+    drafts = [item for item in found if isinstance(item, Draft)]
+    uses: dict[int, Use] = {}
+    names = Names(use.block for use in found if isinstance(use, Use))
+    for group in by_kind(drafts, apart):
+        block = _Block(scope, group, hints)
+        name = names.only(block.kind())
+        body = block.definition()
+        result.blocks[name] = body
+        for place, draft in enumerate(group):
+            given = {each: block.given.arguments[each][place] for each in body.get("args", {})}
+            ops = tuple(draft.ops)
+            uses[id(draft)] = Use(name, given, ops, draft.first, draft.last)
+    result.uses = [item if isinstance(item, Use) else uses[id(item)] for item in found]
+    return result
+
+
+class _Block:
+    """One block from its uses."""
+
+    def __init__(self, scope: Scope, drafts: Sequence[Draft], hints: bool) -> None:
+        self.graph, self.drafts, self.hints = scope.graph, drafts, hints
+        for draft, main in zip(drafts, aligned(scope.graph, drafts), strict=True):
+            draft.main = main
+        self.paths = [block_path(each.ops) for each in drafts]
+        self.scope = Scope(scope.graph, scope.roles, scope.unfold, Names(), self._local)
+        self.given = Given(self.graph, drafts)
+        self.layers: list[Layer] = []
+
+    def kind(self) -> str:
+        """What the block is called: by how it ends."""
+        draft = self.drafts[0]
+        if any(each.is_residual for each in self.drafts):
+            return "residual_block"
+        if draft.kind[0] == "chain":
+            convs = sum(op.kind == "conv" for op in draft.main)
+            return "conv_block" if convs and len(self.drafts) > 1 else "transition"
+        last = draft.main[-1]
+        return "concat_block" if last.kind == "concat" else "block"
+
+    def _local(self, name: str) -> str:
+        """A layer's name within the block that it stands in."""
+        if not self.hints:
+            return ""
+        parts = tuple(name.split("."))
+        for path in self.paths:
+            if path and parts[: len(path)] == path:
+                return ".".join(parts[len(path) :])
+        return name if not any(self.paths) and len(parts) == 1 else ""
+
+    # --- the definition --------------------------------------------------------------------------
+
+    def definition(self) -> dict[str, Any]:
+        self._write([each.main for each in self.drafts], self.drafts[0].first)
+        if any(draft.is_residual for draft in self.drafts):
+            self._write_sum()
+        behind = [draft.behind or [] for draft in self.drafts]
+        if behind[0]:
+            self._write(behind, behind[0][0].inputs[0])
+        lets = self._used(self.given.lets)
+        text = _text([*self.layers, {"let": list(lets.values())}])
+        arguments = {
+            name: _argument(name, values)
+            for name, values in self.given.arguments.items()
+            if re.search(rf"\b{name}\b", text)
+        }
+        body: dict[str, Any] = {"description": self._description()}
+        body.update({key: value for key, value in (("args", arguments), ("let", lets)) if value})
+        body["layers"] = self.layers
+        return body
+
+    def _used(self, lets: Mapping[str, str]) -> dict[str, str]:
+        text = _text(self.layers)
+        return {name: value for name, value in lets.items() if re.search(rf"\b{name}\b", text)}
+
+    def _description(self) -> str:
+        convs = [op for op in self.drafts[0].main if op.kind == "conv"]
+        windows = [f"{op.attributes['kernel']}x{op.attributes['kernel']}" for op in convs]
+        if not windows:
+            return "Layers between two stages"
+        shown = ", ".join(windows[:6]) + (", ..." if len(windows) > 6 else "")
+        what = f"{shown} convolution{'s' if len(windows) > 1 else ''}"
+        shortcut = any(each.is_residual for each in self.drafts)
+        return f"{what} and a shortcut" if shortcut else what
+
+    def _write(self, columns: Sequence[Sequence[Op]], start: Value) -> None:
+        """Layers for operations that all uses have; each takes what the one before gives."""
+        writer = _Writer(self, start)
+        for place, op in enumerate(columns[0]):
+            writer.add(op, self._stated([each[place] for each in columns], range(len(columns))))
+        self.layers += writer.finished()
+
+    def _stated(self, column: Sequence[Op], places: Sequence[int]) -> dict[str, Any]:
+        """Expressions for those attributes of an operation that differ between uses."""
+        found: dict[str, Any] = {}
+        for name in _NUMBERS:
+            values = [_attribute(op, name) for op in column]
+            if values[0] is None or (name == "padding" and _is_usual(column)):
+                continue
+            if name == "padding" and SAME in values:
+                found[name] = SAME
+                continue
+            expression = self.given.expression(Fitting(name, values, list(places)))
+            if expression is not None:
+                found[name] = expression
+        return found
+
+    # --- shortcuts -------------------------------------------------------------------------------
+
+    def _write_sum(self) -> None:
+        residual = [draft.is_residual for draft in self.drafts]
+        shortcut = "x"
+        self.layers[-1]["as"] = "residual"
+        flags = [bool(draft.shortcut) for draft in self.drafts]
+        if any(flags):
+            shortcut = "shortcut"
+            self._write_shortcut(flags)
+        add: Layer = {"add": ["residual", shortcut]}
+        if not all(residual):
+            add["when"] = self.given.condition(residual, "residual")
+            add["else"] = "residual"
+        self.layers.append(add)
+
+    def _write_shortcut(self, flags: Sequence[bool]) -> None:
+        places = [place for place, flag in enumerate(flags) if flag]
+        branches = [self.drafts[place].shortcut for place in places]
+        writer = _Writer(self, self.drafts[places[0]].first, follows=False)
+        for number, op in enumerate(branches[0]):
+            writer.add(op, self._stated([each[number] for each in branches], places))
+        layers = writer.finished()
+        layers[0].setdefault("from", "x")
+        if not all(flags):
+            when = self.given.condition(list(flags), "project")
+            for layer in layers:
+                layer["when"] = when
+        layers[-1]["as"] = "shortcut"
+        self.layers += layers
+
+
+class _Writer:
+    """Wires layers: one takes the output before it, or names another."""
+
+    def __init__(self, block: _Block, start: Value, follows: bool = True) -> None:
+        self.scope, self.block = block.scope, block
+        self.start = start
+        self.current: Value | None = start if follows else None
+        self.labels: dict[Value, str] = {start: "x"}
+        self.last_layers: dict[Value, Layer] = {}
+        self.layers: list[Layer] = []
+        self.taken = {"x", "residual", "shortcut"}
+
+    def add(self, op: Op, stated: Mapping[str, Any]) -> None:
+        made = layers_of(op, self.scope, stated)
+        first = made[0]
+        if len(op.inputs) > 1:
+            kind, name = next(iter(first.items()))
+            rest = {k: v for k, v in first.items() if k != kind}
+            made[0] = {kind: [self._label(value) for value in op.inputs], "name": name, **rest}
+        elif op.inputs[0] != self.current:
+            first["from"] = self._label(op.inputs[0])
+        self.layers += made
+        if len(op.outputs) > 1:
+            label = self._free("part")
+            made[-1]["as"] = label
+            self.labels.update((v, f"{label}.{k}") for k, v in enumerate(op.outputs))
+            self.current = None
+        else:
+            self.current = op.output
+        self.last_layers.update((value, made[-1]) for value in op.outputs)
+
+    def _label(self, value: Value) -> str:
+        """The name of a value, which is given to it when it is first asked for."""
+        if value not in self.labels:
+            layer = self.last_layers[value]
+            own = layer.get("name", next(iter(layer.values())))
+            self.labels[value] = layer["as"] = self._free(re.sub(r"\W", "_", str(own)))
+        return self.labels[value]
+
+    def _free(self, wanted: str) -> str:
+        if wanted[:1].isdigit():
+            wanted = f"layer_{wanted}"
+        name, number = wanted, 2
+        while name in self.taken or name in self.block.given.names():
+            name, number = f"{wanted}_{number}", number + 1
+        self.taken.add(name)
+        return name
+
+    def finished(self) -> list[Layer]:
+        """The layers, with the keys of wiring last."""
+        for layer in self.layers:
+            for name in ("from", "as"):
+                if name in layer:
+                    layer[name] = layer.pop(name)
+        return self.layers
+
+
+def _attribute(op: Op, name: str) -> Any:
+    """An attribute as it was before a size of its own was written as a number."""
+    if name == "padding" and op.parts and op.parts[0].attributes.get("padding") == SAME:
+        return SAME
+    return op.attributes.get(name)
+
+
+def _is_usual(column: Iterable[Op]) -> bool:
+    """Whether all have the padding that the language takes by itself."""
+    return all(
+        op.kind in ("conv", "max_pool", "avg_pool")
+        and _attribute(op, "padding") == usual_padding(op.attributes)
+        for op in column
+    )
+
+
+def _argument(name: str, values: Sequence[Any]) -> Any:
+    if name in _DEFAULTS:
+        default: dict[str, Any] = {"default": _DEFAULTS[name]}
+        return {**default, "only": "first"} if name in _FIRST_ONLY else default
+    return "float" if any(isinstance(each, float) for each in values) else "int"
+
+
+def _text(layers: Iterable[Mapping[str, Any]]) -> str:
+    """All values in layers, to look for names in; what they are for is none of them."""
+    return " ".join(str(value) for layer in layers for value in layer.values())

@@ -1,0 +1,153 @@
+"""A whole spec from the parts of a graph: stem, stages and head, and what they say alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from resnet_spec.importing.errors import Unsupported
+from resnet_spec.importing.graph import Graph
+from resnet_spec.importing.structure.arguments import Solution
+from resnet_spec.importing.structure.parse import Part
+from resnet_spec.importing.structure.probing import Prober
+from resnet_spec.importing.structure.roles import Roles
+from resnet_spec.importing.writing import own_blocks
+from resnet_spec.importing.writing.layers import Layer, Scope, layers_of
+from resnet_spec.importing.writing.names import Names
+from resnet_spec.importing.writing.stages import (
+    Signature,
+    Use,
+    arguments_of,
+    hoist,
+    key_of,
+    named,
+    runs,
+    shortened,
+)
+
+
+class Plan(NamedTuple):
+    """What is to be written, and how."""
+
+    graph: Graph  # folded
+    parts: Sequence[Part]
+    taken: Sequence[Solution | None]
+    roles: Roles
+    prober: Prober
+    unfold: bool
+    hints: bool  # take the model's names
+    apart: bool = False  # a block for each use
+
+
+@dataclass
+class Written:
+    """A spec as plain values."""
+
+    spec: dict[str, Any] = field(default_factory=dict)
+    from_library: int = 0  # uses of blocks of the library
+    own: int = 0  # uses of blocks of the spec's own
+
+
+def written(plan: Plan, name: str, description: str) -> Written:
+    """The spec of a parsed graph; raises `Unsupported` for a graph without blocks or logits."""
+    graph = plan.graph
+    given, result = graph.shapes[graph.input], graph.shapes[graph.output]
+    if result.dimensions[1:] != (1, 1):
+        raise Unsupported(f"its output is a {result} map, not one number for each class")
+    items = own_blocks.items(plan.graph, plan.parts, plan.taken)
+    inner = [k for k, item in enumerate(items) if isinstance(item, Use | own_blocks.Draft)]
+    first, last = inner[0], inner[-1]
+    scope = Scope(graph, plan.roles, plan.unfold, hint=_hint(plan))
+    stem = _layers(items[:first], scope)
+    definitions = own_blocks.defined(items[first : last + 1], scope, plan.hints, plan.apart)
+    head = _layers(items[last + 1 :], scope)
+    _say_classes(head, result.channels)
+    stages = _stages(plan, definitions, Names(_names(stem + head)))
+    defaults = {**plan.roles.defaults, **hoist(stages, definitions.blocks)}
+    spec: dict[str, Any] = {
+        "spec_version": 1,
+        "name": name,
+        "description": description,
+        "input": {"channels": given.channels, "height": given.height, "width": given.width},
+        "classes": result.channels,
+    }
+    sections = {
+        "defaults": _needed(defaults, [stem, stages, head], definitions),
+        "blocks": definitions.blocks,
+        "stem": stem,
+    }
+    spec.update({key: value for key, value in sections.items() if value})
+    spec.update({"stages": stages, "head": head})
+    library = sum(1 for use in definitions.uses if use.block not in definitions.blocks)
+    return Written(spec, library, len(definitions.uses) - library)
+
+
+def _hint(plan: Plan) -> Any:
+    return (lambda name: name) if plan.hints else (lambda name: "")
+
+
+def _layers(items: Sequence[Any], scope: Scope) -> list[Layer]:
+    return [layer for op in items for layer in layers_of(op, scope)]
+
+
+def _names(layers: Sequence[Layer]) -> list[str]:
+    """The names of layers, which no stage may have."""
+    found = []
+    for layer in layers:
+        value = next(iter(layer.values()))
+        found.append(str(layer.get("name", value)))
+    return found
+
+
+def _say_classes(head: Sequence[Layer], classes: int) -> None:
+    """The last layer has as many outputs as there are classes, whatever their number."""
+    for layer in reversed(head):
+        if layer.get("features") == classes:
+            layer["features"] = "classes"
+            return
+
+
+def _stages(plan: Plan, definitions: own_blocks.Definitions, names: Names) -> list[dict[str, Any]]:
+    stages = []
+
+    def signature(block: str) -> Signature:
+        if block in definitions.blocks:
+            return definitions.signature(block)
+        return Signature.of(plan.prober.definition(block).arguments)
+
+    for run in runs(definitions.uses, signature):
+        for part in _checked(plan, definitions, run, signature(run[0].block)):
+            stages.append(named(part[0], part[1], names, plan.hints))
+    return stages
+
+
+def _checked(
+    plan: Plan, definitions: own_blocks.Definitions, run: Sequence[Use], signature: Signature
+) -> list[tuple[Sequence[Use], dict[str, Any]]]:
+    """A run as one stage; of the library, as several where one stage is not the same graph."""
+    arguments = arguments_of(run, signature)
+    block = run[0].block
+    if block in definitions.blocks:
+        return [(run, definitions.plainest(block, arguments))]
+    given, wanted = plan.graph.shapes[run[0].first], key_of(run)
+    found = shortened(arguments, lambda tried: plan.prober.key(block, tried, given) == wanted)
+    if found is not None:
+        return [(run, found)]
+    return [each for use in run for each in _checked(plan, definitions, [use], signature)]
+
+
+def _needed(
+    defaults: dict[str, Any], sections: Sequence[Sequence[Layer]], definitions: Any
+) -> dict[str, Any]:
+    """Defaults that something takes: one that nothing does is an error of the language."""
+    bodies = [*sections, *(block["layers"] for block in definitions.blocks.values())]
+    stated = {key for body in bodies for layer in body for key in layer}
+    library = any(
+        "block" in layer and layer["block"] not in definitions.blocks for layer in sections[1]
+    )
+    return {
+        name: value
+        for name, value in defaults.items()
+        if library or name not in ("norm", "act", "conv") or name in stated
+    }

@@ -1,0 +1,164 @@
+"""Uses of blocks, one after the other, as stages: what repeats is said once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resnet_spec.importing.graph import Op, Value
+from resnet_spec.importing.matching import Key, key
+from resnet_spec.importing.structure.segments import joined
+from resnet_spec.importing.writing.names import Names, Path, block_path, stage_names
+from resnet_spec.language.syntax import Argument
+
+# Arguments of a use that blocks of a stage behind the first do not have.
+_FIRST = ("first", "project")
+# In which order a stage says its arguments; the others follow.
+_LEADING = ("name", "names", "block", "repeat", "filters", "growth", "stride")
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use of a block, with the stretch of the graph that it stands for."""
+
+    block: str
+    arguments: Mapping[str, Any]
+    ops: tuple[Op, ...]
+    first: Value
+    last: Value
+
+    @property
+    def path(self) -> Path:
+        """The model's name for it."""
+        return block_path(self.ops)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The arguments of a block that a stage gives its first block alone, and their defaults."""
+
+    first_only: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Argument]) -> Signature:
+        found: dict[str, Any] = {name: False for name in _FIRST if name in arguments}
+        for name, argument in arguments.items():
+            if argument.first_only and argument.default is not None:
+                found[name] = _literal(argument.default.text)
+        return cls(found)
+
+    def continues(self, before: Use, after: Use) -> bool:
+        """Whether a use can be of one stage with the one before it."""
+        if before.block != after.block:
+            return False
+        for name in {**before.arguments, **after.arguments}:
+            one, other = before.arguments.get(name), after.arguments.get(name)
+            if name in self.first_only:
+                if other not in (None, self.first_only[name]):
+                    return False
+            elif one != other and not (name == "filters" and _same_stage(before, after)):
+                return False
+        return True
+
+
+def _same_stage(before: Use, after: Use) -> bool:
+    """Whether the model's names put two blocks into one stage."""
+    one, other = before.path, after.path
+    return len(one) > 1 and len(one) == len(other) and one[:-1] == other[:-1]
+
+
+def _literal(text: str) -> Any:
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def runs(uses: Iterable[Use], signature: Callable[[str], Signature]) -> list[list[Use]]:
+    """Uses in stages: a new one begins where an argument changes that a stage says once."""
+    found: list[list[Use]] = []
+    for use in uses:
+        if found and signature(use.block).continues(found[-1][-1], use):
+            found[-1].append(use)
+        else:
+            found.append([use])
+    return found
+
+
+def arguments_of(run: Sequence[Use], signature: Signature) -> dict[str, Any]:
+    """The arguments of a stage: one value for all, the first block's, or a list."""
+    found: dict[str, Any] = {}
+    for name in run[0].arguments:
+        values = [use.arguments.get(name) for use in run]
+        if all(value == values[0] for value in values) or name in signature.first_only:
+            found[name] = values[0]
+        else:
+            found[name] = grown(values)
+    if len(run) > 1:
+        found["repeat"] = len(run)
+    return found
+
+
+def grown(values: Sequence[Any]) -> Any:
+    """A list, or the expression over the place by which it grows."""
+    if len(values) > 2 and all(isinstance(each, int) for each in values):
+        step = values[1] - values[0]
+        if all(each == values[0] + step * place for place, each in enumerate(values)):
+            return f"{values[0]} + {step} * i" if step > 0 else f"{values[0]} - {-step} * i"
+    return list(values)
+
+
+def shortened(
+    arguments: Mapping[str, Any], same: Callable[[Mapping[str, Any]], bool]
+) -> dict[str, Any] | None:
+    """Arguments without those that change nothing; None where not even all of them are right."""
+    found = dict(arguments)
+    if not same(found):
+        return None
+    for name in arguments:
+        if name == "repeat":
+            continue
+        less = {other: value for other, value in found.items() if other != name}
+        if same(less):
+            found = less
+    return found
+
+
+def key_of(run: Sequence[Use]) -> Key:
+    """What the graph is from the first to the last use."""
+    ops = joined(op for use in run for op in use.ops)
+    return key(ops, run[0].first, run[-1].last)
+
+
+def named(
+    run: Sequence[Use], arguments: Mapping[str, Any], names: Names, hints: bool
+) -> dict[str, Any]:
+    """A stage with its name, and with the names of its blocks where the model has others."""
+    name, pattern, numbered = stage_names([use.path for use in run]) if hints else ("", None, False)
+    kind = "transition" if "transition" in run[0].block else "layer"
+    stage: dict[str, Any] = {"name": names.take(name, kind), "block": run[0].block, **arguments}
+    if pattern is not None and stage["name"] == name:
+        stage["names"] = pattern
+    if numbered and stage["name"] == name:
+        stage.setdefault("repeat", 1)
+    order = [*(each for each in _LEADING if each in stage), *stage]
+    return {each: stage[each] for each in dict.fromkeys(order)}
+
+
+def hoist(stages: Sequence[dict[str, Any]], own: Iterable[str]) -> dict[str, Any]:
+    """What all stages of a block of the library say alike, taken out of them for `defaults`."""
+    defaults: dict[str, Any] = {}
+    for block in dict.fromkeys(stage["block"] for stage in stages):
+        mine = [stage for stage in stages if stage["block"] == block]
+        if block in own or len(mine) < 2:
+            continue
+        for name in list(mine[0]):
+            if name in ("name", "names", "block", "repeat", "filters", "stride"):
+                continue
+            value = mine[0][name]
+            if isinstance(value, list) or not all(stage.get(name) == value for stage in mine):
+                continue
+            defaults.setdefault(block, {})[name] = value
+            for stage in mine:
+                del stage[name]
+    return defaults

@@ -1,0 +1,342 @@
+"""`import`: what it writes, what it tells, what it refuses, and that its proof finds mistakes."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import networks
+import numpy as np
+import pytest
+
+from resnet_spec import cli
+from resnet_spec.importing import carry, proof
+from resnet_spec.importing.frontend import layers
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
+from resnet_spec.lower import lower
+
+pytestmark = pytest.mark.torch
+
+SPEC = """\
+spec_version: 1
+name: small
+description: A small network
+input: {channels: 3, height: 32, width: 32}
+classes: 10
+stem:
+  - {conv: conv1, filters: 8, kernel: 3}
+  - {norm: bn1}
+  - {act: act1}
+stages:
+  - {name: layer1, block: bottleneck, repeat: 2, filters: 4}
+  - {name: layer2, block: bottleneck, repeat: 2, filters: 8, stride: 2}
+head:
+  - {global_avg_pool: avgpool}
+  - {linear: fc, features: classes}
+"""
+
+
+class Result:
+    """What a command line did."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str) -> Result:
+        code = cli.main(["import", *arguments])
+        done = capsys.readouterr()
+        return Result(code, done.out, done.err)
+
+    return command
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """The small network as ONNX, each norm by itself."""
+    return exported(tmp_path, SPEC)
+
+
+def exported(folder: Path, spec: str, folds: bool = False, name: str = "model.onnx") -> str:
+    network = lower(load("small.yaml", Library(), text=spec.encode()))
+    shape = (1, *network.input.dimensions)
+    networks.exported(networks.built(network), shape, folder / name, folds)
+    return name
+
+
+def test_writes_a_spec_and_weights(run: Run, model: str, tmp_path: Path) -> None:
+    result = run(model, "--out", "mine.yaml", "--weights", "mine.safetensors")
+    assert result.code == 0, result.err
+    expected = SPEC.replace("small", "mine", 1).replace(
+        "A small network", "Imported from model.onnx"
+    )
+    written = (tmp_path / "mine.yaml").read_text()
+    assert [line for line in written.splitlines() if line] == expected.splitlines()
+    assert "same graph: " in result.out and "4 blocks of the library" in result.out
+    assert "same logits: " in result.out
+    assert cli.main(["check", "mine.yaml"]) == 0
+    assert cli.main(["weights", "inspect", "mine.safetensors", "mine.yaml"]) == 0
+
+
+def test_nothing_is_replaced_without_force(run: Run, model: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("mine\n")
+    result = run(model, "--out", "mine.yaml", "--weights", "w.safetensors")
+    assert result.code == 2 and "RS602" in result.err
+    assert (tmp_path / "mine.yaml").read_text() == "mine\n"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["mine.yaml", "model.onnx"]
+
+
+def test_blocks_of_its_own(run: Run, model: str, tmp_path: Path) -> None:
+    result = run(model, "--out", "mine.yaml", "--no-library", "--name", "other")
+    assert result.code == 0, result.err
+    text = (tmp_path / "mine.yaml").read_text()
+    assert "name: other\n" in text and "blocks:\n  residual_block:\n" in text
+    assert "when: stride != 1 or in_channels != out_channels" in text
+
+
+def test_folded_norms_are_told(run: Run, tmp_path: Path) -> None:
+    model = exported(tmp_path, SPEC, folds=True)
+    auto = run(model, "--out", "auto.yaml")
+    assert "15 convolutions have a bias and no norm" in auto.err
+    kept = run(model, "--out", "kept.yaml", "--unfold-norms", "no")
+    assert kept.code == 0, kept.err
+    text = (tmp_path / "kept.yaml").read_text()
+    assert "norm: none" in text and "conv: {bias: true}" in text and "bottleneck" in text
+
+
+# --- mistakes that are planted -------------------------------------------------------------------
+
+
+def test_the_proof_finds_a_stride_in_another_place(
+    run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from resnet_spec.importing import run as running
+
+    original = running.spec_text
+    monkeypatch.setattr(
+        running, "spec_text", lambda spec: original(spec).replace("bottleneck,", "bottleneck_v1,")
+    )
+    result = run(model, "--out", "mine.yaml")
+    assert result.code == 1 and "RS954" in result.err and "another graph" in result.err
+    assert "only in the spec: conv(filters=8,kernel=1,stride=2" in result.err
+    assert not (tmp_path / "mine.yaml").exists()
+
+
+def test_the_proof_finds_a_weight_in_another_place(
+    run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = carry.Carried.put
+
+    def put(self: carry.Carried, op: Any, values: Any) -> None:
+        original(self, op, values)
+        pair = "layer1.0.conv1.weight", "layer1.1.conv1.weight"
+        if pair[1] in self.state and self.state[pair[1]].shape == self.state[pair[0]].shape:
+            self.state[pair[0]], self.state[pair[1]] = (self.state[each] for each in pair[::-1])
+
+    spec = SPEC.replace("filters: 8, kernel: 3", "filters: 16, kernel: 3")
+    other = exported(tmp_path, spec)
+    monkeypatch.setattr(carry.Carried, "put", put)
+    result = run(other, "--out", "mine.yaml", "--weights", "mine.safetensors")
+    assert result.code == 1 and "RS954" in result.err and "computes something else" in result.err
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["model.onnx"]
+
+
+def test_the_proof_finds_an_epsilon_that_was_dropped(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = SPEC.replace("stem:", "defaults: {norm: {batch_norm: {eps: 0.1}}}\nstem:")
+    model = exported(tmp_path, spec)
+    assert run(model, "--out", "right.yaml").code == 0
+    assert "norm: {batch_norm: {eps: 0.1}}" in (tmp_path / "right.yaml").read_text()
+    monkeypatch.setattr(layers, "epsilon", lambda call: 1e-5)
+    result = run(model, "--out", "mine.yaml")
+    assert result.code == 1 and "computes something else" in result.err
+
+
+def test_without_a_runtime_the_logits_are_not_compared(
+    run: Run, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "installed", lambda package: package != "onnxruntime")
+    result = run(model, "--out", "mine.yaml")
+    assert result.code == 0
+    assert "logits not compared: onnxruntime is not installed" in result.out
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+def onnx_of(module: Any, shape: tuple[int, ...], path: Path) -> str:
+    networks.exported(module.eval(), shape, path)
+    return path.name
+
+
+def test_what_the_language_can_not_say_is_named(run: Run, tmp_path: Path) -> None:
+    from torch import nn
+
+    body = nn.Sequential(nn.Conv2d(3, 8, (1, 3)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    result = run(onnx_of(body, (1, 3, 32, 32), tmp_path / "a.onnx"), "--out", "mine.yaml")
+    assert result.code == 1
+    assert (
+        "a.onnx:1:1: error RS953: Conv '/0/Conv': a window of 1x3: windows are square" in result.err
+    )
+    bounded = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    result = run(onnx_of(bounded, (1, 3, 32, 32), tmp_path / "b.onnx"), "--out", "mine.yaml")
+    assert "RS953: Clip '/1/Clip': the language has no operation for bounds from 0.0 to 6.0" in (
+        result.err
+    )
+    assert not (tmp_path / "mine.yaml").exists()
+
+
+def edited(path: Path, change: Callable[[Any], None]) -> None:
+    import onnx
+
+    proto = onnx.load(str(path), load_external_data=False)
+    change(proto)
+    path.write_bytes(proto.SerializeToString())
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "", "folder/file.bin"])
+def test_tensors_outside_of_the_folder_are_refused(
+    run: Run, model: str, tmp_path: Path, location: str
+) -> None:
+    def change(proto: Any) -> None:
+        tensor = proto.graph.initializer[0]
+        tensor.ClearField("raw_data")
+        tensor.data_location = 1
+        entry = tensor.external_data.add()
+        entry.key, entry.value = "location", location
+
+    edited(tmp_path / model, change)
+    result = run(model, "--out", "mine.yaml")
+    assert result.code == 1 and "RS952" in result.err and "not in the folder" in result.err
+
+
+def test_tensors_beside_the_model_are_read(run: Run, model: str, tmp_path: Path) -> None:
+    def change(proto: Any) -> None:
+        for tensor in proto.graph.initializer:
+            (tmp_path / "weights.bin").open("ab").write(tensor.raw_data)
+            size, end = len(tensor.raw_data), (tmp_path / "weights.bin").stat().st_size
+            tensor.ClearField("raw_data")
+            tensor.data_location = 1
+            for key, value in (
+                ("location", "weights.bin"), ("offset", str(end - size)), ("length", str(size)),
+            ):  # fmt: skip
+                entry = tensor.external_data.add()
+                entry.key, entry.value = key, value
+
+    edited(tmp_path / model, change)
+    result = run(model, "--out", "mine.yaml")
+    assert result.code == 0, result.err
+    data = (tmp_path / "weights.bin").read_bytes()
+    (tmp_path / "weights.bin").write_bytes(data[:-1])
+    assert "is not whole in 'weights.bin'" in run(model, "--out", "other.yaml").err
+
+
+def test_huge_sizes_are_refused_before_they_are_made(run: Run, model: str, tmp_path: Path) -> None:
+    def change(proto: Any) -> None:
+        from onnx import helper, numpy_helper
+
+        size = numpy_helper.from_array(np.array([1 << 20, 1 << 20], np.int64), "size")
+        proto.graph.initializer.append(size)
+        proto.graph.node.insert(0, helper.make_node("ConstantOfShape", ["size"], ["huge"]))
+
+    edited(tmp_path / model, change)
+    result = run(model, "--out", "mine.yaml")
+    assert result.code == 1 and "a constant of 1048576x1048576 is too large" in result.err
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "'bad.onnx' is empty"),
+        (b"\x08\x07\xff\xff\xff", "'bad.onnx' is no whole ONNX file"),
+        (b"\x80\x02}q\x00.", "'bad.onnx' is a pickle, as PyTorch saves weights: it has no graph"),
+        (b"hello", "'bad.onnx' is no model"),
+    ],
+)
+def test_other_files_are_named(run: Run, tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "bad.onnx").write_bytes(data)
+    result = run("bad.onnx", "--out", "mine.yaml")
+    assert result.code == 1 and f"RS951: {message}" in result.err
+
+
+def test_usage(run: Run, model: str) -> None:
+    assert "must end in .yaml" in run(model, "--out", "mine.txt").err
+    assert "must end in one of" in run(model, "--out", "m.yaml", "--weights", "w.bin").err
+    assert "is not of the form 3x224x224" in run(model, "--out", "m.yaml", "--input", "32").err
+    assert "choose another --name" in run(model, "--out", "m.yaml", "--name", "torch").err
+
+
+# --- PyTorch -------------------------------------------------------------------------------------
+
+MODULE = """\
+from torch import nn
+
+def build():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(16 * 8 * 8, 10),
+    )
+
+def number():
+    return 1
+"""
+
+
+def test_a_function_of_the_users(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mynets.py").write_text(MODULE)
+    for name in ("mynets:build", "mynets.py:build"):
+        result = run(name, "--out", "mine.yaml", "--input", "3x32x32", "--force")
+        assert result.code == 0, result.err
+        assert f"ran the code of {name}" in result.err
+        assert "same logits: 0.0e+00 apart" in result.out
+    text = (tmp_path / "mine.yaml").read_text()
+    assert "{conv: " in text and "{flatten: flatten, height: 8}" in text
+    assert "gives a int, no torch.nn.Module" in run("mynets:number", "--out", "b.yaml").err
+
+
+def archive(path: Path) -> None:
+    import torch
+
+    network = lower(load("small.yaml", Library(), text=SPEC.encode()))
+    model = networks.built(network)
+    torch.export.save(torch.export.export(model, (torch.zeros(1, 3, 32, 32),)), str(path))
+
+
+def test_an_archive_of_torch_export(run: Run, tmp_path: Path) -> None:
+    archive(tmp_path / "model.pt2")
+    result = run("model.pt2", "--out", "mine.yaml", "--weights", "mine.pt")
+    assert result.code == 0, result.err
+    assert "4 blocks of the library" in result.out and "same logits: " in result.out
+
+
+@pytest.mark.parametrize("target", ["os.system", "torch.hub.load", "torch.ops.aten.relu"])
+def test_an_archive_that_calls_something_else(run: Run, tmp_path: Path, target: str) -> None:
+    archive(tmp_path / "model.pt2")
+    with zipfile.ZipFile(tmp_path / "model.pt2") as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(tmp_path / "bad.pt2", "w") as new:
+        for name, data in members.items():
+            if "/models/" in name:
+                described = json.loads(data)
+                described["graph_module"]["graph"]["nodes"][0]["target"] = target
+                data = json.dumps(described).encode()  # noqa: PLW2901 - the changed one
+            new.writestr(name, data)
+    result = run("bad.pt2", "--out", "mine.yaml")
+    assert result.code == 1 and f"RS952: 'bad.pt2' calls '{target}'" in result.err
+
+
+def test_quiet(run: Run, model: str) -> None:
+    assert run(model, "--out", "mine.yaml", "--quiet").out == ""

@@ -1,0 +1,70 @@
+"""Compiled PyTorch networks with weights by which nothing is hidden, and their exports."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from resnet_spec.codegen.generate import generate
+from resnet_spec.ir import Network
+
+
+def built(network: Network, name: str = "source") -> Any:
+    """The compiled model of a network, in evaluation, with weights that all make a difference.
+
+    What begins as zero or one is drawn, and statistics are those of no fresh norm.
+    """
+    import torch
+
+    text = next(iter(generate(network, ("torch",)).values()))
+    spec = importlib.util.spec_from_loader(f"{name}_{network.name}", None)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    exec(compile(text, network.name, "exec"), module.__dict__)
+    torch.manual_seed(0)
+    return randomized(getattr(module, network.name)())
+
+
+def randomized(model: Any) -> Any:
+    """A model in evaluation whose norms scale and shift, and none of whose tensors is all zero."""
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for layer in model.modules():
+            if getattr(layer, "running_var", None) is not None:
+                layer.running_mean.normal_(0, 0.1, generator=draw)
+                layer.running_var.uniform_(0.5, 1.5, generator=draw)
+                # A little less than one: deep networks keep their values finite.
+                layer.weight.uniform_(0.4, 1.0, generator=draw)
+                layer.bias.normal_(0, 0.1, generator=draw)
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(0, 0.05, generator=draw)
+    return model.eval()
+
+
+def exported(model: Any, shape: tuple[int, ...], path: Path, folds: bool = True) -> Path:
+    """A model as ONNX by the exporter that traces; `folds`: norms into convolutions."""
+    import torch
+
+    kept = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model, (torch.zeros(shape),), str(path), dynamo=False, **({} if folds else kept)
+        )
+    return path
+
+
+def logits(model: Any, shape: tuple[int, ...]) -> Any:
+    """What a model makes of images by a fixed seed."""
+    import torch
+
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return model(images)

@@ -15,7 +15,7 @@ from resnet_spec.primitives import PRIMITIVES
 # Words that name a block and mean something else as well.
 COMMON = {"basic", "plain"}
 # Starter specs and examples of messages are YAML within Python, and use blocks as users do.
-EXAMPLES = {"codes.py", "init.py", "cli.py"}
+EXAMPLES = {"codes.py", "examples.py", "init.py", "cli.py"}
 
 
 def sources() -> Iterator[Path]:

@@ -16,6 +16,7 @@ from resnet_spec.ir.graph import (
     Step,
     walk,
 )
+from resnet_spec.language.syntax import Published
 
 __all__ = [
     "INPUT",
@@ -28,6 +29,7 @@ __all__ = [
     "Network",
     "Node",
     "Operation",
+    "Published",
     "Read",
     "Stage",
     "Step",

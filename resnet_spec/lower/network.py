@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from resnet_spec.diagnostics import Report, SpecError
-from resnet_spec.ir import Instance, Network, Stage
+from resnet_spec.ir import Instance, Network, Published, Stage
 from resnet_spec.language import bind, identifiers
 from resnet_spec.language.blocks import read_lets
 from resnet_spec.language.load import Loaded, digest, resolved
 from resnet_spec.language.name_resolution import TooLarge, Unknown, evaluate, repetitions
 from resnet_spec.language.nodes import plain
-from resnet_spec.language.syntax import Bound, Definition, Expression, Published, Statement
+from resnet_spec.language.syntax import Bound, Definition, Expression, Statement
 from resnet_spec.lower.frame import Frame
 from resnet_spec.lower.runs import Inputs
 from resnet_spec.lower.targets import Targets

@@ -104,7 +104,8 @@ def stored(softmax: bool = False) -> str:
     return "net.npz"
 
 
-SOURCES = ("onnx", "folded.onnx", "pt2", "pt")
+SLOW = pytest.mark.slow  # a process for each framework that runs
+SOURCES = ("onnx", pytest.param("folded.onnx", marks=SLOW), "pt2", pytest.param("pt", marks=SLOW))
 
 
 @pytest.mark.torch
@@ -120,7 +121,12 @@ def test_sources_of_pytorch(run: Run, source: Any, kind: str) -> None:
 @pytest.mark.torch
 @pytest.mark.parametrize(
     ("kind", "stage"),
-    [("onnx", "layer1"), ("folded.onnx", "layer2"), ("pt2", "layer2"), ("pt", "")],
+    [
+        pytest.param("onnx", "layer1", marks=SLOW),
+        ("folded.onnx", "layer2"),
+        ("pt2", "layer2"),
+        pytest.param("pt", "", marks=SLOW),
+    ],
 )
 def test_the_first_stage_that_differs(run: Run, source: Any, kind: str, stage: str) -> None:
     """Another activation in one stage: names and shapes are all the same."""
@@ -144,6 +150,7 @@ def test_a_tolerance(run: Run) -> None:
     assert run(*arguments, "--tolerance", "2")[0] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_images_of_another_size(run: Run, source: Any) -> None:
     path = exported(source, "onnx", (32, 40))
@@ -178,7 +185,9 @@ BROKEN = {
 
 @pytest.mark.torch
 @pytest.mark.keras
-@pytest.mark.parametrize("path", BROKEN)
+@pytest.mark.parametrize(
+    "path", [*list(BROKEN)[:2], *(pytest.param(each, marks=SLOW) for each in list(BROKEN)[2:])]
+)
 def test_broken_sources(run: Run, path: str) -> None:
     data, message = BROKEN[path]
     safetensors.save_file(drawn(), "net.safetensors")

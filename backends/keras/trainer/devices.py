@@ -75,10 +75,12 @@ class TensorFlowDevices(Place):
         import tensorflow as tf
 
         self.tf, self.world = tf, hosts
-        kinds = [tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU")]
-        names = [device.name for device in kinds[0] or kinds[1]]
-        several, one = tf.distribute.MultiWorkerMirroredStrategy, tf.distribute
-        self.strategy = several() if hosts > 1 else one.MirroredStrategy(names)
+        if hosts > 1:  # before anything else asks for devices
+            self.strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        else:
+            kinds = [tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU")]
+            names = [device.name for device in kinds[0] or kinds[1]]
+            self.strategy = tf.distribute.MirroredStrategy(names)
         self.devices = self.strategy.num_replicas_in_sync
         if hosts > 1:
             self.rank = self.strategy.cluster_resolver.task_id

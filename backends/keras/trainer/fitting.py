@@ -92,7 +92,8 @@ class Optimizer(keras.optimizers.Optimizer):
         if self.parts > 1:
             last = ops.equal((self.iterations + 1) % self.parts, 0)
             changes.append((self.sums[index], ops.zeros_like(gradient)))
-            changes = [(each, ops.where(last, to, each)) for each, to in changes]
+            was = [ops.convert_to_tensor(each) for each, _ in changes]
+            changes = [(v, ops.where(last, to, w)) for (v, to), w in zip(changes, was)]
         for each, to in changes:
             self.assign(each, to)
 

@@ -168,10 +168,10 @@ def _print_done(arguments: argparse.Namespace, found: Imported, compared: Compar
 
 
 class _Progress:
-    """Tells on standard error what is being done, where that takes long."""
+    """Tells at a terminal what is being done, where that takes long."""
 
     def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
+        self.quiet = quiet or not sys.stderr.isatty()
         self.told = time.monotonic()
 
     def tell(self, text: str) -> None:

@@ -37,6 +37,7 @@ PAGES = [
         "docs/architecture.md",
         "docs/walkthrough.md",
         "docs/weights.md",
+        "docs/import.md",
         "docs/zoo.md",
         "docs/training.md",
         "docs/backbones.md",

@@ -15,6 +15,7 @@ import pytest
 from resnet_spec import cli
 from resnet_spec.importing import carry, proof
 from resnet_spec.importing.frontend import layers
+from resnet_spec.importing.writing.yaml_text import spec_text
 from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
@@ -121,12 +122,10 @@ def test_folded_norms_are_told(run: Run, tmp_path: Path) -> None:
 def test_the_proof_finds_a_stride_in_another_place(
     run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from resnet_spec.importing import run as running
+    def moved(spec: Any) -> str:
+        return spec_text(spec).replace("bottleneck,", "bottleneck_v1,")
 
-    original = running.spec_text
-    monkeypatch.setattr(
-        running, "spec_text", lambda spec: original(spec).replace("bottleneck,", "bottleneck_v1,")
-    )
+    monkeypatch.setattr("resnet_spec.importing.run.spec_text", moved)
     result = run(model, "--out", "mine.yaml")
     assert result.code == 1 and "RS954" in result.err and "another graph" in result.err
     assert "only in the spec: conv(filters=8,kernel=1,stride=2" in result.err

@@ -95,7 +95,10 @@ def test_without_names_and_library(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_every_network_of_the_package(tmp_path: Path) -> None:
     """Of 100, at least 97 by graph and logits, 90 by the library's blocks alone, none wrong."""
-    right, alone, refused, wrong = [], [], [], []
+    right: list[str] = []
+    alone: list[str] = []
+    wrong: list[str] = []
+    refused: list[tuple[str, str]] = []
     sources = {name: network(name) for name in builtin_specs()}
     small = {n: s for n, s in sources.items() if s.root.parameters < 100e6}
     for name, source in small.items():

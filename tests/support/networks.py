@@ -52,7 +52,10 @@ def exported(model: Any, shape: tuple[int, ...], path: Path, folds: bool = True)
     """A model as ONNX by the exporter that traces; `folds`: norms into convolutions."""
     import torch
 
-    kept = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
+    kept: dict[str, Any] = {
+        "training": torch.onnx.TrainingMode.PRESERVE,
+        "do_constant_folding": False,
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -30,7 +30,16 @@ RUNTIME = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm")
 # What nothing here imports: servers, clients, windows, tests, tools for programmers.
 UNUSED = (HERE / "unused_modules.txt").read_text(encoding="utf-8").split()
 # Folders of our package that a page has no use for.
-LEFT_OUT = ("compare/", "importer/", "preview/", "project/", "trainer/", "verify/", "weights/")
+LEFT_OUT = (
+    "compare/",
+    "importer/",
+    "preview/",
+    "project/",
+    "sweep/",
+    "trainer/",
+    "verify/",
+    "weights/",
+)
 
 
 def main(folder: Path) -> None:

@@ -168,7 +168,7 @@ def speed(out: Path) -> float:
     import statistics
 
     lines = [json.loads(line) for line in (out / "metrics.jsonl").open(encoding="utf-8")]
-    speeds = [line["images_per_second"] for line in lines if "images_per_second" in line]
+    speeds = [float(line["images_per_second"]) for line in lines if "images_per_second" in line]
     return statistics.median(speeds[len(speeds) // 10 :])
 
 

@@ -48,17 +48,26 @@ function show(found) {
   offer(found.files);
 }
 
+let newest = null; // the page that is to be seen
+let isLoaded = false;
+
 /** The first page is loaded; of those after it the body alone, so that nothing flickers or moves. */
 function showPage(page) {
   const frame = element("report");
-  if (frame.dataset.loaded) {
+  const isFirst = newest === null;
+  newest = page;
+  if (isFirst) {
+    const done = () => {
+      isLoaded = true;
+      if (newest !== page) takeOver(frame.contentDocument, newest);
+      lead(frame.contentDocument);
+    };
+    frame.addEventListener("load", done, { once: true });
+    frame.srcdoc = page;
+  } else if (isLoaded) {
     takeOver(frame.contentDocument, page);
     lead(frame.contentDocument);
-    return;
   }
-  frame.dataset.loaded = "yes";
-  frame.addEventListener("load", () => lead(frame.contentDocument), { once: true });
-  frame.srcdoc = page;
 }
 
 /** Let links open beside this page, not within it. */

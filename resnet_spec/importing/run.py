@@ -61,6 +61,8 @@ def imported(
     graph, which is a mistake of ours.
     """
     progress(f"reading the graph: {len(model.nodes)} nodes")
+    if options.unfold == "auto" and model.format == "PyTorch":
+        options = options._replace(unfold="no")  # nothing was folded on the way here
     try:
         graph, model_notes = _without_softmax(translated(model))
         apart = options.unfold == "no"

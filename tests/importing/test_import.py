@@ -302,7 +302,7 @@ def test_a_function_of_the_users(run: Run, tmp_path: Path) -> None:
         assert f"ran the code of {name}" in result.err
         assert "same logits: 0.0e+00 apart" in result.out
     text = (tmp_path / "mine.yaml").read_text()
-    assert "{conv: " in text and "{flatten: flatten, height: 8}" in text
+    assert "norm: none" in text and "{flatten: flatten, height: 8}" in text
     assert "gives a int, no torch.nn.Module" in run("mynets:number", "--out", "b.yaml").err
 
 

@@ -238,6 +238,9 @@ class Trained(keras.Model):
                 targets = targets * ops.convert_to_tensor(weights, y_pred.dtype)
         return super().compute_loss(x, targets, y_pred, sample_weight, training)
 
+    def _maybe_symbolic_build(self, *_: Any, **__: Any) -> None:
+        """Nothing: TensorFlow's would take a batch to look at, and all is built."""
+
     def train_step(self, *given: Any) -> Any:
         """Keras' own step; in the same compiled call the averages follow."""
         found = super().train_step(*given)

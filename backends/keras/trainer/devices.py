@@ -241,13 +241,19 @@ class Trained(keras.Model):
     def _maybe_symbolic_build(self, *_: Any, **__: Any) -> None:
         """Nothing: TensorFlow's would take a batch to look at, and all is built."""
 
+    def test_step(self, *given: Any) -> Any:
+        """Keras' own step of an evaluation."""
+        found = super().test_step(*given)
+        return found if keras.backend.backend() == "jax" else of_hosts(found)
+
     def train_step(self, *given: Any) -> Any:
         """Keras' own step; in the same compiled call the averages follow."""
         found = super().train_step(*given)
-        if not self.recipe["ema"]:
-            return found
         if keras.backend.backend() != "jax":
-            self.follow()
+            if self.recipe["ema"]:
+                self.follow()
+            return of_hosts(found)
+        if not self.recipe["ema"]:
             return found
         logs, (trained, others, optimizer, metrics) = found
         variables = self.trainable_variables, self.non_trainable_variables
@@ -269,6 +275,12 @@ class Trained(keras.Model):
         for mean, value in zip(self.others[0].weights, self.network.weights):
             moved = (value - mean) * ops.cast(share, mean.dtype)
             mean.assign(mean + moved)
+
+
+def of_hosts(logs: Any) -> Any:
+    """What a step measured; among TensorFlow's hosts Keras takes the mean of an axis."""
+    several = keras.backend.backend() == "tensorflow" and hosts_of("tensorflow") > 1
+    return {name: value[None] for name, value in logs.items()} if several else logs
 
 
 def inside(box: Any, images: Any) -> Any:

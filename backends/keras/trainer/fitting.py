@@ -215,7 +215,7 @@ class Run(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.args, self.recipe, self.place = args, recipe, place
-        self.step, self.best, self.worse = 0, math.inf, 0
+        self.step, self.best, self.worse, self.halted = 0, math.inf, 0, False
         self.raw, self.evaluated = model.network, model.evaluated[0]
         named = {"model": self.raw.weights}
         named["ema"] = self.evaluated.weights if recipe["ema"] else []
@@ -288,7 +288,8 @@ class Run(keras.callbacks.Callback):
         self.log.tell(images * self.recipe["batch_size"], **found, rate=rate)
         self.model.reset_metrics()
         halts: np.ndarray = self.place.summed(np.array([len(self.stopped)]))
-        return bool(halts[0] > 0)
+        self.halted = bool(halts[0] > 0)  # here, or on another host
+        return self.halted
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Tell, evaluate and save; stop where it gets no better."""

@@ -241,7 +241,7 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
             except Stopped:
                 break
     place.summed(np.zeros(1))  # the others wait for the one that saves
-    if run.stopped and run.step < steps:
+    if run.halted and run.step < steps:
         print(f"stopped after step {run.step}; go on with --resume", file=sys.stderr)
         return 128 + (run.stopped or [signal.SIGTERM])[0]
     return 0

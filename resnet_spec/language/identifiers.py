@@ -14,8 +14,9 @@ MAX_NAME = 64
 # fmt: off
 _MODULES = frozenset((
     "absl", "aiofiles", "array_record", "astunparse", "attr", "certifi", "charset_normalizer",
-    "chex", "clang", "colorama", "etils", "filelock", "flatbuffers", "flax", "fsspec", "functorch",
-    "gast", "google", "grain", "grpc", "h5py", "humanize", "idna", "importlib_resources", "isympy",
+    "chex", "clang", "colorama", "datasets", "etils", "filelock", "flatbuffers", "flax", "fsspec",
+    "functorch", "gast", "google", "grain", "grpc", "h5py", "humanize", "idna",
+    "importlib_resources", "isympy",
     "jax", "jaxlib", "jinja2", "keras", "libclang", "markdown", "markdown_it", "markupsafe",
     "matplotlib", "mdurl", "ml_dtypes", "mpmath", "msgpack", "namex", "nest_asyncio", "networkx",
     "numpy", "onnx", "onnxruntime", "opt_einsum", "optax", "optree", "orbax", "packaging", "pandas",

@@ -248,7 +248,7 @@ def test_nothing_outside_of_the_project(repository: Path, capsys: Any) -> None:
     commit(repository)
     (repository / "more" / "child.yaml").write_text(NET.replace("own", "basic"))
     assert cli.main(["diff", "more/child.yaml", "--against", "HEAD"]) == 1
-    assert "'../net.yaml' is outside of the project" in capsys.readouterr().err
+    assert "'../net.yaml' is outside the project" in capsys.readouterr().err
 
 
 def test_what_the_repository_configures_does_not_run(repository: Path, diff: Any) -> None:

@@ -84,9 +84,9 @@ def _import(arguments: argparse.Namespace, options: Options) -> Exit:
     with ExitStack() as stack:
         folder = stack.enter_context(scratch())
         size = _size(arguments.input)
+        if sources.runs_code(arguments.model):
+            output.note(f"running the code of {arguments.model}", arguments.quiet)
         source = stack.enter_context(sources.opened(arguments.model, size, folder))
-        if source.runs_code:
-            output.note(f"ran the code of {arguments.model}", arguments.quiet)
         found = imported(source.model, options, arguments.out, progress.tell)
         spec = stack.enter_context(
             files.replacing(Path(arguments.out), arguments.out, ".yaml", arguments.force)

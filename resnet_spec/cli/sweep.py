@@ -49,6 +49,8 @@ def run(arguments: argparse.Namespace) -> Exit:
     except SpaceError as error:
         raise UsageError(str(error)) from None
     _tell(arguments, sweep, rows)
+    if measured is not None and measured.fits is False:
+        output.note(f"no row of {arguments.measured} is of one of these variants", arguments.quiet)
     try:
         return _finish(arguments, sweep, rows, base)
     except files.OutputError as error:
@@ -81,6 +83,9 @@ def _sweep(
 ) -> Sweep:
     """The sweep with the columns that are shown, and behind them those that are needed."""
     known = columns(base)
+    if measured is not None and (both := known.keys() & {*measured.columns}):
+        told = f"{quoted(min(both))} is computed, so no measured column can have its name"
+        raise SpaceError(f"{told}: rename it in {quoted(arguments.measured)}")
     if arguments.columns is not None:
         shown = [name.strip() for name in arguments.columns.split(",") if name.strip()]
         if not shown:

@@ -14,7 +14,7 @@ from resnet_spec.importing.errors import MissingPackage, unreadable
 from resnet_spec.importing.proof import WORKER, installed
 from resnet_spec.importing.readers import onnx_file
 from resnet_spec.importing.readers.model import Model
-from resnet_spec.verify.session import ENVIRONMENT, Process
+from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
 
 KNOWN = "ONNX (.onnx), torch.export (.pt2), and module:function of a PyTorch model"
 _ONNX = b"\x08"  # its first field, the version
@@ -36,7 +36,11 @@ class Source(NamedTuple):
     model: Model
     packages: tuple[str, ...]  # which `compute` needs
     compute: Callable[[Path, Path], None]
-    runs_code: bool = False
+
+
+def runs_code(name: str) -> bool:
+    """Whether a model's name is that of a function, whose code reading it runs."""
+    return _FUNCTION.fullmatch(name) is not None and not Path(name).exists()
 
 
 @contextmanager
@@ -45,11 +49,10 @@ def opened(name: str, size: Size, folder: Path) -> Iterator[Source]:
 
     Raises `SpecError` (RS951 to RS953), `MissingPackage` and `RunnerError`.
     """
-    match = _FUNCTION.fullmatch(name)
-    if match is not None and not Path(name).exists():
-        with _exported(folder, "function", name=name, size=size) as (path, compute):
+    if runs_code(name):
+        with _exported(name, folder, "function", name=name, size=size) as (path, compute):
             model = onnx_file.read(path, name, size[1:])
-            yield Source(model._replace(format="PyTorch"), ("torch",), compute, True)
+            yield Source(model._replace(format="PyTorch"), ("torch",), compute)
         return
     path = Path(name)
     head = _head(path, name)
@@ -59,14 +62,15 @@ def opened(name: str, size: Size, folder: Path) -> Iterator[Source]:
         yield from _of_archive(path, name, folder)
     else:
         what = next((text for start, text in _OTHERS.items() if head.startswith(start)), "no model")
-        unreadable(name, f"{quoted(name)} is {what}", f"these can be read: {KNOWN}")
+        hint = f"name its function: {name}:FUNCTION" if path.suffix == ".py" else None
+        unreadable(name, f"{quoted(name)} is {what}", hint or f"these can be read: {KNOWN}")
 
 
 def _of_archive(path: Path, name: str, folder: Path) -> Iterator[Source]:
     from resnet_spec.importing.readers import exported
 
     exported.check_archive(path, name)
-    with _exported(folder, "archive", path=str(path.resolve())) as (made, compute):
+    with _exported(name, folder, "archive", path=str(path.resolve())) as (made, compute):
         yield Source(onnx_file.read(made, name)._replace(format="PyTorch"), ("torch",), compute)
 
 
@@ -101,7 +105,7 @@ def _by_runtime(path: Path) -> Callable[[Path, Path], None]:
 
 @contextmanager
 def _exported(
-    folder: Path, do: str, **asked: object
+    shown: str, folder: Path, do: str, **asked: object
 ) -> Iterator[tuple[Path, Callable[[Path, Path], None]]]:
     """A PyTorch model as ONNX, and its process, which has the same weights until the end."""
     for package in ("torch", "onnx"):
@@ -110,7 +114,10 @@ def _exported(
     path = folder / "exported.onnx"
     with _process("torch") as process:
         process.ask(do, out=str(path), **asked)
-        process.answer()
+        try:
+            process.answer()
+        except RunnerError as error:
+            unreadable(shown, f"{quoted(shown)} gave no model: {error.message.strip()}")
 
         def compute(images: Path, out: Path) -> None:
             process.ask("exported", images=str(images), out=str(out))

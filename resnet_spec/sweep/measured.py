@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Measured:
             next(n for n, each in enumerate(space.axes) if each.name == name) for name in self.keys
         ]
         self.rows: dict[tuple[Value, ...], Mapping[str, Value]] = {}
+        self.fits: bool | None = None  # whether any variant was found, once one was looked for
         for number, row in enumerate(rows[1:], 2):
             self._add(
                 path,
@@ -61,11 +63,24 @@ class Measured:
         key = tuple(value(row[name]) for name in self.keys)
         if key in self.rows:
             raise SpaceError(f"{where}: there is a row with the same keys above")
+        for name in self.columns:
+            if _is_endless(row[name]):
+                raise SpaceError(f"{where}: {quoted(row[name])} is no finite number")
         self.rows[key] = {name: value(row[name]) for name in self.columns if row[name]}
 
     def of(self, values: Sequence[Value]) -> Mapping[str, Value]:
         """What was measured of a variant, by the values of its axes."""
-        return self.rows.get(tuple(values[place] for place in self.places), {})
+        found = self.rows.get(tuple(values[place] for place in self.places), {})
+        self.fits = bool(self.fits or found)
+        return found
+
+
+def _is_endless(text: str) -> bool:
+    """Whether a cell is a number of Python's, such as `nan`, that no condition compares."""
+    try:
+        return not math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _read(path: str) -> list[list[str]]:

@@ -299,7 +299,7 @@ def test_a_function_of_the_users(run: Run, tmp_path: Path) -> None:
     for name in ("mynets:build", "mynets.py:build"):
         result = run(name, "--out", "mine.yaml", "--input", "3x32x32", "--force")
         assert result.code == 0, result.err
-        assert f"ran the code of {name}" in result.err
+        assert f"running the code of {name}" in result.err
         assert "same logits: 0.0e+00 apart" in result.out
     text = (tmp_path / "mine.yaml").read_text()
     assert "norm: none" in text and "{flatten: flatten, height: 8}" in text

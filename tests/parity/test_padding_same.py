@@ -130,8 +130,8 @@ def test_the_word_may_stand_among_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("layer", "code", "text"),
     [
-        ("{max_pool: p, kernel: 2, padding: same, ceil: true}", "RS502", "has nothing to keep"),
-        ("{avg_pool: p, kernel: 2, padding: same, ceil: true}", "RS502", "has nothing to keep"),
+        ("{max_pool: p, kernel: 2, padding: same, ceil: true}", "RS502", "has no effect"),
+        ("{avg_pool: p, kernel: 2, padding: same, ceil: true}", "RS502", "has no effect"),
         ("{avg_pool: p, kernel: 3, padding: 0, ceil: true}", "RS502", "are both 2"),
         ("{conv: c, filters: 6, kernel: same}", "RS202", "'same' is not defined"),
         ("{conv: c, filters: 6, kernel: 3, padding: same + 1}", "RS202", "'same' is not defined"),

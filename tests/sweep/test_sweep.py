@@ -330,6 +330,15 @@ def test_measured(folder: Path, run: Any) -> None:
     assert [row["latency_ms"] for row in rows] == ["7", "7", "2.5", "2.5", "", ""]
 
 
+def test_a_table_of_other_variants_is_told(folder: Path, run: Any) -> None:
+    (folder / "m.csv").write_text("layer1_repeat,latency_ms\n9,2.5\n")
+    words = [*SWEEP, "--measured", "m.csv"]
+    assert "no row of m.csv is of one of these variants" in run(*words)[2]
+    assert "no row of" not in run(*words, "--columns", "macs")[2]
+    (folder / "m.csv").write_text("layer1_repeat,latency_ms\n1,2.5\n")
+    assert "no row of" not in run(*words)[2]
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
@@ -340,6 +349,11 @@ def test_measured(folder: Path, run: Any) -> None:
         ("layer1_repeat,a,a\n", "two columns of 'm.csv' have one name"),
         ("layer1_repeat,a\n1\n", "row 2: it has more or fewer cells"),
         ("layer1_repeat,a\n1,2\n1,3\n", "row 3: there is a row with the same keys above"),
+        (
+            "layer1_repeat,macs\n1,2\n",
+            "'macs' is computed, so no measured column can have its name",
+        ),
+        ("layer1_repeat,a\n1,2\n2,1e400\n", "row 3: '1e400' is no finite number"),
         ('layer1_repeat,a\n"1,2\n', "cannot read 'm.csv'"),
         (b"\xff\xfe", "'m.csv' is not UTF-8"),
     ],

@@ -21,7 +21,7 @@ FOLDERS = {
     "specs": "resnet_spec/specs",
 }
 FILES = ("pyproject.toml", "README.md", "LICENSE")
-SHIPPED = {".py", ".jinja", ".yaml", ".typed", ".json"}
+SHIPPED = {".py", ".css", ".jinja", ".js", ".yaml", ".typed", ".json"}
 PIP = ("-m", "pip", "--disable-pip-version-check", "-qq")
 IMPORTS = """
 import importlib.resources, importlib.metadata

@@ -16,12 +16,16 @@ from resnet_spec.primitives import PRIMITIVES
 COMMON = {"basic", "plain"}
 # Starter specs and examples of messages are YAML within Python, and use blocks as users do.
 EXAMPLES = {"codes.py", "examples.py", "init.py", "cli.py"}
+# `import` tries the library's blocks on a model, with the arguments that each of them may have.
+IMPORT = "importing"
 
 
 def sources() -> Iterator[Path]:
     package = Path(resnet_spec.__file__).parent
     for folder in (package, builtin_folder().parent / "backends"):
-        yield from (path for path in folder.rglob("*.py") if path.name not in EXAMPLES)
+        for path in folder.rglob("*.py"):
+            if path.name not in EXAMPLES and IMPORT not in path.parts:
+                yield path
 
 
 def words(source: str) -> set[str]:

@@ -135,7 +135,8 @@ def _freeze(model: Any, owners: dict[tuple[str, ...], tuple[str, Variable]], run
         assert freeze is not None
         chosen.append(freeze(name))
 
-    for name, trained in frozen_in_turn(run, turn, None if freeze is None else freeze_until):
+    given = None if freeze is None else freeze_until
+    for name, trained in frozen_in_turn(run, turn, given, within_blocks=False):
         for path, (layer, variable) in owners.items():
             right = layer in trained and isinstance(variable, Param)
             if chosen[-1](path, variable) != right:

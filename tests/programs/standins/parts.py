@@ -15,14 +15,18 @@ def frozen_in_turn(
     turn: Callable[[set[str]], None],
     freeze_until: Callable[[str], None] | None,
     by_depth: bool = False,
+    within_blocks: bool = True,
 ) -> Iterator[tuple[str, set[str]]]:
     """A stage or layer to freeze until, with the layers that are trained then.
 
     Whether something was trained before makes no difference, so `turn` turns it all round first.
     `by_depth`: the framework knows how deep a layer stands, so nothing may run beside another.
+    `within_blocks`: layers of blocks can be named, too.
     """
     layers = [each.name for each in run.expected.layers]
-    ordered = _stand_as_they_run(kept(run.expected.layers)) and not _is_shared(run)
+    names = kept(run.expected.layers)
+    names = names if within_blocks else [_outermost(run, name) for name in names]
+    ordered = _stand_as_they_run(names) and not _is_shared(run)
     if by_depth:
         before = (0, *(step.outputs[-1] for step in run.expected.network.root.steps))
         steps = zip(run.expected.network.root.steps, before, strict=False)
@@ -69,6 +73,12 @@ def _stand_as_they_run(names: list[str]) -> bool:
         for prefix in _prefixes(name):
             places.setdefault(prefix, []).append(place)
     return all(each[-1] - each[0] + 1 == len(each) for each in places.values())
+
+
+def _outermost(run: Run, name: str) -> str:
+    """The network's own layer or block that a layer is, or is in."""
+    own = (step.name for step in run.expected.network.root.steps)
+    return max((each for each in own if f"{name}.".startswith(f"{each}.")), key=len)
 
 
 def _is_shared(run: Run) -> bool:

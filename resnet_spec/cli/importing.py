@@ -25,8 +25,8 @@ _PATIENCE = 3.0  # seconds after which it is told what takes so long
 
 def run(arguments: argparse.Namespace) -> Exit:
     """Import a model; nothing is written that is not proven."""
-    from resnet_spec.importing.errors import MissingPackage
     from resnet_spec.verify.session import RunnerError
+    from resnet_spec.weights.checkpoint import MissingPackage
 
     options = _options(arguments)
     _check_weights(arguments)

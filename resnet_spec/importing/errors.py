@@ -1,4 +1,4 @@
-"""What stops an import: what can't be read, what the language can't say, what is missing."""
+"""What stops an import: what can't be read, what the language can't say, what is not proven."""
 
 from __future__ import annotations
 
@@ -13,16 +13,6 @@ class Unsupported(Exception):
     def __init__(self, what: str, place: str = "", help: str | None = None) -> None:
         super().__init__(f"{place}: {what}" if place else what)
         self.what, self.place, self.help = what, place, help
-
-
-class MissingPackage(Exception):
-    """A format that needs a package which is not installed."""
-
-    def __init__(self, what: str, package: str, extra: str) -> None:
-        super().__init__(
-            f"{what} needs {package}, which is not installed\n"
-            f"install it: pip install 'resnet-spec[{extra}]'"
-        )
 
 
 def unreadable(shown: str, reason: str, help: str | None = None) -> NoReturn:

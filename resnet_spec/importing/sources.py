@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
-from resnet_spec.importing.errors import MissingPackage, unreadable
+from resnet_spec.importing.errors import unreadable
 from resnet_spec.importing.proof import WORKER, installed
 from resnet_spec.importing.readers import onnx_file
 from resnet_spec.importing.readers.model import Model
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
+from resnet_spec.weights.checkpoint import MissingPackage
 
 KNOWN = "ONNX (.onnx), torch.export (.pt2), and module:function of a PyTorch model"
 _ONNX = b"\x08"  # its first field, the version

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import safetensors.numpy as safetensors
 
-from resnet_spec import cli, read_network
+from resnet_spec import read_network
 from resnet_spec.ir import Network
 from resnet_spec.weights.entries import counters, entries
 
@@ -48,19 +48,6 @@ blocks:
 """
 State = dict[str, Any]
 Run = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`resnet-spec weights` in an empty folder with the spec `net.yaml`: its code and its words."""
-    monkeypatch.chdir(tmp_path)
-    Path("net.yaml").write_text(SPEC)
-
-    def call(*arguments: str) -> tuple[int, str]:
-        code = cli.main(["weights", *arguments])
-        return code, "".join(capsys.readouterr())
-
-    return call
 
 
 def net() -> Network:

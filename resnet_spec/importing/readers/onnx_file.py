@@ -18,8 +18,9 @@ import numpy as np
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
-from resnet_spec.importing.errors import MissingPackage, Unsupported, refused, unreadable, unsaid
+from resnet_spec.importing.errors import Unsupported, refused, unreadable, unsaid
 from resnet_spec.importing.readers.model import MAX_NODES, Model, Node
+from resnet_spec.weights.checkpoint import MissingPackage
 
 _MAX_BYTES = 1 << 31  # protobuf's own limit
 _PARAMETER = re.compile(

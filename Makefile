@@ -105,8 +105,8 @@ browser: $(VENV)/.installed-browser  ## pages in a real Chromium, which must be 
 
 SECONDS ?= 60
 .PHONY: fuzz
-fuzz: $(STAMP)  ## broken data for all that reads data of strangers: make fuzz SECONDS=600
-	PYTHONPATH=tests/support $(BIN)/python tests/security/fuzz_readers.py --seconds $(SECONDS)
+fuzz: $(STAMP)  ## broken data for all that reads data of strangers, on Linux: make fuzz SECONDS=600
+	PYTHONPATH=tests/support:. $(BIN)/python tests/security/fuzz_readers.py --seconds $(SECONDS)
 
 .PHONY: goldens
 goldens: $(STAMP)  ## write the golden files anew; read the difference before committing it

@@ -132,6 +132,24 @@ def weights(name: str) -> Callable[[bytes], None]:
     return lambda data: in_file(name, data, read)
 
 
+def model(data: bytes) -> None:
+    """A graph of ONNX that is to become a spec."""
+    from resnet_spec.importing.readers import onnx_file
+    from resnet_spec.importing.run import Options, imported
+
+    in_file(
+        "a.onnx",
+        data,
+        lambda path: imported(onnx_file.read(path, path.name), Options("net", "A net"), "net.yaml"),
+    )
+
+
+def archive(data: bytes) -> None:
+    from resnet_spec.importing.readers.exported import check_archive
+
+    in_file("a.pt2", data, lambda path: check_archive(path, path.name))
+
+
 # --- what mutations begin with -------------------------------------------------------------------
 
 
@@ -213,6 +231,51 @@ def onnx() -> bytes:
     return bytes(helper.make_model(graph).SerializeToString())
 
 
+def trained() -> bytes:
+    """Two blocks of convolutions whose norms were folded into them."""
+    import numpy
+    from onnx import TensorProto, helper, numpy_helper
+
+    tensors, nodes = [], []
+
+    def layer(kind: str, name: str, *inputs: str, **attributes: object) -> str:
+        nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    def affine(kind: str, name: str, given: str, *shape: int, **attributes: object) -> str:
+        for part, size in (("weight", shape), ("bias", shape[:1])):
+            values = numpy.ones(size, "float32")
+            tensors.append(numpy_helper.from_array(values, f"{name}.{part}"))
+        return layer(kind, name, given, f"{name}.weight", f"{name}.bias", **attributes)
+
+    last = layer("Relu", "relu", affine("Conv", "conv1", "x", 4, 3, 3, 3, pads=[1] * 4))
+    for block in "ab":
+        conv = affine("Conv", f"{block}.conv1", last, 4, 4, 3, 3, pads=[1] * 4)
+        act = layer("Relu", f"{block}.act1", conv)
+        conv = affine("Conv", f"{block}.conv2", act, 4, 4, 3, 3, pads=[1] * 4)
+        last = layer("Relu", f"{block}.act2", layer("Add", f"{block}.sum", conv, last))
+    flat = layer("Flatten", "flat", layer("GlobalAveragePool", "pool", last))
+    affine("Gemm", "fc", flat, 3, 4, transB=1)
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 8, 8))
+    logits = helper.make_tensor_value_info("fc", TensorProto.FLOAT, (1, 3))
+    graph = helper.make_graph(nodes, "g", [image], [logits], tensors)
+    return bytes(helper.make_model(graph).SerializeToString())
+
+
+def description() -> bytes:
+    """An archive as `torch.export.save` writes it."""
+    import io
+    import zipfile
+
+    call = {"target": "torch.ops.aten.relu.default", "inputs": [{"name": "x"}], "outputs": []}
+    graph = {"graph_module": {"graph": {"nodes": [call]}}, "range_constraints": {}}
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/models/model.json", json.dumps(graph))
+        archive.writestr("a/data/weights/weight_0", b"0" * 16)
+    return file.getvalue()
+
+
 def torchscript() -> bytes:
     import io
 
@@ -244,6 +307,7 @@ TARGETS: dict[str, Target] = {
     "recipe": Target(recipe, lambda: [path.read_bytes() for path in builtin_recipes().values()]),
     "settings": Target(project, lambda: [TOML]),
     "expression": Target(expression, lambda: list(EXPRESSIONS)),
+    "archive": Target(archive, lambda: [description()]),
 }
 if importlib.util.find_spec("safetensors") and importlib.util.find_spec("h5py"):
     TARGETS |= {
@@ -255,6 +319,7 @@ if importlib.util.find_spec("safetensors") and importlib.util.find_spec("h5py"):
     }
 if importlib.util.find_spec("onnx"):
     TARGETS["onnx"] = Target(weights("a.onnx"), lambda: [onnx()])
+    TARGETS["model"] = Target(model, lambda: [trained(), onnx()])
 if importlib.util.find_spec("torch"):
     TARGETS["torchscript"] = Target(weights("a.pth"), lambda: [torchscript()])
     TARGETS["pytorch"] = Target(weights("a.pt"), lambda: [written("a.pt")])

@@ -19,8 +19,9 @@ WORKERS ?= 2
 PYTEST ?=
 
 BIN := $(VENV)/bin
-# -qq: errors only
+# -qq: errors only. Compiling all files of the frameworks takes longer than the few that are imported.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+INSTALL := $(PIP) install --no-compile --constraint constraints.txt
 SOURCES := resnet_spec backends tests benchmarks action playground/build.py playground/session.py docs/hooks.py
 # What stands in compiled files word by word.
 COPIED := backends/trainer backends/torch/trainer backends/keras/trainer backends/*/layers.py
@@ -48,7 +49,9 @@ compile: $(VENV)/.installed  ## compile all that [tool.resnet-spec] in pyproject
 	$(BIN)/resnet-spec compile
 
 .PHONY: test
-test: lint types check unit wheel  ## everything that must hold before a change goes in
+test: $(STAMP)  ## everything that must hold before a change goes in
+	+$(MAKE) --no-print-directory -j$(WORKERS) --output-sync=target lint types check wheel
+	+$(MAKE) --no-print-directory unit
 
 .PHONY: lint
 lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff's defaults
@@ -69,7 +72,7 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 	MYPYPATH=$(TYPED) $(MYPY) $(MYPY_FRAMEWORKS) \
 		--package resnet_spec --module conftest --module reference --module check_wheel \
 		--module zoo_table --module zoo_measure --module startup --module variants --module zoo --module inference \
-		--module training --module loading --module gpu --module wheels --module flax_resnet --module consumers --module fuzz --module shrink --package standins \
+		--module training --module loading --module gpu --module wheels --module flax_resnet --module consumers --module fuzz --module fuzz_readers --module shrink --package standins \
 		--module picture --module recount --module test_draw --module test_pictures --module test_planted --module test_any_block \
 		--module html_page --module test_report --module test_preview --module browser --module test_in_browser \
 		--module scripts --module test_scripts --module test_playground --module build --module session \
@@ -163,20 +166,20 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) install --constraint constraints.txt --editable .
+	$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.installed-site: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) install --constraint constraints.txt --editable ".[site]"
+	$(INSTALL) --editable ".[site]"
 	@touch $@
 
 $(VENV)/.installed-browser: pyproject.toml constraints.txt | $(STAMP)
-	$(PIP) install --constraint constraints.txt --editable ".[browser]"
+	$(INSTALL) --editable ".[browser]"
 	@touch $@
 
 $(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) install --constraint constraints.txt --editable ".$(EXTRAS)"
+	$(INSTALL) --editable ".$(EXTRAS)"
 ifeq ($(FRAMEWORKS),yes)
-	$(PIP) install --constraint constraints.txt --no-deps $(REFERENCES)
+	$(INSTALL) --no-deps $(REFERENCES)
 endif
 	@touch $(VENV)/.installed $@

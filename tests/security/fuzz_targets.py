@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import strategies
 
@@ -211,7 +211,9 @@ def npz() -> bytes:
     from resnet_spec.weights.entries import entries
 
     file = io.BytesIO()
-    state = {n: numpy.ones(e.parameter.shape, "float32") for n, e in entries(small()).items()}
+    state: dict[str, Any] = {
+        n: numpy.ones(e.parameter.shape, "float32") for n, e in entries(small()).items()
+    }
     numpy.savez(file, note=numpy.array("a run"), **state)
     return file.getvalue()
 
@@ -238,11 +240,11 @@ def trained() -> bytes:
 
     tensors, nodes = [], []
 
-    def layer(kind: str, name: str, *inputs: str, **attributes: object) -> str:
+    def layer(kind: str, name: str, *inputs: str, **attributes: Any) -> str:
         nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name
 
-    def affine(kind: str, name: str, given: str, *shape: int, **attributes: object) -> str:
+    def affine(kind: str, name: str, given: str, *shape: int, **attributes: Any) -> str:
         for part, size in (("weight", shape), ("bias", shape[:1])):
             values = numpy.ones(size, "float32")
             tensors.append(numpy_helper.from_array(values, f"{name}.{part}"))

@@ -138,10 +138,10 @@ def _call(node: ast.Call, function: str, names: dict[str, int], lead: int) -> Ex
     arguments = [_convert(argument, names, lead) for argument in node.args]
     keywords = _KEYWORDS.get(function, ())
     given = {keyword.arg: keyword.value for keyword in node.keywords}
-    for name in keywords[len(arguments) :]:
-        if name in given:
+    for at, name in enumerate(keywords):
+        if at == len(arguments) and name in given:
             arguments.append(_convert(given.pop(name), names, lead))
-        elif given and name == "minimum":
+        elif at == len(arguments) == 2 and given:  # the minimum, which is the divisor
             arguments.append(arguments[1])
     _, least, most, _ = FUNCTIONS[function]
     if given or not least <= len(arguments) <= most:

@@ -39,6 +39,7 @@ def run(name: str, target: Target, seconds: float, guided: Path = GUIDED) -> tup
     tokens.write_text("\n".join(map(quoted, filter(None, TOKENS))) + "\n")
     flags = (
         f"-max_total_time={max(1, round(seconds))}", f"-max_len={MAX_BYTES}", f"-timeout={HANG}",
+        f"-report_slow_units={HANG}",
         f"-rss_limit_mb={MEMORY}", f"-dict={tokens}", f"-artifact_prefix={folder}/broken-",
         "-print_final_stats=1",
     )  # fmt: skip

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -16,6 +16,8 @@ from resnet_spec.verify import compare
 from resnet_spec.verify.plan import plan_of
 from resnet_spec.verify.run import sources_of
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError, scratch
+from resnet_spec.weights import formats
+from resnet_spec.weights.checkpoint import read, refused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +26,7 @@ _WORKER = "resnet_spec.weights.against.worker"
 _BATCH = 2
 _IMAGES = ("input", "inputs", "images", "x")
 _OUTPUTS = ("output", "outputs", "logits", "probabilities", "y")
-_MAX_BYTES = 2_000_000_000  # of stored arrays
+_MAX_BYTES = 4_000_000_000  # of stored arrays in the widest type
 # What runs a source, by the ending of its name: how it is called, and the packages that it needs.
 RUNTIMES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ".onnx": ("onnx", "ONNX Runtime", ("onnx", "onnxruntime")),
@@ -233,16 +235,11 @@ def _stored(path: Path, shown: str, network: Network) -> tuple[np.ndarray, dict[
     """Images and what the source made of them, from a file of arrays."""
     import numpy as np
 
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(each.file_size for each in archive.infolist())
+    with formats.opened(path, shown) as file:
+        size = sum(8 * math.prod(tensor.shape) for tensor in file.tensors)
         if size > _MAX_BYTES:
-            _fail(shown, f"{quoted(shown)} would take {size:,} bytes", code="RS902")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).partition("\n")[0].lower()
-        _fail(shown, f"{quoted(shown)} can't be read: {reason}", code="RS901")
+            refused(shown, f"{quoted(shown)} may take {size:,} bytes")
+        arrays = {tensor.name: read(tensor, shown) for tensor in file.tensors}
     images = _one_of(arrays, _IMAGES, shown)
     output = _one_of(arrays, _OUTPUTS, shown)
     wanted = network.input.dimensions

@@ -27,6 +27,7 @@ from resnet_spec.weights.checkpoint import (
 
 _MAX_HEADER = 10_000  # bytes
 _MAX_GROWTH = 100  # weights hardly shrink: what grows more was made to fill the memory
+_SMALL = 1 << 26  # bytes that may shrink to nothing, as images of zeros do
 _OPTIMIZER = "optimizer"  # of a run, and no state of the network
 _NUMBERS = "biufV"  # kinds of types; V: bfloat16, which NumPy does not know by name
 
@@ -74,7 +75,7 @@ def _tensors(archive: zipfile.ZipFile, shown: str, passed: list[str]) -> Iterato
         if dtype.kind not in _NUMBERS or (dtype.kind == "V" and dtype.itemsize != 2):
             passed.append(name)
             continue
-        if member.file_size > _MAX_GROWTH * max(member.compress_size, 1):
+        if member.file_size > max(_MAX_GROWTH * member.compress_size, _SMALL):
             size = f"{member.file_size:,} bytes"
             refused(shown, f"{quoted(name)} in {quoted(shown)} would grow to {size}")
         kind = "bfloat16" if dtype.kind == "V" else dtype.name
@@ -89,7 +90,14 @@ def _header(file: Any) -> tuple[tuple[int, ...], Any]:
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"a header of version {version[0]}.{version[1]}")
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(file, max_header_size=_MAX_HEADER)
+    try:
+        shape, _, dtype = read(file, max_header_size=_MAX_HEADER)
+    except ValueError:
+        raise
+    except Exception as error:  # it takes the header for Python, and trips over what is none
+        raise ValueError("its header is no description of an array") from error
+    if any(size < 0 for size in shape):
+        raise ValueError("an array with a negative size")
     return shape, dtype
 
 

@@ -21,6 +21,7 @@ from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import Unsupported, refused, unreadable, unsaid
 from resnet_spec.importing.readers.model import MAX_NODES, Model, Node
 from resnet_spec.weights.checkpoint import MissingPackage
+from resnet_spec.weights.formats import onnx_model
 
 _MAX_BYTES = 1 << 31  # protobuf's own limit
 _PARAMETER = re.compile(
@@ -80,18 +81,11 @@ def _parsed(path: Path, shown: str) -> Any:
     if len(data) > _MAX_BYTES:
         refused(shown, f"{quoted(shown)} has more than {_MAX_BYTES:,} bytes")
     try:
-        import onnx
-        from google.protobuf.message import DecodeError
+        return onnx_model.parsed(data)
     except ModuleNotFoundError as error:
         raise MissingPackage(f"reading {quoted(shown)}", error.name or "onnx", "onnx") from None
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(data)
-    except (DecodeError, ValueError, RecursionError):
-        unreadable(shown, f"{quoted(shown)} is no whole ONNX file", "was it copied to its end?")
-    if not proto.HasField("graph"):
-        unreadable(shown, f"{quoted(shown)} is no ONNX file: it has no graph")
-    return proto
+    except ValueError as error:
+        unreadable(shown, f"{quoted(shown)} {error}")
 
 
 # --- tensors -------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.weights.checkpoint import Checkpoint, Tensor, bounded, refused, unreadable
-from resnet_spec.weights.formats import onnx_graph
+from resnet_spec.weights.formats import onnx_graph, onnx_model
 
 _MAX_BYTES = 2**31  # of the format itself
 _ROLES = {
@@ -66,19 +66,12 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
 
 
 def _graph(path: Path, shown: str) -> Any:
-    import onnx
-
     with open_regular(path) as file:
         data = file.read(_MAX_BYTES)
-    model = onnx.ModelProto()
     try:
-        model.ParseFromString(data)
-    except Exception:  # its library's own kinds
-        unreadable(
-            shown,
-            f"{quoted(shown)} is no file of weights, and no whole graph of ONNX",
-            "was it written or copied to its end?",
-        )
+        model = onnx_model.parsed(data)
+    except ValueError as error:
+        unreadable(shown, f"{quoted(shown)} is no file of weights that is known, and {error}")
     if not model.graph.node:
         unreadable(shown, f"{quoted(shown)} is no graph of ONNX: it has no nodes")
     return model.graph

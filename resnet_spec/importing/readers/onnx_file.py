@@ -24,6 +24,7 @@ from resnet_spec.weights.checkpoint import MissingPackage
 from resnet_spec.weights.formats import onnx_model
 
 _MAX_BYTES = 1 << 31  # protobuf's own limit
+_MAX_AXES = 8  # of a tensor; NumPy knows up to 32, networks use 4
 _PARAMETER = re.compile(
     r"(?:[pb]_)?(?P<layer>[A-Za-z_][\w.]*)\.(?:weight|bias|running_mean|running_var|\w+)"
 )
@@ -105,8 +106,8 @@ class _Tensors:
         kind, field = _TYPES[tensor.data_type]
         dtype = np.dtype(kind).newbyteorder("<")
         count = math.prod(dims)
-        if any(each < 0 for each in dims):
-            unreadable(self.shown, f"{name} has a negative size")
+        if len(dims) > _MAX_AXES or any(each < 0 for each in dims):
+            unreadable(self.shown, f"{name} has a shape that no array has")
         if tensor.data_location == 1:
             data = self._external(tensor, name, count * dtype.itemsize)
         elif tensor.HasField("raw_data"):
@@ -121,11 +122,13 @@ class _Tensors:
         return np.frombuffer(data, dtype).reshape(dims)
 
     def _listed(self, tensor: Any, field: str, kind: str, dims: tuple[int, ...], name: str) -> Any:
-        if kind == "float16":
-            bits = np.array(tensor.int32_data, np.uint16)
-            values = bits.view(np.float16)
-        else:
-            values = np.array(getattr(tensor, field), kind)
+        try:
+            if kind == "float16":
+                values = np.array(tensor.int32_data, np.uint16).view(np.float16)
+            else:
+                values = np.array(getattr(tensor, field), kind)
+        except OverflowError:
+            unreadable(self.shown, f"{name} has values that its type does not have")
         if values.size != math.prod(dims):
             unreadable(self.shown, f"{name} has {values.size:,} values, not as many as its shape")
         return values.reshape(dims)

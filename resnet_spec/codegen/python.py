@@ -6,11 +6,11 @@ import builtins
 import functools
 import symtable
 import textwrap
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from resnet_spec.codegen import layout
-from resnet_spec.diagnostics import escapes, fail, quoted
+from resnet_spec.diagnostics import escapes
 from resnet_spec.expressions import Conditional, Const, Expr, Name, binary, substitute, to_python
 from resnet_spec.ir import Instance, Network, Step
 from resnet_spec.primitives import Shape
@@ -209,19 +209,6 @@ def names_in(text: str) -> frozenset[str]:
         waiting += table.get_children()
         found.update(each.get_name() for each in table.get_symbols() if each.is_referenced())
     return frozenset(found)
-
-
-def check_network_name(network: Network, taken: Container[str], framework: str) -> None:
-    """RS503 for a network whose function or class would hide a name that its file uses."""
-    for name, what in ((network.name, "name"), (network.class_name, "class_name")):
-        if name in taken:
-            fail(
-                "RS503",
-                f"a network can't be called {quoted(name)} in {framework}, since its "
-                "file uses this name",
-                network.root.definition.node.span_of(what),
-                help=f"give it another {what}",
-            )
 
 
 def groups(lines: Sequence[Line]) -> list[bool]:

@@ -6,7 +6,7 @@ import builtins
 import functools
 import symtable
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from resnet_spec.codegen import layout
@@ -214,9 +214,10 @@ def names_in(text: str) -> frozenset[str]:
 def groups(lines: Sequence[Line]) -> list[bool]:
     """For each line, whether a blank line goes before it.
 
-    Groups begin at weights and merges, or at norms if these come before their weights.
+    Groups begin at weights, or at norms if these come before their weights, with what prepares
+    their input; and at merges of what such groups compute.
     """
-    kinds = [_group(line) for line in lines]
+    kinds = ["weights" if _is_block(line) else _group(line) for line in lines]
     norm_first = "norm" in kinds and "weights" not in kinds[: kinds.index("norm")]
     result = [False] * len(lines)
     for index in range(1, len(lines)):
@@ -242,11 +243,31 @@ def spaced(
     return text
 
 
-FLATTENING = ("global_avg_pool", "global_max_pool", "flatten", "dropout")
+POOLING = ("global_avg_pool", "global_max_pool")
+FLATTENING = (*POOLING, "flatten", "dropout")
 
 
 def _group(line: Line) -> str:
     return line.primitive.group if isinstance(line, OperationLine) else ""
+
+
+def _is_one_of(line: Line, primitives: Container[str]) -> bool:
+    return isinstance(line, OperationLine) and line.primitive.name in primitives
+
+
+def _is_block(line: Line) -> bool:
+    return isinstance(line, CallLine) and line.names is None
+
+
+def _is_repeated(line: Line) -> bool:
+    return isinstance(line, CallLine) and line.names is not None
+
+
+def _reads(line: Line, previous: Line) -> bool:
+    """Whether a line reads what an operation before it computes; also where it is no operation."""
+    if not (isinstance(line, OperationLine | CallLine) and isinstance(previous, OperationLine)):
+        return True
+    return previous.output.name in {value.name for value in line.inputs}
 
 
 def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
@@ -254,25 +275,23 @@ def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
         return True
     if isinstance(line, AssignLine):
         return False
-    if isinstance(line, CallLine):
-        return isinstance(previous, OperationLine)
     kind, before = _group(line), _group(previous)
-    if kind == "merge":
-        return before not in ("", "merge")
+    if _is_repeated(line):
+        return isinstance(previous, OperationLine)
+    if _is_block(line) or kind == "merge":
+        ends = before in ("weights", "norm", "activation")
+        return ends or (before != "merge" and not _reads(line, previous))
     if kind == "norm" and norm_first:
         return not isinstance(previous, AssignLine)
     if kind == "weights" and norm_first:
-        return before == "weights" or isinstance(previous, CallLine)
+        return before == "weights" or _is_repeated(previous)
     if kind == "weights":
-        # What flattens a map belongs to the layer that it is flattened for.
-        flat = isinstance(previous, OperationLine) and previous.primitive.name in FLATTENING
-        return not flat and not isinstance(previous, AssignLine)
-    return (
-        isinstance(line, OperationLine)
-        and kind not in ("norm", "activation")
-        and isinstance(previous, CallLine)
-        and previous.when is None
-    )
+        # What flattens a map belongs to the layer that it is flattened for, and so do merges.
+        prepares = _is_one_of(previous, FLATTENING) or before == "merge"
+        return not prepares and not isinstance(previous, AssignLine)
+    if _is_one_of(line, (*POOLING, "split")) and before in ("norm", "activation"):
+        return True
+    return isinstance(line, OperationLine) and _is_repeated(previous)
 
 
 # --- the order of layers -------------------------------------------------------------------------

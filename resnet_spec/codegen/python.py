@@ -243,8 +243,8 @@ def spaced(
     return text
 
 
-POOLING = ("global_avg_pool", "global_max_pool")
-FLATTENING = (*POOLING, "flatten", "dropout")
+POOLING = ("global_avg_pool", "global_max_pool", "adaptive_avg_pool")
+FLATTENING = ("global_avg_pool", "global_max_pool", "flatten", "dropout")
 
 
 def _group(line: Line) -> str:
@@ -289,6 +289,8 @@ def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
         # What flattens a map belongs to the layer that it is flattened for, and so do merges.
         prepares = _is_one_of(previous, FLATTENING) or before == "merge"
         return not prepares and not isinstance(previous, AssignLine)
+    if _is_one_of(line, POOLING) and isinstance(previous, CallLine):
+        return True
     if _is_one_of(line, (*POOLING, "split")) and before in ("norm", "activation"):
         return True
     return isinstance(line, OperationLine) and _is_repeated(previous)

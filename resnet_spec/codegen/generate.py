@@ -71,10 +71,12 @@ def find_backend(name: str) -> Any:
 def generate(
     network: Network, backends: Sequence[str], trainer: bool = False
 ) -> dict[PurePosixPath, str]:
-    """The files of a network, by path below the output folder; raises `SpecError`.
+    """The files of a network for each backend: texts by path below the output folder.
 
-    With `trainer`, the files for training are included: its recipe and the trainers (RS102 for a
-    network without a recipe).
+    With `trainer`, the training scripts and their recipe are included. Writes nothing.
+
+    Raises `SpecError` for an unknown backend (RS501), a network that a backend cannot express
+    (RS502, RS503), and, with `trainer`, one without a recipe (RS102).
     """
     found = [find_backend(name) for name in backends]
     files: dict[PurePosixPath, str] = {}

@@ -168,22 +168,6 @@ def definitions(shared: Mapping[str, Shared], exact: bool) -> list[str]:
 
 # --- text ----------------------------------------------------------------------------------------
 
-
-def option(value: Option, spelling: Mapping[str, str]) -> Code:
-    """An option as Python."""
-    match value:
-        case Initializer():
-            return initializer(value)
-        case Standardized(eps):
-            if eps == Const(1e-6):
-                return "standardized_conv"
-            return call("partial", "standardized_conv", epsilon=to_python(eps, spelling))
-        case None:
-            return "lax.conv_general_dilated"
-        case _:
-            return to_python(value, spelling)
-
-
 _SCALING = "nnx.initializers.variance_scaling"
 # Flax's own `he_normal` is a truncated one.
 INITIALIZERS = {
@@ -199,6 +183,16 @@ INITIALIZERS = {
 }
 
 
-def initializer(given: Initializer) -> Code:
-    """An initializer as Python."""
-    return initializer_of(INITIALIZERS, given)
+def option(value: Option, spelling: Mapping[str, str]) -> Code:
+    """An option as Python."""
+    match value:
+        case Initializer():
+            return initializer_of(INITIALIZERS, value)
+        case Standardized(eps):
+            if eps == Const(1e-6):
+                return "standardized_conv"
+            return call("partial", "standardized_conv", epsilon=to_python(eps, spelling))
+        case None:
+            return "lax.conv_general_dilated"
+        case _:
+            return to_python(value, spelling)

@@ -278,9 +278,9 @@ def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
     kind, before = _group(line), _group(previous)
     if _is_repeated(line):
         return isinstance(previous, OperationLine)
+    ended = before in ("weights", "norm", "activation")
     if _is_block(line) or kind == "merge":
-        ends = before in ("weights", "norm", "activation")
-        return ends or (before != "merge" and not _reads(line, previous))
+        return ended or (before != "merge" and not _reads(line, previous))
     if kind == "norm" and norm_first:
         return not isinstance(previous, AssignLine)
     if kind == "weights" and norm_first:
@@ -291,8 +291,10 @@ def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
         return not prepares and not isinstance(previous, AssignLine)
     if _is_one_of(line, POOLING) and isinstance(previous, CallLine):
         return True
-    if _is_one_of(line, (*POOLING, "split")) and before in ("norm", "activation"):
-        return True
+    if kind == "other" and ended:
+        # Another branch, or what a new one begins with.
+        parts = before != "weights" and _is_one_of(line, (*POOLING, "split"))
+        return parts or not _reads(line, previous)
     return isinstance(line, OperationLine) and _is_repeated(previous)
 
 

@@ -136,6 +136,7 @@ class Gated(nnx.Module):
 
         self.look = conv(2, 1, (3, 3), padding=1, rngs=rngs)
         self.place_gate = nnx.sigmoid
+
         self.weight = LearnedScale(scale_init=nnx.initializers.constant(0.7), rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -158,6 +159,7 @@ class Gated(nnx.Module):
         gate = self.gate(gate)
         scaled = wide * gate
         near = self.nearby(gate)
+
         mean = scaled.mean(axis=-1, keepdims=True)
         top = channel_max_pool(scaled)
         place = jnp.concatenate([mean, top], axis=-1)

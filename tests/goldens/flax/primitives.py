@@ -83,6 +83,7 @@ class Wave(nnx.Module):
         self.gelu = partial(nnx.gelu, approximate=False)
         self.hard = nnx.hard_sigmoid
         self.channels = nnx.softmax
+
         self.smooth = partial(
             nnx.avg_pool, window_shape=(3, 3), padding=((1, 1), (1, 1))
         )

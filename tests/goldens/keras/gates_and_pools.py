@@ -122,6 +122,7 @@ def gated(x: KerasTensor, filters: int, stride: int = 1, *, name: str) -> KerasT
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_gate")(gate)
     scaled = layers.Multiply(name=f"{name}_by_channel")([wide, gate])
     near = channel_conv(gate, 3, name=f"{name}_nearby")
+
     mean = ops.mean(scaled, axis=-1, keepdims=True)
     top = ops.max(scaled, axis=-1, keepdims=True)
     place = layers.Concatenate(name=f"{name}_places")([mean, top])

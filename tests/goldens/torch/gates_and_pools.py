@@ -90,6 +90,7 @@ class Gated(nn.Module):
 
         self.look = nn.Conv2d(2, 1, 3, padding=1, bias=False)
         self.place_gate = nn.Sigmoid()
+
         self.weight = LearnedScale()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,6 +113,7 @@ class Gated(nn.Module):
         gate = self.gate(gate)
         scaled: Tensor = wide * gate
         near: Tensor = self.nearby(gate)
+
         mean: Tensor = scaled.mean(dim=1, keepdim=True)
         top: Tensor = scaled.amax(dim=1, keepdim=True)
         place: Tensor = torch.cat([mean, top], dim=1)

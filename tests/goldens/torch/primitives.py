@@ -60,6 +60,7 @@ class Wave(nn.Module):
         self.gelu = nn.GELU()
         self.hard = nn.Hardsigmoid()
         self.channels = nn.Softmax(dim=1)
+
         self.smooth = nn.AvgPool2d(3, stride=1, padding=1)
         self.largest = nn.MaxPool2d(3, stride=1, padding=1)
 

@@ -76,7 +76,7 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 		--module picture --module recount --module test_draw --module test_pictures --module test_planted --module test_any_block \
 		--module html_page --module test_report --module test_preview --module browser --module test_in_browser \
 		--module scripts --module test_scripts --module test_playground --module build --module session \
-		--module right_cases --module test_right_values --module test_random_programs \
+		--module regression_cases --module test_regressions --module test_random_programs \
 		--module test_planted_in_specialisation --module test_planted_in_lowering \
 		--module known_pairs --module test_known_pairs --module test_planted_in_comparisons --module test_proofs \
 		--module test_diff --module test_revisions --module test_sweep \

@@ -51,10 +51,14 @@ def __dir__() -> list[str]:
 def read_network(
     spec: str, settings: "Sequence[str]" = (), library: "Library | None" = None
 ) -> "Network":
-    """The network of a spec, given by path or by the name of a built-in one.
+    """Read a spec and infer its network: shapes (C, H, W), parameter counts, multiply-adds.
 
-    `settings` are changes of the form `key.key=value`. Raises `SpecError` with every mistake, a
-    number under `expect` that is not the network's and a default without effect among them.
+    `spec` is a path, or the name of a built-in network. `settings` are changes as for `--set`, of
+    the form `key.key=value`. `library` caches what specs have in common; pass the same one to read
+    many. The language is described in docs/language.md.
+
+    Raises `SpecError` with all errors of the spec (`diagnostics`), including numbers under `expect`
+    that the network does not have, and defaults without effect.
     """
     from resnet_spec.diagnostics import SpecError
     from resnet_spec.language.library import Library
@@ -73,9 +77,13 @@ def read_network(
 def compile_spec(
     spec: str, backends: "Sequence[str]" = ("torch", "keras"), settings: "Sequence[str]" = ()
 ) -> "dict[PurePosixPath, str]":
-    """The generated sources of a spec by their path, `torch/resnet50.py`; nothing is written.
+    """Compile a spec to source code: texts by path, such as `torch/resnet50.py`. Writes no file.
 
-    Raises `SpecError` like `read_network`, and for an unknown backend.
+    `spec` and `settings` are those of `read_network`; `backends` are names such as `torch`,
+    `keras`, `flax` and `json`. The result is the same on every machine.
+
+    Raises `SpecError` like `read_network`, for an unknown backend (RS501), and for a network that a
+    backend cannot express (RS502, RS503).
     """
     from resnet_spec.codegen.generate import generate
 

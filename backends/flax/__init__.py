@@ -2,50 +2,62 @@
 
 from __future__ import annotations
 
-from resnet_spec.backends.flax import model, shared
-from resnet_spec.backends.flax.names import FILE_NAMES
-from resnet_spec.backends.flax.writer import MODULES, Style
-from resnet_spec.codegen import python
-from resnet_spec.codegen.definitions import definitions, needed
-from resnet_spec.codegen.placement import check_names
-from resnet_spec.specialize import OperationLine, Program
+from functools import partial
+from typing import Any
+
+from resnet_spec.backends.flax.shared import CLASSES
+from resnet_spec.backends.flax.writer import MODULES, Style, Writer
+from resnet_spec.codegen import layout, python
+from resnet_spec.codegen.class_module import ClassBackend, Writers
+from resnet_spec.codegen.definitions import definitions
+from resnet_spec.ir import Network
+from resnet_spec.specialize import Program
 
 
-class FlaxBackend:
+class FlaxBackend(ClassBackend):
     """Writes `flax/<name>.py`."""
 
     name = "flax"
-    suffix = ".py"
-    template = "model.py.jinja"
+    framework = "Flax"
+    imports = """\
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any, ClassVar
 
-    # Names of the module, of its imports and of its helpers, which nothing else may hide.
-    taken = python.BUILTINS | FILE_NAMES | shared.NAMES | set(definitions(__file__))
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+"""
+    definitions = definitions(__file__)
+    names = (*("self", "rngs", "features", "attributes", "path", "module"), *CLASSES)
+    modules = MODULES
 
-    def view(self, program: Program) -> dict[str, object]:
-        """The variables of the template."""
-        network = program.network
-        check_names(network, MODULES)
-        python.check_network_name(network, self.taken, "Flax")
-        exact = network.numerics == "exact"
-        lines = [line for _, line in program.lines() if isinstance(line, OperationLine)]
-        common = shared.collect(lines, exact)
-        style = Style(common, exact, {routine.class_name for routine in program.routines})
-        blocks = model.class_views(program, style)
-        drawing = {block.name for block in blocks if "rngs" in "".join(block.signature)}
-        view = model.network_view(program, Style(common, exact, drawing))
-        statements = shared.definitions(common, exact)
-        ordered = python.stands_as_it_runs(network, within_blocks=False)
-        used = {*python.names_in(model.code_of(blocks, view, statements))}
-        used |= {"Below", "Any"} if ordered else set()
+    def writers(self, program: Program) -> Writers:
+        return partial(Writer, style=Style.of(program))
+
+    def view(self, program: Program) -> dict[str, Any]:
         return {
-            "helpers": needed(definitions(__file__), used),
-            "imports": model.imports(used),
-            "shared": statements,
-            "blocks": blocks,
-            "network": view,
-            "ordered": ordered,
-            "normed": network.root.statistics > 0,
+            **super().view(program),
+            "shared": Style.of(program).statements(),
+            "ordered": python.stands_as_it_runs(program.network, within_blocks=False),
+            "order": _order(program.network),
         }
+
+
+def _order(network: Network) -> list[str]:
+    """The attribute with the stages, and the layers and blocks outside of them, as they run."""
+    names: dict[str, None] = {}
+    within = {index: stage.name for stage in network.stages for index in stage.steps}
+    for number, step in enumerate(network.root.steps):
+        stage = within.get(number, "")
+        if python.is_kept(step, network, network.root):
+            names[stage if f"{step.name}.".startswith(f"{stage}.") else step.name] = None
+    items = tuple(("", python.string(name)) for name in names)
+    listed = layout.Bracket("(", items, ")" if len(items) > 1 else ",)", display=True)
+    return layout.statement("order = ", listed, indent=4)
 
 
 backend = FlaxBackend()

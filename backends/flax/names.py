@@ -21,23 +21,3 @@ LIST_NAMES = frozenset(
 SEQUENCE_NAMES = frozenset({"names"})
 # Of the class of a network.
 NETWORK_NAMES = frozenset({"feature_info", "forward_features", "freeze_until", "frozen", "order"})
-
-# Of a file: its imports and what its functions call their own variables. Helpers, and constructors
-# with arguments of their own (`shared.NAMES`), are taken as well.
-FILE_NAMES = frozenset(
-    {
-        *(
-            "jax",
-            "jnp",
-            "lax",
-            "nnx",
-            "partial",
-            "reduce",
-            "dataclass",
-            "Any",
-            "Callable",
-            "ClassVar",
-        ),
-        *("Iterable", "math", "self", "rngs", "features", "attributes", "path", "module"),
-    }
-)

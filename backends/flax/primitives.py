@@ -17,11 +17,10 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from resnet_spec.backends.flax.shared import Shared, option
 from resnet_spec.codegen.layout import Code, flat
-from resnet_spec.codegen.operation import OperationContext
+from resnet_spec.codegen.operation import OperationContext, Rule, where
 from resnet_spec.expressions import Const, binary, to_python
 from resnet_spec.primitives import SAME
 
@@ -41,9 +40,6 @@ class Context(OperationContext):
             for name, value in shared.of(self.line, self.exact).items()
         )
         return self.fill(f"{shared.function}({arguments}{options}, rngs=rngs)".replace("(, ", "("))
-
-
-Rule = str | Callable[[Context], Code]  # a pattern, or what writes the operation
 
 
 # --- windows -------------------------------------------------------------------------------------
@@ -129,23 +125,15 @@ LAYERS: dict[str, Rule] = {
 }
 
 
-def _leaky_relu(op: Context) -> Code:
-    usual = op.is_default("slope", "0.01")
-    return op.fill("nnx.leaky_relu" if usual else "partial(nnx.leaky_relu, negative_slope={slope})")
-
-
-def _global_max_pool(op: Context) -> Code:
-    kept = op.has("keep_map", True)
-    return op.fill("partial(global_max_pool, keepdims=True)" if kept else "global_max_pool")
-
-
 _AROUND = "((0, 0), ({padding}, {padding}), ({padding}, {padding}), (0, 0))"
 
 # One in this table is an attribute where the spec gives it a name, and a call elsewhere. Flax has
 # no classes of them; its own examples keep `nnx.relu` and a `partial` of a pooling.
 LAYERS_BY_NAME: dict[str, Rule] = {
     "relu": "nnx.relu",
-    "leaky_relu": _leaky_relu,
+    "leaky_relu": where(
+        "slope", 0.01, "nnx.leaky_relu", "partial(nnx.leaky_relu, negative_slope={slope})"
+    ),
     "silu": "nnx.silu",
     "gelu": "partial(nnx.gelu, approximate=False)",
     "sigmoid": "nnx.sigmoid",
@@ -159,7 +147,9 @@ LAYERS_BY_NAME: dict[str, Rule] = {
     "zero_pad": f"partial(jnp.pad, pad_width={_AROUND})",
     "flatten": "flatten_channels_first",
     "global_avg_pool": "partial(jnp.mean, axis=(1, 2), keepdims={keep_map?False})",
-    "global_max_pool": _global_max_pool,
+    "global_max_pool": where(
+        "keep_map", True, "partial(global_max_pool, keepdims=True)", "global_max_pool"
+    ),
 }
 
 _PASSING: dict[str, Rule] = {"identity": "nnx.identity"}
@@ -168,24 +158,7 @@ _PASSING: dict[str, Rule] = {"identity": "nnx.identity"}
 MODULES = ChainMap(LAYERS, LAYERS_BY_NAME, _PASSING)
 
 
-def is_module(
-    primitive: str, attributes: Mapping[str, Any], named: bool, child: bool = False
-) -> bool:
-    """Whether an operation is an attribute of its class.
-
-    `named` tells that the spec gave its name, `child` that its class is the network.
-    """
-    if primitive == "softmax" and attributes["groups"] not in (0, Const(0)):
-        return False  # as in PyTorch, so that what has a name has one in both
-    return primitive in LAYERS or ((named or child) and primitive in LAYERS_BY_NAME)
-
-
 # --- calls ---------------------------------------------------------------------------------------
-
-
-def _softmax(op: Context) -> Code:
-    over_all = op.has("groups", 0)
-    return op.fill("nnx.softmax({x})" if over_all else "softmax_over_groups({x}, {groups})")
 
 
 CALLS: dict[str, Rule] = {
@@ -196,7 +169,7 @@ CALLS: dict[str, Rule] = {
     "sigmoid": "nnx.sigmoid({x})",
     "hard_sigmoid": "nnx.hard_sigmoid({x})",
     "tanh": "nnx.tanh({x})",
-    "softmax": _softmax,
+    "softmax": where("groups", 0, "nnx.softmax({x})", "softmax_over_groups({x}, {groups})"),
     "max_pool": _MAX_POOL[1],
     "avg_pool": _AVG_POOL[1],
     "blur_pool": "blur_pool({x}, stride={stride})",

@@ -30,80 +30,59 @@ Option = Expr | Initializer | Standardized | None
 
 ZEROS, ONES = Initializer("zeros"), Initializer("ones")
 PLAIN = None  # the convolution that `nnx.Conv` does by itself
+SAID = Initializer("")  # no option's value, so it is always said: nobody means Flax's own draw
 
-# primitive: the class of its layer, and what each of its options is if nothing is said. An option
-# without a usual value is always said: nobody means Flax's own draw of a kernel.
-CLASSES: dict[str, tuple[str, dict[str, Option]]] = {
-    "conv": (
-        "nnx.Conv",
-        {"use_bias": Const(True), "bias_init": ZEROS, "conv_general_dilated": PLAIN},
-    ),
-    "linear": ("nnx.Linear", {"use_bias": Const(True), "bias_init": ZEROS}),
+# primitive: the class of its layer, and for each of its options the attribute that it is and what
+# it is if nothing is said. A constructor with some arguments is called as its primitive.
+_WEIGHTS: Mapping[str, tuple[str, Option]] = {
+    "use_bias": ("bias", Const(True)),
+    "kernel_init": ("init", SAID),
+    "bias_init": ("bias_init", ZEROS),
+}
+_NORM: Mapping[str, tuple[str, Option]] = {
+    "epsilon": ("eps", Const(1e-5)),
+    "scale_init": ("init", ONES),
+}
+CLASSES: dict[str, tuple[str, Mapping[str, tuple[str, Option]]]] = {
+    "conv": ("nnx.Conv", {**_WEIGHTS, "conv_general_dilated": ("standardize", PLAIN)}),
+    "linear": ("nnx.Linear", _WEIGHTS),
     "batch_norm": (
         "nnx.BatchNorm",
-        {
-            "momentum": Const(0.99),
-            "epsilon": Const(1e-5),
-            "scale_init": ONES,
-            "use_fast_variance": Const(True),
-        },
+        {"momentum": ("momentum", Const(0.99)), **_NORM, "use_fast_variance": ("", Const(True))},
     ),
-    "group_norm": ("nnx.GroupNorm", {"epsilon": Const(1e-6), "scale_init": ONES}),
-    "filter_response_norm": ("FilterResponseNorm", {"epsilon": Const(1e-5), "scale_init": ONES}),
-    "evo_norm": ("EvoNorm", {"epsilon": Const(1e-5), "scale_init": ONES}),
-    "channel_conv": ("ChannelConv", {}),
-    "learned_scale": ("LearnedScale", {"scale_init": ONES}),
-    "learned_shift": ("LearnedShift", {"bias_init": ZEROS}),
+    "group_norm": ("nnx.GroupNorm", {**_NORM, "epsilon": ("eps", Const(1e-6))}),
+    "filter_response_norm": ("FilterResponseNorm", _NORM),
+    "evo_norm": ("EvoNorm", _NORM),
+    "channel_conv": ("ChannelConv", {"kernel_init": ("init", SAID)}),
+    "learned_scale": ("LearnedScale", {"scale_init": ("init", ONES)}),
+    "learned_shift": ("LearnedShift", {"bias_init": ("init", ZEROS)}),
 }
-
-# What a constructor with some arguments is called: as its primitive.
-NAMES = frozenset(CLASSES)
 
 
 def options(line: OperationLine, exact: bool) -> dict[str, Option]:
     """All options of a layer, by Flax's names; those of a bias only where it has one."""
-    given = line.attributes
-    found: dict[str, Option] = {}
-    match line.primitive.name:
-        case "conv" | "linear":
-            found["use_bias"] = _expression(line, "bias")
-            found["kernel_init"] = _initializer(line, "init")
-            if given["bias"] != Const(False):
-                found["bias_init"] = _initializer(line, "bias_init")
-            if given.get("standardize") is not None:
-                found["conv_general_dilated"] = _convolution(line)
-        case "batch_norm":
-            found["momentum"] = kept(_expression(line, "momentum"))
-            found["epsilon"] = _expression(line, "eps")
-            found["scale_init"] = _initializer(line, "init")
-            found["use_fast_variance"] = Const(not exact)
-        case "group_norm" | "filter_response_norm" | "evo_norm":
-            found["epsilon"] = _expression(line, "eps")
-            found["scale_init"] = _initializer(line, "init")
-        case "channel_conv":
-            found["kernel_init"] = _initializer(line, "init")
-        case "learned_scale":
-            found["scale_init"] = _initializer(line, "init")
-        case "learned_shift":
-            found["bias_init"] = _initializer(line, "init")
-    return found
+    unbiased = line.attributes.get("bias") == Const(False)
+    return {
+        name: _option(line, name, attribute, exact)
+        for name, (attribute, _) in CLASSES[line.primitive.name][1].items()
+        if not (name == "bias_init" and unbiased)
+    }
 
 
-def _expression(line: OperationLine, name: str) -> Expr:
-    value = line.attributes[name]
-    assert isinstance(value, Expr)
+def _option(line: OperationLine, name: str, attribute: str, exact: bool) -> Option:
+    if name == "use_fast_variance":
+        return Const(not exact)
+    value = line.attributes[attribute]
+    assert not isinstance(value, str)
+    match name:
+        case "momentum":
+            assert isinstance(value, Expr)
+            return kept(value)
+        case "conv_general_dilated":
+            eps = line.attributes["eps"]
+            assert isinstance(eps, Expr)
+            return Standardized(eps) if value == Const(True) else PLAIN
     return value
-
-
-def _initializer(line: OperationLine, name: str) -> Initializer:
-    value = line.attributes[name]
-    assert isinstance(value, Initializer)
-    return value
-
-
-def _convolution(line: OperationLine) -> Option:
-    standardized = line.attributes["standardize"] == Const(True)
-    return Standardized(_expression(line, "eps")) if standardized else PLAIN
 
 
 def kept(momentum: Expr) -> Expr:
@@ -151,7 +130,7 @@ def collect(lines: Iterable[OperationLine], exact: bool) -> dict[str, Shared]:
             found[line.primitive.name].append(line)
     shared = {}
     for name, each in found.items():
-        usual = CLASSES[name][1]
+        usual = {option: value for option, (_, value) in CLASSES[name][1].items()}
         common = _common(each, usual, exact) if len(each) > 1 else {}
         shared[name] = Shared(name if common else class_of(name, exact), common, usual)
     return shared
@@ -189,22 +168,6 @@ def definitions(shared: Mapping[str, Shared], exact: bool) -> list[str]:
 
 # --- text ----------------------------------------------------------------------------------------
 
-
-def option(value: Option, spelling: Mapping[str, str]) -> Code:
-    """An option as Python."""
-    match value:
-        case Initializer():
-            return initializer(value)
-        case Standardized(eps):
-            if eps == Const(1e-6):
-                return "standardized_conv"
-            return call("partial", "standardized_conv", epsilon=to_python(eps, spelling))
-        case None:
-            return "lax.conv_general_dilated"
-        case _:
-            return to_python(value, spelling)
-
-
 _SCALING = "nnx.initializers.variance_scaling"
 # Flax's own `he_normal` is a truncated one.
 INITIALIZERS = {
@@ -220,6 +183,16 @@ INITIALIZERS = {
 }
 
 
-def initializer(given: Initializer) -> Code:
-    """An initializer as Python."""
-    return initializer_of(INITIALIZERS, given)
+def option(value: Option, spelling: Mapping[str, str]) -> Code:
+    """An option as Python."""
+    match value:
+        case Initializer():
+            return initializer_of(INITIALIZERS, value)
+        case Standardized(eps):
+            if eps == Const(1e-6):
+                return "standardized_conv"
+            return call("partial", "standardized_conv", epsilon=to_python(eps, spelling))
+        case None:
+            return "lax.conv_general_dilated"
+        case _:
+            return to_python(value, spelling)

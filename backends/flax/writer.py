@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from resnet_spec.backends.flax import names, primitives
-from resnet_spec.backends.flax.primitives import Context
-from resnet_spec.backends.flax.shared import Shared
+from resnet_spec.backends.flax.shared import Shared, collect, definitions
 from resnet_spec.codegen import layout, python
 from resnet_spec.codegen.classes import BODY, ClassWriter
+from resnet_spec.codegen.operation import OperationContext
 from resnet_spec.codegen.placement import Modules
-from resnet_spec.expressions import Expr
-from resnet_spec.specialize import OperationLine, Run, Value
+from resnet_spec.expressions import Const, Expr
+from resnet_spec.specialize import OperationLine, Program, Value
 
 MODULES = Modules(
     framework="Flax",
-    is_module=primitives.is_module,
+    base="nnx.Module",
+    layers=primitives.LAYERS,
+    layers_by_name=primitives.LAYERS_BY_NAME,
+    children={},
+    table=primitives.MODULES,
+    calls=primitives.CALLS,
+    sequence="Sequential({})",
+    named_sequence="SequentialDict({})",
+    module_list="nnx.List({})",
+    dictionary="{}: nnx.Dict[Any] = nnx.Dict()",
+    chain="{}: nnx.Dict[Any] = nnx.Dict()",
+    found="get_layer(self, {})",
     names=names.MODULE_NAMES,
     network_names=names.NETWORK_NAMES,
     dictionary_names=names.DICT_NAMES | names.MODULE_NAMES,
@@ -31,7 +42,18 @@ class Style:
 
     shared: Mapping[str, Shared]
     exact: bool
-    drawing: Container[str]  # classes whose constructor takes `rngs`
+    drawing: set[str]  # classes whose constructor takes `rngs`, of those written so far
+
+    @classmethod
+    def of(cls, program: Program) -> Style:
+        """How those of a program are made."""
+        exact = program.network.numerics == "exact"
+        lines = (line for _, line in program.lines() if isinstance(line, OperationLine))
+        return cls(collect(lines, exact), exact, set())
+
+    def statements(self) -> list[str]:
+        """The statements that make what its layers share."""
+        return definitions(self.shared, self.exact)
 
 
 @dataclass
@@ -39,56 +61,44 @@ class Writer(ClassWriter):
     """Writes a class; JAX tells the types of its variables by itself."""
 
     modules: Modules = MODULES
-    style: Style = field(default_factory=lambda: Style({}, False, ()))
+    style: Style = field(default_factory=lambda: Style({}, False, set()))
 
-    def layer(self, line: OperationLine) -> layout.Code:
-        op = Context(line, {}, self.style.shared, self.style.exact)
-        return op.write(primitives.MODULES)
+    def context(
+        self, line: OperationLine, spelling: Mapping[str, str], inputs: Sequence[str] = ()
+    ) -> OperationContext:
+        return primitives.Context(
+            line, spelling, self.style.shared, self.style.exact, inputs=inputs
+        )
 
-    def call(self, line: OperationLine, inputs: list[str]) -> layout.Code:
-        style = self.style
-        op = Context(line, self.spelling, style.shared, style.exact, inputs=inputs)
-        return op.write(primitives.CALLS)
+    def more_parameters(self, name: str, constructor: Sequence[str]) -> Sequence[str]:
+        if not self.is_network and "rngs" not in python.names_in("\n".join(constructor)):
+            return ()
+        self.style.drawing.add(name)
+        return ("*", "rngs: nnx.Rngs")
 
-    def block(self, run: Run) -> layout.Code:
-        positional, keywords = python.passed(run.arguments, {})
-        name = run.routine.class_name
-        drawn = {"rngs": "rngs"} if name in self.style.drawing else {}
-        return layout.call(name, *positional, **keywords, **drawn)
+    def more_arguments(self, name: str) -> Mapping[str, str]:
+        return {"rngs": "rngs"} if name in self.style.drawing else {}
 
     def optional(self, target: str, code: layout.Code, condition: Expr) -> list[str]:
         # A module's attribute is an array or a number, or it is none, from the beginning.
         made = python.choice(code, condition, "None")
         return layout.statement(f"{target} = ", made, indent=BODY)
 
-    def container(self, name: str, in_turn: bool) -> str:
-        return f"self.{name}: nnx.Dict[Any] = nnx.Dict()"
-
     def within(self, container: str, key: str) -> str:
         usual = key.isidentifier() and not keyword.iskeyword(key)
         return f"{container}.{key}" if usual else f'{container}["{key}"]'
 
-    def sequence(self, blocks: Sequence[layout.Code]) -> layout.Code:
-        match blocks:
-            case [layout.Comprehension(_, block, clause)]:
-                return layout.Comprehension("Sequential(", block, clause)
-        items = tuple(("", block) for block in blocks)
-        return layout.call("Sequential", layout.Bracket("[", items, "]", spread=True))
-
-    def named_sequence(self, pairs: Sequence[layout.Code]) -> layout.Code:
-        match pairs:
-            case [layout.Comprehension(_, pair, clause)]:
-                return layout.Comprehension("SequentialDict(", pair, clause)
-        return layout.call("SequentialDict", layout.array(pairs))
-
-    def module_list(self, element: layout.Code, clause: str) -> layout.Code:
-        return layout.Comprehension("nnx.List(", element, clause)
-
-    def elements(self, made: Sequence[layout.Code]) -> layout.Code:
-        return layout.call("nnx.List", layout.array(made))
-
-    def found(self, name: str) -> layout.Bracket:
-        return layout.call("get_layer", "self", name)
-
     def empty_list(self, output: Value) -> str:
         return f"{output.name}: list[jax.Array]"
+
+    def feature_info(self, program: Program) -> list[str]:
+        """An attribute of the class, which no transformation of JAX has to compare or hash.
+
+        So it has only the maps whose channels are the same however the network is built.
+        """
+        maps = tuple(each for each in program.feature_info if isinstance(each.channels, Const))
+        if not maps:
+            return []
+        entries = self.feature_maps(program._replace(feature_info=maps))
+        kind = "ClassVar[list[dict[str, Any]]]"
+        return layout.statement(f"feature_info: {kind} = ", entries, indent=4)

@@ -2,60 +2,51 @@
 
 from __future__ import annotations
 
-from resnet_spec.backends.keras import helpers, model
+from typing import Any
+
+from resnet_spec.backends.keras import checks, helpers, model
 from resnet_spec.codegen import python
-from resnet_spec.codegen.definitions import definitions, needed
-from resnet_spec.specialize import OperationLine, Program
+from resnet_spec.codegen.definitions import definitions
+from resnet_spec.codegen.module import PythonBackend
+from resnet_spec.specialize import Program
 
 
-class KerasBackend:
+class KerasBackend(PythonBackend):
     """Writes `keras/<name>.py`."""
 
     name = "keras"
-    suffix = ".py"
-    template = "model.py.jinja"
+    framework = "Keras"
     trainer = (
         *("train.py", "devices.py", "fitting.py"),
         *("common.py", "data.py", "sources.py"),
     )
+    imports = """\
+import math
 
-    # Names of the module, of its imports and of its helpers, which nothing else may hide.
-    taken = python.BUILTINS | {
-        *("keras", "KerasTensor", "layers", "ops", "initializers", "math", "stages"),
-        *("inputs", "features", "name", "model", "freeze_until"),
-        *helpers.NAMES,
-        *definitions(__file__),
-    }
+import keras
+from keras import KerasTensor, initializers, layers, ops
+"""
+    definitions = definitions(__file__)
+    names = (
+        *("stages", "inputs", "features", "name", "model", "freeze_until"),
+        *helpers.TEXTS,
+    )
 
-    def view(self, program: Program) -> dict[str, object]:
-        """The variables of the template."""
+    def view(self, program: Program) -> dict[str, Any]:
         network = program.network
-        python.check_network_name(network, self.taken, "Keras")
-        places = list(network.places())
-        model.check_layer_names(places)
-        model.check_convolutions(places)
-        model.check_stages(network, places)
-        operations = [line for _, line in program.lines() if isinstance(line, OperationLine)]
-        usages = helpers.collect(operations)
-        functions = model.function_names(program, self.taken)
-        exact = network.numerics == "exact"
-        blocks = [model.function_view(each, usages, functions, exact) for each in program.routines]
-        shown = model.network_view(program, usages, functions)
-        code = model.code_of(blocks, shown)
-        used = {*python.names_in(code)}
-        own = definitions(__file__)
-        written = [each for each in usages.items() if each[0] not in own]
-        texts = [helpers.write(name, usage, exact) for name, usage in written]
-        for text in texts:
-            used |= python.names_in("\n".join(text))
-        texts = [*needed(own, used), *texts]
-        model.check_automatic_names(places, code, texts)
+        self.check_name(network)
+        checks.check(network)
+        style = model.Style.of(program, self.taken)
+        blocks = [model.function_view(routine, style) for routine in program.routines]
+        shown = model.network_view(program, style)
+        texts = [usage.write(style.exact) for usage in style.usages.values()]
+        bodies = [*(block.body for block in blocks), shown.stages, shown.head, *texts]
+        checks.check_automatic_names(network, bodies, self.definitions)
         return {
-            "imports": model.imports(used),
             "helpers": texts,
             "blocks": blocks,
             "network": shown,
-            "dotted": any("." in name for name in model.outer_names(network)),
+            "dotted": any("." in name for name in checks.outer_names(network)),
             # The layers of a model are sorted by depth: in parallel branches not as they run.
             "ordered": python.stands_as_it_runs(network) and python.runs_in_turn(network),
             "normed": network.root.statistics > 0,

@@ -6,36 +6,80 @@ Its default is the usual default of PyTorch and Keras, or else the most frequent
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 
-from resnet_spec.backends.keras.primitives import (
-    KEYWORDS,
-    conv_helper,
-    initializer,
-    option,
-    pool_helper,
-)
-from resnet_spec.codegen import layout, python
+from resnet_spec.backends.keras.primitives import KEYWORDS, helper_of, initializer, option
+from resnet_spec.codegen import layout, patterns, python
 from resnet_spec.expressions import Const
-from resnet_spec.primitives import SAME, Initializer
+from resnet_spec.primitives import Initializer
 from resnet_spec.specialize import OperationLine
 
 Constant = Const | Initializer
 
-CONV_OPTIONS = ("stride", "padding", "dilation", "groups", "bias", "init", "bias_init")
-NORM_OPTIONS = ("eps", "momentum", "init")
-POOL_OPTIONS = ("stride", "padding")
-MAX_POOL_OPTIONS = (*POOL_OPTIONS, "ceil")
+# Each function: its parameters, with the attributes that may vary behind the `*`, and its lines in
+# the patterns of resnet_spec/codegen/patterns.py. A line of one word is a part, written below.
+_CONV = """\
+x: KerasTensor, filters: int, kernel_size: int, *, stride: int, padding: int, dilation: int, \
+groups: int, bias: bool, init: Initializer, bias_init: Initializer
+\"\"\"Convolution{biased}{padded}.\"\"\"
+{same}
+{pad}
+{unset}
+return layers.Conv2D(filters, kernel_size, strides={stride?1}, dilation_rate={dilation?1}, \
+groups={groups?1}, use_bias={bias?True}, padding={mode?valid}, kernel_initializer={init}, \
+bias_initializer={bias_init?zeros}, name=name)(x)"""
+_STANDARDIZED = (
+    _CONV.replace("layers.Conv2D", "StandardizedConv2D")
+    .replace("bias_init: Initializer", "bias_init: Initializer, eps: float")
+    .replace(", name=name", ", epsilon={eps}, name=name")
+)
 
-# Helper functions of other primitives, each with its options.
-_OTHERS: dict[str, tuple[str, Sequence[str]]] = {
-    "softmax": ("softmax_over_groups", ()),
-    "shuffle": ("shuffle_channels", ()),
-    "blur_pool": ("blur_pool", ("stride",)),
-    "channel_conv": ("channel_conv", ("init",)),
-    "adaptive_avg_pool": ("adaptive_avg_pool", ()),
-    "flatten": ("flatten_channels_first", ()),
+TEXTS = {
+    "conv2d": _CONV,
+    "conv2d_same": _CONV.replace(" padding: int,", ""),
+    "standardized_conv2d": _STANDARDIZED,
+    "standardized_conv2d_same": _STANDARDIZED.replace(" padding: int,", ""),
+    "batch_norm": """\
+x: KerasTensor, *, eps: float, momentum: float, init: Initializer
+\"\"\"Batch normalisation over each channel.\"\"\"
+{unset}
+return layers.BatchNormalization(momentum={momentum}, epsilon={eps}, \
+gamma_initializer={init?ones}, name=name)(x)""",
+    "max_pool": """\
+x: KerasTensor, pool_size: int, *, stride: int, padding: int, ceil: bool
+\"\"\"Max pooling of non-negative values.\"\"\"
+# Zero padding never exceeds a non-negative value, just as -inf would not.
+{pad}
+return layers.MaxPooling2D(pool_size, strides={stride}, name=name)(x)""",
+    "max_pool_signed": """\
+x: KerasTensor, pool_size: int, *, stride: int, padding: int, ceil: bool
+\"\"\"Max pooling with -inf padding.\"\"\"
+{pad}
+return layers.MaxPooling2D(pool_size, strides={stride}, name=name)(x)""",
+    "avg_pool": """\
+x: KerasTensor, pool_size: int, *, stride: int, padding: int
+\"\"\"Average pooling that counts padding as zeros.\"\"\"
+{pad}
+return layers.AveragePooling2D(pool_size, strides={stride}, name=name)(x)""",
+    "blur_pool": """\
+x: KerasTensor, *, stride: int
+\"\"\"Blur by (1, 2, 1) / 4, then subsample by the stride.\"\"\"
+x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+# Averaging two neighbours twice is the filter (1, 2, 1) / 4.
+x = layers.AveragePooling2D(2, strides=1, name=f"{name}_blur")(x)
+return layers.AveragePooling2D(2, strides={stride}, name=name)(x)""",
+    "channel_conv": """\
+x: KerasTensor, kernel_size: int, *, init: Initializer
+\"\"\"1-D convolution along the channels of a 1x1 map.\"\"\"
+{unset}
+channels = x.shape[-1]
+x = layers.Reshape((channels, 1), name=f"{name}_in")(x)
+x = layers.Conv1D(1, kernel_size, padding="same", use_bias=False, \
+kernel_initializer={init}, name=name)(x)
+return layers.Reshape((1, 1, channels), name=f"{name}_out")(x)""",
 }
 
 # What says nothing, so a call without it reads as it does in both frameworks.
@@ -47,302 +91,176 @@ _NEUTRAL = {
     "ceil": Const(False),
 }
 
-_TYPES = {"bias": "bool", "ceil": "bool", "eps": "float", "momentum": "float"}
 
-# Every function that a module may define.
-NAMES = frozenset(
-    {
-        *("conv2d", "conv2d_same", "standardized_conv2d", "standardized_conv2d_same"),
-        *("batch_norm", "max_pool", "max_pool_signed", "avg_pool", "blur_pool", "channel_conv"),
-    }
-)
-
-
-def helper_of(line: OperationLine) -> tuple[str, Sequence[str]] | None:
-    """The helper function that an operation calls, and the options of it."""
-    match line.primitive.name:
-        case "conv":
-            return conv_helper(line), _conv_options(line)
-        case "batch_norm":
-            return "batch_norm", NORM_OPTIONS
-        case "max_pool" | "avg_pool":
-            name = pool_helper(line)
-            options = POOL_OPTIONS if line.primitive.name == "avg_pool" else MAX_POOL_OPTIONS
-            return (name, options) if name is not None else None
-        case "softmax" if line.attributes["groups"] == Const(0):
-            return None
-        case other:
-            return _OTHERS.get(other)
-
-
-def _conv_options(line: OperationLine) -> Sequence[str]:
-    options: Sequence[str] = CONV_OPTIONS
-    if line.attributes["padding"] == SAME:
-        options = tuple(name for name in options if name != "padding")
-    return options if line.attributes["standardize"] == Const(False) else (*options, "eps")
+def collect(lines: Iterable[OperationLine]) -> dict[str, Usage]:
+    """The helper functions that the lines call."""
+    found: dict[str, list[OperationLine]] = {}
+    for line in lines:
+        if name := helper_of(line):
+            found.setdefault(name, []).append(line)
+    return {name: Usage(name, each) for name, each in found.items()}
 
 
 class Usage:
     """How one helper function is used: the options that never vary, and defaults of the others."""
 
-    def __init__(self, lines: Sequence[OperationLine], options: Sequence[str]) -> None:
+    def __init__(self, name: str, lines: Sequence[OperationLine]) -> None:
+        parameters, *self.lines = TEXTS[name].split("\n")
+        positional, options = parameters.split(", *, " if ", *, " in parameters else "*, ")
+        self.name = name
+        self.positional = positional.split(", ")
+        self.types = dict(each.split(": ") for each in options.split(", "))
         self.values: dict[str, Constant] = {}
         self.varying: dict[str, Constant] = {}
         self.kernels = {line.attributes.get("kernel") for line in lines}
         biased = [line for line in lines if line.attributes.get("bias") != Const(False)]
-        for name in options:
-            used = biased or lines if name == "bias_init" else lines
-            given = [line.attributes[name] for line in used]
+        for each in self.types:
+            used = biased or lines if each == "bias_init" else lines
+            given = [line.attributes[each] for line in used]
             counts = Counter(v for v in given if isinstance(v, Const | Initializer))
             usual = counts.most_common(1)[0][0] if counts else Const(1)
             if len(set(given)) == 1 and counts:
-                self.values[name] = usual
+                self.values[each] = usual
             else:
-                self.varying[name] = _NEUTRAL.get(name, usual)
+                self.varying[each] = _NEUTRAL.get(each, usual)
+
+    def write(self, exact: bool) -> list[str]:
+        """The source of the function; `exact`: with every number as PyTorch has it."""
+        parts = {"{same}": self.same, "{pad}": self.pad, "{unset}": self.unset}
+        parameters = [*self.positional, "*", *self.options(), "name: str"]
+        text = python.signature(f"def {self.name}", parameters, " -> KerasTensor:")
+        for line in self.lines:
+            own = line.replace("layers.Batch", "Batch") if exact else line
+            part = parts.get(line)
+            written = part() if part else [patterns.filled(own, self.get, self.is_default)]
+            text += [each for one in written for each in patterns.statement(one, 4)]
+        return text
 
     def constant(self, name: str) -> object:
         """An option's value where it never varies, else None."""
         value = self.values.get(name)
         return value.value if isinstance(value, Const) else value
 
-    def python(self, name: str) -> layout.Code:
+    def text(self, name: str) -> str:
         """An option within the function: a literal, or the name of the parameter."""
         value = self.values.get(name)
-        return KEYWORDS.get(name, name) if value is None else option(name, value, {})
+        return KEYWORDS.get(name, name) if value is None else layout.flat(option(name, value, {}))
 
-    def unset(self, name: str) -> list[str]:
-        """The lines that give an initializer its default, which no signature may share."""
-        default = self.varying.get(name)
-        if not isinstance(default, Initializer) or default.kind in ("zeros", "ones"):
+    # - what the patterns name -
+
+    def get(self, name: str) -> str:
+        """An option, or what else a pattern may name."""
+        match name:
+            case "name":
+                return "{name}"  # of an f-string
+            case "biased":
+                kept = {True: " with a bias", False: " without a bias"}
+                return kept.get(self.constant("bias"), "")  # type: ignore[call-overload, no-any-return]
+            case "padded":
+                if self.by_size:
+                    return ", with padding that depends on the input size"
+                return ", symmetrically padded" if self.pads else ""
+            case "mode":
+                return '"same" if same else "valid"' if self.fitting else '"same"'
+        return self.text(name)
+
+    def is_default(self, name: str, default: str) -> bool:
+        """Whether an option has the default value of its layer."""
+        if name == "mode":
+            return not self.by_size and self.fitting is None
+        if name == "bias_init" and self.constant("bias") is False:
+            return True
+        value = self.values.get(name)
+        if isinstance(value, Initializer):
+            return value == Initializer(default)
+        return value is not None and value.value == literal_eval(default)
+
+    @property
+    def by_size(self) -> bool:
+        """Whether padding depends on the size of the input."""
+        return self.name.endswith("_same")
+
+    @property
+    def pads(self) -> bool:
+        """Whether there is an amount of padding."""
+        return not self.by_size and self.constant("padding") != 0
+
+    @cached_property
+    def fitting(self) -> list[str] | None:
+        """Conditions for "same" to be this padding, so that no layer pads; None: it never is."""
+        stride, padding, dilation = (self.constant(n) for n in ("stride", "padding", "dilation"))
+        if not (self.pads and "dilation" in self.types and stride in (None, 1)):
+            return None
+        conditions = [] if stride == 1 else ["stride == 1"]
+        if isinstance(padding, int) and isinstance(dilation, int):
+            kernel, rest = divmod(2 * padding, dilation)
+            always = self.kernels == {Const(kernel + 1)}
+            unsure = [] if always else [f"kernel_size == {kernel + 1}"]
+            return None if rest else conditions + unsure
+        span = "kernel_size - 1"
+        if dilation != 1:
+            span = f"{self.text('dilation')} * ({span})"
+        return [*conditions, f"2 * {self.text('padding')} == {span}"]
+
+    # - parts of a function -
+
+    def options(self) -> list[str]:
+        """Its parameters for what varies."""
+        return [self.option(name, default) for name, default in self.varying.items()]
+
+    def option(self, name: str, default: Constant) -> str:
+        if not isinstance(default, Initializer):
+            usual = layout.flat(option(name, default, {}))
+            return f"{KEYWORDS.get(name, name)}: {self.types[name]} = {usual}"
+        if default.kind in ("zeros", "ones"):
+            return f'{name}: str | initializers.Initializer = "{default.kind}"'
+        return f"{name}: initializers.Initializer | None = None"
+
+    def unset(self) -> list[str]:
+        """The lines that give initializers their defaults, which no signature may share."""
+        lines = []
+        for name, default in self.varying.items():
+            if isinstance(default, Initializer) and default.kind not in ("zeros", "ones"):
+                lines += [
+                    f"if {name} is None:",
+                    f"    {name} = {layout.flat(initializer(default))}",
+                ]
+        return lines
+
+    def same(self) -> list[str]:
+        """The lines that tell whether "same" is the padding of a convolution."""
+        lines = []
+        if self.pads and self.constant("stride") != 1:
+            lines.append('# With a stride, padding="same" would be asymmetric.')
+        return lines + ([f"same = {' and '.join(self.fitting)}"] if self.fitting else [])
+
+    def pad(self) -> list[str]:
+        """The lines that pad, under a condition where the amount varies or "same" may do."""
+        near = self.text("padding")
+        lines, far = self.far_padding(near)
+        if not lines and (not self.pads or self.fitting == []):
             return []
-        made = layout.statement(f"{name} = ", initializer(default), "", 8)
-        return [f"    if {name} is None:", *made]
+        sides = near if far == near else f"(({near}, {far}), ({near}, {far}))"
+        pad = f'x = layers.ZeroPadding2D({sides}, name=f"{{name}}_pad")(x)'
+        if self.name == "max_pool_signed":
+            sides = f"({near}, {far}), ({near}, {far})"
+            pad = f'x = ops.pad(x, ((0, 0), {sides}, (0, 0)), constant_values=float("-inf"))'
+        conditions = ["padding > 0"] if self.constant("padding") is None and not lines else []
+        conditions += ["not same"] if self.fitting else []
+        if conditions:
+            return [*lines, f"if {' and '.join(conditions)}:", f"    {pad}"]
+        return [*lines, pad]
 
+    def far_padding(self, near: str) -> tuple[list[str], str]:
+        """Lines before, and the padding below and to the right.
 
-def collect(lines: Iterable[OperationLine]) -> dict[str, Usage]:
-    """The helper functions that the lines call."""
-    found: dict[str, tuple[list[OperationLine], Sequence[str]]] = {}
-    for line in lines:
-        helper = helper_of(line)
-        if helper is not None:
-            found.setdefault(helper[0], ([], helper[1]))[0].append(line)
-    return {name: Usage(each, options) for name, (each, options) in found.items()}
-
-
-def write(name: str, usage: Usage, exact: bool) -> list[str]:
-    """The source of one helper function; `exact`: with every number as PyTorch has it."""
-    if name.removesuffix("_same").endswith("conv2d"):
-        return _conv2d(usage, name)
-    if name == "batch_norm":
-        return _batch_norm(usage, exact)
-    return _WRITERS[name](usage)
-
-
-def _signature(function: str, positional: Sequence[str], usage: Usage) -> list[str]:
-    options: list[layout.Code] = ["x: KerasTensor", *positional, "*"]
-    for name, default in usage.varying.items():
-        if isinstance(default, Initializer):
-            if default.kind in ("zeros", "ones"):
-                options.append(f'{name}: str | initializers.Initializer = "{default.kind}"')
-            else:
-                options.append(f"{name}: initializers.Initializer | None = None")
-        else:
-            kind = _TYPES.get(name, "int")
-            keyword = KEYWORDS.get(name, name)
-            options.append(f"{keyword}: {kind} = {layout.flat(option(name, default, {}))}")
-    options.append("name: str")
-    return python.signature(f"def {function}", options, " -> KerasTensor:")
-
-
-def _padding(usage: Usage, pad: Sequence[str], unless: str = "") -> list[str]:
-    """The lines that pad, under a condition where the amount varies or something else may hold."""
-    if usage.constant("padding") == 0:
-        return []
-    conditions = ["padding > 0"] if usage.constant("padding") is None else []
-    conditions += [f"not {unless}"] if unless else []
-    if not conditions:
-        return [f"    {line}" for line in pad]
-    return [f"    if {' and '.join(conditions)}:", *(f"        {line}" for line in pad)]
-
-
-def _zero_padding(usage: Usage, unless: str = "") -> list[str]:
-    amount = layout.flat(usage.python("padding"))
-    pad = f'x = layers.ZeroPadding2D({amount}, name=f"{{name}}_pad")(x)'
-    return _padding(usage, [pad], unless)
-
-
-def _layer(
-    function: str, arguments: Sequence[str], options: Mapping[str, layout.Code]
-) -> list[str]:
-    made = layout.call(f"layers.{function}", *arguments, **options)
-    return layout.statement("return ", made, "(x)", 4)
-
-
-def _conv2d(usage: Usage, function: str) -> list[str]:
-    standardized, same = function.startswith("standardized"), function.endswith("same")
-    biased = {True: "with a bias", False: "without a bias"}.get(usage.constant("bias"))  # type: ignore[call-overload]
-    what = f"Convolution {biased}" if biased else "Convolution"
-    padded = not same and usage.constant("padding") != 0
-    summary = f"{what}, symmetrically padded" if padded else what
-    if same:
-        summary = f"{what}, with padding that depends on the input size"
-    lines = _signature(function, ["filters: int", "kernel_size: int"], usage)
-    lines += python.docstring(summary, indent=4)
-    fitting = _fitting(usage) if padded else None
-    if padded and usage.constant("stride") != 1:
-        lines.append('    # With a stride, padding="same" would be asymmetric.')
-    same = same or fitting == []
-    lines += [f"    same = {' and '.join(fitting)}"] if fitting else []
-    lines += [] if same else _zero_padding(usage, unless="same" if fitting else "")
-    lines += [*usage.unset("init"), *usage.unset("bias_init")]
-    options: dict[str, layout.Code] = {}
-    for attribute, keyword, default in (
-        ("stride", "strides", 1),
-        ("dilation", "dilation_rate", 1),
-        ("groups", "groups", 1),
-        ("bias", "use_bias", True),
-    ):
-        if usage.constant(attribute) != default or attribute in usage.varying:
-            options[keyword] = usage.python(attribute)
-    if same or fitting:
-        options["padding"] = '"same"' if same else '"same" if same else "valid"'
-    options["kernel_initializer"] = usage.python("init")
-    bias = usage.values.get("bias_init")
-    if usage.constant("bias") is not False and bias != Initializer("zeros"):
-        options["bias_initializer"] = usage.python("bias_init")
-    if standardized:
-        options["epsilon"] = usage.python("eps")
-    options["name"] = "name"
-    layer = "StandardizedConv2D" if standardized else "layers.Conv2D"
-    made = layout.call(layer, "filters", "kernel_size", **options)
-    return [*lines, *layout.statement("return ", made, "(x)", 4)]
-
-
-def _fitting(usage: Usage) -> list[str] | None:
-    """Conditions for "same" to be this padding, which takes no layer then; None: it never is."""
-    stride, padding, dilation = (usage.constant(n) for n in ("stride", "padding", "dilation"))
-    if stride not in (None, 1):
-        return None
-    conditions = [] if stride == 1 else ["stride == 1"]
-    if isinstance(padding, int) and isinstance(dilation, int):
-        kernel, rest = divmod(2 * padding, dilation)
-        always = usage.kernels == {Const(kernel + 1)}
-        return None if rest else conditions + ([] if always else [f"kernel_size == {kernel + 1}"])
-    span = "kernel_size - 1"
-    if dilation != 1:
-        span = f"{layout.flat(usage.python('dilation'))} * ({span})"
-    return [*conditions, f"2 * {layout.flat(usage.python('padding'))} == {span}"]
-
-
-def _batch_norm(usage: Usage, exact: bool) -> list[str]:
-    lines = _signature("batch_norm", [], usage)
-    lines += python.docstring("Batch normalisation over each channel", indent=4)
-    lines += usage.unset("init")
-    options: dict[str, layout.Code] = {
-        "momentum": usage.python("momentum"),
-        "epsilon": usage.python("eps"),
-    }
-    if usage.values.get("init") != Initializer("ones"):
-        options["gamma_initializer"] = usage.python("init")
-    options["name"] = "name"
-    layer = "BatchNormalization" if exact else "layers.BatchNormalization"
-    return [*lines, *layout.statement("return ", layout.call(layer, **options), "(x)", 4)]
-
-
-def _pool_options(usage: Usage) -> dict[str, layout.Code]:
-    return {"strides": usage.python("stride"), "name": "name"}
-
-
-def _max_pool(usage: Usage) -> list[str]:
-    lines = _signature("max_pool", ["pool_size: int"], usage)
-    lines += python.docstring("Max pooling of non-negative values", indent=4)
-    lines.append("    # Zero padding never exceeds a non-negative value, just as -inf would not.")
-    amount = layout.flat(usage.python("padding"))
-    far = _far_padding(usage, amount)
-    if far is None:
-        lines += _zero_padding(usage)
-    else:
-        sides = f"(({amount}, {far[1]}), ({amount}, {far[1]}))"
-        made = layout.call("layers.ZeroPadding2D", sides, name='f"{name}_pad"')
-        lines += [*far[0], *layout.statement("x = ", made, "(x)", 4)]
-    return [*lines, *_layer("MaxPooling2D", ["pool_size"], _pool_options(usage))]
-
-
-def _far_padding(usage: Usage, near: str) -> tuple[list[str], str] | None:
-    """Lines before, and the padding below and to the right; None where it is that of the others.
-
-    It holds what a last window that is cut off lacks, and is too short for a window of its own.
-    """
-    if usage.constant("ceil") is False:
-        return None
-    stride, padding = usage.constant("stride"), usage.constant("padding")
-    lines = ["    # The last window may stick out by up to stride - 1, so pad as much."]
-    if isinstance(stride, int) and isinstance(padding, int) and usage.constant("ceil") is True:
-        return lines, str(padding + stride - 1)
-    far = f"{near} + {layout.flat(usage.python('stride'))} - 1"
-    if usage.constant("ceil") is None:
-        far += f" if ceil else {near}"
-    return [*lines, f"    far = {far}"], "far"
-
-
-def _spatial(near: str, far: str | None = None) -> str:
-    sides = f"({near}, {near if far is None else far})"
-    return f"((0, 0), {sides}, {sides}, (0, 0))"
-
-
-def _max_pool_signed(usage: Usage) -> list[str]:
-    amount = layout.flat(usage.python("padding"))
-    lines = _signature("max_pool_signed", ["pool_size: int"], usage)
-    lines += python.docstring("Max pooling with -inf padding", indent=4)
-    far = _far_padding(usage, amount)
-    sides = _spatial(amount, far[1] if far is not None else None)
-    code = layout.call("ops.pad", "x", sides, constant_values='float("-inf")')
-    if far is None:
-        lines += _padding(usage, layout.statement("x = ", code))
-    else:
-        lines += [*far[0], *layout.statement("x = ", code, "", 4)]
-    return [*lines, *_layer("MaxPooling2D", ["pool_size"], _pool_options(usage))]
-
-
-def _avg_pool(usage: Usage) -> list[str]:
-    lines = _signature("avg_pool", ["pool_size: int"], usage)
-    lines += python.docstring("Average pooling that counts padding as zeros", indent=4)
-    lines += _zero_padding(usage)
-    return [*lines, *_layer("AveragePooling2D", ["pool_size"], _pool_options(usage))]
-
-
-def _blur_pool(usage: Usage) -> list[str]:
-    reflected = layout.call("ops.pad", "x", _spatial("1"), mode='"reflect"')
-    first = layout.call("layers.AveragePooling2D", "2", strides="1", name='f"{name}_blur"')
-    lines = _signature("blur_pool", [], usage)
-    lines += python.docstring("Blur by (1, 2, 1) / 4, then subsample by the stride", indent=4)
-    lines += layout.statement("x = ", reflected, "", 4)
-    lines.append("    # Averaging two neighbours twice is the filter (1, 2, 1) / 4.")
-    lines += layout.statement("x = ", first, "(x)", 4)
-    return [*lines, *_layer("AveragePooling2D", ["2"], _pool_options(usage))]
-
-
-def _channel_conv(usage: Usage) -> list[str]:
-    lines = _signature("channel_conv", ["kernel_size: int"], usage)
-    lines += python.docstring("1-D convolution along the channels of a 1x1 map", indent=4)
-    lines += usage.unset("init")
-    lines.append("    channels = x.shape[-1]")
-    lines.append('    x = layers.Reshape((channels, 1), name=f"{name}_in")(x)')
-    options: dict[str, layout.Code] = {
-        "padding": '"same"',
-        "use_bias": "False",
-        "kernel_initializer": usage.python("init"),
-        "name": "name",
-    }
-    made = layout.call("layers.Conv1D", "1", "kernel_size", **options)
-    lines += layout.statement("x = ", made, "(x)", 4)
-    return [*lines, '    return layers.Reshape((1, 1, channels), name=f"{name}_out")(x)']
-
-
-_WRITERS = {
-    "max_pool": _max_pool,
-    "max_pool_signed": _max_pool_signed,
-    "avg_pool": _avg_pool,
-    "blur_pool": _blur_pool,
-    "channel_conv": _channel_conv,
-}
+        It holds what a last window that is cut off lacks, and is too short for a window of its own.
+        """
+        stride, padding, ceil = (self.constant(name) for name in ("stride", "padding", "ceil"))
+        if ceil is False or "ceil" not in self.types:
+            return [], near
+        lines = ["# The last window may stick out by up to stride - 1, so pad as much."]
+        if isinstance(stride, int) and isinstance(padding, int) and ceil is True:
+            return lines, str(padding + stride - 1)
+        far = f"{near} + {self.text('stride')} - 1"
+        return [*lines, f"far = {far}{f' if ceil else {near}' if ceil is None else ''}"], "far"

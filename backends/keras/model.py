@@ -1,26 +1,22 @@
 """A program as Keras functions: one for each block, one for the stages, two that build a model."""
 
-import re
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
 from resnet_spec.backends.keras import helpers
 from resnet_spec.backends.keras.primitives import RULES, Context
 from resnet_spec.backends.keras.variables import layer_name
 from resnet_spec.codegen import layout, python
 from resnet_spec.codegen.statements import StatementWriter
-from resnet_spec.diagnostics import Span, fail, quoted
 from resnet_spec.expressions import Const, Expr, names, to_python
-from resnet_spec.ir import Network, Operation
-from resnet_spec.primitives import SAME
+from resnet_spec.ir import Network
 from resnet_spec.specialize import (
-    AssignLine,
     CallLine,
     FeatureInfo,
     FeatureLine,
-    Line,
-    LoopLine,
     OperationLine,
     Parameter,
     Path,
@@ -28,60 +24,66 @@ from resnet_spec.specialize import (
     Routine,
     Run,
     Value,
-    flat,
+    assigned_names,
 )
+
+
+class Style(NamedTuple):
+    """What all functions of a module share."""
+
+    usages: Mapping[str, helpers.Usage]
+    functions: Mapping[str, str]  # routine: its function's name
+    exact: bool  # every number as PyTorch has it
+
+    @classmethod
+    def of(cls, program: Program, taken: Collection[str]) -> Style:
+        """How those of a program are written; no function has a name that is taken."""
+        lines = [line for _, line in program.lines() if isinstance(line, OperationLine)]
+        functions = function_names(program, taken)
+        return cls(helpers.collect(lines), functions, program.network.numerics == "exact")
+
+
+def function_names(program: Program, reserved: Collection[str]) -> dict[str, str]:
+    """The function of each routine, under a name that no variable hides."""
+    name = program.network.name
+    taken = {name, f"{name}_features", "i", *reserved, *assigned_names(program)}
+    taken.update(name for routine in program.routines for name in assigned_names(routine))
+    found = {}
+    for routine in program.routines:
+        name = routine.name
+        while name in taken:
+            name += "_block"
+        taken.add(name)
+        found[routine.class_name] = name
+    return found
 
 
 @dataclass
 class _Writer(StatementWriter):
     """Writes the lines of one function; `prefixed` tells that layers are named below `name`."""
 
-    usages: Mapping[str, helpers.Usage]
-    functions: Mapping[str, str]  # routine: its function's name
+    style: Style
     prefixed: bool
-    exact: bool
     spelling: Mapping[str, str] = field(default_factory=dict)
 
     apart = (FeatureLine,)
 
     def operation(self, line: OperationLine) -> layout.Code:
-        helper = helpers.helper_of(line)
-        options = self.usages[helper[0]].varying if helper is not None else {}
+        options = {name: usage.varying for name, usage in self.style.usages.items()}
         inputs = tuple(self.value(each) for each in line.inputs)
         name = self.name(line.path)
-        op = Context(line, self.spelling, name, options, self.exact, inputs=inputs)
+        op = Context(line, self.spelling, name, options, self.style.exact, inputs=inputs)
         return op.write(RULES)
 
     def run_call(self, line: CallLine, indent: int) -> list[str]:
-        if line.names is None:
-            code = self.block(line.runs[0], line.inputs[0], line.path)
-            return self.guarded(line, lambda at: self.store(line.output, code, at), indent)
-        return self.guarded(line, lambda at: self.runs(line, at), indent)
+        def write(run: Run, source: Value, path: Path, at: int) -> list[str]:
+            return self.store(line.output, self.block(run, source, path), at)
 
-    def runs(self, line: CallLine, indent: int) -> list[str]:
-        """Repeated blocks, one statement or one loop for each run."""
-        assert line.names is not None
-        text: list[str] = []
-        source = line.inputs[0]
-        for run in line.runs:
-            if run.is_single:
-                path = (*line.path, ".", *python.at_index(line.names, run.start))
-                code = self.block(run, source, path)
-                text += self.store(line.output, code, indent)
-            else:
-                path = (*line.path, ".", *line.names)
-                if source != line.output:
-                    text += self.store(line.output, self.value(source), indent)
-                over = python.run_range(run, self.spelling)
-                text.append(f"{' ' * indent}for i in {over}:")
-                code = self.block(run, line.output, path)
-                text += self.store(line.output, code, indent + layout.INDENT)
-            source = line.output
-        return text
+        return self.guarded(line, lambda at: self.in_turn(line, write, at), indent)
 
     def block(self, run: Run, source: Value, path: Path) -> layout.Code:
         positional, keywords = python.passed(_shown(run.arguments), self.spelling, by_position=1)
-        function = self.functions[run.routine.class_name]
+        function = self.style.functions[run.routine.class_name]
         return layout.call(
             function, self.value(source), *positional, **keywords, name=self.name(path)
         )
@@ -105,14 +107,9 @@ class FunctionView(NamedTuple):
     body: list[str]
 
 
-def function_view(
-    routine: Routine,
-    usages: Mapping[str, helpers.Usage],
-    functions: Mapping[str, str],
-    exact: bool,
-) -> FunctionView:
+def function_view(routine: Routine, style: Style) -> FunctionView:
     """The function of a routine."""
-    writer = _Writer(usages, functions, prefixed=True, exact=exact)
+    writer = _Writer(style, prefixed=True)
     lines = python.returning(
         routine.body, routine.result, lambda each: writer.statements(each, 4), 4
     )
@@ -122,7 +119,7 @@ def function_view(
     parameters = [p for p in routine.parameters if p.name != "in_channels"]
     declared = python.declared(parameters)
     signature = python.signature(
-        f"def {functions[routine.class_name]}",
+        f"def {style.functions[routine.class_name]}",
         ["x: KerasTensor", *declared, "*", "name: str"],
         " -> KerasTensor:",
     )
@@ -174,9 +171,7 @@ class NetworkView(NamedTuple):
     build_features: list[str]
 
 
-def network_view(
-    program: Program, usages: Mapping[str, helpers.Usage], functions: Mapping[str, str]
-) -> NetworkView:
+def network_view(program: Program, style: Style) -> NetworkView:
     """The functions that build the network."""
     network, given = program.network, program.network.input
     shape = f"({given.height}, {given.width}, {given.channels})"
@@ -184,8 +179,7 @@ def network_view(
     classes = [p for p in program.parameters if p.name != "in_channels"]
     declared = [f"{p.name}: int = {p.default}" for p in classes]
     # Stages that know the number of classes are given it.
-    exact = network.numerics == "exact"
-    writer = _Writer(usages, functions, prefixed=False, exact=exact)
+    writer = _Writer(style, prefixed=False)
     stages, head = writer.statements(program.body, 4), writer.statements(program.head, 4)
     used = _used(stages, program.locals)
     given_on = [p.name for p in classes if p.name in used]
@@ -246,143 +240,6 @@ def _map(info: FeatureInfo) -> str:
     return f'model.get_layer("{layer_name(info.layer)}").output'
 
 
-def function_names(program: Program, reserved: Collection[str]) -> dict[str, str]:
-    """The function of each routine, under a name that no variable hides."""
-    taken = {program.network.name, f"{program.network.name}_features", *reserved}
-    taken |= {name for routine in program.routines for name in _variables(routine)}
-    taken |= {*_variables_in((*program.body, *program.head))}
-    found = {}
-    for routine in program.routines:
-        name = routine.name
-        while name in taken:
-            name += "_block"
-        taken.add(name)
-        found[routine.class_name] = name
-    return found
-
-
-def _variables(routine: Routine) -> Iterable[str]:
-    """Every name that a routine's function gives a value."""
-    yield from (parameter.name for parameter in routine.parameters)
-    yield from (name for name, _ in routine.locals)
-    yield from _variables_in(routine.body)
-
-
-def _variables_in(lines: Iterable[Line]) -> Iterable[str]:
-    """Every name that lines give a value, the index of repeated blocks among them."""
-    for line in flat(lines):
-        if isinstance(line, LoopLine):
-            yield line.variable
-        elif _has_output(line):
-            yield line.output.name
-        if isinstance(line, CallLine) and line.names is not None:
-            yield "i"
-
-
-def _has_output(line: Line) -> TypeGuard[OperationLine | CallLine | AssignLine]:
-    return isinstance(line, OperationLine | CallLine | AssignLine)
-
-
-Places = Sequence[tuple[str, Operation, Span]]  # every operation of a network
-
-
-def check_convolutions(places: Places) -> None:
-    """RS502 for what Keras' convolution cannot do."""
-    for canonical, operation, span in places:
-        stride, dilation = (operation.attributes.get(key) for key in ("stride", "dilation"))
-        if operation.primitive.name == "conv" and stride != 1 and dilation != 1:
-            fail(
-                "RS502",
-                f"{quoted(canonical)}: a Keras convolution can't have both a stride and a dilation",
-                span,
-                help="give 'stride' to another layer, or leave out the backend keras",
-            )
-
-
-def outer_names(network: Network) -> Iterable[str]:
-    """The names of stages, and of layers and blocks outside of them."""
-    yield from (stage.name for stage in network.stages)
-    within = {index for stage in network.stages for index in stage.steps}
-    yield from (step.name for n, step in enumerate(network.root.steps) if n not in within)
-
-
-def check_stages(network: Network, places: Places) -> None:
-    """RS503 for a layer that `freeze_until` would take for the first of a later stage."""
-    for stage in network.stages:
-        begin = f"{layer_name(stage.name)}_"
-        for canonical, _, _ in places:
-            if f"{canonical}.".startswith(f"{stage.name}."):
-                break
-            if f"{layer_name(canonical)}_".startswith(begin):
-                fail(
-                    "RS503",
-                    f"in Keras, the layer {quoted(canonical)} looks like one of "
-                    f"{quoted(stage.name)}",
-                    network.root.definition.span,
-                    help=f"rename {quoted(stage.name)}; '.' becomes '_' in Keras",
-                )
-
-
-INPUT = "images"
-
-# Written as functions of keras.ops, which name themselves.
-UNNAMED = frozenset(
-    {
-        *("adaptive_avg_pool", "channel_avg_pool", "channel_max_pool", "identity"),
-        *("pad_channels", "rescale", "shuffle", "split", "take"),
-    }
-)
-# What Keras calls arithmetic on its tensors.
-ARITHMETIC = frozenset({"add", "multiply", "subtract"})
-
-
-def _has_layer(operation: Operation) -> bool:
-    """Whether an operation is a layer in Keras, under its own name."""
-    if operation.primitive.name == "softmax":
-        return not operation.attributes["groups"]
-    return operation.primitive.name not in UNNAMED
-
-
-def check_automatic_names(places: Places, code: str, helpers_: Iterable[Sequence[str]]) -> None:
-    """RS503 for a layer with a name that Keras gives to a function of `keras.ops` itself."""
-    text = "\n".join([code, *("\n".join(each) for each in helpers_)])
-    functions = set(re.findall(r"\bops\.(\w+)\(", text))
-    if any(operation.primitive.name == "rescale" for _, operation, _ in places):
-        functions |= ARITHMETIC
-    for canonical, operation, span in places:
-        name, _, number = layer_name(canonical).rpartition("_")
-        if not name or not number.isdigit():
-            name = layer_name(canonical)
-        if name in functions and _has_layer(operation):
-            fail(
-                "RS503",
-                f"a layer can't be called {quoted(canonical)} in Keras, which has a function of "
-                "that name",
-                span,
-                help="rename the layer",
-            )
-
-
-def check_layer_names(places: Places) -> None:
-    """RS503 for two layers whose dotted names are one name in Keras."""
-    seen: dict[str, str] = {INPUT: INPUT}
-    for canonical, operation, span in places:
-        if not _has_layer(operation):
-            continue
-        names_ = [layer_name(canonical)]
-        if operation.attributes.get("padding") not in (None, 0, SAME):
-            names_.append(f"{names_[0]}_pad")
-        for name in names_:
-            if seen.setdefault(name, canonical) != canonical:
-                fail(
-                    "RS503",
-                    f"the layers {quoted(seen[name])} and {quoted(canonical)} are both "
-                    f"{quoted(name)} in Keras",
-                    span,
-                    help="rename one of them; '.' becomes '_', and padding adds '_pad'",
-                )
-
-
 def _what_is_built(network: Network) -> str:
     """For the docstring, with what a network needs that is deeper than Python usually recurses.
 
@@ -393,20 +250,3 @@ def _what_is_built(network: Network) -> str:
     if layers < 1200:
         return what
     return f"{what}, after sys.setrecursionlimit({(layers // 1000 + 2) * 1000})"
-
-
-def code_of(blocks: Iterable[FunctionView], network: NetworkView) -> str:
-    """All statements of a module, as Python that can be parsed."""
-    lines: list[str] = []
-    for block in blocks:
-        lines += [*block.signature, *block.body]
-    lines += [*network.stages_signature, *network.stages]
-    lines += [*network.build, *(network.head or ["    pass"])]
-    return "\n".join(lines)
-
-
-def imports(used: Container[str]) -> list[str]:
-    """The import block, of the names that the module uses and nothing else."""
-    modules = [name for name in ("initializers", "layers", "ops") if name in used]
-    lines = ["import math", ""] if "math" in used else []
-    return [*lines, "import keras", f"from keras import {', '.join(['KerasTensor', *modules])}"]

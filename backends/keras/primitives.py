@@ -11,14 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from resnet_spec.codegen.layout import Code, call
-from resnet_spec.codegen.operation import OperationContext, initializer_of
+from resnet_spec.codegen.operation import OperationContext, Rule, initializer_of, where
 from resnet_spec.expressions import Const, Expr, binary, to_python
 from resnet_spec.primitives import SAME, Initializer
 from resnet_spec.specialize import OperationLine
 
 Spelling = Mapping[str, str]
-
-Rule = str | Callable[["Context"], Code]  # a pattern, or what writes the operation
 
 
 @dataclass
@@ -26,7 +24,7 @@ class Context(OperationContext):
     """One operation with its name in Keras."""
 
     name: str
-    options: Mapping[str, Const | Initializer]  # what the helper function leaves to its callers
+    options: Mapping[str, Mapping[str, Const | Initializer]]  # which helpers leave to their callers
     exact: bool  # every number as PyTorch has it
 
     def get(self, name: str) -> str:
@@ -39,11 +37,13 @@ class Context(OperationContext):
         unbiased = name == "bias_init" and self.has("bias", False)
         return unbiased or super().is_default(name, default)
 
-    def helper(self, function: str, *arguments: str) -> Code:
+    def helper(self, *arguments: str) -> Code:
         """A call of a helper function; options that have its default are left out."""
+        function = helper_of(self.line)
+        assert function is not None
         options: dict[str, Code] = {}
         unbiased = self.line.attributes.get("bias") == Const(False)
-        for name, default in self.options.items():
+        for name, default in self.options[function].items():
             value = self.line.attributes[name]
             assert not isinstance(value, str)
             if value != default and not (name == "bias_init" and unbiased):
@@ -86,27 +86,23 @@ def option(name: str, value: Expr | Initializer, spelling: Spelling) -> Code:
     return to_python(value, spelling)
 
 
-def conv_helper(line: OperationLine) -> str:
-    """The helper function of a convolution."""
-    standardized = line.attributes["standardize"] == Const(True)
-    usual = "standardized_conv2d" if standardized else "conv2d"
-    return f"{usual}_same" if line.attributes["padding"] == SAME else usual
-
-
-def needs_padding(line: OperationLine) -> bool:
-    """Whether a layer needs another one before it that pads."""
-    return line.attributes["padding"] not in (Const(0), SAME)
-
-
-def pool_helper(line: OperationLine) -> str | None:
-    """The helper function of a padded pooling, None where the layer does without."""
-    largest = line.primitive.name == "max_pool"
-    # A last window of max pooling that is cut off is completed by padding.
-    if not needs_padding(line) and not (largest and line.attributes["ceil"] != Const(False)):
-        return None
-    if not largest:
-        return "avg_pool"
-    return "max_pool" if line.nonnegative else "max_pool_signed"
+def helper_of(line: OperationLine) -> str | None:
+    """The helper function that an operation calls; None: a layer, or a function as it is."""
+    name, padding = line.primitive.name, line.attributes.get("padding")
+    padded = padding not in (Const(0), SAME)
+    match name:
+        case "conv":
+            standardized = line.attributes["standardize"] == Const(True)
+            usual = "standardized_conv2d" if standardized else "conv2d"
+            return f"{usual}_same" if padding == SAME else usual
+        case "max_pool" if padded or line.attributes["ceil"] != Const(False):
+            # A last window that is cut off is completed by padding.
+            return "max_pool" if line.nonnegative else "max_pool_signed"
+        case "avg_pool" if padded:
+            return "avg_pool"
+        case "batch_norm" | "blur_pool" | "channel_conv":
+            return name
+    return None
 
 
 def needs_own_average(line: OperationLine) -> bool:
@@ -122,9 +118,8 @@ def needs_own_average(line: OperationLine) -> bool:
 
 def _pool(function: str) -> Callable[[Context], Code]:
     def write(op: Context) -> Code:
-        helper = pool_helper(op.line)
-        if helper is not None:
-            return op.helper(helper, op.get("kernel"))
+        if helper_of(op.line):
+            return op.helper(op.get("kernel"))
         same = op.has("padding", SAME)
         own = same and needs_own_average(op.line)
         options = "" if op.expr("stride") == op.expr("kernel") else ", strides={stride}"
@@ -154,25 +149,19 @@ def _leaky_relu(op: Context) -> Code:
     return op.fill(f"{layer}(negative_slope={{slope}}, name={{name}})({{x}})")
 
 
-def _softmax(op: Context) -> Code:
-    over_all = op.has("groups", 0)
-    layer = "layers.Softmax(name={name})({x})"
-    return op.fill(layer if over_all else "softmax_over_groups({x}, {groups})")
-
-
 _NORM = "epsilon={eps}, gamma_initializer={init?ones}, name={name})({x})"
 
 RULES: dict[str, Rule] = {
-    "conv": lambda op: op.helper(conv_helper(op.line), op.get("filters"), op.get("kernel")),
+    "conv": lambda op: op.helper(op.get("filters"), op.get("kernel")),
     "linear": "layers.Dense({features}, use_bias={bias?True}, kernel_initializer={init}, "
     "bias_initializer={bias_init?zeros}, name={name})({x})",
-    "batch_norm": lambda op: op.helper("batch_norm"),
+    "batch_norm": Context.helper,
     "group_norm": f"layers.GroupNormalization({{groups}}, {_NORM}",
     "filter_response_norm": f"FilterResponseNorm({_NORM}",
     "evo_norm": f"EvoNorm({{groups}}, {_NORM}",
     "threshold": "Threshold(name={name})({x})",
     "adaptive_avg_pool": "adaptive_avg_pool({x}, {size})",
-    "flatten": lambda op: op.helper("flatten_channels_first"),
+    "flatten": "flatten_channels_first({x}, name={name})",
     "zero_pad": "layers.ZeroPadding2D({padding}, name={name})({x})",
     "take": "{x}[..., {slice}]",
     "relu": "layers.ReLU(name={name})({x})",
@@ -182,7 +171,9 @@ RULES: dict[str, Rule] = {
     "sigmoid": _activation("sigmoid"),
     "hard_sigmoid": _activation("hard_sigmoid"),
     "tanh": _activation("tanh"),
-    "softmax": _softmax,
+    "softmax": where(
+        "groups", 0, "layers.Softmax(name={name})({x})", "softmax_over_groups({x}, {groups})"
+    ),
     "max_pool": _pool("MaxPooling2D"),
     "avg_pool": _pool("AveragePooling2D"),
     "global_avg_pool": _global_pool("GlobalAveragePooling2D"),
@@ -199,8 +190,8 @@ RULES: dict[str, Rule] = {
     "split": "ops.split({x}, {parts}, axis=-1)",
     "shuffle": "shuffle_channels({x}, {groups}, {parts})",
     "pad_channels": "ops.pad({x}, ((0, 0), (0, 0), (0, 0), ({before}, {after})))",
-    "blur_pool": lambda op: op.helper("blur_pool"),
-    "channel_conv": lambda op: op.helper("channel_conv", op.get("kernel")),
+    "blur_pool": Context.helper,
+    "channel_conv": lambda op: op.helper(op.get("kernel")),
     # A window of one with a stride takes every n-th row and column.
     "subsample": "layers.MaxPooling2D(1, strides={stride}, name={name})({x})",
     "dropout": "layers.Dropout({rate}, name={name})({x})",

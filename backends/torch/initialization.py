@@ -9,7 +9,7 @@ from resnet_spec.backends.torch.writer import MODULES
 from resnet_spec.codegen import layout, python
 from resnet_spec.codegen.classes import BODY
 from resnet_spec.codegen.placement import Layer, Place, Placement, text_of
-from resnet_spec.expressions import Const, Expr, names, to_python
+from resnet_spec.expressions import Const, to_python
 from resnet_spec.primitives import Initializer
 from resnet_spec.specialize import Line, LoopLine, OperationLine, Program, Routine
 
@@ -118,25 +118,6 @@ def _exceptions(
                 place = _Placed(line, loops, placement, owner is not None and owner.is_chain)
                 found.setdefault(name, []).append(place.rule(tensor, given, spelling))
     return list(found.items())
-
-
-def stored_for_initialization(owner: Routine | Program) -> set[str]:
-    """The names of a class that `init_weights` needs to find the layers of loops.
-
-    Which initializers are unusual depends on the whole program, so this takes all of them.
-    """
-    lines = owner.body if isinstance(owner, Routine) else (*owner.body, *owner.head)
-    placement = Placement(lines, MODULES)
-    own = {p.name for p in owner.parameters} | {name for name, _ in owner.locals}
-    found: set[str] = set()
-    for line, loops in MODULES.layers_in(lines):
-        if not isinstance(line, OperationLine) or placement.of(line) is not Place.SUBMODULE:
-            continue
-        if line.primitive.name in primitives.INITIALIZED and (loops or text_of(line.path) is None):
-            each = [*(loop.count for loop in loops), *([line.when] if line.when else [])]
-            each += [part for part in line.path if isinstance(part, Expr)]
-            found |= {name for value in each for name in names(value)} & own
-    return found
 
 
 def _owners(program: Program) -> Iterator[tuple[Routine | None, Sequence[Line]]]:

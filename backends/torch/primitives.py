@@ -3,11 +3,8 @@
 Patterns are those of resnet_spec/codegen/patterns.py.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 from resnet_spec.codegen.layout import Code
-from resnet_spec.codegen.operation import OperationContext, initializer_of
+from resnet_spec.codegen.operation import OperationContext, Rule, initializer_of, where
 from resnet_spec.expressions import Const, Expr, substitute
 from resnet_spec.language import bind
 from resnet_spec.primitives import SAME, Initializer
@@ -23,9 +20,6 @@ class Context(OperationContext):
         if self.line.attributes[name] == SAME:
             return layer_padding(self.line)
         return super().expr(name)
-
-
-Rule = str | Callable[[Context], Code]  # a pattern, or what writes the operation
 
 
 # --- padding: same -------------------------------------------------------------------------------
@@ -80,10 +74,9 @@ def _pool(op: Context) -> Code:
     return op.fill(f"nn.{layer}({options})")
 
 
-def _global_pool(kind: str) -> Callable[[Context], Code]:
+def _global_pool(kind: str) -> Rule:
     pool = f"nn.Adaptive{kind}Pool2d(1)"
-    flattened = f"nn.Sequential({pool}, nn.Flatten())"
-    return lambda op: op.fill(pool if op.has("keep_map", True) else flattened)
+    return where("keep_map", True, pool, f"nn.Sequential({pool}, nn.Flatten())")
 
 
 # A primitive in this table is a module of its class.
@@ -134,25 +127,7 @@ CHILDREN: dict[str, Rule] = {
 MODULES: dict[str, Rule] = {**LAYERS, **LAYERS_BY_NAME, **CHILDREN, "identity": "nn.Identity()"}
 
 
-def is_module(
-    primitive: str, attributes: Mapping[str, Any], named: bool, child: bool = False
-) -> bool:
-    """Whether an operation is a module of its class.
-
-    `named` tells that the spec gave its name, `child` that its class is the network.
-    """
-    if primitive == "softmax" and attributes["groups"] not in (0, Const(0)):
-        return False  # PyTorch has no layer of it
-    by_name = (named or child) and primitive in LAYERS_BY_NAME
-    return primitive in LAYERS or by_name or (child and primitive in CHILDREN)
-
-
 # --- calls ---------------------------------------------------------------------------------------
-
-
-def _softmax(op: Context) -> Code:
-    over_all = op.has("groups", 0)
-    return op.fill("F.softmax({x}, dim=1)" if over_all else "softmax_over_groups({x}, {groups})")
 
 
 def _split(op: Context) -> Code:
@@ -168,7 +143,7 @@ CALLS: dict[str, Rule] = {
     "sigmoid": "torch.sigmoid({x})",
     "hard_sigmoid": "F.hardsigmoid({x})",
     "tanh": "torch.tanh({x})",
-    "softmax": _softmax,
+    "softmax": where("groups", 0, "F.softmax({x}, dim=1)", "softmax_over_groups({x}, {groups})"),
     "global_avg_pool": "{x}.mean(dim=(2, 3), keepdim={keep_map?False})",
     "global_max_pool": "{x}.amax(dim=(2, 3), keepdim={keep_map?False})",
     "channel_avg_pool": "{x}.mean(dim=1, keepdim=True)",

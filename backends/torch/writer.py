@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from resnet_spec.backends.torch import primitives
-from resnet_spec.backends.torch.primitives import Context
-from resnet_spec.codegen import layout, python
+from resnet_spec.codegen import layout
 from resnet_spec.codegen.classes import BODY, NESTED, ClassWriter
-from resnet_spec.codegen.placement import Modules
-from resnet_spec.expressions import Expr, to_python
-from resnet_spec.specialize import Line, OperationLine, Run, Value
+from resnet_spec.codegen.operation import OperationContext
+from resnet_spec.codegen.placement import Modules, Place, text_of
+from resnet_spec.expressions import Expr, names, to_python
+from resnet_spec.specialize import Line, OperationLine, Value
 
 MODULES = Modules(
     framework="PyTorch",
-    is_module=primitives.is_module,
+    base="nn.Module",
+    layers=primitives.LAYERS,
+    layers_by_name=primitives.LAYERS_BY_NAME,
+    children=primitives.CHILDREN,
+    table=primitives.MODULES,
+    calls=primitives.CALLS,
+    sequence="nn.Sequential(*{})",
+    named_sequence="nn.Sequential(OrderedDict({}))",
+    module_list="nn.ModuleList({})",
+    dictionary="{} = nn.ModuleDict()",
+    chain="{} = SequentialDict()",
+    found="self.get_submodule({})",
     names=frozenset(
         {
             *("T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init"),
@@ -43,22 +54,41 @@ class Writer(ClassWriter):
     """Writes a class; a type checker knows `given`, and what is in `typed`, to be tensors."""
 
     modules: Modules = MODULES
-    given: Sequence[str] = ("x",)
     typed: set[str] = field(default_factory=set)
+
+    opening = (f"{' ' * BODY}super().__init__()",)
+
+    def constructor(self) -> list[str]:
+        self.stored |= self.needed_to_initialize()
+        return super().constructor()
+
+    def needed_to_initialize(self) -> set[str]:
+        """The names that `init_weights` needs to find the layers of loops.
+
+        Which initializers are unusual depends on the whole program, so this takes all of them.
+        """
+        found: set[str] = set()
+        for line, loops in self.modules.layers_in(self.lines):
+            if (
+                not isinstance(line, OperationLine)
+                or self.placement.of(line) is not Place.SUBMODULE
+            ):
+                continue
+            initialized = line.primitive.name in primitives.INITIALIZED
+            if initialized and (loops or text_of(line.path) is None):
+                each = [*(loop.count for loop in loops), *([line.when] if line.when else [])]
+                each += [part for part in line.path if isinstance(part, Expr)]
+                found |= {name for value in each for name in names(value)} & self.own
+        return found
 
     def method(self, lines: Sequence[Line]) -> list[str]:
         self.typed = {*self.given}
         return super().method(lines)
 
-    def layer(self, line: OperationLine) -> layout.Code:
-        return Context(line, {}).write(primitives.MODULES)
-
-    def call(self, line: OperationLine, inputs: list[str]) -> layout.Code:
-        return Context(line, self.spelling, inputs=inputs).write(primitives.CALLS)
-
-    def block(self, run: Run) -> layout.Code:
-        positional, keywords = python.passed(run.arguments, {})
-        return layout.call(run.routine.class_name, *positional, **keywords)
+    def context(
+        self, line: OperationLine, spelling: Mapping[str, str], inputs: Sequence[str] = ()
+    ) -> OperationContext:
+        return primitives.Context(line, spelling, inputs=inputs)
 
     def optional(self, target: str, code: layout.Code, condition: Expr) -> list[str]:
         return [
@@ -67,38 +97,16 @@ class Writer(ClassWriter):
             *layout.statement(f"{target} = ", code, indent=NESTED),
         ]
 
-    def container(self, name: str, in_turn: bool) -> str:
-        return f"self.{name} = {'SequentialDict' if in_turn else 'nn.ModuleDict'}()"
-
-    def sequence(self, blocks: Sequence[layout.Code]) -> layout.Code:
-        items = tuple(("", block) for block in blocks)
-        return layout.Bracket("nn.Sequential(", items, spread=True)
-
-    def named_sequence(self, pairs: Sequence[layout.Code]) -> layout.Code:
-        match pairs:
-            case [layout.Comprehension(_, pair, clause)]:
-                return layout.call(
-                    "nn.Sequential", layout.Comprehension("OrderedDict(", pair, clause)
-                )
-        return layout.call("nn.Sequential", layout.call("OrderedDict", layout.array(pairs)))
-
-    def module_list(self, element: layout.Code, clause: str) -> layout.Code:
-        return layout.Comprehension("nn.ModuleList(", element, clause)
-
-    def elements(self, made: Sequence[layout.Code]) -> layout.Code:
-        return layout.call("nn.ModuleList", layout.array(made))
-
-    def found(self, name: str) -> layout.Bracket:
-        return layout.call("self.get_submodule", name)
-
     # Modules are typed to return anything; naming the type once is enough.
 
     def target(self, output: Value, many: bool = False) -> str:
-        known = many or output.name in self.typed
-        self.typed.add(output.name)
-        return output.name if known else f"{output.name}: Tensor"
+        annotated = self.annotated(output, "Tensor")
+        return output.name if many else annotated
 
     def empty_list(self, output: Value) -> str:
+        return self.annotated(output, "list[Tensor]")
+
+    def annotated(self, output: Value, type_: str) -> str:
         known = output.name in self.typed
         self.typed.add(output.name)
-        return output.name if known else f"{output.name}: list[Tensor]"
+        return output.name if known else f"{output.name}: {type_}"

@@ -13,8 +13,7 @@ from typing import NoReturn
 
 from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import STDIN, Exit, Reader, UsageError
-from resnet_spec.codegen.generate import find_backend
-from resnet_spec.diagnostics import INTERNAL, Diagnostic, SpecError
+from resnet_spec.diagnostics import INTERNAL, Diagnostic
 from resnet_spec.diagnostics.render import summary
 from resnet_spec.disk import projects
 from resnet_spec.preview.board import Board
@@ -30,11 +29,7 @@ _LOOK, _PAUSE, _TRIES = 0.1, 0.03, 30  # seconds between looks; for a save to be
 def run(arguments: argparse.Namespace) -> Exit:
     """Serve a spec's page until Ctrl-C."""
     _check_usage(arguments)
-    try:
-        for name in arguments.backend:
-            find_backend(name)
-    except SpecError as error:
-        output.findings(error.diagnostics, {}, color=arguments.color)
+    if not shared.backends_exist(arguments):
         return Exit.FAILURE
     gc.enable()  # this run is a long one
     board = Board()

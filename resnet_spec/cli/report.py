@@ -10,8 +10,7 @@ from pathlib import Path
 from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import Exit, Reader, UsageError
 from resnet_spec.codegen import header
-from resnet_spec.codegen.generate import find_backend
-from resnet_spec.diagnostics import SpecError, quoted
+from resnet_spec.diagnostics import quoted
 from resnet_spec.disk import projects
 from resnet_spec.report import Contents, Findings, contents, document
 from resnet_spec.report.contents import source_backends
@@ -25,11 +24,7 @@ def run(arguments: argparse.Namespace) -> Exit:
     _check_usage(arguments)
     reader = Reader(arguments.set, arguments.stdin_filename)
     root = projects.settings_folder(Path.cwd()) or Path()
-    try:
-        for name in arguments.backend:
-            find_backend(name)
-    except SpecError as error:
-        output.findings(error.diagnostics, {}, color=arguments.color)
+    if not shared.backends_exist(arguments):
         return Exit.FAILURE
     read = shared.read_of_project(arguments.spec, reader, root)
     if read is None:

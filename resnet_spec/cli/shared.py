@@ -70,6 +70,21 @@ def check_stdin(names: Sequence[str], stdin_name: str | None) -> None:
         raise UsageError("--stdin-filename needs a name")
 
 
+def backends_exist(arguments: argparse.Namespace) -> bool:
+    """Whether each `--backend` exists; the first that does not is reported (RS501)."""
+    from resnet_spec.cli import output
+    from resnet_spec.codegen.generate import find_backend
+    from resnet_spec.diagnostics import SpecError
+
+    try:
+        for name in arguments.backend:
+            find_backend(name)
+    except SpecError as error:
+        output.findings(error.diagnostics, {}, color=arguments.color)
+        return False
+    return True
+
+
 # --- reading -------------------------------------------------------------------------------------
 
 

@@ -86,7 +86,8 @@ def _tell(arguments: argparse.Namespace, fitting: int, untold: list[str]) -> Non
         output.say("no built-in network is this one; 'resnet-spec init' begins a spec of your own")
     elif arguments.probe is None and fitting > 1:
         output.say(
-            f"{shared.counted(fitting, 'network')} fit; they differ in what no weight tells:"
+            f"{shared.counted(fitting, 'network')} fit; "
+            "they differ in what the weights do not show:"
         )
         for line in untold:
             output.say(f"  {line}")

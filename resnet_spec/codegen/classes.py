@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from resnet_spec.codegen import layout, python
+from resnet_spec.codegen import layout, patterns, python
+from resnet_spec.codegen.operation import OperationContext
 from resnet_spec.codegen.placement import (
     Layer,
     Modules,
@@ -48,6 +50,7 @@ class ClassWriter(StatementWriter):
     lines: Sequence[Line]
     modules: Modules
     is_network: bool = False
+    given: Sequence[str] = ("x",)  # what the method is given
     stored: set[str] = field(default_factory=set)  # names that the method needs
     containers: set[str] = field(default_factory=set)
 
@@ -58,49 +61,45 @@ class ClassWriter(StatementWriter):
 
     # - what a backend says -
 
-    @abstractmethod
-    def layer(self, line: OperationLine) -> layout.Code:
-        """The code that constructs the module of an operation."""
+    opening: ClassVar[Sequence[str]] = ()  # the first lines of every constructor
 
     @abstractmethod
-    def call(self, line: OperationLine, inputs: list[str]) -> layout.Code:
-        """The code that runs an operation that is not a module."""
-
-    @abstractmethod
-    def block(self, run: Run) -> layout.Code:
-        """The code that constructs one block."""
+    def context(
+        self, line: OperationLine, spelling: Mapping[str, str], inputs: Sequence[str] = ()
+    ) -> OperationContext:
+        """An operation for the rules of the backend's tables."""
 
     @abstractmethod
     def optional(self, target: str, code: layout.Code, condition: Expr) -> list[str]:
         """The statements that construct a layer if a condition holds, and set None otherwise."""
 
-    @abstractmethod
-    def container(self, name: str, in_turn: bool) -> str:
-        """The code for an empty dictionary of modules; `in_turn`: they run one after the other."""
-
     def within(self, container: str, key: str) -> str:
         """A module of a dictionary of them."""
         return f'{container}["{key}"]'
 
-    @abstractmethod
-    def sequence(self, blocks: Sequence[layout.Code]) -> layout.Code:
-        """Blocks that are called 0, 1, …, or `*(block for …)`."""
+    def more_parameters(self, name: str, constructor: Sequence[str]) -> Sequence[str]:
+        """What the constructor of the class `name` takes beside the parameters of its block."""
+        return ()
 
-    @abstractmethod
-    def named_sequence(self, pairs: Sequence[layout.Code]) -> layout.Code:
-        """Blocks with their names, as `(name, block)` or `*((name, block) for …)`."""
+    def more_arguments(self, name: str) -> Mapping[str, str]:
+        """What the constructor of the class `name` is given for them."""
+        return {}
 
-    @abstractmethod
-    def module_list(self, element: layout.Code, clause: str) -> layout.Code:
-        """A module for each turn of a loop."""
+    # - layers and blocks -
 
-    @abstractmethod
-    def elements(self, made: Sequence[layout.Code]) -> layout.Code:
-        """A list of different modules."""
+    def layer(self, line: OperationLine) -> layout.Code:
+        """The code that constructs the module of an operation."""
+        return self.context(line, {}).write(self.modules.table)
 
-    @abstractmethod
-    def found(self, name: str) -> layout.Bracket:
-        """The module of a dotted name, given as a literal."""
+    def call(self, line: OperationLine, inputs: Sequence[str]) -> layout.Code:
+        """The code that runs an operation that is not a module."""
+        return self.context(line, self.spelling, inputs).write(self.modules.calls)
+
+    def block(self, run: Run) -> layout.Code:
+        """The code that constructs one block."""
+        name = run.routine.class_name
+        positional, keywords = python.passed(run.arguments, {})
+        return layout.call(name, *positional, **keywords, **self.more_arguments(name))
 
     # - constructor -
 
@@ -138,7 +137,8 @@ class ClassWriter(StatementWriter):
         first, *others = self.placement.elements[head]
         if line is not first:
             return []
-        code = self.elements([self.made(each) for each in (first, *others)])
+        made = [self.made(each) for each in (first, *others)]
+        code = layout.collection(self.modules.module_list, made)
         return layout.statement(f"self.{head} = ", code, indent=BODY)
 
     def assign(self, line: Layer) -> list[str]:
@@ -162,7 +162,8 @@ class ClassWriter(StatementWriter):
         if head not in self.containers:
             self.containers.add(head)
             in_turn = self.is_network and self.placement.runs_in_turn(head)
-            before.append(f"{' ' * BODY}{self.container(head, in_turn)}")
+            made = self.modules.chain if in_turn else self.modules.dictionary
+            before.append(f"{' ' * BODY}{made.replace('{}', f'self.{head}')}")
         return self.within(f"self.{head}", rest), before
 
     def made(self, line: Layer) -> layout.Code:
@@ -173,8 +174,10 @@ class ClassWriter(StatementWriter):
         if own is None:
             return self.block(line.runs[0])
         if is_counted(own):
-            return self.sequence([*map(self.repeated, line.runs)])
-        return self.named_sequence([self.named(run, own) for run in line.runs])
+            blocks = [self.repeated(run) for run in line.runs]
+            return layout.collection(self.modules.sequence, blocks, spread=True)
+        pairs = [self.named(run, own) for run in line.runs]
+        return layout.collection(self.modules.named_sequence, pairs)
 
     def repeated(self, run: Run) -> layout.Code:
         """The blocks of one run."""
@@ -203,7 +206,8 @@ class ClassWriter(StatementWriter):
             counted = any(loop.variable in names(each) for each in made_of)
             counter = loop.variable if counted else "_"
             clause = f"for {counter} in range({to_python(loop.count)})"
-            code = self.module_list(self.made(line), clause)
+            each = layout.Comprehension("*(", self.made(line), clause)
+            code = layout.collection(self.modules.module_list, [each])
             text += layout.statement(f"self.{str(line.path[0])[:-1]} = ", code, indent=BODY)
         return text
 
@@ -299,36 +303,23 @@ class ClassWriter(StatementWriter):
 
     def run_submodule(self, line: Layer, indent: int) -> list[str]:
         """A layer, or repeated blocks one after the other, by their dotted names."""
-        source = self.value(line.inputs[0])
-        if isinstance(line, OperationLine) or line.names is None:
-            return self.apply(line.output, line.path, source, indent)
-        text: list[str] = []
-        output = line.output
-        for number, run in enumerate(line.runs):
-            path = (*line.path, ".", *line.names)
-            if run.is_single:
-                at = python.at_index(path, run.start)
-                text += self.apply(output, at, source, indent)
-            else:
-                if source != output.name and number == 0:
-                    text += self.store(output, source, indent)
-                text.append(f"{' ' * indent}for i in {self.range_of(run)}:")
-                text += self.apply(output, path, output.name, indent + 4)
-            source = output.name
-        return text
+        if isinstance(line, OperationLine):
+            return self.apply(line.output, line.path, line.inputs[0], indent)
 
-    def range_of(self, run: Run) -> str:
-        for each in (run.start, run.count):
-            self.printed(each)
-        return python.run_range(run, self.spelling)
+        def write(_: Run, source: Value, path: Path, at: int) -> list[str]:
+            return self.apply(line.output, path, source, at)
 
-    def apply(self, output: Value, path: Path, source: str, indent: int) -> list[str]:
+        return self.in_turn(line, write, indent)
+
+    def apply(self, output: Value, path: Path, source: Value, indent: int) -> list[str]:
         """Assign the output of the module with a dotted name."""
         for part in path:
             if isinstance(part, Expr):
                 self.printed(part)
-        module = self.found(python.literal(python.spelled(path, self.spelling)))
-        return self.store(output, layout.Applied(module, source), indent)
+        name = python.literal(python.spelled(path, self.spelling))
+        module = patterns.code(self.modules.found.replace("{}", name))
+        assert isinstance(module, layout.Bracket)
+        return self.store(output, layout.Applied(module, self.value(source)), indent)
 
     def attribute(self, line: Layer) -> str:
         path, _ = container_of(line)
@@ -343,7 +334,12 @@ class ClassWriter(StatementWriter):
 
     # - the maps that others build upon -
 
-    def feature_info(self, program: Program) -> layout.Code:
+    def feature_info(self, program: Program) -> list[str]:
+        """The statement that lists them: of an instance, since their channels may follow from the
+        arguments of its constructor."""
+        return layout.statement("self.feature_info = ", self.feature_maps(program), indent=BODY)
+
+    def feature_maps(self, program: Program) -> layout.Code:
         """A network's feature maps under the names of the modules that output them."""
         holders = {
             text_of(line.path): text_of(container_of(line)[0])

@@ -7,6 +7,7 @@ source.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 from resnet_spec.codegen.python import names_in
@@ -33,14 +34,14 @@ def _name(source: str) -> str:
     return line.split()[1].partition("(")[0].rstrip(":")
 
 
-def needed(available: dict[str, str], used: set[str]) -> list[list[str]]:
-    """The lines of each definition that is used, or that one of them uses.
+def needed(available: Mapping[str, str], used: set[str]) -> list[str]:
+    """The source of each definition that is used, or that one of them uses.
 
     `used` grows by the names that they read.
     """
-    found: list[list[str]] = []
-    for name, source in reversed(available.items()):
+    found: list[str] = []
+    for name, source in reversed([*available.items()]):
         if name in used:
-            found.insert(0, source.split("\n"))
+            found.insert(0, source)
             used |= names_in(source)
     return found

@@ -19,11 +19,10 @@ BUILTIN = ("flax", "json", "keras", "torch")
 
 
 class Backend(Protocol):
-    """A backend: a name, a template of its package's `templates` folder, and its variables.
+    """A backend that writes the routines of a network, such as a `PythonBackend`.
 
-    A variable that is a list stands for its lines.
-
-    `taken` are the names that its files use themselves, which no name of a spec may hide.
+    `taken` are the names that its files use themselves, which no name of a spec may hide; `write`
+    is given the first lines of a file.
 
     A backend with training also has `trainer`: the files that train any network. They are in its
     package's folder `trainer` or in that of `resnet_spec.backends`.
@@ -31,14 +30,13 @@ class Backend(Protocol):
 
     name: str
     suffix: str
-    template: str
     taken: Collection[str]
 
-    def view(self, program: Program) -> dict[str, Any]: ...
+    def write(self, program: Program, head: Sequence[str]) -> str: ...
 
 
 class TextBackend(Protocol):
-    """A backend that writes a network's text itself, without a template."""
+    """A backend that writes a network's text from its graph."""
 
     name: str
     suffix: str
@@ -73,10 +71,12 @@ def find_backend(name: str) -> Any:
 def generate(
     network: Network, backends: Sequence[str], trainer: bool = False
 ) -> dict[PurePosixPath, str]:
-    """The files of a network, by path below the output folder; raises `SpecError`.
+    """The files of a network for each backend: texts by path below the output folder.
 
-    With `trainer`, the files for training are included: its recipe and the trainers (RS102 for a
-    network without a recipe).
+    With `trainer`, the training scripts and their recipe are included. Writes nothing.
+
+    Raises `SpecError` for an unknown backend (RS501), a network that a backend cannot express
+    (RS502, RS503), and, with `trainer`, one without a recipe (RS102).
     """
     found = [find_backend(name) for name in backends]
     files: dict[PurePosixPath, str] = {}
@@ -104,12 +104,8 @@ def _files(
     if hasattr(backend, "render"):
         text = backend.render(network, lines)
     else:
-        from resnet_spec.codegen.templates import template
-
-        variables = backend.view(renamed(program(), backend.taken))
-        head = [f"# {line}" for line in lines]
-        found = template(type(backend).__module__, backend.template)
-        text = found.render(header=head, docstring=_docstring(network), **variables)
+        head = [*(f"# {line}" for line in lines), *_docstring(network)]
+        text = backend.write(renamed(program(), backend.taken), head)
     path = PurePosixPath(backend.name) / f"{network.name}{backend.suffix}"
     files = {path: header.seal(text)}
     if trainer and hasattr(backend, "trainer"):

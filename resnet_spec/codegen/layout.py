@@ -85,6 +85,29 @@ def array(items: Iterable[Code]) -> Bracket:
     return Bracket("[", tuple(("", item) for item in items), "]", display=True)
 
 
+def collection(
+    pattern: str, items: Sequence[Code], spread: bool = False
+) -> Bracket | Comprehension:
+    """A call that is given items as a list, `made({})`, or as its arguments, `made(*{})`.
+
+    A comprehension alone is given as it is.
+    """
+    *outer, inner = (f"{function}(" for function in pattern.split("(")[:-1])
+    given = tuple(("", item) for item in items)
+    code: Bracket | Comprehension
+    match items:
+        case [Comprehension() as each] if "*{" not in pattern:
+            code = each._replace(opening=inner)
+        case _ if "*{" in pattern:
+            code = Bracket(inner, given, spread=spread)
+        case _:
+            listed = Bracket("[", given, "]", spread, display=not spread)
+            code = Bracket(inner, (("", listed),))
+    for function in reversed(outer):
+        code = Bracket(function, (("", code),))
+    return code
+
+
 def flat(code: Code) -> str:
     """The code on one line."""
     match code:

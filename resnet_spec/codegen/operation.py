@@ -5,7 +5,7 @@ from __future__ import annotations
 from ast import literal_eval
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any
 
 from resnet_spec.codegen.layout import Code, array, flat, span
 from resnet_spec.codegen.patterns import fill
@@ -13,6 +13,9 @@ from resnet_spec.codegen.python import rescaled
 from resnet_spec.expressions import Const, Expr, to_python
 from resnet_spec.primitives import SAME, Initializer
 from resnet_spec.specialize import OperationLine
+
+# How an operation is written: a pattern, or what writes it, given the backend's own context.
+Rule = str | Callable[[Any], Code]
 
 
 @dataclass
@@ -26,7 +29,7 @@ class OperationContext:
     spelling: Mapping[str, str]
     inputs: Sequence[str] = field(default=(), kw_only=True)
 
-    def write(self, table: Mapping[str, str | Callable[[Self], Code]]) -> Code:
+    def write(self, table: Mapping[str, Rule]) -> Code:
         """The operation by its primitive's rule: a pattern, or a function that writes it."""
         rule = table[self.line.primitive.name]
         return self.fill(rule) if isinstance(rule, str) else rule(self)
@@ -89,6 +92,11 @@ class OperationContext:
         """The channels of the first input, as Python."""
         assert self.line.channels[0] is not None
         return to_python(self.line.channels[0], self.spelling)
+
+
+def where(attribute: str, value: object, pattern: str, otherwise: str) -> Rule:
+    """A rule of two patterns: one where an attribute has a value, one where it has another."""
+    return lambda op: op.fill(pattern if op.has(attribute, value) else otherwise)
 
 
 def listed(inputs: Sequence[str]) -> Code:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
+from resnet_spec.codegen import layout
 from resnet_spec.codegen.layout import Applied, Bracket, Code, array, call
 
 
@@ -43,7 +44,14 @@ def _places(pattern: str) -> tuple[tuple[_Place, ...], str]:
 def fill(
     pattern: str, get: Callable[[str], str], is_default: Callable[[str, str], bool] | None = None
 ) -> Code:
-    """The pattern with its values, ready to be laid out."""
+    """The pattern of an expression with its values, ready to be laid out."""
+    return code(filled(pattern, get, is_default))
+
+
+def filled(
+    pattern: str, get: Callable[[str], str], is_default: Callable[[str, str], bool] | None = None
+) -> str:
+    """A pattern with its values."""
     places, text = _places(pattern)
     written = ""
     for place in places:
@@ -52,7 +60,7 @@ def fill(
             continue
         lead = place.lead.removeprefix(", ") if written.endswith("(") else place.lead
         written += lead + get(place.name)
-    return code(written + text)
+    return written + text
 
 
 @lru_cache(4096)
@@ -83,3 +91,16 @@ def _code(source: str, node: ast.expr) -> Code:
         case ast.Tuple(elts=items) if len(items) > 1:
             return Bracket("(", tuple(("", _code(source, each)) for each in items), display=True)
     return text
+
+
+_STATEMENT = re.compile(r"( *)((?:return|if|\w+ =) )?(.*?)(:?)")
+
+
+def statement(text: str, indent: int = 0) -> list[str]:
+    """The lines of a statement that is given on one line; a comment or docstring is as it is."""
+    if text.lstrip().startswith(("#", '"""')):
+        return [f"{' ' * indent}{text}"]
+    found = _STATEMENT.fullmatch(text)
+    assert found is not None
+    space, prefix, expression, suffix = found.groups()
+    return layout.statement(prefix or "", code(expression), suffix, indent + len(space))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeGuard
 
+from resnet_spec.codegen.operation import Rule
 from resnet_spec.diagnostics import fail, quoted
-from resnet_spec.expressions import Expr, Name
+from resnet_spec.expressions import Const, Expr, Name
 from resnet_spec.ir import Instance, Network, Operation, Step
 from resnet_spec.language.identifiers import FirstParts
 from resnet_spec.specialize import CallLine, FeatureLine, Line, LoopLine, OperationLine, Path
@@ -33,18 +34,43 @@ class Place(enum.Enum):
 
 
 class Modules(NamedTuple):
-    """The operations that are modules in a framework, and the names that its classes use.
+    """How a framework writes operations, what keeps its modules, and the names that it takes.
 
-    `is_module` tells whether a primitive with these attributes is a module, given whether the spec
-    names it, and whether it is a child of the network or of a block.
+    Rules are those of resnet_spec/codegen/operation.py. In the patterns of containers, `{}` is the
+    list of what they hold.
     """
 
     framework: str
-    is_module: Callable[[str, Mapping[str, Any], bool, bool], bool]
+    base: str  # the class of a module
+    # An operation in `layers` is a module of its class; one in `layers_by_name` is where the spec
+    # gives it a name, and one in `children` as a child of the network.
+    layers: Mapping[str, Rule]
+    layers_by_name: Mapping[str, Rule]
+    children: Mapping[str, Rule]
+    table: Mapping[str, Rule]  # all of these, and what stands for `identity` in a sequence
+    calls: Mapping[str, Rule]
+    sequence: str
+    named_sequence: str  # of pairs of a name and a module
+    module_list: str
+    dictionary: str  # an empty one, of modules
+    chain: str  # the same where they run one after the other
+    found: str  # the module of a dotted name
     names: frozenset[str]  # attributes of every module, which a layer must not hide
     network_names: frozenset[str]  # those of the class of a network
     dictionary_names: frozenset[str]  # methods of a dictionary of modules
     sequence_names: frozenset[str]  # methods of a sequence of modules
+
+    def is_module(
+        self, primitive: str, attributes: Mapping[str, Any], named: bool, child: bool = False
+    ) -> bool:
+        """Whether an operation is a module of its class.
+
+        `named` tells that the spec gave its name, `child` that its class is the network.
+        """
+        if primitive == "softmax" and attributes["groups"] not in (0, Const(0)):
+            return False  # no framework has a layer of it
+        by_name = (named or child) and primitive in self.layers_by_name
+        return primitive in self.layers or by_name or (child and primitive in self.children)
 
     def is_layer(self, line: Line) -> TypeGuard[Layer]:
         """Whether a line needs a module of its own."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from resnet_spec.codegen import layout
-from resnet_spec.diagnostics import escapes, fail, quoted
+from resnet_spec.diagnostics import escapes
 from resnet_spec.expressions import Conditional, Const, Expr, Name, binary, substitute, to_python
 from resnet_spec.ir import Instance, Network, Step
 from resnet_spec.primitives import Shape
@@ -211,25 +211,13 @@ def names_in(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def check_network_name(network: Network, taken: Container[str], framework: str) -> None:
-    """RS503 for a network whose function or class would hide a name that its file uses."""
-    for name, what in ((network.name, "name"), (network.class_name, "class_name")):
-        if name in taken:
-            fail(
-                "RS503",
-                f"a network can't be called {quoted(name)} in {framework}, since its "
-                "file uses this name",
-                network.root.definition.node.span_of(what),
-                help=f"give it another {what}",
-            )
-
-
 def groups(lines: Sequence[Line]) -> list[bool]:
     """For each line, whether a blank line goes before it.
 
-    Groups begin at weights and merges, or at norms if these come before their weights.
+    Groups begin at weights, or at norms if these come before their weights, with what prepares
+    their input; and at merges of what such groups compute.
     """
-    kinds = [_group(line) for line in lines]
+    kinds = ["weights" if _is_block(line) else _group(line) for line in lines]
     norm_first = "norm" in kinds and "weights" not in kinds[: kinds.index("norm")]
     result = [False] * len(lines)
     for index in range(1, len(lines)):
@@ -255,6 +243,7 @@ def spaced(
     return text
 
 
+POOLING = ("global_avg_pool", "global_max_pool", "adaptive_avg_pool")
 FLATTENING = ("global_avg_pool", "global_max_pool", "flatten", "dropout")
 
 
@@ -262,30 +251,51 @@ def _group(line: Line) -> str:
     return line.primitive.group if isinstance(line, OperationLine) else ""
 
 
+def _is_one_of(line: Line, primitives: Container[str]) -> bool:
+    return isinstance(line, OperationLine) and line.primitive.name in primitives
+
+
+def _is_block(line: Line) -> bool:
+    return isinstance(line, CallLine) and line.names is None
+
+
+def _is_repeated(line: Line) -> bool:
+    return isinstance(line, CallLine) and line.names is not None
+
+
+def _reads(line: Line, previous: Line) -> bool:
+    """Whether a line reads what an operation before it computes; also where it is no operation."""
+    if not (isinstance(line, OperationLine | CallLine) and isinstance(previous, OperationLine)):
+        return True
+    return previous.output.name in {value.name for value in line.inputs}
+
+
 def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
     if isinstance(line, LoopLine) or isinstance(previous, LoopLine):
         return True
     if isinstance(line, AssignLine):
         return False
-    if isinstance(line, CallLine):
-        return isinstance(previous, OperationLine)
     kind, before = _group(line), _group(previous)
-    if kind == "merge":
-        return before not in ("", "merge")
+    if _is_repeated(line):
+        return isinstance(previous, OperationLine)
+    ended = before in ("weights", "norm", "activation")
+    if _is_block(line) or kind == "merge":
+        return ended or (before != "merge" and not _reads(line, previous))
     if kind == "norm" and norm_first:
         return not isinstance(previous, AssignLine)
     if kind == "weights" and norm_first:
-        return before == "weights" or isinstance(previous, CallLine)
+        return before == "weights" or _is_repeated(previous)
     if kind == "weights":
-        # What flattens a map belongs to the layer that it is flattened for.
-        flat = isinstance(previous, OperationLine) and previous.primitive.name in FLATTENING
-        return not flat and not isinstance(previous, AssignLine)
-    return (
-        isinstance(line, OperationLine)
-        and kind not in ("norm", "activation")
-        and isinstance(previous, CallLine)
-        and previous.when is None
-    )
+        # What flattens a map belongs to the layer that it is flattened for, and so do merges.
+        prepares = _is_one_of(previous, FLATTENING) or before == "merge"
+        return not prepares and not isinstance(previous, AssignLine)
+    if _is_one_of(line, POOLING) and isinstance(previous, CallLine):
+        return True
+    if kind == "other" and ended:
+        # Another branch, or what a new one begins with.
+        parts = before != "weights" and _is_one_of(line, (*POOLING, "split"))
+        return parts or not _reads(line, previous)
+    return isinstance(line, OperationLine) and _is_repeated(previous)
 
 
 # --- the order of layers -------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from resnet_spec.specialize import (
     Line,
     LoopLine,
     OperationLine,
+    Path,
+    Run,
     Value,
 )
 
@@ -115,3 +117,36 @@ class StatementWriter(ABC):
         if output == python.RETURNED:
             return layout.statement("return ", code, indent=indent)
         return layout.statement(f"{self.target(output, many)} = ", code, indent=indent)
+
+    def in_turn(
+        self,
+        line: CallLine,
+        write: Callable[[Run, Value, Path, int], list[str]],
+        indent: int,
+    ) -> list[str]:
+        """What `write` makes of a block, or of repeated ones: once, or in a loop, for each run.
+
+        It is given the value that goes in, the name of the block, and an indentation.
+        """
+        source = line.inputs[0]
+        if line.names is None:
+            return write(line.runs[0], source, line.path, indent)
+        text: list[str] = []
+        for run in line.runs:
+            if run.is_single:
+                path = (*line.path, ".", *python.at_index(line.names, run.start))
+                text += write(run, source, path, indent)
+            else:
+                if source != line.output:
+                    text += self.store(line.output, self.value(source), indent)
+                text.append(f"{' ' * indent}for i in {self.range_of(run)}:")
+                path = (*line.path, ".", *line.names)
+                text += write(run, line.output, path, indent + layout.INDENT)
+            source = line.output
+        return text
+
+    def range_of(self, run: Run) -> str:
+        """`range(…)` of a run's `i`."""
+        for each in (run.start, run.count):
+            self.printed(each)  # a backend notes what a function reads
+        return python.run_range(run, self.spelling)

@@ -45,7 +45,7 @@ _EQUAL = "="
 _NUMBERS = ("parameters", "statistics", "macs", "operations", "peak_activation")
 _WORDS = {"macs": "multiply-adds", "peak_activation": "peak activation"}
 _TENSOR_WORDS = {
-    "tensors-renamed": "called otherwise",
+    "tensors-renamed": "renamed",
     "tensors-reshaped": "of another shape",
     "tensors-new": "new",
     "tensors-lost": "no longer there",

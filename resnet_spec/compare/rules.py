@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 
 class Effect(Enum):
-    """What a difference means for checkpoints of the old network, from nothing to the worst."""
+    """What a difference means for checkpoints of the old network, the least severe first."""
 
     SAME = "same-function"
-    """All of it loads, and in evaluation the new network computes the same from it: proven."""
+    """Every tensor loads, and the new network provably computes the same in eval mode."""
     LOADS = "checkpoints-load"
-    """All of it loads, and what is computed from it is something else, or not proven the same."""
+    """Every tensor loads, but the result differs, or is not proven to be the same."""
     PART = "load-in-part"
-    """Tensors are missing, left over, of another shape or called otherwise."""
+    """Tensors were added, removed, reshaped or renamed."""
     BREAK = "break"
     """Less than half of either network's weights are found in the other."""
 
@@ -33,45 +33,45 @@ class Rule(NamedTuple):
 
 
 _TABLE = (
-    # What training alone knows of.
-    Rule("initialization", Effect.SAME, "fresh weights begin otherwise"),
-    Rule("momentum", Effect.SAME, "running statistics follow otherwise in training"),
-    Rule("dropout", Effect.SAME, "other values are zeroed in training"),
-    Rule("numerics", Effect.SAME, "Keras keeps its statistics otherwise in training"),
-    Rule("recipe", Effect.SAME, "it is trained otherwise"),
+    # Only in training.
+    Rule("initialization", Effect.SAME, "weights are initialised differently"),
+    Rule("momentum", Effect.SAME, "running statistics are updated at another rate in training"),
+    Rule("dropout", Effect.SAME, "dropout in training differs"),
+    Rule("numerics", Effect.SAME, "Keras computes its running statistics differently in training"),
+    Rule("recipe", Effect.SAME, "the training recipe differs"),
     # What is computed.
-    Rule("stride", Effect.LOADS, "a window takes other steps"),
-    Rule("stride-moved", Effect.LOADS, "another layer of the block takes the step"),
-    Rule("padding", Effect.LOADS, "a border is padded otherwise"),
-    Rule("dilation", Effect.LOADS, "the taps of a window stand closer or farther"),
-    Rule("kernel", Effect.LOADS, "a window has another size"),
-    Rule("groups", Effect.LOADS, "channels are grouped otherwise"),
-    Rule("width", Effect.LOADS, "a layer has more or fewer channels"),
-    Rule("bias", Effect.LOADS, "a layer has a bias, or no longer has one"),
-    Rule("epsilon", Effect.LOADS, "another number is added to a variance"),
-    Rule("attribute", Effect.LOADS, "a layer has another attribute"),
-    Rule("activation", Effect.LOADS, "another activation"),
-    Rule("normalization", Effect.LOADS, "another norm"),
-    Rule("operation", Effect.LOADS, "another operation under the same name"),
-    Rule("layer-added", Effect.LOADS, "an operation that was not there"),
-    Rule("layer-removed", Effect.LOADS, "an operation that is no longer there"),
-    Rule("block-added", Effect.LOADS, "a block that was not there"),
-    Rule("block-removed", Effect.LOADS, "a block that is no longer there"),
-    Rule("block", Effect.LOADS, "another block in the same place"),
+    Rule("stride", Effect.LOADS, "the stride of a window differs"),
+    Rule("stride-moved", Effect.LOADS, "another layer of the block has the stride"),
+    Rule("padding", Effect.LOADS, "the padding differs"),
+    Rule("dilation", Effect.LOADS, "the dilation of a window differs"),
+    Rule("kernel", Effect.LOADS, "the size of a window differs"),
+    Rule("groups", Effect.LOADS, "the number of groups differs"),
+    Rule("width", Effect.LOADS, "the number of channels of a layer differs"),
+    Rule("bias", Effect.LOADS, "a layer gained or lost its bias"),
+    Rule("epsilon", Effect.LOADS, "the epsilon of a norm differs"),
+    Rule("attribute", Effect.LOADS, "another attribute of a layer differs"),
+    Rule("activation", Effect.LOADS, "the activation differs"),
+    Rule("normalization", Effect.LOADS, "the norm differs"),
+    Rule("operation", Effect.LOADS, "another operation has the same name"),
+    Rule("layer-added", Effect.LOADS, "an operation was added"),
+    Rule("layer-removed", Effect.LOADS, "an operation was removed"),
+    Rule("block-added", Effect.LOADS, "a block was added"),
+    Rule("block-removed", Effect.LOADS, "a block was removed"),
+    Rule("block", Effect.LOADS, "another block is in the same place"),
     Rule("order", Effect.LOADS, "layers run in another order"),
-    Rule("wiring", Effect.LOADS, "a layer takes another value"),
-    Rule("feature-maps", Effect.LOADS, "other feature maps are given to detectors"),
-    Rule("classes", Effect.LOADS, "another number of classes"),
-    Rule("input-channels", Effect.LOADS, "images of another number of channels"),
-    Rule("input-size", Effect.LOADS, "made for images of another size"),
-    Rule("not-proven", Effect.LOADS, "the graphs differ, in no way that has a rule"),
-    Rule("tensors-exchanged", Effect.LOADS, "tensors load, but for other layers than their own"),
+    Rule("wiring", Effect.LOADS, "the input of a layer differs"),
+    Rule("feature-maps", Effect.LOADS, "the feature maps for detectors differ"),
+    Rule("classes", Effect.LOADS, "the number of classes differs"),
+    Rule("input-channels", Effect.LOADS, "the number of input channels differs"),
+    Rule("input-size", Effect.LOADS, "the input size differs"),
+    Rule("not-proven", Effect.LOADS, "the graphs differ in a way that no rule covers"),
+    Rule("tensors-exchanged", Effect.LOADS, "tensors load into other layers than their own"),
     # What is kept in a checkpoint.
-    Rule("tensors-new", Effect.PART, "the old network has no such tensors"),
-    Rule("tensors-lost", Effect.PART, "the new network has no such tensors"),
-    Rule("tensors-reshaped", Effect.PART, "tensors have other shapes"),
-    Rule("tensors-renamed", Effect.PART, "tensors are called otherwise: a rename is enough"),
-    Rule("weights-few", Effect.BREAK, "less than half of either network's weights fit"),
+    Rule("tensors-new", Effect.PART, "tensors exist only in the new network"),
+    Rule("tensors-lost", Effect.PART, "tensors exist only in the old network"),
+    Rule("tensors-reshaped", Effect.PART, "the shapes of tensors differ"),
+    Rule("tensors-renamed", Effect.PART, "tensors were renamed: renaming them back is sufficient"),
+    Rule("weights-few", Effect.BREAK, "less than half of either network's weights match"),
 )
 
 RULES: dict[str, Rule] = {rule.id: rule for rule in _TABLE}

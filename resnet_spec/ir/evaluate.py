@@ -28,7 +28,7 @@ class Mismatch(Exception):
 
 
 class Outputs(NamedTuple):
-    """The logits, and the output of each stage by its name."""
+    """The logits (N, classes), and the output of each stage (N, C, H, W) by its name; float64."""
 
     logits: np.ndarray
     stages: dict[str, np.ndarray]
@@ -37,11 +37,14 @@ class Outputs(NamedTuple):
 def outputs(
     network: Network, weights: Arrays, images: np.ndarray, watch: Watch | None = None
 ) -> Outputs:
-    """The outputs of a network for images (N, C, H, W) in eval mode.
+    """The outputs of a network for images (N, C, H, W) in eval mode, computed in float64.
 
-    `weights` has each parameter and statistic by its dotted name, in PyTorch's order of axes.
-    `watch` is called with every operation's name and outputs. Values that are no longer needed are
-    freed, so a deep network takes hardly more memory than a shallow one. Raises `Mismatch`.
+    `weights` has each parameter and running statistic by its dotted name, in PyTorch's order of
+    axes. `watch` is called with the name and the outputs of each operation. Values that are no
+    longer needed are freed, so memory hardly grows with depth. The definitions of the primitives
+    are those of primitives/numpy_values.py.
+
+    Raises `Mismatch` if an output does not have the shape that was inferred.
     """
     root, given = network.root, images.astype(np.float64, copy=False)
     kept = frozenset({root.result, *(stage.result for stage in network.stages)})
@@ -53,7 +56,11 @@ def outputs(
 def apply(
     operation: Operation, inputs: Sequence[np.ndarray], parameters: Arrays
 ) -> tuple[np.ndarray, ...]:
-    """The outputs of one operation; its parameters by their names within it."""
+    """The outputs of one operation in float64.
+
+    `inputs` are maps (N, C, H, W) or vectors (N, C); `parameters` are arrays in PyTorch's order of
+    axes, by their names within the operation, such as `weight`.
+    """
     call = Call(SimpleNamespace(**operation.attributes), inputs, parameters)
     made = VALUES[operation.primitive.name](call)
     return (made,) if isinstance(made, np.ndarray) else tuple(made)

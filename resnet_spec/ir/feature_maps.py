@@ -28,7 +28,10 @@ class FeatureMap(NamedTuple):
 
 
 def feature_maps(network: Network) -> tuple[FeatureMap, ...]:
-    """The maps of all stages; before them, the stem's last map at each smaller stride."""
+    """The feature maps of a backbone, finest first, as in timm's `feature_info`.
+
+    These are the outputs of all stages, preceded by the stem's last map at each smaller stride.
+    """
     reached = Reaches().values(network.root)
     stages = []
     for stage in network.stages:

@@ -126,17 +126,17 @@ class Instance:
 
     @cached_property
     def statistics(self) -> int:
-        """Number of values that training updates without a gradient (running statistics)."""
+        """Number of values that training updates without a gradient: running statistics."""
         return sum(_statistics(step.node) for step in self.steps)
 
     @cached_property
     def macs(self) -> int:
-        """Multiply-adds of convolutions and linear layers for one sample."""
+        """Multiply-adds of convolutions and linear layers, for one sample of the input size."""
         return sum(step.node.macs for step in self.steps)
 
     @cached_property
     def size(self) -> int:
-        """Number of operations."""
+        """Number of operations, those of nested blocks included."""
         return sum(1 if isinstance(s.node, Operation) else s.node.size for s in self.steps)
 
 
@@ -230,7 +230,7 @@ class Network(NamedTuple):
         )
 
     def operations(self) -> Iterator[tuple[str, Operation]]:
-        """Every operation with its canonical name, in the order in which they run."""
+        """Every operation with its dotted name as in PyTorch, in the order in which they run."""
         return walk(self.root)
 
     def places(self) -> Iterator[tuple[str, Operation, Span]]:
@@ -241,7 +241,10 @@ class Network(NamedTuple):
 
 
 def walk(instance: Instance) -> Iterator[tuple[str, Operation]]:
-    """Every operation of an instance with its name within it."""
+    """Every operation of an instance, nested blocks included, in the order in which they run.
+
+    Each comes with its dotted name relative to the instance, such as `layer1.0.conv1`.
+    """
     return ((name, operation) for name, _, operation in _walk(instance))
 
 

@@ -10,9 +10,9 @@ from resnet_spec.language.load import Loaded, digest, resolved
 from resnet_spec.language.name_resolution import TooLarge, Unknown, evaluate, repetitions
 from resnet_spec.language.nodes import plain
 from resnet_spec.language.syntax import Bound, Definition, Expression, Statement
+from resnet_spec.lower.arguments import Evaluator
 from resnet_spec.lower.frame import Frame
 from resnet_spec.lower.runs import Inputs
-from resnet_spec.lower.targets import Targets
 from resnet_spec.lower.walk import Walk
 from resnet_spec.primitives import Shape
 
@@ -35,8 +35,8 @@ class _Lowering:
             "classes": Bound(loaded.model.classes, True),
             "in_channels": Bound(loaded.model.input.channels, True),
         }
-        self.targets = Targets(loaded.blocks, self.scope)
-        self.walk = Walk(self.targets, self.report)
+        self.evaluator = Evaluator(loaded.blocks, self.scope)
+        self.walk = Walk(self.evaluator, self.report)
 
     def network(self) -> Network:
         """Run everything, then put the network together."""
@@ -45,7 +45,7 @@ class _Lowering:
         lets = read_lets(self.loaded.node.get("let"), self.report)
         self.walk.evaluate_lets(lets, self.scope)
         body = (*self.loaded.stem, *self.loaded.stages, *self.loaded.head)
-        frame = Frame(dict(self.scope), self.targets.roles, [source], body)
+        frame = Frame(dict(self.scope), self.evaluator.roles, [source], body)
         stages, head = self.run(frame)
         self.report.raise_if_any()
         return self.assembled(self.root(lets, frame), stages, head)
@@ -54,7 +54,7 @@ class _Lowering:
         """The stages, and the number of the head's first step."""
         stages, head = [], 0
         try:
-            self.targets.read_defaults(self.loaded.node.get("defaults"), self.report)
+            self.evaluator.read_defaults(self.loaded.node.get("defaults"), self.report)
             before = len(self.loaded.stem)
             self.walk.run(self.loaded.stem, frame)
             stages = self.run_stages(frame, before)
@@ -87,7 +87,7 @@ class _Lowering:
         last = self.walk.last(frame, block)
         return Instance(
             block,
-            self.targets.roles,
+            self.evaluator.roles,
             frame.scope,
             frame.shape(0),
             frame.shape(last.number),
@@ -110,7 +110,7 @@ class _Lowering:
             root=root,
             stages=tuple(stages),
             head=head,
-            defaults=self.targets.defaults,
+            defaults=self.evaluator.defaults,
             path=loaded.path,
             digest=self.digest() if self.with_digest else "",
             references=tuple(
@@ -125,7 +125,7 @@ class _Lowering:
 
     def digest(self) -> str:
         """Of the spec as it is resolved, and of the blocks that it uses."""
-        used = sorted(self.targets.used_blocks.items())
+        used = sorted(self.evaluator.used_blocks.items())
         said = resolved(self.loaded)
         said.pop("training", None)  # it changes how the network is trained, not the network
         return digest([said, {name: plain(block.node) for name, block in used}])
@@ -176,7 +176,7 @@ class _Lowering:
             return
         passing = self.walk.passing(statement, frame).read if when.open else None
         numbers, reads = self.walk.inputs(statement, frame)
-        block = self.targets.block(statement.target, statement.span)
+        block = self.evaluator.block(statement.target, statement.span)
         if frame.shapes[numbers[0]] is None:
             # An earlier mistake hides the shapes; the block itself is looked at all the same.
             bind.arguments(block, statement.arguments)

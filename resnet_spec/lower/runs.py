@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from resnet_spec.ir import Choice, Read
 from resnet_spec.language import bind
 from resnet_spec.language.syntax import Definition, Source, Statement
+from resnet_spec.lower.arguments import Arguments
 from resnet_spec.lower.cache import Made
 from resnet_spec.lower.frame import Frame
-from resnet_spec.lower.targets import Arguments
 
 
 def follows_place(arguments: bind.Arguments, given: Arguments) -> bool:

@@ -20,24 +20,24 @@ from resnet_spec.language.name_resolution import (
     spell,
 )
 from resnet_spec.language.syntax import Bound, Definition, Expression, Loop, Source, Statement
+from resnet_spec.lower.arguments import MAX_NESTING, Attributes, Evaluator
 from resnet_spec.lower.cache import Made, known
 from resnet_spec.lower.frame import Frame, Value, Values
 from resnet_spec.lower.runs import Blocks, Inputs, Run, follows_place
-from resnet_spec.lower.targets import MAX_NESTING, Attributes, Targets
 from resnet_spec.primitives import PRIMITIVES, Primitive, Shape, ShapeError
 
 
 class Walk:
     """Runs the statements of one network's blocks."""
 
-    def __init__(self, targets: Targets, report: Report) -> None:
-        self.targets, self.report = targets, report
+    def __init__(self, evaluator: Evaluator, report: Report) -> None:
+        self.evaluator, self.report = evaluator, report
         self.uses: list[Use] = []
         self.active: list[Definition] = []
         self.made: dict[Any, Made | None] = {}  # None: has a mistake
         self.parts: list[Made] = []  # of the present block
         self.within = 0  # statements that were run for blocks within the present one
-        self.known = known(targets.blocks.library)
+        self.known = known(evaluator.blocks.library)
 
     @contextmanager
     def use(self, text: str, span: Span) -> Iterator[None]:
@@ -64,8 +64,8 @@ class Walk:
         """
         key = (id(block), filled, tuple(given.items()), source)
         if key not in self.made:
-            earlier = self.known.get((self.targets.context, key))
-            if earlier is not None and self.targets.finds(earlier.blocks, block.span):
+            earlier = self.known.get((self.evaluator.context, key))
+            if earlier is not None and self.evaluator.finds(earlier.blocks, block.span):
                 self.adopt(earlier)
             else:
                 self.made[key] = None
@@ -74,7 +74,7 @@ class Walk:
         if made is None:
             return None
         self.parts.append(made)
-        self.targets.used_blocks.update(made.blocks)
+        self.evaluator.used_blocks.update(made.blocks)
         return made.instance
 
     def adopt(self, made: Made) -> None:
@@ -83,7 +83,7 @@ class Walk:
             if part.key not in self.made:
                 self.adopt(part)
         self.made[made.key] = made
-        self.targets.spend(made.instance.definition.span, made.statements)
+        self.evaluator.spend(made.instance.definition.span, made.statements)
         self.within += made.statements
 
     def make(
@@ -96,23 +96,23 @@ class Walk:
     ) -> Made | None:
         """Run a block that neither this network nor another has had."""
         scope = {**given, "in_channels": Bound(source.channels, source.open)}
-        outer = self.parts, self.targets.used_blocks
-        self.parts, self.targets.used_blocks = [], {}
-        before, within = self.targets.statements, self.within
+        outer = self.parts, self.evaluator.used_blocks
+        self.parts, self.evaluator.used_blocks = [], {}
+        before, within = self.evaluator.statements, self.within
         self.active.append(block)
         with self.use(f"block {block.name}", block.span):
             instance = self.run_block(block, choices, scope, source)
         self.active.pop()
-        spent = self.targets.statements - before
+        spent = self.evaluator.statements - before
         own = spent - (self.within - within)
         self.within = within + spent
-        parts, blocks = tuple(self.parts), self.targets.used_blocks
-        self.parts, self.targets.used_blocks = outer
+        parts, blocks = tuple(self.parts), self.evaluator.used_blocks
+        self.parts, self.evaluator.used_blocks = outer
         if instance is None:
             return None
         made = Made(key, instance, own, parts, blocks)
-        if self.targets.is_closed:
-            self.known[self.targets.context, key] = made
+        if self.evaluator.is_closed:
+            self.known[self.evaluator.context, key] = made
         return made
 
     def run_block(
@@ -170,7 +170,7 @@ class Walk:
         outer = frame.key
         for position, statement in enumerate(body, first):
             frame.key = (*outer, position)
-            self.targets.spend(statement.span)
+            self.evaluator.spend(statement.span)
             try:
                 if isinstance(statement, Loop):
                     self.run_loop(statement, frame)
@@ -210,7 +210,7 @@ class Walk:
         frame.enter(loop, count)
         frame.counters.append(loop.variable)
         for index in range(count):
-            self.targets.spend(loop.span)  # a turn without layers takes time as well
+            self.evaluator.spend(loop.span)  # a turn without layers takes time as well
             frame.scope[loop.variable] = Bound(index)
             frame.key = (*key, index)
             before = len(self.report.diagnostics)
@@ -237,7 +237,7 @@ class Walk:
             if isinstance(target, Primitive):
                 frame.claim(frame.name(statement), statement.span)
                 # A computed number may be wrong because of an error that was already reported.
-                self.targets.check_constants(target, statement, choice)
+                self.evaluator.check_constants(target, statement, choice)
             self.poison(statement, frame)
         elif target is None:
             frame.passed(statement, Value(numbers[0], reads[0]))
@@ -278,7 +278,7 @@ class Walk:
         if statement.kind == "primitive":
             return PRIMITIVES[statement.target], None
         if statement.kind == "block":
-            return self.targets.block(statement.target, statement.span), None
+            return self.evaluator.block(statement.target, statement.span), None
         choice = frame.choices.get(statement.target)
         if choice is None:
             hint = expected(statement.target, frame.choices)
@@ -294,7 +294,7 @@ class Walk:
         inputs: Inputs,
     ) -> None:
         shapes = tuple(shape for n in inputs.numbers if (shape := frame.shapes[n]) is not None)
-        given = self.targets.attributes(primitive, statement, choice, frame.scope)
+        given = self.evaluator.attributes(primitive, statement, choice, frame.scope)
         name = frame.name(statement)
         frame.claim(name, statement.name.span if statement.name else statement.span)
         try:
@@ -335,7 +335,7 @@ class Walk:
             macs = primitive.macs(attributes, shapes, output)
             return Operation(primitive, given.values, shapes, output, parameters, macs)
 
-        return self.targets.memo.of(("operation", id(given), shapes), given, made)
+        return self.evaluator.memo.of(("operation", id(given), shapes), given, made)
 
     def run_split(self, statement: Statement, step: Step, frame: Frame, inputs: Inputs) -> None:
         assert isinstance(step.node, Operation)
@@ -366,7 +366,7 @@ class Walk:
         are counted among their like.
         """
         self.check_nesting(statement, block)
-        arguments = self.targets.memo.of(
+        arguments = self.evaluator.memo.of(
             ("arguments", id(statement), id(block)),
             (statement, block),
             partial(bind.arguments, block, statement.arguments),
@@ -377,7 +377,7 @@ class Walk:
         name = frame.name(statement)
         if statement.repeat is None:
             frame.claim(name, statement.name.span if statement.name else statement.span)
-        choices = self.targets.slots(statement, block, choice, arguments, frame)
+        choices = self.evaluator.slots(statement, block, choice, arguments, frame)
         blocks = Blocks(statement, block, choice, arguments, choices, count, place or (0, count))
         value, steps = inputs.numbers[0], []
         for step_name, made, sources in self.repeated(blocks, name, frame, frame.shape(value)):
@@ -395,16 +395,16 @@ class Walk:
             for step_name, made, sources in self.run_of_blocks(blocks, name, frame, source):
                 yield step_name, made.instance, sources
             return
-        memo, key = self.targets.memo, (*blocks.key(frame), source, self.targets.context)
+        memo, key = self.evaluator.memo, (*blocks.key(frame), source, self.evaluator.context)
         known: tuple[Run, dict[str, Definition]] | None = memo.get(key)
-        if known is None or not self.targets.finds(known[1], blocks.block.span):
-            outer, self.targets.used_blocks = self.targets.used_blocks, {}
+        if known is None or not self.evaluator.finds(known[1], blocks.block.span):
+            outer, self.evaluator.used_blocks = self.evaluator.used_blocks, {}
             try:
                 run = list(self.run_of_blocks(blocks, name, frame, source))
-                used = self.targets.used_blocks
+                used = self.evaluator.used_blocks
             finally:
-                self.targets.used_blocks = outer
-            if self.targets.is_closed:
+                self.evaluator.used_blocks = outer
+            if self.evaluator.is_closed:
                 memo.keep(key, blocks, (run, used))
         else:
             run, used = known
@@ -412,7 +412,7 @@ class Walk:
                 blocks.claim(step_name, frame)
                 if made.key not in self.made:
                     self.adopt(made)
-        self.targets.used_blocks.update(used)
+        self.evaluator.used_blocks.update(used)
         for step_name, made, sources in run:
             yield step_name, made.instance, sources
 
@@ -433,7 +433,7 @@ class Walk:
             scope = {**frame.scope, **position}
             # But for the first, all blocks are given the same where nothing follows their place.
             if given is None or index < 2 or follows_place(blocks.arguments, given):
-                given = self.targets.arguments(
+                given = self.evaluator.arguments(
                     statement, blocks.block, blocks.choice, blocks.arguments, scope
                 )
             step_name = name

@@ -26,7 +26,7 @@ from resnet_spec.specialize.program import (
     flat,
     line_expressions,
 )
-from resnet_spec.specialize.reserved_names import renamed
+from resnet_spec.specialize.reserved_names import assigned_names, renamed
 
 __all__ = [
     "AssignLine",
@@ -42,6 +42,7 @@ __all__ = [
     "Routine",
     "Run",
     "Value",
+    "assigned_names",
     "flat",
     "line_expressions",
     "renamed",

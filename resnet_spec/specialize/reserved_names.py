@@ -33,8 +33,7 @@ def renamed(program: Program, taken: Collection[str]) -> Program:
     own = {*classes, program.network.class_name}
     new: dict[int, Routine] = {}
     for routine in program.routines:
-        variables = [*(p.name for p in routine.parameters), *(n for n, _ in routine.locals)]
-        spelling = _spelling([*variables, *_variables(routine.body)], taken)
+        spelling = _spelling(assigned_names(routine), taken)
         class_name = routine.class_name
         if class_name in taken:
             names = (f"{routine.class_name}{number}" for number in count(2))
@@ -50,10 +49,8 @@ def renamed(program: Program, taken: Collection[str]) -> Program:
             result=_value(routine.result, spelling),
             channels=routine.channels and _expression(routine.channels, spelling),
         )
-    lines = (*program.body, *program.head)
     fixed = {parameter.name for parameter in program.parameters}
-    names_ = [*(n for n, _ in program.locals), *_variables(lines)]
-    spelling = _spelling([name for name in names_ if name not in fixed], taken)
+    spelling = _spelling((name for name in assigned_names(program) if name not in fixed), taken)
     if not spelling and not new:
         return program
     return program._replace(
@@ -66,7 +63,11 @@ def renamed(program: Program, taken: Collection[str]) -> Program:
     )
 
 
-def _variables(lines: Iterable[Line]) -> Iterator[str]:
+def assigned_names(owner: Routine | Program) -> Iterator[str]:
+    """Every name that a routine, or the network itself, gives a value."""
+    yield from (parameter.name for parameter in owner.parameters)
+    yield from (name for name, _ in owner.locals)
+    lines = owner.body if isinstance(owner, Routine) else (*owner.body, *owner.head)
     for line in flat(lines):
         if isinstance(line, LoopLine):
             yield line.variable

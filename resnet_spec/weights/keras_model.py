@@ -17,7 +17,7 @@ from resnet_spec.weights.entries import Entry, entries
 
 
 def filled(network: Network, state: Mapping[str, Any]) -> Any:
-    """A model whose variables have the values and the type of a state."""
+    """A model with the values and the data type of a state in PyTorch's names and axes."""
     prepare()
     (dtype,) = {state[name].dtype.name for name in entries(network)}
     with precision(dtype):
@@ -28,7 +28,7 @@ def filled(network: Network, state: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def precision(dtype: str) -> Iterator[None]:
-    """Keras makes variables of this type, and computes in it."""
+    """Within the context, Keras creates variables of this data type and computes in it."""
     import keras
 
     # The policy follows from floatx only until one is asked for the first time.
@@ -43,9 +43,9 @@ def precision(dtype: str) -> Iterator[None]:
 
 
 def prepare() -> None:
-    """Before Keras is imported: let it compute on what there is, and its backend keep quiet.
+    """Select an installed backend of Keras and silence TensorFlow; call it before importing Keras.
 
-    What the user has chosen stays: by the variable, in the file, or by having imported it.
+    A backend that the user has chosen (by `KERAS_BACKEND`, `keras.json` or an import) is kept.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
@@ -56,7 +56,10 @@ def prepare() -> None:
 
 
 def build(network: Network) -> Any:
-    """The model of the generated source, with fresh weights."""
+    """The Keras model of a network, with random weights: its generated source is executed.
+
+    Raises `SpecError` for a network that Keras cannot express.
+    """
     # Keras goes back through the layers by recursion.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 100_000))
     (source,) = generate(network, ["keras"]).values()
@@ -66,7 +69,7 @@ def build(network: Network) -> Any:
 
 
 def assign(network: Network, model: Any, state: Mapping[str, Any]) -> int:
-    """Gives a model the values of a state; how many there were."""
+    """Set a model's variables from a state in PyTorch's names and axes; returns their number."""
     count = 0
     for entry, variable in _variables(network, model):
         variable.assign(state[entry.name].transpose(entry.place("keras").axes))
@@ -75,7 +78,7 @@ def assign(network: Network, model: Any, state: Mapping[str, Any]) -> int:
 
 
 def values(network: Network, model: Any) -> dict[str, Any]:
-    """A model's values as a state."""
+    """The values of a model by PyTorch's names and in PyTorch's order of axes, as numpy arrays."""
     import keras
     import numpy
 

@@ -1,4 +1,4 @@
-"""Pairs of networks, and what is known of each: the class, and what else must be told."""
+"""Pairs of networks with their known class, and the differences that must be reported."""
 
 from __future__ import annotations
 

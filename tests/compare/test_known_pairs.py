@@ -71,7 +71,7 @@ def precise() -> Iterator[None]:
 @pytest.mark.torch
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_loading(case: Case, precise: None) -> None:
-    """Random weights of the old model go into the new one as it is told, and no others do."""
+    """Random weights of the old model load into the new one as reported, and no others do."""
     old, new = case.networks(*NARROW)
     found = compare(old, new)
     assert found.effect.value == case.effect
@@ -112,7 +112,7 @@ def _fitting(state: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load_in_part(model: Any, state: dict[str, Any], found: Comparison) -> None:
-    """What has a place is loaded; exactly the tensors that are told lack one."""
+    """Exactly the tensors that are reported as missing do not load."""
     wanted = model.state_dict()
     loading = _fitting(state, wanted)
     result = model.load_state_dict(loading, strict=False)

@@ -329,7 +329,7 @@ def test_contrast(mode: str) -> None:
 
 
 def test_every_category_has_a_meaning() -> None:
-    """Nothing is told by a colour alone: each is in the legend, and boxes say what they are."""
+    """Colour is never the only information: each is in the legend, and boxes have labels."""
     assert set(theme.CATEGORIES.values()) == set(theme.MEANINGS)
     assert set(theme.MEANINGS) < set(theme.COLORS)
     for name in ("resnest50d", "dpn68"):

@@ -22,6 +22,7 @@ from primitive_cases import (
 
 from resnet_spec.backends.flax import names, primitives
 from resnet_spec.backends.flax.variables import VARIABLES
+from resnet_spec.backends.flax.writer import MODULES
 from resnet_spec.ir import Operation, evaluate
 from resnet_spec.primitives import PRIMITIVES
 from resnet_spec.verify import compare
@@ -62,7 +63,7 @@ def found_by(operation: Operation, inputs: Sequence[np.ndarray], parameters: Any
     name = operation.primitive.name
     if name in primitives.CALLS:
         yield "call", called(operation, inputs)
-    if primitives.is_module(name, operation.attributes, named=True):
+    if MODULES.is_module(name, operation.attributes, named=True):
         text, layer = made(operation)
         fill(layer, operation, parameters)
         yield text, applied(layer, inputs[0])

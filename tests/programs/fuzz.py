@@ -243,7 +243,7 @@ class Summary:
 def run(
     seeds: Iterable[int], processes: int = 1, seen: Callable[[Outcome], None] | None = None
 ) -> Summary:
-    """All these networks; `seen` is told of each."""
+    """All these networks; `seen` is called with each."""
     summary = Summary()
     for found in outcomes(seeds, processes):
         summary.add(found)

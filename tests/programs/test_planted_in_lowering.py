@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from right_cases import CASES, network_of, uses_of
+from regression_cases import CASES, network_of, uses_of
 
 from resnet_spec.language import name_resolution
 from resnet_spec.language.syntax import Bound, Expression, Reference, Statement
-from resnet_spec.lower import frame, targets, walk
+from resnet_spec.lower import arguments, frame, walk
 
 Patch = pytest.MonkeyPatch
 Plant = Callable[[Patch], None]
@@ -40,13 +40,13 @@ def from_is_ignored(patch: Patch) -> None:
 
 
 def defaults_before_calls(patch: Patch) -> None:
-    original = targets.Targets.argument_sources
+    original = arguments.Evaluator.argument_sources
 
-    def changed(self: targets.Targets, statement: Statement, block: Any, *rest: Any) -> Any:
+    def changed(self: arguments.Evaluator, statement: Statement, block: Any, *rest: Any) -> Any:
         found = original(self, statement, block, *rest)
         return {**found, **self.defaults.get(block.name, {})}
 
-    patch.setattr(targets.Targets, "argument_sources", changed)
+    patch.setattr(arguments.Evaluator, "argument_sources", changed)
 
 
 def a_turn_fewer(patch: Patch) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import parity
 import pytest
-import right_cases
-from right_cases import CASES
+import regression_cases
+from regression_cases import CASES
 from standins import differences
 
 from resnet_spec import cli, expressions
@@ -188,7 +188,7 @@ STAND_INS: dict[Plant, str] = {
 
 
 def network_of(name: str) -> Network:
-    return right_cases.network_of(CASES[name]) if name in CASES else parity.network_of(name)
+    return regression_cases.network_of(CASES[name]) if name in CASES else parity.network_of(name)
 
 
 @pytest.mark.parametrize("plant", REPLAY, ids=lambda plant: plant.__name__)

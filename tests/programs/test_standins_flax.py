@@ -1,4 +1,4 @@
-"""The stand-ins for Flax: a text that is right passes, and each mistake in it is told.
+"""The stand-ins for Flax: a correct text passes, and each mistake in it is found.
 
 The text is that of a person who follows the layout of the backend, not the backend's own.
 """

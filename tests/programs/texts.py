@@ -47,7 +47,7 @@ def case(name: str, backend: str) -> tuple[Network, str]:
 
 @functools.lru_cache(maxsize=40)
 def wider(name: str) -> Network:
-    """The network with more classes and input channels, as its text makes it when it is told so."""
+    """The network with more classes and input channels, which are arguments of its text."""
     usual = _kept(name)
     numbers = (f"classes={usual.classes + 3}", f"input.channels={usual.input.channels + 1}")
     return network_of(name, *numbers)

@@ -1,4 +1,4 @@
-"""Files of weights hold more than tensors, or are something else: told, and never run."""
+"""Weight files with other contents than tensors: reported, and never executed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweeps: which variants there are, what is told of them, and what they become."""
+"""Sweeps: the variants, what is reported of each, and the specs written for them."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_known_blocks_name_what_they_are_made_of(nested: str) -> None:
     for settings in (twice, (twice[0], "input.channels=4"), twice):
         lowering = _Lowering(load(nested, library, settings))
         assert content(lowering.network()) == content(alone(nested, settings))
-        assert set(lowering.targets.used_blocks) == {"wider", "slotted", "last"}
+        assert set(lowering.evaluator.used_blocks) == {"wider", "slotted", "last"}
 
 
 def test_blocks_that_are_known_count_as_much_as_new_ones() -> None:
@@ -129,8 +129,8 @@ def test_blocks_that_are_known_count_as_much_as_new_ones() -> None:
         for each in (library, Library())
     )
     assert content(warm.network()) == content(cold.network())
-    assert warm.targets.statements == cold.targets.statements
-    assert warm.targets.used_blocks == cold.targets.used_blocks
+    assert warm.evaluator.statements == cold.evaluator.statements
+    assert warm.evaluator.used_blocks == cold.evaluator.used_blocks
 
 
 def test_few_uses_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

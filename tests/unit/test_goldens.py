@@ -43,7 +43,7 @@ def test_they_show_every_primitive_and_every_block() -> None:
     for name in NETWORKS:
         lowering = _Lowering(load(name, library))
         shown |= {op.primitive.name for _, op in lowering.network().operations()}
-        shown |= set(lowering.targets.used_blocks)
+        shown |= set(lowering.evaluator.used_blocks)
     assert {*PRIMITIVES, *builtin_blocks()} - shown == set()
 
 

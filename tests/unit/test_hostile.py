@@ -68,7 +68,7 @@ def compiled(data: bytes, name: str = "spec.yaml") -> dict[str, str]:
 
 
 def survives(data: bytes) -> None:
-    """Compile; whatever is wrong is told, whatever is written is Python."""
+    """Compile: every error is reported, and what is written is valid Python."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with time_limit(SECONDS):
         try:

@@ -2,8 +2,20 @@
 
 import pytest
 
-from resnet_spec.codegen.layout import Applied, Bracket, flat, statement
+from resnet_spec.codegen.layout import (
+    Applied,
+    Bracket,
+    Code,
+    Comprehension,
+    collection,
+    flat,
+    statement,
+)
+from resnet_spec.codegen.module import imported, imports
 from resnet_spec.codegen.patterns import code, fill
+from resnet_spec.codegen.patterns import statement as patterns_statement
+
+EACH = Comprehension("*(", "a", "for _ in b")
 
 VALUES = {"x": "x", "groups": "32", "eps": "1e-05", "pair": "(a, b)", "inputs": "[x, *parts]"}
 
@@ -54,3 +66,65 @@ def test_a_long_line_is_laid_out_as_ruff_does() -> None:
         "        name=name,",
         "    )(x)",
     ]
+
+
+LONG = "layers.Conv2D(filters, kernel_size, strides=stride, use_bias=False, name=name)(x)"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("x = f(a)", ["    x = f(a)"]),
+        ("if padding > 0:", ["    if padding > 0:"]),
+        ("    x = f(a)", ["        x = f(a)"]),
+        (f"# {LONG} is as it is", [f"    # {LONG} is as it is"]),
+        ('"""What stands here, however (long it is)."""',
+         ['    """What stands here, however (long it is)."""']),
+        (f"return {LONG}",
+         ["    return layers.Conv2D(",
+          "        filters, kernel_size, strides=stride, use_bias=False, name=name",
+          "    )(x)"]),
+    ],
+)  # fmt: skip
+def test_a_statement_on_one_line_is_laid_out(text: str, lines: list[str]) -> None:
+    assert patterns_statement(text, 4) == lines
+
+
+@pytest.mark.parametrize(
+    ("pattern", "items", "text"),
+    [
+        ("List({})", ["a", "b"], "List([a, b])"),
+        ("Sequential(*{})", ["a", "b"], "Sequential(a, b)"),
+        ("Sequential(Named({}))", ["a"], "Sequential(Named([a]))"),
+        ("List({})", [EACH], "List(a for _ in b)"),
+        ("Sequential(*{})", [EACH], "Sequential(*(a for _ in b))"),
+        ("Sequential(*{})", [EACH, "c"], "Sequential(*(a for _ in b), c)"),
+        ("Sequential(Named({}))", [EACH], "Sequential(Named(a for _ in b))"),
+        ("List({})", [EACH, "c"], "List([*(a for _ in b), c])"),
+    ],
+)
+def test_containers_hold_items_and_comprehensions(
+    pattern: str, items: list[Code], text: str
+) -> None:
+    assert flat(collection(pattern, items)) == text
+
+
+BLOCK = """\
+import math
+from typing import Any, Self
+
+import keras
+import jax.numpy as jnp
+from torch.nn import functional as F
+"""
+
+
+def test_a_file_imports_what_it_uses() -> None:
+    assert imported(BLOCK) == {"math", "Any", "Self", "keras", "jnp", "F"}
+    assert imports(BLOCK, {"Self", "math", "F"}) == [
+        "import math",
+        "from typing import Self",
+        "",
+        "from torch.nn import functional as F",
+    ]
+    assert imports(BLOCK, {"jnp", "numpy", "nn"}) == ["import jax.numpy as jnp"]

@@ -1,4 +1,4 @@
-"""What a spec says without effect is told, where the spec itself says so."""
+"""Settings without effect are reported, at their place in the spec itself."""
 
 from __future__ import annotations
 

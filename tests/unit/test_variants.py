@@ -157,7 +157,7 @@ def without(part: int) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 def forgetful(patch: pytest.MonkeyPatch) -> None:
-    """What has mistakes is kept as well, and its mistakes are told once."""
+    """Blocks with errors are cached as well, and their errors are reported once."""
 
     def sound(self: memo.Memo, key, owners, report, make):  # type: ignore[no-untyped-def]
         return self.of(key, owners, make)

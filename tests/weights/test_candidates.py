@@ -91,7 +91,7 @@ def test_a_stored_pair_decides(run: Run) -> None:
     safetensors.save_file(state, "a.safetensors")
     code, told = run("a.safetensors")
     assert code == 0
-    assert "2 networks fit; they differ in what no weight tells:" in told
+    assert "2 networks fit; they differ in what the weights do not show:" in told
     assert "stride: " in told and "layers: blur_pool" in told
     images = np.random.default_rng(1).standard_normal((1, 3, 224, 224)).astype(np.float32)
     made = evaluate.outputs(read_network("resnetblur18"), state, images)

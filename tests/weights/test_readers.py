@@ -121,7 +121,7 @@ def test_a_wrapper_within_the_names(run: Run) -> None:
 
 
 def test_a_prefix_of_most_names(run: Run) -> None:
-    """A detector has its head elsewhere: what is left over is told, and not taken."""
+    """A detector has another head: its extra tensors are reported, and not loaded."""
     state = drawn()
     given = {f"backbone.{name}": value for name, value in state.items()}
     safetensors.save_file({**given, "head.weight": np.ones(3, np.float32)}, "a.safetensors")
@@ -193,7 +193,7 @@ def test_a_spec_has_the_rules_of_the_one_that_it_extends(run: Run) -> None:
 
 
 def assert_state_is_chosen(run: Run, file: str, averaged: State, raw: State) -> None:
-    """The average is the default, the raw one is told, and each can be asked for."""
+    """The average is the default, the raw state is listed, and each can be selected."""
     assert_same(converted(run, file), averaged)
     code, told = run("inspect", file, "net.yaml")
     assert code == 0

@@ -527,7 +527,7 @@ def test_a_folder_as_output(run: Run) -> None:
 @pytest.mark.keras
 @pytest.mark.parametrize("ending", ["safetensors", "pt", "weights.h5", "keras"])
 def test_a_file_as_folder(run: Run, ending: str) -> None:
-    """Nobody is told of the temporary file, which they never see."""
+    """Messages do not name the temporary file, which users never see."""
     save(random_state(small()))
     result = run("convert", "small.safetensors", "small.yaml", "--out", f"small.yaml/o.{ending}")
     assert result.code == 2
@@ -631,7 +631,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("name", BROKEN)
 @pytest.mark.parametrize("ending", ["safetensors", "weights.h5"])
 def test_broken_files(run: Run, name: str, ending: str) -> None:
-    """Each is told in a line with its code, whatever the file is called."""
+    """Each is reported in a line with its code, whatever the name of the file."""
     data, code = BROKEN[name]
     path = f"broken.{ending}"
     Path(path).write_bytes(data)

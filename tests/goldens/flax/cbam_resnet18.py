@@ -81,9 +81,7 @@ class ChannelAttention(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         average = self.average(x)
         maximum = self.maximum(x)
-
         gate = jnp.concatenate([average, maximum], axis=1)
-
         gate = self.fc1(gate)
         gate = self.act(gate)
 
@@ -106,9 +104,7 @@ class SpatialAttention(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         average = x.mean(axis=-1, keepdims=True)
         maximum = channel_max_pool(x)
-
         gate = jnp.concatenate([average, maximum], axis=-1)
-
         gate = self.conv(gate)
         gate = self.bn(gate)
         gate = self.excite(gate)

@@ -164,8 +164,10 @@ class DenseNet121(nnx.Module):
             (f"denselayer{i + 1}", DenseLayer(512 + 32 * i, rngs=rngs))
             for i in range(16)
         )
+
         self.features.norm5 = batch_norm(1024, rngs=rngs)
         self.features.relu5 = nnx.relu
+
         self.avgpool = partial(jnp.mean, axis=(1, 2))
         self.classifier = nnx.Linear(
             1024,
@@ -202,6 +204,7 @@ class DenseNet121(nnx.Module):
         x = self.forward_features(x)["features.denseblock4"]
         x = self.features.norm5(x)
         x = self.features.relu5(x)
+
         x = self.avgpool(x)
         return self.classifier(x)
 

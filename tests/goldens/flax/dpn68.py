@@ -118,7 +118,6 @@ class DualPathBlock(nnx.Module):
         narrow = self.reduce(x)
         narrow = self.grouped(narrow)
         both = self.expand(narrow)
-
         residual = both[..., : self.filters]
         new = both[..., self.filters :]
 
@@ -219,8 +218,10 @@ class DPN68(nnx.Module):
                 ),
             ]
         )
+
         self.norm = batch_norm(832, rngs=rngs)
         self.act = nnx.relu
+
         self.avgpool = partial(jnp.mean, axis=(1, 2))
         self.fc = nnx.Linear(
             832, num_classes, kernel_init=nnx.initializers.normal(0.01), rngs=rngs
@@ -251,6 +252,7 @@ class DPN68(nnx.Module):
         x = self.forward_features(x)["layer4"]
         x = self.norm(x)
         x = self.act(x)
+
         x = self.avgpool(x)
         return self.fc(x)
 

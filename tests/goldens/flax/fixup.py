@@ -109,7 +109,6 @@ class FixupBasicBlock(nnx.Module):
         residual = self.conv2(residual)
         residual = self.scale(residual)
         residual = self.shift4(residual)
-
         x = residual + x
         return self.act2(x)
 

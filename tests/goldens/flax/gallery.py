@@ -252,7 +252,6 @@ class WeightedBlock(nnx.Module):
         residual = self.bn2(residual)
         residual = self.act2(residual)
         residual = self.weight(residual)
-
         return residual + x
 
 
@@ -302,7 +301,6 @@ class LateStrideBottleneck(nnx.Module):
         self.act1 = nnx.relu
 
         self.downsample = ConvShortcut(rngs=rngs) if in_channels != 32 else None
-
         self.conv1 = conv(in_channels, 8, (1, 1), rngs=rngs)
 
         self.norm2 = batch_norm(8, rngs=rngs)
@@ -322,7 +320,6 @@ class LateStrideBottleneck(nnx.Module):
         preact = self.act1(preact)
 
         shortcut = identity if self.downsample is None else self.downsample(preact)
-
         residual = self.conv1(preact)
 
         residual = self.norm2(residual)
@@ -400,10 +397,10 @@ class SelectiveKernel(nnx.Module):
         self.attn.fc_select = conv(16, 32, (1, 1), rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        part = jnp.split(x, 2, axis=-1)
-        narrow = part[0]
+        halves = jnp.split(x, 2, axis=-1)
+        narrow = halves[0]
         narrow = self.paths[0](narrow)
-        wide = part[1]
+        wide = halves[1]
         wide = self.paths[1](wide)
         x = narrow + wide
         x = self.squeeze(x)
@@ -413,10 +410,10 @@ class SelectiveKernel(nnx.Module):
 
         x = self.attn.fc_select(x)
         x = softmax_over_groups(x, 2)
-        weight = jnp.split(x, 2, axis=-1)
 
-        narrow = narrow * weight[0]
-        wide = wide * weight[1]
+        weights = jnp.split(x, 2, axis=-1)
+        narrow = narrow * weights[0]
+        wide = wide * weights[1]
         return narrow + wide
 
 
@@ -538,9 +535,7 @@ class ChannelAttention(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         average = self.average(x)
         maximum = self.maximum(x)
-
         gate = jnp.concatenate([average, maximum], axis=1)
-
         gate = self.fc1(gate)
         gate = self.act(gate)
 
@@ -563,9 +558,7 @@ class SpatialAttention(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         average = x.mean(axis=-1, keepdims=True)
         maximum = channel_max_pool(x)
-
         gate = jnp.concatenate([average, maximum], axis=-1)
-
         gate = self.conv(gate)
         gate = self.bn(gate)
         gate = self.excite(gate)

@@ -126,6 +126,7 @@ class Gated(nnx.Module):
 
         self.expand = conv(8, filters, (1, 1), rngs=rngs)
         self.gates = nnx.sigmoid
+
         self.gate = partial(jnp.mean, axis=(1, 2), keepdims=True)
         self.nearby = ChannelConv(
             3,
@@ -135,6 +136,7 @@ class Gated(nnx.Module):
 
         self.look = conv(2, 1, (3, 3), padding=1, rngs=rngs)
         self.place_gate = nnx.sigmoid
+
         self.weight = LearnedScale(scale_init=nnx.initializers.constant(0.7), rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -146,25 +148,21 @@ class Gated(nnx.Module):
         wide = self.blur(wide)
         average = self.average(wide)
         maximum = self.maximum(wide)
-
         gate = jnp.concatenate([average, maximum], axis=1)
-
         gate = self.squeeze(gate)
         gate = self.act2(gate)
 
         gate = self.expand(gate)
         gate = gate * 0.5 - 0.2
         gate = self.gates(gate)
+
         gate = self.gate(gate)
-
         scaled = wide * gate
-
         near = self.nearby(gate)
+
         mean = scaled.mean(axis=-1, keepdims=True)
         top = channel_max_pool(scaled)
-
         place = jnp.concatenate([mean, top], axis=-1)
-
         place = self.look(place)
         place = self.place_gate(place)
 
@@ -172,7 +170,6 @@ class Gated(nnx.Module):
         residual = self.weight(residual)
         shortcut = x[:, :: self.stride, :: self.stride]
         shortcut = jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (0, self.filters - 8)))
-
         return residual + shortcut
 
 

@@ -170,7 +170,6 @@ class Ranges(nnx.Module):
         high = self.conv2(high)
 
         x = jnp.concatenate([low, high], axis=-1)
-
         x = self.conv3(x)
         return self.norm2(x)
 
@@ -210,8 +209,10 @@ class MorePrimitives(nnx.Module):
                 Ranges(12, 12, kept=6, rngs=rngs),
             ]
         )
+
         self.norm = FilterResponseNorm(12, rngs=rngs)
         self.act = Threshold(12)
+
         self.avgpool = partial(jnp.mean, axis=(1, 2))
         self.fc = nnx.Linear(
             12, num_classes, kernel_init=nnx.initializers.normal(0.01), rngs=rngs
@@ -235,6 +236,7 @@ class MorePrimitives(nnx.Module):
         x = self.forward_features(x)["layer2"]
         x = self.norm(x)
         x = self.act(x)
+
         x = self.avgpool(x)
         return self.fc(x)
 

@@ -79,7 +79,6 @@ class PreActBottleneck(nnx.Module):
             if stride != 1 or in_channels != out_channels
             else None
         )
-
         self.conv1 = conv(in_channels, filters, (1, 1), rngs=rngs)
 
         self.norm2 = batch_norm(filters, rngs=rngs)
@@ -97,7 +96,6 @@ class PreActBottleneck(nnx.Module):
         preact = self.act1(preact)
 
         shortcut = x if self.downsample is None else self.downsample(preact)
-
         residual = self.conv1(preact)
 
         residual = self.norm2(residual)
@@ -146,8 +144,10 @@ class PreActResNet164(nnx.Module):
                 *(PreActBottleneck(256, 64, rngs=rngs) for _ in range(17)),
             ]
         )
+
         self.norm = batch_norm(256, rngs=rngs)
         self.act = nnx.relu
+
         self.avgpool = partial(jnp.mean, axis=(1, 2))
         self.fc = nnx.Linear(
             256, num_classes, kernel_init=nnx.initializers.normal(0.01), rngs=rngs
@@ -173,6 +173,7 @@ class PreActResNet164(nnx.Module):
         x = self.forward_features(x)["layer3"]
         x = self.norm(x)
         x = self.act(x)
+
         x = self.avgpool(x)
         return self.fc(x)
 

@@ -83,6 +83,7 @@ class Wave(nnx.Module):
         self.gelu = partial(nnx.gelu, approximate=False)
         self.hard = nnx.hard_sigmoid
         self.channels = nnx.softmax
+
         self.smooth = partial(
             nnx.avg_pool, window_shape=(3, 3), padding=((1, 1), (1, 1))
         )
@@ -123,7 +124,6 @@ class Wave(nnx.Module):
         residual = self.conv3(residual)
         residual = self.drop(residual)
         shortcut = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, self.filters - 16)))
-
         x = residual + shortcut
         return nnx.leaky_relu(x, negative_slope=0.1)
 
@@ -198,7 +198,6 @@ class Primitives(nnx.Module):
         """The logits (N, num_classes) of a batch of images (N, H, W, C)."""
         x = self.forward_features(x)["layer2"]
         part = jnp.split(x, 3, axis=-1)
-
         x = jnp.concatenate([part[2], part[0], part[1]], axis=-1)
         x = self.avgpool(x)
         x = self.dropout(x)

@@ -120,6 +120,7 @@ class Res2NetBottleneck(nnx.Module):
         out = self.conv1(x)
         out = self.bn1(out)
         out = self.act1(out)
+
         parts = jnp.split(out, 4, axis=-1)
         piece = parts[0]
         pieces: list[jax.Array] = []
@@ -129,16 +130,13 @@ class Res2NetBottleneck(nnx.Module):
                 piece = parts[part] + piece
             else:
                 piece = parts[part]
-
             piece = self.convs[part](piece)
             piece = self.bns[part](piece)
             piece = self.acts[part](piece)
             pieces.append(piece)
 
         last = parts[3] if self.pool is None else self.pool(parts[3])
-
         residual = jnp.concatenate([*pieces, last], axis=-1)
-
         residual = self.conv3(residual)
         residual = self.bn3(residual)
 

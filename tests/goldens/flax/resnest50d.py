@@ -103,6 +103,7 @@ class SplitAttention(nnx.Module):
         )
         self.bn0 = batch_norm(filters * 2, rngs=rngs)
         self.act0 = nnx.relu
+
         self.squeeze = partial(jnp.mean, axis=(1, 2), keepdims=True)
         self.fc1 = conv(filters, squeezed, (1, 1), use_bias=True, rngs=rngs)
         self.bn1 = batch_norm(squeezed, rngs=rngs)
@@ -111,12 +112,12 @@ class SplitAttention(nnx.Module):
         self.fc2 = conv(squeezed, filters * 2, (1, 1), use_bias=True, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        branches = self.conv(x)
-        branches = self.bn0(branches)
-        branches = self.act0(branches)
-        branch = jnp.split(branches, 2, axis=-1)
+        stacked = self.conv(x)
+        stacked = self.bn0(stacked)
+        stacked = self.act0(stacked)
 
-        weights = reduce(jnp.add, branch)
+        branches = jnp.split(stacked, 2, axis=-1)
+        weights = reduce(jnp.add, branches)
         weights = self.squeeze(weights)
         weights = self.fc1(weights)
         weights = self.bn1(weights)
@@ -125,10 +126,9 @@ class SplitAttention(nnx.Module):
         weights = self.fc2(weights)
         weights = softmax_over_groups(weights, 2)
 
-        x = branches * weights
-        weighed = jnp.split(x, 2, axis=-1)
-
-        return reduce(jnp.add, weighed)
+        x = stacked * weights
+        weighted = jnp.split(x, 2, axis=-1)
+        return reduce(jnp.add, weighted)
 
 
 class AvgPoolShortcut(Sequential):
@@ -167,7 +167,6 @@ class ResNeStBottleneck(nnx.Module):
         self.act1 = nnx.relu
 
         self.conv2 = SplitAttention(filters, filters, rngs=rngs)
-
         self.avd_last = (
             partial(
                 nnx.avg_pool,
@@ -197,7 +196,6 @@ class ResNeStBottleneck(nnx.Module):
         residual = self.act1(residual)
 
         residual = self.conv2(residual)
-
         if self.avd_last is not None:
             residual = self.avd_last(residual)
 
@@ -238,7 +236,6 @@ class ResNeSt50(nnx.Module):
         self, num_classes: int = 1000, in_channels: int = 3, *, rngs: nnx.Rngs
     ) -> None:
         self.conv1 = DeepStem(in_channels, rngs=rngs)
-
         self.bn1 = batch_norm(64, rngs=rngs)
         self.act1 = nnx.relu
         self.maxpool = partial(
@@ -281,7 +278,6 @@ class ResNeSt50(nnx.Module):
         """The output of each stage, by its name, for a batch of images (N, H, W, C)."""
         features: dict[str, jax.Array] = {}
         x = self.conv1(x)
-
         x = self.bn1(x)
         x = self.act1(x)
         x = self.maxpool(x)

@@ -131,13 +131,12 @@ class SelectiveKernel(nnx.Module):
         self.attn.fc_select = conv(squeezed, filters * 2, (1, 1), rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        part = jnp.split(x, 2, axis=-1)
-        narrow = part[0]
+        halves = jnp.split(x, 2, axis=-1)
+        narrow = halves[0]
         narrow = self.paths[0](narrow)
-        wide = part[1]
+        wide = halves[1]
         if self.stride > 1:
             wide = wide[:, :: self.stride, :: self.stride]
-
         wide = self.paths[1](wide)
         x = narrow + wide
         x = self.squeeze(x)
@@ -147,10 +146,10 @@ class SelectiveKernel(nnx.Module):
 
         x = self.attn.fc_select(x)
         x = softmax_over_groups(x, 2)
-        weight = jnp.split(x, 2, axis=-1)
 
-        narrow = narrow * weight[0]
-        wide = wide * weight[1]
+        weights = jnp.split(x, 2, axis=-1)
+        narrow = narrow * weights[0]
+        wide = wide * weights[1]
         return narrow + wide
 
 

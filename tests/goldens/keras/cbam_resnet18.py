@@ -65,9 +65,7 @@ def channel_attention(x: KerasTensor, *, name: str) -> KerasTensor:
 
     average = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_average")(x)
     maximum = layers.GlobalMaxPooling2D(keepdims=True, name=f"{name}_maximum")(x)
-
     gate = layers.Concatenate(axis=1, name=f"{name}_both")([average, maximum])
-
     gate = conv2d(gate, squeezed, 1, bias=True, name=f"{name}_fc1")
     gate = layers.ReLU(name=f"{name}_act")(gate)
 
@@ -83,9 +81,7 @@ def spatial_attention(x: KerasTensor, *, name: str) -> KerasTensor:
     """Scales each position by a gate from its surroundings (Woo et al. 2018)."""
     average = ops.mean(x, axis=-1, keepdims=True)
     maximum = ops.max(x, axis=-1, keepdims=True)
-
     gate = layers.Concatenate(name=f"{name}_both")([average, maximum])
-
     gate = conv2d(gate, 1, 7, padding=3, name=f"{name}_conv")
     gate = batch_norm(gate, name=f"{name}_bn")
     gate = layers.Activation("sigmoid", name=f"{name}_excite")(gate)

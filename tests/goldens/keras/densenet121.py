@@ -121,6 +121,7 @@ def densenet121(
     x = stages(inputs)["features.denseblock4"]
     x = batch_norm(x, name="features_norm5")
     x = layers.ReLU(name="features_relu5")(x)
+
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
     x = layers.Dense(
         num_classes,

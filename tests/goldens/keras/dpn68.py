@@ -106,7 +106,6 @@ def dual_path(
         narrow, width, kernel=3, stride=stride, groups=32, name=f"{name}_grouped"
     )
     both = norm_act_conv(narrow, filters + growth, name=f"{name}_expand")
-
     residual = both[..., :filters]
     new = both[..., filters:]
 
@@ -155,6 +154,7 @@ def dpn68(
     x = stages(inputs)["layer4"]
     x = batch_norm(x, name="norm")
     x = layers.ReLU(name="act")(x)
+
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
     x = layers.Dense(
         num_classes,

@@ -95,7 +95,6 @@ def fixup_basic(x: KerasTensor, *, name: str) -> KerasTensor:
     residual = conv2d(residual, 16, 3, padding=1, init="zeros", name=f"{name}_conv2")
     residual = LearnedScale(name=f"{name}_scale")(residual)
     residual = LearnedShift(name=f"{name}_shift4")(residual)
-
     x = layers.Add(name=f"{name}_add")([residual, x])
     return layers.ReLU(name=f"{name}_act2")(x)
 

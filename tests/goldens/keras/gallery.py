@@ -192,7 +192,6 @@ def weighted_basic(x: KerasTensor, *, name: str) -> KerasTensor:
     residual = batch_norm(residual, name=f"{name}_bn2")
     residual = layers.ReLU(name=f"{name}_act2")(residual)
     residual = LearnedScale("zeros", name=f"{name}_weight")(residual)
-
     return layers.Add(name=f"{name}_add")([residual, x])
 
 
@@ -232,7 +231,6 @@ def late_stride_bottleneck(
     shortcut = identity
     if in_channels != 32:
         shortcut = conv_shortcut(preact, name=f"{name}_downsample")
-
     residual = conv2d(preact, 8, 1, name=f"{name}_conv1")
 
     residual = batch_norm(residual, name=f"{name}_norm2")
@@ -272,10 +270,10 @@ def bottleneck_v1(x: KerasTensor, *, name: str) -> KerasTensor:
 
 def selective_kernel(x: KerasTensor, *, name: str) -> KerasTensor:
     """Two windows, 3x3 and 5x5, weighted by attention across them (Li et al. 2019)."""
-    part = ops.split(x, 2, axis=-1)
-    narrow = part[0]
+    halves = ops.split(x, 2, axis=-1)
+    narrow = halves[0]
     narrow = conv_norm_act(narrow, name=f"{name}_paths_0")
-    wide = part[1]
+    wide = halves[1]
     wide = conv_norm_act(wide, dilation=2, name=f"{name}_paths_1")
     x = layers.Add(name=f"{name}_both")([narrow, wide])
     x = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
@@ -285,10 +283,10 @@ def selective_kernel(x: KerasTensor, *, name: str) -> KerasTensor:
 
     x = conv2d(x, 32, 1, name=f"{name}_attn_fc_select")
     x = softmax_over_groups(x, 2)
-    weight = ops.split(x, 2, axis=-1)
 
-    narrow = layers.Multiply(name=f"{name}_weigh_narrow")([narrow, weight[0]])
-    wide = layers.Multiply(name=f"{name}_weigh_wide")([wide, weight[1]])
+    weights = ops.split(x, 2, axis=-1)
+    narrow = layers.Multiply(name=f"{name}_weigh_narrow")([narrow, weights[0]])
+    wide = layers.Multiply(name=f"{name}_weigh_wide")([wide, weights[1]])
     return layers.Add(name=f"{name}_add")([narrow, wide])
 
 
@@ -349,9 +347,7 @@ def channel_attention(x: KerasTensor, *, name: str) -> KerasTensor:
     """Scales each channel by a gate from its mean and maximum (Woo et al. 2018)."""
     average = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_average")(x)
     maximum = layers.GlobalMaxPooling2D(keepdims=True, name=f"{name}_maximum")(x)
-
     gate = layers.Concatenate(axis=1, name=f"{name}_both")([average, maximum])
-
     gate = conv2d(gate, 1, 1, bias=True, name=f"{name}_fc1")
     gate = layers.ReLU(name=f"{name}_act")(gate)
 
@@ -367,9 +363,7 @@ def spatial_attention(x: KerasTensor, *, name: str) -> KerasTensor:
     """Scales each position by a gate from its surroundings (Woo et al. 2018)."""
     average = ops.mean(x, axis=-1, keepdims=True)
     maximum = ops.max(x, axis=-1, keepdims=True)
-
     gate = layers.Concatenate(name=f"{name}_both")([average, maximum])
-
     gate = conv2d(gate, 1, 7, padding=3, name=f"{name}_conv")
     gate = batch_norm(gate, name=f"{name}_bn")
     gate = layers.Activation("sigmoid", name=f"{name}_excite")(gate)

@@ -111,25 +111,21 @@ def gated(x: KerasTensor, filters: int, stride: int = 1, *, name: str) -> KerasT
     wide = blur_pool(wide, stride=stride, name=f"{name}_blur")
     average = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_average")(wide)
     maximum = layers.GlobalMaxPooling2D(keepdims=True, name=f"{name}_maximum")(wide)
-
     gate = layers.Concatenate(axis=1, name=f"{name}_both")([average, maximum])
-
     gate = conv2d(gate, 8, 1, name=f"{name}_squeeze")
     gate = layers.ReLU(name=f"{name}_act2")(gate)
 
     gate = conv2d(gate, filters, 1, name=f"{name}_expand")
     gate = gate * 0.5 - 0.2
     gate = layers.Activation("sigmoid", name=f"{name}_gates")(gate)
+
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_gate")(gate)
-
     scaled = layers.Multiply(name=f"{name}_by_channel")([wide, gate])
-
     near = channel_conv(gate, 3, name=f"{name}_nearby")
+
     mean = ops.mean(scaled, axis=-1, keepdims=True)
     top = ops.max(scaled, axis=-1, keepdims=True)
-
     place = layers.Concatenate(name=f"{name}_places")([mean, top])
-
     place = conv2d(place, 1, 3, padding=1, name=f"{name}_look")
     place = layers.Activation("sigmoid", name=f"{name}_place_gate")(place)
 
@@ -137,7 +133,6 @@ def gated(x: KerasTensor, filters: int, stride: int = 1, *, name: str) -> KerasT
     residual = LearnedScale(initializers.Constant(0.7), name=f"{name}_weight")(residual)
     shortcut = layers.MaxPooling2D(1, strides=stride, name=f"{name}_thin")(x)
     shortcut = ops.pad(shortcut, ((0, 0), (0, 0), (0, 0), (0, filters - 8)))
-
     return layers.Add(name=f"{name}_add")([residual, shortcut])
 
 

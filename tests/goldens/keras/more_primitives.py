@@ -176,7 +176,6 @@ def ranges(
     )
 
     x = layers.Concatenate(name=f"{name}_concat")([low, high])
-
     x = conv2d(x, filters, 1, name=f"{name}_conv3")
     return EvoNorm(4, epsilon=1e-5, name=f"{name}_norm2")(x)
 
@@ -206,6 +205,7 @@ def more_primitives(
     x = stages(inputs)["layer2"]
     x = FilterResponseNorm(epsilon=1e-5, name="norm")(x)
     x = Threshold(name="act")(x)
+
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
     x = layers.Dense(
         num_classes,

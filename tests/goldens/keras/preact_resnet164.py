@@ -71,7 +71,6 @@ def preact_bottleneck(
         shortcut = conv_shortcut(
             preact, out_channels, stride=stride, name=f"{name}_downsample"
         )
-
     residual = conv2d(preact, filters, 1, name=f"{name}_conv1")
 
     residual = batch_norm(residual, name=f"{name}_norm2")
@@ -117,6 +116,7 @@ def preact_resnet164(
     x = stages(inputs)["layer3"]
     x = batch_norm(x, name="norm")
     x = layers.ReLU(name="act")(x)
+
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
     x = layers.Dense(
         num_classes,

@@ -102,7 +102,6 @@ def wave(x: KerasTensor, filters: int, rate: float = 0.0, *, name: str) -> Keras
         residual
     )
     shortcut = ops.pad(x, ((0, 0), (0, 0), (0, 0), (0, filters - 16)))
-
     x = layers.Add(name=f"{name}_add")([residual, shortcut])
     return layers.LeakyReLU(negative_slope=0.1, name=f"{name}_act")(x)
 
@@ -131,7 +130,6 @@ def primitives(
     inputs = keras.Input(input_shape, name="images")
     x = stages(inputs)["layer2"]
     part = ops.split(x, 3, axis=-1)
-
     x = layers.Concatenate(name="turned")([part[2], part[0], part[1]])
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
     x = layers.Dropout(0.3, name="dropout")(x)

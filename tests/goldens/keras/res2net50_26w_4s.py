@@ -88,6 +88,7 @@ def res2net(
     out = conv2d(x, width * 4, 1, name=f"{name}_conv1")
     out = batch_norm(out, name=f"{name}_bn1")
     out = layers.ReLU(name=f"{name}_act1")(out)
+
     parts = ops.split(out, 4, axis=-1)
     piece = parts[0]
     pieces = []
@@ -97,7 +98,6 @@ def res2net(
             piece = layers.Add(name=f"{name}_add_{part}")([parts[part], piece])
         else:
             piece = parts[part]
-
         piece = conv2d(
             piece, width, 3, stride=stride, padding=1, name=f"{name}_convs_{part}"
         )
@@ -109,9 +109,7 @@ def res2net(
         last = avg_pool(parts[3], 3, stride=stride, name=f"{name}_pool")
     else:
         last = parts[3]
-
     residual = layers.Concatenate(name=f"{name}_concat")([*pieces, last])
-
     residual = conv2d(residual, out_channels, 1, name=f"{name}_conv3")
     residual = batch_norm(residual, init="zeros", name=f"{name}_bn3")
 

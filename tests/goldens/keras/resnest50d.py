@@ -110,12 +110,12 @@ def split_attention(x: KerasTensor, filters: int, *, name: str) -> KerasTensor:
     in_channels = x.shape[-1]
     squeezed = make_divisible(in_channels / 2, 8, minimum=32)
 
-    branches = conv2d(x, filters * 2, 3, padding=1, groups=2, name=f"{name}_conv")
-    branches = batch_norm(branches, name=f"{name}_bn0")
-    branches = layers.ReLU(name=f"{name}_act0")(branches)
-    branch = ops.split(branches, 2, axis=-1)
+    stacked = conv2d(x, filters * 2, 3, padding=1, groups=2, name=f"{name}_conv")
+    stacked = batch_norm(stacked, name=f"{name}_bn0")
+    stacked = layers.ReLU(name=f"{name}_act0")(stacked)
 
-    weights = layers.Add(name=f"{name}_sum")(branch)
+    branches = ops.split(stacked, 2, axis=-1)
+    weights = layers.Add(name=f"{name}_sum")(branches)
     weights = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(
         weights
     )
@@ -126,10 +126,9 @@ def split_attention(x: KerasTensor, filters: int, *, name: str) -> KerasTensor:
     weights = conv2d(weights, filters * 2, 1, bias=True, name=f"{name}_fc2")
     weights = softmax_over_groups(weights, 2)
 
-    x = layers.Multiply(name=f"{name}_weigh")([branches, weights])
-    weighed = ops.split(x, 2, axis=-1)
-
-    return layers.Add(name=f"{name}_out")(weighed)
+    x = layers.Multiply(name=f"{name}_weigh")([stacked, weights])
+    weighted = ops.split(x, 2, axis=-1)
+    return layers.Add(name=f"{name}_out")(weighted)
 
 
 def avg_pool_shortcut(
@@ -155,7 +154,6 @@ def resnest(x: KerasTensor, filters: int, stride: int = 1, *, name: str) -> Kera
     residual = layers.ReLU(name=f"{name}_act1")(residual)
 
     residual = split_attention(residual, filters, name=f"{name}_conv2")
-
     if stride > 1:
         residual = avg_pool(residual, 3, stride=stride, name=f"{name}_avd_last")
 
@@ -175,7 +173,6 @@ def stages(x: KerasTensor) -> dict[str, KerasTensor]:
     """The output of each stage, by its name, for images (N, H, W, C)."""
     features = {}
     x = deep_stem(x, name="conv1")
-
     x = batch_norm(x, name="bn1")
     x = layers.ReLU(name="act1")(x)
     x = max_pool(x, 3, name="maxpool")

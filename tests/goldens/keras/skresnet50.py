@@ -111,15 +111,14 @@ def selective_kernel(
     """Two windows, 3x3 and 5x5, weighted by attention across them (Li et al. 2019)."""
     squeezed = make_divisible(filters / 16, 8)
 
-    part = ops.split(x, 2, axis=-1)
-    narrow = part[0]
+    halves = ops.split(x, 2, axis=-1)
+    narrow = halves[0]
     narrow = conv_norm_act(
         narrow, filters, kernel=3, stride=stride, name=f"{name}_paths_0"
     )
-    wide = part[1]
+    wide = halves[1]
     if stride > 1:
         wide = layers.MaxPooling2D(1, strides=stride, name=f"{name}_seen")(wide)
-
     wide = conv_norm_act(
         wide, filters, kernel=3, dilation=2 // stride, name=f"{name}_paths_1"
     )
@@ -131,10 +130,10 @@ def selective_kernel(
 
     x = conv2d(x, filters * 2, 1, name=f"{name}_attn_fc_select")
     x = softmax_over_groups(x, 2)
-    weight = ops.split(x, 2, axis=-1)
 
-    narrow = layers.Multiply(name=f"{name}_weigh_narrow")([narrow, weight[0]])
-    wide = layers.Multiply(name=f"{name}_weigh_wide")([wide, weight[1]])
+    weights = ops.split(x, 2, axis=-1)
+    narrow = layers.Multiply(name=f"{name}_weigh_narrow")([narrow, weights[0]])
+    wide = layers.Multiply(name=f"{name}_weigh_wide")([wide, weights[1]])
     return layers.Add(name=f"{name}_add")([narrow, wide])
 
 

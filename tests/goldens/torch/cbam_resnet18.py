@@ -39,9 +39,7 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         average: Tensor = self.average(x)
         maximum: Tensor = self.maximum(x)
-
         gate: Tensor = torch.cat([average, maximum], dim=2)
-
         gate = self.fc1(gate)
         gate = self.act(gate)
 
@@ -65,9 +63,7 @@ class SpatialAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         average: Tensor = x.mean(dim=1, keepdim=True)
         maximum: Tensor = x.amax(dim=1, keepdim=True)
-
         gate: Tensor = torch.cat([average, maximum], dim=1)
-
         gate = self.conv(gate)
         gate = self.bn(gate)
         gate = self.excite(gate)

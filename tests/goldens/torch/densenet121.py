@@ -114,8 +114,10 @@ class DenseNet121(nn.Module):
                 (f"denselayer{i + 1}", DenseLayer(512 + 32 * i)) for i in range(16)
             )
         )
+
         self.features["norm5"] = nn.BatchNorm2d(1024)
         self.features["relu5"] = nn.ReLU(inplace=True)
+
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(1024, num_classes)
 
@@ -155,6 +157,7 @@ class DenseNet121(nn.Module):
         x = self.forward_features(x)["features.denseblock4"]
         x = self.features["norm5"](x)
         x = self.features["relu5"](x)
+
         x = self.avgpool(x)
         return self.classifier(x)
 

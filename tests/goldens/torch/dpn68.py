@@ -80,7 +80,6 @@ class DualPathBlock(nn.Module):
         narrow: Tensor = self.reduce(x)
         narrow = self.grouped(narrow)
         both: Tensor = self.expand(narrow)
-
         residual: Tensor = both[:, : self.filters]
         new: Tensor = both[:, self.filters :]
 
@@ -125,8 +124,10 @@ class DPN68(nn.Module):
             DualPathBlock(704, 512, growth=64, width=1024, project=False),
             DualPathBlock(768, 512, growth=64, width=1024, project=False),
         )
+
         self.norm = nn.BatchNorm2d(832, eps=0.001)
         self.act = nn.ReLU(inplace=True)
+
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(832, num_classes)
 
@@ -163,6 +164,7 @@ class DPN68(nn.Module):
         x = self.forward_features(x)["layer4"]
         x = self.norm(x)
         x = self.act(x)
+
         x = self.avgpool(x)
         return self.fc(x)
 

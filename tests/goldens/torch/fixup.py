@@ -70,7 +70,6 @@ class FixupBasicBlock(nn.Module):
         residual = self.conv2(residual)
         residual = self.scale(residual)
         residual = self.shift4(residual)
-
         x = residual + x
         return self.act2(x)
 

@@ -168,7 +168,6 @@ class WeightedBlock(nn.Module):
         residual = self.bn2(residual)
         residual = self.act2(residual)
         residual = self.weight(residual)
-
         return residual + x
 
 
@@ -223,7 +222,6 @@ class LateStrideBottleneck(nn.Module):
         self.downsample = None
         if in_channels != 32:
             self.downsample = ConvShortcut()
-
         self.conv1 = nn.Conv2d(in_channels, 8, 1, bias=False)
 
         self.norm2 = nn.BatchNorm2d(8)
@@ -245,7 +243,6 @@ class LateStrideBottleneck(nn.Module):
         shortcut: Tensor = (
             identity if self.downsample is None else self.downsample(preact)
         )
-
         residual: Tensor = self.conv1(preact)
 
         residual = self.norm2(residual)
@@ -320,10 +317,10 @@ class SelectiveKernel(nn.Module):
         self.attn["fc_select"] = nn.Conv2d(16, 32, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        part = x.chunk(2, dim=1)
-        narrow: Tensor = part[0]
+        halves = x.chunk(2, dim=1)
+        narrow: Tensor = halves[0]
         narrow = self.paths[0](narrow)
-        wide: Tensor = part[1]
+        wide: Tensor = halves[1]
         wide = self.paths[1](wide)
         x = narrow + wide
         x = self.squeeze(x)
@@ -333,10 +330,10 @@ class SelectiveKernel(nn.Module):
 
         x = self.attn["fc_select"](x)
         x = softmax_over_groups(x, 2)
-        weight = x.chunk(2, dim=1)
 
-        narrow = narrow * weight[0]
-        wide = wide * weight[1]
+        weights = x.chunk(2, dim=1)
+        narrow = narrow * weights[0]
+        wide = wide * weights[1]
         return narrow + wide
 
 
@@ -455,9 +452,7 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         average: Tensor = self.average(x)
         maximum: Tensor = self.maximum(x)
-
         gate: Tensor = torch.cat([average, maximum], dim=2)
-
         gate = self.fc1(gate)
         gate = self.act(gate)
 
@@ -481,9 +476,7 @@ class SpatialAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         average: Tensor = x.mean(dim=1, keepdim=True)
         maximum: Tensor = x.amax(dim=1, keepdim=True)
-
         gate: Tensor = torch.cat([average, maximum], dim=1)
-
         gate = self.conv(gate)
         gate = self.bn(gate)
         gate = self.excite(gate)

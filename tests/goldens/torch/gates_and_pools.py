@@ -84,11 +84,13 @@ class Gated(nn.Module):
 
         self.expand = nn.Conv2d(8, filters, 1, bias=False)
         self.gates = nn.Sigmoid()
+
         self.gate = nn.AdaptiveAvgPool2d(1)
         self.nearby = ChannelConv(3)
 
         self.look = nn.Conv2d(2, 1, 3, padding=1, bias=False)
         self.place_gate = nn.Sigmoid()
+
         self.weight = LearnedScale()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,25 +102,21 @@ class Gated(nn.Module):
         wide = self.blur(wide)
         average: Tensor = self.average(wide)
         maximum: Tensor = self.maximum(wide)
-
         gate: Tensor = torch.cat([average, maximum], dim=2)
-
         gate = self.squeeze(gate)
         gate = self.act2(gate)
 
         gate = self.expand(gate)
         gate = gate * 0.5 - 0.2
         gate = self.gates(gate)
+
         gate = self.gate(gate)
-
         scaled: Tensor = wide * gate
-
         near: Tensor = self.nearby(gate)
+
         mean: Tensor = scaled.mean(dim=1, keepdim=True)
         top: Tensor = scaled.amax(dim=1, keepdim=True)
-
         place: Tensor = torch.cat([mean, top], dim=1)
-
         place = self.look(place)
         place = self.place_gate(place)
 
@@ -126,7 +124,6 @@ class Gated(nn.Module):
         residual = self.weight(residual)
         shortcut: Tensor = x[:, :, :: self.stride, :: self.stride]
         shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.filters - 8))
-
         return residual + shortcut
 
 

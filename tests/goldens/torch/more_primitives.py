@@ -133,7 +133,6 @@ class Ranges(nn.Module):
         high = self.conv2(high)
 
         x = torch.cat([low, high], dim=1)
-
         x = self.conv3(x)
         return self.norm2(x)
 
@@ -155,8 +154,10 @@ class MorePrimitives(nn.Module):
             Ranges(8, 12, kept=6, stride=2),
             Ranges(12, 12, kept=6),
         )
+
         self.norm = FilterResponseNorm(12)
         self.act = Threshold(12)
+
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(12, num_classes)
 
@@ -185,6 +186,7 @@ class MorePrimitives(nn.Module):
         x = self.forward_features(x)["layer2"]
         x = self.norm(x)
         x = self.act(x)
+
         x = self.avgpool(x)
         return self.fc(x)
 

@@ -42,7 +42,6 @@ class PreActBottleneck(nn.Module):
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
             self.downsample = ConvShortcut(in_channels, out_channels, stride=stride)
-
         self.conv1 = nn.Conv2d(in_channels, filters, 1, bias=False)
 
         self.norm2 = nn.BatchNorm2d(filters)
@@ -60,7 +59,6 @@ class PreActBottleneck(nn.Module):
         preact = self.act1(preact)
 
         shortcut: Tensor = x if self.downsample is None else self.downsample(preact)
-
         residual: Tensor = self.conv1(preact)
 
         residual = self.norm2(residual)
@@ -96,8 +94,10 @@ class PreActResNet164(nn.Module):
             PreActBottleneck(128, 64, stride=2),
             *(PreActBottleneck(256, 64) for _ in range(17)),
         )
+
         self.norm = nn.BatchNorm2d(256)
         self.act = nn.ReLU(inplace=True)
+
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.fc = nn.Linear(256, num_classes)
 
@@ -127,6 +127,7 @@ class PreActResNet164(nn.Module):
         x = self.forward_features(x)["layer3"]
         x = self.norm(x)
         x = self.act(x)
+
         x = self.avgpool(x)
         return self.fc(x)
 

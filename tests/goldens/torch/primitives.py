@@ -60,6 +60,7 @@ class Wave(nn.Module):
         self.gelu = nn.GELU()
         self.hard = nn.Hardsigmoid()
         self.channels = nn.Softmax(dim=1)
+
         self.smooth = nn.AvgPool2d(3, stride=1, padding=1)
         self.largest = nn.MaxPool2d(3, stride=1, padding=1)
 
@@ -89,7 +90,6 @@ class Wave(nn.Module):
         residual = self.conv3(residual)
         residual = self.drop(residual)
         shortcut: Tensor = F.pad(x, (0, 0, 0, 0, 0, self.filters - 16))
-
         x = residual + shortcut
         return F.leaky_relu(x, negative_slope=0.1, inplace=True)
 
@@ -143,7 +143,6 @@ class Primitives(nn.Module):
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["layer2"]
         part = x.chunk(3, dim=1)
-
         x = torch.cat([part[2], part[0], part[1]], dim=1)
         x = self.avgpool(x)
         x = self.dropout(x)

@@ -68,6 +68,7 @@ class Res2NetBottleneck(nn.Module):
         out: Tensor = self.conv1(x)
         out = self.bn1(out)
         out = self.act1(out)
+
         parts = out.chunk(4, dim=1)
         piece: Tensor = parts[0]
         pieces: list[Tensor] = []
@@ -77,16 +78,13 @@ class Res2NetBottleneck(nn.Module):
                 piece = parts[part] + piece
             else:
                 piece = parts[part]
-
             piece = self.convs[part](piece)
             piece = self.bns[part](piece)
             piece = self.acts[part](piece)
             pieces.append(piece)
 
         last: Tensor = parts[3] if self.pool is None else self.pool(parts[3])
-
         residual: Tensor = torch.cat([*pieces, last], dim=1)
-
         residual = self.conv3(residual)
         residual = self.bn3(residual)
 

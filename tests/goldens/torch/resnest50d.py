@@ -64,6 +64,7 @@ class SplitAttention(nn.Module):
         )
         self.bn0 = nn.BatchNorm2d(filters * 2)
         self.act0 = nn.ReLU(inplace=True)
+
         self.squeeze = nn.AdaptiveAvgPool2d(1)
         self.fc1 = nn.Conv2d(filters, squeezed, 1)
         self.bn1 = nn.BatchNorm2d(squeezed)
@@ -72,12 +73,12 @@ class SplitAttention(nn.Module):
         self.fc2 = nn.Conv2d(squeezed, filters * 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        branches: Tensor = self.conv(x)
-        branches = self.bn0(branches)
-        branches = self.act0(branches)
-        branch = branches.chunk(2, dim=1)
+        stacked: Tensor = self.conv(x)
+        stacked = self.bn0(stacked)
+        stacked = self.act0(stacked)
 
-        weights: Tensor = torch.stack(branch).sum(dim=0)
+        branches = stacked.chunk(2, dim=1)
+        weights: Tensor = torch.stack(branches).sum(dim=0)
         weights = self.squeeze(weights)
         weights = self.fc1(weights)
         weights = self.bn1(weights)
@@ -86,10 +87,9 @@ class SplitAttention(nn.Module):
         weights = self.fc2(weights)
         weights = softmax_over_groups(weights, 2)
 
-        x = branches * weights
-        weighed = x.chunk(2, dim=1)
-
-        return torch.stack(weighed).sum(dim=0)
+        x = stacked * weights
+        weighted = x.chunk(2, dim=1)
+        return torch.stack(weighted).sum(dim=0)
 
 
 class AvgPoolShortcut(nn.Sequential):
@@ -117,7 +117,6 @@ class ResNeStBottleneck(nn.Module):
         self.act1 = nn.ReLU(inplace=True)
 
         self.conv2 = SplitAttention(filters, filters)
-
         self.avd_last = None
         if stride > 1:
             self.avd_last = nn.AvgPool2d(3, stride=stride, padding=1)
@@ -136,7 +135,6 @@ class ResNeStBottleneck(nn.Module):
         residual = self.act1(residual)
 
         residual = self.conv2(residual)
-
         if self.avd_last is not None:
             residual = self.avd_last(residual)
 
@@ -157,7 +155,6 @@ class ResNeSt50(nn.Module):
     def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = DeepStem(in_channels)
-
         self.bn1 = nn.BatchNorm2d(64)
         self.act1 = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -196,7 +193,6 @@ class ResNeSt50(nn.Module):
         """The output of each stage, by its name, for a batch of images (N, C, H, W)."""
         features: dict[str, Tensor] = {}
         x = self.conv1(x)
-
         x = self.bn1(x)
         x = self.act1(x)
         x = self.maxpool(x)

@@ -94,13 +94,12 @@ class SelectiveKernel(nn.Module):
         self.attn["fc_select"] = nn.Conv2d(squeezed, filters * 2, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        part = x.chunk(2, dim=1)
-        narrow: Tensor = part[0]
+        halves = x.chunk(2, dim=1)
+        narrow: Tensor = halves[0]
         narrow = self.paths[0](narrow)
-        wide: Tensor = part[1]
+        wide: Tensor = halves[1]
         if self.stride > 1:
             wide = wide[:, :, :: self.stride, :: self.stride]
-
         wide = self.paths[1](wide)
         x = narrow + wide
         x = self.squeeze(x)
@@ -110,10 +109,10 @@ class SelectiveKernel(nn.Module):
 
         x = self.attn["fc_select"](x)
         x = softmax_over_groups(x, 2)
-        weight = x.chunk(2, dim=1)
 
-        narrow = narrow * weight[0]
-        wide = wide * weight[1]
+        weights = x.chunk(2, dim=1)
+        narrow = narrow * weights[0]
+        wide = wide * weights[1]
         return narrow + wide
 
 

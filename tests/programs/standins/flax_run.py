@@ -66,7 +66,7 @@ def run_flax(text: str, expected: Expected, given: bool) -> Run:
 
 
 def _check_maps(run: FlaxRun, info: Any, features: dict[str, Array]) -> None:
-    """What is told of maps is true of those of the stages, and of layers of the stem."""
+    """`feature_info` is checked against the outputs of the stages and of the stem's layers."""
     numbers = dict(run.layers)
     shapes = {each.name: each.operation.output for each in run.expected.layers}
 

@@ -66,7 +66,7 @@ class Usual(NamedTuple):
     blocks: Mapping[str, Definition]
 
 
-class Targets:
+class Evaluator:
     """The blocks of a network, its defaults, and how a statement is combined with both."""
 
     def __init__(self, blocks: Blocks, scope: Scope) -> None:

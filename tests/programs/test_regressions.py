@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import parity
 import pytest
-import right_cases
-from right_cases import CASES
+import regression_cases
+from regression_cases import CASES
 from standins import differences
 
 from resnet_spec.diagnostics import SpecError
@@ -16,19 +16,19 @@ each_case = pytest.mark.parametrize("name", CASES)
 
 @each_case
 def test_the_ir_is_what_is_right(name: str) -> None:
-    assert right_cases.uses_of(right_cases.network_of(CASES[name])) == CASES[name].right
+    assert regression_cases.uses_of(regression_cases.network_of(CASES[name])) == CASES[name].right
 
 
 @each_case
 @pytest.mark.parametrize("backend", ["torch", "keras", "flax"])
 def test_the_text_does_what_the_ir_says(name: str, backend: str) -> None:
-    network = right_cases.network_of(CASES[name])
+    network = regression_cases.network_of(CASES[name])
     text = parity.source_of(network, backend)
     assert differences(text, network, backend) == []
 
 
 def test_the_texts_are_clean() -> None:
-    networks = {n: right_cases.network_of(CASES[name]) for n, name in enumerate(CASES)}
+    networks = {n: regression_cases.network_of(CASES[name]) for n, name in enumerate(CASES)}
     texts = {
         f"{backend}_{number}": parity.source_of(network, backend)
         for number, network in networks.items()
@@ -41,7 +41,7 @@ def test_the_texts_are_clean() -> None:
 @pytest.mark.keras
 @each_case
 def test_the_frameworks_compute_the_value_of_the_ir(double: None, name: str) -> None:
-    network = right_cases.network_of(CASES[name])
+    network = regression_cases.network_of(CASES[name])
     pair = parity.pair(network)
     apart = pair.beside_value(parity.images(2, *network.input.dimensions))
     assert max(apart.values()) < 1e-10, apart
@@ -64,7 +64,7 @@ IN_FLAX = ("branches that are summed in a chain", "an element of a list is the n
     "name", [pytest.param(n, marks=() if n in IN_FLAX else pytest.mark.slow) for n in CASES]
 )
 def test_flax_computes_the_value_of_the_ir(name: str) -> None:
-    network = right_cases.network_of(CASES[name])
+    network = regression_cases.network_of(CASES[name])
     assert parity.flax_beside_value(network) < 1e-10
 
 

@@ -72,8 +72,8 @@ def leave() -> None:
     long as anything holds the group: a model does until it is collected, and functions
     of torch.distributed.nn do for ever if they are imported once it is there.
     """
-    gc.collect()
     if dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import resource
@@ -30,6 +31,7 @@ from trainers import (
     problem,
     signals,
     trained,
+    untraced,
     write_idx,
 )
 
@@ -73,25 +75,11 @@ def trainer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(autouse=True)
-def untraced(trainer: Trainer) -> Iterator[None]:
-    """Keras runs its steps as they are written: to trace them costs more than a few steps do."""
-    if trainer.backend == "torch":
+def quick(trainer: Trainer, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keras traces no steps, except of tests that ask for it as its users have it."""
+    traced = request.node.get_closest_marker("traced") or trainer.backend == "torch"
+    with contextlib.nullcontext() if traced else untraced():
         yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-@pytest.fixture
-def traced(untraced: None, trainer: Trainer) -> None:
-    """Keras runs its steps as users do: as graphs."""
-    if trainer.backend == "keras":
-        import tensorflow as tf
-
-        tf.config.run_functions_eagerly(False)
 
 
 def told(out: Path, key: str) -> list[float]:
@@ -102,7 +90,7 @@ def told(out: Path, key: str) -> list[float]:
 # --- what a run leaves ---------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("traced")
+@pytest.mark.traced
 def test_a_run_leaves_checkpoints_metrics_and_a_curve(trainer: Trainer, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -203,6 +191,12 @@ def test_killed_wherever_it_saves_a_run_goes_on(
     assert set(died) == {*places, "fsync metrics.jsonl"}
 
 
+def nth(number: int) -> Callable[[str], bool]:
+    """True of the place of this number, counted from 1."""
+    places = itertools.count(1)
+    return lambda _: next(places) == number
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are read from /proc")
 def test_killed_at_each_place_alone_a_run_goes_on(
@@ -210,9 +204,8 @@ def test_killed_at_each_place_alone_a_run_goes_on(
 ) -> None:
     """Before each file takes its place, and before each is written out."""
     for number in range(1, 40):
-        places = iter(range(1, 40))
         run = tmp_path / str(number)
-        if ends(trainer, run, lambda _, n=number, p=places: next(p) == n):  # type: ignore[misc]
+        if ends(trainer, run, nth(number)):
             break
         assert ends(trainer, run, lambda _: False, "--resume")
         assert contents(trainer, run) == whole, number
@@ -253,12 +246,12 @@ def test_weights_load_as_libraries_load_them(trainer: Trainer, tmp_path: Path) -
     assert all(torch.equal(value, means[name]) for name, value in best.items())
 
 
-@pytest.mark.usefixtures("traced")
+@pytest.mark.traced
 def test_a_run_goes_on_where_it_stopped(trainer: Trainer, tmp_path: Path) -> None:
     goes_on(trainer.folder, trainer.data, tmp_path)
 
 
-@pytest.mark.usefixtures("traced")
+@pytest.mark.traced
 def test_weights_and_statistics_are_averaged(trainer: Trainer, tmp_path: Path) -> None:
     averages(trainer.folder, trainer.data, tmp_path)
 
@@ -273,7 +266,7 @@ def test_a_run_that_has_ended_goes_no_further(trainer: Trainer, tmp_path: Path) 
     assert told(run, "step") == [3, 3]
 
 
-@pytest.mark.usefixtures("traced")
+@pytest.mark.traced
 def test_one_batch_is_learned_by_heart(trainer: Trainer, tmp_path: Path) -> None:
     run = tmp_path / "run"
     flags = ("--overfit-one-batch", "--max-steps", 60, "--schedule", "constant")
@@ -282,7 +275,7 @@ def test_one_batch_is_learned_by_heart(trainer: Trainer, tmp_path: Path) -> None
     assert losses[-1] < 0.3 * losses[0]
 
 
-@pytest.mark.usefixtures("traced")
+@pytest.mark.traced
 def test_bf16_is_of_what_is_computed_not_of_what_is_kept(trainer: Trainer, tmp_path: Path) -> None:
     """Weights stay whole; three steps part them by what 8 bits lose, and by no more."""
     folder = compiled(tmp_path, trainer.backend, NO_DROPOUT)  # draws others for other types
@@ -359,7 +352,7 @@ def write_folder(root: Path, classes: tuple[str, ...], size: int = 8) -> Path:
 
 
 def test_a_network_may_be_called_as_a_module_is(trainer: Trainer, tmp_path: Path) -> None:
-    """It hides none from the trainer, which finds it all the same."""
+    """It hides none from the trainer, which finds it all the same; a spec may not be called so."""
     folder = compiled(tmp_path, trainer.backend)
     for name in ("py", "toml"):
         text = (folder / f"small.{name}").read_text()
@@ -418,7 +411,7 @@ def test_the_mean_of_several_is_evaluated(
     assert [float(row[1]) for row in rows[1:]] == pytest.approx(right, abs=1e-6)
 
 
-@pytest.mark.usefixtures("traced")
+@pytest.mark.traced
 def test_it_ends_where_it_gets_no_better(trainer: Trainer, tmp_path: Path) -> None:
     """After so many evaluations, and when it goes on, at once."""
     flags = (*trainer.flags(tmp_path), "--learning-rate", 0, "--patience", 2)

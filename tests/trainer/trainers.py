@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -100,6 +101,42 @@ def command(folder: Path, *flags: object, processes: int = 1) -> list[str]:
     return [sys.executable, "-m", *run, *program]
 
 
+# Starts processes as torchrun does, but imports what they need once, and has no process of its own
+# beside them. The first that fails ends the others.
+FORKS = """\
+import os, runpy, signal, socket, sys
+import grain, matplotlib.figure, safetensors.torch, torch.distributed.nn, torch.optim.swa_utils
+
+world, program = int(sys.argv[1]), sys.argv[2]
+sys.argv, sys.path[0] = sys.argv[2:], os.path.dirname(program)
+with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    port = probe.getsockname()[1]
+os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(port), WORLD_SIZE=str(world))
+left = set()
+for rank in range(world):
+    process = os.fork()
+    if not process:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(world))
+        runpy.run_path(program, run_name="__main__")
+        sys.exit()
+    left.add(process)
+while left:
+    process, status = os.wait()
+    left.remove(process)
+    for other in left if status else ():
+        os.kill(other, signal.SIGKILL)
+    if status:
+        sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def forked(program: Path, *flags: object, processes: int = 2) -> list[str]:
+    """The command line of several processes of a program that trains `small` with PyTorch."""
+    words = (processes, program, "small", "--workers", 0, *flags)
+    return [sys.executable, "-c", FORKS, *map(str, words)]
+
+
 def environment() -> dict[str, str]:
     """One thread, so that small tensors are not dealt out among busy cores."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -143,6 +180,18 @@ def called(
         sys.argv = words
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def untraced() -> Iterator[None]:
+    """Keras runs its steps as they are written: to trace them costs more than a few steps do."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def blank(log: Any) -> None:

@@ -20,6 +20,7 @@ MARKS = {
     "torch": "imports PyTorch",
     "keras": "imports Keras",
     "flax": "imports Flax",
+    "traced": "Keras traces its steps, as it does for users",
     "slow": "takes more than some seconds; run with --slow",
 }
 

@@ -145,9 +145,8 @@ def add_recipe(parser: argparse.ArgumentParser, name: str) -> Recipe:
         if isinstance(value, list):
             options["nargs"] = "*"
         told = f"{meanings.get(key, '')} (default: {value})".strip()
-        group.add_argument(
-            f"--{key.replace('_', '-')}", help=told.replace("%", "%%"), **options
-        )
+        options["help"] = told.replace("%", "%%")
+        group.add_argument(f"--{key.replace('_', '-')}", **options)
     return recipe
 
 
@@ -158,6 +157,7 @@ def check(args: argparse.Namespace, recipe: Recipe, devices: int) -> None:
     late = recipe["warmup"] >= recipe["length"] and get("schedule") != "constant"
     still = get("optimizer") == "sgd" and get("nesterov") and not get("momentum")
     begun = not (args.resume or args.evaluate) and list(args.out.glob("last.*"))
+    several = len(weights) > 1 and not args.evaluate
     steps = get("schedule") == "step" and not get("milestones")
     rising, batch_of = len(sizes) == 2 and sizes == sorted(sizes), f"a batch of {batch}"
     for wrong, message in (
@@ -169,10 +169,7 @@ def check(args: argparse.Namespace, recipe: Recipe, devices: int) -> None:
         (0 in recipe["std"], "--std: no channel can have a deviation of 0"),
         (args.evaluate and not weights, "--evaluate needs --weights"),
         (args.reset_head and not weights, "--reset-head needs --weights"),
-        (
-            len(weights) > 1 and not args.evaluate,
-            "--weights: --evaluate alone takes several",
-        ),
+        (several, "--weights: --evaluate alone takes several"),
         (begun, f"{args.out} holds a run: go on with --resume, or give another --out"),
     ):
         if wrong:
@@ -181,9 +178,8 @@ def check(args: argparse.Namespace, recipe: Recipe, devices: int) -> None:
 
 def network_of(name: str) -> ModuleType:
     """The module of a network, by its file: another may be known by its name."""
-    spec = importlib.util.spec_from_file_location(
-        f"network_{name}", HERE / f"{name}.py"
-    )
+    path = HERE / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"network_{name}", path)
     assert spec is not None and spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -202,9 +198,8 @@ def freeze(name: str, freeze_until: Callable[[str], None] | None) -> None:
 
 def rate_at(step: int, recipe: Recipe, unit: int) -> float:
     """The learning rate of a step, counted from 0; a unit has so many steps."""
-    rate, start, schedule = (
-        recipe[key] for key in ("learning_rate", "warmup_start", "schedule")
-    )
+    rate, schedule = recipe["learning_rate"], recipe["schedule"]
+    start, final = recipe["warmup_start"], recipe["final_rate"]
     warmup, total = recipe["warmup"] * unit, recipe["length"] * unit
     if step < warmup:
         rise = step / warmup
@@ -218,7 +213,7 @@ def rate_at(step: int, recipe: Recipe, unit: int) -> float:
         return float(rate * recipe["factor"] ** passed)
     if schedule in ("cosine", "one_cycle"):
         left = (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2
-        return float(rate * (recipe["final_rate"] + (1 - recipe["final_rate"]) * left))
+        return float(rate * (final + (1 - final) * left))
     return float(rate)
 
 
@@ -265,9 +260,8 @@ class Log:
             return
         try:
             args.out.mkdir(parents=True, exist_ok=True)
-            if (
-                step and self.path.exists()
-            ):  # what was told after the checkpoint comes again
+            # What was told after the checkpoint comes again.
+            if step and self.path.exists():
                 whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0]
                 lines = [json.loads(line) for line in whole.splitlines()]
                 self.lines = [line for line in lines if line["step"] <= step]
@@ -277,8 +271,8 @@ class Log:
                 board = importlib.import_module("tensorboard.summary")
                 self.board = board.Writer(str(args.out))
         except OSError as error:
-            text = f"cannot make the folder {args.out}: {error.strerror}"
-            raise Problem(text) from None
+            what = f"cannot make the folder {args.out}"
+            raise Problem(f"{what}: {error.strerror}") from None
         except ImportError:
             raise Problem("--tensorboard: pip install tensorboard") from None
         text = "".join(f"{json.dumps(line)}\n" for line in self.lines)

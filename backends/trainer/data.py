@@ -70,23 +70,17 @@ def measured(images: Images, recipe: Recipe) -> Recipe:
     if not recipe["mean"] and not recipe["std"]:
         if images.size is None:
             raise Problem("an image folder is not measured: give --mean and --std")
-        planes = np.moveaxis(images.source, 3, 0)
-        counts = [np.bincount(plane.ravel(), minlength=256) for plane in planes]
-        levels = np.arange(256) / 255
-        mean = [float(n @ levels / n.sum()) for n in counts]
-        std = [
-            float(np.sqrt(n @ (levels - m) ** 2 / n.sum()))
-            for n, m in zip(counts, mean)
-        ]
+        mean, std, levels = [], [], np.arange(256) / 255
+        for plane in np.moveaxis(images.source, 3, 0):  # no copy as large as it is
+            shares = np.bincount(plane.ravel(), minlength=256) / plane.size
+            mean.append(float(shares @ levels))
+            std.append(float(np.sqrt(shares @ (levels - mean[-1]) ** 2)))
         return {**recipe, "mean": mean, "std": std}
     for key in ("mean", "std"):
         if len(recipe[key]) != images.channels:
-            given = (
-                f"{len(recipe[key])} values for images of {images.channels} channels"
-            )
-            raise Problem(
-                f"--{key}: {given}; give as many, or none for both to measure them"
-            )
+            count = f"--{key}: {len(recipe[key])} values for images of"
+            hint = "give as many, or none for both to measure them"
+            raise Problem(f"{count} {images.channels} channels; {hint}")
     return recipe
 
 
@@ -142,19 +136,18 @@ def viewed(
     return np.stack(found), images.labels[index] if index < len(images) else -1
 
 
-def crop(
-    planes: Planes, size: Size, recipe: Recipe, side: int, *place: float
-) -> Planes:
+def crop(planes: Planes, size: Size, recipe: Recipe, side: int, *at: float) -> Planes:
     """A crop of the image with a border, if that fits the network, or else resized.
 
-    Its shorter side becomes `side`, or if that is 0, what the recipe says. The place is from 0 to 1 across and down: (0, 1) is the lower left corner.
+    Its shorter side becomes `side`, or if that is 0, what the recipe says. The place is
+    from 0 to 1 across and down: (0, 1) is the lower left corner.
     """
     own, border, ends = planes[0].size, 0, []
     short = max(side or recipe["resize"], *size)
     sides = [max(short, round(n * short / min(own))) for n in own]
     if own == size[::-1] and recipe["crop"] in ("none", "pad") and not side:
         sides, border = list(own), recipe["padding"] if recipe["crop"] == "pad" else 0
-    for made, old, share, length in zip(sides, own, place, size[::-1]):
+    for made, old, share, length in zip(sides, own, at, size[::-1]):
         room = made + 2 * border - length
         first = min(int(share * (room + 1)), room) - border
         ends.append((first * old / made, (first + length) * old / made))
@@ -249,9 +242,8 @@ def training(
     order = once[:whole].repeat()
     each = order.random_map(functools.partial(trained, images, recipe))[rank::world]
     batches = each.batch(batch // (world * accumulate))
-    mixed = functools.partial(
-        mixture, input_size(images, recipe, training=True), recipe, seed
-    )
+    size = input_size(images, recipe, training=True)
+    mixed = functools.partial(mixture, size, recipe, seed)
     return batches.map_with_index(mixed)[start * accumulate :]
 
 

@@ -69,9 +69,8 @@ def opened(given: Any, channels: int) -> Planes:
     path: Any = row["path"] or "an image of --data"
     try:
         packed: Any = row.get("bytes")
-        with Image.open(
-            io.BytesIO(packed) if packed else path, formats=FORMATS
-        ) as file:
+        content = io.BytesIO(packed) if packed else path
+        with Image.open(content, formats=FORMATS) as file:
             if math.prod(file.size) * max(channels, 3) > MAX_PIXELS * 3:
                 raise ValueError(f"more than {MAX_PIXELS:,} pixels")
             if file.mode not in MODES:
@@ -273,9 +272,8 @@ def tree(folder: Path) -> Part:
         others += len(every) - len(found)
     if others and os.environ.get("RANK", "0") == "0":
         known = b", ".join(sorted(SUFFIXES)).decode()
-        print(
-            f"{folder}: {others:,} files skipped that are not {known}", file=sys.stderr
-        )
+        told = f"{folder}: {others:,} files skipped that are not {known}"
+        print(told, file=sys.stderr)
     return np.array(paths, "S"), np.array(labels, "U")
 
 
@@ -305,7 +303,5 @@ def hugging_face(folder: Path) -> list[Part]:
             for part in parts
         ]
     except (*UNREADABLE, StopIteration, IndexError, TypeError) as error:
-        wrong(
-            folder,
-            f"not train and test, or validation, with images and classes: {error}",
-        )
+        what = "not train and test, or validation, with images and classes"
+        wrong(folder, f"{what}: {error}")

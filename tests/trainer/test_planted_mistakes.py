@@ -109,7 +109,7 @@ MISTAKES = [
     Mistake(
         "torch: another epsilon",
         "torch/train.py",
-        {'"eps": recipe["epsilon"]': '"eps": 1e-8'},
+        {'eps=recipe["epsilon"]': "eps=1e-8"},
         steps("AdamW"),
     ),
     Mistake(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import resource
@@ -30,6 +31,7 @@ from trainers import (
     problem,
     signals,
     trained,
+    untraced,
     write_idx,
 )
 
@@ -72,6 +74,14 @@ def trainer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return Trainer(tmp_path_factory.mktemp(request.param), request.param)
 
 
+@pytest.fixture(autouse=True)
+def quick(trainer: Trainer, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keras traces no steps, except of tests that ask for it as its users have it."""
+    traced = request.node.get_closest_marker("traced") or trainer.backend == "torch"
+    with contextlib.nullcontext() if traced else untraced():
+        yield
+
+
 def told(out: Path, key: str) -> list[float]:
     lines = [json.loads(line) for line in (out / "metrics.jsonl").open()]
     return [line[key] for line in lines if key in line]
@@ -80,11 +90,12 @@ def told(out: Path, key: str) -> list[float]:
 # --- what a run leaves ---------------------------------------------------------------------------
 
 
+@pytest.mark.traced
 def test_a_run_leaves_checkpoints_metrics_and_a_curve(trainer: Trainer, tmp_path: Path) -> None:
     from PIL import Image
 
     run = tmp_path / "run"
-    called(trainer.folder, *trainer.flags(run), "--length", 3, "--schedule", "cosine")
+    called(trainer.folder, *trainer.flags(run), "--length", 3, "--schedule", "cosine", draws=True)
     names = {
         "torch": {"best.pt", "last.pt", "best_weights.safetensors"},
         "keras": {"best.weights.h5", "last.weights.h5", "last.npz"},
@@ -122,58 +133,83 @@ class Killed(BaseException):
     """Ends a run as SIGKILL would: nothing of the trainers catches it."""
 
 
+SAVES = ("--max-steps", 4, "--save-every", 2, "--ema", 0.5, "--length", 1, "--schedule", "cosine")
+
+
+@contextlib.contextmanager
+def dying(at: Callable[[str], bool]) -> Iterator[None]:
+    """A run dies where `at` says so of a place, such as `replace last.pt`: before that is done."""
+    true = {name: getattr(os, name) for name in ("replace", "fsync")}
+
+    def wrapped(name: str) -> Callable[..., object]:
+        def call(*given: Any) -> object:
+            path = given[1] if name == "replace" else os.readlink(f"/proc/self/fd/{given[0]}")
+            if at(f"{name} {Path(path).name}".removesuffix(f".{os.getpid()}")):
+                raise Killed
+            return true[name](*given)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in true:
+            patch.setattr(os, name, wrapped(name))
+        yield
+
+
+def ends(trainer: Trainer, run: Path, at: Callable[[str], bool], *more: str) -> bool:
+    """Whether a run ends that dies where `at` says so."""
+    with contextlib.suppress(Killed), dying(at):
+        called(trainer.folder, *trainer.flags(run), *SAVES, *more)
+        return True
+    return False
+
+
+@pytest.fixture
+def whole(trainer: Trainer, tmp_path: Path) -> dict[str, Any]:
+    """What a run leaves that saves and is never killed."""
+    assert ends(trainer, tmp_path / "whole", lambda _: False)
+    return contents(trainer, tmp_path / "whole")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are read from /proc")
 def test_killed_wherever_it_saves_a_run_goes_on(
-    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trainer: Trainer, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    """One after the other, each process dies at the first place where none has died before."""
+    died: dict[str, None] = {}
+
+    def at(place: str) -> bool:
+        new = place not in died
+        died[place] = None
+        return new
+
+    while not ends(trainer, tmp_path / "run", at, "--resume"):
+        assert len(died) < 20
+    assert contents(trainer, tmp_path / "run") == whole
+    files = {path.name for path in (tmp_path / "run").iterdir() if path.name[0] != "."}
+    places = {f"{does}{name}" for name in files for does in ("fsync .", "replace ")}
+    assert set(died) == {*places, "fsync metrics.jsonl"}
+
+
+def nth(number: int) -> Callable[[str], bool]:
+    """True of the place of this number, counted from 1."""
+    places = itertools.count(1)
+    return lambda _: next(places) == number
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are read from /proc")
+def test_killed_at_each_place_alone_a_run_goes_on(
+    trainer: Trainer, whole: dict[str, Any], tmp_path: Path
 ) -> None:
     """Before each file takes its place, and before each is written out."""
-    flags = (
-        "--max-steps",
-        4,
-        "--save-every",
-        2,
-        "--ema",
-        0.5,
-        "--length",
-        1,
-        "--schedule",
-        "cosine",
-    )
-    called(trainer.folder, *trainer.flags(tmp_path / "whole"), *flags)
-    expected = contents(trainer, tmp_path / "whole")
-    true, places = {name: getattr(os, name) for name in ("replace", "fsync")}, 0
-
-    def stops_at(place: int) -> None:
-        nonlocal places
-        places = 0
-
-        def wrapped(name: str) -> Callable[..., object]:
-            def call(*arguments: Any) -> object:
-                nonlocal places
-                places += 1
-                if places == place:
-                    raise Killed
-                return true[name](*arguments)
-
-            return call
-
-        for name in true:
-            monkeypatch.setattr(os, name, wrapped(name))
-
-    run, ends = tmp_path / "run", False
-    for place in range(1, 40):
-        stops_at(place)
-        try:
-            called(trainer.folder, *trainer.flags(run), *flags)
-            ends = True
-        except Killed:
-            pass
-        monkeypatch.undo()
-        if ends:
+    for number in range(1, 40):
+        run = tmp_path / str(number)
+        if ends(trainer, run, nth(number)):
             break
-        called(trainer.folder, *trainer.flags(run), *flags, "--resume")
-        assert contents(trainer, run) == expected, place
-        shutil.rmtree(run)
-    assert ends and place > 8
+        assert ends(trainer, run, lambda _: False, "--resume")
+        assert contents(trainer, run) == whole, number
+    assert 8 < number < 39
 
 
 def contents(trainer: Trainer, run: Path) -> dict[str, Any]:
@@ -210,10 +246,12 @@ def test_weights_load_as_libraries_load_them(trainer: Trainer, tmp_path: Path) -
     assert all(torch.equal(value, means[name]) for name, value in best.items())
 
 
+@pytest.mark.traced
 def test_a_run_goes_on_where_it_stopped(trainer: Trainer, tmp_path: Path) -> None:
     goes_on(trainer.folder, trainer.data, tmp_path)
 
 
+@pytest.mark.traced
 def test_weights_and_statistics_are_averaged(trainer: Trainer, tmp_path: Path) -> None:
     averages(trainer.folder, trainer.data, tmp_path)
 
@@ -228,6 +266,7 @@ def test_a_run_that_has_ended_goes_no_further(trainer: Trainer, tmp_path: Path) 
     assert told(run, "step") == [3, 3]
 
 
+@pytest.mark.traced
 def test_one_batch_is_learned_by_heart(trainer: Trainer, tmp_path: Path) -> None:
     run = tmp_path / "run"
     flags = ("--overfit-one-batch", "--max-steps", 60, "--schedule", "constant")
@@ -236,6 +275,7 @@ def test_one_batch_is_learned_by_heart(trainer: Trainer, tmp_path: Path) -> None
     assert losses[-1] < 0.3 * losses[0]
 
 
+@pytest.mark.traced
 def test_bf16_is_of_what_is_computed_not_of_what_is_kept(trainer: Trainer, tmp_path: Path) -> None:
     """Weights stay whole; three steps part them by what 8 bits lose, and by no more."""
     folder = compiled(tmp_path, trainer.backend, NO_DROPOUT)  # draws others for other types
@@ -312,7 +352,7 @@ def write_folder(root: Path, classes: tuple[str, ...], size: int = 8) -> Path:
 
 
 def test_a_network_may_be_called_as_a_module_is(trainer: Trainer, tmp_path: Path) -> None:
-    """It hides none from the trainer, which finds it all the same."""
+    """It hides none from the trainer, which finds it all the same; a spec may not be called so."""
     folder = compiled(tmp_path, trainer.backend)
     for name in ("py", "toml"):
         text = (folder / f"small.{name}").read_text()
@@ -371,6 +411,7 @@ def test_the_mean_of_several_is_evaluated(
     assert [float(row[1]) for row in rows[1:]] == pytest.approx(right, abs=1e-6)
 
 
+@pytest.mark.traced
 def test_it_ends_where_it_gets_no_better(trainer: Trainer, tmp_path: Path) -> None:
     """After so many evaluations, and when it goes on, at once."""
     flags = (*trainer.flags(tmp_path), "--learning-rate", 0, "--patience", 2)

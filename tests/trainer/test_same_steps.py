@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from trainer_checks import RECIPES, same_run, same_steps, write_root
-from trainers import imported
+from trainer_checks import RECIPES, TEXT, same_run, same_steps, write_root
+from trainers import called, imported, untraced
+
+from resnet_spec import cli
 
 pytestmark = [pytest.mark.torch, pytest.mark.keras]
 
@@ -27,6 +29,38 @@ def test_both_trainers_take_the_same_steps(root: Path, name: str, parts: int) ->
 
 def test_both_trainers_make_the_same_run(root: Path, tmp_path: Path) -> None:
     same_run(root, tmp_path / "out")
+
+
+@pytest.mark.parametrize("first", ["keras", "torch"])
+def test_trained_weights_travel_and_come_back(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], first: str
+) -> None:
+    """By the verb `weights`: each image is named as before, in either framework."""
+    (tmp_path / "small.yaml").write_text(TEXT)
+    other = {"keras": "torch", "torch": "keras"}[first]
+    suffixes = {"keras": "weights.h5", "torch": "safetensors"}
+    own = {"keras": "best.weights.h5", "torch": "best_weights.safetensors"}[first]
+    files = {first: tmp_path / "run" / own}
+    with untraced():
+        flags = ("--data", root / "idx", "--out", tmp_path / "run")
+        called(root / first, *flags, "--max-steps", 16, "--ema", 0.5)
+        expected = evaluated(root / first, files[first], capsys)
+        for one, to, name in ((first, other, "there"), (other, first, "back")):
+            files[to] = tmp_path / f"{name}.{suffixes[to]}"
+            words = ("convert", files[one], tmp_path / "small.yaml", "--out", files[to])
+            assert cli.main(["weights", *map(str, words)]) == 0
+            assert evaluated(root / to, files[to], capsys) == expected
+
+
+def evaluated(folder: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> tuple[float, str]:
+    """The error of weights on the images to evaluate, and how often what is named as what."""
+    table = weights.with_suffix(".csv")
+    capsys.readouterr()
+    flags = ("--data", folder.parent / "idx", "--weights", weights, "--evaluate")
+    called(folder, *flags, "--confusion", table)
+    error = json.loads(capsys.readouterr().out)["val_error"]
+    assert 0 < error < 1
+    return error, table.read_text()
 
 
 def test_the_shared_files_are_the_same(root: Path) -> None:
@@ -70,8 +104,6 @@ def test_commands_of_the_page_are_understood(words: list[str]) -> None:
 )
 @pytest.mark.parametrize("backend", ["torch", "keras"])
 def test_the_newcomers_path(tmp_path: Path, backend: str) -> None:
-    from resnet_spec import cli
-
     out = str(tmp_path / "generated")
     assert cli.main(["compile", "resnet20", "--backend", backend, "--trainer", "--out", out]) == 0
     flags = ("--data", "fashion-mnist", "--max-steps", "200", "--out", str(tmp_path / "run"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -100,6 +101,42 @@ def command(folder: Path, *flags: object, processes: int = 1) -> list[str]:
     return [sys.executable, "-m", *run, *program]
 
 
+# Starts processes as torchrun does, but imports what they need once, and has no process of its own
+# beside them. The first that fails ends the others.
+FORKS = """\
+import os, runpy, signal, socket, sys
+import grain, matplotlib.figure, safetensors.torch, torch.distributed.nn, torch.optim.swa_utils
+
+world, program = int(sys.argv[1]), sys.argv[2]
+sys.argv, sys.path[0] = sys.argv[2:], os.path.dirname(program)
+with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    port = probe.getsockname()[1]
+os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(port), WORLD_SIZE=str(world))
+left = set()
+for rank in range(world):
+    process = os.fork()
+    if not process:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(world))
+        runpy.run_path(program, run_name="__main__")
+        sys.exit()
+    left.add(process)
+while left:
+    process, status = os.wait()
+    left.remove(process)
+    for other in left if status else ():
+        os.kill(other, signal.SIGKILL)
+    if status:
+        sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def forked(program: Path, *flags: object, processes: int = 2) -> list[str]:
+    """The command line of several processes of a program that trains `small` with PyTorch."""
+    words = (processes, program, "small", "--workers", 0, *flags)
+    return [sys.executable, "-c", FORKS, *map(str, words)]
+
+
 def environment() -> dict[str, str]:
     """One thread, so that small tensors are not dealt out among busy cores."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -117,16 +154,22 @@ def trained(words: list[str]) -> None:
 
 
 def called(
-    folder: Path, *flags: object, change: Callable[[ModuleType], None] | None = None
+    folder: Path,
+    *flags: object,
+    change: Callable[[ModuleType], None] | None = None,
+    draws: bool = False,
 ) -> None:
     """The trainer of a folder, within this process; raises `SystemExit` where it stops.
 
-    `change` is given its module first.
+    `change` is given its module first. Its picture, half the cost of a short run, is blank unless
+    the run `draws`.
     """
     words = sys.argv
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
     sys.argv = ["train.py", "small", "--workers", "0", *map(str, flags)]
     train = imported(folder, "train")
+    if not draws:
+        train.common.Log.draw = blank
     if change is not None:
         change(train)
     sys.path.insert(0, str(folder))
@@ -137,6 +180,23 @@ def called(
         sys.argv = words
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def untraced() -> Iterator[None]:
+    """Keras runs its steps as they are written: to trace them costs more than a few steps do."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def blank(log: Any) -> None:
+    """Saves an empty picture of a run."""
+    sys.modules["common"].write_whole(log.path.with_name("curve.png"), b"")
 
 
 def signals(number: signal.Signals, *steps: int) -> Callable[[ModuleType], None]:

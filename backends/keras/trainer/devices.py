@@ -172,12 +172,8 @@ class Trained(keras.Model):
 
     def __init__(self, recipe: Recipe, network: keras.Model, *others: keras.Model):
         super().__init__(dtype=keras.config.floatx())
-        self.recipe, self.network, self.others, self.built = (
-            recipe,
-            network,
-            others,
-            True,
-        )
+        self.recipe, self.network, self.others = recipe, network, others
+        self.built = True
         self.evaluated = [network, *others]
         self.first_average = 0  # the step up to which averages are copies
 
@@ -268,9 +264,8 @@ class Trained(keras.Model):
         """Move the averages a little to where weights and statistics are, in time."""
         calls, parts = self.optimizer._iterations, self.parts
         every = parts * self.recipe["ema_steps"]
-        share = ops.where(
-            calls > self.first_average * parts, 1 - self.recipe["ema"], 1.0
-        )
+        begun = calls > self.first_average * parts
+        share = ops.where(begun, 1 - self.recipe["ema"], 1.0)
         share = ops.where(ops.equal(calls % every, 0), share, 0.0)
         for mean, value in zip(self.others[0].weights, self.network.weights):
             moved = (value - mean) * ops.cast(share, mean.dtype)
@@ -311,9 +306,7 @@ def evaluate(
     place.agree(model)
     given, steps = place.dealt(weighed), len(order)
     found = model.evaluate(given, steps=steps, verbose=0, return_dict=True)
-    top1, top5 = (round(found[key] * len(images)) for key in ("top1", "top5"))
-    errors = {
-        "val_error": 1 - top1 / len(images),
-        "val_error_top5": 1 - top5 / len(images),
-    }
-    return {"val_loss": float(found["entropy"]), **errors}
+    number = len(images)  # of which a whole one was named rightly
+    top1, top5 = (round(found[key] * number) / number for key in ("top1", "top5"))
+    loss = float(found["entropy"])
+    return {"val_loss": loss, "val_error": 1 - top1, "val_error_top5": 1 - top5}

@@ -22,12 +22,10 @@ from keras import ops
 
 if TYPE_CHECKING or not __package__:
     import common
-    from common import Log
     from devices import Place, Trained, evaluate
     from sources import Problem, Recipe, write_whole
 else:
     from . import common
-    from .common import Log
     from .devices import Place, Trained, evaluate
     from .sources import Problem, Recipe, write_whole
 
@@ -42,9 +40,6 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: Any) -> Any:
         return ops.take(self.rates, ops.minimum(step, len(self.rates) - 1))
-
-    def get_config(self) -> dict[str, Any]:
-        return {"rates": ops.convert_to_numpy(self.rates).tolist()}
 
 
 class Optimizer(keras.optimizers.Optimizer):
@@ -226,9 +221,10 @@ class Run(keras.callbacks.Callback):
             **{group: {v.path: v for v in each} for group, each in named.items()},
             **{group: dict(enumerate(each)) for group, each in numbered.items()},
         }
-        last = args.out / "last.npz"
+        last, self.stopped = args.out / "last.npz", common.stop_signals()
         if last.is_file():  # and with --resume, or it would not have come here
             self.take_up(last)
+        self.since = self.step
 
     def take_up(self, path: Path) -> None:
         """Go on from a checkpoint; raises `Problem`."""
@@ -238,15 +234,10 @@ class Run(keras.callbacks.Callback):
             for group, variables in self.groups.items():
                 for name, variable in variables.items():
                     variable.assign(saved[group][str(name)])
-            self.step, self.best, self.worse = (
-                saved[key] for key in ("step", "best", "worse")
-            )
+            self.step, self.best = saved["step"], saved["best"]
+            self.worse = saved["worse"]
         except (KeyError, TypeError, ValueError) as error:
             raise Problem(f"{path}: no checkpoint of this trainer: {error}") from None
-
-    def begin(self, log: Log) -> None:
-        """From here on training is told."""
-        self.log, self.since, self.stopped = log, self.step, common.stop_signals()
 
     @property
     def done(self) -> bool:
@@ -256,9 +247,8 @@ class Run(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """On PyTorch, dropout draws from what no checkpoint holds: begin it anew."""
         if keras.backend.backend() == "torch":
-            keras.utils.set_random_seed(
-                (self.args.seed << 16) + self.calls & 0xFFFFFFFF
-            )
+            seed = (self.args.seed << 16) + self.calls
+            keras.utils.set_random_seed(seed & 0xFFFFFFFF)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Count a step; now and then tell of it, save, or stop."""
@@ -269,9 +259,8 @@ class Run(keras.callbacks.Callback):
         self.log.advance()
         saves = self.args.save_every and self.step % self.args.save_every == 0
         alone = self.place.world == 1 and bool(self.stopped)
-        if self.step in self.ends or not (
-            saves or alone or self.step % self.args.log_every == 0
-        ):
+        tells = saves or alone or self.step % self.args.log_every == 0
+        if self.step in self.ends or not tells:
             return
         halt = self.tell(logs)
         if saves or halt:

@@ -35,13 +35,11 @@ from keras import layers, metrics, ops
 if TYPE_CHECKING or not __package__:
     import common
     import data
-    from common import Log
     from devices import Place, Trained, evaluate, place_of
     from fitting import SGD, AdamW, Rates, Run, Stopped, finite, keras_own, read
     from sources import Images, Problem, Recipe
 else:
     from . import common, data
-    from .common import Log
     from .devices import Place, Trained, evaluate, place_of
     from .fitting import SGD, AdamW, Rates, Run, Stopped, finite, keras_own, read
     from .sources import Images, Problem, Recipe
@@ -72,10 +70,8 @@ def build(
     if weights:
         load_weights(model, weights, args.reset_head)
     if args.freeze_until:
-        freeze_until = getattr(module, "freeze_until", None)
-        common.freeze(
-            args.freeze_until, freeze_until and functools.partial(freeze_until, model)
-        )
+        own = getattr(module, "freeze_until", None)
+        common.freeze(args.freeze_until, own and functools.partial(own, model))
     return model
 
 
@@ -132,9 +128,8 @@ def make_ready(
     own: bool = False,
 ) -> Trained:
     """The network as it is trained, with its averages, loss, metrics and optimizer."""
-    rates = Rates(
-        [common.rate_at(step // parts, recipe, unit) for step in range(steps * parts)]
-    )
+    calls = range(steps * parts)
+    rates = Rates([common.rate_at(step // parts, recipe, unit) for step in calls])
     decayed = decayed_names(raw, recipe)
     averages = [keras.models.clone_model(raw)] if recipe["ema"] else []
     for average in averages:
@@ -219,8 +214,7 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
     # loop
     run = Run(model, args, recipe, place)
     run.held_out, run.unit, run.calls = held_out, unit, run.step * args.accumulate
-    with Log(args, run.step, steps, place.rank == 0) as log:
-        run.begin(log)
+    with common.Log(args, run.step, steps, place.rank == 0) as run.log:
         while run.step < steps and not run.done:
             step = run.step  # to the end of its epoch, or over whole ones
             count = min(epoch - step % epoch, steps - step)

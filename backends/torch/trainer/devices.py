@@ -6,7 +6,7 @@ import argparse
 import gc
 import math
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -72,8 +72,8 @@ def leave() -> None:
     long as anything holds the group: a model does until it is collected, and functions
     of torch.distributed.nn do for ever if they are imported once it is there.
     """
-    gc.collect()
     if dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
 
 
@@ -82,13 +82,9 @@ def leave() -> None:
 
 def normalized(images: Tensor, recipe: Recipe, place: Place) -> Tensor:
     """Bytes (n, H, W, C) as numbers (n, C, H, W), of mean 0 and deviation 1 on the whole."""
-    mean, std = (
-        torch.tensor(recipe[key], dtype=place.dtype, device=images.device)[
-            :, None, None
-        ]
-        for key in ("mean", "std")
-    )
-    made = (images.permute(0, 3, 1, 2).to(place.dtype) / 255 - mean) / std
+    options: Any = {"dtype": place.dtype, "device": images.device}
+    mean, std = (torch.tensor(recipe[key], **options) for key in ("mean", "std"))
+    made = ((images.to(place.dtype) / 255 - mean) / std).permute(0, 3, 1, 2)
     return made.contiguous(memory_format=place.layout)
 
 

@@ -108,28 +108,18 @@ def build(
 def load_weights(model: nn.Module, path: Path, reset_head: bool) -> None:
     """Take over weights, with --reset-head not the last layer's; raises `Problem`."""
     saved, own = read(path), model.state_dict()
-    weights, head = saved.get("ema") or saved.get("model") or saved, list(own)[-1]
-    head = head.rpartition(".")[0]
-    if reset_head and isinstance(weights, dict):
-        weights = {
-            **weights,
-            **{k: v for k, v in own.items() if k.startswith(f"{head}.")},
-        }
-    wrong = (
-        sorted(map(str, own.keys() ^ weights))
-        if isinstance(weights, dict)
-        else [path.name]
-    )
-    wrong += [
-        k for k in own if not wrong and own[k].shape != getattr(weights[k], "shape", 0)
-    ]
-    if wrong:
-        what = f"{path}: not of this network: {', '.join(wrong[:3])}"
-        raise Problem(f"{what}; for other classes try --reset-head (of {head})")
-    for name, value in weights.items():
-        if value.is_complex() or not value.isfinite().all():
-            raise Problem(f"{path}: {name} holds what is no finite number")
-    model.load_state_dict(weights)
+    head = list(own)[-1].rpartition(".")[0]
+    kept = {k: v for k, v in own.items() if reset_head and k.startswith(f"{head}.")}
+    try:
+        weights = {**(saved.get("ema") or saved.get("model") or saved), **kept}
+        for name, value in weights.items():
+            if value.is_complex() or not value.isfinite().all():
+                raise Problem(f"{path}: {name} holds what is no finite number")
+        model.load_state_dict(weights)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        what = f"{path}: not of this network: {' '.join(str(error).split())[:200]}"
+        hint = f"for other classes try --reset-head (of {head})"
+        raise Problem(f"{what}; {hint}") from None
 
 
 def kind_of(module: nn.Module, name: str) -> str:
@@ -160,12 +150,10 @@ def make_optimizer(
             groups[name not in decayed]["params"].append(parameter)
     fused = next(model.parameters()).is_cuda
     options: Any = {"lr": 1.0, "fused": fused, "weight_decay": recipe["weight_decay"]}
+    optimizer: torch.optim.Optimizer
     if recipe["optimizer"] == "adamw":
-        options |= {
-            "betas": (recipe["beta1"], recipe["beta2"]),
-            "eps": recipe["epsilon"],
-        }
-        optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups, **options)
+        options |= {"betas": (recipe["beta1"], recipe["beta2"])}
+        optimizer = torch.optim.AdamW(groups, eps=recipe["epsilon"], **options)
     else:
         options |= {"momentum": recipe["momentum"], "nesterov": recipe["nesterov"]}
         optimizer = torch.optim.SGD(groups, **options)
@@ -215,9 +203,8 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
     torch.manual_seed(args.seed)
     if args.evaluate:
         models = [build(args, images, place, path) for path in args.weights]
-        beside = args.weights[0].with_name(
-            "last.pt"
-        )  # of the run that left the weights
+        # As the run did that left the weights.
+        beside = args.weights[0].with_name("last.pt")
         trained = read(beside).get("recipe", recipe) if beside.is_file() else recipe
         recipe = {**recipe, "mean": trained["mean"], "std": trained["std"]}
         errors, counts = evaluate(models, held_out, recipe, args, place)
@@ -228,9 +215,8 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
     # model
     raw = build(args, images, place, args.weights[0] if args.weights else None)
     optimizer, rates = make_optimizer(raw, recipe, unit)
-    scaler = torch.amp.GradScaler(
-        place.device.type, enabled=place.half == torch.float16
-    )
+    half = place.half == torch.float16
+    scaler = torch.amp.GradScaler(place.device.type, enabled=half)
     follow = get_ema_multi_avg_fn(recipe["ema"])  # type: ignore[no-untyped-call]
     ema = AveragedModel(raw, multi_avg_fn=follow, use_buffers=True)
     best_model = ema.module if recipe["ema"] else raw
@@ -291,16 +277,14 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
             sums[3] = len(stopped)
             loss_sum, errors, seen, halts = place.summed(sums).tolist()
             sums.zero_()
-            log.tell(
-                int(seen), loss=loss_sum / seen, error=errors / seen, rate=float(rate)
-            )
+            mean = {"loss": loss_sum / seen, "error": errors / seen}
+            log.tell(int(seen), **mean, rate=float(rate))
             halt = halts > 0
             if not (saves or halt):
                 continue
             if not all(bool(p.isfinite().all()) for p in raw.parameters()):
-                raise Problem(
-                    f"a weight is not finite after step {step}{common.DIVERGED}"
-                )
+                where = f"a weight is not finite after step {step}"
+                raise Problem(f"{where}{common.DIVERGED}")
             if ends:
                 found, _ = evaluate([best_model], held_out, recipe, args, place)
                 model.train()

@@ -61,7 +61,7 @@ def imported(
     graph, which is a mistake of ours.
     """
     progress(f"reading the graph: {len(model.nodes)} nodes")
-    if options.unfold == "auto" and model.format == "PyTorch":
+    if options.unfold == "auto" and model.format in ("PyTorch", "Keras"):
         options = options._replace(unfold="no")  # nothing was folded on the way here
     try:
         graph, model_notes = _without_softmax(translated(model))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +18,15 @@ from resnet_spec.importing.readers.model import Model
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
 from resnet_spec.weights.checkpoint import MissingPackage
 
-KNOWN = "ONNX (.onnx), torch.export (.pt2), and module:function of a PyTorch model"
+KNOWN = (
+    "ONNX (.onnx), Keras (.keras, and .h5 of a whole model), torch.export (.pt2), and "
+    "module:function of a PyTorch model"
+)
 _ONNX = b"\x08"  # its first field, the version
 _ZIP = b"PK\x03\x04"
+_HDF5 = b"\x89HDF"
 _FUNCTION = re.compile(r"(?P<module>[\w.]+|[^:]+\.py):(?P<function>[A-Za-z_]\w*)")
 _OTHERS = {
-    b"\x89HDF": "HDF5, which is not read yet: export the model to ONNX",
     b"\x80": "a pickle, as PyTorch saves weights: it has no graph",
     b"{": "JSON, no model",
     b"<": "a web page or XML, no model",
@@ -59,6 +63,8 @@ def opened(name: str, size: Size, folder: Path) -> Iterator[Source]:
     head = _head(path, name)
     if head.startswith(_ONNX):
         yield Source(onnx_file.read(path, name, size[1:]), ("onnxruntime",), _by_runtime(path))
+    elif head.startswith(_HDF5) or (head.startswith(_ZIP) and _is_keras(path)):
+        yield _of_keras(path, name, size, folder)
     elif head.startswith(_ZIP):
         yield from _of_archive(path, name, folder)
     else:
@@ -73,6 +79,35 @@ def _of_archive(path: Path, name: str, folder: Path) -> Iterator[Source]:
     exported.check_archive(path, name)
     with _exported(name, folder, "archive", path=str(path.resolve())) as (made, compute):
         yield Source(onnx_file.read(made, name)._replace(format="PyTorch"), ("torch",), compute)
+
+
+def _is_keras(path: Path) -> bool:
+    """Whether an archive is one of Keras, by the names in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "config.json" in archive.namelist()
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
+        return False
+
+
+def _of_keras(path: Path, name: str, size: Size, folder: Path) -> Source:
+    """A model of Keras, which runs as far as its configuration was understood."""
+    from resnet_spec.importing.readers.keras import file
+
+    model, config = file.read(path, name, size)
+    restated = folder / "model.json"
+    restated.write_text(config, encoding="utf-8")
+    # Keras tells by the ending how weights are kept.
+    weights = folder / ("model.keras" if zipfile.is_zipfile(path) else "model.h5")
+    weights.symlink_to(path.resolve())
+
+    def compute(images: Path, out: Path) -> None:
+        with _process("keras") as process:
+            files = {"path": weights, "config": restated, "images": images, "out": out}
+            process.ask("keras", **{key: str(value) for key, value in files.items()})
+            process.answer()
+
+    return Source(model, ("keras",), compute)
 
 
 def _head(path: Path, shown: str) -> bytes:

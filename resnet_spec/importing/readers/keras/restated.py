@@ -1,0 +1,52 @@
+"""A model's configuration again, of nothing but what was understood: for Keras to run.
+
+Keras makes whatever a configuration names. What it gets here are layers of its own with the values
+that rules took, each in its place, and the calls between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from resnet_spec.importing.readers.keras.layers import PASSING
+from resnet_spec.importing.readers.keras.topology import Layer, Part, Scope
+
+
+def restated(scope: Scope, shape: Sequence[int]) -> dict[str, Any]:
+    """The configuration of a model for batches of images of this shape."""
+    return _model(scope, "model", [None, *shape[1:]])
+
+
+def _model(scope: Scope, name: str, shape: list[int | None]) -> dict[str, Any]:
+    layers = [_part(each, part, shape) for each, part in scope.parts.items()]
+    config: dict[str, Any] = {"name": name, "trainable": True, "layers": layers}
+    if scope.kind == "Sequential":
+        first = next(iter(scope.parts.values())).made_of
+        if isinstance(first, Layer) and first.kind != "InputLayer":
+            layers.insert(0, _layer("InputLayer", "images", {"batch_shape": shape}))
+        return _own("keras", "Sequential", config)
+    for key, ends in (("input_layers", scope.inputs), ("output_layers", scope.outputs)):
+        config[key] = [[ref.layer, ref.call, 0] for ref in ends]
+    return _own("keras", "Model", config)
+
+
+def _part(name: str, part: Part, shape: list[int | None]) -> dict[str, Any]:
+    if isinstance(part.made_of, Layer):
+        kind, config = part.made_of.kind, part.made_of.options.taken
+        if kind == "InputLayer":
+            config = {"batch_shape": shape}
+        made = _layer(*(("Activation", name, {}) if kind in PASSING else (kind, name, config)))
+    else:
+        made = _model(part.made_of, name, shape)
+    calls = [[[ref.layer, ref.call, 0, {}] for ref in call] for call in part.calls]
+    return {**made, "name": name, "inbound_nodes": calls}
+
+
+def _layer(kind: str, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    beside = {"activation": "linear"} if kind == "Activation" and not config else {}
+    return _own("keras.layers", kind, {"name": name, **beside, **config})
+
+
+def _own(module: str, kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"module": module, "class_name": kind, "config": config, "registered_name": None}

@@ -45,7 +45,7 @@ class Model(NamedTuple):
 
     @property
     def is_channels_last(self) -> bool:
-        """Whether the images' channels stand last: as stated, or else of the two channels are few."""
+        """Whether the images' channels stand last: as stated, or else by which are few."""
         if self.stated_last is not None:
             return self.stated_last
         return self.shape[3] in (1, 3, 4) and self.shape[1] not in (1, 3, 4)

@@ -198,7 +198,7 @@ def _notes(scope: Scope, steps: list[topology.Step], done: Written) -> Iterator[
     if shared:
         names = ", ".join(quoted(each) for each in shared[:4])
         yield f"used at several places with the same weights, which are apart in the spec: {names}"
-    images = sorted({each.kind for each in every if each.kind in layers.AUGMENTATIONS})
+    images = sorted({each.kind for each in every if each.kind in topology.AUGMENTATIONS})
     if images:
         yield f"what changes images in training alone is left out: {', '.join(images)}"
     half = {policy for each in every if (policy := each.options.policy()) in _HALF}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from resnet_spec.diagnostics import quoted
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.readers.keras.emitter import TO_FIRST, TO_LAST, Array, Call, Value
+from resnet_spec.importing.readers.keras.topology import AUGMENTATIONS
 
 Rule = Callable[[Call], Value]
 
@@ -392,11 +392,7 @@ def passing(call: Call) -> Value:
     return call.node("Identity", [call.value.name], call.value.rank)
 
 
-# Layers that training alone has; of images, and of values.
-AUGMENTATIONS = frozenset((
-    "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast",
-    "RandomBrightness",
-))  # fmt: skip
+# Layers that training alone has.
 PASSING = AUGMENTATIONS | {
     "Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise", "ActivityRegularization",
 }  # fmt: skip

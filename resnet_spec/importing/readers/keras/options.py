@@ -1,4 +1,4 @@
-"""What a layer's configuration states, read key by key: what no rule asked for is not passed over."""
+"""What a layer's configuration states, key by key: what no rule asks for is not passed over."""
 
 from __future__ import annotations
 

@@ -20,6 +20,11 @@ _MAX_DEPTH = 32  # of models within models
 _MODELS = ("Functional", "Model", "Sequential")
 _OWN_MODULES = re.compile(r"(keras|tf_keras|tensorflow\.keras|tensorflow\.python\.keras)(\..*)?")
 _TENSOR = "__keras_tensor__"
+# Layers that change images, and in training alone, which Keras states of each of their calls.
+AUGMENTATIONS = frozenset((
+    "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast",
+    "RandomBrightness",
+))  # fmt: skip
 
 
 class Ref(NamedTuple):
@@ -77,7 +82,7 @@ class Step(NamedTuple):
 
 
 def scope_of(model: Any) -> Scope:
-    """A model's configuration; raises `Unsupported` with the name and place of what is not known."""
+    """A model's configuration; raises `Unsupported` with the place of what is not known."""
     return _scope(model, "", (), 0)
 
 
@@ -208,14 +213,14 @@ def _calls(raw: Mapping[str, Any], name: str) -> list[tuple[Ref, ...]]:
     if not isinstance(nodes, list) or len(nodes) > MAX_NODES:
         raise Unsupported("its calls are no list", f"{_kind(raw)} {quoted(name)}")
     try:
-        return [tuple(_refs(node)) for node in nodes]
+        return [tuple(_refs(node, _kind(raw) in AUGMENTATIONS)) for node in nodes]
     except Unsupported as error:
         raise Unsupported(error.what, f"{_kind(raw)} {quoted(name)}") from None
 
 
-def _refs(node: Any) -> Iterator[Ref]:
+def _refs(node: Any, in_training: bool) -> Iterator[Ref]:
     if isinstance(node, Mapping):
-        _check_arguments(node.get("kwargs"))
+        _check_arguments(node.get("kwargs"), in_training)
         args = node.get("args")
         if not isinstance(args, list) or len(args) != 1:
             raise Unsupported("a call with other arguments than what it works on")
@@ -224,7 +229,7 @@ def _refs(node: Any) -> Iterator[Ref]:
     elif isinstance(node, list) and node:
         for each in [node] if isinstance(node[0], str) else node:
             if isinstance(each, list) and len(each) == 4:
-                _check_arguments(each[3])
+                _check_arguments(each[3], in_training)
             yield _ref(each)
     else:
         raise Unsupported("a call that takes nothing")
@@ -249,11 +254,11 @@ def _ref(value: Any) -> Ref:
     return Ref(name, call)
 
 
-def _check_arguments(given: Any) -> None:
+def _check_arguments(given: Any, in_training: bool) -> None:
     if given is not None and not isinstance(given, Mapping):
         raise Unsupported("a call with other arguments than what it works on")
     for key, value in (given or {}).items():
-        if value is not None and not (key == "training" and value is False):
+        if value is not None and not (key == "training" and value in (False, in_training)):
             stated = f"{str(key)[:40]}={str(value)[:40]}"
             raise Unsupported(f"it is called with {quoted(stated)}")
 

@@ -29,7 +29,7 @@ class Variables:
         self.left = max(_MAX_GROWTH * size, _LEAST)
         self.by_place: dict[str, list[Tensor]] = {}
         self.by_name: dict[str, list[Tensor]] = {}
-        self.used: set[int] = set()
+        self.owners: dict[int, Layer] = {}  # by the identity of a tensor, whose it is
         self.has_places = bool(checkpoint.paths)
         for number, tensor in enumerate(checkpoint.tensors):
             self.by_name.setdefault(tensor.name, []).append(tensor)
@@ -42,7 +42,9 @@ class Variables:
         found = self._numbered(layer, names) if self.has_places else self._named(layer, names)
         arrays = []
         for tensor in found:
-            self.used.add(id(tensor))
+            if self.owners.setdefault(id(tensor), layer) is not layer:
+                other = self.owners[id(tensor)].shown
+                raise Unsupported(f"by its name its weights in the file are those of {other}, too")
             self._check_size(tensor)
             array = read(tensor, self.shown)
             # Small types are kept exactly; torch and numpy know no common one for bfloat16.
@@ -73,17 +75,19 @@ class Variables:
         return found
 
     def _named(self, layer: Layer, names: Sequence[str]) -> list[Tensor]:
-        own, found = layer.name.rpartition("/")[2], []
+        """By names, in which a model within the model may stand for the only layer that it has."""
+        parts, found = layer.name.split("/"), []
         for name in names:
-            keys = [f"{own}/{each}" for each in (name, *_OLDER.get(name, ()))]
+            words = (name, *_OLDER.get(name, ()))
+            keys = [f"{owner}/{word}" for owner in {parts[0], parts[-1]} for word in words]
             held = [tensor for key in keys for tensor in self.by_name.get(key, [])]
             if len(held) != 1:
-                what = "no" if not held else f"{len(held)} layers with a"
-                raise Unsupported(f"the file has {what} {name} of this name")
+                what = f"{len(held)} tensors, not one," if held else "no tensor"
+                raise Unsupported(f"the file has {what} that may be its {name}")
             found += held
         return found
 
     def unused(self) -> list[str]:
         """The tensors that no layer took."""
         every = [tensor for held in self.by_name.values() for tensor in held]
-        return [tensor.name for tensor in every if id(tensor) not in self.used]
+        return [tensor.name for tensor in every if id(tensor) not in self.owners]

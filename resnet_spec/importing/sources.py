@@ -12,7 +12,7 @@ from typing import NamedTuple
 from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import unreadable
-from resnet_spec.importing.proof import WORKER, installed
+from resnet_spec.importing.proof import WORKER, NotRun, installed
 from resnet_spec.importing.readers import onnx_file
 from resnet_spec.importing.readers.model import Model
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
@@ -105,7 +105,11 @@ def _of_keras(path: Path, name: str, size: Size, folder: Path) -> Source:
         with _process("keras") as process:
             files = {"path": weights, "config": restated, "images": images, "out": out}
             process.ask("keras", **{key: str(value) for key, value in files.items()})
-            process.answer()
+            try:
+                process.answer()
+            except RunnerError as error:  # older files, and types of maps, that it reads no more
+                reason = " ".join(error.message.split())[:200]
+                raise NotRun(f"Keras can't run it here: {reason}") from None
 
     return Source(model, ("keras",), compute)
 

@@ -566,16 +566,75 @@ def test_a_tensor_that_would_fill_the_memory(tmp_path: Path) -> None:
 # --- the command ---------------------------------------------------------------------------------
 
 
-def test_the_command(
+@pytest.fixture
+def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+) -> Callable[..., tuple[int, str]]:
     import keras
 
     keras.config.set_dtype_policy("float32")
     monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str]:
+        code = cli.main(["import", *words, "--no-library", "--out", "mine.yaml"])
+        done = capsys.readouterr()
+        return code, done.out + done.err
+
+    return run
+
+
+Command = Callable[..., tuple[int, str]]
+
+
+def test_the_command(command: Command, tmp_path: Path) -> None:
     saved(randomized(small(None)), tmp_path, "keras")
-    words = ["import", "model.keras", "--out", "mine.yaml", "--weights", "mine.keras"]
-    assert cli.main([*words, "--input", "3x32x32"]) == 0
-    told = capsys.readouterr().out
-    assert "same graph: " in told and "same logits: " in told
+    code, told = command("model.keras", "--input", "3x32x32", "--weights", "mine.keras")
+    assert code == 0 and "same graph: " in told and "same logits: " in told, told
     assert cli.main(["check", "mine.yaml"]) == 0
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_keras_runs_what_was_understood(ending: str, command: Command, tmp_path: Path) -> None:
+    """Models within models, layers of one input, half precision and what training alone has."""
+    import keras
+    from keras import layers as kl
+
+    keras.config.set_dtype_policy("mixed_float16")
+    inner = kl.Input((None, None, 4))
+    body = keras.Model(inner, residual(inner, 4, 1, "a"), name="body")
+    tail = keras.Sequential([kl.SeparableConv2D(6, 3), kl.LeakyReLU(), kl.Dropout(0.5)], name="t")
+    stem = [kl.RandomFlip(), kl.Rescaling(2.0, -1), kl.Conv2D(4, 3, name="stem")]
+    model = keras.Sequential([kl.Input((12, 12, 3)), *stem, body, tail, kl.Flatten(), kl.Dense(3)])
+    code, told = command(saved(randomized(model), tmp_path, ending).name)
+    assert code == 0 and "same logits: " in told, told
+
+
+def test_the_logits_are_compared_with_keras(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epsilon that is read as another one is no other graph, but other numbers."""
+    saved(randomized(small()), tmp_path, "keras")
+    right = layers.RULES["BatchNormalization"]
+
+    def wrong(call: Any) -> Any:
+        made = right(call)
+        for node in call.written.nodes:
+            if node.kind == "BatchNormalization":
+                node.attributes["epsilon"] = 0.1
+        return made
+
+    monkeypatch.setitem(layers.RULES, "BatchNormalization", wrong)
+    code, told = command("model.keras")
+    assert code == 1 and "computes something else" in told
+    assert not (tmp_path / "mine.yaml").exists()
+
+
+def test_what_keras_can_not_run_is_told(command: Command, tmp_path: Path) -> None:
+    """TensorFlow has no convolution whose channels stand first on a CPU."""
+    from keras import layers as kl
+
+    first = conv(4, data_format="channels_first")
+    flat = kl.Flatten(data_format="channels_first")
+    saved(single(first, flat, size=(3, 12, 12)), tmp_path, "keras")
+    code, told = command("model.keras")
+    assert code == 0 and "logits not compared: Keras can't run it here: " in told, told

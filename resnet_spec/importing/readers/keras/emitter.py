@@ -77,7 +77,7 @@ class Call:
         """A node that stands for the layer, or for a `part` of it; None for none of its own."""
         output = f"{self.step.output}.{self._count}"
         self._count += 1
-        dotted = self.layer.name.replace("/", ".")
+        dotted = self.layer.dotted
         name = "" if part is None else f"{dotted}.{part}" if part else dotted
         made = Node(kind, name, self.layer.shown, tuple(inputs), (output,), attributes)
         self.written.nodes.append(made)
@@ -88,7 +88,7 @@ class Call:
         full = f"{self.layer.name}:{name}"
         self.written.constants[full] = value
         if is_parameter:
-            self.written.parameters[full] = f"{self.layer.name.replace('/', '.')}.{name}"
+            self.written.parameters[full] = f"{self.layer.dotted}.{name}"
         return full
 
     def turned(self, value: Value, order: Sequence[int]) -> Value:

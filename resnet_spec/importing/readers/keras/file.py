@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -160,7 +160,7 @@ def _input(scope: Scope, size: tuple[int, int, int]) -> tuple[tuple[int, int, in
         layer.options.states("data_format", "channels_first") for layer in topology.layers_of(scope)
     )
     usual = (1, rows, columns, channels) if is_last else (1, channels, rows, columns)
-    stated = _stated_shape(scope)
+    stated = topology.stated_shape(scope)
     if stated is None:
         return usual, is_last
     if not isinstance(stated, list) or len(stated) != 4:
@@ -174,18 +174,6 @@ def _input(scope: Scope, size: tuple[int, int, int]) -> tuple[tuple[int, int, in
         else:
             raise Unsupported(f"its input is {str(stated)[:80]}", "the model")
     return (sizes[0], sizes[1], sizes[2], sizes[3]), is_last
-
-
-def _stated_shape(scope: Scope) -> Any:
-    """The shape that a model's own input has, or that of the model that stands first in it."""
-    first = scope.parts.get(scope.inputs[0].layer) or next(iter(scope.parts.values()))
-    if isinstance(first.made_of, Scope):
-        return scope.input_shape or _stated_shape(first.made_of)
-    if first.made_of.kind != "InputLayer":
-        return scope.input_shape
-    config: Mapping[str, Any] = first.raw["config"]
-    found = config.get("batch_shape")
-    return config.get("batch_input_shape") if found is None else found
 
 
 def _notes(scope: Scope, steps: list[topology.Step], done: Written) -> Iterator[str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resnet_spec.importing.readers.keras.layers import PASSING
-from resnet_spec.importing.readers.keras.topology import Layer, Part, Scope
+from resnet_spec.importing.readers.keras.topology import Layer, Part, Scope, stated_shape
 
 
 def restated(scope: Scope, shape: Sequence[int]) -> dict[str, Any]:
@@ -38,9 +38,15 @@ def _part(name: str, part: Part, shape: list[int | None]) -> dict[str, Any]:
             config = {"batch_shape": shape}
         made = _layer(*(("Activation", name, {}) if kind in PASSING else (kind, name, config)))
     else:
-        made = _model(part.made_of, name, shape)
+        made = _model(part.made_of, name, _sizes(stated_shape(part.made_of)))
     calls = [[[ref.layer, ref.call, 0, {}] for ref in call] for call in part.calls]
     return {**made, "name": name, "inbound_nodes": calls}
+
+
+def _sizes(stated: Any) -> list[int | None]:
+    """The shape of the input of a model within one: what of it is a size, and open sizes."""
+    sizes = stated if isinstance(stated, list) and len(stated) <= 8 else [None] * 4
+    return [None, *(each if type(each) is int else None for each in sizes[1:])]
 
 
 def _layer(kind: str, name: str, config: Mapping[str, Any]) -> dict[str, Any]:

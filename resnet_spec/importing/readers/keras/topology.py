@@ -18,7 +18,14 @@ from resnet_spec.importing.readers.model import MAX_NODES
 
 _MAX_DEPTH = 32  # of models within models
 _MODELS = ("Functional", "Model", "Sequential")
-_OWN_MODULES = re.compile(r"(keras|tf_keras|tensorflow\.keras|tensorflow\.python\.keras)(\..*)?")
+_OF_LAYERS = re.compile(r"(tf_)?keras\.(src\.)?(layers|engine)(\.[\w.]+)?")
+_OF_MODELS = re.compile(r"(tf_)?keras(\.(src\.)?(models|engine)(\.[\w.]+)?)?")
+_OF_OPERATIONS = re.compile(r"keras\.(src\.)?ops(\..*)?")
+_NUMBER_FIRST = re.compile(r"(\d+)_([a-z]+)")
+# Words with which names begin that number the parts of a network: `conv2_block1_out`.
+_PART = re.compile(
+    r"(?P<part>(block|stage|stack|group|layer|unit)\d+[a-z]?|conv\d+(?=_block))_(?=.)"
+)
 _TENSOR = "__keras_tensor__"
 # Layers that change images, and in training alone, which Keras states of each of their calls.
 AUGMENTATIONS = frozenset((
@@ -46,6 +53,15 @@ class Layer:
     @property
     def shown(self) -> str:
         return f"{self.kind} {quoted(self.name)}"
+
+    @property
+    def dotted(self) -> str:
+        """Its name as a path: `conv2_block1_1_conv` is `conv2.block1.conv1`."""
+        *above, name = self.name.split("/")
+        while match := _PART.match(name):
+            above.append(match["part"])
+            name = name[match.end() :]
+        return ".".join((*above, _NUMBER_FIRST.sub(r"\2\1", name)))
 
 
 @dataclass(eq=False)
@@ -90,7 +106,7 @@ def _scope(model: Any, above: str, place: tuple[str, ...], depth: int) -> Scope:
     kind, config = _kind(model), model.get("config") if isinstance(model, Mapping) else None
     if depth > _MAX_DEPTH:
         raise Unsupported("models within models without an end", "the model")
-    if kind not in _MODELS or not _is_own(model):
+    if kind not in _MODELS or not _is_own(model, _OF_MODELS):
         raise _custom(model, above or "the model")
     listed = config if isinstance(config, list) else (config or {}).get("layers")
     if not isinstance(listed, list) or not listed or len(listed) > MAX_NODES:
@@ -117,7 +133,7 @@ def _made_of(raw: Any, full: str, place: tuple[str, ...], depth: int) -> Layer |
     config = raw.get("config")
     if isinstance(config, list) or (isinstance(config, Mapping) and "layers" in config):
         return _scope(raw, full, place, depth + 1)
-    if not _is_own(raw) or not isinstance(config, Mapping):
+    if not _is_own(raw, _OF_LAYERS) or not isinstance(config, Mapping):
         raise _custom(raw, full)
     return Layer(_kind(raw), full, Options(config), place)
 
@@ -137,16 +153,19 @@ def _name(raw: Any, above: str) -> str:
     return found
 
 
-def _is_own(raw: Mapping[str, Any]) -> bool:
+def _is_own(raw: Mapping[str, Any], known: re.Pattern[str]) -> bool:
     """Whether a class is one of Keras' own; older files state no module."""
     module, registered = raw.get("module"), raw.get("registered_name")
-    if module is not None and not (isinstance(module, str) and _OWN_MODULES.fullmatch(module)):
+    if module is not None and not (isinstance(module, str) and known.fullmatch(module)):
         return False
     return registered is None or registered == raw.get("class_name")
 
 
 def _custom(raw: Any, name: str) -> Unsupported:
     module = raw.get("module") if isinstance(raw, Mapping) else None
+    if isinstance(module, str) and _OF_OPERATIONS.fullmatch(module):
+        what = "an operation of keras.ops between layers, which is not read"
+        return Unsupported(what, f"{_kind(raw)} {quoted(name)}")
     of = f" of {quoted(str(module)[:80])}" if module else ""
     return Unsupported(
         f"a class{of} that is not Keras' own: its code is not run", f"{_kind(raw)} {quoted(name)}"
@@ -343,3 +362,15 @@ def layers_of(scope: Scope) -> Iterator[Layer]:
             yield from layers_of(part.made_of)
         else:
             yield part.made_of
+
+
+def stated_shape(scope: Scope) -> Any:
+    """The shape that a model's own input has, or that of the model that stands first in it."""
+    first = scope.parts.get(scope.inputs[0].layer) or next(iter(scope.parts.values()))
+    if isinstance(first.made_of, Scope):
+        return scope.input_shape or stated_shape(first.made_of)
+    if first.made_of.kind != "InputLayer":
+        return scope.input_shape
+    config: Mapping[str, Any] = first.raw["config"]
+    found = config.get("batch_shape")
+    return config.get("batch_input_shape") if found is None else found

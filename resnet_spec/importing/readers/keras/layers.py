@@ -81,6 +81,11 @@ def softmax(call: Call) -> Value:
 # --- convolutions --------------------------------------------------------------------------------
 
 
+_AT_EACH_PLACE: dict[str, Any] = {
+    "strides": [1, 1], "dilations": [1, 1], "group": 1, "pads": [0, 0, 0, 0]
+}  # fmt: skip
+
+
 def _window(call: Call, size: str) -> dict[str, Any]:
     """How a window moves."""
     options = call.options
@@ -164,8 +169,7 @@ def separable_conv(call: Call) -> Value:
     stated = {**window, "dilations": dilations, "group": channels}
     value = call.first(call.map(), is_first)
     value = _convolved(call, value, _of_channels(depthwise), None, "depthwise", **stated)
-    once = {"strides": [1, 1], "dilations": [1, 1], "group": 1, "pads": [0, 0, 0, 0]}
-    value = _convolved(call, value, _outwards(pointwise), bias, "pointwise", **once)
+    value = _convolved(call, value, _outwards(pointwise), bias, "pointwise", **_AT_EACH_PLACE)
     return activated(call, call.back(value, is_first))
 
 
@@ -176,9 +180,8 @@ def dense(call: Call) -> Value:
     kernel = call.shaped(kernel, (None, units), "kernel")
     bias = None if bias is None else call.shaped(bias, (units,), "bias")
     if value.rank == 4:
-        once = {"strides": [1, 1], "dilations": [1, 1], "group": 1, "pads": [0, 0, 0, 0]}
         turned = _outwards(kernel[None, None])
-        made = _convolved(call, call.first(value, False), turned, bias, **once)
+        made = _convolved(call, call.first(value, False), turned, bias, **_AT_EACH_PLACE)
         return activated(call, call.back(made, False))
     if value.rank != 2:
         raise Unsupported(f"it takes a value of {value.rank} axes, not a vector or a map")
@@ -345,8 +348,8 @@ def concatenation(call: Call) -> Value:
 
 
 def rescaling(call: Call) -> Value:
-    scale = np.float32(call.options.numbers("scale", 1.0))
-    offset = np.float32(call.options.numbers("offset", 0.0))
+    scale = np.asarray(call.options.numbers("scale", 1.0))
+    offset = np.asarray(call.options.numbers("offset", 0.0))
     return _affine(call, scale, offset)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.importing.errors import Unsupported
@@ -156,7 +156,7 @@ class Options:
                 raise Unsupported(f"its option {quoted(str(key)[:80])} is not known here")
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

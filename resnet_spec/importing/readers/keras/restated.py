@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resnet_spec.importing.readers.keras.layers import PASSING
-from resnet_spec.importing.readers.keras.topology import Layer, Part, Scope, stated_shape
+from resnet_spec.importing.readers.keras.topology import Layer, Part, Ref, Scope, stated_shape
 
 
 def restated(scope: Scope, shape: Sequence[int]) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def restated(scope: Scope, shape: Sequence[int]) -> dict[str, Any]:
 
 
 def _model(scope: Scope, name: str, shape: list[int | None]) -> dict[str, Any]:
-    layers = [_part(each, part, shape) for each, part in scope.parts.items()]
+    layers = [_part(each, part, scope.kind, shape) for each, part in scope.parts.items()]
     config: dict[str, Any] = {"name": name, "trainable": True, "layers": layers}
     if scope.kind == "Sequential":
         first = next(iter(scope.parts.values())).made_of
@@ -27,11 +27,18 @@ def _model(scope: Scope, name: str, shape: list[int | None]) -> dict[str, Any]:
             layers.insert(0, _layer("InputLayer", "images", {"batch_shape": shape}))
         return _own("keras", "Sequential", config)
     for key, ends in (("input_layers", scope.inputs), ("output_layers", scope.outputs)):
-        config[key] = [[ref.layer, ref.call, 0] for ref in ends]
+        config[key] = [_end(ref, scope) for ref in ends]
     return _own("keras", "Model", config)
 
 
-def _part(name: str, part: Part, shape: list[int | None]) -> dict[str, Any]:
+def _end(ref: Ref, scope: Scope) -> list[Any]:
+    """An input or output, by the number that Keras 3 gives it: of a model with an input from 1."""
+    made_of = scope.parts[ref.layer].made_of
+    is_model = isinstance(made_of, Scope) and made_of.kind != "Sequential"
+    return [ref.layer, ref.call + int(is_model), 0]
+
+
+def _part(name: str, part: Part, above: str, shape: list[int | None]) -> dict[str, Any]:
     if isinstance(part.made_of, Layer):
         kind, config = part.made_of.kind, part.made_of.options.taken
         if kind == "InputLayer":
@@ -39,6 +46,8 @@ def _part(name: str, part: Part, shape: list[int | None]) -> dict[str, Any]:
         made = _layer(*(("Activation", name, {}) if kind in PASSING else (kind, name, config)))
     else:
         made = _model(part.made_of, name, _sizes(stated_shape(part.made_of)))
+    if above == "Sequential":
+        return {**made, "name": name}
     calls = [[[ref.layer, ref.call, 0, {}] for ref in call] for call in part.calls]
     return {**made, "name": name, "inbound_nodes": calls}
 

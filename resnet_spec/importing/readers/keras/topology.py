@@ -78,12 +78,11 @@ class Scope:
 
 @dataclass(eq=False)
 class Part:
-    """A layer or model within a model; `first` is the number that its first call has."""
+    """A layer or model within a model, and what each of its calls takes."""
 
     made_of: Layer | Scope
     calls: list[tuple[Ref, ...]]
     raw: Mapping[str, Any]
-    first: int = 0
 
 
 class Step(NamedTuple):
@@ -108,7 +107,8 @@ def _scope(model: Any, above: str, place: tuple[str, ...], depth: int) -> Scope:
         raise Unsupported("models within models without an end", "the model")
     if kind not in _MODELS or not _is_own(model, _OF_MODELS):
         raise _custom(model, above or "the model")
-    listed = config if isinstance(config, list) else (config or {}).get("layers")
+    config = config if isinstance(config, Mapping) else {"layers": config}
+    listed = config.get("layers")
     if not isinstance(listed, list) or not listed or len(listed) > MAX_NODES:
         raise Unsupported("its configuration lists no layers", f"the model {quoted(above)}".strip())
     scope = Scope(kind, above)
@@ -125,7 +125,7 @@ def _scope(model: Any, above: str, place: tuple[str, ...], depth: int) -> Scope:
     else:
         scope.inputs = list(_ends(config, "input_layers", above))
         scope.outputs = list(_ends(config, "output_layers", above))
-        _count_calls(scope)
+        _count_from_zero(scope)
     return scope
 
 
@@ -181,7 +181,7 @@ def _numbered(kind: str, numbers: dict[str, int]) -> str:
     return f"{name}_{count}" if count else name
 
 
-def _chain(scope: Scope, model: Mapping[str, Any], config: Any) -> None:
+def _chain(scope: Scope, model: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Layers of which each takes what the one before it gives."""
     before: Ref | None = None
     for name, part in scope.parts.items():
@@ -197,7 +197,7 @@ def _chain(scope: Scope, model: Mapping[str, Any], config: Any) -> None:
     assert before is not None
     scope.outputs = [before]
     built = model.get("build_config")
-    shapes = [config.get("build_input_shape")] if isinstance(config, Mapping) else []
+    shapes = [config.get("build_input_shape")]
     shapes += [built.get("input_shape")] if isinstance(built, Mapping) else []
     first = next(iter(scope.parts.values())).raw["config"]
     if isinstance(first, Mapping):
@@ -209,18 +209,38 @@ def _is_input(part: Part) -> bool:
     return isinstance(part.made_of, Layer) and part.made_of.kind == "InputLayer"
 
 
-def _count_calls(scope: Scope) -> None:
-    """A model within one may number its calls from 1: call 0 was when it was made itself."""
+def _count_from_zero(scope: Scope) -> None:
+    """Calls of models within a model by their place: files number them from 0 or from 1.
+
+    A model that has an input of its own was called once when it was made, which counts: always
+    before Keras 3, and since then where an input or output of the model above names it.
+    """
+    calls = [ref for part in scope.parts.values() for call in part.calls for ref in call]
+    ends = [*scope.inputs, *scope.outputs]
+    is_new = any(
+        isinstance(node, Mapping)
+        for part in scope.parts.values()
+        for node in part.raw.get("inbound_nodes") or []
+    )
     asked: dict[str, set[int]] = {}
-    calls = [call for part in scope.parts.values() for call in part.calls]
-    for ref in (*scope.inputs, *scope.outputs, *(ref for call in calls for ref in call)):
+    for ref in (*ends, *calls):
         asked.setdefault(ref.layer, set()).add(ref.call)
-    for name, part in scope.parts.items():
-        numbers, count = asked.get(name, set()), len(part.calls)
-        if isinstance(part.made_of, Scope) and numbers and 0 not in numbers:
-            part.first = 1
-        if numbers and max(numbers) >= part.first + max(count, 1):
-            raise Unsupported("a call of it that is not listed", f"the layer {quoted(name)}")
+
+    def counted(ref: Ref, is_end: bool) -> Ref:
+        part = scope.parts.get(ref.layer)
+        if part is None or not isinstance(part.made_of, Scope):
+            return ref
+        if len(part.calls) == 1 and ref.call < 2:
+            return ref._replace(call=0)
+        from_one = 0 not in asked[ref.layer]
+        if is_new:
+            from_one = is_end and part.made_of.kind != "Sequential"
+        return ref._replace(call=ref.call - int(from_one))
+
+    scope.inputs = [counted(ref, True) for ref in scope.inputs]
+    scope.outputs = [counted(ref, True) for ref in scope.outputs]
+    for part in scope.parts.values():
+        part.calls = [tuple(counted(ref, False) for ref in call) for call in part.calls]
 
 
 # --- calls ---------------------------------------------------------------------------------------
@@ -320,10 +340,9 @@ def _unrolled(scope: Scope, given: str, steps: list[Step]) -> str:
         if ref in known:
             continue
         part = scope.parts.get(ref.layer)
-        number = ref.call - part.first if part else -1
-        if part is None or not 0 <= number < len(part.calls):
+        if part is None or not 0 <= ref.call < len(part.calls):
             raise Unsupported(f"it names {quoted(ref.layer)}, which gives nothing", place)
-        taken = part.calls[number]
+        taken = part.calls[ref.call]
         if not fed:
             if ref in entered:
                 raise Unsupported(f"{quoted(ref.layer)} takes what follows from it", place)
@@ -351,7 +370,7 @@ def _check_all_used(scope: Scope, known: Mapping[Ref, str], place: str) -> None:
     """A layer beside the way from the input to the output would be passed over."""
     for name, part in scope.parts.items():
         for number in range(len(part.calls)):
-            if Ref(name, part.first + number) not in known:
+            if Ref(name, number) not in known:
                 raise Unsupported(f"{quoted(name)} is not on the way to its output", place)
 
 

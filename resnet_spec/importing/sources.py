@@ -22,6 +22,7 @@ KNOWN = (
     "ONNX (.onnx), Keras (.keras, and .h5 of a whole model), torch.export (.pt2), and "
     "module:function of a PyTorch model"
 )
+LIMIT = 600.0  # seconds; the largest networks take some tens
 _ONNX = b"\x08"  # its first field, the version
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF"
@@ -49,13 +50,15 @@ def runs_code(name: str) -> bool:
 
 
 @contextmanager
-def opened(name: str, size: Size, folder: Path) -> Iterator[Source]:
+def opened(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Iterator[Source]:
     """A model by what it is called on the command line; `size` is of images it leaves open.
 
-    Raises `SpecError` (RS951 to RS953), `MissingPackage` and `RunnerError`.
+    `limit`: seconds that code of a stranger may take each time that it is asked. Raises `SpecError`
+    (RS901, RS902, RS951 to RS953), `MissingPackage` and `RunnerError`.
     """
     if runs_code(name):
-        with _exported(name, folder, "function", name=name, size=size) as (path, compute):
+        asked = {"name": name, "size": size}
+        with _exported(name, folder, limit, "function", **asked) as (path, compute):
             model = onnx_file.read(path, name, size[1:])
             yield Source(model._replace(format="PyTorch"), ("torch",), compute)
         return
@@ -66,18 +69,19 @@ def opened(name: str, size: Size, folder: Path) -> Iterator[Source]:
     elif head.startswith(_HDF5) or (head.startswith(_ZIP) and _is_keras(path)):
         yield _of_keras(path, name, size, folder)
     elif head.startswith(_ZIP):
-        yield from _of_archive(path, name, folder)
+        yield from _of_archive(path, name, folder, limit)
     else:
         what = next((text for start, text in _OTHERS.items() if head.startswith(start)), "no model")
         hint = f"name its function: {name}:FUNCTION" if path.suffix == ".py" else None
         unreadable(name, f"{quoted(name)} is {what}", hint or f"these can be read: {KNOWN}")
 
 
-def _of_archive(path: Path, name: str, folder: Path) -> Iterator[Source]:
+def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Iterator[Source]:
     from resnet_spec.importing.readers import exported
 
     exported.check_archive(path, name)
-    with _exported(name, folder, "archive", path=str(path.resolve())) as (made, compute):
+    asked = {"path": str(path.resolve())}
+    with _exported(name, folder, limit, "archive", **asked) as (made, compute):
         yield Source(onnx_file.read(made, name)._replace(format="PyTorch"), ("torch",), compute)
 
 
@@ -145,7 +149,7 @@ def _by_runtime(path: Path) -> Callable[[Path, Path], None]:
 
 @contextmanager
 def _exported(
-    shown: str, folder: Path, do: str, **asked: object
+    shown: str, folder: Path, limit: float, do: str, **asked: object
 ) -> Iterator[tuple[Path, Callable[[Path, Path], None]]]:
     """A PyTorch model as ONNX, and its process, which has the same weights until the end."""
     for package in ("torch", "onnx"):
@@ -155,15 +159,27 @@ def _exported(
     with _process("torch") as process:
         process.ask(do, out=str(path), **asked)
         try:
-            process.answer()
+            _answer(process, shown, limit)
         except RunnerError as error:
             unreadable(shown, f"{quoted(shown)} gave no model: {error.message.strip()}")
 
         def compute(images: Path, out: Path) -> None:
             process.ask("exported", images=str(images), out=str(out))
-            process.answer()
+            _answer(process, shown, limit)
 
         yield path, compute
+
+
+def _answer(process: Process, shown: str, limit: float) -> None:
+    """Wait for an answer, and end a process that has none in so many seconds."""
+    if not process.answers_within(limit):
+        process.kill()
+        unreadable(
+            shown,
+            f"{quoted(shown)} gave no answer within {limit:g} seconds",
+            f"give it more time: --time-limit {2 * limit:g}",
+        )
+    process.answer()
 
 
 @contextmanager

@@ -5,12 +5,16 @@ None of these tests imports Keras: the command runs it by itself, for its proof.
 
 from __future__ import annotations
 
+import copy
 import io
+import json
+import random
 import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import networks
 import numpy as np
@@ -18,6 +22,8 @@ import pytest
 from wheels import wheel
 
 from resnet_spec import cli
+from resnet_spec.diagnostics import SpecError
+from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.readers.keras import file
 from resnet_spec.importing.run import Imported, Options, imported
 from resnet_spec.language.library import Library
@@ -144,3 +150,51 @@ def test_trained_networks(
     assert cli.main(["import", "model.h5", "--out", "net.yaml", "--weights", "net.pt"]) == 0
     compared(capsys.readouterr().out)
     assert len((tmp_path / "net.yaml").read_text().splitlines()) <= 80
+
+
+# --- what strangers write ------------------------------------------------------------------------
+
+ODD = (
+    None, True, -1, 0, 3, 10**20, 1.5, float("nan"), "", "x", "same", "relu", [], {}, [[]], [1, 2],
+    [1, 2, 3], {"config": {}}, [["stem", 0, 0, {}]], {"class_name": "__keras_tensor__"},
+)  # fmt: skip
+
+
+def places(node: Any) -> list[tuple[Any, Any]]:
+    """Every container within a value with each key of it."""
+    found: list[tuple[Any, Any]] = []
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict | list):
+            keys = list(each) if isinstance(each, dict) else list(range(len(each)))
+            found += [(each, key) for key in keys]
+            waiting += [each[key] for key in keys]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_configuration_of_a_stranger(seed: int, tmp_path: Path) -> None:
+    """Whatever it states, there is a finding or a model: no traceback, and nothing that hangs."""
+    from resnet_spec.importing.readers.keras import topology
+    from resnet_spec.weights.formats import hdf5
+
+    draw = random.Random(seed)
+    path = DATA / "keras2.h5"
+    with hdf5.opened(path, "a.h5") as checkpoint:
+        text, version = file._of_hdf5(path)
+        for _ in range(150):
+            document = json.loads(text)
+            for _ in range(draw.randint(1, 3)):
+                where, key = draw.choice(places(document))
+                other, at = draw.choice(places(document))
+                where[key] = draw.choice((*ODD, copy.deepcopy(other[at])))
+            try:
+                found = file._graph(document, version, checkpoint, 43_760, (3, 8, 8))
+                json.loads(found.config)
+                imported(found.model, Options("net", "A net", False), str(tmp_path / "n.yaml"))
+            except Unsupported as error:
+                assert str(error)
+            except SpecError as error:
+                assert {each.code for each in error.diagnostics} <= {"RS902", "RS953"}, error
+            assert topology.scope_of(json.loads(text)).parts

@@ -165,7 +165,7 @@ def _is_size(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return (_is_integer(value) or isinstance(value, float)) and abs(value) < 1e30
+    return (_is_integer(value) or isinstance(value, float)) and abs(value) < 1e15
 
 
 def _unclear(key: str, expected: str) -> Unsupported:

@@ -99,13 +99,13 @@ def _of_keras(path: Path, name: str, size: Size, folder: Path) -> Source:
     from resnet_spec.importing.readers.keras import file
 
     model, config = file.read(path, name, size)
-    restated = folder / "model.json"
-    restated.write_text(config, encoding="utf-8")
-    # Keras tells by the ending how weights are kept.
-    weights = folder / ("model.keras" if zipfile.is_zipfile(path) else "model.h5")
-    weights.symlink_to(path.resolve())
 
     def compute(images: Path, out: Path) -> None:
+        restated = folder / "model.json"
+        restated.write_text(config, encoding="utf-8")
+        # Keras tells by the ending how weights are kept.
+        weights = folder / ("model.keras" if zipfile.is_zipfile(path) else "model.h5")
+        weights.symlink_to(path.resolve())
         with _process("keras") as process:
             files = {"path": weights, "config": restated, "images": images, "out": out}
             process.ask("keras", **{key: str(value) for key, value in files.items()})

@@ -83,6 +83,29 @@ def test_reading_imports_no_framework() -> None:
     subprocess.run(words, check=True)
 
 
+FULL = """
+import resource, signal, sys
+sys.path[:0] = sys.argv[2:]
+from resnet_spec import cli
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+words = ["import", "model.keras", "--out", "net.yaml", "--weights", "net.safetensors"]
+sys.exit(cli.main([*words, "--no-library"]))
+"""
+
+
+@pytest.mark.parametrize("size", [1_000, 4_000])
+def test_a_full_disk(size: int, tmp_path: Path) -> None:
+    """No file may become larger than that, as on a disk that is full."""
+    pytest.importorskip("resource")
+    (tmp_path / "model.keras").write_bytes((DATA / "keras2.keras").read_bytes())
+    words = [sys.executable, "-c", FULL, str(size), *sys.path]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "error RS601: cannot write" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["model.keras"]
+
+
 # --- large and trained ---------------------------------------------------------------------------
 
 # How many lines a spec may have: what the library has no block for stands in it.

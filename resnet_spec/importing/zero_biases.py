@@ -1,6 +1,6 @@
-"""Models that were not trained: a norm that was folded into its convolution leaves a bias of zeros,
-which exporters leave out, or which is as good as left out.
+"""Norms of models that were not trained, which leave nothing behind when they are folded.
 
+Their convolutions get a bias of zeros, which exporters leave out, or which is as good as left out.
 So where no convolution has a bias, and nothing is a norm, each may have had one.
 """
 

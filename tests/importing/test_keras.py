@@ -277,6 +277,24 @@ def test_models_within_models(ending: str, tmp_path: Path) -> None:
     assert "fc" in found.text
 
 
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+def test_a_model_that_is_called_twice(kind: str, tmp_path: Path) -> None:
+    """The last call is the output, whose number begins elsewhere than those of other calls."""
+    import keras
+    from keras import layers as kl
+
+    parts = [kl.Input((8,)), kl.Dense(8, name="again")]
+    body = keras.Sequential(parts, name="body")
+    if kind == "functional":
+        body = keras.Model(parts[0], parts[1](parts[0]), name="body")
+    given = kl.Input((12, 12, 3))
+    x = kl.GlobalAveragePooling2D()(kl.Conv2D(8, 3, activation="relu", name="stem")(given))
+    x = kl.Dense(8, name="between")(kl.ReLU()(body(x)))
+    found = brought(keras.Model(given, body(kl.ReLU()(x))), tmp_path)
+    assert found.network.root.parameters == 3 * 72 + 8 * 27 + 8
+    assert "'body/again'" in " ".join(found.notes)
+
+
 def test_the_same_names_in_two_models(tmp_path: Path) -> None:
     import keras
     from keras import layers as kl

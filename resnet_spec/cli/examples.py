@@ -85,6 +85,7 @@ Exits with 1 if the backends differ, and names the first operation that does, wi
 """,
     "import": """examples:
   resnet-spec import resnet50.onnx --out mine.yaml --weights mine.safetensors
+  resnet-spec import trained.keras --out mine.yaml --weights mine.pt
   resnet-spec import mine.models:build --out mine.yaml --input 3x32x32
   resnet-spec import model.onnx --out model.yaml --no-library     blocks of its own alone
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from resnet_spec.importing.proof import Compared
     from resnet_spec.importing.run import Imported, Options
 
+_LONGEST = 10_000_000  # seconds; the system can't count to much more
 _PATIENCE = 3.0  # seconds after which it is told what takes so long
 
 
@@ -86,7 +87,8 @@ def _import(arguments: argparse.Namespace, options: Options) -> Exit:
         size = _size(arguments.input)
         if sources.runs_code(arguments.model):
             output.note(f"running the code of {arguments.model}", arguments.quiet)
-        source = stack.enter_context(sources.opened(arguments.model, size, folder))
+        limit = _seconds(arguments.time_limit)
+        source = stack.enter_context(sources.opened(arguments.model, size, folder, limit))
         found = imported(source.model, options, arguments.out, progress.tell)
         spec = stack.enter_context(
             files.replacing(Path(arguments.out), arguments.out, ".yaml", arguments.force)
@@ -110,6 +112,12 @@ def _size(text: str) -> tuple[int, int, int]:
         raise UsageError(f"--input {quoted(text)} is not of the form 3x224x224")
     channels, rows, columns = map(int, parts)
     return channels, rows, columns
+
+
+def _seconds(limit: float) -> float:
+    if not 0 < limit <= _LONGEST:
+        raise UsageError(f"--time-limit {limit:g} is not between 0 and {_LONGEST:,} seconds")
+    return limit
 
 
 def _write_weights(

@@ -342,8 +342,8 @@ def _import(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "model",
         metavar="MODEL",
-        help="a file of ONNX or of torch.export (.pt2), or module:function of a PyTorch model, "
-        "whose code is run",
+        help="a file of ONNX, of Keras (.keras, or .h5 of a whole model) or of torch.export "
+        "(.pt2), or module:function of a PyTorch model, whose code is run",
     )
     verb.add_argument("--out", required=True, metavar="FILE", help="the new spec, a .yaml file")
     verb.add_argument(
@@ -367,6 +367,13 @@ def _import(verb: argparse.ArgumentParser) -> None:
         default="auto",
         help="whether convolutions with a bias had a norm that was folded; default: auto, where "
         "blocks of the library have one",
+    )
+    verb.add_argument(
+        "--time-limit",
+        type=float,
+        default=600,
+        metavar="SECONDS",
+        help="for code of MODEL, each time that it is run; default: 600",
     )
     verb.add_argument("--force", action="store_true", help="replace the files if there are some")
     verb.add_argument("--quiet", "-q", action="store_true", help="print findings alone")

@@ -22,6 +22,10 @@ WORKER = "resnet_spec.importing.worker"
 TOLERANCE = 1e-4  # of the largest output
 
 
+class NotRun(Exception):
+    """A model that its own runtime can't run here; the text says why."""
+
+
 class Compared(NamedTuple):
     """How far two outputs are apart, relative to the largest; or why they were not compared."""
 
@@ -54,7 +58,7 @@ def compared(
     """The compiled network's logits against the model's output.
 
     `weights` is a safetensors file in PyTorch's names; `compute` writes the model's output for
-    images to a file, and needs `packages`. Raises `RunnerError`.
+    images to a file, and needs `packages`; it may raise `NotRun`. Raises `RunnerError`.
     """
     for package in ("torch", "safetensors", *packages):
         if not installed(package):
@@ -66,7 +70,10 @@ def compared(
     np.save(ours, np.ascontiguousarray(turned))
     found, wanted = folder / "found.npy", folder / "wanted.npy"
     _compiled(network, weights, ours, found, folder)
-    compute(theirs, wanted)
+    try:
+        compute(theirs, wanted)
+    except NotRun as error:
+        return Compared(None, str(error))
     return _difference(np.load(found), np.load(wanted), model.ends_in_softmax)
 
 

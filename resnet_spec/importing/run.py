@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from resnet_spec.codegen.generate import generate
 from resnet_spec.diagnostics import SpecError
+from resnet_spec.importing import zero_biases
 from resnet_spec.importing.carry import COUNTER, Carried, carried
 from resnet_spec.importing.errors import Unsupported, unproven, unsaid
 from resnet_spec.importing.frontend.translate import translated
@@ -61,10 +62,12 @@ def imported(
     graph, which is a mistake of ours.
     """
     progress(f"reading the graph: {len(model.nodes)} nodes")
-    if options.unfold == "auto" and model.format == "PyTorch":
+    if options.unfold == "auto" and model.format in ("PyTorch", "Keras"):
         options = options._replace(unfold="no")  # nothing was folded on the way here
     try:
         graph, model_notes = _without_softmax(translated(model))
+        graph, told = _with_folded_norms(graph, options, progress)
+        model_notes += told
         apart = options.unfold == "no"
         matched = folded(graph, apart)
         plan, notes = _planned(graph, matched, options, progress)
@@ -90,6 +93,24 @@ def _without_softmax(graph: Graph) -> tuple[Graph, list[str]]:
 
 
 # --- structure -----------------------------------------------------------------------------------
+
+
+def _with_folded_norms(
+    graph: Graph, options: Options, progress: Progress
+) -> tuple[Graph, list[str]]:
+    """A graph with zeros for the biases that folded norms of an untrained model had, if it is one.
+
+    With `auto` it is one if blocks of the library are its parts by that alone.
+    """
+    if options.unfold == "no" or not zero_biases.are_left_out(graph):
+        return graph, []
+    given = zero_biases.given(graph)
+    if options.unfold == "yes":
+        return given, []
+    plans = (_planned(each, folded(each), options, progress)[0] for each in (graph, given))
+    if not any(next(plans).taken) and next(plans).unfold:
+        return given, [f"{zero_biases.TOLD}and they are read as such (--unfold-norms no: as none)"]
+    return graph, [f"{zero_biases.TOLD}if it had any (--unfold-norms yes: with norms)"]
 
 
 def _planned(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,18 +12,22 @@ from typing import NamedTuple
 from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import unreadable
-from resnet_spec.importing.proof import WORKER, installed
+from resnet_spec.importing.proof import WORKER, NotRun, installed
 from resnet_spec.importing.readers import onnx_file
 from resnet_spec.importing.readers.model import Model
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
 from resnet_spec.weights.checkpoint import MissingPackage
 
-KNOWN = "ONNX (.onnx), torch.export (.pt2), and module:function of a PyTorch model"
+KNOWN = (
+    "ONNX (.onnx), Keras (.keras, and .h5 of a whole model), torch.export (.pt2), and "
+    "module:function of a PyTorch model"
+)
+LIMIT = 600.0  # seconds; the largest networks take some tens
 _ONNX = b"\x08"  # its first field, the version
 _ZIP = b"PK\x03\x04"
+_HDF5 = b"\x89HDF"
 _FUNCTION = re.compile(r"(?P<module>[\w.]+|[^:]+\.py):(?P<function>[A-Za-z_]\w*)")
 _OTHERS = {
-    b"\x89HDF": "HDF5, which is not read yet: export the model to ONNX",
     b"\x80": "a pickle, as PyTorch saves weights: it has no graph",
     b"{": "JSON, no model",
     b"<": "a web page or XML, no model",
@@ -45,13 +50,15 @@ def runs_code(name: str) -> bool:
 
 
 @contextmanager
-def opened(name: str, size: Size, folder: Path) -> Iterator[Source]:
+def opened(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Iterator[Source]:
     """A model by what it is called on the command line; `size` is of images it leaves open.
 
-    Raises `SpecError` (RS951 to RS953), `MissingPackage` and `RunnerError`.
+    `limit`: seconds that code of a stranger may take each time that it is asked. Raises `SpecError`
+    (RS901, RS902, RS951 to RS953), `MissingPackage` and `RunnerError`.
     """
     if runs_code(name):
-        with _exported(name, folder, "function", name=name, size=size) as (path, compute):
+        asked = {"name": name, "size": size}
+        with _exported(name, folder, limit, "function", **asked) as (path, compute):
             model = onnx_file.read(path, name, size[1:])
             yield Source(model._replace(format="PyTorch"), ("torch",), compute)
         return
@@ -59,20 +66,56 @@ def opened(name: str, size: Size, folder: Path) -> Iterator[Source]:
     head = _head(path, name)
     if head.startswith(_ONNX):
         yield Source(onnx_file.read(path, name, size[1:]), ("onnxruntime",), _by_runtime(path))
+    elif head.startswith(_HDF5) or (head.startswith(_ZIP) and _is_keras(path)):
+        yield _of_keras(path, name, size, folder)
     elif head.startswith(_ZIP):
-        yield from _of_archive(path, name, folder)
+        yield from _of_archive(path, name, folder, limit)
     else:
         what = next((text for start, text in _OTHERS.items() if head.startswith(start)), "no model")
         hint = f"name its function: {name}:FUNCTION" if path.suffix == ".py" else None
         unreadable(name, f"{quoted(name)} is {what}", hint or f"these can be read: {KNOWN}")
 
 
-def _of_archive(path: Path, name: str, folder: Path) -> Iterator[Source]:
+def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Iterator[Source]:
     from resnet_spec.importing.readers import exported
 
     exported.check_archive(path, name)
-    with _exported(name, folder, "archive", path=str(path.resolve())) as (made, compute):
+    asked = {"path": str(path.resolve())}
+    with _exported(name, folder, limit, "archive", **asked) as (made, compute):
         yield Source(onnx_file.read(made, name)._replace(format="PyTorch"), ("torch",), compute)
+
+
+def _is_keras(path: Path) -> bool:
+    """Whether an archive is one of Keras, by the names in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "config.json" in archive.namelist()
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
+        return False
+
+
+def _of_keras(path: Path, name: str, size: Size, folder: Path) -> Source:
+    """A model of Keras, which runs as far as its configuration was understood."""
+    from resnet_spec.importing.readers.keras import file
+
+    model, config = file.read(path, name, size)
+
+    def compute(images: Path, out: Path) -> None:
+        restated = folder / "model.json"
+        restated.write_text(config, encoding="utf-8")
+        # Keras tells by the ending how weights are kept.
+        weights = folder / ("model.keras" if zipfile.is_zipfile(path) else "model.h5")
+        weights.symlink_to(path.resolve())
+        with _process("keras") as process:
+            files = {"path": weights, "config": restated, "images": images, "out": out}
+            process.ask("keras", **{key: str(value) for key, value in files.items()})
+            try:
+                process.answer()
+            except RunnerError as error:  # older files, and types of maps, that it reads no more
+                reason = " ".join(error.message.split())[:200]
+                raise NotRun(f"Keras can't run it here: {reason}") from None
+
+    return Source(model, ("keras",), compute)
 
 
 def _head(path: Path, shown: str) -> bytes:
@@ -106,7 +149,7 @@ def _by_runtime(path: Path) -> Callable[[Path, Path], None]:
 
 @contextmanager
 def _exported(
-    shown: str, folder: Path, do: str, **asked: object
+    shown: str, folder: Path, limit: float, do: str, **asked: object
 ) -> Iterator[tuple[Path, Callable[[Path, Path], None]]]:
     """A PyTorch model as ONNX, and its process, which has the same weights until the end."""
     for package in ("torch", "onnx"):
@@ -116,15 +159,27 @@ def _exported(
     with _process("torch") as process:
         process.ask(do, out=str(path), **asked)
         try:
-            process.answer()
+            _answer(process, shown, limit)
         except RunnerError as error:
             unreadable(shown, f"{quoted(shown)} gave no model: {error.message.strip()}")
 
         def compute(images: Path, out: Path) -> None:
             process.ask("exported", images=str(images), out=str(out))
-            process.answer()
+            _answer(process, shown, limit)
 
         yield path, compute
+
+
+def _answer(process: Process, shown: str, limit: float) -> None:
+    """Wait for an answer, and end a process that has none in so many seconds."""
+    if not process.answers_within(limit):
+        process.kill()
+        unreadable(
+            shown,
+            f"{quoted(shown)} gave no answer within {limit:g} seconds",
+            f"give it more time: --time-limit {2 * limit:g}",
+        )
+    process.answer()
 
 
 @contextmanager

@@ -84,6 +84,17 @@ class Worker:
         with torch.no_grad():
             np.save(out, self.model(torch.from_numpy(np.load(images))).numpy())
 
+    def keras(self, path: str, config: str, images: str, out: str) -> None:
+        """The output of a model that Keras makes of a configuration, with a file's weights."""
+        from resnet_spec.weights import keras_model
+
+        keras_model.prepare()
+        import keras
+
+        model = keras.models.model_from_json(Path(config).read_text(encoding="utf-8"))
+        model.load_weights(path)
+        np.save(out, keras.ops.convert_to_numpy(model(np.load(images), training=False)))
+
     def onnx(self, path: str, images: str, out: str) -> None:
         """The output of an ONNX file in ONNX Runtime, its graph as it is."""
         import onnxruntime

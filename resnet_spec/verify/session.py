@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import selectors
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,6 +62,12 @@ class Process:
         except (ValueError, TypeError, KeyError):
             answer = {"error": f"it answered {line[:200].strip()!r}"}
         raise RunnerError(self.kind, self.asked, answer["error"])
+
+    def answers_within(self, seconds: float) -> bool:
+        """Whether there is an answer, or an end, before so much time has passed."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]
+            return bool(selector.select(seconds))
 
     def end(self) -> str:
         """How the process ended; one that only stopped to answer is ended."""

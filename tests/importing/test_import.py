@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -304,6 +305,26 @@ def test_a_function_of_the_users(run: Run, tmp_path: Path) -> None:
     text = (tmp_path / "mine.yaml").read_text()
     assert "norm: none" in text and "{flatten: flatten, height: 8}" in text
     assert "gives a int, no torch.nn.Module" in run("mynets:number", "--out", "b.yaml").err
+
+
+SLOW = """\
+import subprocess, sys, time
+
+def build():
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(5)"])
+    time.sleep(60)
+"""
+
+
+def test_a_function_has_a_time_limit(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    begin = time.monotonic()
+    result = run("slow:build", "--out", "mine.yaml", "--time-limit", "2")
+    assert result.code == 1 and "RS951: 'slow:build' gave no answer within 2 seconds" in result.err
+    assert "give it more time: --time-limit 4" in result.err
+    assert time.monotonic() - begin < 30 and not (tmp_path / "mine.yaml").exists()
+    for wrong in ("0", "-1", "nan", "inf"):
+        assert run("slow:build", "--out", "mine.yaml", f"--time-limit={wrong}").code == 2
 
 
 def archive(path: Path) -> None:

@@ -30,6 +30,11 @@ def main() -> None:
     if words[0] == "weights":
         with contextlib.suppress(ModuleNotFoundError):
             import safetensors.numpy  # noqa: F401
+    if words[0] == "import":
+        from resnet_spec.cli import importing  # noqa: F401
+        from resnet_spec.importing import proof, run  # noqa: F401
+
+        proof.installed = lambda package: False  # the proof writes nothing
     for point in itertools.count():
         place = folder / str(point)
         shutil.copytree(folder / "before", place)

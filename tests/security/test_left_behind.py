@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,10 @@ COMMANDS = {
     "init": ["init", "new.yaml"],
     "weights": ["weights", "convert", "in.safetensors", "net.yaml", "--out", "out.safetensors",
                 "--force"],
+    "import": ["import", "model.keras", "--out", "model.yaml", "--weights", "out.safetensors",
+               "--force", "--no-library"],
 }  # fmt: skip
+MODEL = Path(__file__).parents[1] / "importing" / "data" / "keras2.keras"
 ENDS = {"SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP, "SIGKILL": signal.SIGKILL}
 
 
@@ -68,6 +72,13 @@ def command(
     if request.param == "weights":
         pytest.importorskip("safetensors")
         write_weights(folder)
+    elif request.param == "import":
+        for package in ("safetensors", "h5py"):
+            pytest.importorskip(package)
+        shutil.copy(MODEL, folder / "model.keras")
+        (folder / "out.safetensors").write_bytes(b"what was there before")
+        # As where no framework is installed: what is tried is how files are written.
+        monkeypatch.setattr("resnet_spec.importing.proof.installed", lambda package: False)
     else:
         (folder / "net.yaml").write_text(NET.format(filters=16))
     return COMMANDS[request.param]

@@ -74,6 +74,10 @@ def conv(call: Call) -> View:
     if kernel.ndim != 4:
         raise Unsupported(f"a convolution over {kernel.ndim - 2} axes")
     value = call.map()
+    given, groups = call.builder.shape(value).channels, int(call.attributes.get("group", 1))
+    if groups < 1 or kernel.shape[1] * groups != given or kernel.shape[0] % groups:
+        shape = "x".join(map(str, kernel.shape))
+        raise Unsupported(f"a kernel of {shape} in {groups} groups on {given} channels")
     if kernel.shape[2] != kernel.shape[3]:
         size = f"{kernel.shape[2]}x{kernel.shape[3]}"
         raise Unsupported(f"a window of {size}: windows are square")
@@ -84,7 +88,7 @@ def conv(call: Call) -> View:
         "stride": stride,
         "padding": padding(call, value, kernel.shape[2], stride, dilation),
         "dilation": dilation,
-        "groups": int(call.attributes.get("group", 1)),
+        "groups": groups,
         "bias": bias is not None,
         "standardize": False,
     }

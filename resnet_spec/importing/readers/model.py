@@ -41,10 +41,13 @@ class Model(NamedTuple):
     shape: tuple[int, int, int, int]
     output: str
     notes: tuple[str, ...] = ()
+    stated_last: bool | None = None  # where the source says how images lie
 
     @property
     def is_channels_last(self) -> bool:
-        """Whether the images' channels stand last: of the two, channels are few."""
+        """Whether the images' channels stand last: as stated, or else by which are few."""
+        if self.stated_last is not None:
+            return self.stated_last
         return self.shape[3] in (1, 3, 4) and self.shape[1] not in (1, 3, 4)
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from resnet_spec.importing.graph import Graph, Op, is_point
+from resnet_spec.importing.graph import Graph, Op, Value, is_point
 from resnet_spec.importing.structure.roles import Roles
 from resnet_spec.importing.writing.names import Names, norm_beside
 from resnet_spec.primitives import PRIMITIVES
@@ -41,7 +41,10 @@ def layers_of(op: Op, scope: Scope, stated: Mapping[str, Any] | None = None) -> 
     if op.kind == "linear":
         layer: Layer = {"linear": _named(op, scope, "fc"), "features": attributes["features"]}
         layer.update(stated)
-        return [layer if attributes["bias"] else {**layer, "bias": False}]
+        layer = layer if attributes["bias"] else {**layer, "bias": False}
+        if _is_vector(scope.graph, op.inputs[0]):
+            return [layer]
+        return [{"flatten": scope.names.only("flatten"), "height": 1}, layer]
     if op.kind in ("batch_norm", "group_norm"):
         return [_norm(op, scope, scope.hint(op.parts[0].name if op.parts else op.name))]
     if op.kind in ("max_pool", "avg_pool"):
@@ -49,6 +52,20 @@ def layers_of(op: Op, scope: Scope, stated: Mapping[str, Any] | None = None) -> 
     if scope.roles.is_act(op):
         return [{"act": scope.names.take("", "act")}]
     return [_plain(op, scope, stated)]
+
+
+def _is_vector(graph: Graph, value: Value) -> bool:
+    """Whether a value of one place is a vector, and not a map, as norms need and give one."""
+    makers = graph.producers()
+    while (op := makers.get(value)) is not None:
+        if op.kind in ("linear", "flatten"):
+            return True
+        if op.kind in ("global_avg_pool", "global_max_pool"):
+            return not op.attributes["keep_map"]
+        if PRIMITIVES[op.kind].needs != "any":
+            return False
+        value = op.inputs[0]
+    return False
 
 
 def _named(op: Op, scope: Scope, kind: str) -> str:

@@ -57,6 +57,8 @@ def written(plan: Plan, name: str, description: str) -> Written:
         raise Unsupported(f"its output is a {result} map, not one number for each class")
     items = own_blocks.items(plan.graph, plan.parts, plan.taken)
     inner = [k for k, item in enumerate(items) if isinstance(item, Use | own_blocks.Draft)]
+    if not inner:
+        raise Unsupported("there is nothing in it that could be a stage", "the model")
     first, last = inner[0], inner[-1]
     scope = Scope(graph, plan.roles, plan.unfold, hint=_hint(plan))
     stem = _layers(items[:first], scope)

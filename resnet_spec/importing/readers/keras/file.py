@@ -1,0 +1,201 @@
+"""A `.keras` archive or a legacy `.h5` as a graph: its configuration and its weights, by us.
+
+Nothing in the file runs, and no Keras is needed. What its configuration says that no rule knows is
+refused with the name of its layer.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from resnet_spec.diagnostics import quoted
+from resnet_spec.importing.errors import Unsupported, unreadable, unsaid
+from resnet_spec.importing.readers.keras import layers, topology
+from resnet_spec.importing.readers.keras.emitter import Call, Written
+from resnet_spec.importing.readers.keras.options import MAX_SIZE
+from resnet_spec.importing.readers.keras.restated import restated
+from resnet_spec.importing.readers.keras.topology import Scope
+from resnet_spec.importing.readers.keras.variables import Variables
+from resnet_spec.importing.readers.model import Model
+from resnet_spec.weights.checkpoint import BROKEN, Checkpoint, MissingPackage
+
+_MAX_CONFIG = 50_000_000  # bytes
+_HALF = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
+
+
+class Read(NamedTuple):
+    """A model, and the configuration that Keras may run it with."""
+
+    model: Model
+    config: str
+
+
+def read(path: Path, shown: str, size: tuple[int, int, int] = (3, 224, 224)) -> Read:
+    """The graph of a file; `size`: channels, rows and columns that the file leaves open.
+
+    Raises `SpecError` (RS901, RS902, RS951 to RS953) and `MissingPackage`.
+    """
+    try:
+        with _opened(path, shown) as (text, version, checkpoint):
+            document = _parsed(text, shown)
+            return _graph(document, version, checkpoint, path.stat().st_size, size)
+    except Unsupported as error:
+        unsaid(shown, error)
+    except ModuleNotFoundError as error:
+        raise MissingPackage(f"reading {quoted(shown)}", error.name or "h5py", "weights") from None
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(path: Path, shown: str) -> Iterator[tuple[Any, str, Checkpoint]]:
+    """The configuration, the version of Keras and the tensors of a file."""
+    from resnet_spec.weights.formats import hdf5, keras
+
+    if zipfile.is_zipfile(path):
+        text, version = _of_archive(path, shown)
+        with keras.opened(path, shown) as checkpoint:
+            yield text, version, checkpoint
+    else:
+        with hdf5.opened(path, shown) as checkpoint:
+            text, version = _of_hdf5(path)
+            yield text, version, checkpoint
+
+
+def _of_archive(path: Path, shown: str) -> tuple[Any, str]:
+    """The two texts beside the weights, whose sizes are those that the archive states."""
+    found: list[bytes | None] = []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in ("config.json", "metadata.json"):
+                if name not in archive.namelist():
+                    found.append(None)
+                    continue
+                with archive.open(name) as member:
+                    found.append(member.read(_MAX_CONFIG + 1))
+    except (*BROKEN, NotImplementedError, ValueError) as error:
+        unreadable(shown, f"{quoted(shown)} is a broken archive: {str(error).lower()[:120]}")
+    return found[0], _version(found[1])
+
+
+def _version(text: bytes | None) -> str:
+    try:
+        return str(json.loads(text or b"{}")["keras_version"])
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return ""
+
+
+def _of_hdf5(path: Path) -> tuple[Any, str]:
+    import h5py
+
+    with h5py.File(path, "r") as root:
+        found = [root.attrs.get(key) for key in ("model_config", "keras_version")]
+    version = found[1].decode("utf-8", "replace") if isinstance(found[1], bytes) else found[1]
+    return found[0], str(version or "")
+
+
+def _parsed(text: Any, shown: str) -> Any:
+    if text is None:
+        unreadable(
+            shown,
+            f"{quoted(shown)} holds weights alone: it has no configuration of a model",
+            "save the model with model.save('model.keras'), or use 'resnet-spec weights' with a "
+            "spec for the weights",
+        )
+    if not isinstance(text, str | bytes) or len(text) > _MAX_CONFIG:
+        unreadable(shown, f"the configuration in {quoted(shown)} is no text, or too long for one")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        unreadable(shown, f"the configuration in {quoted(shown)} is no JSON")
+
+
+# --- the graph -----------------------------------------------------------------------------------
+
+
+def _graph(
+    document: Any, version: str, checkpoint: Checkpoint, bytes_: int, size: tuple[int, int, int]
+) -> Read:
+    scope = topology.scope_of(document)
+    shape, is_last = _input(scope, size)
+    steps, output = topology.steps_of(scope, "images")
+    variables = Variables(checkpoint, bytes_)
+    major = version.partition(".")[0]
+    done = Written(variables, int(major) if major.isdigit() and len(major) < 4 else 2)
+    done.ranks["images"] = 4
+    renamed: dict[str, str] = {}
+    for step in steps:
+        call = Call(done, step._replace(inputs=tuple(renamed.get(n, n) for n in step.inputs)))
+        try:
+            made = layers.written(call)
+        except Unsupported as error:
+            raise Unsupported(error.what, error.place or step.layer.shown, error.help) from None
+        renamed[step.output] = made.name
+        done.ranks[made.name] = made.rank
+    model = Model(
+        checkpoint.shown,
+        "Keras",
+        tuple(done.nodes),
+        done.constants,
+        done.parameters,
+        "images",
+        shape,
+        renamed.get(output, output),
+        tuple(_notes(scope, steps, done)),
+        is_last,
+    )
+    return Read(model, json.dumps(restated(scope, shape)))
+
+
+def _input(scope: Scope, size: tuple[int, int, int]) -> tuple[tuple[int, int, int, int], bool]:
+    """The shape of a batch of one image, and whether its channels stand last."""
+    channels, rows, columns = size
+    is_last = not any(
+        layer.options.states("data_format", "channels_first") for layer in topology.layers_of(scope)
+    )
+    usual = (1, rows, columns, channels) if is_last else (1, channels, rows, columns)
+    stated = topology.stated_shape(scope)
+    if stated is None:
+        return usual, is_last
+    if not isinstance(stated, list) or len(stated) != 4:
+        raise Unsupported(f"its input is {str(stated)[:80]}, not a batch of images", "the model")
+    sizes = [1]
+    for given, other in zip(stated[1:], usual[1:], strict=True):
+        if given is None:
+            sizes.append(other)
+        elif type(given) is int and 1 <= given <= MAX_SIZE:
+            sizes.append(given)
+        else:
+            raise Unsupported(f"its input is {str(stated)[:80]}", "the model")
+    return (sizes[0], sizes[1], sizes[2], sizes[3]), is_last
+
+
+def _notes(scope: Scope, steps: list[topology.Step], done: Written) -> Iterator[str]:
+    every = list(topology.layers_of(scope))
+    calls: dict[str, int] = {}
+    for step in steps:
+        calls[step.layer.name] = calls.get(step.layer.name, 0) + 1
+    has_weights = {name.rpartition(":")[0] for name in done.parameters}
+    shared = [name for name, count in calls.items() if count > 1 and name in has_weights]
+    if shared:
+        names = ", ".join(quoted(each) for each in shared[:4])
+        yield f"used at several places with the same weights, which are apart in the spec: {names}"
+    images = sorted({each.kind for each in every if each.kind in topology.AUGMENTATIONS})
+    if images:
+        yield f"what changes images in training alone is left out: {', '.join(images)}"
+    half = {policy for each in every if (policy := each.options.policy()) in _HALF}
+    if half:
+        yield f"it computes in {', '.join(sorted(half))}; here it does in single precision"
+    if done.unscaled:
+        count = len(done.unscaled)
+        yield f"{count} norms without a scale or a centre have ones or zeros for it"
+    unused = done.variables.unused()
+    if unused:
+        names = ", ".join(quoted(each) for each in unused[:4])
+        yield f"{len(unused)} tensors of the file are of no layer: {names}"

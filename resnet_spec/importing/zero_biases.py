@@ -1,0 +1,35 @@
+"""Norms of models that were not trained, which leave nothing behind when they are folded.
+
+Their convolutions get a bias of zeros, which exporters leave out, or which is as good as left out.
+So where no convolution has a bias, and nothing is a norm, each may have had one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from resnet_spec.importing.graph import Graph, Op
+
+TOLD = (
+    "no convolution has a bias, and nothing is a norm: before a training that is what is left of "
+    "folded norms, "
+)
+
+
+def are_left_out(graph: Graph) -> bool:
+    """Whether a graph has neither biases nor norms."""
+    convs = [op for op in graph.ops if op.kind == "conv"]
+    norms = any(op.kind.endswith("_norm") for op in graph.ops)
+    return bool(convs) and not norms and not any(op.attributes["bias"] for op in convs)
+
+
+def given(graph: Graph) -> Graph:
+    """The same graph with a bias of zeros in each convolution."""
+    ops = [_biased(op) if op.kind == "conv" else op for op in graph.ops]
+    return Graph(ops, graph.input, graph.output, graph.shapes)
+
+
+def _biased(op: Op) -> Op:
+    weight = op.parameters["weight"]
+    parameters = {**op.parameters, "bias": np.zeros(len(weight), weight.dtype)}
+    return op.copy(attributes={**op.attributes, "bias": True}, parameters=parameters)

@@ -87,14 +87,15 @@ def _write_same_as_number(graph: Graph) -> None:
     """`padding: same` where the graph's own size asks for as much on every side."""
     for op in graph.ops:
         if op.kind == "conv" and op.attributes["padding"] == SAME:
-            given, attributes = graph.shapes[op.inputs[0]], op.attributes
-            rule = (attributes["kernel"], attributes["stride"], attributes["dilation"])
-            sides = {
-                *same_padding(given.height or 1, *rule),
-                *same_padding(given.width or 1, *rule),
-            }
+            sides = same_sides(op, graph.shapes[op.inputs[0]])
             if len(sides) == 1:
-                attributes["padding"] = sides.pop()
+                op.attributes["padding"] = sides.pop()
+
+
+def same_sides(op: Op, given: Shape) -> set[int]:
+    """How many rows and columns TensorFlow's rule adds on the sides of a convolution's input."""
+    rule = (op.attributes["kernel"], op.attributes["stride"], op.attributes["dilation"])
+    return {*same_padding(given.height or 1, *rule), *same_padding(given.width or 1, *rule)}
 
 
 def _split_strided_dilation(graph: Graph) -> None:

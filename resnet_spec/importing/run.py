@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from resnet_spec.codegen.generate import generate
@@ -65,9 +65,10 @@ def imported(
         options = options._replace(unfold="no")  # nothing was folded on the way here
     try:
         graph, model_notes = _without_softmax(translated(model))
+        if options.unfold == "auto" and any(len(op.parts) > 1 for op in folded(graph).ops):
+            options = options._replace(unfold="no")  # a norm stands where one would be folded
         apart = options.unfold == "no"
-        matched = folded(graph, apart)
-        plan, notes = _planned(graph, matched, options, progress)
+        plan, notes = _planned(folded(graph, apart), options, progress)
         progress("writing the spec")
         result = _first_sound(plan, options, path, graph_key(folded(graph, apart)))
     except Unsupported as error:
@@ -93,11 +94,10 @@ def _without_softmax(graph: Graph) -> tuple[Graph, list[str]]:
 
 
 def _planned(
-    graph: Graph, matched: Graph, options: Options, progress: Progress
+    matched: Graph, options: Options, progress: Progress
 ) -> tuple[Plan, list[str]]:
-    """The parts of a graph, and whether its biases are norms that were folded."""
-    visible = any(len(op.parts) > 1 for op in matched.ops)
-    folds = options.unfold == "yes" or (options.unfold == "auto" and not visible)
+    """The parts of a folded graph, and whether its biases are norms that were folded."""
+    folds = options.unfold != "no"
     found = roles(matched, folds)
     prober = Prober(found.defaults, options.unfold == "no")
     known = {}
@@ -120,7 +120,8 @@ def _as_stated(found: Roles, matched: Graph, taken: Any) -> Roles:
         return found
     if not all(op.parts[0].attributes["bias"] for op in convs):
         return found
-    return Roles(found.act, found.norm, found.eps, True, {**found.defaults, "conv": {"bias": True}})
+    conv = {**found.defaults.get("conv", {}), "bias": True}
+    return replace(found, bias=True, defaults={**found.defaults, "conv": conv})
 
 
 def _first_sound(plan: Plan, options: Options, path: str, key: Key) -> tuple[str, Network, Written]:

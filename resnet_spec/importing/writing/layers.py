@@ -63,7 +63,7 @@ def _conv(op: Op, scope: Scope, stated: Mapping[str, Any]) -> list[Layer]:
     for name, default in (("stride", 1), ("dilation", 1), ("groups", 1)):
         if attributes[name] != default:
             layer[name] = attributes[name]
-    if attributes["padding"] != usual_padding(attributes):
+    if not scope.roles.same and attributes["padding"] != usual_padding(attributes):
         layer["padding"] = attributes["padding"]
     layer.update(stated)
     norm = op.parts[1] if len(op.parts) > 1 else None

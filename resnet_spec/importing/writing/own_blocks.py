@@ -142,7 +142,7 @@ class _Block:
         found: dict[str, Any] = {}
         for name in _NUMBERS:
             values = [_attribute(op, name) for op in column]
-            if values[0] is None or (name == "padding" and _is_usual(column)):
+            if values[0] is None or (name == "padding" and self._is_usual(column)):
                 continue
             if name == "padding" and SAME in values:
                 found[name] = SAME
@@ -151,6 +151,17 @@ class _Block:
             if expression is not None:
                 found[name] = expression
         return found
+
+    def _is_usual(self, column: Iterable[Op]) -> bool:
+        """Whether all have the padding that the language takes by itself."""
+        return all(
+            (op.kind == "conv" and self.scope.roles.same)
+            or (
+                op.kind in ("conv", "max_pool", "avg_pool")
+                and _attribute(op, "padding") == usual_padding(op.attributes)
+            )
+            for op in column
+        )
 
     # --- shortcuts -------------------------------------------------------------------------------
 
@@ -246,15 +257,6 @@ def _attribute(op: Op, name: str) -> Any:
     if name == "padding" and op.parts and op.parts[0].attributes.get("padding") == SAME:
         return SAME
     return op.attributes.get(name)
-
-
-def _is_usual(column: Iterable[Op]) -> bool:
-    """Whether all have the padding that the language takes by itself."""
-    return all(
-        op.kind in ("conv", "max_pool", "avg_pool")
-        and _attribute(op, "padding") == usual_padding(op.attributes)
-        for op in column
-    )
 
 
 def _argument(name: str, values: Sequence[Any]) -> Any:

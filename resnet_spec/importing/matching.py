@@ -128,7 +128,12 @@ def _sees_every_nth(attributes: Mapping[str, object]) -> bool:
 
 
 def word(op: Op, skeleton: bool = False) -> str:
-    """What an operation is, as text; a skeleton leaves out what varies between uses of a block."""
+    """What an operation is, as text; a skeleton leaves out what varies between uses of a block.
+
+    Parts of a value that happen to be equal are still the parts that a block takes.
+    """
+    if skeleton and op.kind == "split":
+        return "take()"
     left_out = _NUMBERS.get(op.kind, set()) if skeleton else set()
     said = []
     for name in significant(op.kind):
@@ -163,7 +168,7 @@ def hashes(
             inputs.sort()
         said = words[id(op)] if words is not None else word(op, skeleton)
         made = _digest(said, *inputs)
-        many = len(op.outputs) > 1
+        many = len(op.outputs) > 1 and not skeleton
         for place, value in enumerate(op.outputs):
             found[value] = _digest(made, str(place)) if many else made
     return found
@@ -171,7 +176,8 @@ def hashes(
 
 def key(ops: Sequence[Op], first: Value, last: Value, skeleton: bool = False) -> Key:
     """Equal for graphs between two values that compute the same."""
-    return (hashes(ops, {first: "x"}, skeleton)[last], len(ops))
+    number = sum(len(op.outputs) for op in ops) if skeleton else len(ops)
+    return (hashes(ops, {first: "x"}, skeleton)[last], number)
 
 
 def graph_key(graph: Graph, skeleton: bool = False) -> Key:

@@ -20,6 +20,7 @@ from resnet_spec.importing.structure.library_index import index
 from resnet_spec.importing.structure.parse import chosen, others, parse
 from resnet_spec.importing.structure.probing import Prober
 from resnet_spec.importing.structure.roles import Roles, roles
+from resnet_spec.importing.structure.vocabulary import Vocabulary, vocabulary
 from resnet_spec.importing.writing.spec import Plan, Written, written
 from resnet_spec.importing.writing.yaml_text import spec_text
 from resnet_spec.ir import Network
@@ -93,19 +94,18 @@ def _without_softmax(graph: Graph) -> tuple[Graph, list[str]]:
 # --- structure -----------------------------------------------------------------------------------
 
 
-def _planned(
-    matched: Graph, options: Options, progress: Progress
-) -> tuple[Plan, list[str]]:
+def _planned(matched: Graph, options: Options, progress: Progress) -> tuple[Plan, list[str]]:
     """The parts of a folded graph, and whether its biases are norms that were folded."""
     folds = options.unfold != "no"
     found = roles(matched, folds)
     prober = Prober(found.defaults, options.unfold == "no")
-    known = {}
+    words, known = Vocabulary((), {}, {}), {}
     if options.library:
         progress("looking up the blocks that it may hold")
-        known = index(prober, matched)
-    parts = parse(matched, prober, known, found.eps, progress)
-    taken = chosen(parts)
+        words = vocabulary(prober.library)
+        known = index(prober, matched, words)
+    parts = parse(matched, prober, known, words, found.eps, progress)
+    taken = chosen(parts, words)
     unfold = options.unfold == "yes" or (folds and any(each is not None for each in taken))
     if not unfold:
         found = _as_stated(found, matched, taken)

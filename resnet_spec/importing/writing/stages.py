@@ -12,8 +12,8 @@ from resnet_spec.importing.structure.segments import joined
 from resnet_spec.importing.writing.names import Names, Path, block_path, stage_names
 from resnet_spec.language.syntax import Argument
 
-# Arguments of a use that blocks of a stage behind the first do not have.
-_FIRST = ("first", "project")
+# The default of a flag that the first block of a stage alone has.
+_AT_FIRST = "i == 0"
 # In which order a stage says its arguments; the others follow.
 _LEADING = ("name", "names", "block", "repeat", "filters", "growth", "stride")
 
@@ -39,14 +39,14 @@ class Signature:
     """The arguments of a block that a stage gives its first block alone, and their defaults."""
 
     first_only: Mapping[str, Any]
+    by_place: frozenset[str] = frozenset()  # flags of the first block, unless a stage says them
 
     @classmethod
     def of(cls, arguments: Mapping[str, Argument]) -> Signature:
-        found: dict[str, Any] = {name: False for name in _FIRST if name in arguments}
-        for name, argument in arguments.items():
-            if argument.first_only and argument.default is not None:
-                found[name] = _literal(argument.default.text)
-        return cls(found)
+        stated = {name: each for name, each in arguments.items() if each.default is not None}
+        by_place = {name for name, each in stated.items() if _text(each) == _AT_FIRST}
+        first = {name: _literal(_text(each)) for name, each in stated.items() if each.first_only}
+        return cls({**dict.fromkeys(by_place, False), **first}, frozenset(by_place))
 
     def continues(self, before: Use, after: Use) -> bool:
         """Whether a use can be of one stage with the one before it."""
@@ -66,6 +66,10 @@ def _same_stage(before: Use, after: Use) -> bool:
     """Whether the model's names put two blocks into one stage."""
     one, other = before.path, after.path
     return len(one) > 1 and len(one) == len(other) and one[:-1] == other[:-1]
+
+
+def _text(argument: Argument) -> str:
+    return "" if argument.default is None else argument.default.text
 
 
 def _literal(text: str) -> Any:
@@ -90,6 +94,8 @@ def arguments_of(run: Sequence[Use], signature: Signature) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in run[0].arguments:
         values = [use.arguments.get(name) for use in run]
+        if name in signature.by_place and values == [True, *(False for _ in run[1:])]:
+            continue
         if all(value == values[0] for value in values) or name in signature.first_only:
             found[name] = values[0]
         else:

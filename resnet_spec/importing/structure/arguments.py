@@ -21,8 +21,8 @@ from resnet_spec.primitives import Shape
 _MOST_TIMES = 64  # a width is another
 _EXPANSIONS = (4, 1, 2, 8)  # of output channels per filter
 MOST_CHANGED = 3  # arguments besides filters and stride that differ from their defaults
-# So many differ together in these alone: groups of a stated width, without expansion.
-_TOGETHER = frozenset({"groups", "base_width", "expansion"})
+# So many differ together only where a network has groups of a stated width.
+_GROUPED = frozenset({"groups", "base_width"})
 # What the numbers of a graph tell; of others the values are tried that networks have.
 _TOLD = frozenset(
     {
@@ -110,7 +110,7 @@ _SIZES = ("filters", "growth", "width", "stride")  # which a use always says
 def _combinations(candidates: Mapping[str, list[Any]], changed: int) -> Iterator[dict[str, Any]]:
     """Values for so many arguments."""
     for names in itertools.combinations(candidates, changed):
-        if changed == MOST_CHANGED and not _TOGETHER.issuperset(names):
+        if changed == MOST_CHANGED and not _GROUPED.issubset(names):
             continue
         for values in itertools.product(*(candidates[name] for name in names)):
             yield dict(zip(names, values, strict=True))
@@ -156,7 +156,8 @@ def _candidates(
     for name, argument in definition.arguments.items():
         if name not in chosen and argument.type == "int":
             found[name] = _values(name, piece, words)
-    found = {k: [v for v in each if v != _default(definition, k)] for k, each in found.items()}
+            if name not in _SIZES:
+                found[name] = _without(found[name], _default(definition, name))
     for slot in definition.slots:
         filler = chosen.get(slot)
         if isinstance(filler, str) and filler in builtin_blocks():
@@ -164,9 +165,12 @@ def _candidates(
             for name, argument in filling.arguments.items():
                 if argument.type == "int" and argument.default and name not in _SIZES:
                     values = _values(name, piece, words)
-                    default = _default(filling, name)
-                    found[f"{slot}.{name}"] = [each for each in values if each != default]
+                    found[f"{slot}.{name}"] = _without(values, _default(filling, name))
     return {name: each for name, each in found.items() if each}
+
+
+def _without(values: Iterable[Any], default: Any) -> list[Any]:
+    return [each for each in values if each != default]
 
 
 def _values(name: str, piece: Piece, words: Vocabulary) -> list[Any]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_spec.language.library import Library, builtin_blocks, builtin_specs
+from resnet_spec.language.library import Library, builtin_blocks, builtin_folder, builtin_specs
 from resnet_spec.language.load import load
 from resnet_spec.language.nodes import plain
 from resnet_spec.primitives import PRIMITIVES
@@ -45,7 +45,11 @@ def vocabulary(library: Library) -> Vocabulary:
             stages[block] += 1
             beside[block] |= blocks
         for stage in here:
-            for key, value in _said(stage, defaults):
+            definition = library.find_block(stage["block"], builtin_folder())
+            assert definition is not None
+            usual = {slot: each.target for slot, each in definition.slots.items()}
+            stated = {**usual, **(defaults.get(stage["block"]) or {}), **stage}
+            for key, value in _said(stated, defaults):
                 values[key][json.dumps(value)] += 1
     return Vocabulary(
         tuple(block for block, _ in stages.most_common()),
@@ -56,12 +60,12 @@ def vocabulary(library: Library) -> Vocabulary:
 
 def _said(stage: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The values of a stage that every spec could have: numbers, flags, and blocks of ours."""
-    for key, given in {**(defaults.get(stage["block"]) or {}), **stage}.items():
+    for key, given in stage.items():
         for value in given if isinstance(given, list) else [given]:
             if isinstance(value, int):
                 yield key, value
                 continue
-            named = value if isinstance(value, dict) else {value: defaults.get(value)}
+            named = value if isinstance(value, dict) else {value or "none": defaults.get(value)}
             ((target, arguments),) = named.items()
             if target in builtin_blocks() or target in PRIMITIVES or target == "none":
                 yield key, {target: arguments} if arguments else target

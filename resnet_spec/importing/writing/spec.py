@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -63,8 +63,14 @@ def written(plan: Plan, name: str, description: str) -> Written:
     definitions = own_blocks.defined(items[first : last + 1], scope, plan.hints, plan.apart)
     head = _layers(items[last + 1 :], scope)
     _say_classes(head, result.channels)
-    stages = _stages(plan, definitions, Names(_names(stem + head)))
-    defaults = {**plan.roles.defaults, **hoist(stages, definitions.blocks)}
+    staged = _stages(plan, definitions, Names(_names(stem + head)))
+    stages = [dict(stage) for _, stage in staged]
+
+    def holds(place: int, name: str, value: Any) -> bool:
+        run, stage = staged[place]
+        return _is(plan, run, {**_arguments(stage), name: value})
+
+    defaults = {**plan.roles.defaults, **hoist(stages, definitions.blocks, holds)}
     spec: dict[str, Any] = {
         "spec_version": 1,
         "name": name,
@@ -108,7 +114,10 @@ def _say_classes(head: Sequence[Layer], classes: int) -> None:
             return
 
 
-def _stages(plan: Plan, definitions: own_blocks.Definitions, names: Names) -> list[dict[str, Any]]:
+def _stages(
+    plan: Plan, definitions: own_blocks.Definitions, names: Names
+) -> list[tuple[Sequence[Use], dict[str, Any]]]:
+    """The uses of each stage, and what it says."""
     stages = []
 
     def signature(block: str) -> Signature:
@@ -118,7 +127,7 @@ def _stages(plan: Plan, definitions: own_blocks.Definitions, names: Names) -> li
 
     for run in runs(definitions.uses, signature):
         for part in _checked(plan, definitions, run, signature(run[0].block)):
-            stages.append(named(part[0], part[1], names, plan.hints))
+            stages.append((part[0], named(part[0], part[1], names, plan.hints)))
     return stages
 
 
@@ -130,11 +139,20 @@ def _checked(
     block = run[0].block
     if block in definitions.blocks:
         return [(run, definitions.plainest(block, arguments))]
-    given, wanted = plan.graph.shapes[run[0].first], key_of(run)
-    found = shortened(arguments, lambda tried: plan.prober.key(block, tried, given) == wanted)
+    found = shortened(arguments, lambda tried: _is(plan, run, tried))
     if found is not None:
         return [(run, found)]
     return [each for use in run for each in _checked(plan, definitions, [use], signature)]
+
+
+def _is(plan: Plan, run: Sequence[Use], arguments: Mapping[str, Any]) -> bool:
+    """Whether a stage with these arguments is what uses of a block of the library are."""
+    given = plan.graph.shapes[run[0].first]
+    return plan.prober.key(run[0].block, arguments, given) == key_of(run)
+
+
+def _arguments(stage: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in stage.items() if k not in ("name", "names", "block")}
 
 
 def _needed(

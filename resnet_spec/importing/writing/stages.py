@@ -15,7 +15,7 @@ from resnet_spec.language.syntax import Argument
 # The default of a flag that the first block of a stage alone has.
 _AT_FIRST = "i == 0"
 # In which order a stage says its arguments; the others follow.
-_LEADING = ("name", "names", "block", "repeat", "filters", "growth", "stride")
+_LEADING = ("name", "names", "block", "repeat", "filters", "growth", "width", "stride")
 
 
 @dataclass(frozen=True)
@@ -151,20 +151,28 @@ def named(
     return {each: stage[each] for each in dict.fromkeys(order)}
 
 
-def hoist(stages: Sequence[dict[str, Any]], own: Iterable[str]) -> dict[str, Any]:
-    """What all stages of a block of the library say alike, taken out of them for `defaults`."""
+# What a stage says for itself.
+_OWN = ("name", "names", "block", "repeat", "filters", "growth", "width", "stride")
+
+
+def hoist(
+    stages: Sequence[dict[str, Any]], own: Iterable[str], holds: Callable[[int, str, Any], bool]
+) -> dict[str, Any]:
+    """What stages of a block of the library say alike, taken out of them for `defaults`.
+
+    `holds` tells whether a stage that does not say something would be the same if it did: a
+    pooling in the shortcut is no other network where nothing strides.
+    """
     defaults: dict[str, Any] = {}
-    for block in dict.fromkeys(stage["block"] for stage in stages):
-        mine = [stage for stage in stages if stage["block"] == block]
-        if block in own or len(mine) < 2:
-            continue
-        for name in list(mine[0]):
-            if name in ("name", "names", "block", "repeat", "filters", "stride"):
+    numbered = [(k, stage) for k, stage in enumerate(stages) if stage["block"] not in own]
+    for block in dict.fromkeys(stage["block"] for _, stage in numbered):
+        mine = [(k, stage) for k, stage in numbered if stage["block"] == block]
+        for name in dict.fromkeys(name for _, stage in mine for name in stage if name not in _OWN):
+            said = [stage[name] for _, stage in mine if name in stage]
+            if len(said) < 2 or isinstance(said[0], list) or any(v != said[0] for v in said):
                 continue
-            value = mine[0][name]
-            if isinstance(value, list) or not all(stage.get(name) == value for stage in mine):
-                continue
-            defaults.setdefault(block, {})[name] = value
-            for stage in mine:
-                del stage[name]
+            if all(name in stage or holds(k, name, said[0]) for k, stage in mine):
+                defaults.setdefault(block, {})[name] = said[0]
+                for _, stage in mine:
+                    stage.pop(name, None)
     return defaults

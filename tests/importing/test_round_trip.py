@@ -39,21 +39,6 @@ def brought_back(path: Path, out: Path, **options: object) -> Imported:
     return imported(model, Options("imported", "Imported", **options), str(out))  # type: ignore[arg-type]
 
 
-def difference(found: Imported, model: object, shape: tuple[int, ...]) -> float:
-    """How far the imported network's logits are from the model's, relative to the largest."""
-    import torch
-
-    ours = networks.built(found.network, "imported")
-    state = {name: torch.tensor(value) for name, value in found.state.items()}
-    ours.load_state_dict(state, strict=True)
-    given = networks.logits(ours, shape)
-    wanted = networks.logits(model, shape)
-    if any("softmax" in note for note in found.notes):
-        given = given.softmax(dim=1)
-    assert torch.isfinite(wanted).all() and wanted.abs().max() > 0
-    return float((given - wanted).abs().max() / wanted.abs().max())
-
-
 @pytest.mark.parametrize("name", [*ALONE, *OWN])
 def test_folded(name: str, tmp_path: Path) -> None:
     source = network(name)
@@ -61,7 +46,7 @@ def test_folded(name: str, tmp_path: Path) -> None:
     model = networks.built(source)
     path = networks.exported(model, shape, tmp_path / "model.onnx")
     found = brought_back(path, tmp_path / "imported.yaml")
-    assert difference(found, model, shape) < TOLERANCE
+    assert networks.distance(found, model, shape) < TOLERANCE
     assert bool(found.written.own) == (name in OWN)
     assert len(found.text.splitlines()) <= (30 if name in ALONE else 80)
 
@@ -75,7 +60,7 @@ def test_not_folded_has_the_same_counts(name: str, tmp_path: Path) -> None:
     found = brought_back(path, tmp_path / "imported.yaml")
     assert found.network.root.parameters == source.root.parameters
     assert found.network.root.statistics == source.root.statistics
-    assert difference(found, model, shape) < TOLERANCE
+    assert networks.distance(found, model, shape) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["se", "dense", "preact", "option_a"])
@@ -88,7 +73,7 @@ def test_without_names_and_library(name: str, tmp_path: Path) -> None:
     read = onnx_file.read(path, path.name)
     bare = read._replace(nodes=tuple(node._replace(name="") for node in read.nodes))
     found = imported(bare, Options("imported", "Imported", False), str(tmp_path / "n.yaml"))
-    assert difference(found, model, shape) < TOLERANCE
+    assert networks.distance(found, model, shape) < TOLERANCE
     assert found.written.from_library == 0 and found.written.own > 0
 
 
@@ -110,7 +95,7 @@ def test_every_network_of_the_package(tmp_path: Path) -> None:
         except SpecError as error:
             refused.append((name, str(error)))
             continue
-        (right if difference(found, model, shape) < TOLERANCE else wrong).append(name)
+        (right if networks.distance(found, model, shape) < TOLERANCE else wrong).append(name)
         if not found.written.own:
             alone.append(name)
     assert wrong == []

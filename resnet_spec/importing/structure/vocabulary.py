@@ -49,7 +49,8 @@ def vocabulary(library: Library) -> Vocabulary:
             assert definition is not None
             usual = {slot: each.target for slot, each in definition.slots.items()}
             stated = {**usual, **(defaults.get(stage["block"]) or {}), **stage}
-            for key, value in _said(stated, defaults):
+            known = {k: v for k, v in stated.items() if k in usual or k in definition.arguments}
+            for key, value in _said(known, defaults):
                 values[key][json.dumps(value)] += 1
     return Vocabulary(
         tuple(block for block, _ in stages.most_common()),

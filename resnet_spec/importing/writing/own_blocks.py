@@ -126,7 +126,7 @@ class _Block:
         if not windows:
             return "Layers between two stages"
         shown = ", ".join(windows[:6]) + (", ..." if len(windows) > 6 else "")
-        what = f"{shown} convolution{'s' if len(windows) > 1 else ''}"
+        what = f"Convolution{'s' if len(windows) > 1 else ''} of {shown}"
         shortcut = any(each.is_residual for each in self.drafts)
         return f"{what} and a shortcut" if shortcut else what
 

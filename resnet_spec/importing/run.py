@@ -21,6 +21,7 @@ from resnet_spec.importing.structure.parse import chosen, others, parse
 from resnet_spec.importing.structure.probing import Prober
 from resnet_spec.importing.structure.roles import Roles, roles
 from resnet_spec.importing.structure.vocabulary import Vocabulary, vocabulary
+from resnet_spec.importing.writing.fillers import Fillers
 from resnet_spec.importing.writing.spec import Plan, Written, written
 from resnet_spec.importing.writing.yaml_text import spec_text
 from resnet_spec.ir import Network
@@ -109,7 +110,8 @@ def _planned(matched: Graph, options: Options, progress: Progress) -> tuple[Plan
     unfold = options.unfold == "yes" or (folds and any(each is not None for each in taken))
     if not unfold:
         found = _as_stated(found, matched, taken)
-    plan = Plan(matched, parts, taken, found, prober, unfold, hints=True)
+    fillers = Fillers(prober, words) if options.library else None
+    plan = Plan(matched, parts, taken, found, prober, unfold, True, fillers)
     return plan, others(parts, taken)
 
 

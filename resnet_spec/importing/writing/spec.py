@@ -13,6 +13,7 @@ from resnet_spec.importing.structure.parse import Part
 from resnet_spec.importing.structure.probing import Prober
 from resnet_spec.importing.structure.roles import Roles
 from resnet_spec.importing.writing import own_blocks
+from resnet_spec.importing.writing.fillers import Fillers
 from resnet_spec.importing.writing.layers import Layer, Scope, layers_of
 from resnet_spec.importing.writing.names import Names
 from resnet_spec.importing.writing.stages import (
@@ -37,6 +38,7 @@ class Plan(NamedTuple):
     prober: Prober
     unfold: bool
     hints: bool  # take the model's names
+    fillers: Fillers | None  # blocks of the library within others; None: without the library
     apart: bool = False  # a block for each use
 
 
@@ -58,7 +60,7 @@ def written(plan: Plan, name: str, description: str) -> Written:
     items = own_blocks.items(plan.graph, plan.parts, plan.taken)
     inner = [k for k, item in enumerate(items) if isinstance(item, Use | own_blocks.Draft)]
     first, last = inner[0], inner[-1]
-    scope = Scope(graph, plan.roles, plan.unfold, hint=_hint(plan))
+    scope = Scope(graph, plan.roles, plan.unfold, hint=_hint(plan), fillers=plan.fillers)
     stem = _layers(items[:first], scope)
     definitions = own_blocks.defined(items[first : last + 1], scope, plan.hints, plan.apart)
     head = _layers(items[last + 1 :], scope)

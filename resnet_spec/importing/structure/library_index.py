@@ -15,7 +15,7 @@ from resnet_spec.importing.structure.arguments import is_sought
 from resnet_spec.importing.structure.probing import Prober
 from resnet_spec.importing.structure.vocabulary import Vocabulary
 from resnet_spec.language.nodes import plain
-from resnet_spec.language.syntax import Argument, Definition, Loop, Statement
+from resnet_spec.language.syntax import Argument, Binding, Definition, Loop, Statement
 from resnet_spec.primitives import Shape
 
 # Operations that no normal form writes as another: a graph without one has no block with it.
@@ -147,25 +147,34 @@ def _variants(
 
 def _choices(trial: _Trial, words: Vocabulary, has: set[str]) -> dict[str, _Choice]:
     definition = trial.definition
+    fillers = {name: _fillers(name, each, words) for name, each in definition.slots.items()}
+    asked = {name: _flags(definition, name) for name in fillers}
     deciding = _deciding(definition)
     found: dict[str, _Choice] = {}
     for name, argument in definition.arguments.items():
-        values = _values(argument, words) if name in deciding else []
-        if name not in _SIZES and values:
-            kept = _that_show(trial, name, values, {}, has)
-            if len(kept) > 1:
-                found[name] = _Choice(kept)
-    for name, binding in definition.slots.items():
-        default = "none" if binding.target is None else binding.target
-        filler = {default: plain(binding.arguments)} if binding.arguments.entries else default
-        values = [filler, *(each for each in words.values.get(name, ()) if each != filler)]
-        flags = {each for each in _flags(definition, name) if each in found}
-        on = {each: found[each].values[1] for each in flags}
+        values = _values(argument, words) if name in deciding and name not in _SIZES else []
+        # What a flag lets into a slot may be what the model has, or not.
+        slots = [slot for slot, flags in asked.items() if name in flags]
+        contexts = [{slot: each} for slot in slots for each in fillers[slot]] or [{}]
+        tried = (_that_show(trial, name, values, context, has) for context in contexts)
+        kept = next((each for each in tried if len(each) > 1), None) if values else None
+        if kept is not None:
+            found[name] = _Choice(kept)
+    for name, values in fillers.items():
+        on = {flag: found[flag].values[1] for flag in asked[name] if flag in found}
         choice = _Choice(_that_show(trial, name, values, {}, has))
         if on and len(choice.values) == 1:
             choice = _Choice(_that_show(trial, name, values, on, has), on)
         found[name] = choice
     return found
+
+
+def _fillers(slot: str, binding: Binding, words: Vocabulary) -> list[Any]:
+    """What may fill a slot: first what does by itself, then what does in networks."""
+    usual: Any = "none" if binding.target is None else binding.target
+    if binding.arguments.entries:
+        usual = {usual: plain(binding.arguments)}
+    return [usual, *(each for each in words.values.get(slot, ()) if each != usual)]
 
 
 def _that_show(
@@ -186,7 +195,7 @@ def _values(argument: Argument, words: Vocabulary) -> list[Any]:
     """Flags both ways; numbers as networks have them."""
     default = argument.default.text if argument.default is not None else ""
     if argument.type == "bool":
-        return [False, True] if default == "false" else [True, False]
+        return [False, True] if default == "False" else [True, False]
     said = [each for each in words.values.get(argument.name, ()) if type(each) is int]
     usual = [int(default)] if default.isdigit() else []
     return list(dict.fromkeys((*usual, *said)))

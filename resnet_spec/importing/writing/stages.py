@@ -73,8 +73,8 @@ def _text(argument: Argument) -> str:
 
 
 def _literal(text: str) -> Any:
-    if text in ("true", "false"):
-        return text == "true"
+    if text in ("True", "False"):
+        return text == "True"
     return int(text) if text.lstrip("-").isdigit() else text
 
 

@@ -7,6 +7,7 @@ to be one. Which of them are vectors the normal form says (`normal_form`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -133,6 +134,7 @@ def as_map(shape: Shape) -> Shape:
     return Shape(shape.channels, shape.height or 1, shape.width or 1)
 
 
+@functools.cache
 def significant(kind: str) -> tuple[str, ...]:
     """The attributes of a primitive that evaluation depends on."""
     attributes = PRIMITIVES[kind].attributes if kind in PRIMITIVES else ()

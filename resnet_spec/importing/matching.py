@@ -87,14 +87,15 @@ def _write_same_as_number(graph: Graph) -> None:
     """`padding: same` where the graph's own size asks for as much on every side."""
     for op in graph.ops:
         if op.kind == "conv" and op.attributes["padding"] == SAME:
-            given, attributes = graph.shapes[op.inputs[0]], op.attributes
-            rule = (attributes["kernel"], attributes["stride"], attributes["dilation"])
-            sides = {
-                *same_padding(given.height or 1, *rule),
-                *same_padding(given.width or 1, *rule),
-            }
+            sides = same_sides(op, graph.shapes[op.inputs[0]])
             if len(sides) == 1:
-                attributes["padding"] = sides.pop()
+                op.attributes["padding"] = sides.pop()
+
+
+def same_sides(op: Op, given: Shape) -> set[int]:
+    """How many rows and columns TensorFlow's rule adds on the sides of a convolution's input."""
+    rule = (op.attributes["kernel"], op.attributes["stride"], op.attributes["dilation"])
+    return {*same_padding(given.height or 1, *rule), *same_padding(given.width or 1, *rule)}
 
 
 def _split_strided_dilation(graph: Graph) -> None:
@@ -127,7 +128,12 @@ def _sees_every_nth(attributes: Mapping[str, object]) -> bool:
 
 
 def word(op: Op, skeleton: bool = False) -> str:
-    """What an operation is, as text; a skeleton leaves out what varies between uses of a block."""
+    """What an operation is, as text; a skeleton leaves out what varies between uses of a block.
+
+    Parts of a value that happen to be equal are still the parts that a block takes.
+    """
+    if skeleton and op.kind == "split":
+        return "take()"
     left_out = _NUMBERS.get(op.kind, set()) if skeleton else set()
     said = []
     for name in significant(op.kind):
@@ -162,7 +168,7 @@ def hashes(
             inputs.sort()
         said = words[id(op)] if words is not None else word(op, skeleton)
         made = _digest(said, *inputs)
-        many = len(op.outputs) > 1
+        many = len(op.outputs) > 1 and not skeleton
         for place, value in enumerate(op.outputs):
             found[value] = _digest(made, str(place)) if many else made
     return found
@@ -170,7 +176,8 @@ def hashes(
 
 def key(ops: Sequence[Op], first: Value, last: Value, skeleton: bool = False) -> Key:
     """Equal for graphs between two values that compute the same."""
-    return (hashes(ops, {first: "x"}, skeleton)[last], len(ops))
+    number = sum(len(op.outputs) for op in ops) if skeleton else len(ops)
+    return (hashes(ops, {first: "x"}, skeleton)[last], number)
 
 
 def graph_key(graph: Graph, skeleton: bool = False) -> Key:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from resnet_spec.codegen.generate import generate
@@ -21,6 +21,8 @@ from resnet_spec.importing.structure.library_index import index
 from resnet_spec.importing.structure.parse import chosen, others, parse
 from resnet_spec.importing.structure.probing import Prober
 from resnet_spec.importing.structure.roles import Roles, roles
+from resnet_spec.importing.structure.vocabulary import Vocabulary, vocabulary
+from resnet_spec.importing.writing.fillers import Fillers
 from resnet_spec.importing.writing.spec import Plan, Written, written
 from resnet_spec.importing.writing.yaml_text import spec_text
 from resnet_spec.ir import Network
@@ -66,11 +68,12 @@ def imported(
         options = options._replace(unfold="no")  # nothing was folded on the way here
     try:
         graph, model_notes = _without_softmax(translated(model))
+        if options.unfold == "auto" and any(len(op.parts) > 1 for op in folded(graph).ops):
+            options = options._replace(unfold="no")  # a norm stands where one would be folded
         graph, told = _with_folded_norms(graph, options, progress)
         model_notes += told
         apart = options.unfold == "no"
-        matched = folded(graph, apart)
-        plan, notes = _planned(graph, matched, options, progress)
+        plan, notes = _planned(folded(graph, apart), options, progress)
         progress("writing the spec")
         result = _first_sound(plan, options, path, graph_key(folded(graph, apart)))
     except Unsupported as error:
@@ -107,30 +110,29 @@ def _with_folded_norms(
     given = zero_biases.given(graph)
     if options.unfold == "yes":
         return given, []
-    plans = (_planned(each, folded(each), options, progress)[0] for each in (graph, given))
+    plans = (_planned(folded(each), options, progress)[0] for each in (graph, given))
     if not any(next(plans).taken) and next(plans).unfold:
         return given, [f"{zero_biases.TOLD}and they are read as such (--unfold-norms no: as none)"]
     return graph, [f"{zero_biases.TOLD}if it had any (--unfold-norms yes: with norms)"]
 
 
-def _planned(
-    graph: Graph, matched: Graph, options: Options, progress: Progress
-) -> tuple[Plan, list[str]]:
-    """The parts of a graph, and whether its biases are norms that were folded."""
-    visible = any(len(op.parts) > 1 for op in matched.ops)
-    folds = options.unfold == "yes" or (options.unfold == "auto" and not visible)
+def _planned(matched: Graph, options: Options, progress: Progress) -> tuple[Plan, list[str]]:
+    """The parts of a folded graph, and whether its biases are norms that were folded."""
+    folds = options.unfold != "no"
     found = roles(matched, folds)
     prober = Prober(found.defaults, options.unfold == "no")
-    known = {}
+    words, known = Vocabulary((), {}, {}), {}
     if options.library:
         progress("looking up the blocks that it may hold")
-        known = index(prober, matched)
-    parts = parse(matched, prober, known, found.eps, progress)
-    taken = chosen(parts)
+        words = vocabulary(prober.library)
+        known = index(prober, matched, words)
+    parts = parse(matched, prober, known, words, found.eps, progress)
+    taken = chosen(parts, words)
     unfold = options.unfold == "yes" or (folds and any(each is not None for each in taken))
     if not unfold:
         found = _as_stated(found, matched, taken)
-    plan = Plan(matched, parts, taken, found, prober, unfold, hints=True)
+    fillers = Fillers(prober, words) if options.library else None
+    plan = Plan(matched, parts, taken, found, prober, unfold, True, fillers)
     return plan, others(parts, taken)
 
 
@@ -141,7 +143,8 @@ def _as_stated(found: Roles, matched: Graph, taken: Any) -> Roles:
         return found
     if not all(op.parts[0].attributes["bias"] for op in convs):
         return found
-    return Roles(found.act, found.norm, found.eps, True, {**found.defaults, "conv": {"bias": True}})
+    conv = {**found.defaults.get("conv", {}), "bias": True}
+    return replace(found, bias=True, defaults={**found.defaults, "conv": conv})
 
 
 def _first_sound(plan: Plan, options: Options, path: str, key: Key) -> tuple[str, Network, Written]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_spec.codegen.generate import generate
+from resnet_spec.importing.run import Imported
 from resnet_spec.ir import Network
 
 
@@ -71,3 +72,17 @@ def logits(model: Any, shape: tuple[int, ...]) -> Any:
     images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         return model(images)
+
+
+def distance(found: Imported, model: Any, shape: tuple[int, ...]) -> float:
+    """How far the imported network's logits are from the model's, relative to the largest."""
+    import torch
+
+    ours = built(found.network, "imported")
+    state = {name: torch.tensor(value) for name, value in found.state.items()}
+    ours.load_state_dict(state, strict=True)
+    given, wanted = logits(ours, shape), logits(model, shape)
+    if any("softmax" in note for note in found.notes):
+        given = given.softmax(dim=1)
+    assert torch.isfinite(wanted).all() and wanted.abs().max() > 0
+    return float((given - wanted).abs().max() / wanted.abs().max())

@@ -13,18 +13,16 @@ from resnet_spec.language.library import builtin_blocks, builtin_folder
 from resnet_spec.primitives import PRIMITIVES
 
 # Words that name a block and mean something else as well.
-COMMON = {"basic", "plain"}
+COMMON = {"basic", "plain", "transition"}
 # Starter specs and examples of messages are YAML within Python, and use blocks as users do.
 EXAMPLES = {"codes.py", "examples.py", "init.py", "cli.py"}
-# `import` tries the library's blocks on a model, with the arguments that each of them may have.
-IMPORT = "importing"
 
 
 def sources() -> Iterator[Path]:
     package = Path(resnet_spec.__file__).parent
     for folder in (package, builtin_folder().parent / "backends"):
         for path in folder.rglob("*.py"):
-            if path.name not in EXAMPLES and IMPORT not in path.parts:
+            if path.name not in EXAMPLES:
                 yield path
 
 

@@ -108,8 +108,10 @@ def _affine(around: Around, op: Op, before: Op | None) -> bool:
         return False
     if op.kind == "shift_channels":
         return _shift(before, op)
-    if op.kind == "scale_channels" and before.kind == "group_norm" and not before.parameters:
-        before.parameters = {"weight": op.parameters["weight"]}
+    if op.kind == "scale_channels" and before.kind in ("batch_norm", "group_norm"):
+        scale = op.parameters["weight"]
+        affine = {k: scale * v for k, v in before.parameters.items() if k in ("weight", "bias")}
+        before.parameters = {**before.parameters, "weight": scale, **affine}
         return True
     return False
 

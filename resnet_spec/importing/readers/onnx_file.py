@@ -244,13 +244,28 @@ def _dotted(name: str) -> str:
 
 
 def _named(nodes: Iterable[Node], constants: Mapping[str, Any]) -> tuple[Node, ...]:
-    """Nodes with the names of the layers that own their parameters, where these have names."""
-    found = []
-    for node in nodes:
+    """Nodes with the names of the layers that own their parameters, where these have names.
+
+    A container that is not called itself is in the names of parameters alone: it is put before
+    the names of other layers that begin alike.
+    """
+    owned: dict[int, str] = {}
+    containers: dict[str, str] = {}
+    given = list(nodes)
+    for place, node in enumerate(given):
         for each in node.inputs[1:]:
             match = _PARAMETER.fullmatch(each) if each in constants else None
             if match and not each.startswith("onnx::"):
-                node = node._replace(name=match["layer"])  # noqa: PLW2901 - the same node
+                layer = owned[place] = match["layer"]
+                if node.name and layer.endswith(f".{node.name}"):
+                    containers[_first(node)] = layer.removesuffix(node.name)
                 break
-        found.append(node)
-    return tuple(found)
+    scoped = (containers.get(_first(node), "") + node.name for node in given)
+    return tuple(
+        node._replace(name=owned.get(place, name))
+        for place, (node, name) in enumerate(zip(given, scoped, strict=True))
+    )
+
+
+def _first(node: Node) -> str:
+    return node.name.partition(".")[0]

@@ -13,22 +13,28 @@ from typing import Any, NamedTuple
 from resnet_spec.importing.graph import Op, Value
 from resnet_spec.importing.matching import Key, key
 from resnet_spec.importing.structure.probing import Prober
+from resnet_spec.importing.structure.vocabulary import Vocabulary
+from resnet_spec.language.library import builtin_blocks
 from resnet_spec.language.syntax import Definition
 from resnet_spec.primitives import Shape
 
+_MOST_TIMES = 64  # a width is another
+_EXPANSIONS = (4, 1, 2, 8)  # of output channels per filter
 MOST_CHANGED = 3  # arguments besides filters and stride that differ from their defaults
-# So many differ together in these alone: groups of a stated width, without expansion.
-_TOGETHER = frozenset({"groups", "base_width", "expansion"})
-_REDUCTIONS = (16, 8, 4, 2, 32, 64)
-_EXPANSIONS = (4, 1, 2, 8)
-# What arguments are that no number of a graph tells directly.
-_LISTED = {
-    "expansion": _EXPANSIONS,
-    "reduction": _REDUCTIONS,
-    "divisor": (8, 16, 32, 1),
-    "bottleneck": (4, 2, 1),
-    "reduce_first": (1, 2),
-}
+# So many differ together only where a network has groups of a stated width.
+_GROUPED = frozenset({"groups", "base_width"})
+# What the numbers of a graph tell; of others the values are tried that networks have.
+_TOLD = frozenset(
+    {
+        "filters", "growth", "width", "stride", "groups", "base_width", "dilation",
+        "first_dilation", "gate_kernel", "reduction", "expansion",
+    }
+)  # fmt: skip
+
+
+def is_sought(name: str) -> bool:
+    """Whether an argument is found by the numbers of a graph."""
+    return name in _TOLD
 
 
 class Piece(NamedTuple):
@@ -50,6 +56,11 @@ class Piece(NamedTuple):
         found = (op.attributes.get(name) for op in self.ops if op.kind in ("conv", "linear"))
         return list(dict.fromkeys(each for each in found if isinstance(each, int)))
 
+    def taken(self) -> list[tuple[int, int]]:
+        """The channels that it takes of some value: the first one, and the one behind the last."""
+        found = (op.attributes for op in self.ops if op.kind == "take")
+        return list(dict.fromkeys((each["start"], each["stop"]) for each in found))
+
 
 class Solution(NamedTuple):
     """Arguments of a block, and how many of them differ from their defaults."""
@@ -60,50 +71,49 @@ class Solution(NamedTuple):
 
 
 def solutions(
-    prober: Prober, block: str, chosen: Mapping[str, Any], piece: Piece, changed: int
+    prober: Prober,
+    block: str,
+    chosen: Mapping[str, Any],
+    piece: Piece,
+    changed: int,
+    words: Vocabulary,
 ) -> list[Solution]:
     """All arguments, so many not their defaults, with which a block is the piece.
 
     `chosen` fills the slots and has the structural arguments, and whatever else is known already.
     """
     definition = prober.definition(block)
-    candidates = _candidates(definition, chosen, piece)
-    if "filters" in candidates and "growth" not in definition.arguments:
+    candidates = _candidates(prober, definition, chosen, piece, words)
+    sizes = {name: candidates.pop(name) for name in _SIZES if name in candidates}
+    if "filters" in sizes and "growth" not in definition.arguments:
         # Such a block has as many output channels as filters, or a multiple that it states.
-        del candidates["filters"]
-    required = [name for name in candidates if _default(definition, name) is None]
+        del sizes["filters"]
     found = []
-    for combination in _combinations(definition, candidates, required, changed):
-        arguments = _joined(chosen, combination)
-        if "filters" in definition.arguments and "filters" not in combination:
-            expansion = arguments.get("expansion", _default(definition, "expansion")) or 1
-            if piece.result.channels % expansion:
-                continue
-            arguments["filters"] = piece.result.channels // expansion
-        if prober.key(block, arguments, piece.given) == piece.key:
-            found.append(Solution(changed, block, arguments))
+    for others in _combinations(candidates, changed):
+        for values in itertools.product(*sizes.values()):
+            sized = dict(zip(sizes, values, strict=True))
+            arguments = _joined(chosen, {**sized, **others})
+            if "filters" in definition.arguments and "filters" not in sized:
+                expansion = arguments.get("expansion", _default(definition, "expansion")) or 1
+                if piece.result.channels % expansion:
+                    continue
+                arguments["filters"] = piece.result.channels // expansion
+            if prober.key(block, arguments, piece.given) == piece.key:
+                found.append(Solution(changed, block, arguments))
+                break
     return found
 
 
-def _combinations(
-    definition: Definition,
-    candidates: Mapping[str, list[Any]],
-    required: Sequence[str],
-    changed: int,
-) -> Iterator[dict[str, Any]]:
-    """Values for the required arguments and for so many of the others, not their defaults."""
-    free = [name for name in candidates if name not in required and name != "stride"]
-    always = [*required, *(name for name in ("stride",) if name in candidates)]
-    for names in itertools.combinations(free, changed):
-        if changed == MOST_CHANGED and not _TOGETHER.issuperset(names):
+_SIZES = ("filters", "growth", "width", "stride")  # which a use always says
+
+
+def _combinations(candidates: Mapping[str, list[Any]], changed: int) -> Iterator[dict[str, Any]]:
+    """Values for so many arguments."""
+    for names in itertools.combinations(candidates, changed):
+        if changed == MOST_CHANGED and not _GROUPED.issubset(names):
             continue
-        domains = [candidates[name] for name in always]
-        domains += [
-            [each for each in candidates[name] if each != _default(definition, name)]
-            for name in names
-        ]
-        for values in itertools.product(*domains):
-            yield dict(zip((*always, *names), values, strict=True))
+        for values in itertools.product(*(candidates[name] for name in names)):
+            yield dict(zip(names, values, strict=True))
 
 
 def _joined(chosen: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,44 +134,55 @@ def _joined(chosen: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, An
 def _default(definition: Definition, name: str) -> Any:
     argument = definition.arguments.get(name)
     if argument is None or argument.default is None:
-        return None if argument is not None else _FILLER_DEFAULTS.get(name)
+        return None
     try:
         return int(argument.default.text)
     except ValueError:
         return argument.default.text
 
 
-_FILLER_DEFAULTS = {"attention.reduction": 16}
-
-
 # --- candidates ----------------------------------------------------------------------------------
 
 
 def _candidates(
-    definition: Definition, chosen: Mapping[str, Any], piece: Piece
+    prober: Prober,
+    definition: Definition,
+    chosen: Mapping[str, Any],
+    piece: Piece,
+    words: Vocabulary,
 ) -> dict[str, list[Any]]:
+    """Values that are no defaults: of a block's numbers, and of those of what fills its slots."""
     found: dict[str, list[Any]] = {}
-    for name in definition.arguments:
-        values = None if name in chosen else _values(name, piece)
-        if values:
-            found[name] = values
-    attention = chosen.get("attention")
-    if attention in ("squeeze_excitation", "cbam"):
-        found["attention.reduction"] = list(_REDUCTIONS)
-    return found
+    for name, argument in definition.arguments.items():
+        if name not in chosen and argument.type == "int":
+            found[name] = _values(name, piece, words)
+            if name not in _SIZES:
+                found[name] = _without(found[name], _default(definition, name))
+    for slot in definition.slots:
+        filler = chosen.get(slot)
+        if isinstance(filler, str) and filler in builtin_blocks():
+            filling = prober.definition(filler)
+            for name, argument in filling.arguments.items():
+                if argument.type == "int" and argument.default and name not in _SIZES:
+                    values = _values(name, piece, words)
+                    found[f"{slot}.{name}"] = _without(values, _default(filling, name))
+    return {name: each for name, each in found.items() if each}
 
 
-def _values(name: str, piece: Piece) -> list[Any] | None:
-    """What an argument may be, by the numbers of the piece; None for one that is not looked for."""
-    if name in _LISTED:
-        return list(_LISTED[name])
+def _without(values: Iterable[Any], default: Any) -> list[Any]:
+    return [each for each in values if each != default]
+
+
+def _values(name: str, piece: Piece, words: Vocabulary) -> list[Any]:
+    """What an argument may be, by the numbers of the piece or by the networks of the package."""
     filters, groups = piece.numbers("filters"), piece.numbers("groups")
     channels = piece.result.channels
     match name:
         case "filters":
-            return _different([channels, *filters])
+            return _different([*(start for start, _ in piece.taken()), channels, *filters])
         case "growth":
-            return _different([channels - piece.given.channels, *filters])
+            widths = (stop - start for start, stop in piece.taken() if start)
+            return _different([*widths, channels - piece.given.channels, *filters])
         case "width":
             return filters
         case "stride":
@@ -175,7 +196,14 @@ def _values(name: str, piece: Piece) -> list[Any] | None:
         case "gate_kernel":
             return piece.numbers("kernel")
         case _:
-            return None
+            said = [each for each in words.values.get(name, ()) if type(each) is int]
+            return _different([*said, *_ratios([channels, *filters])])
+
+
+def _ratios(widths: Sequence[int]) -> list[int]:
+    """How many times one width is another."""
+    pairs = ((one // other, one % other) for one in widths for other in widths)
+    return sorted({ratio for ratio, rest in pairs if not rest and ratio <= _MOST_TIMES})
 
 
 def _base_widths(filters: Iterable[int], groups: Iterable[int], channels: int) -> list[int]:

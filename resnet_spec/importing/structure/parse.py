@@ -16,6 +16,7 @@ from resnet_spec.importing.structure.arguments import MOST_CHANGED, Piece, Solut
 from resnet_spec.importing.structure.library_index import Index, Variant
 from resnet_spec.importing.structure.probing import Prober
 from resnet_spec.importing.structure.segments import Segment, halved, joined, segments
+from resnet_spec.importing.structure.vocabulary import Vocabulary
 
 _MOST_SEGMENTS = 18  # of one block
 _MOST_OPERATIONS = 120
@@ -34,7 +35,12 @@ class Part(NamedTuple):
 
 
 def parse(
-    graph: Graph, prober: Prober, index: Index, eps: float, progress: Progress | None = None
+    graph: Graph,
+    prober: Prober,
+    index: Index,
+    words: Vocabulary,
+    eps: float,
+    progress: Progress | None = None,
 ) -> list[Part]:
     """The parts of a folded graph, in their order."""
     whole = segments(graph)
@@ -42,7 +48,7 @@ def parse(
     # A chain without any sum is told by its layers: nothing begins or ends a block in it.
     if any(len(each.ops) > 1 for each in whole):
         pieces = halved(graph, whole, eps)
-    parser = _Parser(graph, prober, index, pieces, progress)
+    parser = _Parser(graph, prober, index, words, pieces, progress)
     while True:
         found = parser.parts()
         if not parser.forget_partial():
@@ -55,10 +61,12 @@ class _Parser:
         graph: Graph,
         prober: Prober,
         index: Index,
+        words: Vocabulary,
         pieces: Sequence[Segment],
         progress: Progress | None,
     ) -> None:
         self.graph, self.prober, self.index, self.pieces = graph, prober, index, pieces
+        self.words = words
         self.progress = progress
         self.branches = any(len(each.ops) > 1 for each in pieces)
         self.solved: dict[object, tuple[Solution, ...]] = {}
@@ -123,9 +131,7 @@ class _Parser:
                     yield stop + 1, found
 
     def _variants(self, ops: Sequence[Op], first: Value, last: Value) -> list[Variant]:
-        found = self.index.get(key(ops, first, last, skeleton=True), [])
-        # Where there are branches, a chain of layers is no block of a plain network.
-        return [each for each in found if not self.branches or each.block not in _PLAIN]
+        return self.index.get(key(ops, first, last, skeleton=True), [])
 
     def _solved(
         self, ops: Sequence[Op], first: Value, last: Value, variants: Sequence[Variant]
@@ -166,7 +172,7 @@ class _Parser:
                 break
             for group in groups.values():
                 block, chosen = group[0].block, group[0].chosen()
-                for solution in solutions(self.prober, block, chosen, piece, changed):
+                for solution in solutions(self.prober, block, chosen, piece, changed, self.words):
                     found += _for_all(solution, group)
         for solution in found:
             rest = {k: v for k, v in solution.arguments.items() if k not in _VARYING}
@@ -183,14 +189,13 @@ class _Parser:
                 for rest in self.known.get(block, []):
                     if _extends(rest, chosen):
                         both = {**chosen, **rest}
-                        found += solutions(self.prober, block, both, piece, 0)
+                        found += solutions(self.prober, block, both, piece, 0, self.words)
         return found
 
     def _alike(self, variant: Variant, piece: Piece) -> object:
         """What fills the shortcut of an identity makes no difference: such variants are one."""
         definition = self.prober.definition(variant.block)
         arguments = variant.chosen()
-        attention = arguments.get("attention")
         for name, argument in definition.arguments.items():
             if argument.default is None and name not in arguments:
                 arguments[name] = _sample(name, definition.arguments, piece)
@@ -198,8 +203,7 @@ class _Parser:
             given, result = piece.given.height or 1, piece.result.height or 1
             arguments["stride"] = max(1, -(-given // result))
         graph = self.prober.graph(variant.block, arguments, piece.given)
-        mark = None if graph is None else graph_key(graph)
-        return (variant.block, str(attention), mark)
+        return variant if graph is None else (variant.block, graph_key(graph))
 
 
 def _extends(arguments: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
@@ -214,9 +218,6 @@ def _extends(arguments: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
     return True
 
 
-_PLAIN = frozenset({"plain", "conv_stack"})
-
-
 def _sample(name: str, arguments: object, piece: Piece) -> int:
     """A value of a required argument with which the shortcut is what it is in the piece."""
     channels = piece.result.channels
@@ -229,25 +230,25 @@ def _sample(name: str, arguments: object, piece: Piece) -> int:
 
 def _for_all(solution: Solution, group: Sequence[Variant]) -> list[Solution]:
     """A solution with what each variant of a group fills the slots with."""
-    found = []
-    for variant in group:
-        chosen = variant.chosen()
-        if isinstance(solution.arguments.get("attention"), dict):
-            chosen.pop("attention", None)
-        found.append(solution._replace(arguments={**solution.arguments, **chosen}))
-    return found
+    tried = group[0].chosen()
+    filled = {k: v for k, v in solution.arguments.items() if k in tried and v != tried[k]}
+    return [
+        solution._replace(arguments={**solution.arguments, **variant.chosen(), **filled})
+        for variant in group
+    ]
 
 
 # --- one solution for each block -----------------------------------------------------------------
 
-# Of blocks that are one graph, whose name says most.
-_ORDER = {name: place for place, name in enumerate(("basic", "bottleneck", "preact_basic"))}
 # What differs between blocks of one kind.
 _VARYING = ("filters", "stride", "first", "project", "growth")
 
 
-def chosen(parts: Sequence[Part]) -> list[Solution | None]:
-    """One solution for each part that has some: that of most blocks, then the shortest."""
+def chosen(parts: Sequence[Part], words: Vocabulary) -> list[Solution | None]:
+    """One solution for each part that has some: that of most blocks, then the shortest.
+
+    Of blocks that are one graph, that of most networks is taken.
+    """
     count: Counter[str] = Counter()
     for part in parts:
         count.update({_constant(each) for each in part.solutions})
@@ -257,7 +258,7 @@ def chosen(parts: Sequence[Part]) -> list[Solution | None]:
             key=lambda each: (
                 -count[_constant(each)],
                 each.changed,
-                _ORDER.get(each.block, len(_ORDER)),
+                words.rank(each.block),
                 str(each.arguments),
             ),
         )

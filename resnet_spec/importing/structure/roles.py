@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from resnet_spec.importing.graph import Graph, Op
-from resnet_spec.importing.matching import word
-from resnet_spec.primitives import PRIMITIVES
+from resnet_spec.importing.matching import same_sides, word
+from resnet_spec.primitives import PRIMITIVES, SAME
 
 USUAL_EPS = 1e-5
 USUAL_GROUPS = 32
@@ -26,6 +27,7 @@ class Roles:
     norm: str = ""
     eps: float = USUAL_EPS  # of batch norms
     bias: bool = False  # every convolution has one, also before a norm
+    same: bool = False  # every convolution is padded as by `padding: same`
     defaults: dict[str, Any] = field(default_factory=dict)
 
     def is_act(self, op: Op) -> bool:
@@ -42,6 +44,7 @@ def roles(graph: Graph, folds: bool) -> Roles:
     norms = [part for op in graph.ops for part in op.parts if part.kind == "batch_norm"]
     grouped = Counter(word(op) for op in graph.ops if op.kind == "group_norm")
     eps = Counter(each.attributes["eps"] for each in norms).most_common(1)
+    convs = [op for op in graph.ops if op.kind == "conv"]
     bias = False
     norm = ""
     if grouped and not norms:
@@ -52,15 +55,26 @@ def roles(graph: Graph, folds: bool) -> Roles:
         norm = word(Op("batch_norm", {"eps": usual}, [], []))
         if usual != USUAL_EPS:
             defaults["norm"] = {"batch_norm": {"eps": usual}}
-        convs = [op for op in graph.ops if op.kind == "conv"]
         bias = bool(convs) and all(op.parts[0].attributes["bias"] for op in convs)
         if not norms and bias and not folds:
             norm, defaults["norm"] = "", "none"
-        if bias and (norms or not folds):
-            defaults["conv"] = {"bias": True}
-        else:
-            bias = False
-    return Roles(act, norm, eps[0][0] if eps else USUAL_EPS, bias, defaults)
+        bias = bias and (bool(norms) or not folds)
+    same = _pads_same(graph, convs)
+    conv = {**({"padding": SAME} if same else {}), **({"bias": True} if bias else {})}
+    if conv:
+        defaults["conv"] = conv
+    return Roles(act, norm, eps[0][0] if eps else USUAL_EPS, bias, same, defaults)
+
+
+def _pads_same(graph: Graph, convs: Iterable[Op]) -> bool:
+    """Whether TensorFlow's rule pads every convolution, and some as no number of rows would."""
+
+    def is_same(op: Op) -> bool:
+        padding = op.attributes["padding"]
+        return padding == SAME or same_sides(op, graph.shapes[op.inputs[0]]) == {padding}
+
+    found = list(convs)
+    return any(op.attributes["padding"] == SAME for op in found) and all(map(is_same, found))
 
 
 def _act(graph: Graph, defaults: dict[str, Any]) -> str:

@@ -102,7 +102,8 @@ def _region(graph: Graph, region: Sequence[Segment]) -> list[Item]:
 def _token(segment: Segment) -> Any:
     """What a segment is but for numbers; a convolution with groups is another than one without."""
     groups = tuple(op.attributes["groups"] == 1 for op in segment.ops if op.kind == "conv")
-    return (key(segment.ops, segment.first, segment.last, skeleton=True), groups)
+    takes = sum(op.kind == "take" for op in segment.ops)  # rather than one split
+    return (key(segment.ops, segment.first, segment.last, skeleton=True), groups, takes)
 
 
 def _begins(tokens: Sequence[Any], kind: Kind) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from resnet_spec.importing.graph import Graph, Op, Value, is_point
 from resnet_spec.importing.structure.roles import Roles
+from resnet_spec.importing.writing.fillers import Fillers
 from resnet_spec.importing.writing.names import Names, norm_beside
 from resnet_spec.primitives import PRIMITIVES
 
@@ -25,6 +26,7 @@ class Scope:
     unfold: bool
     names: Names = field(default_factory=Names)
     hint: Callable[[str], str] = lambda name: name
+    fillers: Fillers | None = None  # blocks of the library within blocks; None: without the library
 
 
 def usual_padding(attributes: Mapping[str, Any]) -> int:
@@ -80,7 +82,7 @@ def _conv(op: Op, scope: Scope, stated: Mapping[str, Any]) -> list[Layer]:
     for name, default in (("stride", 1), ("dilation", 1), ("groups", 1)):
         if attributes[name] != default:
             layer[name] = attributes[name]
-    if attributes["padding"] != usual_padding(attributes):
+    if not scope.roles.same and attributes["padding"] != usual_padding(attributes):
         layer["padding"] = attributes["padding"]
     layer.update(stated)
     norm = op.parts[1] if len(op.parts) > 1 else None

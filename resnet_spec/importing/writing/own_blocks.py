@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from resnet_spec.importing.graph import Op, Value
+from resnet_spec.importing.graph import Graph, Op, Value
+from resnet_spec.importing.structure.arguments import Piece
+from resnet_spec.importing.structure.segments import Segment, segments
 from resnet_spec.importing.writing.drafts import Draft, Item, aligned, by_kind, items
+from resnet_spec.importing.writing.fillers import Filler
 from resnet_spec.importing.writing.fitting import Fitting, Given
 from resnet_spec.importing.writing.layers import Layer, Scope, layers_of, usual_padding
 from resnet_spec.importing.writing.names import Names, block_path
@@ -70,7 +73,7 @@ class _Block:
         for draft, main in zip(drafts, aligned(scope.graph, drafts), strict=True):
             draft.main = main
         self.paths = [block_path(each.ops) for each in drafts]
-        self.scope = Scope(scope.graph, scope.roles, scope.unfold, Names(), self._local)
+        self.scope = replace(scope, names=Names(), hint=self._local)
         self.given = Given(self.graph, drafts)
         self.layers: list[Layer] = []
 
@@ -98,7 +101,7 @@ class _Block:
     # --- the definition --------------------------------------------------------------------------
 
     def definition(self) -> dict[str, Any]:
-        self._write([each.main for each in self.drafts], self.drafts[0].first)
+        self._write_main()
         if any(draft.is_residual for draft in self.drafts):
             self._write_sum()
         behind = [draft.behind or [] for draft in self.drafts]
@@ -126,9 +129,38 @@ class _Block:
         if not windows:
             return "Layers between two stages"
         shown = ", ".join(windows[:6]) + (", ..." if len(windows) > 6 else "")
-        what = f"{shown} convolution{'s' if len(windows) > 1 else ''}"
+        what = f"Convolution{'s' if len(windows) > 1 else ''} of {shown}"
         shortcut = any(each.is_residual for each in self.drafts)
         return f"{what} and a shortcut" if shortcut else what
+
+    def _write_main(self) -> None:
+        """The main branch; where a part of it is a block of the library, that block."""
+        cut = [
+            segments(Graph(list(each.main), each.first, each.main_last, self.graph.shapes))
+            for each in self.drafts
+        ]
+        writer = _Writer(self, self.drafts[0].first)
+        for same in zip(*cut, strict=True):
+            ops = [segment.ops for segment in same]
+            part = self._filler(same) if len(same[0].ops) > 1 and len(cut[0]) > 1 else None
+            if part is not None:
+                writer.add_block(self._called(part, ops), same[0])
+                continue
+            for place, op in enumerate(ops[0]):
+                writer.add(op, self._stated([each[place] for each in ops], range(len(ops))))
+        self.layers += writer.finished()
+
+    def _filler(self, same: Sequence[Segment]) -> Filler | None:
+        if self.scope.fillers is None:
+            return None
+        shapes = self.graph.shapes
+        return self.scope.fillers.found([Piece.of(s.ops, s.first, s.last, shapes) for s in same])
+
+    def _called(self, part: Filler, ops: Sequence[Sequence[Op]]) -> Layer:
+        """A block within a block under the model's name, or that of the slot which it fills."""
+        wanted = self._local(".".join(block_path(ops[0])))
+        name = self.scope.names.take(wanted, part.slot)
+        return {"block": part.block, "name": name, **part.arguments}
 
     def _write(self, columns: Sequence[Sequence[Op]], start: Value) -> None:
         """Layers for operations that all uses have; each takes what the one before gives."""
@@ -142,7 +174,7 @@ class _Block:
         found: dict[str, Any] = {}
         for name in _NUMBERS:
             values = [_attribute(op, name) for op in column]
-            if values[0] is None or (name == "padding" and _is_usual(column)):
+            if values[0] is None or (name == "padding" and self._is_usual(column)):
                 continue
             if name == "padding" and SAME in values:
                 found[name] = SAME
@@ -151,6 +183,17 @@ class _Block:
             if expression is not None:
                 found[name] = expression
         return found
+
+    def _is_usual(self, column: Iterable[Op]) -> bool:
+        """Whether all have the padding that the language takes by itself."""
+        return all(
+            (op.kind == "conv" and self.scope.roles.same)
+            or (
+                op.kind in ("conv", "max_pool", "avg_pool")
+                and _attribute(op, "padding") == usual_padding(op.attributes)
+            )
+            for op in column
+        )
 
     # --- shortcuts -------------------------------------------------------------------------------
 
@@ -215,6 +258,14 @@ class _Writer:
             self.current = op.output
         self.last_layers.update((value, made[-1]) for value in op.outputs)
 
+    def add_block(self, layer: Layer, segment: Segment) -> None:
+        """A use of another block for a segment."""
+        if segment.first != self.current:
+            layer["from"] = self._label(segment.first)
+        self.layers.append(layer)
+        self.current = segment.last
+        self.last_layers[segment.last] = layer
+
     def _label(self, value: Value) -> str:
         """The name of a value, which is given to it when it is first asked for."""
         if value not in self.labels:
@@ -246,15 +297,6 @@ def _attribute(op: Op, name: str) -> Any:
     if name == "padding" and op.parts and op.parts[0].attributes.get("padding") == SAME:
         return SAME
     return op.attributes.get(name)
-
-
-def _is_usual(column: Iterable[Op]) -> bool:
-    """Whether all have the padding that the language takes by itself."""
-    return all(
-        op.kind in ("conv", "max_pool", "avg_pool")
-        and _attribute(op, "padding") == usual_padding(op.attributes)
-        for op in column
-    )
 
 
 def _argument(name: str, values: Sequence[Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from resnet_spec.importing.structure.parse import Part
 from resnet_spec.importing.structure.probing import Prober
 from resnet_spec.importing.structure.roles import Roles
 from resnet_spec.importing.writing import own_blocks
+from resnet_spec.importing.writing.fillers import Fillers
 from resnet_spec.importing.writing.layers import Layer, Scope, layers_of
 from resnet_spec.importing.writing.names import Names
 from resnet_spec.importing.writing.stages import (
@@ -37,6 +38,7 @@ class Plan(NamedTuple):
     prober: Prober
     unfold: bool
     hints: bool  # take the model's names
+    fillers: Fillers | None  # blocks of the library within others; None: without the library
     apart: bool = False  # a block for each use
 
 
@@ -60,13 +62,19 @@ def written(plan: Plan, name: str, description: str) -> Written:
     if not inner:
         raise Unsupported("there is nothing in it that could be a stage", "the model")
     first, last = inner[0], inner[-1]
-    scope = Scope(graph, plan.roles, plan.unfold, hint=_hint(plan))
+    scope = Scope(graph, plan.roles, plan.unfold, hint=_hint(plan), fillers=plan.fillers)
     stem = _layers(items[:first], scope)
     definitions = own_blocks.defined(items[first : last + 1], scope, plan.hints, plan.apart)
     head = _layers(items[last + 1 :], scope)
     _say_classes(head, result.channels)
-    stages = _stages(plan, definitions, Names(_names(stem + head)))
-    defaults = {**plan.roles.defaults, **hoist(stages, definitions.blocks)}
+    staged = _stages(plan, definitions, Names(_names(stem + head)))
+    stages = [dict(stage) for _, stage in staged]
+
+    def holds(place: int, name: str, value: Any) -> bool:
+        run, stage = staged[place]
+        return _is(plan, run, {**_arguments(stage), name: value})
+
+    defaults = {**plan.roles.defaults, **hoist(stages, definitions.blocks, holds)}
     spec: dict[str, Any] = {
         "spec_version": 1,
         "name": name,
@@ -110,7 +118,10 @@ def _say_classes(head: Sequence[Layer], classes: int) -> None:
             return
 
 
-def _stages(plan: Plan, definitions: own_blocks.Definitions, names: Names) -> list[dict[str, Any]]:
+def _stages(
+    plan: Plan, definitions: own_blocks.Definitions, names: Names
+) -> list[tuple[Sequence[Use], dict[str, Any]]]:
+    """The uses of each stage, and what it says."""
     stages = []
 
     def signature(block: str) -> Signature:
@@ -120,7 +131,7 @@ def _stages(plan: Plan, definitions: own_blocks.Definitions, names: Names) -> li
 
     for run in runs(definitions.uses, signature):
         for part in _checked(plan, definitions, run, signature(run[0].block)):
-            stages.append(named(part[0], part[1], names, plan.hints))
+            stages.append((part[0], named(part[0], part[1], names, plan.hints)))
     return stages
 
 
@@ -132,11 +143,20 @@ def _checked(
     block = run[0].block
     if block in definitions.blocks:
         return [(run, definitions.plainest(block, arguments))]
-    given, wanted = plan.graph.shapes[run[0].first], key_of(run)
-    found = shortened(arguments, lambda tried: plan.prober.key(block, tried, given) == wanted)
+    found = shortened(arguments, lambda tried: _is(plan, run, tried))
     if found is not None:
         return [(run, found)]
     return [each for use in run for each in _checked(plan, definitions, [use], signature)]
+
+
+def _is(plan: Plan, run: Sequence[Use], arguments: Mapping[str, Any]) -> bool:
+    """Whether a stage with these arguments is what uses of a block of the library are."""
+    given = plan.graph.shapes[run[0].first]
+    return plan.prober.key(run[0].block, arguments, given) == key_of(run)
+
+
+def _arguments(stage: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in stage.items() if k not in ("name", "names", "block")}
 
 
 def _needed(

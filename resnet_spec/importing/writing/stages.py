@@ -12,10 +12,10 @@ from resnet_spec.importing.structure.segments import joined
 from resnet_spec.importing.writing.names import Names, Path, block_path, stage_names
 from resnet_spec.language.syntax import Argument
 
-# Arguments of a use that blocks of a stage behind the first do not have.
-_FIRST = ("first", "project")
+# The default of a flag that the first block of a stage alone has.
+_AT_FIRST = "i == 0"
 # In which order a stage says its arguments; the others follow.
-_LEADING = ("name", "names", "block", "repeat", "filters", "growth", "stride")
+_LEADING = ("name", "names", "block", "repeat", "filters", "growth", "width", "stride")
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Signature:
     """The arguments of a block that a stage gives its first block alone, and their defaults."""
 
     first_only: Mapping[str, Any]
+    by_place: frozenset[str] = frozenset()  # flags of the first block, unless a stage says them
 
     @classmethod
     def of(cls, arguments: Mapping[str, Argument]) -> Signature:
-        found: dict[str, Any] = {name: False for name in _FIRST if name in arguments}
-        for name, argument in arguments.items():
-            if argument.first_only and argument.default is not None:
-                found[name] = _literal(argument.default.text)
-        return cls(found)
+        stated = {name: each for name, each in arguments.items() if each.default is not None}
+        by_place = {name for name, each in stated.items() if _text(each) == _AT_FIRST}
+        first = {name: _literal(_text(each)) for name, each in stated.items() if each.first_only}
+        return cls({**dict.fromkeys(by_place, False), **first}, frozenset(by_place))
 
     def continues(self, before: Use, after: Use) -> bool:
         """Whether a use can be of one stage with the one before it."""
@@ -68,9 +68,13 @@ def _same_stage(before: Use, after: Use) -> bool:
     return len(one) > 1 and len(one) == len(other) and one[:-1] == other[:-1]
 
 
+def _text(argument: Argument) -> str:
+    return "" if argument.default is None else argument.default.text
+
+
 def _literal(text: str) -> Any:
-    if text in ("true", "false"):
-        return text == "true"
+    if text in ("True", "False"):
+        return text == "True"
     return int(text) if text.lstrip("-").isdigit() else text
 
 
@@ -90,6 +94,8 @@ def arguments_of(run: Sequence[Use], signature: Signature) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in run[0].arguments:
         values = [use.arguments.get(name) for use in run]
+        if name in signature.by_place and values == [True, *(False for _ in run[1:])]:
+            continue
         if all(value == values[0] for value in values) or name in signature.first_only:
             found[name] = values[0]
         else:
@@ -145,20 +151,28 @@ def named(
     return {each: stage[each] for each in dict.fromkeys(order)}
 
 
-def hoist(stages: Sequence[dict[str, Any]], own: Iterable[str]) -> dict[str, Any]:
-    """What all stages of a block of the library say alike, taken out of them for `defaults`."""
+# What a stage says for itself.
+_OWN = ("name", "names", "block", "repeat", "filters", "growth", "width", "stride")
+
+
+def hoist(
+    stages: Sequence[dict[str, Any]], own: Iterable[str], holds: Callable[[int, str, Any], bool]
+) -> dict[str, Any]:
+    """What stages of a block of the library say alike, taken out of them for `defaults`.
+
+    `holds` tells whether a stage that does not say something would be the same if it did: a
+    pooling in the shortcut is no other network where nothing strides.
+    """
     defaults: dict[str, Any] = {}
-    for block in dict.fromkeys(stage["block"] for stage in stages):
-        mine = [stage for stage in stages if stage["block"] == block]
-        if block in own or len(mine) < 2:
-            continue
-        for name in list(mine[0]):
-            if name in ("name", "names", "block", "repeat", "filters", "stride"):
+    numbered = [(k, stage) for k, stage in enumerate(stages) if stage["block"] not in own]
+    for block in dict.fromkeys(stage["block"] for _, stage in numbered):
+        mine = [(k, stage) for k, stage in numbered if stage["block"] == block]
+        for name in dict.fromkeys(name for _, stage in mine for name in stage if name not in _OWN):
+            said = [stage[name] for _, stage in mine if name in stage]
+            if len(said) < 2 or isinstance(said[0], list) or any(v != said[0] for v in said):
                 continue
-            value = mine[0][name]
-            if isinstance(value, list) or not all(stage.get(name) == value for stage in mine):
-                continue
-            defaults.setdefault(block, {})[name] = value
-            for stage in mine:
-                del stage[name]
+            if all(name in stage or holds(k, name, said[0]) for k, stage in mine):
+                defaults.setdefault(block, {})[name] = said[0]
+                for _, stage in mine:
+                    stage.pop(name, None)
     return defaults

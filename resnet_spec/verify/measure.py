@@ -412,8 +412,10 @@ class Measurements:
         return Row(measurement, kind, found.value, tolerance, found.compared, found.name, note)
 
     def read(self, name: str) -> Arrays:
-        with np.load(self.folder / name) as found:
-            return {each: found[each] for each in found.files}
+        """The arrays of a file, each of which is read when it is asked for: together they fill
+        the memory that the frameworks need."""
+        found: Arrays = np.load(self.folder / name)
+        return found
 
     def save(self, name: str, values: Arrays) -> None:
         np.savez(self.folder / name, **dict[str, Any](values))

@@ -1,4 +1,4 @@
-"""The updates that training is compared with: PyTorch's, written out for arrays.
+"""The updates that training is compared with: PyTorch's, written out for arrays, one at a time.
 
 PyTorch's runner uses `torch.optim` itself. Keras' own optimizers differ: the learning rate is
 inside the momentum, decay is decoupled from the gradient, Adam adds epsilon before the bias
@@ -7,7 +7,6 @@ correction. So Keras' runner uses these updates, which a test compares with
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 Array = Any  # a numpy array
@@ -39,19 +38,16 @@ class SGD:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.velocities: list[Array] = []
+        self.velocities: dict[int, Array] = {}
 
-    def update(self, values: Sequence[Array], gradients: Sequence[Array], step: int) -> list[Array]:
-        """The new values; `step` counts from 0."""
+    def update(self, number: int, value: Array, gradient: Array, step: int) -> Array:
+        """The new value of one of the tensors; `step` counts from 0."""
         given = self.recipe
-        total = [g + given.weight_decay * p for p, g in zip(values, gradients, strict=True)]
-        if step == 0:
-            self.velocities = total
-        else:
-            pairs = zip(self.velocities, total, strict=True)
-            self.velocities = [given.momentum * v + g for v, g in pairs]
-        rate = given.rates[step]
-        return [p - rate * v for p, v in zip(values, self.velocities, strict=True)]
+        velocity = gradient + given.weight_decay * value
+        if step > 0:
+            velocity += given.momentum * self.velocities[number]
+        self.velocities[number] = velocity
+        return value - given.rates[step] * velocity
 
 
 class AdamW:
@@ -59,26 +55,20 @@ class AdamW:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.first: list[Array] = []
-        self.second: list[Array] = []
+        self.first: dict[int, Array] = {}
+        self.second: dict[int, Array] = {}
 
-    def update(self, values: Sequence[Array], gradients: Sequence[Array], step: int) -> list[Array]:
-        """The new values; `step` counts from 0."""
-        if step == 0:
-            self.first = [0.0 * g for g in gradients]
-            self.second = [0.0 * g for g in gradients]
-        return [
-            self._one(number, value, gradient, step)
-            for number, (value, gradient) in enumerate(zip(values, gradients, strict=True))
-        ]
-
-    def _one(self, number: int, value: Array, gradient: Array, step: int) -> Array:
+    def update(self, number: int, value: Array, gradient: Array, step: int) -> Array:
+        """The new value of one of the tensors; `step` counts from 0."""
         given, rate = self.recipe, self.recipe.rates[step]
         one, two = given.momentum, given.beta2
-        self.first[number] = one * self.first[number] + (1 - one) * gradient
-        self.second[number] = two * self.second[number] + (1 - two) * gradient**2
-        mean = self.first[number] / (1 - one ** (step + 1))
-        power = self.second[number] / (1 - two ** (step + 1))
+        first, second = (1 - one) * gradient, (1 - two) * gradient**2
+        if step > 0:
+            first += one * self.first[number]
+            second += two * self.second[number]
+        self.first[number], self.second[number] = first, second
+        mean = first / (1 - one ** (step + 1))
+        power = second / (1 - two ** (step + 1))
         decayed = value - rate * given.weight_decay * value
         return decayed - rate * mean / (power**0.5 + given.epsilon)
 

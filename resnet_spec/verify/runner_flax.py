@@ -91,7 +91,7 @@ class Runner:
     def values(self, model: Any) -> dict[str, np.ndarray]:
         """A model's parameters and statistics by their canonical names."""
         return {
-            name: np.array(variable[...]).transpose(np.argsort(axes))
+            name: np.asarray(variable[...]).transpose(np.argsort(axes))
             for name, _, variable, axes in self.variables(model)
         }
 
@@ -125,7 +125,7 @@ class Runner:
         loss, (by_weights, by_images) = self.differentiate(self.model, *given)
         own = {_dotted(path): each for path, each in nnx.to_flat_state(by_weights)}
         found = {
-            name: np.array(own[path][...]).transpose(np.argsort(axes))
+            name: np.asarray(own[path][...]).transpose(np.argsort(axes))
             for name, path, _, axes in self.variables(self.model)
             if path in own
         }
@@ -140,12 +140,10 @@ class Runner:
         losses = []
         for step, (batch, target) in enumerate(zip(batches, targets, strict=True)):
             found = self.gradients(batch, target)
-            values = self.values(self.model)
-            names = [name for name, *_ in trained]
-            before, gradients = ([given[name] for name in names] for given in (values, found))
-            updated = optimizer.update(before, gradients, step)
-            for (_, _, variable, axes), value in zip(trained, updated, strict=True):
-                variable.set_value(jnp.asarray(value.transpose(axes)))
+            for number, (name, _, variable, axes) in enumerate(trained):
+                gradient = found.pop(name).transpose(axes)
+                value = optimizer.update(number, np.asarray(variable[...]), gradient, step)
+                variable.set_value(jnp.asarray(value))
             losses.append(float(found["loss"]))
         return {"losses": np.array(losses), **self.state()}
 

@@ -184,11 +184,12 @@ class Runner:
         losses = []
         for step, (batch, target) in enumerate(zip(batches, targets, strict=True)):
             loss, found, _ = self.differentiate(self.images(batch), self.targets(target))
-            values = [keras.ops.convert_to_numpy(each) for each in variables]
-            gradients = [keras.ops.convert_to_numpy(each) for each in found]
-            updated = optimizer.update(values, gradients, step)
-            for variable, value in zip(variables, updated, strict=True):
-                variable.assign(value)
+            gradients = [*found]
+            del found
+            for number, variable in enumerate(variables):
+                value, gradient = map(keras.ops.convert_to_numpy, (variable, gradients[number]))
+                gradients[number] = None  # so that its memory is free before the last is used
+                variable.assign(optimizer.update(number, value, gradient, step))
             losses.append(float(loss))
         return {"losses": np.array(losses), **self.state()}
 

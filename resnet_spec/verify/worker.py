@@ -67,7 +67,7 @@ class Worker:
 
     def load(self, weights: str) -> None:
         with np.load(self.folder / weights) as found:
-            self.runner.load({name: found[name] for name in found.files})
+            self.runner.load(found)  # which reads a tensor when it is asked for
 
     def state(self, out: str) -> None:
         self.save(out, self.runner.state())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,79 @@ def test_a_compiled_model_is_the_model() -> None:
 
     for _ in range(2):
         assert parity.difference(np.asarray(run(model, images)), np.asarray(expected)) < 1e-5
+
+
+def test_images_in_the_order_of_pytorch_are_an_error() -> None:
+    """As docs/flax.md says."""
+    from flax import nnx
+
+    network = small()
+    with pytest.raises(ValueError, match="conv_general_dilated lhs feature dimension size"):
+        nnx.eval_shape(lambda model: model(np.zeros((2, 3, 16, 12))), abstract(network))
+
+
+# --- half precision ------------------------------------------------------------------------------
+
+
+def halved(model: Any) -> Any:
+    """The model, with every layer that has a `dtype` computing in bfloat16."""
+    import jax.numpy as jnp
+    from flax import nnx
+
+    for _, module in nnx.iter_graph(model):
+        if isinstance(module, nnx.Module) and hasattr(module, "dtype"):
+            module.dtype = jnp.bfloat16
+    return model
+
+
+def equations(program: Any) -> Iterator[Any]:
+    """Every operation of a program of JAX, those of inner programs too."""
+    for equation in program.eqns:
+        yield equation
+        for value in equation.params.values():
+            if hasattr(value, "jaxpr"):
+                yield from equations(value.jaxpr)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_every_product_is_in_half_precision_and_the_state_is_not(spec: str) -> None:
+    import jax
+    from flax import nnx
+
+    network = parity.network_of(spec)
+    model = abstract(network)
+    halved(model).train()
+    definition, state = nnx.split(model)
+    leaves, tree = jax.tree.flatten(state)
+
+    def run(images: Any, *leaves: Any) -> Any:
+        model = nnx.merge(definition, jax.tree.unflatten(tree, leaves))
+        return model(images), [each[...] for each in parity.flax_state(model).values()]
+
+    channels, height, width = network.input.dimensions
+    images = jax.ShapeDtypeStruct((2, height, width, channels), "float32")
+    program = jax.make_jaxpr(run)(images, *leaves)
+    products = [
+        each
+        for each in equations(program.jaxpr)
+        if each.primitive.name in ("conv_general_dilated", "dot_general")
+    ]
+    assert products
+    assert {str(v.aval.dtype) for each in products for v in each.invars} == {"bfloat16"}
+    logits, *kept = program.out_avals
+    assert logits.dtype == "bfloat16"
+    assert {str(each.dtype) for each in kept} == {"float32"}
+
+
+def test_half_precision_is_rounded_and_no_more() -> None:
+    network = small()
+    weights = {k: v.astype("float32") for k, v in parity.weights_of(network).items()}
+    images = parity.images(2, 3, 16, 12).astype("float32")
+    models = (parity.flax_model(network, weights), halved(parity.flax_model(network, weights)))
+    whole, half = (
+        np.asarray(parity.flax_outputs(model, images)["logits"], "float32") for model in models
+    )
+    assert 1e-4 < parity.difference(half, whole) < 3e-2
 
 
 # --- training ------------------------------------------------------------------------------------

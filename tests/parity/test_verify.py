@@ -313,7 +313,10 @@ def test_updates_are_those_of_torch(name: str) -> None:
             parameter.grad = torch.tensor(gradient)
         theirs.param_groups[0]["lr"] = rate
         theirs.step()
-        values = ours.update(values, gradients, step)
+        values = [
+            ours.update(number, value, gradient, step)
+            for number, (value, gradient) in enumerate(zip(values, gradients, strict=True))
+        ]
     for value, parameter in zip(values, parameters, strict=True):
         assert compare.relative(value, parameter.detach().numpy()) < 1e-14
 

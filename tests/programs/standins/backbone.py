@@ -64,11 +64,14 @@ def _maps(expected: Expected) -> Iterator[str]:
 
 
 def _has_stride(value: Value, stride: int, images: Sequence[int]) -> bool:
-    """Whether a map is one in `stride`, by its size or by the windows on the way to it."""
-    sizes = zip(images[1:], value.dimensions[1:], strict=True)
-    return all(-(-image // stride) == rows for image, rows in sizes) or (
-        stride == _stride(value.run.graph, value.number)
-    )
+    """Whether a map is one in `stride`, by its size or by the windows on the way to it.
+
+    Of several strides that give its size, the size tells of the smallest alone.
+    """
+    sizes = [*zip(images[1:], value.dimensions[1:], strict=True)]
+    smallest = stride == 1 or any(-(-image // (stride - 1)) != rows for image, rows in sizes)
+    by_size = all(-(-image // stride) == rows for image, rows in sizes) and smallest
+    return by_size or stride == _stride(value.run.graph, value.number)
 
 
 def _stride(graph: Graph, number: int) -> int:

@@ -90,13 +90,13 @@ def collection(
 ) -> Bracket | Comprehension:
     """A call that is given items as a list, `made({})`, or as its arguments, `made(*{})`.
 
-    A comprehension alone is given as it is.
+    A comprehension `*(… for …)` alone is given as it is.
     """
     *outer, inner = (f"{function}(" for function in pattern.split("(")[:-1])
     given = tuple(("", item) for item in items)
     code: Bracket | Comprehension
     match items:
-        case [Comprehension() as each] if "*{" not in pattern:
+        case [Comprehension("*(") as each] if "*{" not in pattern:
             code = each._replace(opening=inner)
         case _ if "*{" in pattern:
             code = Bracket(inner, given, spread=spread)

@@ -100,6 +100,7 @@ def test_a_statement_on_one_line_is_laid_out(text: str, lines: list[str]) -> Non
         ("Sequential(*{})", [EACH], "Sequential(*(a for _ in b))"),
         ("Sequential(*{})", [EACH, "c"], "Sequential(*(a for _ in b), c)"),
         ("Sequential(Named({}))", [EACH], "Sequential(Named(a for _ in b))"),
+        ("List({})", [EACH._replace(opening="Made(")], "List([Made(a for _ in b)])"),
         ("List({})", [EACH, "c"], "List([*(a for _ in b), c])"),
     ],
 )

@@ -177,7 +177,7 @@ def test_trained_networks(
 
 # --- what strangers write ------------------------------------------------------------------------
 
-ODD = (
+ODD: tuple[Any, ...] = (
     None, True, -1, 0, 3, 10**20, 1.5, float("nan"), "", "x", "same", "relu", [], {}, [[]], [1, 2],
     [1, 2, 3], {"config": {}}, [["stem", 0, 0, {}]], {"class_name": "__keras_tensor__"},
 )  # fmt: skip

@@ -102,8 +102,11 @@ def summary(found: list[Entry]) -> str:
         lines.append(f"- {sum(r.names == names for r in against)} {text}")
     if stale := sum(each.stale for each in found):
         lines.append(f"- {stale} networks have changed since they were measured ({STALE.sign})")
-    if partly := sum(each.row is not None and not each.row.ended for each in found):
-        lines.append(f"- {partly} networks have yet to be compared with some of the others")
+    partly = [each.row for each in measured if each.row is not None and not each.row.ended]
+    if partly:
+        lacking = {other for row in partly for other in zoo_record.OTHERS.keys() - row.backends}
+        titles = " and ".join(zoo_record.OTHERS[other] for other in sorted(lacking))
+        lines.append(f"- {len(partly)} networks have yet to be compared with {titles}")
     for each in wrong:
         assert each.row is not None
         lines.append(f"- {_code(each.network.name)}: {'; '.join(map(_line, each.row.findings()))}")

@@ -284,8 +284,8 @@ def flax_variables(network: Network) -> dict[str, tuple[str, tuple[int, ...]]]:
 def flax_model(network: Network, weights: Mapping[str, np.ndarray], source: str = "") -> Any:
     """A Flax model with the weights of a PyTorch model, in their precision.
 
-    Its own weights are never drawn: JAX would compile each draw. Nor are draws counted: at each count
-    Flax goes through all that was traced before, which takes minutes for a deep network.
+    Its own weights are never drawn: JAX would compile each draw. Nor are draws counted: at each
+    count Flax goes through all that was traced before, for minutes where a network is deep.
     """
     import jax
     import jax.numpy as jnp

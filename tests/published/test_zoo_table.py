@@ -13,8 +13,9 @@ import zoo_measure
 import zoo_page
 import zoo_record
 import zoo_table
-from zoo_record import Against, Difference, Row
+from zoo_record import OTHERS, Against, Difference, Row
 
+from resnet_spec.ir import Network
 from resnet_spec.language.library import builtin_specs
 
 NAME = "test_resnet"
@@ -27,9 +28,9 @@ def row(**changes: object) -> Row:
     near = [Difference(64, 64, "float64", 1e-15), Difference(65, 75, "float64", 2e-15)]
     given = Row(
         zoo_record.digests_of(network),
-        {"ir": count, "torch": count, "keras": count},
+        {"ir": count, "torch": count, "keras": count, "flax": count},
         [Against("timm", NAME, count, "direct", near)],
-        near,
+        dict.fromkeys(OTHERS, near),
         environment={"machine": "any"},
     )
     return dataclasses.replace(given, **changes)
@@ -56,7 +57,7 @@ def test_record_is_kept(tmp_path: Path) -> None:
         "one": row(environment={"torch": "1"}),
         "other": row(environment={"torch": "2"}, failures=["broken"], deep=True),
         "third": row(
-            environment={"torch": "1"}, references=[Against("timm", "third")], backends=[]
+            environment={"torch": "1"}, references=[Against("timm", "third")], backends={}
         ),
     }
     path = tmp_path / "zoo.json"
@@ -68,7 +69,7 @@ def test_record_is_kept(tmp_path: Path) -> None:
 
 def test_a_fitting_row() -> None:
     assert row().findings() == []
-    cells = ["`test_resnet`", "469,688", "timm", "direct", "2e-15", "2e-15", "64x64, 65x75"]
+    cells = ["`test_resnet`", "469,688", "timm", "direct", *["2e-15"] * 4, "64x64, 65x75"]
     assert line(row()) == f"| {' | '.join(cells)} |"
 
 
@@ -92,13 +93,15 @@ def test_differences_show(difference: Difference, shown: str) -> None:
     assert bool(given.findings()) == shown.startswith("✗")
 
 
-def test_the_backends_have_a_closer_bound() -> None:
-    given = row(backends=[Difference(64, 64, "float64", 1e-9)])
-    assert "| ✗ 1e-9 |" in line(given)
-    assert given.findings() == ["Keras is 1e-09 away at 64x64"]
+@pytest.mark.parametrize("other", OTHERS)
+def test_the_backends_have_a_closer_bound(other: str) -> None:
+    given = row(backends={**row().backends, other: [Difference(64, 64, "float64", 1e-9)]})
+    shown = ["✗ 1e-9" if each == other else "2e-15" for each in OTHERS]
+    assert f"| 2e-15 | {' | '.join(shown)} |" in line(given)
+    assert given.findings() == [f"{OTHERS[other]} is 1e-09 away at 64x64"]
 
 
-@pytest.mark.parametrize("who", ["torch", "keras", "timm"])
+@pytest.mark.parametrize("who", ["torch", "keras", "flax", "timm"])
 @pytest.mark.parametrize("wrong", [(469_689, 2080), (469_688, 2081)])
 def test_a_count_that_disagrees_shows(who: str, wrong: tuple[int, int]) -> None:
     if who == "timm":
@@ -112,7 +115,7 @@ def test_a_count_that_disagrees_shows(who: str, wrong: tuple[int, int]) -> None:
 
 
 def test_failures_and_changes_show() -> None:
-    failed = row(failures=["the process ended\nwith status -9"], backends=[])
+    failed = row(failures=["the process ended\nwith status -9"], backends={})
     assert "| ✗ |" in line(failed)
     assert "the process ended with status -9" in zoo_page.summary([entry(failed)])
     for part in ("graph", "references"):
@@ -123,7 +126,11 @@ def test_failures_and_changes_show() -> None:
 
 
 def test_what_was_not_measured_shows() -> None:
-    assert line(None) == f"| `{NAME}` | 469,688 |  |  | not measured |  |  |"
+    partly = row(backends={other: row().backends[other] for other in ("keras", "numpy")})
+    assert "| 2e-15 | not measured | 2e-15 |" in line(partly)
+    assert "1 networks have yet to be compared with Flax" in zoo_page.summary([entry(partly)])
+    assert "yet to be" not in zoo_page.summary([entry(row())])
+    assert line(None) == f"| `{NAME}` | 469,688 |  |  | not measured |  |  |  |  |"
     assert zoo_page.summary([entry(None)]).startswith("1 networks, 0 measured, 0 as")
 
 
@@ -159,10 +166,22 @@ def test_a_process_that_dies_or_hangs_is_a_row(program: str, failure: str) -> No
 
 def test_order_and_choice() -> None:
     networks = [parity.network_of(name) for name in ("resnet34", "resnet20", NAME)]
-    assert [n.name for n in zoo_table.due(networks, {}, False)] == ["resnet20", NAME, "resnet34"]
-    rows = {NAME: row(), "resnet20": row()}
-    assert [n.name for n in zoo_table.due(networks, rows, False)] == ["resnet20", "resnet34"]
-    assert len(zoo_table.due(networks, rows, again=True)) == 3
+
+    def due(rows: dict[str, Row]) -> list[str]:
+        return [network.name for network, _ in zoo_table.due(networks, rows)]
+
+    assert due({}) == ["resnet20", NAME, "resnet34"]
+    assert due({NAME: row(), "resnet20": row()}) == ["resnet20", "resnet34"]
+
+
+def test_what_a_row_lacks_is_measured() -> None:
+    network = parity.network_of(NAME)
+    partly = row(backends={"keras": row().backends["keras"]})
+    assert zoo_table.due([network], {NAME: partly}) == [(network, partly)]
+    assert zoo_table.due([network], {NAME: row(failures=["broken"], backends={})}) == []
+    stale = row(digests={})
+    ((_, empty),) = zoo_table.due([network], {NAME: stale})
+    assert empty.backends == {} and not empty.stale(network)
 
 
 def test_precision_follows_the_memory() -> None:
@@ -182,17 +201,39 @@ def test_sizes_that_a_network_allows() -> None:
 
 @pytest.mark.torch
 @pytest.mark.keras
+@pytest.mark.flax
 def test_a_process_measures() -> None:
     """What the record holds of a network is what comes out, up to the order of sums."""
     command = [sys.executable, str(zoo_table.MEASURE), "6"]
     with closing(zoo_table.Worker(command, gigabytes=6, seconds=300)) as worker:
         bad = worker.measure("no_such_network", row())
-        found = worker.measure(NAME, row())
+        found = worker.measure(NAME, row(environment={"machine": "another"}))
+        partly = dataclasses.replace(found, backends={"keras": [], "numpy": []})
+        completed = worker.measure(NAME, partly)
 
     assert bad.failures
+    assert completed.backends["keras"] == []
+    assert completed.backends["flax"] == found.backends["flax"]
     assert found.findings() == []
     assert found.counts == row().counts
     assert [each.names for each in found.references] == ["direct"]
-    assert [(d.height, d.width) for d in found.backends] == [(64, 64), (65, 75)]
-    assert 0 < max(each.value for each in found.backends) < 1e-13
+    assert [(d.height, d.width) for d in found.backends["keras"]] == [(64, 64), (65, 75)]
+    for other in OTHERS:
+        assert 0 < max(each.value for each in found.backends[other]) < 1e-13
     assert "torch" in found.environment
+
+
+@pytest.mark.torch
+@pytest.mark.flax
+def test_a_mistake_in_flax_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = parity.source_of
+
+    def planted(network: Network, backend: str) -> str:
+        text = written(network, backend)
+        return text.replace("momentum=0.9", "momentum=0.9, epsilon=1e-4")
+
+    monkeypatch.setattr(parity, "source_of", planted)
+    found = zoo_measure.measure(NAME, gigabytes=6, others=["flax"])
+    assert found.failures == []
+    (finding,) = found.findings()
+    assert finding.startswith("Flax is")

@@ -2,8 +2,8 @@
 
     python tests/published/zoo_measure.py GIGABYTES
 
-For each name, a line of the standard input, a line of JSON is printed after each step, the last of
-them with `"done": true`.
+A line of the standard input is JSON with the name of a network and the row that is known of it. For
+each, a line of JSON is printed after each step, the last of them with `"done": true`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import platform
 import resource
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
@@ -33,11 +33,11 @@ if __name__ == "__main__":
 import numpy as np
 import parity
 import zoo
-from zoo_record import Against, Count, Difference, Names, Row, digests_of
+from zoo_record import OTHERS, Against, Count, Difference, Names, Row, digests_of
 
 from resnet_spec.backends.keras.variables import layer_name
 from resnet_spec.diagnostics import SpecError
-from resnet_spec.ir import Network, Published
+from resnet_spec.ir import Network, Published, evaluate
 from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.language.renames import renamed
@@ -53,7 +53,9 @@ ODD = ((65, 75), (63, 95), (33, 43))
 MAGNIFIED = 500
 # The variances of a convolution's weights, times their number for an output, that are tried then.
 GAINS = (1.0, 0.5, 0.25)
-LIBRARIES = ("torch", "timm", "torchvision", "keras", "tensorflow", "numpy")
+LIBRARIES = ("torch", "timm", "torchvision", "keras", "tensorflow", "flax", "jax", "numpy")
+# Of more operations, JAX compiles each alone, which it does once for all that are alike.
+COMPILED = 1000
 # Their work depends on the size of the map, so Keras has to know it.
 FIXED = {"adaptive_avg_pool", "flatten"}
 
@@ -74,15 +76,31 @@ class Plan(NamedTuple):
         return batch.astype(self.precision)
 
 
-def measure(name: str, gigabytes: float, report: Report = lambda row: None) -> Row:
-    """Everything that the page says of a network; each step is reported, failures are noted."""
-    network = parity.network_of(name)
-    row = Row(digests_of(network), {"ir": parity.ir_counts(network)}, environment=surroundings())
+def measure(
+    name: str,
+    gigabytes: float,
+    row: Row | None = None,
+    report: Report = lambda row: None,
+    others: Container[str] = OTHERS,
+) -> Row:
+    """Everything that the page says of a network; each step is reported, failures are noted.
+
+    What a given row has stays, if it was measured in these surroundings. `others` is what PyTorch
+    is compared with.
+    """
+    network, here = parity.network_of(name), surroundings()
+    if row is None or not row.environment.items() <= here.items():
+        row = Row(digests_of(network), {"ir": parity.ir_counts(network)})
+    row.environment = here
     plan = plan_of(name, network, gigabytes)
-    from_keras = [r for r in network.references if r.library == "keras.applications"]
-    steps = [functools.partial(compare_keras, plan, each, row) for each in from_keras]
-    if len(from_keras) < max(1, len(network.references)):
-        steps.append(functools.partial(compare_torch, plan, row, report))
+    steps: list[Callable[[], None]] = []
+    if "keras" in others and "keras" not in row.backends:
+        from_keras = [r for r in network.references if r.library == "keras.applications"]
+        steps += [functools.partial(compare_keras, plan, each, row) for each in from_keras]
+        if len(from_keras) < max(1, len(network.references)):
+            steps.append(functools.partial(compare_torch, plan, row, report))
+    if "flax" in others and "flax" not in row.backends:
+        steps.append(functools.partial(compare_flax, name, plan, row))
     for step in steps:
         try:
             step()
@@ -164,7 +182,7 @@ def compare_torch(plan: Plan, row: Row, report: Report) -> None:
         state = torch.load(kept, mmap=True)
         row.counts["keras"], found = keras_side(plan, state, row)
         del state
-    row.backends = [
+    row.backends["keras"] = [
         Difference(*size, plan.precision, parity.difference(found[size], logits[size]))
         for size in plan.sizes
     ]
@@ -373,7 +391,7 @@ def compare_keras(plan: Plan, published: Published, row: Row) -> None:
             row.counts["torch"] = torch_count(model)
             model.load_state_dict(zoo.state_of_keras(plan.network, ours), strict=False)
             between = parity.difference(found, run(model, batch))
-            row.backends.append(Difference(*size, plan.precision, between))
+            row.backends.setdefault("keras", []).append(Difference(*size, plan.precision, between))
 
 
 def carry_layers(theirs: Any, ours: Any, published: Published) -> None:
@@ -387,6 +405,44 @@ def carry_layers(theirs: Any, ours: Any, published: Published) -> None:
             ours.get_layer(layer_name(renamed(layer.name, published.rename))).set_weights(values)
             carried += len(values)
     assert carried == len(ours.weights), "a layer of ours has no weights"
+
+
+# --- PyTorch, Flax and numpy ---------------------------------------------------------------------
+
+
+def compare_flax(name: str, plan: Plan, row: Row) -> None:
+    """Our Flax model and the definitions in numpy against our PyTorch model, by random weights.
+
+    They are compared at the odd size alone: JAX compiles each network anew for each.
+    """
+    size = plan.sizes[-1]
+    logits, state = torch_side(plan._replace(sizes=[size]), None, row)
+    values = {key: value.numpy() for key, value in state.items()}
+    found = {
+        "flax": flax_side(plan, values, size, row),
+        "numpy": evaluate.outputs(resized(name, size), values, plan.images(size)).logits,
+    }
+    for other, value in found.items():
+        between = parity.difference(value, logits[size])
+        row.backends[other] = [Difference(*size, plan.precision, between)]
+
+
+def flax_side(plan: Plan, values: Mapping[str, np.ndarray], size: Size, row: Row) -> np.ndarray:
+    """Logits of our Flax model with some weights; their names and shapes are those of the IR."""
+    import jax
+    from flax import nnx
+
+    jax.config.update("jax_enable_x64", plan.precision == "float64")
+    model = parity.flax_model(plan.network, values)
+    row.counts["flax"] = parity.flax_counts(model)
+    model.eval()
+    given = plan.images(size).transpose(0, 2, 3, 1)
+    deep = sum(1 for _ in plan.network.operations()) > COMPILED
+    found = model(given) if deep else nnx.jit(lambda model, images: model(images))(model, given)
+    logits = parity.flax_to_torch(found)
+    del model, found
+    jax.clear_caches()
+    return logits
 
 
 # --- the process ---------------------------------------------------------------------------------
@@ -427,7 +483,9 @@ def serve(gigabytes: float) -> None:
         print(json.dumps(line), file=results, flush=True)
 
     for line in sys.stdin:
-        report(measure(line.strip(), gigabytes, report), done=True)
+        request = json.loads(line)
+        row = Row.from_json(request["row"])
+        report(measure(request["name"], gigabytes, row, report), done=True)
 
 
 if __name__ == "__main__":

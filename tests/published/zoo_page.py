@@ -17,7 +17,8 @@ from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
 PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
-HEAD = ("network", "parameters", "reference", "names", "to reference", "Keras to PyTorch", "images")
+BETWEEN = [f"{title} to PyTorch" for title in zoo_record.OTHERS.values()]
+HEAD = ("network", "parameters", "reference", "names", "to reference", *BETWEEN, "images")
 TITLES = {"machine": "machine", "instructions": "vector instructions", "python": "Python"}
 
 
@@ -101,6 +102,11 @@ def summary(found: list[Entry]) -> str:
         lines.append(f"- {sum(r.names == names for r in against)} {text}")
     if stale := sum(each.stale for each in found):
         lines.append(f"- {stale} networks have changed since they were measured ({STALE.sign})")
+    partly = [each.row for each in measured if each.row is not None and not each.row.ended]
+    if partly:
+        lacking = {other for row in partly for other in zoo_record.OTHERS.keys() - row.backends}
+        titles = " and ".join(zoo_record.OTHERS[other] for other in sorted(lacking))
+        lines.append(f"- {len(partly)} networks have yet to be compared with {titles}")
     for each in wrong:
         assert each.row is not None
         lines.append(f"- {_code(each.network.name)}: {'; '.join(map(_line, each.row.findings()))}")
@@ -138,14 +144,20 @@ def _rows(entry: Entry) -> Iterator[list[str]]:
     network, row, stale = entry
     name = _code(network.name)
     if row is None:
-        yield [name, f"{network.root.parameters:,}", "", "", "not measured", "", ""]
+        yield [name, f"{network.root.parameters:,}", *[""] * 2, "not measured", *[""] * 4]
         return
     marks = (DEEP.sign if row.deep else "") + (STALE.sign if stale else "")
     first = [name + marks, _parameters(row)]
-    last = [_differences(row.backends, "backends"), _images(row)]
+    last = [*(_between(row, other) for other in zoo_record.OTHERS), _images(row)]
     for reference in row.references or (None,):
         yield [*first, *_against(network, reference), *last]
-        first, last = ["", ""], ["", ""]
+        first, last = [""] * len(first), [""] * len(last)
+
+
+def _between(row: Row, other: str) -> str:
+    """How far one of the others is from PyTorch."""
+    found = row.backends.get(other, [])
+    return "not measured" if not (found or row.failures) else _differences(found, "backends")
 
 
 def _against(network: Network, reference: Against | None) -> list[str]:
@@ -182,7 +194,7 @@ def _differences(differences: list[Difference], kind: str) -> str:
 
 def _images(row: Row) -> str:
     """The sizes at which the network was compared with anything."""
-    compared = [*row.backends, *(d for r in row.references for d in r.differences)]
+    compared = [*row.backends.get("keras", ()), *(d for r in row.references for d in r.differences)]
     return ", ".join(dict.fromkeys(f"{each.height}x{each.width}" for each in compared))
 
 

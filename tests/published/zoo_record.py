@@ -19,8 +19,11 @@ from resnet_spec.primitives import Initializer
 PATH = Path(__file__).parent / "data" / "zoo.json"
 BACKENDS = ("torch", "keras")
 
-# How far logits may be from the reference's, and Keras' from PyTorch's. Double precision leaves
-# room for the order of sums alone; a wrong operation is wrong in the first digits.
+# What PyTorch is compared with, by our weights, and what people call it.
+OTHERS = {"keras": "Keras", "flax": "Flax", "numpy": "numpy"}
+
+# How far logits may be from the reference's, and those of the others from PyTorch's. Double
+# precision leaves room for the order of sums alone; a wrong operation is wrong in the first digits.
 BOUNDS = {
     "float64": {"reference": 1e-8, "backends": 1e-10},
     "float32": {"reference": 1e-4, "backends": 1e-4},
@@ -65,9 +68,9 @@ class Row:
     """Everything measured of one network; `failures` says what could not be."""
 
     digests: dict[str, str]
-    counts: dict[str, Count] = field(default_factory=dict)  # ir, torch, keras
+    counts: dict[str, Count] = field(default_factory=dict)  # ir, torch, keras, flax
     references: list[Against] = field(default_factory=list)
-    backends: list[Difference] = field(default_factory=list)
+    backends: dict[str, list[Difference]] = field(default_factory=dict)  # of each of OTHERS
     failures: list[str] = field(default_factory=list)
     deep: bool = False  # too deep for Keras at Python's usual limit of recursion
     environment: dict[str, str] = field(default_factory=dict)
@@ -88,7 +91,10 @@ class Row:
                 )
                 for each in value["references"]
             ],
-            backends=[Difference(**each) for each in value["backends"]],
+            backends={
+                other: [Difference(**each) for each in found]
+                for other, found in value["backends"].items()
+            },
             failures=value["failures"],
             deep=value["deep"],
             environment=value["environment"],
@@ -108,8 +114,14 @@ class Row:
         for reference in self.references:
             what = f"{reference.library}: {reference.model}"
             found += _beyond(reference.differences, "reference", what)
-        found += _beyond(self.backends, "backends", "Keras")
+        for other, differences in self.backends.items():
+            found += _beyond(differences, "backends", OTHERS[other])
         return found
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to measure, be it because something failed."""
+        return bool(self.failures) or self.backends.keys() == OTHERS.keys()
 
     def stale(self, network: Network) -> bool:
         """Whether the network has changed since."""

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -43,13 +44,13 @@ class Worker:
         self.process: subprocess.Popen[bytes] | None = None
         self.pending = b""  # printed by the process, not yet read by us
 
-    def measure(self, name: str, empty: Row) -> Row:
-        """A network's row; what the process could not do is among the row's failures."""
+    def measure(self, name: str, row: Row) -> Row:
+        """A network's row, completed; what the process could not do is among its failures."""
         process = self.started()
         assert process.stdin is not None
-        row, deadline = empty, time.monotonic() + self.seconds
+        request, deadline = {"name": name, "row": asdict(row)}, time.monotonic() + self.seconds
         try:
-            process.stdin.write(f"{name}\n".encode())
+            process.stdin.write(f"{json.dumps(request)}\n".encode())
             process.stdin.flush()
             while True:
                 line = json.loads(self.line(process, deadline))
@@ -93,28 +94,29 @@ class Worker:
             self.process, self.pending = None, b""
 
 
-def due(networks: Sequence[Network], rows: dict[str, Row], again: bool) -> list[Network]:
-    """Networks to be measured, those of least work first."""
-    chosen = [
-        network
-        for network in networks
-        if again or network.name not in rows or rows[network.name].stale(network)
-    ]
-    return sorted(chosen, key=lambda network: (network.root.parameters, network.name))
+def due(networks: Sequence[Network], rows: dict[str, Row]) -> list[tuple[Network, Row]]:
+    """Networks to be measured with what is known of each, those of least work first."""
+    chosen = []
+    for network in sorted(networks, key=lambda network: (network.root.parameters, network.name)):
+        row = rows.get(network.name)
+        if row is None or row.stale(network):
+            row = Row(zoo_record.digests_of(network), {"ir": parity.ir_counts(network)})
+        if not row.ended:
+            chosen.append((network, row))
+    return chosen
 
 
 def measure_all(
-    networks: Sequence[Network], worker: Worker, keep: Callable[[str, Row], None]
+    chosen: Sequence[tuple[Network, Row]], worker: Worker, keep: Callable[[str, Row], None]
 ) -> None:
     """Measures networks one by one and keeps each row as soon as it is there."""
-    for number, network in enumerate(networks, 1):
+    for number, (network, known) in enumerate(chosen, 1):
         start = time.monotonic()
-        empty = Row(zoo_record.digests_of(network), {"ir": parity.ir_counts(network)})
-        row = worker.measure(network.name, empty)
+        row = worker.measure(network.name, known)
         keep(network.name, row)
         state = "; ".join(row.failures) or "done"
         seconds = time.monotonic() - start
-        print(f"[{number}/{len(networks)}] {network.name}: {state} ({seconds:.0f} s)", flush=True)
+        print(f"[{number}/{len(chosen)}] {network.name}: {state} ({seconds:.0f} s)", flush=True)
 
 
 def keep(name: str, row: Row) -> None:
@@ -136,7 +138,8 @@ def main() -> None:
     command = [sys.executable, str(MEASURE), str(given.gigabytes)]
     with closing(Worker(command, given.gigabytes, given.minutes * 60)) as worker:
         try:
-            measure_all(due(networks, zoo_record.read(), given.again), worker, keep)
+            known = {} if given.again else zoo_record.read()
+            measure_all(due(networks, known), worker, keep)
         finally:
             zoo_page.renew()
 

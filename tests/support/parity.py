@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -283,13 +284,16 @@ def flax_variables(network: Network) -> dict[str, tuple[str, tuple[int, ...]]]:
 def flax_model(network: Network, weights: Mapping[str, np.ndarray], source: str = "") -> Any:
     """A Flax model with the weights of a PyTorch model, in their precision.
 
-    Its own weights are never drawn: JAX would compile each draw.
+    Its own weights are never drawn: JAX would compile each draw. Nor are draws counted: at each
+    count Flax goes through all that was traced before, for minutes where a network is deep.
     """
+    import jax
     import jax.numpy as jnp
     from flax import nnx
 
     module = run(source or source_of(network, "flax"), f"generated_flax_{network.name}")
-    model = nnx.eval_shape(lambda: getattr(module, network.name)(rngs=nnx.Rngs(0)))
+    with patch.object(nnx.RngStream, "__call__", lambda stream: stream.key[...]):
+        model = nnx.eval_shape(lambda: getattr(module, network.name)(rngs=nnx.Rngs(0)))
     state = flax_state(model)
     for name, (path, axes) in flax_variables(network).items():
         variable = state.pop(path)
@@ -298,6 +302,11 @@ def flax_model(network: Network, weights: Mapping[str, np.ndarray], source: str 
         variable.set_value(jnp.asarray(value))
         assert variable.dtype == value.dtype
     assert not state
+    for _, node in nnx.iter_graph(model):  # what is left draws the masks of a dropout
+        if isinstance(node, nnx.RngKey):
+            node.set_value(jax.random.key(0))
+        elif isinstance(node, nnx.RngCount):
+            node.set_value(jnp.uint32(0))
     return model
 
 

@@ -33,14 +33,6 @@ pytestmark = pytest.mark.torch
 RICH = ("--ema", 0.9, "--mixup", 0.2, "--cutmix", 1.0, "--label-smoothing", 0.1, "--nesterov")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Small tensors are not worth dealing out."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compiled(tmp_path_factory.mktemp("batch_norm"), "torch")

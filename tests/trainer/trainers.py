@@ -168,6 +168,8 @@ def called(
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
     sys.argv = ["train.py", "small", "--workers", "0", *map(str, flags)]
     train = imported(folder, "train")
+    if folder.name == "torch":
+        train.torch.set_num_threads(1)  # small tensors are not worth dealing out
     if not draws:
         train.common.Log.draw = blank
     if change is not None:

@@ -144,6 +144,16 @@ def model(data: bytes) -> None:
     )
 
 
+def keras_model(name: str) -> Callable[[bytes], None]:
+    def read(path: Path) -> None:
+        from resnet_spec.importing.readers.keras import file
+        from resnet_spec.importing.run import Options, imported
+
+        imported(file.read(path, path.name).model, Options("net", "A net"), "net.yaml")
+
+    return lambda data: in_file(name, data, read)
+
+
 def archive(data: bytes) -> None:
     from resnet_spec.importing.readers.exported import check_archive
 
@@ -201,6 +211,11 @@ def keras() -> bytes:
         archive.writestr("config.json", "{}")
         archive.writestr("model.weights.h5", hdf5())
     return file.getvalue()
+
+
+def saved(name: str) -> bytes:
+    """A small model that Keras 2 saved."""
+    return (Path(__file__).parents[1] / "importing" / "data" / name).read_bytes()
 
 
 def npz() -> bytes:
@@ -316,6 +331,8 @@ if importlib.util.find_spec("safetensors") and importlib.util.find_spec("h5py"):
         "safetensors": Target(weights("a.safetensors"), lambda: [written("a.safetensors")]),
         "hdf5": Target(weights("a.weights.h5"), lambda: [hdf5()]),
         "keras": Target(weights("a.keras"), lambda: [keras()]),
+        "keras_model": Target(keras_model("a.keras"), lambda: [saved("keras2.keras")]),
+        "keras_model_hdf5": Target(keras_model("a.h5"), lambda: [saved("keras2.h5")]),
         "npz": Target(weights("a.npz"), lambda: [npz()]),
         "index": Target(weights("a.safetensors.index.json"), lambda: [index()]),
     }

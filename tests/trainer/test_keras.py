@@ -167,6 +167,8 @@ def test_a_run_with_optimizers_of_keras_goes_on_with_them(
         assert "was trained with keras_optimizer True, not False" in message
         called(folder, *flags, own, "--out", tmp_path / "parts", "--max-steps", 3, "--resume")
     whole, parts = (saved(tmp_path / name / "last.npz") for name in ("whole", "parts"))
+    # One was evaluated once more, at the step at which it stopped.
+    assert json.loads(str(whole.pop("state")))["step"] == 3
     assert [name for name in whole if (whole[name] != parts[name]).any()] == []
 
 

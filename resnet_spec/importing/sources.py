@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
@@ -23,6 +23,7 @@ KNOWN = (
     "module:function of a PyTorch model"
 )
 LIMIT = 600.0  # seconds; the largest networks take some tens
+ONE_WAY = "its code decides at {} by a value: the spec has the way that it took for zeros"
 _ONNX = b"\x08"  # its first field, the version
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF"
@@ -58,9 +59,11 @@ def opened(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Iterato
     """
     if runs_code(name):
         asked = {"name": name, "size": size}
-        with _exported(name, folder, limit, "function", **asked) as (path, compute):
+        with _exported(name, folder, limit, "function", **asked) as (path, compute, decides):
             model = onnx_file.read(path, name, size[1:])
-            yield Source(model._replace(format="PyTorch"), ("torch",), compute)
+            notes = (*model.notes, *map(ONE_WAY.format, decides))
+            model = model._replace(format="PyTorch", notes=notes)
+            yield Source(model, ("torch",), compute)
         return
     path = Path(name)
     head = _head(path, name)
@@ -81,7 +84,7 @@ def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Iterator[S
 
     exported.check_archive(path, name)
     asked = {"path": str(path.resolve())}
-    with _exported(name, folder, limit, "archive", **asked) as (made, compute):
+    with _exported(name, folder, limit, "archive", **asked) as (made, compute, _):
         yield Source(onnx_file.read(made, name)._replace(format="PyTorch"), ("torch",), compute)
 
 
@@ -150,8 +153,11 @@ def _by_runtime(path: Path) -> Callable[[Path, Path], None]:
 @contextmanager
 def _exported(
     shown: str, folder: Path, limit: float, do: str, **asked: object
-) -> Iterator[tuple[Path, Callable[[Path, Path], None]]]:
-    """A PyTorch model as ONNX, and its process, which has the same weights until the end."""
+) -> Iterator[tuple[Path, Callable[[Path, Path], None], list[str]]]:
+    """A PyTorch model as ONNX, and its process, which has the same weights until the end.
+
+    Besides, where its code decides by values.
+    """
     for package in ("torch", "onnx"):
         if not installed(package):
             raise MissingPackage("reading a PyTorch model", package, package)
@@ -159,7 +165,7 @@ def _exported(
     with _process("torch") as process:
         process.ask(do, out=str(path), **asked)
         try:
-            _answer(process, shown, limit)
+            decides = _answer(process, shown, limit)
         except RunnerError as error:
             unreadable(shown, f"{quoted(shown)} gave no model: {error.message.strip()}")
 
@@ -167,10 +173,10 @@ def _exported(
             process.ask("exported", images=str(images), out=str(out))
             _answer(process, shown, limit)
 
-        yield path, compute
+        yield path, compute, decides or []
 
 
-def _answer(process: Process, shown: str, limit: float) -> None:
+def _answer(process: Process, shown: str, limit: float) -> Any:
     """Wait for an answer, and end a process that has none in so many seconds."""
     if not process.answers_within(limit):
         process.kill()
@@ -179,7 +185,7 @@ def _answer(process: Process, shown: str, limit: float) -> None:
             f"{quoted(shown)} gave no answer within {limit:g} seconds",
             f"give it more time: --time-limit {2 * limit:g}",
         )
-    process.answer()
+    return process.answer()
 
 
 @contextmanager

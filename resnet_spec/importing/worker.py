@@ -32,8 +32,11 @@ class Worker:
         with torch.no_grad():
             np.save(out, model(torch.from_numpy(np.load(images))).numpy())
 
-    def function(self, name: str, size: list[int], out: str) -> None:
-        """Export what a function of the user's gives, a PyTorch model: this runs its code."""
+    def function(self, name: str, size: list[int], out: str) -> list[str]:
+        """Export what a function of the user's gives, a PyTorch model: this runs its code.
+
+        Gives the places where its code decides by values, of which the export knows one way alone.
+        """
         import importlib
 
         import torch
@@ -49,7 +52,7 @@ class Worker:
         model = getattr(found, function)()
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"{function}() gives a {type(model).__name__}, no torch.nn.Module")
-        self._export(model.float().eval(), (1, *size), out)
+        return self._export(model.float().eval(), (1, *size), out)
 
     def archive(self, path: str, out: str) -> None:
         """Export the graph of an archive that was looked through before."""
@@ -59,15 +62,15 @@ class Worker:
         given = [n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
         self._export(program.module(), tuple(given[0].meta["val"].shape), out)
 
-    def _export(self, model: Any, shape: tuple[int, ...], out: str) -> None:
+    def _export(self, model: Any, shape: tuple[int, ...], out: str) -> list[str]:
         """To ONNX, nothing folded, so that each norm keeps its own numbers."""
         import warnings
 
         import torch
 
         self.model = model
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as told, torch.no_grad():
+            warnings.simplefilter("always")
             torch.onnx.export(
                 model,
                 (torch.zeros(shape),),
@@ -76,6 +79,8 @@ class Worker:
                 training=torch.onnx.TrainingMode.PRESERVE,
                 do_constant_folding=False,
             )
+        decides = (each for each in told if "Python boolean" in str(each.message))
+        return sorted({f"{Path(each.filename).name}:{each.lineno}" for each in decides})
 
     def exported(self, images: str, out: str) -> None:
         """The output of the model that was exported."""

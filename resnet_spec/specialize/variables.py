@@ -134,6 +134,7 @@ def assign_variables(
     held: dict[str, list[Span]] = {}
     first.variable = "x"
     held["x"] = [(-1.0, max(lives.last.get(id(first), -1), -0.5))]
+    free = {"x": held["x"][0][1]}  # from where on a variable is not needed any more
     kinds = {"x": "value"}  # a variable holds values of one type
     for draft in lives.order:
         output = draft.output
@@ -145,24 +146,27 @@ def assign_variables(
         spans = lives.spans(output)
         kind = _kind(draft)
         for name in _candidates(wanted, reserved):
-            if kinds.get(name, kind) != kind:
-                continue
-            if isinstance(output, Symbol) and output.follows is not None:
-                if name == output.follows.variable and not _clash(
-                    spans, _without(held[name], lives.spans(output.follows))
-                ):
-                    break
-                if name == output.follows.variable:
-                    continue
-            if not _clash(spans, held.get(name, ())):
+            unused = spans[0][0] >= free.get(name, -1.0)
+            if kinds.get(name, kind) == kind and (unused or _fits(name, output, held, lives)):
                 break
         output.variable = name
         kinds[name] = kind
         held.setdefault(name, []).extend(spans)
+        free[name] = max(free.get(name, -1.0), *(end for _, end in spans))
     for draft in lives.order:
         if draft.kind == "again":
             assert isinstance(draft.output, Symbol) and draft.output.follows is not None
             draft.output.variable = draft.output.follows.variable
+
+
+def _fits(
+    name: str, output: Symbol | ListSymbol, held: Mapping[str, list[Span]], lives: _Lives
+) -> bool:
+    """Whether a variable can take a value, which in a loop may be the next of the one in it."""
+    others: Iterable[Span] = held.get(name, ())
+    if isinstance(output, Symbol) and output.follows and output.follows.variable == name:
+        others = _without(others, lives.spans(output.follows))
+    return not _clash(lives.spans(output), others)
 
 
 def _kind(draft: Draft) -> str:

@@ -59,7 +59,7 @@ def test_ruff_has_nothing_to_say() -> None:
 
 @pytest.mark.torch
 @pytest.mark.keras
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", parity.costly(EXAMPLES, set(EXAMPLES) - {"pyramid"}))
 def test_both_backends_agree(name: str) -> None:
     network = parity.network_of(path(name))
     if len(network.stages) == 4:

@@ -271,6 +271,60 @@ def test_other_files_are_named(run: Run, tmp_path: Path, data: bytes, message: s
     assert result.code == 1 and f"RS951: {message}" in result.err
 
 
+def with_integers(proto: Any) -> None:
+    proto.graph.input[0].type.tensor_type.elem_type = 2
+
+
+def with_huge_images(proto: Any) -> None:
+    proto.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 100_000
+
+
+def with_no_numbers(proto: Any) -> None:
+    bias = next(each for each in proto.graph.initializer if len(each.dims) == 1)
+    bias.raw_data = np.full(bias.dims[0], np.nan, np.float32).tobytes()
+
+
+def with_an_old_softmax(proto: Any) -> None:
+    """Of a map: before version 13 over channels, rows and columns together."""
+    from onnx import helper
+
+    proto.opset_import[0].version = 11
+    place, conv = next((i, n) for i, n in enumerate(proto.graph.node) if n.op_type == "Conv")
+    softmax = helper.make_node("Softmax", ["before_softmax"], [conv.output[0]], axis=1)
+    conv.output[0] = "before_softmax"
+    proto.graph.node.insert(place + 1, softmax)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_integers, "RS953: the model: its images are integers, which it converts itself"),
+        (with_huge_images, "RS953: the model: images of 1x3x100000x32"),
+        (with_no_numbers, "RS951: the output of 'model.onnx' is not finite"),
+        (with_an_old_softmax, "a softmax over several axes at once"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_what_would_come_out_wrong_is_refused(
+    run: Run, model: str, tmp_path: Path, change: Callable[[Any], None], message: str
+) -> None:
+    edited(tmp_path / model, change)
+    result = run(model, "--out", "mine.yaml")
+    assert result.code == 1 and message in result.err
+    assert not (tmp_path / "mine.yaml").exists()
+
+
+def test_images_of_any_size_are_told(run: Run, model: str, tmp_path: Path) -> None:
+    def change(proto: Any) -> None:
+        for dim in proto.graph.input[0].type.tensor_type.shape.dim[2:]:
+            dim.ClearField("dim_value")
+
+    edited(tmp_path / model, change)
+    result = run(model, "--out", "mine.yaml", "--input", "3x40x48")
+    assert result.code == 0, result.err
+    assert "it takes images of any size; the spec says 40x48, or what --input says" in result.err
+
+
 def test_usage(run: Run, model: str) -> None:
     assert "must end in .yaml" in run(model, "--out", "mine.txt").err
     assert "must end in one of" in run(model, "--out", "m.yaml", "--weights", "w.bin").err
@@ -292,7 +346,21 @@ def build():
 
 def number():
     return 1
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = build()
+
+    def forward(self, images):
+        return self.inner(images if images.max() < 20 else images / 255)
 """
+
+
+def test_code_that_decides_by_values_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mynets.py").write_text(MODULE)
+    result = run("mynets.py:Scaled", "--out", "mine.yaml", "--input", "3x32x32")
+    assert "note: its code decides at mynets.py:19 by a value" in result.out + result.err
 
 
 def test_a_function_of_the_users(run: Run, tmp_path: Path) -> None:

@@ -611,7 +611,7 @@ def test_the_command(command: Command, tmp_path: Path) -> None:
     assert cli.main(["check", "mine.yaml"]) == 0
 
 
-@pytest.mark.parametrize("ending", ["keras", "h5"])
+@pytest.mark.parametrize("ending", ["keras", pytest.param("h5", marks=pytest.mark.slow)])
 def test_keras_runs_what_was_understood(ending: str, command: Command, tmp_path: Path) -> None:
     """Models within models, layers of one input, half precision and what training alone has."""
     import keras

@@ -125,7 +125,8 @@ def test_running_statistics_after_training(jit: bool) -> None:
 
 @pytest.mark.torch
 @pytest.mark.keras
-@pytest.mark.parametrize("framework", [pytest.param("jax", marks=pytest.mark.slow), "torch"])
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["jax", "torch"])
 def test_running_statistics_on_other_frameworks(framework: str) -> None:
     pytest.importorskip(framework)
     here = Path(__file__).parent
@@ -162,7 +163,14 @@ def test_constants_are_rounded_as_the_input_is(act: str) -> None:
 
 @pytest.mark.torch
 @pytest.mark.keras
-@pytest.mark.parametrize("act", ["silu", "gelu", "{leaky_relu: {slope: 0.3}}"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param("silu", marks=pytest.mark.slow),
+        pytest.param("gelu", marks=pytest.mark.slow),
+        "{leaky_relu: {slope: 0.3}}",
+    ],
+)
 def test_a_saved_model_is_loaded_as_it_was(tmp_path: Path, act: str) -> None:
     import keras
 

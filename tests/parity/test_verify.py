@@ -468,6 +468,7 @@ def test_exact_numerics(framework: str, tmp_path: Path) -> None:
             assert not any("Keras" in row.note for row in found.rows), "nothing is carried over"
 
 
+@pytest.mark.slow  # planted mistakes are found in it, too
 @pytest.mark.torch
 @pytest.mark.keras
 def test_single_precision(tmp_path: Path) -> None:

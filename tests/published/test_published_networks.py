@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Collection
+from functools import cache
 
-import parity
 import pytest
 import zoo
 import zoo_measure
@@ -42,18 +41,39 @@ FURTHER = (
 SAME_NAMES = {"resnet", "resnext", "wide_resnet", "senet"}
 
 
-def families() -> dict[str, list[Network]]:
-    """The networks of each family, the one with the fewest parameters first."""
-    found: dict[str, list[Network]] = {}
-    for network in map(zoo.parity.network_of, builtin_specs()):
-        found.setdefault(network.family or network.name, []).append(network)
-    return {
-        name: sorted(networks, key=lambda each: each.root.parameters)
-        for name, networks in sorted(found.items())
-    }
+# The one with the fewest parameters in each family.
+SMALLEST = (
+    "cbam_resnet18",
+    "ecaresnext26t_32x4d",
+    "fixup_resnet20",
+    "highway20",
+    "legacy_seresnet18",
+    "plain18",
+    "resnest14d",
+    "resnet8_mlperf_tiny",
+    "resnetv2_18",
+    "seresnet18",
+    "skresnet18",
+    "test_resnet",
+    "weighted_resnet20",
+)
+# The same, of families whose networks are all large or deep.
+SMALLEST_OF_LARGE = (
+    "densenet121",
+    "dpn48b",
+    "keras_densenet121",
+    "res2next50",
+    "resnetrs50",
+    "resnext50_32x4d",
+    "vgg11",
+    "wide_resnet50_2",
+)
 
 
-FAMILIES = families()
+@cache
+def networks() -> dict[str, Network]:
+    """All networks of the package, by their names."""
+    return {name: zoo.parity.network_of(name) for name in builtin_specs()}
 
 
 def blocks(instance: Instance) -> set[str]:
@@ -65,9 +85,18 @@ def blocks(instance: Instance) -> set[str]:
 def test_every_block_is_run_in_both_backends() -> None:
     """By the parity tests of small networks, or by that of the smallest of a family."""
     small = [zoo.parity.network_of(path) for path in zoo.parity.SPECS.glob("*.yaml")]
-    run = [*small, *(networks[0] for networks in FAMILIES.values())]
+    run = [*small, *(networks()[name] for name in (*SMALLEST, *SMALLEST_OF_LARGE))]
 
     assert set(builtin_blocks()) <= set().union(*(blocks(network.root) for network in run))
+
+
+def test_the_smallest_are_those_of_their_families() -> None:
+    families: dict[str, list[Network]] = {}
+    for network in networks().values():
+        families.setdefault(network.family or network.name, []).append(network)
+    smallest = {min(each, key=lambda one: one.root.parameters).name for each in families.values()}
+
+    assert smallest == {*SMALLEST, *SMALLEST_OF_LARGE}
 
 
 def test_counts_of_the_published_table() -> None:
@@ -84,27 +113,26 @@ def test_counts_of_the_published_table() -> None:
 
 
 @pytest.mark.parametrize("name", builtin_specs())
-def test_every_spec_is_valid_and_states_its_count(name: str) -> None:
-    network = zoo.parity.network_of(name)
+def test_every_spec_states_its_count(name: str) -> None:
     loaded = zoo.parity.load(str(name), zoo.parity.Library())
 
     assert loaded.model.expect is not None
-    assert loaded.model.expect.parameters == network.root.parameters
+    assert loaded.model.expect.parameters == networks()[name].root.parameters
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("family", FAMILIES)
-def test_checkpoints_fit_by_name_and_shape(family: str) -> None:
+@pytest.mark.parametrize("name", builtin_specs())
+def test_checkpoints_fit_by_name_and_shape(name: str) -> None:
     """Without memory for the weights; also the count of each generated PyTorch model."""
-    for network in FAMILIES[family]:
-        ours = zoo_measure.skeleton(network)
-        assert zoo_measure.torch_count(ours) == zoo.parity.ir_counts(network), network.name
-        for published in network.references:
-            if published.library != "keras.applications":
-                theirs = zoo.published_shapes(published)
-                zoo.load_strictly(ours, zoo.our_names(theirs, published))
-                if family in SAME_NAMES:
-                    assert zoo_measure.fit(ours, theirs, {}) == "direct", network.name
+    network = networks()[name]
+    ours = zoo_measure.skeleton(network)
+    assert zoo_measure.torch_count(ours) == zoo.parity.ir_counts(network)
+    for published in network.references:
+        if published.library != "keras.applications":
+            theirs = zoo.published_shapes(published)
+            zoo.load_strictly(ours, zoo.our_names(theirs, published))
+            if network.family in SAME_NAMES:
+                assert zoo_measure.fit(ours, theirs, {}) == "direct"
 
 
 def assert_measured_as_it_must_be(name: str, others: Collection[str] = OTHERS) -> None:
@@ -121,19 +149,12 @@ def assert_measured_as_it_must_be(name: str, others: Collection[str] = OTHERS) -
     assert len(row.references) == len(zoo.parity.network_of(name).references)
 
 
-def by_cost(names: Iterable[str]) -> list[Any]:
-    """The families, those whose smallest network is large or deep as slow."""
-    roots = {name: FAMILIES[name][0].root for name in names}
-    usual = {n for n, root in roots.items() if root.parameters < 20_000_000 and root.size < 240}
-    return parity.costly(names, usual)
-
-
 @pytest.mark.torch
 @pytest.mark.keras
-@pytest.mark.parametrize("family", by_cost(FAMILIES))
-def test_smallest_of_each_family_equals_the_published(family: str) -> None:
+@pytest.mark.parametrize("name", zoo.parity.costly((*SMALLEST, *SMALLEST_OF_LARGE), SMALLEST))
+def test_smallest_of_each_family_equals_the_published(name: str) -> None:
     # JAX takes longer; the record has all networks, and a parity test these in Flax.
-    assert_measured_as_it_must_be(FAMILIES[family][0].name, others=["keras"])
+    assert_measured_as_it_must_be(name, others=["keras"])
 
 
 @pytest.mark.torch

@@ -113,7 +113,10 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: zipped("net/archive_format", "net/models/model.json"),
         "is a program that torch.export saved (.pt2)",
     ),
-    "a broken graph": (lambda: b"\x08\x09" + b"\xff" * 30, "is no file of weights that is known, and is no whole"),
+    "a broken graph": (
+        lambda: b"\x08\x09" + b"\xff" * 30,
+        "is no file of weights that is known, and is no whole",
+    ),
     "npy": (npy, "is an array of NumPy (.npy), no file of weights"),
     "a zip": (lambda: zipped("a.txt"), "is a zip archive, without weights in it"),
     "a web page": (lambda: b"<!DOCTYPE html><html>", "is a web page, no file of weights"),

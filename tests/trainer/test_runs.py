@@ -41,6 +41,14 @@ BACKENDS = [
 ]
 
 
+# What starts processes of its own takes much longer in Keras and shows the same.
+PYTORCH_USUALLY = pytest.mark.parametrize(
+    "trainer",
+    [BACKENDS[0], pytest.param("keras", marks=[pytest.mark.keras, pytest.mark.slow])],
+    indirect=True,
+)
+
+
 class Trainer:
     """The trainer of a framework, with the network `small` and one of other widths."""
 
@@ -351,6 +359,7 @@ def write_folder(root: Path, classes: tuple[str, ...], size: int = 8) -> Path:
     return root
 
 
+@PYTORCH_USUALLY
 def test_a_network_may_be_called_as_a_module_is(trainer: Trainer, tmp_path: Path) -> None:
     """It hides none from the trainer, which finds it all the same; a spec may not be called so."""
     folder = compiled(tmp_path, trainer.backend)
@@ -364,6 +373,7 @@ def test_a_network_may_be_called_as_a_module_is(trainer: Trainer, tmp_path: Path
     assert told(tmp_path / "run", "step") == [1, 1]
 
 
+@PYTORCH_USUALLY
 def test_it_runs_from_a_package(trainer: Trainer, tmp_path: Path) -> None:
     """Where others are called as its files are."""
     shutil.copytree(compiled(tmp_path, trainer.backend), tmp_path / "models")

@@ -489,8 +489,15 @@ def values_of(built: Any) -> State:
 
 
 @pytest.mark.keras
-@pytest.mark.parametrize("nested", [False, True], ids=["alone", "in a Sequential"])
-@pytest.mark.parametrize("ending", ["keras", "h5"])
+@pytest.mark.parametrize(
+    ("ending", "nested"),
+    [
+        ("keras", False),
+        pytest.param("keras", True, marks=pytest.mark.slow),
+        pytest.param("h5", False, marks=pytest.mark.slow),
+        ("h5", True),
+    ],
+)
 def test_layers_of_keras(run: Run, keras_model: Any, ending: str, nested: bool) -> None:
     import keras
 

@@ -333,6 +333,9 @@ def softmax(call: Call) -> View:
     view = call.view()
     axis = int(call.attributes.get("axis", -1)) % len(view.axes)
     factors = view.axes[axis]
+    behind = [factor for each in view.axes[axis + 1 :] for factor in each if factor.size > 1]
+    if call.attributes.get("all_behind") and behind:
+        raise Unsupported("a softmax over several axes at once")
     names = [f.name for each in view.axes for f in each if f.axis == CHANNELS]
     if not factors or any(f.axis != CHANNELS for f in factors):
         raise Unsupported("a softmax over something else than channels")

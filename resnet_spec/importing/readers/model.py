@@ -9,6 +9,8 @@ MAX_NODES = 100_000  # the deepest networks have some ten thousand
 MAX_FOLDED = 1 << 26  # elements of what is computed of constants alone
 
 
+# Where a model leaves the sizes of images open.
+ANY_SIZE = "it takes images of any size; the spec says {}x{}, or what --input says"
 _PASSING = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze")
 
 

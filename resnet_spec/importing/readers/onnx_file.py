@@ -19,11 +19,12 @@ import numpy as np
 from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import Unsupported, refused, unreadable, unsaid
-from resnet_spec.importing.readers.model import MAX_NODES, Model, Node
+from resnet_spec.importing.readers.model import ANY_SIZE, MAX_NODES, Model, Node
 from resnet_spec.weights.checkpoint import MissingPackage
 from resnet_spec.weights.formats import onnx_model
 
 _MAX_BYTES = 1 << 31  # protobuf's own limit
+_FLOATS = (1, 10, 11)  # float32, float16, float64
 _MAX_AXES = 8  # of a tensor; NumPy knows up to 32, networks use 4
 _PARAMETER = re.compile(
     r"(?:[pb]_)?(?P<layer>[A-Za-z_][\w.]*)\.(?:weight|bias|running_mean|running_var|\w+)"
@@ -52,8 +53,9 @@ def read(path: Path, shown: str, size: tuple[int, int] = (224, 224)) -> Model:
         unsaid(shown, Unsupported(f"a function of its own, {quoted(name)}", "the model"))
     tensors = _Tensors(path.parent, shown)
     constants = {each.name: tensors.array(each) for each in graph.initializer}
-    given, shape = _input(graph, constants, shown, size)
-    nodes = tuple(_node(each, tensors) for each in graph.node)
+    given, shape, notes = _input(graph, constants, shown, size)
+    version = max((e.version for e in proto.opset_import if not e.domain), default=1)
+    nodes = tuple(_as_today(_node(each, tensors), version) for each in graph.node)
     outputs = [each.name for each in graph.output]
     if not outputs:
         unreadable(shown, f"{quoted(shown)} has no output")
@@ -70,6 +72,7 @@ def read(path: Path, shown: str, size: tuple[int, int] = (224, 224)) -> Model:
         given,
         shape,
         outputs[0],
+        notes,
     )
 
 
@@ -86,7 +89,7 @@ def _parsed(path: Path, shown: str) -> Any:
     except ModuleNotFoundError as error:
         raise MissingPackage(f"reading {quoted(shown)}", error.name or "onnx", "onnx") from None
     except ValueError as error:
-        unreadable(shown, f"{quoted(shown)} {error}")
+        unreadable(shown, f"{quoted(shown)} {error}", onnx_model.HELP)
 
 
 # --- tensors -------------------------------------------------------------------------------------
@@ -166,8 +169,8 @@ class _Tensors:
 
 def _input(
     graph: Any, constants: Mapping[str, Any], shown: str, size: tuple[int, int]
-) -> tuple[str, tuple[int, int, int, int]]:
-    """The name and the shape of the images; an open batch is 1."""
+) -> tuple[str, tuple[int, int, int, int], tuple[str, ...]]:
+    """The name and the shape of the images, an open batch of 1, and what is to be told of it."""
     found = [each for each in graph.input if each.name not in constants]
     if len(found) != 1:
         names = ", ".join(quoted(each.name) for each in found[:4]) or "none"
@@ -176,13 +179,18 @@ def _input(
     if len(dims) != 4:
         shape = "x".join(str(each or "?") for each in dims) or "an unknown shape"
         unsaid(shown, Unsupported(f"its input has {shape}, not (N, C, H, W)", "the model"))
+    if found[0].type.tensor_type.elem_type not in _FLOATS:
+        unsaid(shown, Unsupported("its images are integers, which it converts itself", "the model"))
+    if any(each > 65_536 for each in dims):
+        unsaid(shown, Unsupported(f"images of {'x'.join(map(str, dims))}", "the model"))
     # Of an open size nothing else is known.
     last = dims[3] in (1, 3, 4) and dims[1] not in (1, 3, 4)
     open_sizes = (1, *size, 3) if last else (1, 3, *size)
-    sizes = [
-        each if 0 < each <= 65_536 else other for each, other in zip(dims, open_sizes, strict=True)
-    ]
-    return found[0].name, (sizes[0], sizes[1], sizes[2], sizes[3])
+    sizes = [each if each > 0 else other for each, other in zip(dims, open_sizes, strict=True)]
+    images = (sizes[0], sizes[1], sizes[2], sizes[3])
+    place = slice(1, 3) if last else slice(2, 4)
+    is_open = any(each <= 0 for each in dims[place])
+    return found[0].name, images, (ANY_SIZE.format(*list(images)[place]),) if is_open else ()
 
 
 def _node(node: Any, tensors: _Tensors) -> Node:
@@ -191,6 +199,14 @@ def _node(node: Any, tensors: _Tensors) -> Node:
     shown = node.name or (node.output[0] if node.output else "")
     place = f"{kind} {quoted(shown)}" if shown else kind
     return Node(kind, _scope(node), place, tuple(node.input), tuple(node.output), attributes)
+
+
+def _as_today(node: Node, version: int) -> Node:
+    """Before version 13, a softmax goes over its axis, usually the second, and all behind it."""
+    if node.kind != "Softmax" or version >= 13:
+        return node
+    axis = node.attributes.get("axis", 1)
+    return node._replace(attributes={**node.attributes, "axis": axis, "all_behind": True})
 
 
 def _attribute(attribute: Any, tensors: _Tensors) -> Any:

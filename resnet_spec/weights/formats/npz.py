@@ -27,7 +27,7 @@ from resnet_spec.weights.checkpoint import (
 
 _MAX_HEADER = 10_000  # bytes
 _MAX_GROWTH = 100  # weights hardly shrink: what grows more was made to fill the memory
-_SMALL = 1 << 26  # bytes that may shrink to nothing, as images of zeros do
+_SMALL = 1 << 22  # bytes that may shrink to nothing, as images of zeros do
 _OPTIMIZER = "optimizer"  # of a run, and no state of the network
 _NUMBERS = "biufV"  # kinds of types; V: bfloat16, which NumPy does not know by name
 

@@ -71,7 +71,8 @@ def _graph(path: Path, shown: str) -> Any:
     try:
         model = onnx_model.parsed(data)
     except ValueError as error:
-        unreadable(shown, f"{quoted(shown)} is no file of weights that is known, and {error}")
+        what = f"{quoted(shown)} is no file of weights that is known, and {error}"
+        unreadable(shown, what, onnx_model.HELP)
     if not model.graph.node:
         unreadable(shown, f"{quoted(shown)} is no graph of ONNX: it has no nodes")
     return model.graph

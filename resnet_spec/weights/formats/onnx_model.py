@@ -12,6 +12,7 @@ from resnet_spec.diagnostics import quoted
 
 _TEXT, _MESSAGE = 9, 11  # protobuf's numbers of types
 _DOMAINS = ("", "ai.onnx")
+HELP = "was it written or copied to its end?"
 _LATEST = 1_000  # of ONNX's operators: far beyond all there are
 
 
@@ -24,7 +25,7 @@ def parsed(data: bytes) -> Any:
     try:
         model.ParseFromString(data)
     except (DecodeError, ValueError, RecursionError):
-        raise ValueError("is no whole ONNX file: was it written or copied to its end?") from None
+        raise ValueError("is no whole ONNX file") from None
     if not model.HasField("graph"):
         raise ValueError("is no ONNX file: it has no graph")
     if not _is_text(model):

@@ -21,7 +21,7 @@ from resnet_spec.importing.readers.keras.options import MAX_SIZE
 from resnet_spec.importing.readers.keras.restated import restated
 from resnet_spec.importing.readers.keras.topology import Scope
 from resnet_spec.importing.readers.keras.variables import Variables
-from resnet_spec.importing.readers.model import Model
+from resnet_spec.importing.readers.model import ANY_SIZE, Model
 from resnet_spec.weights.checkpoint import BROKEN, Checkpoint, MissingPackage
 
 _MAX_CONFIG = 50_000_000  # bytes
@@ -147,7 +147,7 @@ def _graph(
         "images",
         shape,
         renamed.get(output, output),
-        tuple(_notes(scope, steps, done)),
+        (*_size_notes(scope, shape, is_last), *_notes(scope, steps, done)),
         is_last,
     )
     return Read(model, json.dumps(restated(scope, shape)))
@@ -174,6 +174,13 @@ def _input(scope: Scope, size: tuple[int, int, int]) -> tuple[tuple[int, int, in
         else:
             raise Unsupported(f"its input is {str(stated)[:80]}", "the model")
     return (sizes[0], sizes[1], sizes[2], sizes[3]), is_last
+
+
+def _size_notes(scope: Scope, shape: tuple[int, int, int, int], is_last: bool) -> Iterator[str]:
+    place = slice(1, 3) if is_last else slice(2, 4)
+    stated: Any = topology.stated_shape(scope)
+    if stated is None or None in stated[place]:
+        yield ANY_SIZE.format(*list(shape)[place])
 
 
 def _notes(scope: Scope, steps: list[topology.Step], done: Written) -> Iterator[str]:

@@ -23,23 +23,7 @@ from resnet_spec.lower import lower
 
 pytestmark = pytest.mark.torch
 
-SPEC = """\
-spec_version: 1
-name: small
-description: A small network
-input: {channels: 3, height: 32, width: 32}
-classes: 10
-stem:
-  - {conv: conv1, filters: 8, kernel: 3}
-  - {norm: bn1}
-  - {act: act1}
-stages:
-  - {name: layer1, block: bottleneck, repeat: 2, filters: 4}
-  - {name: layer2, block: bottleneck, repeat: 2, filters: 8, stride: 2}
-head:
-  - {global_avg_pool: avgpool}
-  - {linear: fc, features: classes}
-"""
+SPEC = networks.SMALL.format("bottleneck", 4, 8)
 
 
 class Result:

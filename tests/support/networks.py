@@ -12,6 +12,25 @@ from resnet_spec.codegen.generate import generate
 from resnet_spec.importing.run import Imported
 from resnet_spec.ir import Network
 
+# A network of two stages: of which block, and with how many filters each.
+SMALL = """\
+spec_version: 1
+name: small
+description: A small network
+input: {{channels: 3, height: 32, width: 32}}
+classes: 10
+stem:
+  - {{conv: conv1, filters: 8, kernel: 3}}
+  - {{norm: bn1}}
+  - {{act: act1}}
+stages:
+  - {{name: layer1, block: {0}, repeat: 2, filters: {1}}}
+  - {{name: layer2, block: {0}, repeat: 2, filters: {2}, stride: 2}}
+head:
+  - {{global_avg_pool: avgpool}}
+  - {{linear: fc, features: classes}}
+"""
+
 
 def built(network: Network, name: str = "source") -> Any:
     """The compiled model of a network, in evaluation, with weights that all make a difference.

@@ -1,7 +1,4 @@
-"""The parts of the documentation that are made from the records: tables of keys and primitives.
-
-They stand between `<!-- generated: name -->` and `<!-- end -->`; tests keep them current.
-"""
+"""The parts of the documentation that are made from the records: tables of keys and primitives."""
 
 from __future__ import annotations
 
@@ -19,8 +16,6 @@ from resnet_spec.language.nodes import parse, plain
 from resnet_spec.language.scalars import POSITION
 from resnet_spec.language.syntax import Argument, Binding, Loop, Statement
 from resnet_spec.primitives import INITIALIZERS, PRIMITIVES, ROLES, Attribute, Primitive
-
-_PART = re.compile(r"(<!-- generated: ([a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 _FUNCTION_MEANINGS = {
     "min": "the smallest",
@@ -110,16 +105,6 @@ def rules() -> str:
     """A table of what a comparison can tell."""
     rows = [(_code(r.id), _code(r.effect.value), r.meaning) for r in RULES.values()]
     return _table(("rule", "class at most", "meaning"), rows)
-
-
-def filled(text: str, with_parts: dict[str, str]) -> str:
-    """A page with its generated parts made anew; raises `KeyError` for an unknown name."""
-    return _PART.sub(lambda match: f"{match[1]}{with_parts[match[2]]}\n{match[3]}", text)
-
-
-def names_in(text: str) -> list[str]:
-    """The names of the generated parts of a page."""
-    return [match[2] for match in _PART.finditer(text)]
 
 
 # --- tables --------------------------------------------------------------------------------------

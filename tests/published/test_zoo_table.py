@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -162,6 +164,13 @@ def test_a_process_that_dies_or_hangs_is_a_row(program: str, failure: str) -> No
         found = [worker.measure(name, row(failures=[])) for name in ("one", "other")]
 
     assert all(failure in each.failures[-1] or "Broken pipe" in each.failures[-1] for each in found)
+
+
+def test_it_starts_without_the_folders_that_pytest_adds() -> None:
+    command = [sys.executable, zoo_table.__file__, "--help"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_order_and_choice() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import zoo_record
-from language_tables import filled
+from generated_parts import filled
 from zoo_record import Against, Difference, Row
 
 from resnet_spec.ir import Network

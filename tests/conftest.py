@@ -6,14 +6,20 @@ or a fixture, so that the other tests run where it is not installed and never wa
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib.util
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import environment
 import pytest
+import warm
 from hypothesis import HealthCheck, settings
+
+from resnet_spec.verify import session
 
 FRAMEWORKS = {"torch": ("torch",), "keras": ("keras", "tensorflow"), "flax": ("flax", "jax")}
 MARKS = {
@@ -28,6 +34,10 @@ MARKS = {
 def _prepare_environment() -> None:
     """Frameworks read these when they are first imported."""
     environment.prepare()
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers' is that of the first process
+        folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax-")
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has one core
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
@@ -35,6 +45,7 @@ def _prepare_environment() -> None:
 
 
 _prepare_environment()
+session.start = warm.start
 
 # No deadline: the first example of a process pays for imports.
 _COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

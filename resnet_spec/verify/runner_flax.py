@@ -49,7 +49,12 @@ class Runner:
         self.differentiate = nnx.jit(nnx.value_and_grad(self.loss, argnums=_ARGUMENTS))
 
     def build(self, seed: int) -> Any:
-        return getattr(self.module, self.plan.name)(rngs=nnx.Rngs(seed))
+        # Each draw is a program that runs once: optimising it takes longer than it does.
+        jax.config.update("jax_disable_most_optimizations", True)
+        try:
+            return getattr(self.module, self.plan.name)(rngs=nnx.Rngs(seed))
+        finally:
+            jax.config.update("jax_disable_most_optimizations", False)
 
     def kept(self, model: Any) -> dict[str, Any]:
         """Every parameter and statistic by its path."""

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from resnet_spec.disk import temporaries
 from resnet_spec.verify import isolated
@@ -28,20 +28,27 @@ class RunnerError(Exception):
         self.runner, self.request, self.message = runner, request, message
 
 
+def start(
+    kind: str, environment: Mapping[str, str], module: str, log: IO[bytes]
+) -> subprocess.Popen[str]:
+    """A process that runs a module of the package, which is told the kind of its runner."""
+    return subprocess.Popen(
+        isolated.command(module, [kind]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        encoding="utf-8",
+        env={**os.environ, **environment},
+    )
+
+
 class Process:
     """One runner, asked by one request at a time."""
 
     def __init__(self, kind: str, environment: Mapping[str, str], module: str = WORKER) -> None:
         self.kind = kind
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long
-        self.process = subprocess.Popen(
-            isolated.command(module, [kind]),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            encoding="utf-8",
-            env={**os.environ, **environment},
-        )
+        self.process = start(kind, environment, module, self.log)
         self.asked = ""
 
     def ask(self, do: str, **arguments: Any) -> None:

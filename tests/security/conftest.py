@@ -1,4 +1,4 @@
-"""A clock against hanging."""
+"""A clock against hanging, and processes that start as those of users do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
+import warm
+
+from resnet_spec.verify import session
 
 # No measure of speed: what hangs takes hours, and machines are noisy.
 SECONDS = 60
@@ -31,3 +34,11 @@ def hangup() -> Iterator[None]:
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def new_processes() -> Iterator[None]:
+    """Runners are no forks here."""
+    session.start = warm.NEW
+    yield
+    session.start = warm.start

@@ -76,6 +76,7 @@ class Runner:
         keep_double_precision()
         keep_kernels_in_order()
         _compiled.cache_clear()
+        _traced.cache_clear()
         keras.backend.clear_session(free_memory=False)
         keras.config.set_floatx(plan.precision)
         # Keras goes back through the layers by recursion.
@@ -252,6 +253,8 @@ def _order(tensor: Any) -> int:
 
 def run(model: Any, images: Any, training: bool) -> Any:
     """A model's outputs; training moves its statistics."""
+    if keras.backend.backend() == "tensorflow" and _has_groups(model):
+        return _traced(model, training)(images)
     if keras.backend.backend() != "jax":
         return model(images, training=training)
     state = [each.value for each in model.non_trainable_variables]
@@ -269,6 +272,18 @@ def _compiled(model: Any, training: bool) -> Any:
     import jax
 
     return jax.jit(lambda t, n, x: model.stateless_call(t, n, x, training=training))
+
+
+def _has_groups(model: Any) -> bool:
+    return any(getattr(layer, "groups", 1) > 1 for layer in model.layers)
+
+
+@functools.lru_cache(maxsize=8)
+def _traced(model: Any, training: bool) -> Any:
+    """A model as a function of TensorFlow; else each grouped convolution is compiled each time."""
+    import tensorflow as tf
+
+    return tf.function(lambda images: model(images, training=training))
 
 
 def _on_tensorflow(model: Any, loss_of: Callable[[Any, Any], Any]) -> Callable[..., Derivatives]:

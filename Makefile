@@ -86,9 +86,9 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 		--module test_keras --module test_keras_files --module test_untrained
 ifeq ($(FRAMEWORKS),yes)
 	@# What a module gives is Any to PyTorch itself.
-	$(MYPY) --config-file= --strict --no-warn-return-any generated/torch
+	$(MYPY)/torch --config-file= --strict --no-warn-return-any generated/torch
 	@# Flax gives no types to `nnx.Module.train`, which `freeze_until` needs.
-	$(MYPY) --config-file= --strict --no-warn-return-any --allow-untyped-calls generated/flax
+	$(MYPY)/flax --config-file= --strict --no-warn-return-any --allow-untyped-calls generated/flax
 endif
 
 .PHONY: check

@@ -31,15 +31,19 @@ from jax import lax
 
 @contextmanager
 def double_precision() -> Iterator[None]:
-    """JAX computes in float64 where it is given float64."""
+    """JAX computes in float64 where it is given float64, with programs that compile quickly."""
     import jax
 
-    before = jax.config.read("jax_enable_x64")
-    jax.config.update("jax_enable_x64", True)
+    # A program that runs once on small arrays takes longer to optimise than to run.
+    wanted = {"jax_enable_x64": True, "jax_disable_most_optimizations": True}
+    before = {name: jax.config.read(name) for name in wanted}
     try:
+        for name, value in wanted.items():
+            jax.config.update(name, value)
         yield
     finally:
-        jax.config.update("jax_enable_x64", before)
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 @cache

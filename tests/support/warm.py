@@ -17,7 +17,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping
-from typing import IO
+from typing import IO, cast
 
 from resnet_spec.verify import isolated, session
 
@@ -37,11 +37,12 @@ READ = ("CUDA_", "JAX_", "KERAS_", "KMP_", "MKL_", "OMP_", "TF_", "XLA_")
 
 def start(
     kind: str, environment: Mapping[str, str], module: str, log: IO[bytes]
-) -> subprocess.Popen[str] | Fork:
+) -> subprocess.Popen[str]:
     """A fork that runs a module of the package; to stand for `session.start`."""
     given = {**os.environ, **environment}
     read = tuple(sorted(item for item in given.items() if item[0].startswith(READ)))
-    return Fork(_server(PRELOADED[kind], read), module, [kind], given, log)
+    fork = Fork(_server(PRELOADED[kind], read), module, [kind], given, log)
+    return cast("subprocess.Popen[str]", fork)
 
 
 class Fork:

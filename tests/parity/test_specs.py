@@ -80,7 +80,7 @@ def test_the_networks_of_the_paper_agree(name: str) -> None:
             assert max(pair.differences(parity.images(*shape)).values()) < 1e-10
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_the_networks_of_the_paper_agree_in_single_precision(name: str) -> None:
     pair = parity.pair(parity.network_of(name), input_shape=(64, 64, 3))
     images = parity.images(2, 3, 64, 64).astype("float32")

@@ -262,7 +262,11 @@ def shared_mistake(
     return found.message
 
 
-@pytest.mark.parametrize("name", MISREAD)
+# Others of their kind run in each test.
+MISREAD_ALIKE = {"padding on the far side", "padding that is not counted", "epsilon"}
+
+
+@pytest.mark.parametrize("name", parity.costly(MISREAD, MISREAD.keys() - MISREAD_ALIKE))
 def test_two_backends_that_misread_the_spec_alike(
     name: str, session: Session, tmp_path: Path
 ) -> None:

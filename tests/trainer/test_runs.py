@@ -41,7 +41,8 @@ BACKENDS = [
 ]
 
 
-# What starts processes of its own takes much longer in Keras and shows the same.
+# What starts processes or goes through several whole runs takes much longer in Keras and shows what
+# others show there: resumption to the bit is that of runs that were killed.
 PYTORCH_USUALLY = pytest.mark.parametrize(
     "trainer",
     [BACKENDS[0], pytest.param("keras", marks=[pytest.mark.keras, pytest.mark.slow])],
@@ -254,6 +255,7 @@ def test_weights_load_as_libraries_load_them(trainer: Trainer, tmp_path: Path) -
     assert all(torch.equal(value, means[name]) for name, value in best.items())
 
 
+@PYTORCH_USUALLY
 @pytest.mark.traced
 def test_a_run_goes_on_where_it_stopped(trainer: Trainer, tmp_path: Path) -> None:
     goes_on(trainer.folder, trainer.data, tmp_path)

@@ -214,7 +214,7 @@ def test_names_are_refused(field: str, text: str) -> None:
 # --- size ----------------------------------------------------------------------------------------
 
 SIZES = {
-    "many layers": "stem:\n" + "  - act\n" * 4_000,
+    "many layers": "stem:\n" + "  - act\n" * 2_000,
     "many constants": "let:\n" + "".join(f"  a{k}: 3\n" for k in range(8_000)),
     "many mistakes": "let:\n" + "".join(f"  a{k}: b{k}\n" for k in range(4_000)),
     "many keys": "".join(f"key{k}: 3\n" for k in range(4_000)),
@@ -250,7 +250,7 @@ SIZES = {
     + "layers: [{conv: c, filters: 8 + f % 2, kernel: 3}]}\n"
     + "stem: [{block: b0, name: l, f: 16}, {block: b0, name: r, f: 29}]\n",
     "layers without names": "blocks:\n  b: {description: B, layers: ["
-    + ", ".join(["act"] * 15_000)
+    + ", ".join(["act"] * 8_000)
     + "]}\nstem: [{block: b, name: b}]\n",
     "loops of nothing": "stem:\n  - for: a\n    count: 2000\n    layers:\n"
     "      - {for: b, count: 2000, layers: []}\n",

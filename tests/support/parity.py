@@ -9,6 +9,7 @@ import types
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,7 +20,7 @@ import pytest
 from resnet_spec.backends.flax.variables import VARIABLES as FLAX
 from resnet_spec.codegen.generate import generate
 from resnet_spec.ir import Network, evaluate
-from resnet_spec.language.library import Library
+from resnet_spec.language.library import Library, builtin_specs
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 from resnet_spec.verify import compare
@@ -48,7 +49,14 @@ def costly(names: Iterable[str], usual: Container[str] = TELLING) -> list[Any]:
 
 def network_of(spec: str | Path, *settings: str) -> Network:
     """The network of a spec given by name or path, with `key=value` set."""
+    if not settings and spec in builtin_specs():
+        return _builtin(str(spec))
     return lower(load(str(spec), Library(), settings))
+
+
+@cache
+def _builtin(name: str) -> Network:
+    return lower(load(name, Library()))
 
 
 def network_of_text(text: str) -> Network:

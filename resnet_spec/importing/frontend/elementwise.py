@@ -69,7 +69,14 @@ def passing(call: Call) -> View:
 
 
 def dropout(call: Call) -> View:
-    return call.view()  # nothing in evaluation
+    """Nothing in evaluation, unless it is told to zero values there, too."""
+    rate = _number(call.optional(1, call.attributes.get("ratio", 0.5)))
+    if rate != 0 and np.any(call.optional(2, False)):
+        raise Unsupported(
+            "it zeroes values at random in evaluation, too: the language has that in training",
+            help="export the model in evaluation: F.dropout(x, training=self.training)",
+        )
+    return call.view()
 
 
 # --- two values ----------------------------------------------------------------------------------
@@ -104,13 +111,19 @@ def multiply(call: Call) -> View:
     return first.of(call.add("multiply", [first.value, second.value]))
 
 
+def negative(call: Call) -> View:
+    return call.along("rescale", call.view(), {"factor": -1.0, "offset": 0.0})
+
+
 def subtract(call: Call) -> View:
     if call.is_constant(1):
         return _shifted(call, call.view(0), -call.constant(1), None)
     if call.is_constant(0):
         factor = call.along("rescale", call.view(1), {"factor": -1.0, "offset": 0.0})
         return _shifted(call, factor, call.constant(0), None)
-    raise Unsupported("a difference of two values")
+    first, second = call.view(0), call.view(1)
+    negative = call.along("rescale", second, {"factor": -1.0, "offset": 0.0})
+    return _sum(call, [first, negative])
 
 
 def divide(call: Call) -> View:
@@ -118,6 +131,15 @@ def divide(call: Call) -> View:
         raise Unsupported("a quotient of two values")
     with np.errstate(all="ignore"):
         return _scaled(call, call.view(0), 1 / call.constant(1), None)
+
+
+def power(call: Call) -> View:
+    exponent = _number(call.constant(1))
+    view = call.view()
+    if exponent == 2:
+        return view.of(call.add("multiply", [view.value, view.value]))
+    said = "several exponents" if exponent is None else f"the exponent {exponent:g}"
+    raise Unsupported(f"{said}: the language has products, so the exponent 2")
 
 
 # --- a value and a constant ----------------------------------------------------------------------
@@ -194,4 +216,6 @@ RULES: dict[str, Rule] = {
     "Sub": subtract,
     "Mul": multiply,
     "Div": divide,
+    "Pow": power,
+    "Neg": negative,
 }

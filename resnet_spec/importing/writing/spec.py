@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from resnet_spec.importing.errors import Unsupported
-from resnet_spec.importing.graph import Graph
+from resnet_spec.importing.graph import Graph, Value
 from resnet_spec.importing.structure.arguments import Solution
 from resnet_spec.importing.structure.parse import Part
 from resnet_spec.importing.structure.probing import Prober
 from resnet_spec.importing.structure.roles import Roles
 from resnet_spec.importing.writing import own_blocks
 from resnet_spec.importing.writing.fillers import Fillers
-from resnet_spec.importing.writing.layers import Layer, Scope, layers_of
+from resnet_spec.importing.writing.layers import Layer, Scope
 from resnet_spec.importing.writing.names import Names
 from resnet_spec.importing.writing.stages import (
     Signature,
@@ -26,6 +26,7 @@ from resnet_spec.importing.writing.stages import (
     runs,
     shortened,
 )
+from resnet_spec.importing.writing.wiring import Wiring
 
 
 class Plan(NamedTuple):
@@ -63,9 +64,12 @@ def written(plan: Plan, name: str, description: str) -> Written:
         raise Unsupported("there is nothing in it that could be a stage", "the model")
     first, last = inner[0], inner[-1]
     scope = Scope(graph, plan.roles, plan.unfold, hint=_hint(plan), fillers=plan.fillers)
-    stem = _layers(items[:first], scope)
+    stem = _layers(items[:first], scope, graph.input)
     definitions = own_blocks.defined(items[first : last + 1], scope, plan.hints, plan.apart)
-    head = _layers(items[last + 1 :], scope)
+    before = items[last]
+    assert isinstance(before, Use | own_blocks.Draft)
+    # There, as in the stem, `x` is the images, not what the last stage gives.
+    head = _layers(items[last + 1 :], scope, before.last, starts_with_x=False)
     _say_classes(head, result.channels)
     staged = _stages(plan, definitions, Names(_names(stem + head)))
     stages = [dict(stage) for _, stage in staged]
@@ -97,8 +101,13 @@ def _hint(plan: Plan) -> Any:
     return (lambda name: name) if plan.hints else (lambda name: "")
 
 
-def _layers(items: Sequence[Any], scope: Scope) -> list[Layer]:
-    return [layer for op in items for layer in layers_of(op, scope)]
+def _layers(
+    items: Sequence[Any], scope: Scope, start: Value, starts_with_x: bool = True
+) -> list[Layer]:
+    wiring = Wiring(scope, start, starts_with_x=starts_with_x)
+    for op in items:
+        wiring.add(op)
+    return wiring.finished()
 
 
 def _names(layers: Sequence[Layer]) -> list[str]:

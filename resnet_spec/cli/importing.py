@@ -14,6 +14,7 @@ from resnet_spec.cli.shared import Exit, UsageError
 from resnet_spec.diagnostics import Span, SpecError, quoted
 from resnet_spec.language.identifiers import check_network
 from resnet_spec.language.library import SUFFIXES
+from resnet_spec.language.name_resolution import MAX_SIZE
 from resnet_spec.project import files
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _import(arguments: argparse.Namespace, options: Options) -> Exit:
 def _size(text: str) -> tuple[int, int, int]:
     """The shape of images: `3x224x224`."""
     parts = text.lower().split("x")
-    if len(parts) != 3 or not all(each.isdigit() and 0 < int(each) <= 65_536 for each in parts):
+    if len(parts) != 3 or not all(each.isdigit() and 0 < int(each) <= MAX_SIZE for each in parts):
         raise UsageError(f"--input {quoted(text)} is not of the form 3x224x224")
     channels, rows, columns = map(int, parts)
     return channels, rows, columns

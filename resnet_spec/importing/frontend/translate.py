@@ -12,6 +12,7 @@ from resnet_spec.importing.frontend import (
     elementwise,
     folding,
     layers,
+    limits,
     patterns,
     rearranging,
     views,
@@ -116,4 +117,6 @@ def translated(model: Model) -> Graph:
     graph.output = found.value
     graph.sort()
     patterns.resolve(graph)
-    return normalized(graph)
+    normalized(graph)
+    limits.check(graph)
+    return graph

@@ -20,6 +20,7 @@ from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import Unsupported, refused, unreadable, unsaid
 from resnet_spec.importing.readers.model import ANY_SIZE, MAX_NODES, Model, Node
+from resnet_spec.language.name_resolution import MAX_SIZE
 from resnet_spec.weights.checkpoint import MissingPackage
 from resnet_spec.weights.formats import onnx_model
 
@@ -181,8 +182,9 @@ def _input(
         unsaid(shown, Unsupported(f"its input has {shape}, not (N, C, H, W)", "the model"))
     if found[0].type.tensor_type.elem_type not in _FLOATS:
         unsaid(shown, Unsupported("its images are integers, which it converts itself", "the model"))
-    if any(each > 65_536 for each in dims):
-        unsaid(shown, Unsupported(f"images of {'x'.join(map(str, dims))}", "the model"))
+    if any(each > MAX_SIZE for each in dims):
+        what = f"images of {'x'.join(map(str, dims))}: the language has up to {MAX_SIZE:,} each way"
+        unsaid(shown, Unsupported(what, "the model"))
     # Of an open size nothing else is known.
     last = dims[3] in (1, 3, 4) and dims[1] not in (1, 3, 4)
     open_sizes = (1, *size, 3) if last else (1, 3, *size)

@@ -17,11 +17,11 @@ from resnet_spec.diagnostics import quoted
 from resnet_spec.importing.errors import Unsupported, unreadable, unsaid
 from resnet_spec.importing.readers.keras import layers, topology
 from resnet_spec.importing.readers.keras.emitter import Call, Written
-from resnet_spec.importing.readers.keras.options import MAX_SIZE
 from resnet_spec.importing.readers.keras.restated import restated
 from resnet_spec.importing.readers.keras.topology import Scope
 from resnet_spec.importing.readers.keras.variables import Variables
 from resnet_spec.importing.readers.model import ANY_SIZE, Model
+from resnet_spec.language.name_resolution import MAX_SIZE
 from resnet_spec.weights.checkpoint import BROKEN, Checkpoint, MissingPackage
 
 _MAX_CONFIG = 50_000_000  # bytes

@@ -1,0 +1,157 @@
+"""Models with odd content that is legal: each comes out right, or is refused by name and place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import networks
+import pytest
+
+from resnet_spec.diagnostics import SpecError
+from resnet_spec.importing import proof
+from resnet_spec.importing.readers import onnx_file
+from resnet_spec.importing.readers.model import Model
+from resnet_spec.importing.run import Imported, Options, imported
+from resnet_spec.importing.writing.stages import Signature, Use, runs
+
+pytestmark = pytest.mark.torch
+
+SHAPE = (1, 3, 12, 12)
+Apply = Callable[[Any], Any]
+
+
+def of(apply: Apply) -> Any:
+    """A module that does to its input what a function does."""
+    from torch import nn
+
+    class Of(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return apply(x)
+
+    return Of()
+
+
+def network(*, images: Any = None, stem: Any = None, tail: Any = None, channels: int = 8) -> Any:
+    """A stem, a residual block and a head, with something odd between them."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(8, 8, 3, padding=1)
+            self.conv2 = nn.Conv2d(8, 8, 3, padding=1)
+
+        def forward(self, x: Any) -> Any:
+            return torch.relu(self.conv2(torch.relu(self.conv1(x))) + x)
+
+    torch.manual_seed(0)
+    parts = [images, nn.Conv2d(3, 8, 3, padding=1), stem, Block(), tail]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 4)]
+    return nn.Sequential(*(each for each in parts if each is not None), *head)
+
+
+def read(model: Any, folder: Path, folds: bool = False) -> Model:
+    path = networks.exported(networks.randomized(model), SHAPE, folder / "odd.onnx", folds)
+    return onnx_file.read(path, path.name)
+
+
+def brought(model: Any, folder: Path, library: bool = False) -> Imported:
+    """A model exported and imported, with the same logits."""
+    options = Options("odd", "Odd", library)
+    found = imported(read(model, folder), options, str(folder / "odd.yaml"))
+    assert networks.distance(found, model, SHAPE) < 1e-6, found.text
+    return found
+
+
+def refused(model: Any, folder: Path) -> str:
+    with pytest.raises(SpecError) as caught:
+        imported(read(model, folder), Options("odd", "Odd", False), str(folder / "odd.yaml"))
+    (found,) = caught.value.diagnostics
+    assert found.code == "RS953", found.message
+    return found.message
+
+
+# --- one value, taken twice ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["images", "stem", "tail"])
+@pytest.mark.parametrize("operation", ["add", "multiply", "part"])
+def test_a_value_that_is_taken_twice(operation: str, place: str, tmp_path: Path) -> None:
+    apply: Apply = {
+        "add": lambda x: x + x,
+        "multiply": lambda x: x * x,
+        "part": lambda x: (x + x).chunk(x.shape[1], 1)[0] * x,
+    }[operation]
+    given: dict[str, Any] = {place: of(apply)}
+    brought(network(**given), tmp_path)
+
+
+def test_a_value_beside_itself(tmp_path: Path) -> None:
+    import torch
+
+    brought(network(tail=of(lambda x: torch.cat([x, x], 1)), channels=16), tmp_path, library=True)
+    brought(network(tail=of(lambda x: x.chunk(2, 1)[1]), channels=4), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [lambda x: x**2, lambda x: -x, lambda x: x - x.relu(), lambda x: x * x * x],
+    ids=["square", "negative", "difference", "cube"],
+)
+def test_arithmetic(apply: Apply, tmp_path: Path) -> None:
+    brought(network(stem=of(apply)), tmp_path)
+
+
+# --- limits of the language ----------------------------------------------------------------------
+
+
+def leaky(slope: float) -> Any:
+    from torch import nn
+
+    return nn.LeakyReLU(slope)
+
+
+def test_numbers_beyond_the_language(tmp_path: Path) -> None:
+    where = "LeakyRelu '/1/LeakyRelu': leaky_relu with a slope of"
+    said = refused(network(stem=leaky(-0.5)), tmp_path)
+    assert said == f"{where} -0.5: the language has at least 0"
+    said = refused(network(stem=leaky(1e30)), tmp_path)
+    assert said.startswith(f"{where} 1e+30: the language has at most 9,007,")
+    found = brought(network(stem=leaky(1.5)), tmp_path)
+    assert "slope: 1.5" in found.text
+
+
+def test_more_classes_than_the_language_has(tmp_path: Path) -> None:
+    from torch import nn
+
+    many = nn.Sequential(*network()[:-1], nn.Linear(8, 65_537))
+    assert refused(many, tmp_path) == "the model: 65,537 classes: the language has up to 65,536"
+
+
+def test_chance_in_evaluation_is_refused(tmp_path: Path) -> None:
+    from torch.nn import functional
+
+    said = refused(network(tail=of(lambda x: functional.dropout(x, 0.5, True))), tmp_path)
+    assert said.startswith("Dropout '/2/Dropout': it zeroes values at random in evaluation, too")
+    brought(network(tail=of(lambda x: functional.dropout(x, 0.5, False))), tmp_path)
+    brought(network(tail=of(lambda x: functional.dropout(x, 0.0, True))), tmp_path)
+
+
+def test_images_too_large_to_prove_are_not_run(tmp_path: Path) -> None:
+    found = brought(network(), tmp_path)
+    model = read(network(), tmp_path)._replace(shape=(250_000, 3, 12, 12))
+
+    def never(images: Path, out: Path) -> None:
+        raise AssertionError("it was run")
+
+    compared = proof.compared(found.network, tmp_path / "w", model, (), never, tmp_path)
+    assert compared.difference is None
+    assert compared.reason == "for images of 250000x3x12x12 a map would take 1.2 GB of memory"
+
+
+def test_more_blocks_than_a_stage_repeats() -> None:
+    uses = [Use("block", {}, (), 0, 0)] * 5000
+    assert [len(run) for run in runs(uses, lambda block: Signature({}))] == [2048, 2048, 904]

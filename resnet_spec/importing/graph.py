@@ -86,6 +86,15 @@ class Graph:
                 found.setdefault(value, []).append(op)
         return found
 
+    def norms(self) -> list[Op]:
+        """Its norms, also those joined to convolutions, but for one that images pass first.
+
+        That one normalises images: it says nothing of the norms behind convolutions.
+        """
+        parts = (part for op in self.ops for part in op.parts or (op,))
+        found = [part for part in parts if part.kind.endswith("_norm")]
+        return [part for part in found if part.inputs != [self.input]]
+
     def new_value(self, shape: Shape) -> Value:
         """A value that no operation has yet."""
         value = max(self.shapes) + 1

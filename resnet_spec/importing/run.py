@@ -67,7 +67,9 @@ def imported(
     if options.unfold == "auto" and model.format in ("PyTorch", "Keras"):
         options = options._replace(unfold="no")  # nothing was folded on the way here
     try:
-        graph, model_notes = _without_softmax(translated(model))
+        graph, model_notes = translated(model)
+        graph, told = _without_softmax(graph)
+        model_notes += told
         if options.unfold == "auto" and any(len(op.parts) > 1 for op in folded(graph).ops):
             options = options._replace(unfold="no")  # a norm stands where one would be folded
         graph, told = _with_folded_norms(graph, options, progress)
@@ -224,7 +226,7 @@ def _told(values: Carried, plan: Plan, options: Options) -> list[str]:
             f"{values.unfolded} convolutions have a bias and no norm, which is how exporters fold "
             "the two: they are read as folded (--unfold-norms no: as they are)"
         )
-    elif options.unfold == "auto" and plan.roles.bias and not _has_norms(plan.graph):
+    elif options.unfold == "auto" and plan.roles.bias and not plan.graph.norms():
         notes.append(
             "every convolution has a bias, and none a norm: exporters fold the two, so there may "
             "have been norms (--unfold-norms yes: with norms)"
@@ -232,10 +234,6 @@ def _told(values: Carried, plan: Plan, options: Options) -> list[str]:
     if values.shifted:
         notes.append(f"{values.shifted} biases before norms went into the norms' means")
     return notes
-
-
-def _has_norms(graph: Graph) -> bool:
-    return any(part.kind.endswith("norm") for op in graph.ops for part in op.parts)
 
 
 def network_name(text: str) -> str:

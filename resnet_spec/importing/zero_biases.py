@@ -19,8 +19,7 @@ TOLD = (
 def are_left_out(graph: Graph) -> bool:
     """Whether a graph has neither biases nor norms."""
     convs = [op for op in graph.ops if op.kind == "conv"]
-    norms = any(op.kind.endswith("_norm") for op in graph.ops)
-    return bool(convs) and not norms and not any(op.attributes["bias"] for op in convs)
+    return bool(convs) and not graph.norms() and not any(op.attributes["bias"] for op in convs)
 
 
 def given(graph: Graph) -> Graph:

@@ -247,7 +247,14 @@ def test_preprocessing(tmp_path: Path) -> None:
     norm = kl.Normalization(mean=[0.4, 0.5, 0.6], variance=[0.04, 0.05, 0.09])
     model = randomized(single(kl.Rescaling(1 / 127.5, -1), norm, conv()))
     path = saved(model, tmp_path, "keras")
-    assert difference(model, read(path)) < ROUNDED
+    found = read(path)
+    assert difference(model, found) < ROUNDED
+    assert "Normalization 'normalization' has fixed numbers" in " ".join(found.notes)
+    alike = randomized(single(kl.Rescaling([1 / 127.5] * 3, [-1, -1, -1]), conv()))
+    found = read(saved(alike, tmp_path, "keras"))
+    assert difference(alike, found) < ROUNDED
+    assert "{rescale: rescale, factor: 0.00784" in found.text
+    assert not any("fixed numbers" in each for each in found.notes)
 
 
 @pytest.mark.parametrize("ending", ["keras", "h5"])
@@ -337,7 +344,7 @@ def test_weights_that_are_used_twice(tmp_path: Path) -> None:
 
     shared = conv(3, padding="same", name="again")
     found = brought(single(shared, kl.ReLU(), shared), tmp_path)
-    assert "apart in the spec: 'again'" in " ".join(found.notes)
+    assert "are trained apart: Conv2D 'again'" in " ".join(found.notes)
 
 
 def test_channels_first(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import networks
+import numpy as np
 import pytest
 
 from resnet_spec.diagnostics import SpecError
@@ -103,6 +104,74 @@ def test_a_value_beside_itself(tmp_path: Path) -> None:
 )
 def test_arithmetic(apply: Apply, tmp_path: Path) -> None:
     brought(network(stem=of(apply)), tmp_path)
+
+
+# --- images that are normalised ------------------------------------------------------------------
+
+
+def normalised(mean: list[float], deviation: list[float], scale: float) -> Any:
+    """What torchvision does to images, as a part of the model."""
+    import torch
+    from torch import nn
+
+    class Normalised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+            self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
+
+        def forward(self, x: Any) -> Any:
+            return (x / scale - self.mean) / self.deviation
+
+    return Normalised()
+
+
+@pytest.mark.parametrize("deviation", [[0.2, 0.3, 0.4], [-0.2, 0.3, 0.4], [1e3, 1e3, 1e3]])
+def test_a_normalisation_is_a_norm_with_its_statistics(
+    deviation: list[float], tmp_path: Path
+) -> None:
+    found = brought(network(images=normalised([0.4, 0.5, 0.6], deviation, 255)), tmp_path)
+    assert "stem:\n  - {norm: " in found.text and "  - {conv: 1, filters: 8" in found.text
+    (note,) = (each for each in found.notes if "fixed numbers for each channel" in each)
+    assert note.startswith("Div '/0/Div_1' has") and "in training move on" in note
+    name = next(each.removesuffix(".running_mean") for each in found.state if "mean" in each)
+    if deviation[0] > 0:  # in training, too, it makes of such images about what it did
+        assert np.allclose(found.state[f"{name}.running_mean"], [102, 127.5, 153])
+        spread = np.sqrt(found.state[f"{name}.running_var"] + 1e-5)
+        assert np.allclose(spread, np.array(deviation) * 255, rtol=1e-5)
+
+
+def test_a_normalisation_alike_for_all_channels_is_a_rescaling(tmp_path: Path) -> None:
+    found = brought(network(images=normalised([0.5] * 3, [0.5] * 3, 1)), tmp_path)
+    assert "{rescale: rescale, factor: 2.0, offset: -1.0}" in found.text
+    assert not any("fixed numbers" in each for each in found.notes)
+
+
+# --- weights that are shared ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_shared_weights_are_told(folds: bool, tmp_path: Path) -> None:
+    import torch
+    from torch import nn
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 3, padding=1)
+            self.norm = nn.BatchNorm2d(8)
+
+        def forward(self, x: Any) -> Any:
+            for _ in range(2):
+                x = torch.relu(self.norm(self.conv(x)))
+            return x
+
+    model = read(network(stem=Twice()), tmp_path, folds)
+    found = imported(model, Options("odd", "Odd", False), str(tmp_path / "odd.yaml"))
+    (note,) = (each for each in found.notes if "used at several places" in each)
+    assert note.endswith("in the spec are apart and are trained apart: '1.conv'")
+    apart = network(stem=nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)))
+    assert not any("several places" in each for each in brought(apart, tmp_path).notes)
 
 
 # --- limits of the language ----------------------------------------------------------------------

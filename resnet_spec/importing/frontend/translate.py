@@ -13,8 +13,10 @@ from resnet_spec.importing.frontend import (
     folding,
     layers,
     limits,
+    normalization,
     patterns,
     rearranging,
+    shared_weights,
     views,
 )
 from resnet_spec.importing.frontend.builder import Builder
@@ -102,8 +104,11 @@ class Translation:
             self.known.values[node.outputs[0]] = found
 
 
-def translated(model: Model) -> Graph:
-    """The graph of a model in normal form; raises `Unsupported` for what can't be said."""
+def translated(model: Model) -> tuple[Graph, list[str]]:
+    """The graph of a model in normal form, and what is to be told of it.
+
+    Raises `Unsupported` for what can't be said.
+    """
     translation = Translation(model)
     for node in model.nodes:
         translation.take(node)
@@ -116,7 +121,8 @@ def translated(model: Model) -> Graph:
     graph = builder.graph
     graph.output = found.value
     graph.sort()
+    told = [*shared_weights.told(graph, model), *normalization.resolve(graph)]
     patterns.resolve(graph)
     normalized(graph)
     limits.check(graph)
-    return graph
+    return graph, told

@@ -41,7 +41,7 @@ def roles(graph: Graph, folds: bool) -> Roles:
     """The roles of a folded graph; `folds`: a bias may be a norm that was folded."""
     defaults: dict[str, Any] = {}
     act = _act(graph, defaults)
-    norms = [part for op in graph.ops for part in op.parts if part.kind == "batch_norm"]
+    norms = [norm for norm in graph.norms() if norm.kind == "batch_norm"]
     grouped = Counter(word(op) for op in graph.ops if op.kind == "group_norm")
     eps = Counter(each.attributes["eps"] for each in norms).most_common(1)
     convs = [op for op in graph.ops if op.kind == "conv"]

@@ -147,7 +147,7 @@ def _graph(
         "images",
         shape,
         renamed.get(output, output),
-        (*_size_notes(scope, shape, is_last), *_notes(scope, steps, done)),
+        (*_size_notes(scope, shape, is_last), *_notes(scope, done)),
         is_last,
     )
     return Read(model, json.dumps(restated(scope, shape)))
@@ -183,16 +183,8 @@ def _size_notes(scope: Scope, shape: tuple[int, int, int, int], is_last: bool) -
         yield ANY_SIZE.format(*list(shape)[place])
 
 
-def _notes(scope: Scope, steps: list[topology.Step], done: Written) -> Iterator[str]:
+def _notes(scope: Scope, done: Written) -> Iterator[str]:
     every = list(topology.layers_of(scope))
-    calls: dict[str, int] = {}
-    for step in steps:
-        calls[step.layer.name] = calls.get(step.layer.name, 0) + 1
-    has_weights = {name.rpartition(":")[0] for name in done.parameters}
-    shared = [name for name, count in calls.items() if count > 1 and name in has_weights]
-    if shared:
-        names = ", ".join(quoted(each) for each in shared[:4])
-        yield f"used at several places with the same weights, which are apart in the spec: {names}"
     images = sorted({each.kind for each in every if each.kind in topology.AUGMENTATIONS})
     if images:
         yield f"what changes images in training alone is left out: {', '.join(images)}"

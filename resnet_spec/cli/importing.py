@@ -88,6 +88,8 @@ def _import(arguments: argparse.Namespace, options: Options) -> Exit:
         size = _size(arguments.input)
         if sources.runs_code(arguments.model):
             output.note(f"running the code of {arguments.model}", arguments.quiet)
+        else:
+            progress.tell(f"reading {arguments.model}", takes_long=True)
         limit = _seconds(arguments.time_limit)
         source = stack.enter_context(sources.opened(arguments.model, size, folder, limit))
         found = imported(source.model, options, arguments.out, progress.tell)
@@ -96,7 +98,7 @@ def _import(arguments: argparse.Namespace, options: Options) -> Exit:
         )
         spec.write_text(found.text, encoding="utf-8")
         weights = _write_weights(arguments, found, folder, stack)
-        progress.tell("running both networks")
+        progress.tell("running both networks", takes_long=True)
         compared = proof.compared(
             found.network, weights, source.model, source.packages, source.compute, folder
         )
@@ -183,8 +185,9 @@ class _Progress:
         self.quiet = quiet or not sys.stderr.isatty()
         self.told = time.monotonic()
 
-    def tell(self, text: str) -> None:
+    def tell(self, text: str, takes_long: bool = False) -> None:
+        """Say it where something has taken long already, or where it `takes_long` in any case."""
         now = time.monotonic()
-        if now - self.told > _PATIENCE:
+        if takes_long or now - self.told > _PATIENCE:
             self.told = now
             output.note(f"{text} …", self.quiet)

@@ -25,6 +25,7 @@ KNOWN = (
 LIMIT = 600.0  # seconds; the largest networks take some tens
 ONE_WAY = "its code decides at {} by a value: the spec has the way that it took for zeros"
 _ONNX = b"\x08"  # its first field, the version
+_OF_KERAS = frozenset({"config.json", "metadata.json", "model.weights.h5"})
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF"
 _FUNCTION = re.compile(r"(?P<module>[\w.]+|[^:]+\.py):(?P<function>[A-Za-z_]\w*)")
@@ -89,10 +90,10 @@ def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Iterator[S
 
 
 def _is_keras(path: Path) -> bool:
-    """Whether an archive is one of Keras, by the names in it."""
+    """Whether an archive is one of Keras, by the names in it; it may lack what is needed."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return "config.json" in archive.namelist()
+            return not _OF_KERAS.isdisjoint(archive.namelist())
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
         return False
 
@@ -115,10 +116,16 @@ def _of_keras(path: Path, name: str, size: Size, folder: Path) -> Source:
             try:
                 process.answer()
             except RunnerError as error:  # older files, and types of maps, that it reads no more
-                reason = " ".join(error.message.split())[:200]
-                raise NotRun(f"Keras can't run it here: {reason}") from None
+                raise NotRun(f"Keras can't run it here: {_plain(error.message)}") from None
 
     return Source(model, ("keras",), compute)
+
+
+def _plain(reason: str) -> str:
+    """What a framework says, without colours, without where in itself it was."""
+    text = " ".join(re.sub(r"\x1b\[[\d;]*m|\{\{.*?\}\}", "", reason).split())
+    text = re.split(r" \[Op:| Arguments received", text)[0]
+    return text.rpartition(".call(). ")[2].strip()[:200]
 
 
 def _head(path: Path, shown: str) -> bytes:

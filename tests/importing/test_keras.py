@@ -196,6 +196,7 @@ LAYERS: dict[str, Callable[[Any], list[Any]]] = {
     ],
     "gate": lambda kl: [conv(), gated],
     "average": lambda kl: [branches("Average")],
+    "difference": lambda kl: [branches("Subtract")],
     "concatenation": lambda kl: [branches("Concatenate"), branches("Concatenate", axis=3)],
     "training": lambda kl: [
         kl.RandomFlip("horizontal"), kl.RandomRotation(0.1), kl.RandomZoom(0.1), conv(),
@@ -382,7 +383,7 @@ def refused(model: Any, folder: Path) -> str:
         read(path)
     (found,) = raised.value.diagnostics
     assert found.code == "RS953"
-    return found.message
+    return f"{found.message}; {found.help}"
 
 
 REFUSED: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
@@ -427,6 +428,14 @@ REFUSED: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
         lambda kl: [kl.Cropping2D(1, name="crop")],
         "Cropping2D 'crop': the language has no operation for it",
     ),
+    "a size": (
+        lambda kl: [kl.Resizing(8, 8, name="smaller"), conv()],
+        "Resizing 'smaller': the language has no operation for it",
+    ),
+    "rows for columns": (
+        lambda kl: [conv(), kl.Permute((2, 1, 3), name="turn"), conv(name="c")],
+        "Conv2D 'c': an input whose axes are N x C x W x H, not a map",
+    ),
     "training=True": (
         lambda kl: [lambda x: kl.Dropout(0.5, name="always")(x, training=True)],
         "Dropout 'always': it is called with 'training=True'",
@@ -440,6 +449,38 @@ def test_what_the_language_can_not_say(name: str, tmp_path: Path) -> None:
 
     build, message = REFUSED[name]
     assert refused(single(*build(kl)), tmp_path).startswith(message)
+
+
+def test_what_rearranged_a_map_is_named(tmp_path: Path) -> None:
+    from keras import layers as kl
+
+    parts = [conv(), kl.Reshape((5, 5, 32), name="fold"), kl.ReLU(), kl.GlobalMaxPooling2D()]
+    said = refused(single(*parts), tmp_path)
+    assert "a max over the axes [1, 2] of N x Ha x HbWa x WbC; what it takes is no map" in said
+    assert said.endswith("Reshape 'fold' rearranges it")
+
+
+@pytest.mark.parametrize("order", ["to last", "to first"])
+def test_images_that_are_turned_first(order: str, tmp_path: Path) -> None:
+    """Whether a model's images have their channels first is told by what it does with them."""
+    import keras
+    from keras import layers as kl
+
+    keras.utils.set_random_seed(0)
+    if order == "to last":
+        turned = single(kl.Permute((2, 3, 1)), conv(name="c"), size=(3, 12, 12))
+        model = file.read(saved(randomized(turned), tmp_path, "keras"), "m").model
+        assert not model.is_channels_last and model.shape == (1, 3, 12, 12)
+        found = imported(model, Options("imported", "Imported", False), str(tmp_path / "n.yaml"))
+        assert found.network.input.dimensions == (3, 12, 12)
+    else:
+        first = {"data_format": "channels_first"}
+        given = kl.Input((12, 12, 3))
+        x = conv(name="c", **first)(kl.Permute((3, 1, 2))(given))
+        x = kl.Dense(5, name="d")(kl.GlobalAveragePooling2D(**first)(x))
+        model = file.read(saved(keras.Model(given, x), tmp_path, "keras"), "m").model
+        assert model.is_channels_last and model.shape == (1, 12, 12, 3)
+        imported(model, Options("imported", "Imported", False), str(tmp_path / "n.yaml"))
 
 
 def test_a_class_of_its_own(tmp_path: Path) -> None:
@@ -573,6 +614,51 @@ def test_weights_without_a_configuration(tmp_path: Path) -> None:
     model = small()
     model.save_weights(tmp_path / "a.weights.h5")
     assert "holds weights alone: it has no configuration" in message(tmp_path / "a.weights.h5")
+
+
+def without(path: Path, name: str) -> Path:
+    """The archive without one of its members."""
+    with zipfile.ZipFile(path) as old:
+        members = {each: old.read(each) for each in old.namelist() if each != name}
+    with zipfile.ZipFile(path, "w") as new:
+        for each, data in members.items():
+            new.writestr(each, data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("member", "expected"),
+    [
+        ("config.json", "RS951: 'model.keras' holds weights alone: it has no configuration"),
+        ("model.weights.h5", "RS901: 'model.keras' has no weights: there is no 'model.weights.h5'"),
+    ],
+)
+def test_an_archive_that_lacks_something(
+    member: str, expected: str, command: Command, tmp_path: Path
+) -> None:
+    without(saved(small(), tmp_path, "keras"), member)
+    code, told = command("model.keras")
+    assert code == 1 and expected in told
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_model_that_was_not_built(ending: str, tmp_path: Path) -> None:
+    import keras
+    from keras import layers as kl
+
+    model = keras.Sequential([conv(), kl.GlobalMaxPooling2D(), kl.Dense(4)])
+    said = message(saved(model, tmp_path, ending))
+    assert "has a model without weights: it was saved before it was built" in said
+
+
+def test_progress_is_told_at_a_terminal(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(small(), tmp_path, "keras")
+    assert "…" not in command("model.keras")[1]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    told = command("model.keras", "--force")[1]
+    assert "reading model.keras …" in told and "running both networks …" in told
 
 
 def test_a_tensor_that_would_fill_the_memory(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.frontend import folding, views
+from resnet_spec.importing.frontend.builder import described
 from resnet_spec.importing.frontend.call import Call, Rule
 from resnet_spec.importing.frontend.views import CHANNELS, COLUMNS, ROWS, View
 from resnet_spec.importing.graph import Value
@@ -297,7 +298,7 @@ def _over_one_place(
     over = [factor.name for each in axes for factor in view.axes[each]]
     if sorted(over) == [COLUMNS, ROWS] and (how, "HW") in _OVER:
         return _OVER[how, "HW"], view, axes
-    raise Unsupported(f"a {how} over the axes {axes}")
+    raise Unsupported(f"a {how} over the axes {axes} of {described(view)}")
 
 
 def _without(view: View, axes: Sequence[int], keep: bool) -> View:

@@ -51,6 +51,7 @@ class Translation:
             dict(model.constants),
             dict(model.parameters),
         )
+        self.rearranging: dict[str, str] = {}  # by a value, the node that rearranged it
 
     def take(self, node: Node) -> None:
         """Translate one node; raises `Unsupported` with its place."""
@@ -58,7 +59,24 @@ class Translation:
             if not self._folded(node):
                 self._translated(node)
         except Unsupported as error:
-            raise Unsupported(error.what, error.place or node.place, error.help) from None
+            help = error.help or self._rearranged(node)
+            raise Unsupported(error.what, error.place or node.place, help) from None
+        self._follow(node)
+
+    def _follow(self, node: Node) -> None:
+        """Remember which node gave a view that is no map and no vector any more."""
+        for name in node.outputs:
+            view = self.known.values.get(name)
+            if view is not None and self.known.builder.layout(view) is None:
+                before = (self.rearranging.get(each) for each in node.inputs)
+                self.rearranging[name] = next((p for p in before if p), node.place)
+
+    def _rearranged(self, node: Node) -> str | None:
+        places = (self.rearranging.get(name) for name in node.inputs)
+        place = next((each for each in places if each is not None), None)
+        if place is None:
+            return None
+        return f"what it takes is no map of rows and columns: {place} rearranges it"
 
     def _folded(self, node: Node) -> bool:
         if node.kind == "Constant":

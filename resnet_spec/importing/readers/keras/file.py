@@ -123,8 +123,8 @@ def _graph(
     document: Any, version: str, checkpoint: Checkpoint, bytes_: int, size: tuple[int, int, int]
 ) -> Read:
     scope = topology.scope_of(document)
-    shape, is_last = _input(scope, size)
     steps, output = topology.steps_of(scope, "images")
+    shape, is_last = _input(scope, steps, size)
     variables = Variables(checkpoint, bytes_)
     major = version.partition(".")[0]
     done = Written(variables, int(major) if major.isdigit() and len(major) < 4 else 2)
@@ -153,12 +153,19 @@ def _graph(
     return Read(model, json.dumps(restated(scope, shape)))
 
 
-def _input(scope: Scope, size: tuple[int, int, int]) -> tuple[tuple[int, int, int, int], bool]:
+def _input(
+    scope: Scope, steps: list[topology.Step], size: tuple[int, int, int]
+) -> tuple[tuple[int, int, int, int], bool]:
     """The shape of a batch of one image, and whether its channels stand last."""
     channels, rows, columns = size
     is_last = not any(
         layer.options.states("data_format", "channels_first") for layer in topology.layers_of(scope)
     )
+    turns = [step.layer.options for step in steps if step.inputs == ("images",)]
+    if any(each.states("dims", [2, 3, 1]) for each in turns):  # to channels last
+        is_last = False
+    if any(each.states("dims", [3, 1, 2]) for each in turns):
+        is_last = True
     usual = (1, rows, columns, channels) if is_last else (1, channels, rows, columns)
     stated = topology.stated_shape(scope)
     if stated is None:

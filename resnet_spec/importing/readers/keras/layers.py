@@ -325,6 +325,11 @@ def total(call: Call) -> Value:
     return call.node("Sum", [each.name for each in call.inputs], _ranks(call))
 
 
+def difference(call: Call) -> Value:
+    rank = _ranks(call)
+    return call.node("Sub", [each.name for each in call.inputs], rank)
+
+
 def product(call: Call) -> Value:
     rank = _ranks(call)
     value = call.inputs[0]
@@ -397,7 +402,8 @@ def passing(call: Call) -> Value:
 
 # Layers that training alone has.
 PASSING = AUGMENTATIONS | {
-    "Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise", "ActivityRegularization",
+    "Dropout", "SpatialDropout2D", "GaussianDropout", "AlphaDropout", "GaussianNoise",
+    "ActivityRegularization",
 }  # fmt: skip
 
 RULES: dict[str, Rule] = {
@@ -420,6 +426,7 @@ RULES: dict[str, Rule] = {
     "Reshape": reshape,
     "Permute": permute,
     "Add": total,
+    "Subtract": difference,
     "Multiply": product,
     "Average": mean,
     "Concatenate": concatenation,

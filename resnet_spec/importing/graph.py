@@ -20,6 +20,9 @@ Attributes = dict[str, Any]
 
 # What evaluation does not depend on: how parameters begin, how statistics move.
 _TRAINING = ("momentum",)
+# Begins the kind of a value times what an activation makes of it, such as a hard swish: no
+# primitive, but one operation wherever blocks are told apart.
+GATED = "gated by "
 # What keeps its input as it is in evaluation.
 PASSING = frozenset({"identity", "dropout", "drop_path"})
 
@@ -136,6 +139,11 @@ class Graph:
 def is_point(shape: Shape) -> bool:
     """Whether a value has one row and one column, so may stand for a vector."""
     return (shape.height, shape.width) == (1, 1)
+
+
+def takes_any(kind: str) -> bool:
+    """Whether an operation takes maps and vectors alike."""
+    return kind.startswith(GATED) or PRIMITIVES[kind].needs == "any"
 
 
 def as_map(shape: Shape) -> Shape:

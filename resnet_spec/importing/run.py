@@ -122,7 +122,7 @@ def _planned(matched: Graph, options: Options, progress: Progress) -> tuple[Plan
     """The parts of a folded graph, and whether its biases are norms that were folded."""
     folds = options.unfold != "no"
     found = roles(matched, folds)
-    prober = Prober(found.defaults, options.unfold == "no")
+    prober = Prober(found, options.unfold == "no")
     words, known = Vocabulary((), {}, {}), {}
     if options.library:
         progress("looking up the blocks that it may hold")

@@ -16,6 +16,7 @@ from resnet_spec.importing.readers import onnx_file
 from resnet_spec.importing.readers.model import Model
 from resnet_spec.importing.run import Imported, Options, imported
 from resnet_spec.importing.writing.stages import Signature, Use, runs
+from resnet_spec.language.library import builtin_blocks
 
 pytestmark = pytest.mark.torch
 
@@ -169,8 +170,12 @@ def test_shared_weights_are_told(folds: bool, tmp_path: Path) -> None:
     model = read(network(stem=Twice()), tmp_path, folds)
     found = imported(model, Options("odd", "Odd", False), str(tmp_path / "odd.yaml"))
     (note,) = (each for each in found.notes if "used at several places" in each)
-    assert note.endswith("in the spec are apart and are trained apart: '1.conv'")
+    assert "in the spec are apart and are trained apart: '1.conv'" in note
     apart = network(stem=nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)))
+    fresh = networks.exported(of_blocks(torch.relu).eval(), SHAPE, tmp_path / "fresh.onnx", folds)
+    begun = onnx_file.read(fresh, "fresh.onnx")
+    found = imported(begun, Options("odd", "Odd", False), str(tmp_path / "odd.yaml"))
+    assert not any("several places" in each for each in found.notes)
     assert not any("several places" in each for each in brought(apart, tmp_path).notes)
 
 
@@ -224,3 +229,82 @@ def test_images_too_large_to_prove_are_not_run(tmp_path: Path) -> None:
 def test_more_blocks_than_a_stage_repeats() -> None:
     uses = [Use("block", {}, (), 0, 0)] * 5000
     assert [len(run) for run in runs(uses, lambda block: Signature({}))] == [2048, 2048, 904]
+
+
+# --- what a person would sign --------------------------------------------------------------------
+
+
+def of_blocks(act: Any, *head: Any) -> Any:
+    """A network of basic blocks with an activation of one's own."""
+    import torch
+    from torch import nn
+
+    def convolved(inputs: int, outputs: int, stride: int = 1) -> list[Any]:
+        conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        return [conv, nn.BatchNorm2d(outputs)]
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            parts = *convolved(8, 8), of(act), *convolved(8, 8)
+            self.residual, self.act = nn.Sequential(*parts), of(act)
+
+        def forward(self, x: Any) -> Any:
+            return self.act(self.residual(x) + x)
+
+    torch.manual_seed(0)
+    end = head or (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    return nn.Sequential(*convolved(3, 8), of(act), Block(), Block(), *end)
+
+
+def hard_swish(x: Any) -> Any:
+    return x * (x + 3).clamp(0, 6) / 6
+
+
+def test_a_hard_swish_is_an_activation(tmp_path: Path) -> None:
+    found = brought(of_blocks(hard_swish), tmp_path, library=True)
+    assert "defaults:\n  act: hard_swish\n" in found.text and "  hard_swish:\n" in found.text
+    assert "stages:\n  - {name: layer1, block: basic, repeat: 2, filters: 8}\n" in found.text
+    own = brought(of_blocks(hard_swish), tmp_path)
+    assert "stages:\n  - {name: layer1, block: residual_block, repeat: 2}\n" in own.text
+
+
+@pytest.mark.parametrize(
+    "act",
+    [lambda x: x * (1.702 * x).sigmoid(), lambda x: x.relu().tanh() * x, lambda x: x * x.relu()],
+    ids=["quick gelu", "two in a row", "one"],
+)
+def test_other_gates(act: Apply, tmp_path: Path) -> None:
+    found = brought(of_blocks(act), tmp_path, library=True)
+    assert "act: gate1" in found.text and "block: basic, repeat: 2" in found.text
+
+
+def test_gates_that_are_not_the_activation(tmp_path: Path) -> None:
+    import torch
+    from torch import nn
+
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), of(hard_swish), nn.Linear(8, 4)
+    found = brought(of_blocks(torch.relu, *head), tmp_path, library=True)
+    assert "block: hard_swish, name: act" in found.text
+    assert "stages:\n  - {name: layer1, block: basic, repeat: 2, filters: 8}\n" in found.text
+
+
+def test_two_means_side_by_side_are_a_head(tmp_path: Path) -> None:
+    import torch
+    from torch import nn
+
+    both = of(lambda x: torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))
+    found = brought(of_blocks(torch.relu, both, nn.Linear(16, 4)), tmp_path, library=True)
+    assert "blocks:" not in found.text
+    assert "  - {concat: [avgpool, global_max_pool], name: concat}\n" in found.text
+
+
+def test_a_block_of_its_own_hides_none_of_the_library(tmp_path: Path) -> None:
+    from torch import nn
+
+    wider = nn.Sequential(nn.Conv2d(8, 8, 1), nn.MaxPool2d(2))
+    model = nn.Sequential(*of_blocks(lambda x: x.relu())[:-3], wider, *of_blocks(hard_swish)[3:])
+    found = brought(model, tmp_path, library=True)
+    own = found.text.partition("blocks:")[2].partition("stem:")[0]
+    names = {line[2:-1] for line in own.splitlines() if line[:2] == "  " and line[2:3].isalpha()}
+    assert "transition_block" in names and not names & set(builtin_blocks())

@@ -16,7 +16,7 @@ def check(graph: Graph) -> None:
         what = f"{len(graph.ops):,} operations: the language has up to {MAX_OPERATIONS:,}"
         raise Unsupported(what, "the model")
     for op in graph.ops:
-        for attribute in PRIMITIVES[op.kind].attributes:
+        for attribute in PRIMITIVES[op.kind].attributes if op.kind in PRIMITIVES else ():
             _check(op, attribute)
     for value, what in ((graph.input, "channels of images"), (graph.output, "classes")):
         number = graph.shapes[value].channels

@@ -22,31 +22,38 @@ _LOOKED_AT = 64  # numbers of a kernel; those that agree in them are compared as
 
 def told(graph: Graph, model: Model) -> list[str]:
     """A note of the layers of a graph that share their weights, if there are any."""
-    kernels = [op for op in graph.ops if op.kind in ("conv", "linear")]
-    first = [*_first_of_equal(kernels)]
-    if model.format != "ONNX":  # whose exporters keep tensors once that are equal by chance
-        norms = (op for op in graph.ops if op.kind.endswith("_norm"))
-        first += _first_of_one(norms)
+    is_keras = model.format == "Keras"
+    first = [*_first_of_equal(graph.ops, is_keras)]
     if not first:
         return []
     # Names of Keras are told as the file has them.
-    by_place = model.format == "Keras"
-    names = [each.place if by_place or not each.name else quoted(each.name) for each in first]
+    names = [each.place if is_keras or not each.name else quoted(each.name) for each in first]
     shown = ", ".join(names[:_SHOWN])
     more = len(names) - _SHOWN
     return [_TOLD.format(f"{shown} and {more} more" if more > 0 else shown)]
 
 
-def _first_of_equal(kernels: Iterable[Op]) -> Iterator[Op]:
-    """Of layers with equal kernels the first; exporters that fold norms copy them."""
+def _first_of_equal(ops: Iterable[Op], is_keras: bool) -> Iterator[Op]:
+    """Of layers with equal weights the first.
+
+    Exporters copy tensors when they fold norms, so values are compared. They also keep tensors
+    once that are equal by chance, as those are with which norms begin: of such nothing is said.
+    In a file of Keras one and the same tensor is one that is shared.
+    """
     found: dict[object, list[list[Op]]] = {}
-    for op in kernels:
-        kernel = np.asarray(op.parameters["weight"])
-        head = kernel.reshape(-1)[:_LOOKED_AT]
-        if head.size < 2 or np.all(head == head[0]):
-            continue  # as layers begin, or a number that is equal by chance
-        groups = found.setdefault((kernel.shape, head.tobytes()), [])
-        group = next((each for each in groups if _is_equal(each[0], kernel)), None)
+    for op in ops:
+        weights = _weights(op)
+        if not weights:
+            continue
+        if all(np.all(each == each.flat[0]) for each in weights):
+            if not is_keras:
+                continue
+            key: object = id(op.parameters["weight"])
+        else:
+            heads = (each.reshape(-1)[:_LOOKED_AT].tobytes() for each in weights)
+            key = (tuple(each.shape for each in weights), *heads)
+        groups = found.setdefault(key, [])
+        group = next((each for each in groups if _are_equal(_weights(each[0]), weights)), None)
         if group is None:
             groups.append([op])
         else:
@@ -54,15 +61,15 @@ def _first_of_equal(kernels: Iterable[Op]) -> Iterator[Op]:
     return (group[0] for groups in found.values() for group in groups if len(group) > 1)
 
 
-def _is_equal(op: Op, kernel: Array) -> bool:
-    return np.array_equal(op.parameters["weight"], kernel)
+def _weights(op: Op) -> list[Array]:
+    """What tells a layer from others: of convolutions the kernel, of norms everything."""
+    is_norm = op.kind.endswith("_norm")
+    if not is_norm and op.kind not in ("conv", "linear"):
+        return []
+    names = op.parameters if is_norm else ("weight",)
+    found = [np.asarray(op.parameters[name]) for name in names]
+    return found if sum(each.size for each in found) > 1 else []
 
 
-def _first_of_one(norms: Iterable[Op]) -> Iterator[Op]:
-    """Of norms with one and the same tensor the first."""
-    found: dict[int, list[Op]] = {}
-    for op in norms:
-        tensor = op.parameters.get("weight")
-        if tensor is not None:
-            found.setdefault(id(tensor), []).append(op)
-    return (group[0] for group in found.values() if len(group) > 1)
+def _are_equal(one: Iterable[Array], other: Iterable[Array]) -> bool:
+    return all(np.array_equal(*pair) for pair in zip(one, other, strict=True))

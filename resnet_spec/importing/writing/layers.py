@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from resnet_spec.importing.graph import Graph, Op, Value, is_point
+from resnet_spec.importing.graph import GATED, Graph, Op, Value, is_point, takes_any
 from resnet_spec.importing.structure.roles import Roles
 from resnet_spec.importing.writing.fillers import Fillers
 from resnet_spec.importing.writing.names import Names, norm_beside
@@ -53,6 +53,9 @@ def layers_of(op: Op, scope: Scope, stated: Mapping[str, Any] | None = None) -> 
         return [_pool(op, scope, stated)]
     if scope.roles.is_act(op):
         return [{"act": scope.names.take("", "act")}]
+    if op.kind.startswith(GATED):
+        block = scope.roles.gates[op.kind][0]
+        return [{"block": block, "name": scope.names.take("", "act")}]
     return [_plain(op, scope, stated)]
 
 
@@ -64,7 +67,7 @@ def _is_vector(graph: Graph, value: Value) -> bool:
             return True
         if op.kind in ("global_avg_pool", "global_max_pool"):
             return not op.attributes["keep_map"]
-        if PRIMITIVES[op.kind].needs != "any":
+        if not takes_any(op.kind):
             return False
         value = op.inputs[0]
     return False

@@ -10,16 +10,17 @@ from typing import Any
 from resnet_spec.importing.graph import Graph, Op, Value
 from resnet_spec.importing.structure.arguments import Piece
 from resnet_spec.importing.structure.segments import Segment, segments
-from resnet_spec.importing.writing.drafts import Draft, Item, aligned, by_kind, items
+from resnet_spec.importing.writing.drafts import Draft, Item, aligned, by_kind, items, last_stage
 from resnet_spec.importing.writing.fillers import Filler
 from resnet_spec.importing.writing.fitting import Fitting, Given
 from resnet_spec.importing.writing.layers import Layer, Scope, usual_padding
 from resnet_spec.importing.writing.names import Names, block_path
 from resnet_spec.importing.writing.stages import Signature, Use
 from resnet_spec.importing.writing.wiring import Wiring
+from resnet_spec.language.library import builtin_blocks
 from resnet_spec.primitives import SAME
 
-__all__ = ["Definitions", "Draft", "defined", "items"]
+__all__ = ["Definitions", "Draft", "Item", "defined", "items", "last_stage"]
 
 _DEFAULTS: dict[str, Any] = {"stride": 1, "project": False, "residual": True}
 _FIRST_ONLY = ("stride", "project")
@@ -49,10 +50,11 @@ class Definitions:
 
 def defined(found: Sequence[Item], scope: Scope, hints: bool, apart: bool = False) -> Definitions:
     """The definitions of all drafts, and every block's use."""
-    result = Definitions()
+    result = Definitions(dict(scope.roles.blocks))
     drafts = [item for item in found if isinstance(item, Draft)]
     uses: dict[int, Use] = {}
-    names = Names(use.block for use in found if isinstance(use, Use))
+    # A name of the library would hide its block from whoever changes the spec.
+    names = Names((*builtin_blocks(), *scope.roles.blocks))
     for group in by_kind(drafts, apart):
         block = _Block(scope, group, hints)
         name = names.only(block.kind())
@@ -85,7 +87,7 @@ class _Block:
             return "residual_block"
         if draft.kind[0] == "chain":
             convs = sum(op.kind == "conv" for op in draft.main)
-            return "conv_block" if convs and len(self.drafts) > 1 else "transition"
+            return "conv_block" if convs and len(self.drafts) > 1 else "transition_block"
         last = draft.main[-1]
         return "concat_block" if last.kind == "concat" else "block"
 

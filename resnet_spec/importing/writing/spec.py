@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from resnet_spec.importing.errors import Unsupported
-from resnet_spec.importing.graph import Graph, Value
+from resnet_spec.importing.graph import Graph, Op, Value
 from resnet_spec.importing.structure.arguments import Solution
 from resnet_spec.importing.structure.parse import Part
 from resnet_spec.importing.structure.probing import Prober
@@ -62,14 +62,11 @@ def written(plan: Plan, name: str, description: str) -> Written:
     inner = [k for k, item in enumerate(items) if isinstance(item, Use | own_blocks.Draft)]
     if not inner:
         raise Unsupported("there is nothing in it that could be a stage", "the model")
-    first, last = inner[0], inner[-1]
+    first, last = inner[0], own_blocks.last_stage(graph, items, inner)
     scope = Scope(graph, plan.roles, plan.unfold, hint=_hint(plan), fillers=plan.fillers)
     stem = _layers(items[:first], scope, graph.input)
     definitions = own_blocks.defined(items[first : last + 1], scope, plan.hints, plan.apart)
-    before = items[last]
-    assert isinstance(before, Use | own_blocks.Draft)
-    # There, as in the stem, `x` is the images, not what the last stage gives.
-    head = _layers(items[last + 1 :], scope, before.last, starts_with_x=False)
+    head = _head(items[last:], scope)
     _say_classes(head, result.channels)
     staged = _stages(plan, definitions, Names(_names(stem + head)))
     stages = [dict(stage) for _, stage in staged]
@@ -105,9 +102,20 @@ def _layers(
     items: Sequence[Any], scope: Scope, start: Value, starts_with_x: bool = True
 ) -> list[Layer]:
     wiring = Wiring(scope, start, starts_with_x=starts_with_x)
+    if not starts_with_x and sum(op.inputs.count(start) for op in items) > 1:
+        wiring.name_start()
     for op in items:
         wiring.add(op)
     return wiring.finished()
+
+
+def _head(items: Sequence[own_blocks.Item], scope: Scope) -> list[Layer]:
+    """What follows the last stage, the first of the items."""
+    before, *behind = items
+    assert isinstance(before, Use | own_blocks.Draft)
+    ops = [op for item in behind for op in ([item] if isinstance(item, Op) else item.ops)]
+    # As in the stem, `x` is the images, not what the last stage gives.
+    return _layers(ops, scope, before.last, starts_with_x=False)
 
 
 def _names(layers: Sequence[Layer]) -> list[str]:

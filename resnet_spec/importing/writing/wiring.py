@@ -34,6 +34,13 @@ class Wiring:
         self.taken = {_INPUT, "residual", "shortcut"}
         self.layers: list[Layer] = []
 
+    def name_start(self) -> None:
+        """Begin with a layer that gives a name to what stands before the body."""
+        assert self.current is not None
+        layer: Layer = {"identity": self.scope.names.only("features")}
+        self.layers.append(layer)
+        self.last_layers[self.current] = layer
+
     def add(self, op: Op, stated: Mapping[str, object] | None = None) -> None:
         """The layers of one operation; `stated` has expressions for its attributes."""
         made = layers_of(op, self.scope, stated)
@@ -65,10 +72,7 @@ class Wiring:
     def _label(self, value: Value) -> str:
         """The name of a value, which is given to it when it is first asked for."""
         if value not in self.labels:
-            layer = self.last_layers.get(value)
-            if layer is None:  # what stands before the body, which has no name there
-                layer = {"identity": self.scope.names.only("identity")}
-                self.layers.append(layer)
+            layer = self.last_layers[value]
             own = layer.get("name", next(iter(layer.values())))
             self.labels[value] = layer["as"] = self._free(re.sub(r"\W", "_", str(own)))
         return self.labels[value]

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from resnet_spec.primitives import PRIMITIVES, Shape
 
@@ -68,14 +68,26 @@ class Op:
         return made
 
 
+class Dropout(NamedTuple):
+    """What a model does to a value in training alone; `name` and `place` as those of operations."""
+
+    rate: float
+    name: str
+    place: str
+
+
 @dataclass(eq=False)
 class Graph:
-    """Operations in an order in which they run, from one value to another."""
+    """Operations in an order in which they run, from one value to another.
+
+    `dropouts` has the values some of whose numbers training drops, which no operation stands for.
+    """
 
     ops: list[Op]
     input: Value
     output: Value
     shapes: dict[Value, Shape]
+    dropouts: dict[Value, Dropout] = field(default_factory=dict)
 
     def producers(self) -> dict[Value, Op]:
         """By each value, the operation that gives it."""
@@ -115,6 +127,7 @@ class Graph:
         for op in self.ops:
             op.inputs = [last(value) for value in op.inputs]
         self.output = last(self.output)
+        self.dropouts = {last(value): each for value, each in self.dropouts.items()}
 
     def sort(self) -> None:
         """Order by what feeds what, and leave out what nothing takes."""

@@ -83,7 +83,7 @@ def imported(
     text, network, made = result
     progress("comparing the graphs")
     values = _carried(model, folded(graph, apart), network, apart)
-    notes = [*model.notes, *model_notes, *notes, *_told(values, plan, options)]
+    notes = [*model.notes, *model_notes, *notes, *_told(values, plan, options), *_left_out(made)]
     return Imported(text, network, with_counters(network, values.state), made, notes)
 
 
@@ -234,6 +234,15 @@ def _told(values: Carried, plan: Plan, options: Options) -> list[str]:
     if values.shifted:
         notes.append(f"{values.shifted} biases before norms went into the norms' means")
     return notes
+
+
+def _left_out(made: Written) -> list[str]:
+    """Dropouts within blocks of the library, and between what the language has as one."""
+    if not made.left_out:
+        return []
+    shown = ", ".join(f"{each.place} of {each.rate:g}" for each in made.left_out[:4])
+    more = len(made.left_out) - 4
+    return [f"dropout is left out: {shown}{f' and {more} more' if more > 0 else ''}"]
 
 
 def network_name(text: str) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,9 @@ class Worker:
         import torch
 
         self.model = model
-        with warnings.catch_warnings(record=True) as told, torch.no_grad():
+        if isinstance(model, torch.fx.GraphModule):
+            _tell_dropouts_of(model)
+        with _dropouts_told(), warnings.catch_warnings(record=True) as told, torch.no_grad():
             warnings.simplefilter("always")
             torch.onnx.export(
                 model,
@@ -113,6 +117,50 @@ class Worker:
         kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(given.type)
         found = session.run(None, {given.name: np.load(images).astype(kind or np.float32)})
         np.save(out, found[0])
+
+
+@contextmanager
+def _dropouts_told() -> Iterator[None]:
+    """Let dropout in evaluation, which is nothing, be a node of what is exported."""
+    from torch.nn import functional
+
+    original = functional.dropout
+
+    def told(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+        return original(input, p, training, inplace) if training else _told_dropout(input, p)
+
+    functional.dropout = told
+    try:
+        yield
+    finally:
+        functional.dropout = original
+
+
+def _tell_dropouts_of(model: Any) -> None:
+    """The same of a graph, which calls PyTorch's operators themselves."""
+    import torch
+
+    for node in model.graph.nodes:
+        if node.target is torch.ops.aten.dropout.default and node.args[2] is False:
+            node.target, node.args = _told_dropout, node.args[:2]
+    model.recompile()
+
+
+def _told_dropout(values: Any, rate: float) -> Any:
+    import torch
+
+    class Dropout(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, values: Any, rate: float) -> Any:
+            return values.clone()
+
+        @staticmethod
+        def symbolic(graph: Any, values: Any, rate: float) -> Any:
+            ratio = graph.op("Constant", value_t=torch.tensor(rate))
+            return graph.op("Dropout", values, ratio)
+
+    apply: Any = Dropout.apply
+    return apply(values, rate)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ def are_left_out(graph: Graph) -> bool:
 def given(graph: Graph) -> Graph:
     """The same graph with a bias of zeros in each convolution."""
     ops = [_biased(op) if op.kind == "conv" else op for op in graph.ops]
-    return Graph(ops, graph.input, graph.output, graph.shapes)
+    return Graph(ops, graph.input, graph.output, graph.shapes, graph.dropouts)
 
 
 def _biased(op: Op) -> Op:

@@ -359,6 +359,50 @@ def test_a_function_of_the_users(run: Run, tmp_path: Path) -> None:
     assert "gives a int, no torch.nn.Module" in run("mynets:number", "--out", "b.yaml").err
 
 
+DROPPED = """\
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(8, 8, 3, padding=1, bias=False) for _ in range(2))
+        self.bn1, self.bn2 = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+        self.drop = nn.Dropout(0.3)
+
+    def forward(self, x):
+        y = self.drop(torch.relu(self.bn1(self.conv1(x))))
+        return torch.relu(self.bn2(self.conv2(y)) + x)
+
+def build():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), Block(), Block(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(8, 4),
+    )
+"""
+
+
+@pytest.mark.parametrize("source", ["dropped.py:build", "dropped.pt2"])
+def test_dropout_comes_back(run: Run, tmp_path: Path, source: str) -> None:
+    import torch
+
+    (tmp_path / "dropped.py").write_text(DROPPED)
+    if source.endswith(".pt2"):
+        found: dict[str, Any] = {}
+        exec(DROPPED, found)
+        program = torch.export.export(found["build"]().eval(), (torch.zeros(1, 3, 12, 12),))
+        torch.export.save(program, str(tmp_path / source))
+    own = run(source, "--out", "own.yaml", "--input", "3x12x12", "--no-library")
+    assert own.code == 0 and "left out" not in own.err, own.err
+    text = (tmp_path / "own.yaml").read_text()
+    assert text.count("dropout: ") == 2 and ", rate: 0.3}\n" in text and ", rate: 0.2}\n" in text
+    assert "same logits: 0.0e+00 apart" in own.out
+    library = run(source, "--out", "library.yaml", "--input", "3x12x12")
+    assert library.err.count("note: dropout is left out: ") == 1 and "of 0.3" in library.err
+    text = (tmp_path / "library.yaml").read_text()
+    assert "block: basic" in text and text.count("dropout: ") == 1
+
+
 SLOW = """\
 import subprocess, sys, time
 

@@ -348,6 +348,19 @@ def test_weights_that_are_used_twice(tmp_path: Path) -> None:
     assert "are trained apart: Conv2D 'again'" in " ".join(found.notes)
 
 
+def test_dropout_comes_back(tmp_path: Path) -> None:
+    from keras import layers as kl
+
+    noise = kl.GaussianNoise(0.1), kl.RandomFlip()
+    twice = kl.Dropout(0.5), kl.Flatten(), kl.Dropout(0.2, name="twice")
+    model = single(conv(), *noise, kl.Dropout(0.3, name="some"), kl.ReLU(), *twice)
+    found = brought(model, tmp_path)
+    assert "{dropout: some, rate: 0.3}" in found.text
+    assert "{dropout: twice, rate: 0.6}" in found.text
+    told = "what is done in training alone is left out: GaussianNoise, RandomFlip"
+    assert found.notes == [told]
+
+
 def test_channels_first(tmp_path: Path) -> None:
     """Keras flattens such maps as others: with the channels last. TensorFlow runs them on GPUs."""
     import keras

@@ -10,6 +10,7 @@ import numpy as np
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.frontend.call import Call, Rule
 from resnet_spec.importing.frontend.views import CHANNELS, Factor, View
+from resnet_spec.importing.graph import Dropout
 
 Array = Any
 
@@ -69,14 +70,24 @@ def passing(call: Call) -> View:
 
 
 def dropout(call: Call) -> View:
-    """Nothing in evaluation, unless it is told to zero values there, too."""
+    """Nothing in evaluation, where it is remembered by its value alone.
+
+    One that is told to zero values in evaluation, too, is refused.
+    """
     rate = _number(call.optional(1, call.attributes.get("ratio", 0.5)))
     if rate != 0 and np.any(call.optional(2, False)):
         raise Unsupported(
             "it zeroes values at random in evaluation, too: the language has that in training",
             help="export the model in evaluation: F.dropout(x, training=self.training)",
         )
-    return call.view()
+    view = call.view()
+    if rate:
+        dropouts = call.builder.graph.dropouts
+        if view.value in dropouts:  # two in a row drop as many as one of this rate
+            rate = 1 - (1 - rate) * (1 - dropouts[view.value].rate)
+        found = Dropout(float(f"{rate:.6g}"), call.node.name, call.node.place)
+        dropouts[view.value] = found
+    return view
 
 
 # --- two values ----------------------------------------------------------------------------------

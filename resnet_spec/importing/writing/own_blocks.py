@@ -150,7 +150,8 @@ class _Block:
                 writer.add_block(self._called(part, ops), same[0])
                 continue
             for place, op in enumerate(ops[0]):
-                writer.add(op, self._stated([each[place] for each in ops], range(len(ops))))
+                column = [each[place] for each in ops]
+                writer.add(op, self._stated(column, range(len(ops))), column)
         self.layers += writer.finished()
 
     def _wiring(self, start: Value, follows: bool = True) -> Wiring:
@@ -172,7 +173,8 @@ class _Block:
         """Layers for operations that all uses have; each takes what the one before gives."""
         writer = self._wiring(start)
         for place, op in enumerate(columns[0]):
-            writer.add(op, self._stated([each[place] for each in columns], range(len(columns))))
+            column = [each[place] for each in columns]
+            writer.add(op, self._stated(column, range(len(columns))), column)
         self.layers += writer.finished()
 
     def _stated(self, column: Sequence[Op], places: Sequence[int]) -> dict[str, Any]:
@@ -222,7 +224,8 @@ class _Block:
         branches = [self.drafts[place].shortcut for place in places]
         writer = self._wiring(self.drafts[places[0]].first, follows=False)
         for number, op in enumerate(branches[0]):
-            writer.add(op, self._stated([each[number] for each in branches], places))
+            column = [each[number] for each in branches]
+            writer.add(op, self._stated(column, places), column)
         layers = writer.finished()
         layers[0].setdefault("from", "x")
         if not all(flags):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from resnet_spec.importing.errors import Unsupported
-from resnet_spec.importing.graph import Graph, Op, Value
+from resnet_spec.importing.graph import Dropout, Graph, Op, Value
 from resnet_spec.importing.structure.arguments import Solution
 from resnet_spec.importing.structure.parse import Part
 from resnet_spec.importing.structure.probing import Prober
@@ -50,6 +50,7 @@ class Written:
     spec: dict[str, Any] = field(default_factory=dict)
     from_library: int = 0  # uses of blocks of the library
     own: int = 0  # uses of blocks of the spec's own
+    left_out: list[Dropout] = field(default_factory=list)
 
 
 def written(plan: Plan, name: str, description: str) -> Written:
@@ -63,7 +64,14 @@ def written(plan: Plan, name: str, description: str) -> Written:
     if not inner:
         raise Unsupported("there is nothing in it that could be a stage", "the model")
     first, last = inner[0], own_blocks.last_stage(graph, items, inner)
-    scope = Scope(graph, plan.roles, plan.unfold, hint=_hint(plan), fillers=plan.fillers)
+    scope = Scope(
+        graph,
+        plan.roles,
+        plan.unfold,
+        users=graph.users(),
+        hint=_hint(plan),
+        fillers=plan.fillers,
+    )
     stem = _layers(items[:first], scope, graph.input)
     definitions = own_blocks.defined(items[first : last + 1], scope, plan.hints, plan.apart)
     head = _head(items[last:], scope)
@@ -91,7 +99,8 @@ def written(plan: Plan, name: str, description: str) -> Written:
     spec.update({key: value for key, value in sections.items() if value})
     spec.update({"stages": stages, "head": head})
     library = sum(1 for use in definitions.uses if use.block not in definitions.blocks)
-    return Written(spec, library, len(definitions.uses) - library)
+    left = [each for value, each in graph.dropouts.items() if value not in scope.dropped]
+    return Written(spec, library, len(definitions.uses) - library, left)
 
 
 def _hint(plan: Plan) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from resnet_spec.importing.graph import Op, Value
 from resnet_spec.importing.structure.segments import Segment
-from resnet_spec.importing.writing.layers import Layer, Scope, layers_of
+from resnet_spec.importing.writing.layers import Layer, Scope, dropout_of, layers_of
 
 _INPUT = "x"
 
@@ -41,8 +41,16 @@ class Wiring:
         self.layers.append(layer)
         self.last_layers[self.current] = layer
 
-    def add(self, op: Op, stated: Mapping[str, object] | None = None) -> None:
-        """The layers of one operation; `stated` has expressions for its attributes."""
+    def add(
+        self, op: Op, stated: Mapping[str, object] | None = None, column: Sequence[Op] = ()
+    ) -> None:
+        """The layers of one operation; `stated` has expressions for its attributes.
+
+        `column` has the operation of each use of a block that stands in its place.
+        """
+        if len(op.inputs) == 1 and op.inputs[0] == self.current:
+            dropout = dropout_of(column or (op,), self.scope)
+            self.layers += [] if dropout is None else [dropout]
         made = layers_of(op, self.scope, stated)
         first = made[0]
         if len(op.inputs) > 1:

@@ -192,9 +192,9 @@ def _size_notes(scope: Scope, shape: tuple[int, int, int, int], is_last: bool) -
 
 def _notes(scope: Scope, done: Written) -> Iterator[str]:
     every = list(topology.layers_of(scope))
-    images = sorted({each.kind for each in every if each.kind in topology.AUGMENTATIONS})
-    if images:
-        yield f"what changes images in training alone is left out: {', '.join(images)}"
+    training = sorted({each.kind for each in every if each.kind in layers.PASSING} - {"Dropout"})
+    if training:
+        yield f"what is done in training alone is left out: {', '.join(training)}"
     half = {policy for each in every if (policy := each.options.policy()) in _HALF}
     if half:
         yield f"it computes in {', '.join(sorted(half))}; here it does in single precision"

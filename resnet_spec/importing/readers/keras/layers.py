@@ -400,6 +400,16 @@ def passing(call: Call) -> Value:
     return call.node("Identity", [call.value.name], call.value.rank)
 
 
+def dropout(call: Call) -> Value:
+    """Nothing in evaluation; its rate is told on."""
+    rate = call.options.number("rate")
+    call.options.pass_over()
+    if not 0 <= rate < 1:
+        raise Unsupported(f"a rate of {rate:g}")
+    names = [call.value.name, call.constant("rate", np.float32(rate))]
+    return call.node("Dropout", names, call.value.rank)
+
+
 # Layers that training alone has.
 PASSING = AUGMENTATIONS | {
     "Dropout", "SpatialDropout2D", "GaussianDropout", "AlphaDropout", "GaussianNoise",
@@ -433,6 +443,7 @@ RULES: dict[str, Rule] = {
     "Rescaling": rescaling,
     "Normalization": normalization,
     **dict.fromkeys(PASSING, passing),
+    "Dropout": dropout,
 }
 
 

@@ -152,7 +152,10 @@ def _by_runtime(path: Path) -> Callable[[Path, Path], None]:
     def compute(images: Path, out: Path) -> None:
         with _process("onnx") as process:
             process.ask("onnx", path=str(path), images=str(images), out=str(out))
-            process.answer()
+            try:
+                process.answer()
+            except RunnerError as error:  # newer versions and operators that it does not know
+                raise NotRun(f"ONNX Runtime can't run it: {_plain(error.message)}") from None
 
     return compute
 

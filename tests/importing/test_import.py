@@ -279,6 +279,37 @@ def with_an_old_softmax(proto: Any) -> None:
     proto.graph.node.insert(place + 1, softmax)
 
 
+def with_a_value_given_twice(proto: Any) -> None:
+    first, second, *_ = (node for node in proto.graph.node if node.op_type == "Relu")
+    second.output[0] = first.output[0]
+
+
+def with_rounded_values(proto: Any) -> None:
+    from onnx import helper
+
+    relu = next(node for node in proto.graph.node if node.op_type == "Relu")
+    output, relu.output[0] = relu.output[0], "exact"
+    casts = (("exact", "whole", "rounded", 6), ("whole", output, "back", 1))
+    for given, made, name, kind in casts:
+        proto.graph.node.append(helper.make_node("Cast", [given], [made], name=name, to=kind))
+    order = [*proto.graph.node]
+    at = order.index(relu) + 1
+    order[at:at] = [order.pop(-2), order.pop(-1)]
+    del proto.graph.node[:]
+    proto.graph.node.extend(order)
+
+
+def with_no_stride(proto: Any) -> None:
+    conv = next(node for node in proto.graph.node if node.op_type == "Conv")
+    next(each for each in conv.attribute if each.name == "strides").ints[:] = [0, 0]
+
+
+def with_nodes_out_of_order(proto: Any) -> None:
+    order = [*proto.graph.node][::-1]
+    del proto.graph.node[:]
+    proto.graph.node.extend(order)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -286,6 +317,10 @@ def with_an_old_softmax(proto: Any) -> None:
         (with_huge_images, "RS953: the model: images of 1x3x100000x32"),
         (with_no_numbers, "RS951: the output of 'model.onnx' is not finite"),
         (with_an_old_softmax, "a softmax over several axes at once"),
+        (with_a_value_given_twice, "RS951: 'model.onnx' is no ONNX file: two nodes give "),
+        (with_rounded_values, "RS953: Cast 'rounded': a cast to whole numbers or truth values"),
+        (with_no_stride, "strides of [0, 0]: the language has at least 1"),
+        (with_nodes_out_of_order, "which no node before it gives"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -296,6 +331,16 @@ def test_what_would_come_out_wrong_is_refused(
     result = run(model, "--out", "mine.yaml")
     assert result.code == 1 and message in result.err
     assert not (tmp_path / "mine.yaml").exists()
+
+
+def test_what_the_runtime_can_not_run_is_told(run: Run, model: str, tmp_path: Path) -> None:
+    def change(proto: Any) -> None:
+        proto.ir_version = 99
+
+    edited(tmp_path / model, change)
+    result = run(model, "--out", "mine.yaml")
+    assert result.code == 0, result.err
+    assert "logits not compared: ONNX Runtime can't run it: " in result.out
 
 
 def test_images_of_any_size_are_told(run: Run, model: str, tmp_path: Path) -> None:

@@ -98,6 +98,29 @@ def test_a_value_beside_itself(tmp_path: Path) -> None:
     brought(network(tail=of(lambda x: x.chunk(2, 1)[1]), channels=4), tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["Sum", "Mean"])
+def test_a_sum_of_any_number(kind: str, tmp_path: Path) -> None:
+    """Exporters write sums of two alone; the operators take one value or several."""
+    import onnx
+    from onnx import helper
+
+    for count in (1, 3):
+        model = networks.randomized(network(stem=of(lambda x: x.relu())))
+        path = networks.exported(model, SHAPE, tmp_path / "odd.onnx", False)
+        proto = onnx.load(str(path))
+        place, relu = next((k, n) for k, n in enumerate(proto.graph.node) if n.op_type == "Relu")
+        made = helper.make_node(kind, [relu.input[0]] * count, list(relu.output), name="many")
+        proto.graph.node.remove(relu)
+        proto.graph.node.insert(place, made)
+        path.write_bytes(proto.SerializeToString())
+        options = Options("odd", "Odd", False)
+        found = imported(onnx_file.read(path, "odd.onnx"), options, str(tmp_path / "odd.yaml"))
+        factor = count if kind == "Sum" else 1
+        wanted = networks.randomized(network(stem=of(lambda x: factor * x)))  # noqa: B023
+        wanted.load_state_dict(model.state_dict())
+        assert networks.distance(found, wanted, SHAPE) < 1e-6, found.text
+
+
 @pytest.mark.parametrize(
     "apply",
     [lambda x: x**2, lambda x: -x, lambda x: x - x.relu(), lambda x: x * x * x],
@@ -189,7 +212,7 @@ def leaky(slope: float) -> Any:
 
 
 def test_numbers_beyond_the_language(tmp_path: Path) -> None:
-    where = "LeakyRelu '/1/LeakyRelu': leaky_relu with a slope of"
+    where = "LeakyRelu '/1/LeakyRelu': leaky_relu with the slope"
     said = refused(network(stem=leaky(-0.5)), tmp_path)
     assert said == f"{where} -0.5: the language has at least 0"
     said = refused(network(stem=leaky(1e30)), tmp_path)

@@ -49,9 +49,13 @@ def clip(call: Call) -> View:
         _number(call.optional(place, call.attributes.get(name)))
         for place, name in ((1, "min"), (2, "max"))
     )
-    if low == 0 and (high is None or high >= np.finfo(np.float32).max):
-        return call.along("relu", call.view())
     view = call.view()
+    is_open = high is None or high >= np.finfo(np.float32).max
+    if low == 0 and is_open:
+        return call.along("relu", view)
+    if is_open and (low is None or low <= np.finfo(np.float32).min):
+        return view
+    low, high = -np.inf if low is None else low, np.inf if high is None else high
     shape = call.shape(view)
     return view.of(call.add("clip", [view.value], {"low": low, "high": high}, shape=shape))
 
@@ -67,6 +71,16 @@ def _number(value: Array) -> float | None:
 
 def passing(call: Call) -> View:
     return call.view()
+
+
+def cast(call: Call) -> View:
+    """To another type of floating-point numbers; whole numbers would be rounded."""
+    if call.attributes.get("to", 1) not in _FLOATING:
+        raise Unsupported("a cast to whole numbers or truth values, which loses what is between")
+    return call.view()
+
+
+_FLOATING = (1, 10, 11, 16)  # ONNX's numbers of float, float16, double, bfloat16
 
 
 def dropout(call: Call) -> View:
@@ -101,6 +115,8 @@ def add(call: Call) -> View:
 
 def _sum(call: Call, given: list[View]) -> View:
     first = given[0]
+    if len(given) == 1:
+        return first
     if any(each.arrangement() != first.arrangement() for each in given):
         shapes = " and ".join(str(call.shape(each)) for each in given)
         raise Unsupported(f"a sum of values that are seen differently: {shapes}")
@@ -122,6 +138,11 @@ def multiply(call: Call) -> View:
     return first.of(call.add("multiply", [first.value, second.value]))
 
 
+def mean(call: Call) -> View:
+    share = 1 / len(call)
+    return call.along("rescale", add(call), {"factor": float(f"{share:.7g}"), "offset": 0.0})
+
+
 def negative(call: Call) -> View:
     return call.along("rescale", call.view(), {"factor": -1.0, "offset": 0.0})
 
@@ -139,7 +160,7 @@ def subtract(call: Call) -> View:
 
 def divide(call: Call) -> View:
     if not call.is_constant(1):
-        raise Unsupported("a quotient of two values")
+        raise Unsupported("a quotient by a value of the images")
     with np.errstate(all="ignore"):
         return _scaled(call, call.view(0), 1 / call.constant(1), None)
 
@@ -147,6 +168,8 @@ def divide(call: Call) -> View:
 def power(call: Call) -> View:
     exponent = _number(call.constant(1))
     view = call.view()
+    if exponent == 1:
+        return view
     if exponent == 2:
         return view.of(call.add("multiply", [view.value, view.value]))
     said = "several exponents" if exponent is None else f"the exponent {exponent:g}"
@@ -219,11 +242,12 @@ RULES: dict[str, Rule] = {
     "Tanh": activation("tanh"),
     "Clip": clip,
     "Identity": passing,
-    "Cast": passing,
+    "Cast": cast,
     "CastLike": passing,
     "Dropout": dropout,
     "Add": add,
     "Sum": add,
+    "Mean": mean,
     "Sub": subtract,
     "Mul": multiply,
     "Div": divide,

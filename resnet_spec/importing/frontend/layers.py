@@ -25,6 +25,8 @@ def square(call: Call, name: str, default: int = 1) -> int:
     found = [int(each) for each in call.attributes.get(name, [default] * 2)]
     if len(set(found)) != 1:
         raise Unsupported(f"{name} of {found}: windows are square")
+    if not found or found[0] < 1:
+        raise Unsupported(f"{name} of {found}: the language has at least 1")
     return found[0]
 
 

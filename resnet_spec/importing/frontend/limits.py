@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from resnet_spec.expressions.evaluate import MAX_MAGNITUDE
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.graph import Graph, Op
@@ -37,5 +39,6 @@ def _check(op: Op, attribute: Attribute) -> None:
     most = MAX_MAGNITUDE if most is None else most
     if not least <= value <= most:
         bound = f"at least {least:,}" if value < least else f"at most {most:,}"
-        what = f"{op.kind} with a {attribute.name} of {value:,g}: the language has {bound}"
+        bound = bound if math.isfinite(value) else "finite numbers"
+        what = f"{op.kind} with the {attribute.name} {value:,g}: the language has {bound}"
         raise Unsupported(what, op.place)

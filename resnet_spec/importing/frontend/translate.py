@@ -140,7 +140,7 @@ def translated(model: Model) -> tuple[Graph, list[str]]:
     graph.output = found.value
     graph.sort()
     told = [*shared_weights.told(graph, model), *normalization.resolve(graph)]
-    patterns.resolve(graph)
+    told += patterns.resolve(graph)
     normalized(graph)
     limits.check(graph)
     return graph, told

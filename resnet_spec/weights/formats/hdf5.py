@@ -86,8 +86,9 @@ def opened_as(
         if not tensors and (config is not None or "model_config" in root.attrs):
             unreadable(
                 shown,
-                f"{quoted(shown)} has a model without weights: it was saved before it was built",
-                "build it, as by model.build((None, 224, 224, 3)), and save it again",
+                f"{quoted(shown)} has a model without weights",
+                "was it saved before it was built? Build it, as by "
+                "model.build((None, 224, 224, 3)), and save it again",
             )
         if not tensors:
             unreadable(

@@ -361,7 +361,12 @@ def rescaling(call: Call) -> Value:
 def normalization(call: Call) -> Value:
     """By a mean and a variance that are stated, or that were found in the data."""
     options = call.options
-    axis = options.axis("axis") if options.has("axis") else None
+    one_for_all = not options.has("axis") or options.states("axis", [])
+    axis = None
+    if one_for_all:
+        options.only("axis", [])
+    else:
+        axis = options.axis("axis")
     if axis is not None and not _is_last(call.value, axis):
         raise Unsupported(f"it works along axis {axis}, not along channels that stand last")
     inverted = options.flag("invert", False)
@@ -397,6 +402,10 @@ def _affine(call: Call, factor: Array, offset: Array) -> Value:
 def passing(call: Call) -> Value:
     """What does nothing in evaluation."""
     call.options.pass_over()
+    return call.node("Identity", [call.value.name], call.value.rank)
+
+
+def identity(call: Call) -> Value:
     return call.node("Identity", [call.value.name], call.value.rank)
 
 
@@ -444,6 +453,7 @@ RULES: dict[str, Rule] = {
     "Normalization": normalization,
     **dict.fromkeys(PASSING, passing),
     "Dropout": dropout,
+    "Identity": identity,
 }
 
 

@@ -308,6 +308,8 @@ def _check_arguments(given: Any, in_training: bool) -> None:
 def _ends(config: Mapping[str, Any], key: str, name: str) -> Iterator[Ref]:
     """The inputs or outputs of a model."""
     found = config.get(key)
+    if isinstance(found, Mapping):  # by names
+        found = [*found.values()]
     if isinstance(found, list) and found and isinstance(found[0], str):
         found = [found]
     if not isinstance(found, list) or not found:

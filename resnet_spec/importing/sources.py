@@ -13,7 +13,7 @@ from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import unreadable
 from resnet_spec.importing.proof import WORKER, NotRun, installed
-from resnet_spec.importing.readers import onnx_file
+from resnet_spec.importing.readers import onnx_file, tensors
 from resnet_spec.importing.readers.model import Model
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
 from resnet_spec.weights.checkpoint import MissingPackage
@@ -60,11 +60,9 @@ def opened(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Iterato
     """
     if runs_code(name):
         asked = {"name": name, "size": size}
-        with _exported(name, folder, limit, "function", **asked) as (path, compute, decides):
-            model = onnx_file.read(path, name, size[1:])
+        with _exported(name, folder, limit, "function", **asked) as (model, compute, decides):
             notes = (*model.notes, *map(ONE_WAY.format, decides))
-            model = model._replace(format="PyTorch", notes=notes)
-            yield Source(model, ("torch",), compute)
+            yield Source(model._replace(notes=notes), ("torch",), compute)
         return
     path = Path(name)
     head = _head(path, name)
@@ -85,8 +83,8 @@ def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Iterator[S
 
     exported.check_archive(path, name)
     asked = {"path": str(path.resolve())}
-    with _exported(name, folder, limit, "archive", **asked) as (made, compute, _):
-        yield Source(onnx_file.read(made, name)._replace(format="PyTorch"), ("torch",), compute)
+    with _exported(name, folder, limit, "archive", **asked) as (model, compute, _):
+        yield Source(model, ("torch",), compute)
 
 
 def _is_keras(path: Path) -> bool:
@@ -163,17 +161,17 @@ def _by_runtime(path: Path) -> Callable[[Path, Path], None]:
 @contextmanager
 def _exported(
     shown: str, folder: Path, limit: float, do: str, **asked: object
-) -> Iterator[tuple[Path, Callable[[Path, Path], None], list[str]]]:
-    """A PyTorch model as ONNX, and its process, which has the same weights until the end.
+) -> Iterator[tuple[Model, Callable[[Path, Path], None], list[str]]]:
+    """A PyTorch model, and its process, which has the same weights until the end.
 
     Besides, where its code decides by values.
     """
     for package in ("torch", "onnx"):
         if not installed(package):
             raise MissingPackage("reading a PyTorch model", package, package)
-    path = folder / "exported.onnx"
+    path, values = folder / "exported.onnx", folder / "exported"
     with _process("torch") as process:
-        process.ask(do, out=str(path), **asked)
+        process.ask(do, out=str(path), values=str(values), **asked)
         try:
             decides = _answer(process, shown, limit)
         except RunnerError as error:
@@ -183,7 +181,8 @@ def _exported(
             process.ask("exported", images=str(images), out=str(out))
             _answer(process, shown, limit)
 
-        yield path, compute, decides or []
+        model = onnx_file.read(path, shown, values=tensors.mapped(values))
+        yield model._replace(format="PyTorch"), compute, decides or []
 
 
 def _answer(process: Process, shown: str, limit: float) -> Any:

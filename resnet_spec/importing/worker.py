@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_spec.importing.readers import tensors
 from resnet_spec.verify.worker import load_module, serve
 
 
@@ -34,7 +35,7 @@ class Worker:
         with torch.no_grad():
             np.save(out, model(torch.from_numpy(np.load(images))).numpy())
 
-    def function(self, name: str, size: list[int], out: str) -> list[str]:
+    def function(self, name: str, size: list[int], out: str, values: str) -> list[str]:
         """Export what a function of the user's gives, a PyTorch model: this runs its code.
 
         Gives the places where its code decides by values, of which the export knows one way alone.
@@ -54,18 +55,18 @@ class Worker:
         model = getattr(found, function)()
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"{function}() gives a {type(model).__name__}, no torch.nn.Module")
-        return self._export(model.float().eval(), (1, *size), out)
+        return self._export(model.float().eval(), (1, *size), out, values)
 
-    def archive(self, path: str, out: str) -> None:
+    def archive(self, path: str, out: str, values: str) -> None:
         """Export the graph of an archive that was looked through before."""
         import torch
 
         program = torch.export.load(path)
         given = [n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
-        self._export(program.module(), tuple(given[0].meta["val"].shape), out)
+        self._export(program.module(), tuple(given[0].meta["val"].shape), out, values)
 
-    def _export(self, model: Any, shape: tuple[int, ...], out: str) -> list[str]:
-        """To ONNX, nothing folded, so that each norm keeps its own numbers."""
+    def _export(self, model: Any, shape: tuple[int, ...], out: str, values: str) -> list[str]:
+        """To ONNX, nothing folded, so that each norm keeps its own numbers; the values apart."""
         import warnings
 
         import torch
@@ -82,7 +83,10 @@ class Worker:
                 dynamo=False,
                 training=torch.onnx.TrainingMode.PRESERVE,
                 do_constant_folding=False,
+                export_params=False,
             )
+        state = {k: v for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}
+        tensors.write(Path(values), {name: _array(each) for name, each in state.items()})
         decides = (each for each in told if "Python boolean" in str(each.message))
         return sorted({f"{Path(each.filename).name}:{each.lineno}" for each in decides})
 
@@ -117,6 +121,13 @@ class Worker:
         kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(given.type)
         found = session.run(None, {given.name: np.load(images).astype(kind or np.float32)})
         np.save(out, found[0])
+
+
+def _array(tensor: Any) -> Any:
+    """A tensor as NumPy has it, which knows no bfloat16."""
+    import torch
+
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 @contextmanager

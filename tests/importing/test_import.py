@@ -16,6 +16,7 @@ import pytest
 from resnet_spec import cli
 from resnet_spec.importing import carry, proof
 from resnet_spec.importing.frontend import layers
+from resnet_spec.importing.readers import onnx_file, tensors
 from resnet_spec.importing.writing.yaml_text import spec_text
 from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
@@ -466,6 +467,43 @@ def test_a_function_has_a_time_limit(run: Run, tmp_path: Path) -> None:
     assert time.monotonic() - begin < 30 and not (tmp_path / "mine.yaml").exists()
     for wrong in ("0", "-1", "nan", "inf"):
         assert run("slow:build", "--out", "mine.yaml", f"--time-limit={wrong}").code == 2
+
+
+def test_tensors_are_mapped_not_read(tmp_path: Path) -> None:
+    given = {
+        "a.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "a.turned": np.arange(6.0).reshape(2, 3).T,
+        "a.count": np.array(7),
+        "a.none": np.zeros((0, 3), np.float16),
+    }
+    tensors.write(tmp_path / "made", given)
+    found = tensors.mapped(tmp_path / "made")
+    assert list(found) == list(given)
+    for name, value in given.items():
+        assert found[name].dtype == value.dtype and np.array_equal(found[name], value)
+        assert not found[name].flags.writeable and not found[name].flags.owndata
+    tensors.write(tmp_path / "nothing", {})
+    assert tensors.mapped(tmp_path / "nothing") == {}
+
+
+def test_no_process_holds_the_values_of_an_export(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of the graph is small, and the weights of the model are views of one file."""
+    sizes, original = [], onnx_file.read
+
+    def read(path: Path, *arguments: Any, **named: Any) -> Any:
+        sizes.append(path.stat().st_size)
+        model = original(path, *arguments, **named)
+        weights = [each for each in model.constants.values() if each.size > 100]
+        assert weights and not any(each.flags.writeable for each in weights)
+        assert sum(each.nbytes for each in weights) > 40_000
+        return model
+
+    monkeypatch.setattr(onnx_file, "read", read)
+    (tmp_path / "mynets.py").write_text(MODULE)
+    assert run("mynets.py:build", "--out", "mine.yaml", "--input", "3x32x32").code == 0
+    assert len(sizes) == 1 and sizes[0] < 10_000
 
 
 def archive(path: Path) -> None:

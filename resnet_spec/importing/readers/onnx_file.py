@@ -40,9 +40,15 @@ _TYPES = {
 }  # fmt: skip
 
 
-def read(path: Path, shown: str, size: tuple[int, int] = (224, 224)) -> Model:
+def read(
+    path: Path,
+    shown: str,
+    size: tuple[int, int] = (224, 224),
+    values: Mapping[str, Any] | None = None,
+) -> Model:
     """The graph of a file; `size`: rows and columns where the file leaves them open.
 
+    `values` has arrays by the names of inputs that are no images, where the file has none.
     Raises `SpecError` (RS951, RS952, RS953) and `MissingPackage`.
     """
     proto = _parsed(path, shown)
@@ -54,6 +60,7 @@ def read(path: Path, shown: str, size: tuple[int, int] = (224, 224)) -> Model:
         unsaid(shown, Unsupported(f"a function of its own, {quoted(name)}", "the model"))
     tensors = _Tensors(path.parent, shown)
     constants = {each.name: tensors.array(each) for each in graph.initializer}
+    constants.update(values or {})
     given, shape, notes = _input(graph, constants, shown, size)
     version = max((e.version for e in proto.opset_import if not e.domain), default=1)
     nodes = tuple(_as_today(_node(each, tensors), version) for each in graph.node)

@@ -310,9 +310,10 @@ def _concatenations(graph: Graph) -> bool:
 def _vectors(graph: Graph) -> bool:
     """What is a vector on every way to the output, and what is a map of one row and one column.
 
-    On a vector a 1x1 convolution is a fully connected layer, and on a map the other way round.
+    On a vector a 1x1 convolution is a fully connected layer, and on a map the other way round. One
+    on a flattened map is a convolution by a window as large as the map.
     """
-    flat = _flat_values(graph)
+    flat, makers = _flat_values(graph), graph.producers()
     for op in graph.ops:
         point = is_point(graph.shapes[op.inputs[0]]) and len(op.inputs) == 1
         if op.kind in ("global_avg_pool", "global_max_pool"):
@@ -323,15 +324,21 @@ def _vectors(graph: Graph) -> bool:
             op.kind = "linear"
         elif op.kind == "linear" and op.output not in flat:
             filters, bias = op.attributes["features"], op.attributes["bias"]
-            op.kind, op.attributes = "conv", pointwise(filters, bias)
-    return False
+            before, kernel = makers.get(op.inputs[0]), 1
+            if before is not None and before.kind == "flatten":
+                kernel, columns = before.attributes["height"], before.attributes["width"]
+                if kernel != columns:
+                    continue  # windows are square: see `frontend.limits`
+                op.inputs = list(before.inputs)
+            op.kind, op.attributes = "conv", at_one_place(filters, bias, kernel)
+    return True
 
 
-def pointwise(filters: int, bias: bool) -> dict[str, object]:
-    """The attributes of a 1x1 convolution."""
+def at_one_place(filters: int, bias: bool, kernel: int = 1) -> dict[str, object]:
+    """The attributes of a convolution whose window sees one place, or all of a small map."""
     return {
         "filters": filters,
-        "kernel": 1,
+        "kernel": kernel,
         "stride": 1,
         "padding": 0,
         "dilation": 1,

@@ -130,6 +130,54 @@ def test_arithmetic(apply: Apply, tmp_path: Path) -> None:
     brought(network(stem=of(apply)), tmp_path)
 
 
+# --- other orders of channels --------------------------------------------------------------------
+
+
+def test_images_in_another_order_are_the_stem(tmp_path: Path) -> None:
+    found = brought(network(images=of(lambda x: x[:, [2, 1, 0]])), tmp_path)
+    stem = found.text.partition("stem:\n")[2].partition("\nstages:")[0]
+    assert "  - {split: split, parts: 3, as: part}\n" in stem and "conv: 1" in stem
+    assert "concat: [part.2, part.1, part.0]" in stem
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [
+        lambda x: x[:, [0, 2, 3, 1, 1, 7, 5, 6]],
+        lambda x: x.flip(1),
+        lambda x: x[:, ::2].repeat(1, 2, 1, 1),
+        lambda x: x.flatten(2).mean(2)[:, :, None, None] * x,
+        lambda x: x.flatten(2).transpose(1, 2).amax(1)[:, :, None, None] * x,
+    ],
+    ids=["any", "flipped", "every other", "flat", "flat and last"],
+)
+def test_channels_in_another_order(apply: Apply, tmp_path: Path) -> None:
+    brought(network(stem=of(apply)), tmp_path)
+
+
+def test_a_norm_of_a_vector(tmp_path: Path) -> None:
+    """Norms are of maps here: a fully connected layer before one is a convolution of all places."""
+    from torch import nn
+
+    body = (*network()[:2], nn.MaxPool2d(2), nn.Flatten())
+    first = (nn.Linear(8 * 36, 6), nn.BatchNorm1d(6), nn.ReLU())
+    second = (nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 4))
+    found = brought(nn.Sequential(*body, *first, *second), tmp_path)
+    assert "{conv: 4, filters: 6, kernel: 6, padding: 0" in found.text
+    assert "{conv: 7, filters: 5, kernel: 1" in found.text
+
+
+def test_a_norm_of_a_vector_that_was_no_square_map(tmp_path: Path) -> None:
+    from torch import nn
+
+    body = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 32, 6)
+    model = nn.Sequential(*body, nn.BatchNorm1d(6), nn.Linear(6, 4))
+    path = networks.exported(model.eval(), (1, 3, 4, 8), tmp_path / "odd.onnx", False)
+    with pytest.raises(SpecError, match="batch_norm of a vector, which was a map of other"):
+        options = Options("odd", "Odd", False)
+        imported(onnx_file.read(path, "odd.onnx"), options, str(tmp_path / "odd.yaml"))
+
+
 # --- images that are normalised ------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from resnet_spec.importing.frontend.builder import described
 from resnet_spec.importing.frontend.call import Call, Rule
 from resnet_spec.importing.frontend.views import CHANNELS, COLUMNS, ROWS, View
 from resnet_spec.importing.graph import Value
-from resnet_spec.importing.normal_form import pointwise, same_padding
+from resnet_spec.importing.normal_form import at_one_place, same_padding
 from resnet_spec.primitives import SAME, Shape
 
 Array = Any
@@ -148,7 +148,7 @@ def _in_our_order(weight: Array, order: Sequence[str], shape: Shape) -> Array:
 
 def _at_each_place(call: Call, view: View, weight: Array, bias: Array) -> View:
     """On a map whose channels stand last a fully connected layer is a 1x1 convolution."""
-    attributes = pointwise(weight.shape[0], bias is not None)
+    attributes = at_one_place(weight.shape[0], bias is not None)
     kernel = weight[:, :, None, None]
     parameters = {"weight": kernel, **({} if bias is None else {"bias": numbers(bias)})}
     return call.builder.like(view, call.add("conv", [view.value], attributes, parameters))
@@ -298,7 +298,7 @@ def _over_one_place(
 ) -> tuple[str, View, list[int]]:
     """Rows and columns that were joined to one axis before the mean over them."""
     over = [factor.name for each in axes for factor in view.axes[each]]
-    if sorted(over) == [COLUMNS, ROWS] and (how, "HW") in _OVER:
+    if sorted(over) == sorted((ROWS, COLUMNS)) and (how, "HW") in _OVER:
         return _OVER[how, "HW"], view, axes
     raise Unsupported(f"a {how} over the axes {axes} of {described(view)}")
 

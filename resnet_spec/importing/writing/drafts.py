@@ -70,6 +70,17 @@ def items(graph: Graph, parts: Sequence[Part], taken: Sequence[Solution | None])
     return _chained(found)
 
 
+def first_stage(found: Sequence[Item], blocks: Sequence[int]) -> int:
+    """The place of the first of the blocks that is a stage: what orders images anew is the stem."""
+    first, *rest = (found[place] for place in blocks)
+    if not isinstance(first, Draft) or first.is_residual or not rest:
+        return blocks[0]
+    if any(op.parameters for op in first.ops):
+        return blocks[0]
+    chain = isinstance(rest[0], Draft) and rest[0].kind[0] == "chain"
+    return blocks[2] if chain and len(rest) > 1 else blocks[1]
+
+
 def last_stage(graph: Graph, found: Sequence[Item], blocks: Sequence[int]) -> int:
     """The place of the last of the blocks that is a stage: what makes vectors of it is the head."""
     for place, before in zip(blocks[:0:-1], blocks[-2::-1], strict=True):

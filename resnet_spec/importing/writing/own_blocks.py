@@ -10,7 +10,15 @@ from typing import Any
 from resnet_spec.importing.graph import Graph, Op, Value
 from resnet_spec.importing.structure.arguments import Piece
 from resnet_spec.importing.structure.segments import Segment, segments
-from resnet_spec.importing.writing.drafts import Draft, Item, aligned, by_kind, items, last_stage
+from resnet_spec.importing.writing.drafts import (
+    Draft,
+    Item,
+    aligned,
+    by_kind,
+    first_stage,
+    items,
+    last_stage,
+)
 from resnet_spec.importing.writing.fillers import Filler
 from resnet_spec.importing.writing.fitting import Fitting, Given
 from resnet_spec.importing.writing.layers import Layer, Scope, usual_padding
@@ -20,7 +28,7 @@ from resnet_spec.importing.writing.wiring import Wiring
 from resnet_spec.language.library import builtin_blocks
 from resnet_spec.primitives import SAME
 
-__all__ = ["Definitions", "Draft", "Item", "defined", "items", "last_stage"]
+__all__ = ["Definitions", "Draft", "Item", "defined", "first_stage", "items", "last_stage"]
 
 _DEFAULTS: dict[str, Any] = {"stride": 1, "project": False, "residual": True}
 _FIRST_ONLY = ("stride", "project")

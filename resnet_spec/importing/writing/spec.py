@@ -63,7 +63,8 @@ def written(plan: Plan, name: str, description: str) -> Written:
     inner = [k for k, item in enumerate(items) if isinstance(item, Use | own_blocks.Draft)]
     if not inner:
         raise Unsupported("there is nothing in it that could be a stage", "the model")
-    first, last = inner[0], own_blocks.last_stage(graph, items, inner)
+    first = own_blocks.first_stage(items, inner)
+    last = own_blocks.last_stage(graph, items, inner[inner.index(first) :])
     scope = Scope(
         graph,
         plan.roles,
@@ -72,7 +73,7 @@ def written(plan: Plan, name: str, description: str) -> Written:
         hint=_hint(plan),
         fillers=plan.fillers,
     )
-    stem = _layers(items[:first], scope, graph.input)
+    stem = _layers(_ops(items[:first]), scope, graph.input)
     definitions = own_blocks.defined(items[first : last + 1], scope, plan.hints, plan.apart)
     head = _head(items[last:], scope)
     _say_classes(head, result.channels)
@@ -122,9 +123,12 @@ def _head(items: Sequence[own_blocks.Item], scope: Scope) -> list[Layer]:
     """What follows the last stage, the first of the items."""
     before, *behind = items
     assert isinstance(before, Use | own_blocks.Draft)
-    ops = [op for item in behind for op in ([item] if isinstance(item, Op) else item.ops)]
     # As in the stem, `x` is the images, not what the last stage gives.
-    return _layers(ops, scope, before.last, starts_with_x=False)
+    return _layers(_ops(behind), scope, before.last, starts_with_x=False)
+
+
+def _ops(items: Sequence[own_blocks.Item]) -> list[Op]:
+    return [op for item in items for op in ([item] if isinstance(item, Op) else item.ops)]
 
 
 def _names(layers: Sequence[Layer]) -> list[str]:

@@ -55,7 +55,7 @@ class Worker:
         model = getattr(found, function)()
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"{function}() gives a {type(model).__name__}, no torch.nn.Module")
-        return self._export(model.float().eval(), (1, *size), out, values)
+        return self._export(_unwrapped(model).float().eval(), (1, *size), out, values)
 
     def archive(self, path: str, out: str, values: str) -> None:
         """Export the graph of an archive that was looked through before."""
@@ -121,6 +121,28 @@ class Worker:
         kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(given.type)
         found = session.run(None, {given.name: np.load(images).astype(kind or np.float32)})
         np.save(out, found[0])
+
+
+def _unwrapped(model: Any) -> Any:
+    """A model without what is around it for devices, its weights no longer computed anew."""
+    import torch
+    from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+    from torch.nn.utils.spectral_norm import SpectralNorm
+    from torch.nn.utils.weight_norm import WeightNorm
+
+    around = torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel
+    while isinstance(model, around) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, around) else model._orig_mod
+    model.eval()  # in training some compute anew what they are computed from
+    for module in model.modules():
+        for name in [*getattr(module, "parametrizations", ())]:
+            parametrize.remove_parametrizations(module, name)
+        for hook in [*module._forward_pre_hooks.values()]:
+            if isinstance(hook, WeightNorm):
+                remove_weight_norm(module, hook.name)
+            elif isinstance(hook, SpectralNorm):
+                remove_spectral_norm(module, hook.name)
+    return model
 
 
 def _array(tensor: Any) -> Any:

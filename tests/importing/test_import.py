@@ -449,6 +449,29 @@ def test_dropout_comes_back(run: Run, tmp_path: Path, source: str) -> None:
     assert "block: basic" in text and text.count("dropout: ") == 1
 
 
+WRAPPED = """\
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+def build():
+    return nn.DataParallel(torch.compile(nn.Sequential(
+        parametrizations.weight_norm(nn.Conv2d(3, 8, 3)), nn.ReLU(),
+        parametrizations.spectral_norm(nn.Conv2d(8, 8, 3)), nn.ReLU(),
+        nn.utils.weight_norm(nn.Conv2d(8, 8, 3)), nn.ReLU(), nn.MaxPool2d(2),
+        nn.utils.spectral_norm(nn.Conv2d(8, 8, 1)), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+    )))
+"""
+
+
+def test_what_is_around_a_model_is_left_out(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "wrapped.py").write_text(WRAPPED)
+    result = run("wrapped.py:build", "--out", "mine.yaml", "--input", "3x12x12")
+    assert result.code == 0, result.err
+    assert "same logits: " in result.out
+    assert "{conv: 0, filters: 8, kernel: 3, padding: 0}" in (tmp_path / "mine.yaml").read_text()
+
+
 SLOW = """\
 import subprocess, sys, time
 

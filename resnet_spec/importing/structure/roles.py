@@ -102,7 +102,8 @@ def _gates(graph: Graph) -> dict[str, tuple[str, Block]]:
         for kind, attributes in chain:
             names[kind] += 1
             own = f"{kind}{names[kind]}" if names[kind] > 1 else kind
-            layers.append({kind: own, **attributes})
+            usual = {each.name: each.default for each in PRIMITIVES[kind].attributes}
+            layers.append({kind: own, **{k: v for k, v in attributes.items() if v != usual[k]}})
         layers[-1]["as"] = "gate"
         layers.append({"multiply": ["x", "gate"], "name": "multiply"})
         found[op.kind] = (name, {"description": description, "layers": layers})

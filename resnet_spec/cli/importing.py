@@ -14,6 +14,7 @@ from resnet_spec.cli.shared import Exit, UsageError
 from resnet_spec.diagnostics import Span, SpecError, quoted
 from resnet_spec.language.identifiers import check_network
 from resnet_spec.language.library import SUFFIXES
+from resnet_spec.language.name_resolution import MAX_SIZE
 from resnet_spec.project import files
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def _import(arguments: argparse.Namespace, options: Options) -> Exit:
         size = _size(arguments.input)
         if sources.runs_code(arguments.model):
             output.note(f"running the code of {arguments.model}", arguments.quiet)
+        else:
+            progress.tell(f"reading {arguments.model}", takes_long=True)
         limit = _seconds(arguments.time_limit)
         source = stack.enter_context(sources.opened(arguments.model, size, folder, limit))
         found = imported(source.model, options, arguments.out, progress.tell)
@@ -95,7 +98,7 @@ def _import(arguments: argparse.Namespace, options: Options) -> Exit:
         )
         spec.write_text(found.text, encoding="utf-8")
         weights = _write_weights(arguments, found, folder, stack)
-        progress.tell("running both networks")
+        progress.tell("running both networks", takes_long=True)
         compared = proof.compared(
             found.network, weights, source.model, source.packages, source.compute, folder
         )
@@ -108,7 +111,7 @@ def _import(arguments: argparse.Namespace, options: Options) -> Exit:
 def _size(text: str) -> tuple[int, int, int]:
     """The shape of images: `3x224x224`."""
     parts = text.lower().split("x")
-    if len(parts) != 3 or not all(each.isdigit() and 0 < int(each) <= 65_536 for each in parts):
+    if len(parts) != 3 or not all(each.isdigit() and 0 < int(each) <= MAX_SIZE for each in parts):
         raise UsageError(f"--input {quoted(text)} is not of the form 3x224x224")
     channels, rows, columns = map(int, parts)
     return channels, rows, columns
@@ -182,8 +185,9 @@ class _Progress:
         self.quiet = quiet or not sys.stderr.isatty()
         self.told = time.monotonic()
 
-    def tell(self, text: str) -> None:
+    def tell(self, text: str, takes_long: bool = False) -> None:
+        """Say it where something has taken long already, or where it `takes_long` in any case."""
         now = time.monotonic()
-        if now - self.told > _PATIENCE:
+        if takes_long or now - self.told > _PATIENCE:
             self.told = now
             output.note(f"{text} …", self.quiet)

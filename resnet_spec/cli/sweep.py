@@ -273,11 +273,12 @@ def _write_specs(
     places = [(row.number, sweep.space.indices(row.number)) for row in rows]
     named = specs.names(base.name, sweep.space.axes, places)
     wanted, reader = {}, Reader()
+    node = load(arguments.spec, reader.library).node
     for name, row in zip(named, rows, strict=True):
         settings = sweep.space.settings(row.number)
         if is_builtin or DISK.is_within(spec, projects.project_of(folder)):
             extends = arguments.spec if is_builtin else os.path.relpath(spec, folder)
-            said = specs.extending(name, base.name, Path(extends).as_posix(), settings)
+            said = specs.extending(name, base.name, Path(extends).as_posix(), settings, node)
         else:  # what it would extend is out of its reach
             whole = resolved(load(arguments.spec, reader.library, settings))
             said = specs.whole(name, base.name, whole, settings)

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from resnet_spec.primitives import PRIMITIVES, Shape
 
@@ -20,6 +20,9 @@ Attributes = dict[str, Any]
 
 # What evaluation does not depend on: how parameters begin, how statistics move.
 _TRAINING = ("momentum",)
+# Begins the kind of a value times what an activation makes of it, such as a hard swish: no
+# primitive, but one operation wherever blocks are told apart.
+GATED = "gated by "
 # What keeps its input as it is in evaluation.
 PASSING = frozenset({"identity", "dropout", "drop_path"})
 
@@ -65,14 +68,26 @@ class Op:
         return made
 
 
+class Dropout(NamedTuple):
+    """What a model does to a value in training alone; `name` and `place` as those of operations."""
+
+    rate: float
+    name: str
+    place: str
+
+
 @dataclass(eq=False)
 class Graph:
-    """Operations in an order in which they run, from one value to another."""
+    """Operations in an order in which they run, from one value to another.
+
+    `dropouts` has the values some of whose numbers training drops, which no operation stands for.
+    """
 
     ops: list[Op]
     input: Value
     output: Value
     shapes: dict[Value, Shape]
+    dropouts: dict[Value, Dropout] = field(default_factory=dict)
 
     def producers(self) -> dict[Value, Op]:
         """By each value, the operation that gives it."""
@@ -85,6 +100,15 @@ class Graph:
             for value in dict.fromkeys(op.inputs):
                 found.setdefault(value, []).append(op)
         return found
+
+    def norms(self) -> list[Op]:
+        """Its norms, also those joined to convolutions, but for one that images pass first.
+
+        That one normalises images: it says nothing of the norms behind convolutions.
+        """
+        parts = (part for op in self.ops for part in op.parts or (op,))
+        found = [part for part in parts if part.kind.endswith("_norm")]
+        return [part for part in found if part.inputs != [self.input]]
 
     def new_value(self, shape: Shape) -> Value:
         """A value that no operation has yet."""
@@ -103,6 +127,7 @@ class Graph:
         for op in self.ops:
             op.inputs = [last(value) for value in op.inputs]
         self.output = last(self.output)
+        self.dropouts = {last(value): each for value, each in self.dropouts.items()}
 
     def sort(self) -> None:
         """Order by what feeds what, and leave out what nothing takes."""
@@ -127,6 +152,11 @@ class Graph:
 def is_point(shape: Shape) -> bool:
     """Whether a value has one row and one column, so may stand for a vector."""
     return (shape.height, shape.width) == (1, 1)
+
+
+def takes_any(kind: str) -> bool:
+    """Whether an operation takes maps and vectors alike."""
+    return kind.startswith(GATED) or PRIMITIVES[kind].needs == "any"
 
 
 def as_map(shape: Shape) -> Shape:

@@ -59,7 +59,7 @@ def folded(graph: Graph, apart: bool = False) -> Graph:
                 made.parts, made.outputs = (op, norm), list(norm.outputs)
                 made.attributes["bias"] = "norm" if apart else True
         ops.append(made)
-    result = Graph(ops, graph.input, graph.output, dict(graph.shapes))
+    result = Graph(ops, graph.input, graph.output, dict(graph.shapes), graph.dropouts)
     _join_padding(result)
     _write_same_as_number(result)
     _split_strided_dilation(result)

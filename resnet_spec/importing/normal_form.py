@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from resnet_spec.importing.graph import Graph, Op, Value, is_point
-from resnet_spec.primitives import PRIMITIVES, SAME
+from resnet_spec.importing.graph import GATED, Graph, Op, Value, is_point, takes_any
+from resnet_spec.primitives import SAME
 
 
 def normalized(graph: Graph) -> Graph:
@@ -131,16 +131,38 @@ def _rescalings(graph: Graph) -> bool:
 
 
 def _gates(graph: Graph) -> bool:
-    """A value times its own sigmoid as `silu`."""
+    """A value times what activations make of it as one operation; with a sigmoid that is `silu`."""
     found = [op for op in graph.ops if op.kind == "multiply" and len(op.inputs) == 2]
     makers = graph.producers() if found else {}
+    users = graph.users() if found else {}
     for op in found:
         for value, gate in (op.inputs, op.inputs[::-1]):
-            maker = makers.get(gate)
-            if maker is not None and maker.kind == "sigmoid" and maker.inputs == [value]:
-                op.kind, op.inputs, op.attributes = "silu", [value], {}
+            chain: list[Op] = []
+            at = gate
+            while at != value and (maker := makers.get(at)) is not None:
+                if maker.kind not in _IN_GATES or len(users[at]) > 1 or at == graph.output:
+                    break
+                chain.insert(0, maker)
+                at = maker.inputs[0]
+            if at == value and any(each.kind != "rescale" for each in chain):
+                _gate(op, value, chain)
                 break
     return bool(found)
+
+
+_IN_GATES = frozenset({
+    "sigmoid", "hard_sigmoid", "tanh", "relu", "leaky_relu", "silu", "gelu", "rescale",
+})  # fmt: skip
+
+
+def _gate(op: Op, value: Value, chain: list[Op]) -> None:
+    op.inputs, op.attributes = [value], {}
+    if [each.kind for each in chain] == ["sigmoid"]:
+        op.kind = "silu"
+        return
+    gate = tuple((each.kind, tuple(each.attributes.items())) for each in chain)
+    said = (f"{kind}{dict(attributes) or ''}" for kind, attributes in gate)
+    op.kind, op.attributes = f"{GATED}{', '.join(said)}", {"gate": gate}
 
 
 def _sums(graph: Graph) -> bool:
@@ -288,9 +310,10 @@ def _concatenations(graph: Graph) -> bool:
 def _vectors(graph: Graph) -> bool:
     """What is a vector on every way to the output, and what is a map of one row and one column.
 
-    On a vector a 1x1 convolution is a fully connected layer, and on a map the other way round.
+    On a vector a 1x1 convolution is a fully connected layer, and on a map the other way round. One
+    on a flattened map is a convolution by a window as large as the map.
     """
-    flat = _flat_values(graph)
+    flat, makers = _flat_values(graph), graph.producers()
     for op in graph.ops:
         point = is_point(graph.shapes[op.inputs[0]]) and len(op.inputs) == 1
         if op.kind in ("global_avg_pool", "global_max_pool"):
@@ -301,15 +324,21 @@ def _vectors(graph: Graph) -> bool:
             op.kind = "linear"
         elif op.kind == "linear" and op.output not in flat:
             filters, bias = op.attributes["features"], op.attributes["bias"]
-            op.kind, op.attributes = "conv", pointwise(filters, bias)
-    return False
+            before, kernel = makers.get(op.inputs[0]), 1
+            if before is not None and before.kind == "flatten":
+                kernel, columns = before.attributes["height"], before.attributes["width"]
+                if kernel != columns:
+                    continue  # windows are square: see `frontend.limits`
+                op.inputs = list(before.inputs)
+            op.kind, op.attributes = "conv", at_one_place(filters, bias, kernel)
+    return True
 
 
-def pointwise(filters: int, bias: bool) -> dict[str, object]:
-    """The attributes of a 1x1 convolution."""
+def at_one_place(filters: int, bias: bool, kernel: int = 1) -> dict[str, object]:
+    """The attributes of a convolution whose window sees one place, or all of a small map."""
     return {
         "filters": filters,
-        "kernel": 1,
+        "kernel": kernel,
         "stride": 1,
         "padding": 0,
         "dilation": 1,
@@ -340,4 +369,4 @@ def _takes_vector(op: Op, flat: set[Value]) -> bool:
         return False
     if op.kind == "conv":
         return bool(op.attributes["groups"] == 1) and not op.attributes.get("standardize")
-    return op.kind == "linear" or PRIMITIVES[op.kind].needs == "any"
+    return op.kind == "linear" or takes_any(op.kind)

@@ -24,6 +24,9 @@ WORKER = "resnet_spec.importing.worker"
 TOLERANCE = 1e-4  # of the largest output
 
 
+MAX_ELEMENTS = 1 << 28  # of the largest map of a batch: 1 GiB
+
+
 class NotRun(Exception):
     """A model that its own runtime can't run here; the text says why."""
 
@@ -65,6 +68,12 @@ def compared(
     for package in ("torch", "safetensors", *packages):
         if not installed(package):
             return Compared(None, f"{package} is not installed")
+    largest = model.shape[0] * _largest_map(network)
+    if largest > MAX_ELEMENTS:
+        size = "x".join(map(str, model.shape))
+        return Compared(
+            None, f"for images of {size} a map would take {largest * 4 / 1e9:,.1f} GB of memory"
+        )
     images = images_for(model)
     theirs, ours = folder / "theirs.npy", folder / "ours.npy"
     np.save(theirs, images)
@@ -84,6 +93,12 @@ def compared(
             "are its weights numbers, and the variances of its norms not negative?",
         )
     return _difference(np.load(found), output, model.ends_in_softmax)
+
+
+def _largest_map(network: Network) -> int:
+    """The numbers of the largest value for one image."""
+    values = [network.input, *(operation.output for _, operation in network.operations())]
+    return max(each.elements for each in values)
 
 
 def _compiled(network: Network, weights: Path, images: Path, out: Path, folder: Path) -> None:

@@ -67,7 +67,9 @@ def imported(
     if options.unfold == "auto" and model.format in ("PyTorch", "Keras"):
         options = options._replace(unfold="no")  # nothing was folded on the way here
     try:
-        graph, model_notes = _without_softmax(translated(model))
+        graph, model_notes = translated(model)
+        graph, told = _without_softmax(graph)
+        model_notes += told
         if options.unfold == "auto" and any(len(op.parts) > 1 for op in folded(graph).ops):
             options = options._replace(unfold="no")  # a norm stands where one would be folded
         graph, told = _with_folded_norms(graph, options, progress)
@@ -81,7 +83,7 @@ def imported(
     text, network, made = result
     progress("comparing the graphs")
     values = _carried(model, folded(graph, apart), network, apart)
-    notes = [*model.notes, *model_notes, *notes, *_told(values, plan, options)]
+    notes = [*model.notes, *model_notes, *notes, *_told(values, plan, options), *_left_out(made)]
     return Imported(text, network, with_counters(network, values.state), made, notes)
 
 
@@ -120,7 +122,7 @@ def _planned(matched: Graph, options: Options, progress: Progress) -> tuple[Plan
     """The parts of a folded graph, and whether its biases are norms that were folded."""
     folds = options.unfold != "no"
     found = roles(matched, folds)
-    prober = Prober(found.defaults, options.unfold == "no")
+    prober = Prober(found, options.unfold == "no")
     words, known = Vocabulary((), {}, {}), {}
     if options.library:
         progress("looking up the blocks that it may hold")
@@ -224,7 +226,7 @@ def _told(values: Carried, plan: Plan, options: Options) -> list[str]:
             f"{values.unfolded} convolutions have a bias and no norm, which is how exporters fold "
             "the two: they are read as folded (--unfold-norms no: as they are)"
         )
-    elif options.unfold == "auto" and plan.roles.bias and not _has_norms(plan.graph):
+    elif options.unfold == "auto" and plan.roles.bias and not plan.graph.norms():
         notes.append(
             "every convolution has a bias, and none a norm: exporters fold the two, so there may "
             "have been norms (--unfold-norms yes: with norms)"
@@ -234,8 +236,13 @@ def _told(values: Carried, plan: Plan, options: Options) -> list[str]:
     return notes
 
 
-def _has_norms(graph: Graph) -> bool:
-    return any(part.kind.endswith("norm") for op in graph.ops for part in op.parts)
+def _left_out(made: Written) -> list[str]:
+    """Dropouts within blocks of the library, and between what the language has as one."""
+    if not made.left_out:
+        return []
+    shown = ", ".join(f"{each.place} of {each.rate:g}" for each in made.left_out[:4])
+    more = len(made.left_out) - 4
+    return [f"dropout is left out: {shown}{f' and {more} more' if more > 0 else ''}"]
 
 
 def network_name(text: str) -> str:

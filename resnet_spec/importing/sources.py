@@ -13,7 +13,7 @@ from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import unreadable
 from resnet_spec.importing.proof import WORKER, NotRun, installed
-from resnet_spec.importing.readers import onnx_file
+from resnet_spec.importing.readers import onnx_file, tensors
 from resnet_spec.importing.readers.model import Model
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
 from resnet_spec.weights.checkpoint import MissingPackage
@@ -25,6 +25,7 @@ KNOWN = (
 LIMIT = 600.0  # seconds; the largest networks take some tens
 ONE_WAY = "its code decides at {} by a value: the spec has the way that it took for zeros"
 _ONNX = b"\x08"  # its first field, the version
+_OF_KERAS = frozenset({"config.json", "metadata.json", "model.weights.h5"})
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF"
 _FUNCTION = re.compile(r"(?P<module>[\w.]+|[^:]+\.py):(?P<function>[A-Za-z_]\w*)")
@@ -59,11 +60,9 @@ def opened(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Iterato
     """
     if runs_code(name):
         asked = {"name": name, "size": size}
-        with _exported(name, folder, limit, "function", **asked) as (path, compute, decides):
-            model = onnx_file.read(path, name, size[1:])
+        with _exported(name, folder, limit, "function", **asked) as (model, compute, decides):
             notes = (*model.notes, *map(ONE_WAY.format, decides))
-            model = model._replace(format="PyTorch", notes=notes)
-            yield Source(model, ("torch",), compute)
+            yield Source(model._replace(notes=notes), ("torch",), compute)
         return
     path = Path(name)
     head = _head(path, name)
@@ -84,15 +83,15 @@ def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Iterator[S
 
     exported.check_archive(path, name)
     asked = {"path": str(path.resolve())}
-    with _exported(name, folder, limit, "archive", **asked) as (made, compute, _):
-        yield Source(onnx_file.read(made, name)._replace(format="PyTorch"), ("torch",), compute)
+    with _exported(name, folder, limit, "archive", **asked) as (model, compute, _):
+        yield Source(model, ("torch",), compute)
 
 
 def _is_keras(path: Path) -> bool:
-    """Whether an archive is one of Keras, by the names in it."""
+    """Whether an archive is one of Keras, by the names in it; it may lack what is needed."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return "config.json" in archive.namelist()
+            return not _OF_KERAS.isdisjoint(archive.namelist())
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
         return False
 
@@ -115,10 +114,16 @@ def _of_keras(path: Path, name: str, size: Size, folder: Path) -> Source:
             try:
                 process.answer()
             except RunnerError as error:  # older files, and types of maps, that it reads no more
-                reason = " ".join(error.message.split())[:200]
-                raise NotRun(f"Keras can't run it here: {reason}") from None
+                raise NotRun(f"Keras can't run it here: {_plain(error.message)}") from None
 
     return Source(model, ("keras",), compute)
+
+
+def _plain(reason: str) -> str:
+    """What a framework says, without colours, without where in itself it was."""
+    text = " ".join(re.sub(r"\x1b\[[\d;]*m|\{\{.*?\}\}", "", reason).split())
+    text = re.split(r" \[Op:| Arguments received", text)[0]
+    return text.rpartition(".call(). ")[2].strip()[:200]
 
 
 def _head(path: Path, shown: str) -> bytes:
@@ -145,7 +150,10 @@ def _by_runtime(path: Path) -> Callable[[Path, Path], None]:
     def compute(images: Path, out: Path) -> None:
         with _process("onnx") as process:
             process.ask("onnx", path=str(path), images=str(images), out=str(out))
-            process.answer()
+            try:
+                process.answer()
+            except RunnerError as error:  # newer versions and operators that it does not know
+                raise NotRun(f"ONNX Runtime can't run it: {_plain(error.message)}") from None
 
     return compute
 
@@ -153,17 +161,17 @@ def _by_runtime(path: Path) -> Callable[[Path, Path], None]:
 @contextmanager
 def _exported(
     shown: str, folder: Path, limit: float, do: str, **asked: object
-) -> Iterator[tuple[Path, Callable[[Path, Path], None], list[str]]]:
-    """A PyTorch model as ONNX, and its process, which has the same weights until the end.
+) -> Iterator[tuple[Model, Callable[[Path, Path], None], list[str]]]:
+    """A PyTorch model, and its process, which has the same weights until the end.
 
     Besides, where its code decides by values.
     """
     for package in ("torch", "onnx"):
         if not installed(package):
             raise MissingPackage("reading a PyTorch model", package, package)
-    path = folder / "exported.onnx"
+    path, values = folder / "exported.onnx", folder / "exported"
     with _process("torch") as process:
-        process.ask(do, out=str(path), **asked)
+        process.ask(do, out=str(path), values=str(values), **asked)
         try:
             decides = _answer(process, shown, limit)
         except RunnerError as error:
@@ -173,7 +181,8 @@ def _exported(
             process.ask("exported", images=str(images), out=str(out))
             _answer(process, shown, limit)
 
-        yield path, compute, decides or []
+        model = onnx_file.read(path, shown, values=tensors.mapped(values))
+        yield model._replace(format="PyTorch"), compute, decides or []
 
 
 def _answer(process: Process, shown: str, limit: float) -> Any:

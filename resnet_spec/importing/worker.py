@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from resnet_spec.importing.readers import tensors
 from resnet_spec.verify.worker import load_module, serve
 
 
@@ -32,7 +35,7 @@ class Worker:
         with torch.no_grad():
             np.save(out, model(torch.from_numpy(np.load(images))).numpy())
 
-    def function(self, name: str, size: list[int], out: str) -> list[str]:
+    def function(self, name: str, size: list[int], out: str, values: str) -> list[str]:
         """Export what a function of the user's gives, a PyTorch model: this runs its code.
 
         Gives the places where its code decides by values, of which the export knows one way alone.
@@ -52,24 +55,26 @@ class Worker:
         model = getattr(found, function)()
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"{function}() gives a {type(model).__name__}, no torch.nn.Module")
-        return self._export(model.float().eval(), (1, *size), out)
+        return self._export(_unwrapped(model).float().eval(), (1, *size), out, values)
 
-    def archive(self, path: str, out: str) -> None:
+    def archive(self, path: str, out: str, values: str) -> None:
         """Export the graph of an archive that was looked through before."""
         import torch
 
         program = torch.export.load(path)
         given = [n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
-        self._export(program.module(), tuple(given[0].meta["val"].shape), out)
+        self._export(program.module(), tuple(given[0].meta["val"].shape), out, values)
 
-    def _export(self, model: Any, shape: tuple[int, ...], out: str) -> list[str]:
-        """To ONNX, nothing folded, so that each norm keeps its own numbers."""
+    def _export(self, model: Any, shape: tuple[int, ...], out: str, values: str) -> list[str]:
+        """To ONNX, nothing folded, so that each norm keeps its own numbers; the values apart."""
         import warnings
 
         import torch
 
         self.model = model
-        with warnings.catch_warnings(record=True) as told, torch.no_grad():
+        if isinstance(model, torch.fx.GraphModule):
+            _tell_dropouts_of(model)
+        with _dropouts_told(), warnings.catch_warnings(record=True) as told, torch.no_grad():
             warnings.simplefilter("always")
             torch.onnx.export(
                 model,
@@ -78,7 +83,10 @@ class Worker:
                 dynamo=False,
                 training=torch.onnx.TrainingMode.PRESERVE,
                 do_constant_folding=False,
+                export_params=False,
             )
+        state = {k: v for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}
+        tensors.write(Path(values), {name: _array(each) for name, each in state.items()})
         decides = (each for each in told if "Python boolean" in str(each.message))
         return sorted({f"{Path(each.filename).name}:{each.lineno}" for each in decides})
 
@@ -113,6 +121,79 @@ class Worker:
         kind = {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(given.type)
         found = session.run(None, {given.name: np.load(images).astype(kind or np.float32)})
         np.save(out, found[0])
+
+
+def _unwrapped(model: Any) -> Any:
+    """A model without what is around it for devices, its weights no longer computed anew."""
+    import torch
+    from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+    from torch.nn.utils.spectral_norm import SpectralNorm
+    from torch.nn.utils.weight_norm import WeightNorm
+
+    around = torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel
+    while isinstance(model, around) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, around) else model._orig_mod
+    model.eval()  # in training some compute anew what they are computed from
+    for module in model.modules():
+        for name in [*getattr(module, "parametrizations", ())]:
+            parametrize.remove_parametrizations(module, name)
+        for hook in [*module._forward_pre_hooks.values()]:
+            if isinstance(hook, WeightNorm):
+                remove_weight_norm(module, hook.name)
+            elif isinstance(hook, SpectralNorm):
+                remove_spectral_norm(module, hook.name)
+    return model
+
+
+def _array(tensor: Any) -> Any:
+    """A tensor as NumPy has it, which knows no bfloat16."""
+    import torch
+
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+@contextmanager
+def _dropouts_told() -> Iterator[None]:
+    """Let dropout in evaluation, which is nothing, be a node of what is exported."""
+    from torch.nn import functional
+
+    original = functional.dropout
+
+    def told(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+        return original(input, p, training, inplace) if training else _told_dropout(input, p)
+
+    functional.dropout = told
+    try:
+        yield
+    finally:
+        functional.dropout = original
+
+
+def _tell_dropouts_of(model: Any) -> None:
+    """The same of a graph, which calls PyTorch's operators themselves."""
+    import torch
+
+    for node in model.graph.nodes:
+        if node.target is torch.ops.aten.dropout.default and node.args[2] is False:
+            node.target, node.args = _told_dropout, node.args[:2]
+    model.recompile()
+
+
+def _told_dropout(values: Any, rate: float) -> Any:
+    import torch
+
+    class Dropout(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, values: Any, rate: float) -> Any:
+            return values.clone()
+
+        @staticmethod
+        def symbolic(graph: Any, values: Any, rate: float) -> Any:
+            ratio = graph.op("Constant", value_t=torch.tensor(rate))
+            return graph.op("Dropout", values, ratio)
+
+    apply: Any = Dropout.apply
+    return apply(values, rate)
 
 
 def main() -> None:

@@ -19,14 +19,13 @@ TOLD = (
 def are_left_out(graph: Graph) -> bool:
     """Whether a graph has neither biases nor norms."""
     convs = [op for op in graph.ops if op.kind == "conv"]
-    norms = any(op.kind.endswith("_norm") for op in graph.ops)
-    return bool(convs) and not norms and not any(op.attributes["bias"] for op in convs)
+    return bool(convs) and not graph.norms() and not any(op.attributes["bias"] for op in convs)
 
 
 def given(graph: Graph) -> Graph:
     """The same graph with a bias of zeros in each convolution."""
     ops = [_biased(op) if op.kind == "conv" else op for op in graph.ops]
-    return Graph(ops, graph.input, graph.output, graph.shapes)
+    return Graph(ops, graph.input, graph.output, graph.shapes, graph.dropouts)
 
 
 def _biased(op: Op) -> Op:

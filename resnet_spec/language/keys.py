@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
+from resnet_spec.language.name_resolution import MAX_SIZE
 from resnet_spec.primitives import PRIMITIVES, ROLES, Primitive
 
 
@@ -53,7 +54,7 @@ InputsNode = Annotated[
 InitializerNode = Annotated[Any, Raw, WithJsonSchema(_definition("Initializer"))]
 TrainingNode = Annotated[Any, Raw, WithJsonSchema(_definition("TrainingChoice"))]
 
-Size = Annotated[int, Field(strict=True, ge=1, le=65_536)]
+Size = Annotated[int, Field(strict=True, ge=1, le=MAX_SIZE)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 BelowOne = Annotated[float, Field(strict=True, ge=0, le=0.99999, allow_inf_nan=False)]
@@ -244,7 +245,7 @@ class TrainingKeys(Model):
         max_length=2,
         description="of scaled: range of the shorter side, before a random crop",
     )
-    train_size: Annotated[int, Field(strict=True, ge=0, le=65_536)] = Field(
+    train_size: Annotated[int, Field(strict=True, ge=0, le=MAX_SIZE)] = Field(
         0, description="of resized and scaled: side of training images; 0: the network's input"
     )
     augment: Literal["none", "trivial"] = Field(

@@ -73,7 +73,7 @@ def _patched(
     items: Sequence, change: Mapping, what: str, report: Report, memo: Memo | None
 ) -> Sequence:
     """A list of named mappings with some of them changed; an empty value removes one."""
-    found = {_item_name(item): index for index, item in enumerate(items.items)}
+    found = {item_name(item): index for index, item in enumerate(items.items)}
     result: list[Node | None] = list(items.items)
     for name, new in change.entries.items():
         if name not in found:
@@ -104,7 +104,7 @@ def _with_keys(old: Mapping, new: Mapping, memo: Memo | None) -> Mapping:
     return made() if memo is None else memo.of(("keys", id(old), id(new)), (old, new), made)
 
 
-def _item_name(item: Node) -> str:
+def item_name(item: Node) -> str:
     """What a list's item is called: its `name`, or the value of its leading key."""
     if not isinstance(item, Mapping) or not item.entries:
         return ""

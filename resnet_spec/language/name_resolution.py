@@ -12,6 +12,7 @@ from resnet_spec.language.syntax import Bound, Expression, Pattern
 from resnet_spec.primitives import Attribute
 
 MAX_DIMENSION = 1_000_000
+MAX_SIZE = 65_536  # rows, columns and channels of images, and classes
 MAX_REPEAT = 2_048
 
 Scope = Mapping[str, Bound]

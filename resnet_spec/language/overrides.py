@@ -6,7 +6,7 @@ from functools import partial
 from resnet_spec.diagnostics import Report, Span, SpecError, fail, quoted
 from resnet_spec.language import nodes
 from resnet_spec.language.library import Library
-from resnet_spec.language.merge import merge, without
+from resnet_spec.language.merge import item_name, merge, without
 from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence
 
 MAX_KEYS = 16
@@ -22,15 +22,33 @@ def with_settings(
     node = library.memo.of(("unexpected", id(node)), node, lambda: without(node, ("expect",)))
     memo = library.memo
     for line, setting in enumerate(settings, 1):
-        tree = memo.of(("setting", setting, line), None, partial(_tree, setting, line))
+        parts = path_of(setting.partition("=")[0], node)
+        known = ("setting", setting, line, parts)
+        tree = memo.of(known, None, partial(_tree, setting, line, parts))
         node = merge(node, tree, report, memo=memo)
     return node
 
 
-def _tree(setting: str, line: int) -> Mapping:
-    """What one setting says, as a spec would say it."""
+def path_of(key: str, node: Node) -> tuple[str, ...]:
+    """The keys of `stages.features.0.repeat`: a stage or layer may have dots in its name."""
+    parts, found, at = key.split("."), [], node
+    while parts:
+        count = 1
+        if isinstance(at, Sequence):
+            items = {item_name(item): item for item in at.items}
+            lengths = range(min(len(parts), MAX_KEYS), 1, -1)
+            count = next((n for n in lengths if ".".join(parts[:n]) in items), 1)
+            at = items.get(".".join(parts[:count]), at)
+        elif isinstance(at, Mapping):
+            at = at.entries.get(parts[0], Scalar(None, at.span))
+        found.append(".".join(parts[:count]))
+        del parts[:count]
+    return tuple(found)
+
+
+def _tree(setting: str, line: int, parts: SequenceOf[str]) -> Mapping:
+    """What one setting says, as a spec would say it; `parts` are the keys of its path."""
     key, separator, value = setting.partition("=")
-    parts = key.split(".")
     span = Span(SET_PATH, line, 1, line, len(key) + 1)
     if not separator or not all(parts):
         hint = "for example classes=10, or stages.layer4.repeat=2"

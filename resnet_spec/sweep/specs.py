@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from resnet_spec.codegen import header
 from resnet_spec.diagnostics import Span, SpecError
-from resnet_spec.language import nodes
+from resnet_spec.language import nodes, overrides
 from resnet_spec.language.identifiers import check_network
 from resnet_spec.sweep.space import Axis
 
@@ -58,12 +58,17 @@ def whole(
     return {**kept, **_head(name, base, settings)}
 
 
-def extending(name: str, base: str, extends: str, settings: Sequence[str]) -> dict[str, object]:
-    """A variant as plain values: its name, what it extends, and the keys that it changes."""
+def extending(
+    name: str, base: str, extends: str, settings: Sequence[str], node: nodes.Node
+) -> dict[str, object]:
+    """A variant as plain values: its name, what it extends, and the keys that it changes.
+
+    `node` is the spec that it extends, whose stages and layers may have dots in their names.
+    """
     found = {**_head(name, base, settings), "extends": extends}
     for setting in settings:
         path, _, text = setting.partition("=")
-        *outer, last = path.split(".")
+        *outer, last = overrides.path_of(path, node)
         place = found
         for part in outer:
             inner = place.setdefault(part, {})

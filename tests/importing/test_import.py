@@ -16,6 +16,7 @@ import pytest
 from resnet_spec import cli
 from resnet_spec.importing import carry, proof
 from resnet_spec.importing.frontend import layers
+from resnet_spec.importing.readers import onnx_file, tensors
 from resnet_spec.importing.writing.yaml_text import spec_text
 from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
@@ -279,6 +280,37 @@ def with_an_old_softmax(proto: Any) -> None:
     proto.graph.node.insert(place + 1, softmax)
 
 
+def with_a_value_given_twice(proto: Any) -> None:
+    first, second, *_ = (node for node in proto.graph.node if node.op_type == "Relu")
+    second.output[0] = first.output[0]
+
+
+def with_rounded_values(proto: Any) -> None:
+    from onnx import helper
+
+    relu = next(node for node in proto.graph.node if node.op_type == "Relu")
+    output, relu.output[0] = relu.output[0], "exact"
+    casts = (("exact", "whole", "rounded", 6), ("whole", output, "back", 1))
+    for given, made, name, kind in casts:
+        proto.graph.node.append(helper.make_node("Cast", [given], [made], name=name, to=kind))
+    order = [*proto.graph.node]
+    at = order.index(relu) + 1
+    order[at:at] = [order.pop(-2), order.pop(-1)]
+    del proto.graph.node[:]
+    proto.graph.node.extend(order)
+
+
+def with_no_stride(proto: Any) -> None:
+    conv = next(node for node in proto.graph.node if node.op_type == "Conv")
+    next(each for each in conv.attribute if each.name == "strides").ints[:] = [0, 0]
+
+
+def with_nodes_out_of_order(proto: Any) -> None:
+    order = [*proto.graph.node][::-1]
+    del proto.graph.node[:]
+    proto.graph.node.extend(order)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -286,6 +318,10 @@ def with_an_old_softmax(proto: Any) -> None:
         (with_huge_images, "RS953: the model: images of 1x3x100000x32"),
         (with_no_numbers, "RS951: the output of 'model.onnx' is not finite"),
         (with_an_old_softmax, "a softmax over several axes at once"),
+        (with_a_value_given_twice, "RS951: 'model.onnx' is no ONNX file: two nodes give "),
+        (with_rounded_values, "RS953: Cast 'rounded': a cast to whole numbers or truth values"),
+        (with_no_stride, "strides of [0, 0]: the language has at least 1"),
+        (with_nodes_out_of_order, "which no node before it gives"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -296,6 +332,16 @@ def test_what_would_come_out_wrong_is_refused(
     result = run(model, "--out", "mine.yaml")
     assert result.code == 1 and message in result.err
     assert not (tmp_path / "mine.yaml").exists()
+
+
+def test_what_the_runtime_can_not_run_is_told(run: Run, model: str, tmp_path: Path) -> None:
+    def change(proto: Any) -> None:
+        proto.ir_version = 99
+
+    edited(tmp_path / model, change)
+    result = run(model, "--out", "mine.yaml")
+    assert result.code == 0, result.err
+    assert "logits not compared: ONNX Runtime can't run it: " in result.out
 
 
 def test_images_of_any_size_are_told(run: Run, model: str, tmp_path: Path) -> None:
@@ -359,6 +405,73 @@ def test_a_function_of_the_users(run: Run, tmp_path: Path) -> None:
     assert "gives a int, no torch.nn.Module" in run("mynets:number", "--out", "b.yaml").err
 
 
+DROPPED = """\
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(8, 8, 3, padding=1, bias=False) for _ in range(2))
+        self.bn1, self.bn2 = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+        self.drop = nn.Dropout(0.3)
+
+    def forward(self, x):
+        y = self.drop(torch.relu(self.bn1(self.conv1(x))))
+        return torch.relu(self.bn2(self.conv2(y)) + x)
+
+def build():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), Block(), Block(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(8, 4),
+    )
+"""
+
+
+@pytest.mark.parametrize("source", ["dropped.py:build", "dropped.pt2"])
+def test_dropout_comes_back(run: Run, tmp_path: Path, source: str) -> None:
+    import torch
+
+    (tmp_path / "dropped.py").write_text(DROPPED)
+    if source.endswith(".pt2"):
+        found: dict[str, Any] = {}
+        exec(DROPPED, found)
+        program = torch.export.export(found["build"]().eval(), (torch.zeros(1, 3, 12, 12),))
+        torch.export.save(program, str(tmp_path / source))
+    own = run(source, "--out", "own.yaml", "--input", "3x12x12", "--no-library")
+    assert own.code == 0 and "left out" not in own.err, own.err
+    text = (tmp_path / "own.yaml").read_text()
+    assert text.count("dropout: ") == 2 and ", rate: 0.3}\n" in text and ", rate: 0.2}\n" in text
+    assert "same logits: 0.0e+00 apart" in own.out
+    library = run(source, "--out", "library.yaml", "--input", "3x12x12")
+    assert library.err.count("note: dropout is left out: ") == 1 and "of 0.3" in library.err
+    text = (tmp_path / "library.yaml").read_text()
+    assert "block: basic" in text and text.count("dropout: ") == 1
+
+
+WRAPPED = """\
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+def build():
+    return nn.DataParallel(torch.compile(nn.Sequential(
+        parametrizations.weight_norm(nn.Conv2d(3, 8, 3)), nn.ReLU(),
+        parametrizations.spectral_norm(nn.Conv2d(8, 8, 3)), nn.ReLU(),
+        nn.utils.weight_norm(nn.Conv2d(8, 8, 3)), nn.ReLU(), nn.MaxPool2d(2),
+        nn.utils.spectral_norm(nn.Conv2d(8, 8, 1)), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+    )))
+"""
+
+
+def test_what_is_around_a_model_is_left_out(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "wrapped.py").write_text(WRAPPED)
+    result = run("wrapped.py:build", "--out", "mine.yaml", "--input", "3x12x12")
+    assert result.code == 0, result.err
+    assert "same logits: " in result.out
+    assert "{conv: 0, filters: 8, kernel: 3, padding: 0}" in (tmp_path / "mine.yaml").read_text()
+
+
 SLOW = """\
 import subprocess, sys, time
 
@@ -377,6 +490,43 @@ def test_a_function_has_a_time_limit(run: Run, tmp_path: Path) -> None:
     assert time.monotonic() - begin < 30 and not (tmp_path / "mine.yaml").exists()
     for wrong in ("0", "-1", "nan", "inf"):
         assert run("slow:build", "--out", "mine.yaml", f"--time-limit={wrong}").code == 2
+
+
+def test_tensors_are_mapped_not_read(tmp_path: Path) -> None:
+    given = {
+        "a.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "a.turned": np.arange(6.0).reshape(2, 3).T,
+        "a.count": np.array(7),
+        "a.none": np.zeros((0, 3), np.float16),
+    }
+    tensors.write(tmp_path / "made", given)
+    found = tensors.mapped(tmp_path / "made")
+    assert list(found) == list(given)
+    for name, value in given.items():
+        assert found[name].dtype == value.dtype and np.array_equal(found[name], value)
+        assert not found[name].flags.writeable and not found[name].flags.owndata
+    tensors.write(tmp_path / "nothing", {})
+    assert tensors.mapped(tmp_path / "nothing") == {}
+
+
+def test_no_process_holds_the_values_of_an_export(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of the graph is small, and the weights of the model are views of one file."""
+    sizes, original = [], onnx_file.read
+
+    def read(path: Path, *arguments: Any, **named: Any) -> Any:
+        sizes.append(path.stat().st_size)
+        model = original(path, *arguments, **named)
+        weights = [each for each in model.constants.values() if each.size > 100]
+        assert weights and not any(each.flags.writeable for each in weights)
+        assert sum(each.nbytes for each in weights) > 40_000
+        return model
+
+    monkeypatch.setattr(onnx_file, "read", read)
+    (tmp_path / "mynets.py").write_text(MODULE)
+    assert run("mynets.py:build", "--out", "mine.yaml", "--input", "3x32x32").code == 0
+    assert len(sizes) == 1 and sizes[0] < 10_000
 
 
 def archive(path: Path) -> None:

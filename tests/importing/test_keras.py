@@ -196,6 +196,7 @@ LAYERS: dict[str, Callable[[Any], list[Any]]] = {
     ],
     "gate": lambda kl: [conv(), gated],
     "average": lambda kl: [branches("Average")],
+    "difference": lambda kl: [branches("Subtract")],
     "concatenation": lambda kl: [branches("Concatenate"), branches("Concatenate", axis=3)],
     "training": lambda kl: [
         kl.RandomFlip("horizontal"), kl.RandomRotation(0.1), kl.RandomZoom(0.1), conv(),
@@ -247,7 +248,20 @@ def test_preprocessing(tmp_path: Path) -> None:
     norm = kl.Normalization(mean=[0.4, 0.5, 0.6], variance=[0.04, 0.05, 0.09])
     model = randomized(single(kl.Rescaling(1 / 127.5, -1), norm, conv()))
     path = saved(model, tmp_path, "keras")
-    assert difference(model, read(path)) < ROUNDED
+    found = read(path)
+    assert difference(model, found) < ROUNDED
+    assert "Normalization 'normalization' has fixed numbers" in " ".join(found.notes)
+    one = randomized(single(kl.Normalization(axis=None, mean=0.5, variance=0.25), conv()))
+    assert difference(one, read(saved(one, tmp_path, "keras"))) < ROUNDED
+    middle = randomized(single(conv(), kl.Rescaling([1.0, 2, 3, 4, 5, 6, 7, 8]), kl.ReLU()))
+    found = read(saved(middle, tmp_path, "keras"))
+    assert difference(middle, found) < ROUNDED
+    assert "a product and a sum for each channel is a batch norm" in " ".join(found.notes)
+    alike = randomized(single(kl.Rescaling([1 / 127.5] * 3, [-1, -1, -1]), conv()))
+    found = read(saved(alike, tmp_path, "keras"))
+    assert difference(alike, found) < ROUNDED
+    assert "{rescale: rescale, factor: 0.00784" in found.text
+    assert not any("fixed numbers" in each for each in found.notes)
 
 
 @pytest.mark.parametrize("ending", ["keras", "h5"])
@@ -337,7 +351,20 @@ def test_weights_that_are_used_twice(tmp_path: Path) -> None:
 
     shared = conv(3, padding="same", name="again")
     found = brought(single(shared, kl.ReLU(), shared), tmp_path)
-    assert "apart in the spec: 'again'" in " ".join(found.notes)
+    assert "are trained apart: Conv2D 'again'" in " ".join(found.notes)
+
+
+def test_dropout_comes_back(tmp_path: Path) -> None:
+    from keras import layers as kl
+
+    noise = kl.GaussianNoise(0.1), kl.RandomFlip()
+    twice = kl.Dropout(0.5), kl.Flatten(), kl.Dropout(0.2, name="twice")
+    model = single(conv(), *noise, kl.Dropout(0.3, name="some"), kl.ReLU(), *twice)
+    found = brought(model, tmp_path)
+    assert "{dropout: some, rate: 0.3}" in found.text
+    assert "{dropout: twice, rate: 0.6}" in found.text
+    told = "what is done in training alone is left out: GaussianNoise, RandomFlip"
+    assert found.notes == [told]
 
 
 def test_channels_first(tmp_path: Path) -> None:
@@ -375,7 +402,7 @@ def refused(model: Any, folder: Path) -> str:
         read(path)
     (found,) = raised.value.diagnostics
     assert found.code == "RS953"
-    return found.message
+    return f"{found.message}; {found.help}" if found.help else found.message
 
 
 REFUSED: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
@@ -420,6 +447,14 @@ REFUSED: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
         lambda kl: [kl.Cropping2D(1, name="crop")],
         "Cropping2D 'crop': the language has no operation for it",
     ),
+    "a size": (
+        lambda kl: [kl.Resizing(8, 8, name="smaller"), conv()],
+        "Resizing 'smaller': the language has no operation for it",
+    ),
+    "rows for columns": (
+        lambda kl: [conv(), kl.Permute((2, 1, 3), name="turn"), conv(name="c")],
+        "Conv2D 'c': an input whose axes are N x C x W x H, not a map",
+    ),
     "training=True": (
         lambda kl: [lambda x: kl.Dropout(0.5, name="always")(x, training=True)],
         "Dropout 'always': it is called with 'training=True'",
@@ -433,6 +468,53 @@ def test_what_the_language_can_not_say(name: str, tmp_path: Path) -> None:
 
     build, message = REFUSED[name]
     assert refused(single(*build(kl)), tmp_path).startswith(message)
+
+
+def test_inputs_and_outputs_with_names(tmp_path: Path) -> None:
+    import keras
+    from keras import layers as kl
+
+    model = single(kl.Identity(), conv())
+    named = keras.Model({"image": model.input}, {"class": model.output})
+    path = saved(randomized(named), tmp_path, "keras")
+    assert difference(model, read(path)) < TOLERANCE
+
+
+def test_what_rearranged_a_map_is_named(tmp_path: Path) -> None:
+    from keras import layers as kl
+
+    parts = [
+        conv(padding="same"),
+        kl.Reshape((6, 6, 32), name="fold"),
+        kl.ReLU(),
+        kl.GlobalMaxPooling2D(),
+    ]
+    said = refused(single(*parts), tmp_path)
+    assert "a max over the axes [1, 2] of N x Ha x HbWa x WbC; what it takes is no map" in said
+    assert said.endswith("Reshape 'fold' rearranges it")
+
+
+@pytest.mark.parametrize("order", ["to last", "to first"])
+def test_images_that_are_turned_first(order: str, tmp_path: Path) -> None:
+    """Whether a model's images have their channels first is told by what it does with them."""
+    import keras
+    from keras import layers as kl
+
+    keras.utils.set_random_seed(0)
+    if order == "to last":
+        turned = single(kl.Permute((2, 3, 1)), conv(name="c"), size=(3, 12, 12))
+        model = file.read(saved(randomized(turned), tmp_path, "keras"), "m").model
+        assert not model.is_channels_last and model.shape == (1, 3, 12, 12)
+        found = imported(model, Options("imported", "Imported", False), str(tmp_path / "n.yaml"))
+        assert found.network.input.dimensions == (3, 12, 12)
+    else:
+        first: dict[str, Any] = {"data_format": "channels_first"}
+        given = kl.Input((12, 12, 3))
+        x = conv(name="c", **first)(kl.Permute((3, 1, 2))(given))
+        x = kl.Dense(5, name="d")(kl.GlobalAveragePooling2D(**first)(x))
+        model = file.read(saved(keras.Model(given, x), tmp_path, "keras"), "m").model
+        assert model.is_channels_last and model.shape == (1, 12, 12, 3)
+        imported(model, Options("imported", "Imported", False), str(tmp_path / "n.yaml"))
 
 
 def test_a_class_of_its_own(tmp_path: Path) -> None:
@@ -566,6 +648,51 @@ def test_weights_without_a_configuration(tmp_path: Path) -> None:
     model = small()
     model.save_weights(tmp_path / "a.weights.h5")
     assert "holds weights alone: it has no configuration" in message(tmp_path / "a.weights.h5")
+
+
+def without(path: Path, name: str) -> Path:
+    """The archive without one of its members."""
+    with zipfile.ZipFile(path) as old:
+        members = {each: old.read(each) for each in old.namelist() if each != name}
+    with zipfile.ZipFile(path, "w") as new:
+        for each, data in members.items():
+            new.writestr(each, data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("member", "expected"),
+    [
+        ("config.json", "RS951: 'model.keras' holds weights alone: it has no configuration"),
+        ("model.weights.h5", "RS901: 'model.keras' has no weights: there is no 'model.weights.h5'"),
+    ],
+)
+def test_an_archive_that_lacks_something(
+    member: str, expected: str, command: Command, tmp_path: Path
+) -> None:
+    without(saved(small(), tmp_path, "keras"), member)
+    code, told = command("model.keras")
+    assert code == 1 and expected in told
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_model_that_was_not_built(ending: str, tmp_path: Path) -> None:
+    import keras
+    from keras import layers as kl
+
+    model = keras.Sequential([conv(), kl.GlobalMaxPooling2D(), kl.Dense(4)])
+    said = message(saved(model, tmp_path, ending))
+    assert "has a model without weights" in said
+
+
+def test_progress_is_told_at_a_terminal(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(small(), tmp_path, "keras")
+    assert "…" not in command("model.keras")[1]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    told = command("model.keras", "--force")[1]
+    assert "reading model.keras …" in told and "running both networks …" in told
 
 
 def test_a_tensor_that_would_fill_the_memory(tmp_path: Path) -> None:

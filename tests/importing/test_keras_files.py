@@ -68,7 +68,10 @@ def test_keras_2(ending: str, tmp_path: Path) -> None:
     stored = np.load(DATA / "keras2.npz")
     assert np.abs(of_torch(found, stored["input"]) - stored["output"]).max() < 1e-6
     notes = " ".join(found.notes)
-    assert "'body/conv', 'body/bn'" in notes and "1 norms without a scale" in notes
+    assert (
+        "Conv2D 'body/conv', BatchNormalization 'body/bn'" in notes
+        and "1 norms without a scale" in notes
+    )
 
 
 def test_reading_imports_no_framework() -> None:

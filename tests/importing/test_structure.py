@@ -40,7 +40,7 @@ def as_exported(network: Network) -> Graph:
 def blocks_found(network: Network) -> int:
     graph = folded(as_exported(network))
     found = roles(graph, folds=True)
-    prober = Prober(found.defaults)
+    prober = Prober(found)
     words = vocabulary(prober.library)
     parts = parse(graph, prober, index(prober, graph, words), words, found.eps)
     return sum(each is not None for each in chosen(parts, words))

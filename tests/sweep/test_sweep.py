@@ -455,6 +455,17 @@ def test_written_specs_are_the_variants(base: str, project: bool, folder: Path, 
     assert [path.read_bytes() for path in written] == before
 
 
+def test_stages_with_dots_in_their_names(run: Any, folder: Path) -> None:
+    (folder / "resnet-spec.toml").write_text("")  # one project, so that variants extend the spec
+    (folder / "net.yaml").write_text(NET.replace("layer2", "features.1"))
+    words = ["net.yaml", "--set", "stages.features.1.repeat=1..2", "--write", "out"]
+    assert run(*words)[0] == 0
+    variants = sorted((folder / "out").iterdir())
+    assert "stages:\n  features.1: {repeat: 2}\n" in variants[1].read_text()
+    first, second = (len(list(read_network(str(each)).operations())) for each in variants)
+    assert first < second
+
+
 def test_nothing_that_a_person_wrote_is_replaced(folder: Path, run: Any) -> None:
     words = [*SWEEP, "--write", "out"]
     assert run(*words)[0] == 0

@@ -103,7 +103,7 @@ class Builder:
         """The value of a view that is a map, channels before rows and columns, or a vector."""
         view = self.settled(node, view)
         if self.layout(view) not in ("NCHW", "NC"):
-            raise Unsupported(f"an input whose axes are {_axes(view)}, not a map")
+            raise Unsupported(f"an input whose axes are {described(view)}, not a map")
         return view.value
 
     def like(self, view: View, value: Value) -> View:
@@ -126,5 +126,6 @@ def _shuffle(names: list[str], sizes: list[int]) -> tuple[int, int]:
     raise Unsupported(f"channels in the order {', '.join(names)}")
 
 
-def _axes(view: View) -> str:
+def described(view: View) -> str:
+    """The axes of a view as messages name them."""
     return " x ".join("".join(factor.name for factor in axis) or "1" for axis in view.axes)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resnet_spec.diagnostics import quoted
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.frontend.builder import Builder
 from resnet_spec.importing.frontend.views import View
@@ -45,9 +46,12 @@ class Call:
 
     def view(self, place: int = 0) -> View:
         """An input that depends on the images."""
-        found = self.known.values.get(self.node.inputs[place])
-        if found is None:
+        name = self.node.inputs[place]
+        found = self.known.values.get(name)
+        if found is None and name in self.known.constants:
             raise Unsupported("it takes a constant where only a value of the images is understood")
+        if found is None:
+            raise Unsupported(f"it takes {quoted(name)}, which no node before it gives")
         return found
 
     def constant(self, place: int) -> Array:

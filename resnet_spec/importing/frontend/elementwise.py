@@ -10,6 +10,7 @@ import numpy as np
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.frontend.call import Call, Rule
 from resnet_spec.importing.frontend.views import CHANNELS, Factor, View
+from resnet_spec.importing.graph import Dropout
 
 Array = Any
 
@@ -48,9 +49,13 @@ def clip(call: Call) -> View:
         _number(call.optional(place, call.attributes.get(name)))
         for place, name in ((1, "min"), (2, "max"))
     )
-    if low == 0 and (high is None or high >= np.finfo(np.float32).max):
-        return call.along("relu", call.view())
     view = call.view()
+    is_open = high is None or high >= np.finfo(np.float32).max
+    if low == 0 and is_open:
+        return call.along("relu", view)
+    if is_open and (low is None or low <= np.finfo(np.float32).min):
+        return view
+    low, high = -np.inf if low is None else low, np.inf if high is None else high
     shape = call.shape(view)
     return view.of(call.add("clip", [view.value], {"low": low, "high": high}, shape=shape))
 
@@ -68,8 +73,35 @@ def passing(call: Call) -> View:
     return call.view()
 
 
+def cast(call: Call) -> View:
+    """To another type of floating-point numbers; whole numbers would be rounded."""
+    if call.attributes.get("to", 1) not in _FLOATING:
+        raise Unsupported("a cast to whole numbers or truth values, which loses what is between")
+    return call.view()
+
+
+_FLOATING = (1, 10, 11, 16)  # ONNX's numbers of float, float16, double, bfloat16
+
+
 def dropout(call: Call) -> View:
-    return call.view()  # nothing in evaluation
+    """Nothing in evaluation, where it is remembered by its value alone.
+
+    One that is told to zero values in evaluation, too, is refused.
+    """
+    rate = _number(call.optional(1, call.attributes.get("ratio", 0.5)))
+    if rate != 0 and np.any(call.optional(2, False)):
+        raise Unsupported(
+            "it zeroes values at random in evaluation, too: the language has that in training",
+            help="export the model in evaluation: F.dropout(x, training=self.training)",
+        )
+    view = call.view()
+    if rate:
+        dropouts = call.builder.graph.dropouts
+        if view.value in dropouts:  # two in a row drop as many as one of this rate
+            rate = 1 - (1 - rate) * (1 - dropouts[view.value].rate)
+        found = Dropout(float(f"{rate:.6g}"), call.node.name, call.node.place)
+        dropouts[view.value] = found
+    return view
 
 
 # --- two values ----------------------------------------------------------------------------------
@@ -83,6 +115,8 @@ def add(call: Call) -> View:
 
 def _sum(call: Call, given: list[View]) -> View:
     first = given[0]
+    if len(given) == 1:
+        return first
     if any(each.arrangement() != first.arrangement() for each in given):
         shapes = " and ".join(str(call.shape(each)) for each in given)
         raise Unsupported(f"a sum of values that are seen differently: {shapes}")
@@ -104,20 +138,42 @@ def multiply(call: Call) -> View:
     return first.of(call.add("multiply", [first.value, second.value]))
 
 
+def mean(call: Call) -> View:
+    share = 1 / len(call)
+    return call.along("rescale", add(call), {"factor": float(f"{share:.7g}"), "offset": 0.0})
+
+
+def negative(call: Call) -> View:
+    return call.along("rescale", call.view(), {"factor": -1.0, "offset": 0.0})
+
+
 def subtract(call: Call) -> View:
     if call.is_constant(1):
         return _shifted(call, call.view(0), -call.constant(1), None)
     if call.is_constant(0):
         factor = call.along("rescale", call.view(1), {"factor": -1.0, "offset": 0.0})
         return _shifted(call, factor, call.constant(0), None)
-    raise Unsupported("a difference of two values")
+    first, second = call.view(0), call.view(1)
+    negative = call.along("rescale", second, {"factor": -1.0, "offset": 0.0})
+    return _sum(call, [first, negative])
 
 
 def divide(call: Call) -> View:
     if not call.is_constant(1):
-        raise Unsupported("a quotient of two values")
+        raise Unsupported("a quotient by a value of the images")
     with np.errstate(all="ignore"):
         return _scaled(call, call.view(0), 1 / call.constant(1), None)
+
+
+def power(call: Call) -> View:
+    exponent = _number(call.constant(1))
+    view = call.view()
+    if exponent == 1:
+        return view
+    if exponent == 2:
+        return view.of(call.add("multiply", [view.value, view.value]))
+    said = "several exponents" if exponent is None else f"the exponent {exponent:g}"
+    raise Unsupported(f"{said}: the language has products, so the exponent 2")
 
 
 # --- a value and a constant ----------------------------------------------------------------------
@@ -186,12 +242,15 @@ RULES: dict[str, Rule] = {
     "Tanh": activation("tanh"),
     "Clip": clip,
     "Identity": passing,
-    "Cast": passing,
+    "Cast": cast,
     "CastLike": passing,
     "Dropout": dropout,
     "Add": add,
     "Sum": add,
+    "Mean": mean,
     "Sub": subtract,
     "Mul": multiply,
     "Div": divide,
+    "Pow": power,
+    "Neg": negative,
 }

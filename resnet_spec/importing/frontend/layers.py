@@ -10,10 +10,11 @@ import numpy as np
 
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.frontend import folding, views
+from resnet_spec.importing.frontend.builder import described
 from resnet_spec.importing.frontend.call import Call, Rule
 from resnet_spec.importing.frontend.views import CHANNELS, COLUMNS, ROWS, View
 from resnet_spec.importing.graph import Value
-from resnet_spec.importing.normal_form import pointwise, same_padding
+from resnet_spec.importing.normal_form import at_one_place, same_padding
 from resnet_spec.primitives import SAME, Shape
 
 Array = Any
@@ -24,6 +25,8 @@ def square(call: Call, name: str, default: int = 1) -> int:
     found = [int(each) for each in call.attributes.get(name, [default] * 2)]
     if len(set(found)) != 1:
         raise Unsupported(f"{name} of {found}: windows are square")
+    if not found or found[0] < 1:
+        raise Unsupported(f"{name} of {found}: the language has at least 1")
     return found[0]
 
 
@@ -145,7 +148,7 @@ def _in_our_order(weight: Array, order: Sequence[str], shape: Shape) -> Array:
 
 def _at_each_place(call: Call, view: View, weight: Array, bias: Array) -> View:
     """On a map whose channels stand last a fully connected layer is a 1x1 convolution."""
-    attributes = pointwise(weight.shape[0], bias is not None)
+    attributes = at_one_place(weight.shape[0], bias is not None)
     kernel = weight[:, :, None, None]
     parameters = {"weight": kernel, **({} if bias is None else {"bias": numbers(bias)})}
     return call.builder.like(view, call.add("conv", [view.value], attributes, parameters))
@@ -295,9 +298,9 @@ def _over_one_place(
 ) -> tuple[str, View, list[int]]:
     """Rows and columns that were joined to one axis before the mean over them."""
     over = [factor.name for each in axes for factor in view.axes[each]]
-    if sorted(over) == [COLUMNS, ROWS] and (how, "HW") in _OVER:
+    if sorted(over) == sorted((ROWS, COLUMNS)) and (how, "HW") in _OVER:
         return _OVER[how, "HW"], view, axes
-    raise Unsupported(f"a {how} over the axes {axes}")
+    raise Unsupported(f"a {how} over the axes {axes} of {described(view)}")
 
 
 def _without(view: View, axes: Sequence[int], keep: bool) -> View:

@@ -40,8 +40,11 @@ class Around(NamedTuple):
 Rule = Callable[[Around, Op, Op | None], bool]
 
 
-def resolve(graph: Graph) -> None:
-    """Bring a graph to primitives; raises `Unsupported` with the place of what is left."""
+def resolve(graph: Graph) -> list[str]:
+    """Bring a graph to primitives, and give what is to be told of it.
+
+    Raises `Unsupported` with the place of what is left.
+    """
     rules: tuple[Rule, ...] = (
         _affine,
         _hard_sigmoid,
@@ -50,8 +53,10 @@ def resolve(graph: Graph) -> None:
         _padding,
     )
     _unrepeat(graph)
+    scales = [op for op in graph.ops if op.kind == "scale_channels"]
     for rule in rules:
         _apply(graph, rule)
+    norms = [op.place for op in scales if op.kind == "batch_norm"]
     for op in graph.ops:
         if op.kind == "pad":
             _whole_padding(op)
@@ -60,6 +65,10 @@ def resolve(graph: Graph) -> None:
         if op.kind not in PRIMITIVES:
             what = _WORDS[op.kind].format(**op.attributes)
             raise Unsupported(f"the language has no operation for {what}", op.place)
+    if not norms:
+        return []
+    more = f" and {len(norms) - 1} more" if len(norms) > 1 else ""
+    return [f"{norms[0]}{more}: a product and a sum for each channel is a batch norm in the spec"]
 
 
 def _unrepeat(graph: Graph) -> None:

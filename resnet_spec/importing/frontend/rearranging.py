@@ -12,6 +12,8 @@ from resnet_spec.importing.frontend.call import Call
 from resnet_spec.importing.frontend.views import CHANNELS, Factor, View
 from resnet_spec.primitives import Shape
 
+_MOST_RUNS = 16  # of channels that are put into another order
+
 # --- views ---------------------------------------------------------------------------------------
 
 
@@ -203,15 +205,45 @@ def _part(call: Call, view: View, axis: int, value: int, size: int) -> View:
 
 
 def gather(call: Call) -> View:
-    """One element along an axis of channels, which goes."""
+    """One element along an axis of channels, which goes; or channels in another order."""
     view, place = call.view(), call.constant(1)
+    axis = int(call.attributes.get("axis", 0)) % len(view.axes)
+    if np.ndim(place) == 1:
+        size = view.dims[axis]
+        return _in_order(call, view, axis, [int(each) % size for each in place])
     if np.ndim(place) != 0:
         raise Unsupported("it gathers several elements")
-    axis = int(call.attributes.get("axis", 0)) % len(view.axes)
     at = int(place) % view.dims[axis]
     inner = _channels_within(call, view, axis)
     taken = _taken(call, view, axis, (at, at + 1), inner)
     return View(taken.value, tuple(a for k, a in enumerate(taken.axes) if k != axis))
+
+
+def _in_order(call: Call, view: View, axis: int, order: Sequence[int]) -> View:
+    """Channels in any order, some of them several times: runs of them beside one another."""
+    if role(call, view, axis) != "C":
+        raise Unsupported("an order of something else than channels")
+    starts = [k for k, at in enumerate(order) if not k or at != order[k - 1] + 1]
+    if not 0 < len(starts) <= _MOST_RUNS:
+        raise Unsupported(f"an order of channels in {len(starts)} runs")
+    stops = [*starts[1:], len(order)]
+    runs = [(order[a], order[b - 1] + 1) for a, b in zip(starts, stops, strict=True)]
+    found = [_taken(call, view, axis, run, 1).value for run in runs]
+    return call.builder.like(view, found[0] if len(found) == 1 else call.add("concat", found))
+
+
+def tile(call: Call) -> View:
+    """A value beside itself, so many times along its channels."""
+    view, counts = call.view(), [int(each) for each in call.constant(1)]
+    rank = len(view.axes)
+    along = [axis for axis, count in enumerate(counts) if count != 1]
+    if len(counts) != rank or len(along) > 1 or min(counts) < 1:
+        raise Unsupported(f"a repetition by {counts}")
+    if not along:
+        return view
+    if role(call, view, along[0]) != "C" or counts[along[0]] > _MOST_RUNS:
+        raise Unsupported(f"a repetition by {counts}")
+    return call.builder.like(view, call.add("concat", [view.value] * counts[along[0]]))
 
 
 # --- places --------------------------------------------------------------------------------------
@@ -226,6 +258,9 @@ def cut(call: Call) -> View:
     for axis, (start, stop, step) in bounds.items():
         size = view.dims[axis]
         first, last = (_clamped(each, size) for each in (start, stop))
+        if step != 1 and role(call, view, axis) == "C":
+            view = _in_order(call, view, axis, range(size)[start:stop:step])
+            continue
         if step < 1 or first >= last:
             raise Unsupported(f"a slice from {start} to {stop} by {step}")
         if (first, last, step) == (0, size, 1):
@@ -321,6 +356,7 @@ RULES: dict[str, Callable[[Call], View | list[View]]] = {
     "SplitToSequence": split_to_sequence,
     "SequenceAt": sequence_at,
     "Gather": gather,
+    "Tile": tile,
     "Slice": cut,
     "Pad": pad,
 }

@@ -12,8 +12,11 @@ from resnet_spec.importing.frontend import (
     elementwise,
     folding,
     layers,
+    limits,
+    normalization,
     patterns,
     rearranging,
+    shared_weights,
     views,
 )
 from resnet_spec.importing.frontend.builder import Builder
@@ -48,6 +51,7 @@ class Translation:
             dict(model.constants),
             dict(model.parameters),
         )
+        self.rearranging: dict[str, str] = {}  # by a value, the node that rearranged it
 
     def take(self, node: Node) -> None:
         """Translate one node; raises `Unsupported` with its place."""
@@ -55,7 +59,24 @@ class Translation:
             if not self._folded(node):
                 self._translated(node)
         except Unsupported as error:
-            raise Unsupported(error.what, error.place or node.place, error.help) from None
+            help = error.help or self._rearranged(node)
+            raise Unsupported(error.what, error.place or node.place, help) from None
+        self._follow(node)
+
+    def _follow(self, node: Node) -> None:
+        """Remember which node gave a view that is no map and no vector any more."""
+        for name in node.outputs:
+            view = self.known.values.get(name)
+            if view is not None and self.known.builder.layout(view) is None:
+                before = (self.rearranging.get(each) for each in node.inputs)
+                self.rearranging[name] = next((p for p in before if p), node.place)
+
+    def _rearranged(self, node: Node) -> str | None:
+        places = (self.rearranging.get(name) for name in node.inputs)
+        place = next((each for each in places if each is not None), None)
+        if place is None:
+            return None
+        return f"what it takes is no map of rows and columns: {place} rearranges it"
 
     def _folded(self, node: Node) -> bool:
         if node.kind == "Constant":
@@ -101,8 +122,11 @@ class Translation:
             self.known.values[node.outputs[0]] = found
 
 
-def translated(model: Model) -> Graph:
-    """The graph of a model in normal form; raises `Unsupported` for what can't be said."""
+def translated(model: Model) -> tuple[Graph, list[str]]:
+    """The graph of a model in normal form, and what is to be told of it.
+
+    Raises `Unsupported` for what can't be said.
+    """
     translation = Translation(model)
     for node in model.nodes:
         translation.take(node)
@@ -115,5 +139,8 @@ def translated(model: Model) -> Graph:
     graph = builder.graph
     graph.output = found.value
     graph.sort()
-    patterns.resolve(graph)
-    return normalized(graph)
+    told = [*shared_weights.told(graph, model), *normalization.resolve(graph)]
+    told += patterns.resolve(graph)
+    normalized(graph)
+    limits.check(graph)
+    return graph, told

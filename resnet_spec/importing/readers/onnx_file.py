@@ -20,6 +20,7 @@ from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import Unsupported, refused, unreadable, unsaid
 from resnet_spec.importing.readers.model import ANY_SIZE, MAX_NODES, Model, Node
+from resnet_spec.language.name_resolution import MAX_SIZE
 from resnet_spec.weights.checkpoint import MissingPackage
 from resnet_spec.weights.formats import onnx_model
 
@@ -39,9 +40,15 @@ _TYPES = {
 }  # fmt: skip
 
 
-def read(path: Path, shown: str, size: tuple[int, int] = (224, 224)) -> Model:
+def read(
+    path: Path,
+    shown: str,
+    size: tuple[int, int] = (224, 224),
+    values: Mapping[str, Any] | None = None,
+) -> Model:
     """The graph of a file; `size`: rows and columns where the file leaves them open.
 
+    `values` has arrays by the names of inputs that are no images, where the file has none.
     Raises `SpecError` (RS951, RS952, RS953) and `MissingPackage`.
     """
     proto = _parsed(path, shown)
@@ -53,6 +60,7 @@ def read(path: Path, shown: str, size: tuple[int, int] = (224, 224)) -> Model:
         unsaid(shown, Unsupported(f"a function of its own, {quoted(name)}", "the model"))
     tensors = _Tensors(path.parent, shown)
     constants = {each.name: tensors.array(each) for each in graph.initializer}
+    constants.update(values or {})
     given, shape, notes = _input(graph, constants, shown, size)
     version = max((e.version for e in proto.opset_import if not e.domain), default=1)
     nodes = tuple(_as_today(_node(each, tensors), version) for each in graph.node)
@@ -181,8 +189,9 @@ def _input(
         unsaid(shown, Unsupported(f"its input has {shape}, not (N, C, H, W)", "the model"))
     if found[0].type.tensor_type.elem_type not in _FLOATS:
         unsaid(shown, Unsupported("its images are integers, which it converts itself", "the model"))
-    if any(each > 65_536 for each in dims):
-        unsaid(shown, Unsupported(f"images of {'x'.join(map(str, dims))}", "the model"))
+    if any(each > MAX_SIZE for each in dims):
+        what = f"images of {'x'.join(map(str, dims))}: the language has up to {MAX_SIZE:,} each way"
+        unsaid(shown, Unsupported(what, "the model"))
     # Of an open size nothing else is known.
     last = dims[3] in (1, 3, 4) and dims[1] not in (1, 3, 4)
     open_sizes = (1, *size, 3) if last else (1, 3, *size)

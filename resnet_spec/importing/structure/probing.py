@@ -10,6 +10,7 @@ from resnet_spec.diagnostics import SpecError
 from resnet_spec.importing.graph import Graph
 from resnet_spec.importing.lowered import flattened
 from resnet_spec.importing.matching import Key, folded, graph_key
+from resnet_spec.importing.structure.roles import Roles
 from resnet_spec.language.library import Library, builtin_folder
 from resnet_spec.language.load import load
 from resnet_spec.language.syntax import Definition
@@ -25,8 +26,8 @@ _PATH = str(builtin_folder() / "probe.yaml")
 class Prober:
     """Lowers blocks of the library in a network whose norm and activation are given."""
 
-    def __init__(self, roles: Mapping[str, Any], apart: bool = False) -> None:
-        self.roles, self.apart = dict(roles), apart
+    def __init__(self, roles: Roles, apart: bool = False) -> None:
+        self.roles, self.apart = roles, apart
         self.library = Library()
         self._known: dict[str, Graph | None] = {}
 
@@ -59,11 +60,10 @@ class Prober:
                 "height": given.height,
                 "width": given.width,
             },
-            "defaults": self.roles,
             "stages": [stage],
         }
-        if not self.roles:
-            del spec["defaults"]
+        sections = {"defaults": self.roles.defaults, "blocks": self.roles.blocks}
+        spec.update({key: value for key, value in sections.items() if value})
         try:
             loaded = load(_PATH, self.library, text=json.dumps(spec).encode())
             return folded(flattened(lower(loaded)), self.apart)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from resnet_spec.importing.graph import Graph, Op
+from resnet_spec.importing.graph import GATED, Graph, Op
 from resnet_spec.importing.matching import same_sides, word
 from resnet_spec.primitives import PRIMITIVES, SAME
 
+Block = dict[str, Any]
 USUAL_EPS = 1e-5
 USUAL_GROUPS = 32
 _NEVER = frozenset({"sigmoid", "hard_sigmoid", "softmax", "threshold"})  # gates, not activations
@@ -29,6 +30,13 @@ class Roles:
     bias: bool = False  # every convolution has one, also before a norm
     same: bool = False  # every convolution is padded as by `padding: same`
     defaults: dict[str, Any] = field(default_factory=dict)
+    # By the kind of an operation that is several of the language, its block: its name and body.
+    gates: Mapping[str, tuple[str, Block]] = field(default_factory=dict)
+
+    @property
+    def blocks(self) -> dict[str, Block]:
+        """The blocks that stand for one operation, by their names."""
+        return dict(self.gates.values())
 
     def is_act(self, op: Op) -> bool:
         return word(op) == self.act
@@ -40,8 +48,9 @@ class Roles:
 def roles(graph: Graph, folds: bool) -> Roles:
     """The roles of a folded graph; `folds`: a bias may be a norm that was folded."""
     defaults: dict[str, Any] = {}
-    act = _act(graph, defaults)
-    norms = [part for op in graph.ops for part in op.parts if part.kind == "batch_norm"]
+    gates = _gates(graph)
+    act = _act(graph, defaults, gates)
+    norms = [norm for norm in graph.norms() if norm.kind == "batch_norm"]
     grouped = Counter(word(op) for op in graph.ops if op.kind == "group_norm")
     eps = Counter(each.attributes["eps"] for each in norms).most_common(1)
     convs = [op for op in graph.ops if op.kind == "conv"]
@@ -63,7 +72,7 @@ def roles(graph: Graph, folds: bool) -> Roles:
     conv = {**({"padding": SAME} if same else {}), **({"bias": True} if bias else {})}
     if conv:
         defaults["conv"] = conv
-    return Roles(act, norm, eps[0][0] if eps else USUAL_EPS, bias, same, defaults)
+    return Roles(act, norm, eps[0][0] if eps else USUAL_EPS, bias, same, defaults, gates)
 
 
 def _pads_same(graph: Graph, convs: Iterable[Op]) -> bool:
@@ -77,14 +86,40 @@ def _pads_same(graph: Graph, convs: Iterable[Op]) -> bool:
     return any(op.attributes["padding"] == SAME for op in found) and all(map(is_same, found))
 
 
-def _act(graph: Graph, defaults: dict[str, Any]) -> str:
-    found = Counter(word(op) for op in graph.ops if op.kind in ACTIVATIONS)
+def _gates(graph: Graph) -> dict[str, tuple[str, Block]]:
+    """A block for each kind of gate: `hard_swish`, and `gate` with a number."""
+    found: dict[str, tuple[str, Block]] = {}
+    for op in graph.ops:
+        if not op.kind.startswith(GATED) or op.kind in found:
+            continue
+        chain = [(kind, dict(attributes)) for kind, attributes in op.attributes["gate"]]
+        is_known = [kind for kind, _ in chain] == ["hard_sigmoid"]
+        others = sum(not name.startswith("hard_swish") for name, _ in found.values())
+        name = "hard_swish" if is_known else f"gate{others + 1}"
+        description = "x * hard_sigmoid(x) (Howard et al. 2019)" if is_known else "x times its gate"
+        names = Counter[str]()
+        layers: list[dict[str, Any]] = []
+        for kind, attributes in chain:
+            names[kind] += 1
+            own = f"{kind}{names[kind]}" if names[kind] > 1 else kind
+            usual = {each.name: each.default for each in PRIMITIVES[kind].attributes}
+            layers.append({kind: own, **{k: v for k, v in attributes.items() if v != usual[k]}})
+        layers[-1]["as"] = "gate"
+        layers.append({"multiply": ["x", "gate"], "name": "multiply"})
+        found[op.kind] = (name, {"description": description, "layers": layers})
+    return found
+
+
+def _act(graph: Graph, defaults: dict[str, Any], gates: Mapping[str, tuple[str, Block]]) -> str:
+    found = Counter(word(op) for op in graph.ops if op.kind in ACTIVATIONS or op.kind in gates)
     if not found:
         return "relu()"
     act = found.most_common(1)[0][0]
     op = next(op for op in graph.ops if word(op) == act)
     if op.kind == "leaky_relu" and op.attributes["slope"] != 0.01:
         defaults["act"] = {"leaky_relu": {"slope": op.attributes["slope"]}}
+    elif op.kind in gates:
+        defaults["act"] = gates[op.kind][0]
     elif op.kind != "relu":
         defaults["act"] = op.kind
     return act

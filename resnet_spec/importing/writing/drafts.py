@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_spec.importing.graph import Graph, Op, Value, is_point
+from resnet_spec.importing.graph import GATED, Graph, Op, Value, is_point
 from resnet_spec.importing.matching import Ambiguous, isomorphism, key, word
 from resnet_spec.importing.structure.arguments import Solution
 from resnet_spec.importing.structure.parse import Part
@@ -68,6 +68,30 @@ def items(graph: Graph, parts: Sequence[Part], taken: Sequence[Solution | None])
     if not any(isinstance(item, Use | Draft) for item in found):
         return _of_layers_alone(graph, [item for item in found if isinstance(item, Op)])
     return _chained(found)
+
+
+def first_stage(found: Sequence[Item], blocks: Sequence[int]) -> int:
+    """The place of the first of the blocks that is a stage: what orders images anew is the stem."""
+    first, *rest = (found[place] for place in blocks)
+    if not isinstance(first, Draft) or first.is_residual or not rest:
+        return blocks[0]
+    if any(op.parameters for op in first.ops):
+        return blocks[0]
+    chain = isinstance(rest[0], Draft) and rest[0].kind[0] == "chain"
+    return blocks[2] if chain and len(rest) > 1 else blocks[1]
+
+
+def last_stage(graph: Graph, found: Sequence[Item], blocks: Sequence[int]) -> int:
+    """The place of the last of the blocks that is a stage: what makes vectors of it is the head."""
+    for place, before in zip(blocks[:0:-1], blocks[-2::-1], strict=True):
+        item, giver = found[place], found[before]
+        assert not isinstance(item, Op) and not isinstance(giver, Op)
+        alone = isinstance(item, Draft) and not item.is_residual
+        if not alone or not is_point(graph.shapes[item.last]):
+            return place
+        if is_point(graph.shapes[giver.last]):
+            return place
+    return blocks[0]
 
 
 # --- residual units ------------------------------------------------------------------------------
@@ -182,8 +206,12 @@ def _shared(chains: Sequence[Sequence[Op]]) -> int:
     words = [tuple(word(op, skeleton=True) for op in chain) for chain in chains]
     length = len(shared_start(words))
     if len(chains) < _MANY:
-        return min(length, int(bool(length) and chains[0][0].kind in ACTIVATIONS))
+        return min(length, int(bool(length) and _is_activation(chains[0][0])))
     return length
+
+
+def _is_activation(op: Op) -> bool:
+    return op.kind in ACTIVATIONS or op.kind.startswith(GATED)
 
 
 # --- chains of layers ----------------------------------------------------------------------------

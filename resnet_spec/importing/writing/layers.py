@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from resnet_spec.importing.graph import Graph, Op, Value, is_point
+from resnet_spec.importing.graph import GATED, Graph, Op, Value, is_point, takes_any
 from resnet_spec.importing.structure.roles import Roles
 from resnet_spec.importing.writing.fillers import Fillers
 from resnet_spec.importing.writing.names import Names, norm_beside
@@ -25,8 +25,10 @@ class Scope:
     roles: Roles
     unfold: bool
     names: Names = field(default_factory=Names)
+    users: Mapping[Value, Sequence[Op]] = field(default_factory=dict)
     hint: Callable[[str], str] = lambda name: name
     fillers: Fillers | None = None  # blocks of the library within blocks; None: without the library
+    dropped: set[Value] = field(default_factory=set)  # the values whose dropout was written
 
 
 def usual_padding(attributes: Mapping[str, Any]) -> int:
@@ -53,7 +55,24 @@ def layers_of(op: Op, scope: Scope, stated: Mapping[str, Any] | None = None) -> 
         return [_pool(op, scope, stated)]
     if scope.roles.is_act(op):
         return [{"act": scope.names.take("", "act")}]
+    if op.kind.startswith(GATED):
+        block = scope.roles.gates[op.kind][0]
+        return [{"block": block, "name": scope.names.take("", "act")}]
     return [_plain(op, scope, stated)]
+
+
+def dropout_of(column: Sequence[Op], scope: Scope) -> Layer | None:
+    """The dropout before an operation, where all uses of a block have the same there."""
+    graph, most = scope.graph, PRIMITIVES["dropout"].attributes[0].maximum
+    found = [graph.dropouts.get(op.inputs[0]) for op in column]
+    first = found[0]
+    users = [len(scope.users.get(op.inputs[0], ())) for op in column]
+    if first is None or max(users) > 1 or first.rate > (most or 1):
+        return None
+    if any(each is None or each.rate != first.rate for each in found):
+        return None
+    scope.dropped.update(op.inputs[0] for op in column)
+    return {"dropout": scope.names.take(scope.hint(first.name), "dropout"), "rate": first.rate}
 
 
 def _is_vector(graph: Graph, value: Value) -> bool:
@@ -64,7 +83,7 @@ def _is_vector(graph: Graph, value: Value) -> bool:
             return True
         if op.kind in ("global_avg_pool", "global_max_pool"):
             return not op.attributes["keep_map"]
-        if PRIMITIVES[op.kind].needs != "any":
+        if not takes_any(op.kind):
             return False
         value = op.inputs[0]
     return False

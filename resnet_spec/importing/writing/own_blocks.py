@@ -10,15 +10,25 @@ from typing import Any
 from resnet_spec.importing.graph import Graph, Op, Value
 from resnet_spec.importing.structure.arguments import Piece
 from resnet_spec.importing.structure.segments import Segment, segments
-from resnet_spec.importing.writing.drafts import Draft, Item, aligned, by_kind, items
+from resnet_spec.importing.writing.drafts import (
+    Draft,
+    Item,
+    aligned,
+    by_kind,
+    first_stage,
+    items,
+    last_stage,
+)
 from resnet_spec.importing.writing.fillers import Filler
 from resnet_spec.importing.writing.fitting import Fitting, Given
-from resnet_spec.importing.writing.layers import Layer, Scope, layers_of, usual_padding
+from resnet_spec.importing.writing.layers import Layer, Scope, usual_padding
 from resnet_spec.importing.writing.names import Names, block_path
 from resnet_spec.importing.writing.stages import Signature, Use
+from resnet_spec.importing.writing.wiring import Wiring
+from resnet_spec.language.library import builtin_blocks
 from resnet_spec.primitives import SAME
 
-__all__ = ["Definitions", "Draft", "defined", "items"]
+__all__ = ["Definitions", "Draft", "Item", "defined", "first_stage", "items", "last_stage"]
 
 _DEFAULTS: dict[str, Any] = {"stride": 1, "project": False, "residual": True}
 _FIRST_ONLY = ("stride", "project")
@@ -48,10 +58,11 @@ class Definitions:
 
 def defined(found: Sequence[Item], scope: Scope, hints: bool, apart: bool = False) -> Definitions:
     """The definitions of all drafts, and every block's use."""
-    result = Definitions()
+    result = Definitions(dict(scope.roles.blocks))
     drafts = [item for item in found if isinstance(item, Draft)]
     uses: dict[int, Use] = {}
-    names = Names(use.block for use in found if isinstance(use, Use))
+    # A name of the library would hide its block from whoever changes the spec.
+    names = Names((*builtin_blocks(), *scope.roles.blocks))
     for group in by_kind(drafts, apart):
         block = _Block(scope, group, hints)
         name = names.only(block.kind())
@@ -84,7 +95,7 @@ class _Block:
             return "residual_block"
         if draft.kind[0] == "chain":
             convs = sum(op.kind == "conv" for op in draft.main)
-            return "conv_block" if convs and len(self.drafts) > 1 else "transition"
+            return "conv_block" if convs and len(self.drafts) > 1 else "transition_block"
         last = draft.main[-1]
         return "concat_block" if last.kind == "concat" else "block"
 
@@ -139,7 +150,7 @@ class _Block:
             segments(Graph(list(each.main), each.first, each.main_last, self.graph.shapes))
             for each in self.drafts
         ]
-        writer = _Writer(self, self.drafts[0].first)
+        writer = self._wiring(self.drafts[0].first)
         for same in zip(*cut, strict=True):
             ops = [segment.ops for segment in same]
             part = self._filler(same) if len(same[0].ops) > 1 and len(cut[0]) > 1 else None
@@ -147,8 +158,12 @@ class _Block:
                 writer.add_block(self._called(part, ops), same[0])
                 continue
             for place, op in enumerate(ops[0]):
-                writer.add(op, self._stated([each[place] for each in ops], range(len(ops))))
+                column = [each[place] for each in ops]
+                writer.add(op, self._stated(column, range(len(ops))), column)
         self.layers += writer.finished()
+
+    def _wiring(self, start: Value, follows: bool = True) -> Wiring:
+        return Wiring(self.scope, start, self.given.names, follows)
 
     def _filler(self, same: Sequence[Segment]) -> Filler | None:
         if self.scope.fillers is None:
@@ -164,9 +179,10 @@ class _Block:
 
     def _write(self, columns: Sequence[Sequence[Op]], start: Value) -> None:
         """Layers for operations that all uses have; each takes what the one before gives."""
-        writer = _Writer(self, start)
+        writer = self._wiring(start)
         for place, op in enumerate(columns[0]):
-            writer.add(op, self._stated([each[place] for each in columns], range(len(columns))))
+            column = [each[place] for each in columns]
+            writer.add(op, self._stated(column, range(len(columns))), column)
         self.layers += writer.finished()
 
     def _stated(self, column: Sequence[Op], places: Sequence[int]) -> dict[str, Any]:
@@ -214,9 +230,10 @@ class _Block:
     def _write_shortcut(self, flags: Sequence[bool]) -> None:
         places = [place for place, flag in enumerate(flags) if flag]
         branches = [self.drafts[place].shortcut for place in places]
-        writer = _Writer(self, self.drafts[places[0]].first, follows=False)
+        writer = self._wiring(self.drafts[places[0]].first, follows=False)
         for number, op in enumerate(branches[0]):
-            writer.add(op, self._stated([each[number] for each in branches], places))
+            column = [each[number] for each in branches]
+            writer.add(op, self._stated(column, places), column)
         layers = writer.finished()
         layers[0].setdefault("from", "x")
         if not all(flags):
@@ -225,71 +242,6 @@ class _Block:
                 layer["when"] = when
         layers[-1]["as"] = "shortcut"
         self.layers += layers
-
-
-class _Writer:
-    """Wires layers: one takes the output before it, or names another."""
-
-    def __init__(self, block: _Block, start: Value, follows: bool = True) -> None:
-        self.scope, self.block = block.scope, block
-        self.start = start
-        self.current: Value | None = start if follows else None
-        self.labels: dict[Value, str] = {start: "x"}
-        self.last_layers: dict[Value, Layer] = {}
-        self.layers: list[Layer] = []
-        self.taken = {"x", "residual", "shortcut"}
-
-    def add(self, op: Op, stated: Mapping[str, Any]) -> None:
-        made = layers_of(op, self.scope, stated)
-        first = made[0]
-        if len(op.inputs) > 1:
-            kind, name = next(iter(first.items()))
-            rest = {k: v for k, v in first.items() if k != kind}
-            made[0] = {kind: [self._label(value) for value in op.inputs], "name": name, **rest}
-        elif op.inputs[0] != self.current:
-            first["from"] = self._label(op.inputs[0])
-        self.layers += made
-        if len(op.outputs) > 1:
-            label = self._free("part")
-            made[-1]["as"] = label
-            self.labels.update((v, f"{label}.{k}") for k, v in enumerate(op.outputs))
-            self.current = None
-        else:
-            self.current = op.output
-        self.last_layers.update((value, made[-1]) for value in op.outputs)
-
-    def add_block(self, layer: Layer, segment: Segment) -> None:
-        """A use of another block for a segment."""
-        if segment.first != self.current:
-            layer["from"] = self._label(segment.first)
-        self.layers.append(layer)
-        self.current = segment.last
-        self.last_layers[segment.last] = layer
-
-    def _label(self, value: Value) -> str:
-        """The name of a value, which is given to it when it is first asked for."""
-        if value not in self.labels:
-            layer = self.last_layers[value]
-            own = layer.get("name", next(iter(layer.values())))
-            self.labels[value] = layer["as"] = self._free(re.sub(r"\W", "_", str(own)))
-        return self.labels[value]
-
-    def _free(self, wanted: str) -> str:
-        if wanted[:1].isdigit():
-            wanted = f"layer_{wanted}"
-        name, number = wanted, 2
-        while name in self.taken or name in self.block.given.names():
-            name, number = f"{wanted}_{number}", number + 1
-        self.taken.add(name)
-        return name
-
-    def finished(self) -> list[Layer]:
-        """The layers, with the keys of wiring last."""
-        for layer in self.layers:
-            for name in ("from", "as"):
-                if name in layer:
-                    layer[name] = layer.pop(name)
-        return self.layers
 
 
 def _attribute(op: Op, name: str) -> Any:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from resnet_spec.importing.errors import Unsupported
-from resnet_spec.importing.graph import Graph
+from resnet_spec.importing.graph import Dropout, Graph, Op, Value
 from resnet_spec.importing.structure.arguments import Solution
 from resnet_spec.importing.structure.parse import Part
 from resnet_spec.importing.structure.probing import Prober
 from resnet_spec.importing.structure.roles import Roles
 from resnet_spec.importing.writing import own_blocks
 from resnet_spec.importing.writing.fillers import Fillers
-from resnet_spec.importing.writing.layers import Layer, Scope, layers_of
+from resnet_spec.importing.writing.layers import Layer, Scope
 from resnet_spec.importing.writing.names import Names
 from resnet_spec.importing.writing.stages import (
     Signature,
@@ -26,6 +26,7 @@ from resnet_spec.importing.writing.stages import (
     runs,
     shortened,
 )
+from resnet_spec.importing.writing.wiring import Wiring
 
 
 class Plan(NamedTuple):
@@ -49,6 +50,7 @@ class Written:
     spec: dict[str, Any] = field(default_factory=dict)
     from_library: int = 0  # uses of blocks of the library
     own: int = 0  # uses of blocks of the spec's own
+    left_out: list[Dropout] = field(default_factory=list)
 
 
 def written(plan: Plan, name: str, description: str) -> Written:
@@ -61,11 +63,19 @@ def written(plan: Plan, name: str, description: str) -> Written:
     inner = [k for k, item in enumerate(items) if isinstance(item, Use | own_blocks.Draft)]
     if not inner:
         raise Unsupported("there is nothing in it that could be a stage", "the model")
-    first, last = inner[0], inner[-1]
-    scope = Scope(graph, plan.roles, plan.unfold, hint=_hint(plan), fillers=plan.fillers)
-    stem = _layers(items[:first], scope)
+    first = own_blocks.first_stage(items, inner)
+    last = own_blocks.last_stage(graph, items, inner[inner.index(first) :])
+    scope = Scope(
+        graph,
+        plan.roles,
+        plan.unfold,
+        users=graph.users(),
+        hint=_hint(plan),
+        fillers=plan.fillers,
+    )
+    stem = _layers(_ops(items[:first]), scope, graph.input)
     definitions = own_blocks.defined(items[first : last + 1], scope, plan.hints, plan.apart)
-    head = _layers(items[last + 1 :], scope)
+    head = _head(items[last:], scope)
     _say_classes(head, result.channels)
     staged = _stages(plan, definitions, Names(_names(stem + head)))
     stages = [dict(stage) for _, stage in staged]
@@ -90,15 +100,35 @@ def written(plan: Plan, name: str, description: str) -> Written:
     spec.update({key: value for key, value in sections.items() if value})
     spec.update({"stages": stages, "head": head})
     library = sum(1 for use in definitions.uses if use.block not in definitions.blocks)
-    return Written(spec, library, len(definitions.uses) - library)
+    left = [each for value, each in graph.dropouts.items() if value not in scope.dropped]
+    return Written(spec, library, len(definitions.uses) - library, left)
 
 
 def _hint(plan: Plan) -> Any:
     return (lambda name: name) if plan.hints else (lambda name: "")
 
 
-def _layers(items: Sequence[Any], scope: Scope) -> list[Layer]:
-    return [layer for op in items for layer in layers_of(op, scope)]
+def _layers(
+    items: Sequence[Any], scope: Scope, start: Value, starts_with_x: bool = True
+) -> list[Layer]:
+    wiring = Wiring(scope, start, starts_with_x=starts_with_x)
+    if not starts_with_x and sum(op.inputs.count(start) for op in items) > 1:
+        wiring.name_start()
+    for op in items:
+        wiring.add(op)
+    return wiring.finished()
+
+
+def _head(items: Sequence[own_blocks.Item], scope: Scope) -> list[Layer]:
+    """What follows the last stage, the first of the items."""
+    before, *behind = items
+    assert isinstance(before, Use | own_blocks.Draft)
+    # As in the stem, `x` is the images, not what the last stage gives.
+    return _layers(_ops(behind), scope, before.last, starts_with_x=False)
+
+
+def _ops(items: Sequence[own_blocks.Item]) -> list[Op]:
+    return [op for item in items for op in ([item] if isinstance(item, Op) else item.ops)]
 
 
 def _names(layers: Sequence[Layer]) -> list[str]:

@@ -10,6 +10,7 @@ from resnet_spec.importing.graph import Op, Value
 from resnet_spec.importing.matching import Key, key
 from resnet_spec.importing.structure.segments import joined
 from resnet_spec.importing.writing.names import Names, Path, block_path, stage_names
+from resnet_spec.language.name_resolution import MAX_REPEAT
 from resnet_spec.language.syntax import Argument
 
 # The default of a flag that the first block of a stage alone has.
@@ -82,7 +83,8 @@ def runs(uses: Iterable[Use], signature: Callable[[str], Signature]) -> list[lis
     """Uses in stages: a new one begins where an argument changes that a stage says once."""
     found: list[list[Use]] = []
     for use in uses:
-        if found and signature(use.block).continues(found[-1][-1], use):
+        is_full = bool(found) and len(found[-1]) == MAX_REPEAT
+        if found and not is_full and signature(use.block).continues(found[-1][-1], use):
             found[-1].append(use)
         else:
             found.append([use])

@@ -83,6 +83,13 @@ def opened_as(
             stated = _stated(root, walked, config)
         except (*BROKEN, KeyError, TypeError, ValueError) as error:
             unreadable(shown, f"{quoted(shown)} is a broken HDF5 file: {error}")
+        if not tensors and (config is not None or "model_config" in root.attrs):
+            unreadable(
+                shown,
+                f"{quoted(shown)} has a model without weights",
+                "was it saved before it was built? Build it, as by "
+                "model.build((None, 224, 224, 3)), and save it again",
+            )
         if not tensors:
             unreadable(
                 shown,

@@ -15,6 +15,7 @@ from resnet_spec.weights.formats import hdf5
 
 _WEIGHTS = "model.weights.h5"
 _CONFIG = "config.json"
+_SHARD = ".weights.h5"
 _MAX_GROWTH = 100  # weights hardly shrink: what grows more was made to fill the memory
 
 
@@ -25,11 +26,11 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
         try:
             member = archive.getinfo(_WEIGHTS)
         except KeyError:
-            unreadable(
-                shown,
-                f"{quoted(shown)} holds its weights in several files",
-                "save it without 'max_shard_size'",
-            )
+            if any(name.endswith(_SHARD) for name in archive.namelist()):
+                message, hint = "holds its weights in several files", "without 'max_shard_size'"
+                unreadable(shown, f"{quoted(shown)} {message}", f"save it {hint}")
+            message = f"{quoted(shown)} has no weights: there is no {quoted(_WEIGHTS)} in it"
+            unreadable(shown, message, "save the model with model.save('model.keras')")
         _check_growth(member, shown)
         try:
             config = _config(archive, shown)

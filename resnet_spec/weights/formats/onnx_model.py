@@ -32,9 +32,14 @@ def parsed(data: bytes) -> Any:
         raise ValueError("is no ONNX file: it has names that are no text")
     versions = [each.version for each in model.opset_import if each.domain in _DOMAINS]
     version = min(max(versions, default=1), _LATEST)
+    given: set[str] = set()
     for node in model.graph.node:
         if node.domain in _DOMAINS:
             _check(node, version)
+        outputs = set(filter(None, node.output))
+        if twice := outputs & given:
+            raise ValueError(f"is no ONNX file: two nodes give {quoted(min(twice))}")
+        given |= outputs
     return model
 
 

@@ -17,11 +17,11 @@ from resnet_spec.diagnostics import quoted
 from resnet_spec.importing.errors import Unsupported, unreadable, unsaid
 from resnet_spec.importing.readers.keras import layers, topology
 from resnet_spec.importing.readers.keras.emitter import Call, Written
-from resnet_spec.importing.readers.keras.options import MAX_SIZE
 from resnet_spec.importing.readers.keras.restated import restated
 from resnet_spec.importing.readers.keras.topology import Scope
 from resnet_spec.importing.readers.keras.variables import Variables
 from resnet_spec.importing.readers.model import ANY_SIZE, Model
+from resnet_spec.language.name_resolution import MAX_SIZE
 from resnet_spec.weights.checkpoint import BROKEN, Checkpoint, MissingPackage
 
 _MAX_CONFIG = 50_000_000  # bytes
@@ -123,8 +123,8 @@ def _graph(
     document: Any, version: str, checkpoint: Checkpoint, bytes_: int, size: tuple[int, int, int]
 ) -> Read:
     scope = topology.scope_of(document)
-    shape, is_last = _input(scope, size)
     steps, output = topology.steps_of(scope, "images")
+    shape, is_last = _input(scope, steps, size)
     variables = Variables(checkpoint, bytes_)
     major = version.partition(".")[0]
     done = Written(variables, int(major) if major.isdigit() and len(major) < 4 else 2)
@@ -147,18 +147,25 @@ def _graph(
         "images",
         shape,
         renamed.get(output, output),
-        (*_size_notes(scope, shape, is_last), *_notes(scope, steps, done)),
+        (*_size_notes(scope, shape, is_last), *_notes(scope, done)),
         is_last,
     )
     return Read(model, json.dumps(restated(scope, shape)))
 
 
-def _input(scope: Scope, size: tuple[int, int, int]) -> tuple[tuple[int, int, int, int], bool]:
+def _input(
+    scope: Scope, steps: list[topology.Step], size: tuple[int, int, int]
+) -> tuple[tuple[int, int, int, int], bool]:
     """The shape of a batch of one image, and whether its channels stand last."""
     channels, rows, columns = size
     is_last = not any(
         layer.options.states("data_format", "channels_first") for layer in topology.layers_of(scope)
     )
+    turns = [step.layer.options for step in steps if step.inputs == ("images",)]
+    if any(each.states("dims", [2, 3, 1]) for each in turns):  # to channels last
+        is_last = False
+    if any(each.states("dims", [3, 1, 2]) for each in turns):
+        is_last = True
     usual = (1, rows, columns, channels) if is_last else (1, channels, rows, columns)
     stated = topology.stated_shape(scope)
     if stated is None:
@@ -183,19 +190,11 @@ def _size_notes(scope: Scope, shape: tuple[int, int, int, int], is_last: bool) -
         yield ANY_SIZE.format(*list(shape)[place])
 
 
-def _notes(scope: Scope, steps: list[topology.Step], done: Written) -> Iterator[str]:
+def _notes(scope: Scope, done: Written) -> Iterator[str]:
     every = list(topology.layers_of(scope))
-    calls: dict[str, int] = {}
-    for step in steps:
-        calls[step.layer.name] = calls.get(step.layer.name, 0) + 1
-    has_weights = {name.rpartition(":")[0] for name in done.parameters}
-    shared = [name for name, count in calls.items() if count > 1 and name in has_weights]
-    if shared:
-        names = ", ".join(quoted(each) for each in shared[:4])
-        yield f"used at several places with the same weights, which are apart in the spec: {names}"
-    images = sorted({each.kind for each in every if each.kind in topology.AUGMENTATIONS})
-    if images:
-        yield f"what changes images in training alone is left out: {', '.join(images)}"
+    training = sorted({each.kind for each in every if each.kind in layers.PASSING} - {"Dropout"})
+    if training:
+        yield f"what is done in training alone is left out: {', '.join(training)}"
     half = {policy for each in every if (policy := each.options.policy()) in _HALF}
     if half:
         yield f"it computes in {', '.join(sorted(half))}; here it does in single precision"

@@ -325,6 +325,11 @@ def total(call: Call) -> Value:
     return call.node("Sum", [each.name for each in call.inputs], _ranks(call))
 
 
+def difference(call: Call) -> Value:
+    rank = _ranks(call)
+    return call.node("Sub", [each.name for each in call.inputs], rank)
+
+
 def product(call: Call) -> Value:
     rank = _ranks(call)
     value = call.inputs[0]
@@ -356,7 +361,12 @@ def rescaling(call: Call) -> Value:
 def normalization(call: Call) -> Value:
     """By a mean and a variance that are stated, or that were found in the data."""
     options = call.options
-    axis = options.axis("axis") if options.has("axis") else None
+    one_for_all = not options.has("axis") or options.states("axis", [])
+    axis = None
+    if one_for_all:
+        options.only("axis", [])
+    else:
+        axis = options.axis("axis")
     if axis is not None and not _is_last(call.value, axis):
         raise Unsupported(f"it works along axis {axis}, not along channels that stand last")
     inverted = options.flag("invert", False)
@@ -395,9 +405,24 @@ def passing(call: Call) -> Value:
     return call.node("Identity", [call.value.name], call.value.rank)
 
 
+def identity(call: Call) -> Value:
+    return call.node("Identity", [call.value.name], call.value.rank)
+
+
+def dropout(call: Call) -> Value:
+    """Nothing in evaluation; its rate is told on."""
+    rate = call.options.number("rate")
+    call.options.pass_over()
+    if not 0 <= rate < 1:
+        raise Unsupported(f"a rate of {rate:g}")
+    names = [call.value.name, call.constant("rate", np.float32(rate))]
+    return call.node("Dropout", names, call.value.rank)
+
+
 # Layers that training alone has.
 PASSING = AUGMENTATIONS | {
-    "Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise", "ActivityRegularization",
+    "Dropout", "SpatialDropout2D", "GaussianDropout", "AlphaDropout", "GaussianNoise",
+    "ActivityRegularization",
 }  # fmt: skip
 
 RULES: dict[str, Rule] = {
@@ -420,12 +445,15 @@ RULES: dict[str, Rule] = {
     "Reshape": reshape,
     "Permute": permute,
     "Add": total,
+    "Subtract": difference,
     "Multiply": product,
     "Average": mean,
     "Concatenate": concatenation,
     "Rescaling": rescaling,
     "Normalization": normalization,
     **dict.fromkeys(PASSING, passing),
+    "Dropout": dropout,
+    "Identity": identity,
 }
 
 

@@ -7,8 +7,8 @@ from typing import Any, TypeGuard
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.importing.errors import Unsupported
+from resnet_spec.language.name_resolution import MAX_SIZE
 
-MAX_SIZE = 65_536  # rows, columns and channels; more is no image
 # What evaluation does not depend on: names, how weights begin and are trained, older spellings of
 # the shape of a first layer's input. The type that is computed in is looked at for the whole model.
 _TRAINING = frozenset((

@@ -32,6 +32,8 @@ AUGMENTATIONS = frozenset((
     "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast",
     "RandomBrightness",
 ))  # fmt: skip
+# Layers before a network of whose calls Keras states the same, without a difference.
+_SIZES = frozenset(("Resizing", "CenterCrop", "RandomCrop"))
 
 
 class Ref(NamedTuple):
@@ -251,8 +253,9 @@ def _calls(raw: Mapping[str, Any], name: str) -> list[tuple[Ref, ...]]:
     nodes = raw.get("inbound_nodes") or []
     if not isinstance(nodes, list) or len(nodes) > MAX_NODES:
         raise Unsupported("its calls are no list", f"{_kind(raw)} {quoted(name)}")
+    in_training = _kind(raw) in AUGMENTATIONS | _SIZES
     try:
-        return [tuple(_refs(node, _kind(raw) in AUGMENTATIONS)) for node in nodes]
+        return [tuple(_refs(node, in_training)) for node in nodes]
     except Unsupported as error:
         raise Unsupported(error.what, f"{_kind(raw)} {quoted(name)}") from None
 
@@ -305,6 +308,8 @@ def _check_arguments(given: Any, in_training: bool) -> None:
 def _ends(config: Mapping[str, Any], key: str, name: str) -> Iterator[Ref]:
     """The inputs or outputs of a model."""
     found = config.get(key)
+    if isinstance(found, Mapping):  # by names
+        found = [*found.values()]
     if isinstance(found, list) and found and isinstance(found[0], str):
         found = [found]
     if not isinstance(found, list) or not found:

@@ -1,0 +1,381 @@
+"""Models with odd content that is legal: each comes out right, or is refused by name and place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import networks
+import numpy as np
+import pytest
+
+from resnet_spec.diagnostics import SpecError
+from resnet_spec.importing import proof
+from resnet_spec.importing.readers import onnx_file
+from resnet_spec.importing.readers.model import Model
+from resnet_spec.importing.run import Imported, Options, imported
+from resnet_spec.importing.writing.stages import Signature, Use, runs
+from resnet_spec.language.library import builtin_blocks
+
+pytestmark = pytest.mark.torch
+
+SHAPE = (1, 3, 12, 12)
+Apply = Callable[[Any], Any]
+
+
+def of(apply: Apply) -> Any:
+    """A module that does to its input what a function does."""
+    from torch import nn
+
+    class Of(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return apply(x)
+
+    return Of()
+
+
+def network(*, images: Any = None, stem: Any = None, tail: Any = None, channels: int = 8) -> Any:
+    """A stem, a residual block and a head, with something odd between them."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(8, 8, 3, padding=1)
+            self.conv2 = nn.Conv2d(8, 8, 3, padding=1)
+
+        def forward(self, x: Any) -> Any:
+            return torch.relu(self.conv2(torch.relu(self.conv1(x))) + x)
+
+    torch.manual_seed(0)
+    parts = [images, nn.Conv2d(3, 8, 3, padding=1), stem, Block(), tail]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 4)]
+    return nn.Sequential(*(each for each in parts if each is not None), *head)
+
+
+def read(model: Any, folder: Path, folds: bool = False) -> Model:
+    path = networks.exported(networks.randomized(model), SHAPE, folder / "odd.onnx", folds)
+    return onnx_file.read(path, path.name)
+
+
+def brought(model: Any, folder: Path, library: bool = False) -> Imported:
+    """A model exported and imported, with the same logits."""
+    options = Options("odd", "Odd", library)
+    found = imported(read(model, folder), options, str(folder / "odd.yaml"))
+    assert networks.distance(found, model, SHAPE) < 1e-6, found.text
+    return found
+
+
+def refused(model: Any, folder: Path) -> str:
+    with pytest.raises(SpecError) as caught:
+        imported(read(model, folder), Options("odd", "Odd", False), str(folder / "odd.yaml"))
+    (found,) = caught.value.diagnostics
+    assert found.code == "RS953", found.message
+    return found.message
+
+
+# --- one value, taken twice ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["images", "stem", "tail"])
+@pytest.mark.parametrize("operation", ["add", "multiply", "part"])
+def test_a_value_that_is_taken_twice(operation: str, place: str, tmp_path: Path) -> None:
+    apply: Apply = {
+        "add": lambda x: x + x,
+        "multiply": lambda x: x * x,
+        "part": lambda x: (x + x).chunk(x.shape[1], 1)[0] * x,
+    }[operation]
+    given: dict[str, Any] = {place: of(apply)}
+    brought(network(**given), tmp_path)
+
+
+def test_a_value_beside_itself(tmp_path: Path) -> None:
+    import torch
+
+    brought(network(tail=of(lambda x: torch.cat([x, x], 1)), channels=16), tmp_path, library=True)
+    brought(network(tail=of(lambda x: x.chunk(2, 1)[1]), channels=4), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["Sum", "Mean"])
+def test_a_sum_of_any_number(kind: str, tmp_path: Path) -> None:
+    """Exporters write sums of two alone; the operators take one value or several."""
+    import onnx
+    from onnx import helper
+
+    for count in (1, 3):
+        model = networks.randomized(network(stem=of(lambda x: x.relu())))
+        path = networks.exported(model, SHAPE, tmp_path / "odd.onnx", False)
+        proto = onnx.load(str(path))
+        place, relu = next((k, n) for k, n in enumerate(proto.graph.node) if n.op_type == "Relu")
+        made = helper.make_node(kind, [relu.input[0]] * count, list(relu.output), name="many")
+        proto.graph.node.remove(relu)
+        proto.graph.node.insert(place, made)
+        path.write_bytes(proto.SerializeToString())
+        options = Options("odd", "Odd", False)
+        found = imported(onnx_file.read(path, "odd.onnx"), options, str(tmp_path / "odd.yaml"))
+        factor = count if kind == "Sum" else 1
+        wanted = networks.randomized(network(stem=of(lambda x: factor * x)))  # noqa: B023
+        wanted.load_state_dict(model.state_dict())
+        assert networks.distance(found, wanted, SHAPE) < 1e-6, found.text
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [lambda x: x**2, lambda x: -x, lambda x: x - x.relu(), lambda x: x * x * x],
+    ids=["square", "negative", "difference", "cube"],
+)
+def test_arithmetic(apply: Apply, tmp_path: Path) -> None:
+    brought(network(stem=of(apply)), tmp_path)
+
+
+# --- other orders of channels --------------------------------------------------------------------
+
+
+def test_images_in_another_order_are_the_stem(tmp_path: Path) -> None:
+    found = brought(network(images=of(lambda x: x[:, [2, 1, 0]])), tmp_path)
+    stem = found.text.partition("stem:\n")[2].partition("\nstages:")[0]
+    assert "  - {split: split, parts: 3, as: part}\n" in stem and "conv: 1" in stem
+    assert "concat: [part.2, part.1, part.0]" in stem
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [
+        lambda x: x[:, [0, 2, 3, 1, 1, 7, 5, 6]],
+        lambda x: x.flip(1),
+        lambda x: x[:, ::2].repeat(1, 2, 1, 1),
+        lambda x: x.flatten(2).mean(2)[:, :, None, None] * x,
+        lambda x: x.flatten(2).transpose(1, 2).amax(1)[:, :, None, None] * x,
+    ],
+    ids=["any", "flipped", "every other", "flat", "flat and last"],
+)
+def test_channels_in_another_order(apply: Apply, tmp_path: Path) -> None:
+    brought(network(stem=of(apply)), tmp_path)
+
+
+def test_a_norm_of_a_vector(tmp_path: Path) -> None:
+    """Norms are of maps here: a fully connected layer before one is a convolution of all places."""
+    from torch import nn
+
+    body = (*network()[:2], nn.MaxPool2d(2), nn.Flatten())
+    first = (nn.Linear(8 * 36, 6), nn.BatchNorm1d(6), nn.ReLU())
+    second = (nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 4))
+    found = brought(nn.Sequential(*body, *first, *second), tmp_path)
+    assert "{conv: 4, filters: 6, kernel: 6, padding: 0" in found.text
+    assert "{conv: 7, filters: 5, kernel: 1" in found.text
+
+
+def test_a_norm_of_a_vector_that_was_no_square_map(tmp_path: Path) -> None:
+    from torch import nn
+
+    body = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 32, 6)
+    model = nn.Sequential(*body, nn.BatchNorm1d(6), nn.Linear(6, 4))
+    path = networks.exported(model.eval(), (1, 3, 4, 8), tmp_path / "odd.onnx", False)
+    with pytest.raises(SpecError, match="batch_norm of a vector, which was a map of other"):
+        options = Options("odd", "Odd", False)
+        imported(onnx_file.read(path, "odd.onnx"), options, str(tmp_path / "odd.yaml"))
+
+
+# --- images that are normalised ------------------------------------------------------------------
+
+
+def normalised(mean: list[float], deviation: list[float], scale: float) -> Any:
+    """What torchvision does to images, as a part of the model."""
+    import torch
+    from torch import nn
+
+    class Normalised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+            self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1))
+
+        def forward(self, x: Any) -> Any:
+            return (x / scale - self.mean) / self.deviation
+
+    return Normalised()
+
+
+@pytest.mark.parametrize("deviation", [[0.2, 0.3, 0.4], [-0.2, 0.3, 0.4], [1e3, 1e3, 1e3]])
+def test_a_normalisation_is_a_norm_with_its_statistics(
+    deviation: list[float], tmp_path: Path
+) -> None:
+    found = brought(network(images=normalised([0.4, 0.5, 0.6], deviation, 255)), tmp_path)
+    assert "stem:\n  - {norm: " in found.text and "  - {conv: 1, filters: 8" in found.text
+    (note,) = (each for each in found.notes if "fixed numbers for each channel" in each)
+    assert note.startswith("Div '/0/Div_1' has") and "in training move on" in note
+    name = next(each.removesuffix(".running_mean") for each in found.state if "mean" in each)
+    if deviation[0] > 0:  # in training, too, it makes of such images about what it did
+        assert np.allclose(found.state[f"{name}.running_mean"], [102, 127.5, 153])
+        spread = np.sqrt(found.state[f"{name}.running_var"] + 1e-5)
+        assert np.allclose(spread, np.array(deviation) * 255, rtol=1e-5)
+
+
+def test_a_normalisation_alike_for_all_channels_is_a_rescaling(tmp_path: Path) -> None:
+    found = brought(network(images=normalised([0.5] * 3, [0.5] * 3, 1)), tmp_path)
+    assert "{rescale: rescale, factor: 2.0, offset: -1.0}" in found.text
+    assert not any("fixed numbers" in each for each in found.notes)
+
+
+# --- weights that are shared ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_shared_weights_are_told(folds: bool, tmp_path: Path) -> None:
+    import torch
+    from torch import nn
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 3, padding=1)
+            self.norm = nn.BatchNorm2d(8)
+
+        def forward(self, x: Any) -> Any:
+            for _ in range(2):
+                x = torch.relu(self.norm(self.conv(x)))
+            return x
+
+    model = read(network(stem=Twice()), tmp_path, folds)
+    found = imported(model, Options("odd", "Odd", False), str(tmp_path / "odd.yaml"))
+    (note,) = (each for each in found.notes if "used at several places" in each)
+    assert "in the spec are apart and are trained apart: '1.conv'" in note
+    apart = network(stem=nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)))
+    fresh = networks.exported(of_blocks(torch.relu).eval(), SHAPE, tmp_path / "fresh.onnx", folds)
+    begun = onnx_file.read(fresh, "fresh.onnx")
+    found = imported(begun, Options("odd", "Odd", False), str(tmp_path / "odd.yaml"))
+    assert not any("several places" in each for each in found.notes)
+    assert not any("several places" in each for each in brought(apart, tmp_path).notes)
+
+
+# --- limits of the language ----------------------------------------------------------------------
+
+
+def leaky(slope: float) -> Any:
+    from torch import nn
+
+    return nn.LeakyReLU(slope)
+
+
+def test_numbers_beyond_the_language(tmp_path: Path) -> None:
+    where = "LeakyRelu '/1/LeakyRelu': leaky_relu with the slope"
+    said = refused(network(stem=leaky(-0.5)), tmp_path)
+    assert said == f"{where} -0.5: the language has at least 0"
+    said = refused(network(stem=leaky(1e30)), tmp_path)
+    assert said.startswith(f"{where} 1e+30: the language has at most 9,007,")
+    found = brought(network(stem=leaky(1.5)), tmp_path)
+    assert "slope: 1.5" in found.text
+
+
+def test_more_classes_than_the_language_has(tmp_path: Path) -> None:
+    from torch import nn
+
+    many = nn.Sequential(*network()[:-1], nn.Linear(8, 65_537))
+    assert refused(many, tmp_path) == "the model: 65,537 classes: the language has up to 65,536"
+
+
+def test_chance_in_evaluation_is_refused(tmp_path: Path) -> None:
+    from torch.nn import functional
+
+    said = refused(network(tail=of(lambda x: functional.dropout(x, 0.5, True))), tmp_path)
+    assert said.startswith("Dropout '/2/Dropout': it zeroes values at random in evaluation, too")
+    brought(network(tail=of(lambda x: functional.dropout(x, 0.5, False))), tmp_path)
+    brought(network(tail=of(lambda x: functional.dropout(x, 0.0, True))), tmp_path)
+
+
+def test_images_too_large_to_prove_are_not_run(tmp_path: Path) -> None:
+    found = brought(network(), tmp_path)
+    model = read(network(), tmp_path)._replace(shape=(250_000, 3, 12, 12))
+
+    def never(images: Path, out: Path) -> None:
+        raise AssertionError("it was run")
+
+    compared = proof.compared(found.network, tmp_path / "w", model, (), never, tmp_path)
+    assert compared.difference is None
+    assert compared.reason == "for images of 250000x3x12x12 a map would take 1.2 GB of memory"
+
+
+def test_more_blocks_than_a_stage_repeats() -> None:
+    uses = [Use("block", {}, (), 0, 0)] * 5000
+    assert [len(run) for run in runs(uses, lambda block: Signature({}))] == [2048, 2048, 904]
+
+
+# --- what a person would sign --------------------------------------------------------------------
+
+
+def of_blocks(act: Any, *head: Any) -> Any:
+    """A network of basic blocks with an activation of one's own."""
+    import torch
+    from torch import nn
+
+    def convolved(inputs: int, outputs: int, stride: int = 1) -> list[Any]:
+        conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        return [conv, nn.BatchNorm2d(outputs)]
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            parts = *convolved(8, 8), of(act), *convolved(8, 8)
+            self.residual, self.act = nn.Sequential(*parts), of(act)
+
+        def forward(self, x: Any) -> Any:
+            return self.act(self.residual(x) + x)
+
+    torch.manual_seed(0)
+    end = head or (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    return nn.Sequential(*convolved(3, 8), of(act), Block(), Block(), *end)
+
+
+def hard_swish(x: Any) -> Any:
+    return x * (x + 3).clamp(0, 6) / 6
+
+
+def test_a_hard_swish_is_an_activation(tmp_path: Path) -> None:
+    found = brought(of_blocks(hard_swish), tmp_path, library=True)
+    assert "defaults:\n  act: hard_swish\n" in found.text and "  hard_swish:\n" in found.text
+    assert "stages:\n  - {name: layer1, block: basic, repeat: 2, filters: 8}\n" in found.text
+    own = brought(of_blocks(hard_swish), tmp_path)
+    assert "stages:\n  - {name: layer1, block: residual_block, repeat: 2}\n" in own.text
+
+
+@pytest.mark.parametrize(
+    "act",
+    [lambda x: x * (1.702 * x).sigmoid(), lambda x: x.relu().tanh() * x, lambda x: x * x.relu()],
+    ids=["quick gelu", "two in a row", "one"],
+)
+def test_other_gates(act: Apply, tmp_path: Path) -> None:
+    found = brought(of_blocks(act), tmp_path, library=True)
+    assert "act: gate1" in found.text and "block: basic, repeat: 2" in found.text
+
+
+def test_gates_that_are_not_the_activation(tmp_path: Path) -> None:
+    import torch
+    from torch import nn
+
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), of(hard_swish), nn.Linear(8, 4)
+    found = brought(of_blocks(torch.relu, *head), tmp_path, library=True)
+    assert "block: hard_swish, name: act" in found.text
+    assert "stages:\n  - {name: layer1, block: basic, repeat: 2, filters: 8}\n" in found.text
+
+
+def test_two_means_side_by_side_are_a_head(tmp_path: Path) -> None:
+    import torch
+    from torch import nn
+
+    both = of(lambda x: torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))
+    found = brought(of_blocks(torch.relu, both, nn.Linear(16, 4)), tmp_path, library=True)
+    assert "blocks:" not in found.text
+    assert "  - {concat: [avgpool, global_max_pool], name: concat}\n" in found.text
+
+
+def test_a_block_of_its_own_hides_none_of_the_library(tmp_path: Path) -> None:
+    from torch import nn
+
+    wider = nn.Sequential(nn.Conv2d(8, 8, 1), nn.MaxPool2d(2))
+    model = nn.Sequential(*of_blocks(lambda x: x.relu())[:-3], wider, *of_blocks(hard_swish)[3:])
+    found = brought(model, tmp_path, library=True)
+    own = found.text.partition("blocks:")[2].partition("stem:")[0]
+    names = {line[2:-1] for line in own.splitlines() if line[:2] == "  " and line[2:3].isalpha()}
+    assert "transition_block" in names and not names & set(builtin_blocks())

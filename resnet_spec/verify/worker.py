@@ -14,8 +14,9 @@ import os
 import sys
 import tempfile
 import types
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import numpy as np
 
@@ -133,12 +134,15 @@ def serve(worker: object, requests: IO[str], answers: IO[str]) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def main() -> None:
-    """Serves standard input; what frameworks print must not get between the answers."""
+def run(worker_of: Callable[[str], object]) -> NoReturn:
+    """Serves standard input, as a process that was told its kind, and ends the process."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    serve(Worker(sys.argv[1]), sys.stdin, answers)
+    os.dup2(2, 1)  # what frameworks print must not get between the answers
+    serve(worker_of(sys.argv[1]), sys.stdin, answers)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # Python would take up to a second to free the modules of a framework
 
 
 if __name__ == "__main__":
-    main()
+    run(Worker)

@@ -73,4 +73,4 @@ def planted(recipe: Recipe) -> SGD | AdamW:
 
 if __name__ == "__main__":
     optimizers.optimizer = planted
-    worker.main()
+    worker.run(worker.Worker)

@@ -7,8 +7,6 @@ place.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -201,12 +199,5 @@ def _as_asked(value: Any, wanted: Shapes) -> Iterator[np.ndarray]:
         yield moved
 
 
-def main() -> None:
-    """Serves standard input; what frameworks print must not get between the answers."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    worker.serve(Worker(sys.argv[1]), sys.stdin, answers)
-
-
 if __name__ == "__main__":
-    main()
+    worker.run(Worker)

@@ -21,8 +21,9 @@ PYTEST ?=
 BIN := $(VENV)/bin
 # -qq: errors only
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-# What is imported is compiled then, by all cores; the rest never.
 INSTALL := $(PIP) install --no-compile --constraint constraints.txt
+# All cores compile what pip would compile with one. Processes that write nothing would do it each time.
+COMPILE := $(BIN)/python -m compileall -qq -j $(WORKERS) $(VENV)/lib || true
 SOURCES := resnet_spec backends tests benchmarks action playground/build.py playground/session.py docs/hooks.py
 # What stands in compiled files word by word.
 COPIED := backends/trainer backends/torch/trainer backends/keras/trainer backends/*/layers.py
@@ -184,4 +185,5 @@ $(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
 ifeq ($(FRAMEWORKS),yes)
 	$(INSTALL) --no-deps $(REFERENCES)
 endif
+	@$(COMPILE)
 	@touch $(VENV)/.installed $@

@@ -6,6 +6,8 @@
 
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
+# Else each of some hundred processes would compile what it imports of ours.
+unexport PYTHONDONTWRITEBYTECODE
 
 SUPPORTED := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 ifndef PYTHON

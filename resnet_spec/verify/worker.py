@@ -6,6 +6,7 @@ Whatever else a framework prints goes to standard error.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import importlib
 import importlib.util
@@ -139,6 +140,7 @@ def run(worker_of: Callable[[str], object]) -> NoReturn:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what frameworks print must not get between the answers
     serve(worker_of(sys.argv[1]), sys.stdin, answers)
+    atexit._run_exitfuncs()  # of users' code, too, as multiprocessing ends its processes
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # Python would take up to a second to free the modules of a framework

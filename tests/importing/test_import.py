@@ -405,6 +405,14 @@ def test_a_function_of_the_users(run: Run, tmp_path: Path) -> None:
     assert "gives a int, no torch.nn.Module" in run("mynets:number", "--out", "b.yaml").err
 
 
+def test_what_the_users_code_does_at_its_end_is_done(run: Run, tmp_path: Path) -> None:
+    ends = "import atexit, pathlib\natexit.register(pathlib.Path('ended').touch)\n"
+    (tmp_path / "ending.py").write_text(ends + MODULE)
+    result = run("ending:build", "--out", "ended.yaml", "--input", "3x32x32")
+    assert result.code == 0, result.err
+    assert (tmp_path / "ended").exists()
+
+
 DROPPED = """\
 import torch
 from torch import nn

@@ -109,7 +109,7 @@ def _compiled(network: Network, weights: Path, images: Path, out: Path, folder: 
     files = {"source": path, "weights": weights, "images": images, "out": out}
     try:
         named = {key: str(value.resolve()) for key, value in files.items()}
-        process.ask("compiled", name=network.name, **named)
+        process.ask("run_compiled", name=network.name, **named)
         process.answer()
     except BaseException:
         process.kill()

@@ -14,7 +14,7 @@ from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import unreadable
 from resnet_spec.importing.proof import WORKER, NotRun, installed
 from resnet_spec.importing.readers import onnx_file, tensors
-from resnet_spec.importing.readers.model import Model
+from resnet_spec.importing.readers.model import LEFT_OUT, Model
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
 from resnet_spec.weights.checkpoint import MissingPackage
 
@@ -60,9 +60,8 @@ def opened(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Iterato
     """
     if runs_code(name):
         asked = {"name": name, "size": size}
-        with _exported(name, folder, limit, "function", **asked) as (model, compute, decides):
-            notes = (*model.notes, *map(ONE_WAY.format, decides))
-            yield Source(model._replace(notes=notes), ("torch",), compute)
+        with _exported(name, folder, limit, "function", **asked) as (model, compute):
+            yield Source(model, ("torch",), compute)
         return
     path = Path(name)
     head = _head(path, name)
@@ -83,7 +82,7 @@ def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Iterator[S
 
     exported.check_archive(path, name)
     asked = {"path": str(path.resolve())}
-    with _exported(name, folder, limit, "archive", **asked) as (model, compute, _):
+    with _exported(name, folder, limit, "archive", **asked) as (model, compute):
         yield Source(model, ("torch",), compute)
 
 
@@ -161,11 +160,8 @@ def _by_runtime(path: Path) -> Callable[[Path, Path], None]:
 @contextmanager
 def _exported(
     shown: str, folder: Path, limit: float, do: str, **asked: object
-) -> Iterator[tuple[Model, Callable[[Path, Path], None], list[str]]]:
-    """A PyTorch model, and its process, which has the same weights until the end.
-
-    Besides, where its code decides by values.
-    """
+) -> Iterator[tuple[Model, Callable[[Path, Path], None]]]:
+    """A PyTorch model, and its process, which has the same weights until the end."""
     for package in ("torch", "onnx"):
         if not installed(package):
             raise MissingPackage("reading a PyTorch model", package, package)
@@ -173,16 +169,19 @@ def _exported(
     with _process("torch") as process:
         process.ask(do, out=str(path), values=str(values), **asked)
         try:
-            decides = _answer(process, shown, limit)
+            told = _answer(process, shown, limit)
         except RunnerError as error:
             unreadable(shown, f"{quoted(shown)} gave no model: {error.message.strip()}")
 
         def compute(images: Path, out: Path) -> None:
-            process.ask("exported", images=str(images), out=str(out))
+            process.ask("run_exported", images=str(images), out=str(out))
             _answer(process, shown, limit)
 
         model = onnx_file.read(path, shown, values=tensors.mapped(values))
-        yield model._replace(format="PyTorch"), compute, decides or []
+        notes = [ONE_WAY.format(place) for place in told["decides"]]
+        if told["left_out"]:
+            notes.append(LEFT_OUT.format(", ".join(told["left_out"])))
+        yield model._replace(format="PyTorch", notes=(*model.notes, *notes)), compute
 
 
 def _answer(process: Process, shown: str, limit: float) -> Any:

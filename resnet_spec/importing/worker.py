@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ class Worker:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.model: Any = None
+        self.has_run_users_code = False
 
-    def compiled(self, source: str, name: str, weights: str, images: str, out: str) -> None:
+    def run_compiled(self, source: str, name: str, weights: str, images: str, out: str) -> None:
         """The logits of a compiled PyTorch network with all of its weights."""
         import torch
         from safetensors.torch import load_file
@@ -35,15 +36,17 @@ class Worker:
         with torch.no_grad():
             np.save(out, model(torch.from_numpy(np.load(images))).numpy())
 
-    def function(self, name: str, size: list[int], out: str, values: str) -> list[str]:
+    def function(self, name: str, size: list[int], out: str, values: str) -> dict[str, list[str]]:
         """Export what a function of the user's gives, a PyTorch model: this runs its code.
 
-        Gives the places where its code decides by values, of which the export knows one way alone.
+        Gives under `decides` where its code decides by values, of which the export knows one way
+        alone, and under `left_out` what it does in training alone that is no plain dropout.
         """
         import importlib
 
         import torch
 
+        self.has_run_users_code = True
         module, _, function = name.rpartition(":")
         if module.endswith(".py"):
             path = Path(module).resolve()
@@ -57,24 +60,31 @@ class Worker:
             raise TypeError(f"{function}() gives a {type(model).__name__}, no torch.nn.Module")
         return self._export(_unwrapped(model).float().eval(), (1, *size), out, values)
 
-    def archive(self, path: str, out: str, values: str) -> None:
+    def archive(self, path: str, out: str, values: str) -> dict[str, list[str]]:
         """Export the graph of an archive that was looked through before."""
         import torch
 
         program = torch.export.load(path)
         given = [n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
-        self._export(program.module(), tuple(given[0].meta["val"].shape), out, values)
+        return self._export(program.module(), tuple(given[0].meta["val"].shape), out, values)
 
-    def _export(self, model: Any, shape: tuple[int, ...], out: str, values: str) -> list[str]:
+    def _export(
+        self, model: Any, shape: tuple[int, ...], out: str, values: str
+    ) -> dict[str, list[str]]:
         """To ONNX, nothing folded, so that each norm keeps its own numbers; the values apart."""
         import warnings
 
         import torch
 
         self.model = model
+        left_out = {type(each).__name__ for each in model.modules()} & PATHS
         if isinstance(model, torch.fx.GraphModule):
-            _tell_dropouts_of(model)
-        with _dropouts_told(), warnings.catch_warnings(record=True) as told, torch.no_grad():
+            left_out |= _tell_dropouts_of(model)
+        with (
+            _dropouts_told(left_out),
+            warnings.catch_warnings(record=True) as told,
+            torch.no_grad(),
+        ):
             warnings.simplefilter("always")
             torch.onnx.export(
                 model,
@@ -88,9 +98,10 @@ class Worker:
         state = {k: v for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}
         tensors.write(Path(values), {name: _array(each) for name, each in state.items()})
         decides = (each for each in told if "Python boolean" in str(each.message))
-        return sorted({f"{Path(each.filename).name}:{each.lineno}" for each in decides})
+        places = {f"{Path(each.filename).name}:{each.lineno}" for each in decides}
+        return {"decides": sorted(places), "left_out": sorted(left_out)}
 
-    def exported(self, images: str, out: str) -> None:
+    def run_exported(self, images: str, out: str) -> None:
         """The output of the model that was exported."""
         import torch
 
@@ -152,31 +163,56 @@ def _array(tensor: Any) -> Any:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
+# Dropouts of PyTorch that drop whole channels or keep the mean, and modules that drop a branch.
+OTHERS = ("dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
+PATHS = frozenset({"DropPath", "StochasticDepth"})
+
+
 @contextmanager
-def _dropouts_told() -> Iterator[None]:
-    """Let dropout in evaluation, which is nothing, be a node of what is exported."""
+def _dropouts_told(left_out: set[str]) -> Iterator[None]:
+    """Let dropout in evaluation, which is nothing, be a node of what is exported.
+
+    The names of dropouts that the language has not are added to `left_out`.
+    """
     from torch.nn import functional
 
     original = functional.dropout
+    others = {name: getattr(functional, name) for name in OTHERS}
+
+    def named(name: str) -> Callable[..., Any]:
+        def told(*given: Any, **options: Any) -> Any:
+            left_out.add(name)
+            return others[name](*given, **options)
+
+        return told
 
     def told(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
         return original(input, p, training, inplace) if training else _told_dropout(input, p)
 
     functional.dropout = told
+    for name in others:
+        setattr(functional, name, named(name))
     try:
         yield
     finally:
         functional.dropout = original
+        for name, other in others.items():
+            setattr(functional, name, other)
 
 
-def _tell_dropouts_of(model: Any) -> None:
-    """The same of a graph, which calls PyTorch's operators themselves."""
+def _tell_dropouts_of(model: Any) -> set[str]:
+    """The same of a graph, which calls PyTorch's operators themselves; gives those left out."""
     import torch
 
+    left_out = set()
     for node in model.graph.nodes:
+        name = getattr(node.target, "_opname", "")
+        if name.endswith("dropout") and name != "dropout":
+            left_out.add(name)
         if node.target is torch.ops.aten.dropout.default and node.args[2] is False:
             node.target, node.args = _told_dropout, node.args[:2]
     model.recompile()
+    return left_out
 
 
 def _told_dropout(values: Any, rate: float) -> Any:

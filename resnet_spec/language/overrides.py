@@ -36,8 +36,10 @@ def path_of(key: str, node: Node) -> tuple[str, ...]:
         count = 1
         if isinstance(at, Sequence):
             items = {item_name(item): item for item in at.items}
-            lengths = range(min(len(parts), MAX_KEYS), 1, -1)
-            count = next((n for n in lengths if ".".join(parts[:n]) in items), 1)
+            lengths = range(1, min(len(parts), MAX_KEYS) + 1)
+            named = [n for n in lengths if ".".join(parts[:n]) in items]
+            # `stages.a.norm=none` is a key of `a`, also where there is a stage `a.norm`.
+            count = max([n for n in named if n < len(parts)] or named or [1])
             at = items.get(".".join(parts[:count]), at)
         elif isinstance(at, Mapping):
             at = at.entries.get(parts[0], Scalar(None, at.span))

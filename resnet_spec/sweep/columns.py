@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
 
@@ -54,7 +55,8 @@ def columns(network: Network) -> dict[str, Column]:
         "peak_activation": lambda each: peak_activation(each.network),
         **{kind: _of_last(kind) for kind in ("receptive_field", "stride", "output")},
     }
-    for name in map(column_name, (each.name for each in network.stages)):
+    names = Counter(column_name(each.name) for each in network.stages)
+    for name in (name for name, count in names.items() if count == 1):
         for kind in OF_STAGES:
             found.setdefault(f"{name}_{kind}", _of_stage(name, kind))
     return found

@@ -109,7 +109,8 @@ class Space:
             for each in axes:
                 name = getattr(each, kind)
                 if name in seen:
-                    raise SpaceError(f"--set gives {quoted(name)} twice: list its values in one")
+                    what = "twice: list its values in one" if kind == "path" else "from two keys"
+                    raise SpaceError(f"--set gives {quoted(name)} {what}")
                 seen.add(name)
         self.size = math.prod(len(each.values) for each in axes)
 

@@ -23,7 +23,7 @@ class RunnerError(Exception):
     """A runner could not do what it was asked; the text is for people."""
 
     def __init__(self, runner: str, request: str, message: str) -> None:
-        does = "start" if request == "versions" else request
+        does = "start" if request == "versions" else request.replace("_", " ")
         super().__init__(f"{runner} failed to {does}: {message}")
         self.runner, self.request, self.message = runner, request, message
 

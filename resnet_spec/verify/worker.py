@@ -6,7 +6,6 @@ Whatever else a framework prints goes to standard error.
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import importlib
 import importlib.util
@@ -137,10 +136,17 @@ def serve(worker: object, requests: IO[str], answers: IO[str]) -> None:
 
 def run(worker_of: Callable[[str], object]) -> NoReturn:
     """Serves standard input, as a process that was told its kind, and ends the process."""
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what frameworks print must not get between the answers
-    serve(worker_of(sys.argv[1]), sys.stdin, answers)
-    atexit._run_exitfuncs()  # of users' code, too, as multiprocessing ends its processes
+    # What frameworks and models read and print is not of the conversation.
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    worker = worker_of(sys.argv[1])
+    serve(worker, requests, answers)
+    if getattr(worker, "has_run_users_code", False):
+        sys.exit()  # which may have something to do at its end
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # Python would take up to a second to free the modules of a framework

@@ -457,6 +457,41 @@ def test_dropout_comes_back(run: Run, tmp_path: Path, source: str) -> None:
     assert "block: basic" in text and text.count("dropout: ") == 1
 
 
+TRAINED = """\
+import atexit, pathlib, sys, tempfile
+import torch
+from torch import nn
+
+kept = tempfile.NamedTemporaryFile(dir=".", prefix="kept")
+assert sys.stdin.read() == ""  # what it reads is not what it is asked
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.drop = nn.Dropout(0.3)
+
+    def forward(self, x):
+        y = self.bn(self.conv(x))
+        return torch.relu(self.drop(y * y) + x)
+
+def build():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Dropout2d(0.2), Block(), Block(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
+    )
+"""
+
+
+def test_dropout_before_a_sum_comes_back_and_of_channels_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "trained.py").write_text(TRAINED)
+    result = run("trained:build", "--out", "trained.yaml", "--input", "3x12x12")
+    assert result.code == 0, result.err
+    assert "note: what is done in training alone is left out: dropout2d" in result.err
+    assert "{dropout: drop, rate: 0.3, as: residual}" in (tmp_path / "trained.yaml").read_text()
+    assert list(tmp_path.glob("kept*")) == []
+
+
 WRAPPED = """\
 import torch
 from torch import nn

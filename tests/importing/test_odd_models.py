@@ -99,26 +99,30 @@ def test_a_value_beside_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Sum", "Mean"])
-def test_a_sum_of_any_number(kind: str, tmp_path: Path) -> None:
-    """Exporters write sums of two alone; the operators take one value or several."""
+@pytest.mark.parametrize("given", ["x", "xxx", "cxx", "xcx", "xxc", "cxxc"])
+def test_a_sum_of_any_number(kind: str, given: str, tmp_path: Path) -> None:
+    """Exporters write sums of two alone; the operators take one value or several, and constants."""
     import onnx
-    from onnx import helper
+    from onnx import helper, numpy_helper
 
-    for count in (1, 3):
-        model = networks.randomized(network(stem=of(lambda x: x.relu())))
-        path = networks.exported(model, SHAPE, tmp_path / "odd.onnx", False)
-        proto = onnx.load(str(path))
-        place, relu = next((k, n) for k, n in enumerate(proto.graph.node) if n.op_type == "Relu")
-        made = helper.make_node(kind, [relu.input[0]] * count, list(relu.output), name="many")
-        proto.graph.node.remove(relu)
-        proto.graph.node.insert(place, made)
-        path.write_bytes(proto.SerializeToString())
-        options = Options("odd", "Odd", False)
-        found = imported(onnx_file.read(path, "odd.onnx"), options, str(tmp_path / "odd.yaml"))
-        factor = count if kind == "Sum" else 1
-        wanted = networks.randomized(network(stem=of(lambda x: factor * x)))  # noqa: B023
-        wanted.load_state_dict(model.state_dict())
-        assert networks.distance(found, wanted, SHAPE) < 1e-6, found.text
+    model = networks.randomized(network(stem=of(lambda x: x.relu())))
+    path = networks.exported(model, SHAPE, tmp_path / "odd.onnx", False)
+    proto = onnx.load(str(path))
+    place, relu = next((k, n) for k, n in enumerate(proto.graph.node) if n.op_type == "Relu")
+    inputs = [{"x": relu.input[0], "c": "constant"}[each] for each in given]
+    made = helper.make_node(kind, inputs, list(relu.output), name="many")
+    constant = np.array(0.375, np.float32)
+    proto.graph.initializer.append(numpy_helper.from_array(constant, "constant"))
+    proto.graph.node.remove(relu)
+    proto.graph.node.insert(place, made)
+    path.write_bytes(proto.SerializeToString())
+    options = Options("odd", "Odd", False)
+    found = imported(onnx_file.read(path, "odd.onnx"), options, str(tmp_path / "odd.yaml"))
+    share = 1 if kind == "Sum" else 1 / len(given)
+    factor, offset = share * given.count("x"), share * given.count("c") * 0.375
+    wanted = networks.randomized(network(stem=of(lambda x: factor * x + offset)))
+    wanted.load_state_dict(model.state_dict())
+    assert networks.distance(found, wanted, SHAPE) < 1e-6, found.text
 
 
 @pytest.mark.parametrize(
@@ -128,6 +132,22 @@ def test_a_sum_of_any_number(kind: str, tmp_path: Path) -> None:
 )
 def test_arithmetic(apply: Apply, tmp_path: Path) -> None:
     brought(network(stem=of(apply)), tmp_path)
+
+
+@pytest.mark.parametrize("rate", [-0.5, 1.0, 2.0, float("nan")])
+def test_a_dropout_of_no_rate(rate: float, tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    path = networks.exported(network(stem=of(lambda x: x.relu())), SHAPE, tmp_path / "odd.onnx")
+    proto = onnx.load(str(path))
+    relu = next(node for node in proto.graph.node if node.op_type == "Relu")
+    made = helper.make_node("Dropout", [relu.input[0], "rate"], list(relu.output), name="drop")
+    relu.CopyFrom(made)
+    proto.graph.initializer.append(numpy_helper.from_array(np.array(rate, np.float32), "rate"))
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(SpecError, match=f"a rate of {rate:g}"):
+        imported(onnx_file.read(path, "odd.onnx"), Options("odd", "Odd"), "odd.yaml")
 
 
 # --- other orders of channels --------------------------------------------------------------------
@@ -205,7 +225,7 @@ def test_a_normalisation_is_a_norm_with_its_statistics(
     found = brought(network(images=normalised([0.4, 0.5, 0.6], deviation, 255)), tmp_path)
     assert "stem:\n  - {norm: " in found.text and "  - {conv: 1, filters: 8" in found.text
     (note,) = (each for each in found.notes if "fixed numbers for each channel" in each)
-    assert note.startswith("Div '/0/Div_1' has") and "in training move on" in note
+    assert note.startswith("Div '/0/Div_1' has") and "in the file of weights alone" in note
     name = next(each.removesuffix(".running_mean") for each in found.state if "mean" in each)
     if deviation[0] > 0:  # in training, too, it makes of such images about what it did
         assert np.allclose(found.state[f"{name}.running_mean"], [102, 127.5, 153])

@@ -144,7 +144,7 @@ def test_too_many_variants() -> None:
 def test_a_key_that_is_given_twice() -> None:
     with pytest.raises(SpaceError, match="gives 'a' twice"):
         Space([axis("a=1"), axis("a=2")])
-    with pytest.raises(SpaceError, match="gives 'a_b' twice"):
+    with pytest.raises(SpaceError, match="gives 'a_b' from two keys"):
         Space([axis("stages.a.b=1"), axis("head.a.b=2")])
 
 
@@ -464,6 +464,16 @@ def test_stages_with_dots_in_their_names(run: Any, folder: Path) -> None:
     assert "stages:\n  features.1: {repeat: 2}\n" in variants[1].read_text()
     first, second = (len(list(read_network(str(each)).operations())) for each in variants)
     assert first < second
+
+
+def test_stages_of_one_column_name_have_no_columns(run: Any, folder: Path) -> None:
+    """Those of one would be told of the other."""
+    text = NET.replace("layer2", "layer.1").replace("layer1", "layer_1")
+    (folder / "net.yaml").write_text(text)
+    words = ["net.yaml", "--set", "stages.layer_1.repeat=1,2", "--columns"]
+    assert run(*words, "parameters")[0] == 0
+    code, _, told = run(*words, "layer_1_channels")
+    assert code == 2 and "'layer_1_channels'" in told
 
 
 def test_nothing_that_a_person_wrote_is_replaced(folder: Path, run: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -94,6 +93,8 @@ def dropout(call: Call) -> View:
             "it zeroes values at random in evaluation, too: the language has that in training",
             help="export the model in evaluation: F.dropout(x, training=self.training)",
         )
+    if rate is None or not 0 <= rate < 1:
+        raise Unsupported(f"a rate of {rate:g}" if rate is not None else "several rates")
     view = call.view()
     if rate:
         dropouts = call.builder.graph.dropouts
@@ -108,9 +109,12 @@ def dropout(call: Call) -> View:
 
 
 def add(call: Call) -> View:
-    if any(call.is_constant(place) for place in (0, 1)):
-        return _with_constant(call, _shifted)
-    return _sum(call, [call.view(place) for place in range(len(call))])
+    constants = [place for place in range(len(call)) if call.is_constant(place)]
+    values = [place for place in range(len(call)) if place not in constants]
+    view = _sum(call, [call.view(place) for place in values])
+    for place in constants:
+        view = _shifted(call, view, call.constant(place), call.parameter(place))
+    return view
 
 
 def _sum(call: Call, given: list[View]) -> View:
@@ -124,8 +128,10 @@ def _sum(call: Call, given: list[View]) -> View:
 
 
 def multiply(call: Call) -> View:
-    if any(call.is_constant(place) for place in (0, 1)):
-        return _with_constant(call, _scaled)
+    for place in (0, 1):
+        if call.is_constant(place):
+            value, parameter = call.constant(place), call.parameter(place)
+            return _scaled(call, call.view(1 - place), value, parameter)
     first, second = (call.view(place) for place in (0, 1))
     sizes = [call.shape(each).elements for each in (first, second)]
     if sizes[0] < sizes[1]:
@@ -177,11 +183,6 @@ def power(call: Call) -> View:
 
 
 # --- a value and a constant ----------------------------------------------------------------------
-
-
-def _with_constant(call: Call, rule: Callable[[Call, View, Array, str | None], View]) -> View:
-    place = 0 if call.is_constant(0) else 1
-    return rule(call, call.view(1 - place), call.constant(place), call.parameter(place))
 
 
 def _scaled(call: Call, view: View, value: Array, parameter: str | None) -> View:

@@ -1,7 +1,7 @@
 """What models do to images first: fixed numbers for each channel, such as a mean and a deviation.
 
 The language has fixed numbers for all channels alone. In evaluation a batch norm with these
-statistics is the same; in training its statistics move on, as is told.
+statistics is the same; in training it uses those of each batch, as is told.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from resnet_spec.importing.graph import Graph, Op, completed
 Array = Any
 _EPS = completed("batch_norm", {})["eps"]
 _TOLD = (
-    "{} has fixed numbers for each channel of the images: in the spec it is a batch norm with "
-    "these statistics, which in training move on"
+    "{} has fixed numbers for each channel of the images: in the spec it is a batch norm, which has "
+    "them as its statistics in the file of weights alone, and in training uses those of each batch"
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -209,14 +210,20 @@ def gather(call: Call) -> View:
     view, place = call.view(), call.constant(1)
     axis = int(call.attributes.get("axis", 0)) % len(view.axes)
     if np.ndim(place) == 1:
-        size = view.dims[axis]
-        return _in_order(call, view, axis, [int(each) % size for each in place])
+        return _in_order(call, view, axis, [_place(each, view.dims[axis]) for each in place])
     if np.ndim(place) != 0:
         raise Unsupported("it gathers several elements")
-    at = int(place) % view.dims[axis]
+    at = _place(place, view.dims[axis])
     inner = _channels_within(call, view, axis)
     taken = _taken(call, view, axis, (at, at + 1), inner)
     return View(taken.value, tuple(a for k, a in enumerate(taken.axes) if k != axis))
+
+
+def _place(at: Any, size: int) -> int:
+    """An index of an axis, which may be counted from its end."""
+    if not -size <= int(at) < size:
+        raise Unsupported(f"index {int(at)} of an axis of {size}")
+    return int(at) % size
 
 
 def _in_order(call: Call, view: View, axis: int, order: Sequence[int]) -> View:

@@ -10,6 +10,7 @@ MAX_FOLDED = 1 << 26  # elements of what is computed of constants alone
 
 
 # Where a model leaves the sizes of images open.
+LEFT_OUT = "what is done in training alone is left out: {}"
 ANY_SIZE = "it takes images of any size; the spec says {}x{}, or what --input says"
 _PASSING = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze")
 

@@ -61,17 +61,17 @@ def layers_of(op: Op, scope: Scope, stated: Mapping[str, Any] | None = None) -> 
     return [_plain(op, scope, stated)]
 
 
-def dropout_of(column: Sequence[Op], scope: Scope) -> Layer | None:
-    """The dropout before an operation, where all uses of a block have the same there."""
+def dropout_of(column: Sequence[Value], scope: Scope) -> Layer | None:
+    """The dropout of a value, where all uses of a block have the same there."""
     graph, most = scope.graph, PRIMITIVES["dropout"].attributes[0].maximum
-    found = [graph.dropouts.get(op.inputs[0]) for op in column]
+    found = [graph.dropouts.get(value) for value in column]
     first = found[0]
-    users = [len(scope.users.get(op.inputs[0], ())) for op in column]
+    users = [len(scope.users.get(value, ())) for value in column]
     if first is None or max(users) > 1 or first.rate > (most or 1):
         return None
     if any(each is None or each.rate != first.rate for each in found):
         return None
-    scope.dropped.update(op.inputs[0] for op in column)
+    scope.dropped.update(column)
     return {"dropout": scope.names.take(scope.hint(first.name), "dropout"), "rate": first.rate}
 
 

@@ -49,7 +49,7 @@ class Wiring:
         `column` has the operation of each use of a block that stands in its place.
         """
         if len(op.inputs) == 1 and op.inputs[0] == self.current:
-            dropout = dropout_of(column or (op,), self.scope)
+            dropout = dropout_of([each.inputs[0] for each in column or (op,)], self.scope)
             self.layers += [] if dropout is None else [dropout]
         made = layers_of(op, self.scope, stated)
         first = made[0]
@@ -68,6 +68,16 @@ class Wiring:
         else:
             self.current = op.output
         self.last_layers.update((value, made[-1]) for value in op.outputs)
+        self._add_dropout([each.outputs[0] for each in column or (op,)])
+
+    def _add_dropout(self, values: Sequence[Value]) -> None:
+        """The dropout of a value that goes into a sum: what takes it may not follow it."""
+        users = self.scope.users.get(values[0], ())
+        if len(users) == 1 and len(users[0].inputs) > 1:
+            dropout = dropout_of(values, self.scope)
+            if dropout is not None:
+                self.layers.append(dropout)
+                self.last_layers[values[0]] = dropout
 
     def add_block(self, layer: Layer, segment: Segment) -> None:
         """A use of another block for a segment."""

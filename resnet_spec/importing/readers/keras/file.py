@@ -20,7 +20,7 @@ from resnet_spec.importing.readers.keras.emitter import Call, Written
 from resnet_spec.importing.readers.keras.restated import restated
 from resnet_spec.importing.readers.keras.topology import Scope
 from resnet_spec.importing.readers.keras.variables import Variables
-from resnet_spec.importing.readers.model import ANY_SIZE, Model
+from resnet_spec.importing.readers.model import ANY_SIZE, LEFT_OUT, Model
 from resnet_spec.language.name_resolution import MAX_SIZE
 from resnet_spec.weights.checkpoint import BROKEN, Checkpoint, MissingPackage
 
@@ -194,7 +194,7 @@ def _notes(scope: Scope, done: Written) -> Iterator[str]:
     every = list(topology.layers_of(scope))
     training = sorted({each.kind for each in every if each.kind in layers.PASSING} - {"Dropout"})
     if training:
-        yield f"what is done in training alone is left out: {', '.join(training)}"
+        yield LEFT_OUT.format(", ".join(training))
     half = {policy for each in every if (policy := each.options.policy()) in _HALF}
     if half:
         yield f"it computes in {', '.join(sorted(half))}; here it does in single precision"

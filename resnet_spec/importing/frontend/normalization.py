@@ -15,8 +15,9 @@ from resnet_spec.importing.graph import Graph, Op, completed
 Array = Any
 _EPS = completed("batch_norm", {})["eps"]
 _TOLD = (
-    "{} has fixed numbers for each channel of the images: in the spec it is a batch norm, which has "
-    "them as its statistics in the file of weights alone, and in training uses those of each batch"
+    "{} has fixed numbers for each channel of the images: in the spec it is a batch norm, which "
+    "has them as its statistics in the file of weights alone, and in training uses those of each "
+    "batch"
 )
 
 

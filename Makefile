@@ -30,15 +30,15 @@ SOURCES := resnet_spec backends tests benchmarks action playground/build.py play
 # What stands in compiled files word by word.
 COPIED := backends/trainer backends/torch/trainer backends/keras/trainer backends/*/layers.py
 
+# What the compiler's own tests need; and all that `make test` does.
+TOOLS := $(VENV)/.installed-test
 ifeq ($(FRAMEWORKS),yes)
-EXTRAS := [test,reference]
 REFERENCES := torchvision timm segmentation-models-pytorch keras-hub huggingface_hub regex tokenizers requests
 STAMP := $(VENV)/.installed-reference
 PYTEST_FRAMEWORKS := --require-frameworks
 MYPY_FRAMEWORKS :=
 else
-EXTRAS := [test]
-STAMP := $(VENV)/.installed-test
+STAMP := $(TOOLS)
 PYTEST_FRAMEWORKS :=
 # To mypy all of a framework that is not installed is Any.
 MYPY_FRAMEWORKS := --allow-subclassing-any --no-warn-return-any --no-warn-unused-ignores
@@ -53,12 +53,13 @@ compile: $(VENV)/.installed  ## compile all that [tool.resnet-spec] in pyproject
 	$(BIN)/resnet-spec compile
 
 .PHONY: test
-test: $(STAMP)  ## everything that must hold before a change goes in
-	+$(MAKE) --no-print-directory -j$(WORKERS) --output-sync=target lint types check wheel
+test: $(TOOLS)  ## everything that must hold before a change goes in
+	@# The frameworks install, on one core, beside what needs none.
+	+$(MAKE) --no-print-directory -j$(WORKERS) --output-sync=target $(STAMP) lint check wheel types
 	+$(MAKE) --no-print-directory unit
 
 .PHONY: lint
-lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff's defaults
+lint: $(TOOLS)  ## style, of our code by our rules and of compiled code by ruff's defaults
 	$(BIN)/ruff check --quiet $(SOURCES)
 	$(BIN)/ruff format --quiet --check $(SOURCES)
 	$(BIN)/lint-imports --no-logo --cache-dir .mypy_cache/imports
@@ -71,8 +72,9 @@ lint: $(STAMP)  ## style, of our code by our rules and of compiled code by ruff'
 
 TYPED := tests:tests/security:tests/importing:tests/consumers:tests/support:tests/drawing:tests/report:tests/playground:playground:tests/programs:tests/published:tests/trainer:tests/docs:tests/compare:tests/sweep:benchmarks
 MYPY := $(BIN)/mypy --cache-dir .mypy_cache
-.PHONY: types
-types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, the compiled PyTorch and Flax
+.PHONY: types types-sources types-torch types-flax
+types: types-sources  ## types of the compiler, the backends and, with frameworks, the compiled PyTorch and Flax
+types-sources: $(STAMP)
 	MYPYPATH=$(TYPED) $(MYPY) $(MYPY_FRAMEWORKS) \
 		--package resnet_spec --module conftest --module reference --module check_wheel \
 		--module zoo_table --module zoo_measure --module startup --module variants --module zoo --module inference \
@@ -87,14 +89,17 @@ types: $(STAMP)  ## types of the compiler, the backends and, with frameworks, th
 		--module networks --module test_round_trip --module test_import --module test_foreign --module test_structure \
 		--module test_keras --module test_keras_files --module test_untrained --module test_odd_models
 ifeq ($(FRAMEWORKS),yes)
+types: types-torch types-flax
+types-torch: $(STAMP)
 	@# What a module gives is Any to PyTorch itself.
 	$(MYPY)/torch --config-file= --strict --no-warn-return-any generated/torch
+types-flax: $(STAMP)
 	@# Flax gives no types to `nnx.Module.train`, which `freeze_until` needs.
 	$(MYPY)/flax --config-file= --strict --no-warn-return-any --allow-untyped-calls generated/flax
 endif
 
 .PHONY: check
-check: $(STAMP)  ## our specs are valid, and generated/ is what they compile to
+check: $(TOOLS)  ## our specs are valid, and generated/ is what they compile to
 	$(BIN)/resnet-spec check specs examples
 	$(BIN)/resnet-spec compile --check --diff
 
@@ -148,7 +153,7 @@ zoo: $(STAMP)  ## measure the networks whose output has changed, and renew docs/
 # Built away from the working tree, so that no leftover of an older build gets in; the source
 # distribution first, so that what it lacks is missed.
 .PHONY: wheel
-wheel: $(STAMP)  ## build a wheel, install it alone and compile from an empty folder
+wheel: $(TOOLS)  ## build a wheel, install it alone and compile from an empty folder
 	$(BIN)/python tests/check_wheel.py
 
 .PHONY: site
@@ -182,10 +187,12 @@ $(VENV)/.installed-browser: pyproject.toml constraints.txt | $(STAMP)
 	$(INSTALL) --editable ".[browser]"
 	@touch $@
 
-$(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(INSTALL) --editable ".$(EXTRAS)"
-ifeq ($(FRAMEWORKS),yes)
-	$(INSTALL) --no-deps $(REFERENCES)
-endif
-	@$(COMPILE)
+$(TOOLS): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable ".[test]"
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-reference: $(TOOLS)
+	$(INSTALL) --editable ".[test,reference]"
+	$(INSTALL) --no-deps $(REFERENCES)
+	@$(COMPILE)
+	@touch $@

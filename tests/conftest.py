@@ -34,6 +34,8 @@ MARKS = {
 def _prepare_environment() -> None:
     """Frameworks read these when they are first imported."""
     environment.prepare()
+    # Small networks that run once or twice are not worth it.
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the workers' is that of the first process
         folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jax-")
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

@@ -12,6 +12,7 @@ from zoo_record import OTHERS
 
 from resnet_spec.ir import Instance, Network
 from resnet_spec.language.library import builtin_blocks, builtin_specs
+from resnet_spec.verify import records
 
 # Networks that differ in kind from the smallest of their family. All are measured for docs/zoo.md,
 # by a run of its own.
@@ -68,6 +69,7 @@ SMALLEST_OF_LARGE = (
     "vgg11",
     "wide_resnet50_2",
 )
+OF_EVERY_KIND = {*records.PAPER, *SMALLEST, *SMALLEST_OF_LARGE, *FURTHER}
 
 
 @cache
@@ -121,7 +123,7 @@ def test_every_spec_states_its_count(name: str) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", builtin_specs())
+@pytest.mark.parametrize("name", zoo.parity.costly(builtin_specs(), OF_EVERY_KIND))
 def test_checkpoints_fit_by_name_and_shape(name: str) -> None:
     """Without memory for the weights; also the count of each generated PyTorch model."""
     network = networks()[name]

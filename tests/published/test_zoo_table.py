@@ -211,6 +211,7 @@ def test_sizes_that_a_network_allows() -> None:
 @pytest.mark.torch
 @pytest.mark.keras
 @pytest.mark.flax
+@pytest.mark.slow
 def test_a_process_measures() -> None:
     """What the record holds of a network is what comes out, up to the order of sums."""
     command = [sys.executable, str(zoo_table.MEASURE), "6"]

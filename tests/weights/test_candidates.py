@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import parity
 import pytest
 import safetensors.numpy as safetensors
 
 from resnet_spec import cli, read_network
 from resnet_spec.ir import evaluate
 from resnet_spec.language.renames import renamed
+from resnet_spec.weights import candidates
 from resnet_spec.weights.entries import entries
 
 Run = Callable[..., tuple[int, str]]
@@ -22,6 +24,9 @@ Run = Callable[..., tuple[int, str]]
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     monkeypatch.chdir(tmp_path)
+    # The built-in networks are read once for all tests of a process.
+    monkeypatch.setattr(candidates, "load", lambda name, _: name)
+    monkeypatch.setattr(candidates, "lower", parity.network_of)
 
     def call(*arguments: str) -> tuple[int, str]:
         code = cli.main(["weights", "match", *arguments])
@@ -85,20 +90,25 @@ def _inverse(network: Any, rules: Any) -> dict[str, str]:
     return found
 
 
-def test_a_stored_pair_decides(run: Run) -> None:
+def test_what_the_weights_do_not_show_is_told(run: Run) -> None:
     """Two networks with the same weights: blurred maps, and maps that are not."""
-    state = drawn("resnet18")
-    safetensors.save_file(state, "a.safetensors")
+    safetensors.save_file(drawn("resnet18"), "a.safetensors")
     code, told = run("a.safetensors")
     assert code == 0
     assert "2 networks fit; they differ in what the weights do not show:" in told
     assert "stride: " in told and "layers: blur_pool" in told
-    images = np.random.default_rng(1).standard_normal((1, 3, 224, 224)).astype(np.float32)
-    made = evaluate.outputs(read_network("resnetblur18"), state, images)
+
+
+def test_a_stored_pair_decides(run: Run) -> None:
+    """Two networks with the same weights: one with shortcuts, and one without."""
+    state = drawn("resnet20")
+    safetensors.save_file(state, "a.safetensors")
+    images = np.random.default_rng(1).standard_normal((1, 3, 32, 32)).astype(np.float32)
+    made = evaluate.outputs(read_network("plain20"), state, images)
     np.savez("io.npz", input=images, output=made.logits)
     code, told = run("a.safetensors", "--probe", "io.npz")
     first, second = told.splitlines()[1:3]
-    assert (code, first.split()[1], second.split()[1]) == (0, "resnetblur18", "resnet18"), told
+    assert (code, first.split()[1], second.split()[1]) == (0, "plain20", "resnet20"), told
     assert "e-0" in first and "from what was stored" in first
     np.savez("io.npz", input=images, output=made.logits + 1)
     assert run("a.safetensors", "--probe", "io.npz")[0] == 1

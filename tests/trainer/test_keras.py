@@ -171,12 +171,16 @@ def test_a_run_with_optimizers_of_keras_goes_on_with_them(
     assert [name for name in whole if (whole[name] != parts[name]).any()] == []
 
 
+# Tracing takes most of the time.
+ONE_STAGE = ("  - {name: layer2, block: basic, filters: 8}\n", "")
+
+
 class Runs:
     """A network without statistics of a batch, and runs of it that should all be the same one."""
 
     def __init__(self, root: Path, backend: str, steps: int) -> None:
         self.root, self.backend, self.steps = root, backend, steps
-        self.folder = compiled(root, "keras", GROUP_NORM, NO_DROPOUT)
+        self.folder = compiled(root, "keras", GROUP_NORM, NO_DROPOUT, ONE_STAGE)
         self.data = write_idx(root / "idx", test=27)  # an odd number
         xla = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
         names = {"KERAS_BACKEND": backend, "JAX_ENABLE_X64": "1", "XLA_FLAGS": xla}

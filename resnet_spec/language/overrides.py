@@ -72,6 +72,8 @@ def _value(text: str, path: str, line: int, column: int) -> Node:
     try:
         return _moved(nodes.parse(text, path), line - 1, column - 1, whole)
     except SpecError as error:
+        if [each.code for each in error.diagnostics] == ["RS005"]:
+            return Scalar(None, whole)  # `null`, which is the value of a key but no whole file
         # The line ends at a place where the parser saw the end of a file.
         raise SpecError(
             [

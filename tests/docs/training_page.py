@@ -16,7 +16,7 @@ PAGE = FOLDER.with_suffix(".md")
 FIGURE = FOLDER / "plain.svg"
 GPU = FOLDER.with_name("gpu.json")
 ENGINES = ("torch", "tensorflow", "jax")
-HEAD = ("command", "seeds", "last training loss", "accuracy in %", "to PyTorch's")
+HEAD = ("command", "seeds", "last training loss", "accuracy in %", "difference from PyTorch")
 # What the figure compares: runs of PyTorch without shortcuts and with them, of the same steps.
 PANELS = (("plain20", "resnet20"), ("plain56", "resnet56"))
 COLOURS = ("#c0392b", "#2468b4")
@@ -38,9 +38,9 @@ def parts(records: Sequence[Record]) -> dict[str, str]:
 
 def gpu(path: Path) -> str:
     """What benchmarks/gpu.py measured, a line for each figure; or that nobody has run it."""
-    how = "`python benchmarks/gpu.py` measures all that needs a GPU in one run"
+    how = "`python benchmarks/gpu.py` measures everything that needs a GPU in one run"
     if not path.is_file():
-        return f"{how}. Nobody has run it on one: there is no figure of a GPU yet."
+        return f"{how}. It has not been run on a GPU yet, so there are no figures."
     found = json.loads(path.read_text(encoding="utf-8"))
     where = found.pop("machine")
     lines = [f"{how}, here on {where['gpu']} with torch {where['torch']}:", ""]
@@ -108,7 +108,7 @@ def measured(value: float, deviation: float) -> str:
 
 def machines(records: Sequence[Record]) -> str:
     """On what the runs were made, and with which versions."""
-    places = sorted({f"{r.machine}, of which a run had {r.threads}" for r in records})
+    places = sorted({f"{r.machine}, {r.threads} thread per run" for r in records})
     found = sorted({f"{name} {v}" for r in records for name, v in r.versions.items()})
     return f"On {'; '.join(places)}. With {', '.join(found)}."
 

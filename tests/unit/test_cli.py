@@ -818,6 +818,15 @@ def test_check_a_spec_with_changes(run: Run) -> None:
     assert "RS205: 'filters' must be at least 1, but is 0" in result.out
 
 
+@pytest.mark.parametrize("nothing", ["null", "~", ""])
+def test_nothing_is_set_as_it_stands_in_a_file(run: Run, folder: Path, nothing: str) -> None:
+    text = f"name: a\ndescription: A\nextends: resnet18\nstages:\n  layer4: {nothing}\n"
+    (folder / "a.yaml").write_text(text)
+    changed = run("show", "resnet18", "--set", f"stages.layer4={nothing}", "--format", "json").json
+    written = run("show", "a.yaml", "--format", "json").json
+    assert changed["parameters"] == written["parameters"] != 11_689_512
+
+
 def test_closed_streams(run: Run, project: Path) -> None:
     """Nothing that is meant for one stream goes to the other."""
     for words, code in (("compile specs/a.yaml --check", 1), ("compile specs/a.yaml --out -", 2)):

@@ -1,4 +1,4 @@
-"""What the trainers of all frameworks share: flags, the schedule, files and the log."""
+"""Shared by the trainers of all frameworks: flags, schedule, checks and log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DIVERGED = "; the last checkpoint stays: lower --learning-rate, or lengthen --wa
 
 # --- flags ----------------------------------------------------------------------------
 
-# The keys of a recipe by what they take: between two numbers, or one of some words.
+# The values that keys of a recipe accept: a range of numbers, or one of some words.
 SHARE = 0, 1, float
 NUMBERS: dict[tuple[float, float, Callable[[str], Any]], str] = {
     (1, math.inf, int): "length batch_size scales resize repeats ema_steps",
@@ -58,7 +58,7 @@ WORDS = {
 def within(
     least: float, most: float, kind: Callable[[str], Any]
 ) -> Callable[[str], Any]:
-    """What reads a flag's number, which may be neither smaller nor larger."""
+    """A parser for numbers in a range, for argparse."""
 
     def read(text: str) -> Any:
         value = kind(text)
@@ -67,7 +67,7 @@ def within(
             raise argparse.ArgumentTypeError(f"{text}: expected {span}")
         return value
 
-    read.__name__ = kind.__name__  # argparse tells it: invalid int value
+    read.__name__ = kind.__name__  # in argparse's message: invalid int value
     return read
 
 
@@ -81,7 +81,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def parse(
     words: list[str], description: str, more: dict[str, dict[str, Any]]
 ) -> tuple[argparse.Namespace, Recipe]:
-    """The flags, the framework's own among them, and the recipe as they change it."""
+    """The flags (`more` are the framework's), and the recipe with their changes."""
     parser = argparse.ArgumentParser(
         usage="train.py NETWORK [--flag VALUE ...]",
         description=description,
@@ -89,25 +89,25 @@ def parse(
         allow_abbrev=False,
     )
     add, number, on = parser.add_argument, within(1, math.inf, int), "store_true"
-    add("network", metavar="NETWORK", help="its name; before --help, tells its recipe")
-    add("--data", default="synthetic", help="a folder or file, or noise (the default)")
+    add("network", metavar="NETWORK", help="its name; before --help, lists its recipe")
+    add("--data", default="synthetic", help="a folder or file (default: random noise)")
     add("--out", type=Path, help="folder of the run (default: runs/NETWORK)")
-    add("--seed", type=within(0, 2**32 - 1, int), default=0, help="of all chance")
-    add("--accumulate", type=number, default=1, help="take a batch in so many parts")
-    add("--max-steps", type=number, help="end after so many steps of the recipe")
-    add("--save-every", type=number, help="save after so many steps, and each epoch")
-    add("--log-every", type=number, default=10, help="tell after so many steps")
-    add("--tensorboard", action=on, help="write the metrics for TensorBoard, too")
-    add("--workers", type=within(0, math.inf, int), default=CORES, help="read ahead")
-    add("--resume", action=on, help="go on from the last checkpoint in --out, if any")
+    add("--seed", type=within(0, 2**32 - 1, int), default=0, help="random seed")
+    add("--accumulate", type=number, default=1, help="parts to split a batch into")
+    add("--max-steps", type=number, help="stop after this step")
+    add("--save-every", type=number, help="steps between checkpoints")
+    add("--log-every", type=number, default=10, help="steps between log lines")
+    add("--tensorboard", action=on, help="also log to TensorBoard")
+    add("--workers", type=within(0, math.inf, int), default=CORES, help="of the data")
+    add("--resume", action=on, help="continue from the last checkpoint in --out")
     add("--weights", type=Path, nargs="+", help="a checkpoint to start from")
-    add("--reset-head", action=on, help="with --weights: the last layer starts afresh")
-    add("--freeze-until", metavar="STAGE", help="keep all before this stage or layer")
-    add("--evaluate", action=on, help="evaluate the mean of all --weights, and end")
-    add("--confusion", type=Path, help="of --evaluate: a table of classes to write")
-    add("--ten-crop", action=on, help="evaluate the mean of ten crops of each image")
-    add("--test-sizes", type=number, nargs="+", help="evaluate at these shorter sides")
-    add("--overfit-one-batch", action=on, help="train on one batch, over and over")
+    add("--reset-head", action=on, help="with --weights: reset the last layer")
+    add("--freeze-until", metavar="STAGE", help="freeze what runs before it")
+    add("--evaluate", action=on, help="evaluate the mean of all --weights")
+    add("--confusion", type=Path, help="with --evaluate: CSV file to write")
+    add("--ten-crop", action=on, help="evaluate ten crops of each image")
+    add("--test-sizes", type=number, nargs="+", help="evaluate at these resize sizes")
+    add("--overfit-one-batch", action=on, help="train on one batch repeatedly")
     for flag, options in more.items():
         add(flag, **options)
     recipe: Recipe = {}
@@ -119,14 +119,14 @@ def parse(
     if unread:
         word, known = unread[0].partition("=")[0], parser._option_string_actions
         close = difflib.get_close_matches(word, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else "--help tells all"
+        hint = f"did you mean {close[0]}?" if close else "--help lists all"
         parser.error(f"there is no flag {word}; {hint}")
     args.out = args.out or Path("runs") / args.network
     return args, {key: getattr(args, key, value) for key, value in recipe.items()}
 
 
 def add_recipe(parser: argparse.ArgumentParser, name: str) -> Recipe:
-    """Flags for the recipe beside a network, whose values are the defaults."""
+    """Add flags for the recipe of a network; its values are the defaults."""
     if not (HERE / f"{name}.py").is_file() or not (HERE / f"{name}.toml").is_file():
         known = ", ".join(sorted(path.stem for path in HERE.glob("*.toml")))
         wrong = f"there is no network {name!r} with a recipe in {HERE}"
@@ -138,7 +138,7 @@ def add_recipe(parser: argparse.ArgumentParser, name: str) -> Recipe:
         options = {"default": value, **KINDS.get(key, {})}
         if isinstance(value, bool):
             options["action"] = argparse.BooleanOptionalAction
-        elif key not in KINDS:  # of the network, not of its training
+        elif key not in KINDS:  # describes the network, not the training
             continue
         elif "choices" not in options:
             options["metavar"] = "VALUE"
@@ -151,7 +151,7 @@ def add_recipe(parser: argparse.ArgumentParser, name: str) -> Recipe:
 
 
 def check(args: argparse.Namespace, recipe: Recipe, devices: int) -> None:
-    """`Problem` for flags that do not fit each other or the number of devices."""
+    """Raise `Problem` for flags that contradict each other or the number of devices."""
     get, weights, parts = recipe.get, args.weights or [], devices * args.accumulate
     batch, sizes = recipe["batch_size"], recipe["scales"]
     late = recipe["warmup"] >= recipe["length"] and get("schedule") != "constant"
@@ -177,7 +177,7 @@ def check(args: argparse.Namespace, recipe: Recipe, devices: int) -> None:
 
 
 def network_of(name: str) -> ModuleType:
-    """The module of a network, by its file: another may be known by its name."""
+    """Import a network from its file, since another module may have its name."""
     path = HERE / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"network_{name}", path)
     assert spec is not None and spec.loader is not None
@@ -187,7 +187,7 @@ def network_of(name: str) -> ModuleType:
 
 
 def freeze(name: str, freeze_until: Callable[[str], None] | None) -> None:
-    """Freeze what runs before a stage or layer; raises `Problem` for a wrong name."""
+    """Freeze everything before a stage or layer; `Problem` for an unknown name."""
     try:
         if freeze_until is None:
             raise ValueError("the layers of this network do not stand as they run")
@@ -197,7 +197,7 @@ def freeze(name: str, freeze_until: Callable[[str], None] | None) -> None:
 
 
 def rate_at(step: int, recipe: Recipe, unit: int) -> float:
-    """The learning rate of a step, counted from 0; a unit has so many steps."""
+    """The learning rate of a step, counted from 0; `unit` is in steps."""
     rate, schedule = recipe["learning_rate"], recipe["schedule"]
     start, final = recipe["warmup_start"], recipe["final_rate"]
     warmup, total = recipe["warmup"] * unit, recipe["length"] * unit
@@ -218,13 +218,13 @@ def rate_at(step: int, recipe: Recipe, unit: int) -> float:
 
 
 def identity(args: argparse.Namespace, recipe: Recipe) -> Recipe:
-    """What must be the same for a run to go on."""
+    """What must be unchanged to resume a run."""
     own = ("network", "seed", "freeze_until", "keras_optimizer")
     return {key: getattr(args, key, None) for key in own} | {"recipe": recipe}
 
 
 def check_same(saved: Recipe, args: argparse.Namespace, recipe: Recipe) -> None:
-    """`Problem` where a checkpoint is of another network, recipe or seed."""
+    """Raise `Problem` if a checkpoint is of another network, recipe or seed."""
     then = {**saved, **saved["recipe"]}
     for key, value in {**identity(args, recipe), **recipe}.items():
         if key != "recipe" and value != then.get(key):
@@ -233,7 +233,7 @@ def check_same(saved: Recipe, args: argparse.Namespace, recipe: Recipe) -> None:
 
 
 def stop_signals() -> list[int]:
-    """The signals to stop that come from now on; a second one ends at once."""
+    """Collect signals to stop from now on; a second one stops at once."""
     came: list[int] = []
 
     def note(number: int, _: Any) -> None:
@@ -247,7 +247,7 @@ def stop_signals() -> list[int]:
 
 
 class Log:
-    """What one process tells of a run: a bar, metrics.jsonl, TensorBoard, a picture."""
+    """Logs a run: progress bar, metrics.jsonl, TensorBoard and curve.png."""
 
     def __init__(
         self, args: argparse.Namespace, step: int, steps: int, writes: bool
@@ -260,13 +260,13 @@ class Log:
             return
         try:
             args.out.mkdir(parents=True, exist_ok=True)
-            # What was told after the checkpoint comes again.
+            # Lines after the checkpoint will be logged again.
             if step and self.path.exists():
                 whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0]
                 lines = [json.loads(line) for line in whole.splitlines()]
                 self.lines = [line for line in lines if line["step"] <= step]
             for path in args.out.glob("events.out.tfevents.*"):
-                path.unlink()  # it is written anew: no gap, and nothing twice
+                path.unlink()  # rewritten below, without gaps or duplicates
             if args.tensorboard:
                 board = importlib.import_module("tensorboard.summary")
                 self.board = board.Writer(str(args.out))
@@ -281,12 +281,12 @@ class Log:
             self.show(line)
 
     def advance(self) -> None:
-        """A step is done."""
+        """Count a step."""
         self.step += 1
         self.bar.update()
 
     def tell(self, images: int = 0, /, **values: float) -> None:
-        """Tell what was measured over so many images; `Problem` if it is not finite."""
+        """Log values measured over `images` images; `Problem` if one is not finite."""
         wrong = [f"{k} is {v}" for k, v in values.items() if not math.isfinite(v)]
         if wrong:
             raise Problem(f"{' and '.join(wrong)} after step {self.step}{DIVERGED}")
@@ -303,13 +303,13 @@ class Log:
             self.show(line)
 
     def show(self, line: dict[str, Any]) -> None:
-        """Tell TensorBoard a line."""
+        """Write a line to TensorBoard."""
         for key in line if self.board else ():
             if key != "step":
                 self.board.add_scalar(key, line[key], line["step"])
 
     def draw(self) -> None:
-        """The curves, curve.png: loss on the left axis, errors on the right one."""
+        """Plot the curves to curve.png: loss on the left axis, errors on the right."""
         figure = Figure(figsize=(8, 4), layout="constrained")
         left = figure.subplots()
         right = left.twinx()

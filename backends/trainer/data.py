@@ -1,8 +1,8 @@
-"""Batches of bytes: the same in every framework, for any number of processes.
+"""Batches of uint8 images: the same in every framework, for any number of processes.
 
-Every choice by chance is a function of the seed and of a place in the run, so a run that
-goes on sees what one sees that never stopped. Grain orders, deals out and reads ahead,
-Pillow resizes; to make numbers of the bytes is left to the device.
+Every random choice is a function of the seed and the position in the run, so a resumed
+run sees the same images as an uninterrupted one. Grain shuffles, shards and prefetches,
+Pillow crops and resizes; normalising and mixing happen on the device.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ BILINEAR = Image.Resampling.BILINEAR
 
 
 def prepare(args: argparse.Namespace, recipe: Recipe) -> tuple[Images, Images, Recipe]:
-    """The images for training and evaluation, and the recipe that fits them.
+    """The images for training and evaluation, and the recipe completed for them.
 
-    That has their classes and channels, and mean and deviation of each channel. With
-    --overfit-one-batch both are the same few images, as they are.
+    It gets their classes and channels, and the mean and deviation of each channel. With
+    --overfit-one-batch both are the same few images, without augmentation.
     """
     images, others = load(args.data, recipe)
     if len(images) < recipe["batch_size"]:
         fill = f"do not fill a batch of {recipe['batch_size']}"
         raise Problem(f"--data: {args.data}: {len(images)} training images {fill}")
     shape, weights = [images.channels, *recipe["input"][1:]], []
-    if recipe["class_weights"] == "balanced":  # all classes weigh the same together
+    if recipe["class_weights"] == "balanced":  # all classes have equal total weight
         counts = np.bincount(images.labels, minlength=len(images.classes))
         weights = (len(images) / (len(counts) * np.maximum(counts, 1))).tolist()
     recipe = {**recipe, "classes": len(images.classes), "input": shape}
@@ -66,12 +66,12 @@ def prepare(args: argparse.Namespace, recipe: Recipe) -> tuple[Images, Images, R
 
 
 def measured(images: Images, recipe: Recipe) -> Recipe:
-    """The recipe with each channel's mean and deviation, measured if it gives none."""
+    """The recipe with mean and deviation of each channel, measured if it has none."""
     if not recipe["mean"] and not recipe["std"]:
         if images.size is None:
-            raise Problem("an image folder is not measured: give --mean and --std")
+            raise Problem("image folders are not measured: give --mean and --std")
         mean, std, levels = [], [], np.arange(256) / 255
-        for plane in np.moveaxis(images.source, 3, 0):  # no copy as large as it is
+        for plane in np.moveaxis(images.source, 3, 0):  # plane by plane, to save memory
             shares = np.bincount(plane.ravel(), minlength=256) / plane.size
             mean.append(float(shares @ levels))
             std.append(float(np.sqrt(shares @ (levels - mean[-1]) ** 2)))
@@ -85,7 +85,7 @@ def measured(images: Images, recipe: Recipe) -> Recipe:
 
 
 def input_size(images: Images, recipe: Recipe, training: bool = False) -> Size:
-    """Height and width that the network sees: of the images, or where resized, its own."""
+    """Height and width of the network's input: the images' own, or the recipe's."""
     if images.size is not None and recipe["crop"] in ("none", "pad"):
         return images.size
     own = training and recipe["train_size"]
@@ -93,9 +93,9 @@ def input_size(images: Images, recipe: Recipe, training: bool = False) -> Size:
 
 
 def trained(images: Images, recipe: Recipe, index: int, rng: Chance) -> Any:
-    """An image to train on, cropped as the recipe says; the box to erase; its label."""
+    """An augmented training image, the box to erase, and its label."""
     planes, size = images.planes(index), input_size(images, recipe, training=True)
-    if recipe["crop"] == "resized":  # of random area and aspect (Szegedy et al. 2015)
+    if recipe["crop"] == "resized":  # random area and aspect (Szegedy et al. 2015)
         width, height = planes[0].size
         areas, whole = (recipe["min_area"], 1.0), (0, 0, height, width)
         box = random_box((height, width), areas, (3 / 4, 4 / 3), rng) or whole
@@ -112,7 +112,7 @@ def trained(images: Images, recipe: Recipe, index: int, rng: Chance) -> Any:
     if recipe["flip"] and rng.random() < 0.5:
         pixels = pixels[:, ::-1]
     box = (0, 0, 0, 0)
-    if rng.random() < recipe["erasing"]:  # as torchvision's RandomErasing
+    if rng.random() < recipe["erasing"]:  # like torchvision's RandomErasing
         box = random_box(size, (0.02, 0.33), (0.3, 3.3), rng) or box
     return pixels, np.array(box, np.float32), images.labels[index]
 
@@ -120,9 +120,9 @@ def trained(images: Images, recipe: Recipe, index: int, rng: Chance) -> Any:
 def viewed(
     images: Images, recipe: Recipe, ten: bool, sides: list[int], index: int
 ) -> Any:
-    """An image to evaluate: its centre, or ten crops, the corners too, all mirrored.
+    """Views of an image to evaluate, at each resize size, and its label.
 
-    That for each of the sizes to resize to. With its label, or -1 for what fills up.
+    The centre crop, or ten crops: centre and corners, each mirrored. Padding has -1.
     """
     planes, size = images.planes(index % len(images)), input_size(images, recipe)
     places = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)] if ten else [(0.5, 0.5)]
@@ -137,10 +137,10 @@ def viewed(
 
 
 def crop(planes: Planes, size: Size, recipe: Recipe, side: int, *at: float) -> Planes:
-    """A crop of the image with a border, if that fits the network, or else resized.
+    """A crop of the padded image if that has the input size, else of the resized one.
 
-    Its shorter side becomes `side`, or if that is 0, what the recipe says. The place is
-    from 0 to 1 across and down: (0, 1) is the lower left corner.
+    The shorter side is resized to `side`, or if that is 0, as the recipe says. `at` is
+    the relative position, across and down: (0, 1) is the lower left corner.
     """
     own, border, ends = planes[0].size, 0, []
     short = max(side or recipe["resize"], *size)
@@ -156,9 +156,9 @@ def crop(planes: Planes, size: Size, recipe: Recipe, side: int, *at: float) -> P
 
 
 def cut(planes: Planes, box: tuple[float, ...], size: Size) -> Planes:
-    """What is from left and top to right and bottom, in this size."""
+    """The box (left, top, right, bottom) of the image, resized to `size`."""
     left, top, right, bottom = box
-    if (bottom - top, right - left) == size:  # all is black beyond the image's edge
+    if (bottom - top, right - left) == size:  # no resizing; black beyond the edges
         edges = int(left), int(top), int(right), int(bottom)
         return [plane.crop(edges) for plane in planes]
     inner = left, top, min(right, planes[0].width), min(bottom, planes[0].height)
@@ -166,14 +166,14 @@ def cut(planes: Planes, box: tuple[float, ...], size: Size) -> Planes:
 
 
 def stacked(planes: Planes) -> np.ndarray:
-    """Bytes (H, W, C)."""
+    """The planes as one array (H, W, C), uint8."""
     return np.dstack([np.asarray(plane) for plane in planes])
 
 
 def altered(planes: Planes, rng: Chance) -> Planes:
-    """One change of one strength, by chance: TrivialAugment (Mueller and Hutter 2021).
+    """TrivialAugment, wide range, as in torchvision (Mueller and Hutter 2021).
 
-    Of its wide range, as torchvision's; what leaves its place leaves black.
+    One random operation of random strength; uncovered areas are black.
     """
     kind, level, sign = rng.integers(14), rng.integers(31) / 30, rng.choice([-1, 1])
     strength, pixels = 0.99 * level * sign, int(32 * level) * sign
@@ -205,7 +205,7 @@ def altered(planes: Planes, rng: Chance) -> Planes:
 
 
 def random_box(size: Size, areas: Span, aspects: Span, rng: Chance) -> Box | None:
-    """Top, left, bottom and right of a box of random area and aspect; None if none fits."""
+    """A box of random area and aspect ratio within `size`; None if none fits."""
     rows, columns = size
     for _ in range(10):
         area = rows * columns * rng.uniform(*areas)
@@ -228,11 +228,11 @@ def training(
     start: int = 0,
     share: tuple[int, int, int] = (0, 1, 1),
 ) -> Any:
-    """From a step on, without end, the batches of one process: bytes, chances and labels.
+    """Endless batches of a process, from a step on: images, random numbers, labels.
 
-    `share` is its rank, the number of processes, and of batches that make up its step.
-    What is left of an epoch's last batch is dropped. Where images are repeated, one is
-    seen so many times in a row, by different processes, and the others in other epochs.
+    `share` is (rank, number of processes, batches per step). The incomplete batch at
+    the end of an epoch is dropped. Repeated images are consecutive, in different
+    processes, and an epoch then has fewer different ones.
     """
     batch, (rank, world, accumulate) = recipe["batch_size"], share
     whole = len(images) // batch * batch
@@ -248,10 +248,9 @@ def training(
 
 
 def mixture(size: Size, recipe: Recipe, seed: int, number: int, batch: Any) -> Any:
-    """The batch with what chance makes of it on the device, nine numbers for each image.
+    """The batch with nine random numbers per image, for the augmentation on the device.
 
-    How much is kept beside its partner, by mixup; the box that its partner fills, by
-    CutMix; the box that is erased.
+    Its share in mixup, its CutMix box that the partner fills, and the box to erase.
     """
     images, erased, labels = batch
     rng = np.random.default_rng([seed, number])
@@ -275,7 +274,7 @@ def evaluation(
     ten: bool = False,
     sides: list[int] | None = None,
 ) -> Any:
-    """The batches of one process, equal in number and size for all: bytes and labels."""
+    """The evaluation batches of one process, equally many in each: views and labels."""
     (rank, world), sides = share, sides or [0]
     number = math.ceil(recipe["batch_size"] / world)
     whole = math.ceil(len(images) / (number * world)) * number * world
@@ -285,15 +284,17 @@ def evaluation(
 
 
 def ahead(batches: Any, workers: int, files: bool) -> Iterator[Any]:
-    """The batches, read ahead: files by processes, arrays by threads of this one."""
+    """Prefetch batches: image files in worker processes, arrays in threads."""
     threads = 0 if files else workers
     found = batches.to_iter_dataset(grain.ReadOptions(threads, 2 * threads))
     if files and workers:
         found = found.mp_prefetch(grain.MultiprocessingOptions(workers, 2))
-    flags.FLAGS.mark_as_parsed()  # of absl, which grain's processes ask
+    flags.FLAGS.mark_as_parsed()  # absl's flags, which grain's workers read
     main = sys.modules["__main__"]
     try:
-        sys.modules["__main__"] = sys.modules[__name__]  # all that they import
+        sys.modules["__main__"] = sys.modules[
+            __name__
+        ]  # the only module that workers import
         iterator = iter(found)
         iterator.start_prefetch()
     finally:
@@ -305,9 +306,9 @@ def ahead(batches: Any, workers: int, files: bool) -> Iterator[Any]:
 def report(
     errors: dict[str, float], counts: np.ndarray, classes: list[str], path: Path | None
 ) -> None:
-    """Print what was evaluated; how often classes are named as which goes to a table.
+    """Print the errors, and write the confusion matrix to a CSV file.
 
-    Its rows are true classes with their accuracy, its columns those that were named.
+    Its rows are true classes with their accuracy, its columns predicted classes.
     """
     print(json.dumps(errors))
     if path is None:

@@ -1,4 +1,4 @@
-"""Where images come from; all that is read is bounded, and none of it is trusted."""
+"""Readers of data sets. Files are not trusted: everything that is read is bounded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from PIL import Image, ImageSequence
 # Where Debian's package dataset-fashion-mnist puts it.
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 SUFFIXES = {b".jpg", b".jpeg", b".png", b".bmp", b".webp", b".tif", b".tiff"}
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # whatever a file calls itself
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # by content, not by suffix
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}  # 8 bits or fewer
 MAX_PIXELS = 1 << 26  # of an image, before it is decoded
 MAX_BYTES = 1 << 32  # of a file of many images, before it is unpacked
@@ -31,14 +31,14 @@ Part = tuple[Any, Any]  # images and labels: arrays, or paths and names of class
 
 
 class Problem(Exception):
-    """Something that the user can mend; the text says what and how."""
+    """Something that the user can fix; the text says what and how."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Labelled images: bytes (N, H, W, C), or files that are opened in turn.
+    """Labelled images: an array (N, H, W, C), uint8, or files to open on demand.
 
-    Files are paths, as bytes in one block of memory, or rows of Hugging Face's.
+    Files are an array of paths (bytes), or rows of a Hugging Face data set.
     """
 
     source: Any
@@ -51,11 +51,11 @@ class Images:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width; None for files, which may all differ."""
+        """Height and width; None for files, whose sizes may differ."""
         return self.source.shape[1:3] if getattr(self.source, "ndim", 1) == 4 else None
 
     def planes(self, index: int) -> Planes:
-        """An image as Pillow has it; `Problem` for a file that holds none."""
+        """An image as Pillow images; `Problem` for a file that cannot be read."""
         found = self.source[int(index) % len(self.source)]
         if self.size is None:
             return opened(found, self.channels)
@@ -64,7 +64,7 @@ class Images:
 
 
 def opened(given: Any, channels: int) -> Planes:
-    """The image of a file: grey, RGB, or with a page for each channel."""
+    """The image of a file: grey, RGB, or one page per channel."""
     row = given["image"] if isinstance(given, dict) else {"path": os.fsdecode(given)}
     path: Any = row["path"] or "an image of --data"
     try:
@@ -85,13 +85,13 @@ def opened(given: Any, channels: int) -> Planes:
 
 
 def wrong(what: object, message: str) -> NoReturn:
-    """Raise `Problem`; no control character of a file's name gets into it."""
+    """Raise `Problem`, with control characters in file names escaped."""
     text = f"{what}: {message}"
     raise Problem("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
 
 
 def write_whole(path: Path, data: bytes, append: bool = False) -> None:
-    """Write a file so that it is there whole or not at all; raises `Problem`."""
+    """Write a file completely or not at all; raises `Problem`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(path if append else temporary, "ab" if append else "wb") as file:
@@ -110,7 +110,7 @@ def write_whole(path: Path, data: bytes, append: bool = False) -> None:
 
 
 def load(data: str, recipe: Recipe) -> tuple[Images, Images]:
-    """The images that --data names, to train on and to evaluate; raises `Problem`."""
+    """The training and evaluation images of --data; raises `Problem`."""
     folder = FASHION_MNIST if data == "fashion-mnist" else Path(data)
     if data == "synthetic":
         return synthetic(recipe), synthetic(recipe)
@@ -124,7 +124,7 @@ def load(data: str, recipe: Recipe) -> tuple[Images, Images]:
     elif (folder / "test_batch.bin").is_file():
         names = [f"data_batch_{i}.bin" for i in range(1, 6)]
         parts = [cifar(folder, names, 3073), cifar(folder, ["test_batch.bin"], 3073)]
-    elif (folder / "test.bin").is_file():  # of a hundred classes
+    elif (folder / "test.bin").is_file():  # CIFAR-100
         parts = [cifar(folder, [f"{part}.bin"], 3074) for part in ("train", "test")]
     elif (folder / "train.csv").is_file():
         parts = [table(folder, f"{part}.csv") for part in ("train", "val")]
@@ -148,7 +148,7 @@ KINDS = (
 
 
 def labelled(data: str, parts: list[Part], channels: int) -> tuple[Images, Images]:
-    """Checked images with classes: training's names, or numbers up to its highest."""
+    """Checked images; classes are the training labels' names, or 0 to the highest."""
     made = []
     for source, labels in parts:
         if len(source) == 0 or 0 in getattr(source, "shape", ()):
@@ -171,13 +171,13 @@ def labelled(data: str, parts: list[Part], channels: int) -> tuple[Images, Image
         images = Images(source, labels.astype(np.int64), depth, classes)
         made.append(images)
         few = min(len(images), 1000) if images.size is None else 0
-        for index in np.linspace(0, len(images) - 1, few):  # the others in their turn
+        for index in np.linspace(0, len(images) - 1, few):  # the others when used
             images.planes(int(index))
     return made[0], made[1]
 
 
 def synthetic(recipe: Recipe) -> Images:
-    """Noise for measuring speed: 256 images, seen as 10,000."""
+    """Random noise to measure speed: 256 different images, repeated to 10,000."""
     channels, height, width = recipe["input"]
     rng = np.random.default_rng(0)
     source = rng.integers(0, 256, (256, height, width, channels), np.uint8)
@@ -186,13 +186,13 @@ def synthetic(recipe: Recipe) -> Images:
 
 
 def idx(folder: Path, part: str) -> Part:
-    """The format of MNIST, packed or not: train-images-idx3-ubyte, train-labels-..."""
+    """MNIST's format, gzipped or not: train-images-idx3-ubyte, train-labels-..."""
     images = read_idx(folder, f"{part}-images-idx3-ubyte", 3)
     return images[..., None], read_idx(folder, f"{part}-labels-idx1-ubyte", 1)
 
 
 def read_idx(folder: Path, name: str, rank: int) -> np.ndarray:
-    """An array of bytes: magic number, sizes, values."""
+    """An array of uint8: magic number, sizes, values."""
     path = max(folder.glob(f"*{name}*"), default=folder / name)
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
@@ -207,7 +207,7 @@ def read_idx(folder: Path, name: str, rank: int) -> np.ndarray:
 
 
 def cifar(folder: Path, names: list[str], size: int) -> Part:
-    """CIFAR's binary version: a label or two; red, green and blue of 32x32 pixels."""
+    """CIFAR's binary format: one or two labels, then red, green and blue, 32x32."""
     found = []
     for path in [folder / name for name in names]:
         try:
@@ -223,7 +223,7 @@ def cifar(folder: Path, names: list[str], size: int) -> Part:
 
 
 def arrays(path: Path, part: str) -> Part:
-    """The arrays x_train, y_train, x_test and y_test of an .npz file, as of Keras."""
+    """The arrays x_PART and y_PART of an .npz file."""
     try:
         with zipfile.ZipFile(path) as file:
             if sum(each.file_size for each in file.infolist()) > MAX_BYTES:
@@ -241,7 +241,7 @@ def arrays(path: Path, part: str) -> Part:
 
 
 def table(folder: Path, name: str) -> Part:
-    """A table with the columns path, which leads into the folder, and label."""
+    """A CSV file with the columns path, relative to the folder, and label."""
     try:
         with open(folder / name, encoding="utf-8", newline="") as file:
             rows = [(row["path"] or "", row["label"]) for row in csv.DictReader(file)]
@@ -255,7 +255,7 @@ def table(folder: Path, name: str) -> Part:
 
 
 def tree(folder: Path) -> Part:
-    """A folder for each class, such as train/cat, with images in it, however deep."""
+    """A folder per class, such as train/cat, with images at any depth."""
     paths: list[bytes] = []
     labels: list[str] = []
     others = 0
@@ -278,7 +278,7 @@ def tree(folder: Path) -> Part:
 
 
 def hugging_face(folder: Path) -> list[Part]:
-    """What `save_to_disk` of Hugging Face's datasets left: images and classes."""
+    """A data set saved by `save_to_disk` of Hugging Face's datasets."""
     try:
         import datasets  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
@@ -292,7 +292,7 @@ def hugging_face(folder: Path) -> list[Part]:
             next(name for name, each in features.items() if isinstance(each, kind))
             for kind in kinds
         )
-        plain = datasets.Image(decode=False)  # or anything might be opened
+        plain = datasets.Image(decode=False)  # decoded by `opened`, which is bounded
         return [
             (
                 part.select_columns(image)

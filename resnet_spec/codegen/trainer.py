@@ -72,7 +72,7 @@ def recipe_text(network: Network, recipe: Recipe, command: str) -> str:
         "input": network.input.dimensions,
         "classes": network.classes,
     }
-    meanings = {"input": "channels, height and width of an image", "classes": "to tell apart"}
+    meanings = {"input": "channels, height and width of an image", "classes": "number of classes"}
     values = {**facts, **recipe.settings}
     meanings |= keys()
     lines = [f"{key} = {_value(value)}" for key, value in values.items()]

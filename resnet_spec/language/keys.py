@@ -181,88 +181,88 @@ class TrainingKeys(Model):
     """What a trainer follows: the keys of a compiled recipe and the flags of the trainers."""
 
     length: Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)] = Field(
-        90, description="how long training is, in units"
+        90, description="length of training, in units"
     )
     unit: Literal["epochs", "steps"] = Field(
-        "epochs", description="what length, milestones and warmup count"
+        "epochs", description="unit of length, milestones and warmup"
     )
-    batch_size: Size = Field(256, description="images in a step, on all devices together")
+    batch_size: Size = Field(256, description="images per step, over all devices")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="in PyTorch's form")
-    learning_rate: Amount = Field(0.1, description="the highest of the schedule")
-    momentum: BelowOne = Field(0.9, description="of sgd")
-    nesterov: Switch = Field(False, description="of sgd: look ahead by the momentum")
-    beta1: BelowOne = Field(0.9, description="of adamw: memory of the gradient")
-    beta2: BelowOne = Field(0.999, description="of adamw: memory of its square")
-    epsilon: Share = Field(1e-8, description="of adamw: added to the divisor")
-    weight_decay: Share = Field(
-        1e-4, description="sgd adds it to the gradient, adamw shrinks the weights by it"
-    )
+    learning_rate: Amount = Field(0.1, description="maximum of the schedule")
+    momentum: BelowOne = Field(0.9, description="for sgd")
+    nesterov: Switch = Field(False, description="for sgd: Nesterov momentum")
+    beta1: BelowOne = Field(0.9, description="for adamw: decay of the first moment")
+    beta2: BelowOne = Field(0.999, description="for adamw: decay of the second moment")
+    epsilon: Share = Field(1e-8, description="for adamw: added to the denominator")
+    weight_decay: Share = Field(1e-4, description="sgd: added to the gradient; adamw: decoupled")
     no_decay: list[Literal["norm", "bias"]] = Field(
-        [], max_length=2, description="kinds of parameters that do not decay"
+        [], max_length=2, description="kinds of parameters without weight decay"
     )
-    clip_norm: Amount = Field(0.0, description="the largest norm of all gradients; 0: any")
+    clip_norm: Amount = Field(0.0, description="maximum norm of all gradients; 0: no clipping")
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = Field(
         "cosine", description="of the learning rate, after the warm-up"
     )
     milestones: list[Duration] = Field(
-        [], max_length=100, description="of step: where the rate is multiplied by factor"
+        [], max_length=100, description="for step: when the rate is multiplied by factor"
     )
-    factor: Share = Field(0.1, description="of step")
+    factor: Share = Field(0.1, description="for step")
     final_rate: Share = Field(
-        0.0, description="of cosine and one_cycle: share of the rate at the end"
+        0.0, description="for cosine and one_cycle: the last rate, relative to learning_rate"
     )
-    warmup: Duration = Field(0, description="how long the rate rises at first, in units")
-    warmup_start: Share = Field(0.0, description="share of the rate at the first step")
+    warmup: Duration = Field(0, description="length of the warm-up, in units")
+    warmup_start: Share = Field(0.0, description="the first rate, relative to learning_rate")
     warmup_shape: Literal["linear", "constant"] = Field(
-        "linear", description="constant: it stays at its start until the warm-up is over"
+        "linear", description="constant: the rate stays at its start during the warm-up"
     )
     patience: Duration = Field(
-        0, description="evaluations without a lower error after which it ends; 0: never"
+        0, description="stop after so many evaluations without a lower error; 0: never"
     )
     label_smoothing: BelowOne = Field(
         0.0, description="share of the target spread over all classes"
     )
     class_weights: Literal["equal", "balanced"] = Field(
-        "equal", description="of the loss; balanced: rare classes weigh as much as others"
+        "equal", description="in the loss; balanced: every class has the same total weight"
     )
     mixup: Amount = Field(0.0, description="alpha of mixup; 0: none")
-    cutmix: Amount = Field(0.0, description="alpha of CutMix; 0: none; with both, one by chance")
-    erasing: Share = Field(0.0, description="how likely a box of an image is erased; 0: never")
+    cutmix: Amount = Field(0.0, description="alpha of CutMix; 0: none; with both, one at random")
+    erasing: Share = Field(0.0, description="probability of random erasing; 0: never")
     ema: BelowOne = Field(
-        0.0, description="decay of the averaged weights, from warm-up on; 0: none are kept"
+        0.0, description="decay of the averaged weights, after the warm-up; 0: none"
     )
-    ema_steps: Size = Field(1, description="they follow after each so many steps")
+    ema_steps: Size = Field(1, description="steps between updates of the averages")
     crop: Literal["none", "pad", "resized", "scaled"] = Field(
-        "none", description="how training images are cropped to the network's input"
+        "none", description="how training images are cropped to the input size"
     )
     padding: Annotated[int, Field(strict=True, ge=0, le=1_000)] = Field(
-        4, description="of pad: pixels on each side, before a random crop"
+        4, description="for pad: pixels on each side, before a random crop"
     )
-    min_area: Share = Field(0.08, description="of resized: the smallest share of the image")
+    min_area: Share = Field(0.08, description="for resized: smallest share of the image's area")
     scales: list[Size] = Field(
         [256, 480],
         min_length=2,
         max_length=2,
-        description="of scaled: range of the shorter side, before a random crop",
+        description="for scaled: range of the shorter side, before a random crop",
     )
     train_size: Annotated[int, Field(strict=True, ge=0, le=MAX_SIZE)] = Field(
-        0, description="of resized and scaled: side of training images; 0: the network's input"
+        0, description="for resized and scaled: size of training images; 0: the input size"
     )
     augment: Literal["none", "trivial"] = Field(
-        "none", description="trivial: one of fourteen changes of colours or place, by chance"
+        "none", description="trivial: TrivialAugment, one of fourteen operations at random"
     )
     repeats: Size = Field(
-        1, description="how often an image is seen in a row, each time cropped anew"
+        1, description="repeated augmentation: how often an image is seen in a row"
     )
-    flip: Switch = Field(False, description="mirror half of the training images")
-    resize: Size = Field(256, description="shorter side before evaluation's crop, of image folders")
+    flip: Switch = Field(False, description="flip half of the training images horizontally")
+    resize: Size = Field(
+        256, description="shorter side before the evaluation crop, for image files"
+    )
     mean: list[Amount] = Field(
         [0.485, 0.456, 0.406],
         max_length=16,
-        description="of each channel, from 0 to 1; empty: measured on the training images",
+        description="per channel, from 0 to 1; empty: measured on the training images",
     )
     std: list[Amount] = Field(
-        [0.229, 0.224, 0.225], max_length=16, description="of each channel, like mean"
+        [0.229, 0.224, 0.225], max_length=16, description="per channel, like mean"
     )
 
 

@@ -1,4 +1,4 @@
-"""Where Keras trains, on one device or several, and what is made of bytes there."""
+"""Devices and hosts for Keras; the model that prepares batches; evaluation."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ else:
 
 
 class Place:
-    """One device, where nothing needs dealing out; the others are of this form.
+    """One device; base class for several.
 
-    `rank` and `world` number the processes of a run, one on each host; `devices` are
-    those of all.
+    `rank` and `world` are the index and number of processes, one on each host;
+    `devices` is the number of devices of all hosts.
     """
 
     rank, world, devices = 0, 1, 1
@@ -48,13 +48,13 @@ class Place:
 
 
 class JaxDevices(Place):
-    """All devices of one or more hosts on JAX, which sees each batch as one."""
+    """All devices of one or more hosts on JAX, which computes on global batches."""
 
     def __init__(self, hosts: int) -> None:
         import jax
 
         if hosts > 1:
-            keras.distribution.initialize()  # as KERAS_DISTRIBUTION_... say
+            keras.distribution.initialize()  # reads KERAS_DISTRIBUTION_...
         names = keras.distribution.list_devices()
         dealt = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
         keras.distribution.set_distribution(dealt)
@@ -75,7 +75,7 @@ class TensorFlowDevices(Place):
         import tensorflow as tf
 
         self.tf, self.world = tf, hosts
-        if hosts > 1:  # before anything else asks for devices
+        if hosts > 1:  # before anything else uses devices
             self.strategy = tf.distribute.MultiWorkerMirroredStrategy()
         else:
             kinds = [tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU")]
@@ -90,9 +90,9 @@ class TensorFlowDevices(Place):
         return self.strategy.scope()
 
     def dealt(self, begin: Callable[[], Iterator[Any]]) -> Any:
-        """This process's batches, each in equal parts for its devices.
+        """This process's batches, split equally among its devices.
 
-        Keras takes the first to look at, and then begins again.
+        Keras inspects the first batch, and then calls `begin` again.
         """
         first = next(begin())
         spec = self.tf.nest.map_structure(
@@ -119,12 +119,12 @@ class TensorFlowDevices(Place):
             weight.assign(self.summed(own if self.rank == 0 else np.zeros_like(own)))
 
     def total(self, gradients: list[Any]) -> Any:
-        """The sum of the gradients of all devices, within a step."""
+        """The sum of the gradients of all devices, inside a step."""
         return self.tf.distribute.get_replica_context().all_reduce("SUM", gradients)
 
 
 def place_of(args: argparse.Namespace) -> Place:
-    """Where the flags and the environment say; raises `Problem` for what cannot be."""
+    """The devices that flags and environment select; raises `Problem`."""
     if args.precision == "bf16":
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
     if args.precision == "fp64":
@@ -145,7 +145,7 @@ def place_of(args: argparse.Namespace) -> Place:
 
 
 def hosts_of(backend: str) -> int:
-    """How many hosts the environment names, for a backend; raises `Problem`."""
+    """The number of hosts in the environment; raises `Problem`."""
     try:
         if backend == "jax":
             return int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", "1"))
@@ -163,11 +163,11 @@ def hosts_of(backend: str) -> int:
 
 
 class Trained(keras.Model):
-    """A network that is given bytes: it normalises them, and mixes those to train on.
+    """Wraps a network: normalises uint8 images, and mixes and erases training images.
 
-    Training gives pairs of images and chances, evaluation images (n, views, H, W, C),
-    of which it gives the mean over the views and all networks that are `evaluated`.
-    The one that is trained comes first; with averages, a second follows it.
+    In training the input is (images, random numbers), in evaluation views
+    (n, views, H, W, C); then the output is the mean prediction over all views and all
+    networks in `evaluated`. With EMA, a second network holds the averages.
     """
 
     def __init__(self, recipe: Recipe, network: keras.Model, *others: keras.Model):
@@ -175,7 +175,7 @@ class Trained(keras.Model):
         self.recipe, self.network, self.others = recipe, network, others
         self.built = True
         self.evaluated = [network, *others]
-        self.first_average = 0  # the step up to which averages are copies
+        self.first_average = 0  # the step up to which EMA copies the weights
 
     def call(self, x: Any, training: bool = False) -> Any:
         if not isinstance(x, list | tuple):
@@ -190,7 +190,7 @@ class Trained(keras.Model):
         return ops.cast(logits, keras.config.floatx())
 
     def normalized(self, images: Any) -> Any:
-        """Bytes (n, H, W, C) as numbers, of mean 0 and deviation 1 on the whole."""
+        """Images (n, H, W, C), uint8, as normalised floats."""
         mean, std = (
             ops.convert_to_tensor(self.recipe[key], keras.config.floatx())
             for key in ("mean", "std")
@@ -198,7 +198,7 @@ class Trained(keras.Model):
         return (ops.cast(images, keras.config.floatx()) / 255 - mean) / std
 
     def scores(self, views: Any) -> Any:
-        """Logarithms of the mean probabilities."""
+        """Log of the mean probabilities."""
         made = self.normalized(ops.reshape(views, (-1, *views.shape[2:])))
         found = [network(made, training=False) for network in self.evaluated]
         logits = ops.cast(ops.stack(found, axis=1), keras.config.floatx())
@@ -218,7 +218,7 @@ class Trained(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """The loss beside targets that are smoothed and mixed as the images are."""
+        """The loss; training targets are smoothed, and mixed like the images."""
         smoothing, classes = self.recipe["label_smoothing"], y_pred.shape[-1]
         targets = ops.one_hot(ops.cast(y, "int32"), classes, dtype=y_pred.dtype)
         if isinstance(x, list | tuple):
@@ -235,15 +235,15 @@ class Trained(keras.Model):
         return super().compute_loss(x, targets, y_pred, sample_weight, training)
 
     def _maybe_symbolic_build(self, *_: Any, **__: Any) -> None:
-        """Nothing: TensorFlow's would take a batch to look at, and all is built."""
+        """Do nothing: all is built, and TensorFlow's version would consume a batch."""
 
     def test_step(self, *given: Any) -> Any:
-        """Keras' own step of an evaluation."""
+        """Keras' evaluation step."""
         found = super().test_step(*given)
         return found if keras.backend.backend() == "jax" else of_hosts(found)
 
     def train_step(self, *given: Any) -> Any:
-        """Keras' own step; in the same compiled call the averages follow."""
+        """Keras' training step, with the EMA update in the same compiled call."""
         found = super().train_step(*given)
         if keras.backend.backend() != "jax":
             if self.recipe["ema"]:
@@ -261,7 +261,7 @@ class Trained(keras.Model):
         return logs, (trained, others, optimizer, metrics)
 
     def follow(self) -> None:
-        """Move the averages a little to where weights and statistics are, in time."""
+        """Update the EMA of weights and statistics if this step is due."""
         calls, parts = self.optimizer._iterations, self.parts
         every = parts * self.recipe["ema_steps"]
         begun = calls > self.first_average * parts
@@ -273,7 +273,7 @@ class Trained(keras.Model):
 
 
 def of_hosts(logs: Any) -> Any:
-    """What a step measured; among TensorFlow's hosts Keras takes the mean of an axis."""
+    """The logs of a step; on several TensorFlow hosts, Keras averages over an axis."""
     several = keras.backend.backend() == "tensorflow" and hosts_of("tensorflow") > 1
     return {name: value[None] for name, value in logs.items()} if several else logs
 
@@ -299,14 +299,14 @@ def evaluate(
     share = place.rank, place.world
     order = data.evaluation(images, recipe, share, args.ten_crop, args.test_sizes)
 
-    def weighed() -> Iterator[Any]:  # what fills up the last batch weighs nothing
+    def weighed() -> Iterator[Any]:  # padding of the last batch has weight 0
         for views, labels in data.ahead(order, args.workers, images.size is None):
             yield views, np.maximum(labels, 0), (labels >= 0).astype(np.float32)
 
     place.agree(model)
     given, steps = place.dealt(weighed), len(order)
     found = model.evaluate(given, steps=steps, verbose=0, return_dict=True)
-    number = len(images)  # of which a whole one was named rightly
+    number = len(images)  # so that counts of correct images are exact
     top1, top5 = (round(found[key] * number) / number for key in ("top1", "top5"))
     loss = float(found["entropy"])
     return {"val_loss": loss, "val_error": 1 - top1, "val_error_top5": 1 - top5}

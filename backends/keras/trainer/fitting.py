@@ -1,8 +1,8 @@
-"""What Keras' `fit` is given: optimizers, and a callback that tells and saves.
+"""For Keras' `fit`: optimizers, and a callback that logs, evaluates and saves.
 
-The optimizers are in PyTorch's form, so that both trainers take the same steps: Keras
-applies the rate before momentum remembers it, decays weights beside the gradient rather
-than through it, and corrects no epsilon: equal only while the rate is constant.
+The optimizers are in PyTorch's form, so that both trainers take the same steps. Keras'
+SGD multiplies by the learning rate before momentum, decouples weight decay from the
+gradient, and its AdamW adds epsilon before bias correction.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ else:
     from .devices import Place, Trained, evaluate
     from .sources import Problem, Recipe, write_whole
 
-Changes = list[tuple[Any, Any]]  # variables, and what is to become of them
+Changes = list[tuple[Any, Any]]  # variables with their new values
 
 
 class Rates(keras.optimizers.schedules.LearningRateSchedule):
@@ -43,10 +43,10 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class Optimizer(keras.optimizers.Optimizer):
-    """What PyTorch's form of both optimizers shares: what decays, clipping, and parts.
+    """Base of the optimizers in PyTorch's form: decay, clipping and accumulation.
 
-    A step over several parts adds up their gradients. In each part all is computed and
-    only in the last is it kept: TensorFlow's devices cannot meet within a condition.
+    Each part of an accumulated step computes the update, and only the last one applies
+    it: TensorFlow's devices cannot synchronise inside a condition.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Optimizer(keras.optimizers.Optimizer):
     ) -> None:
         super().__init__(learning_rate=rates)
         self.recipe, self.decayed, self.parts = recipe, set(decayed), parts
-        # Gradients of all devices, where each has those of its own images.
+        # Sums gradients over devices, where each has those of its own images.
         self.total: Callable[[list[Any]], Any] = lambda gradients: gradients
 
     def build(self, variables: list[Any]) -> None:
@@ -97,7 +97,7 @@ class Optimizer(keras.optimizers.Optimizer):
 
 
 class SGD(Optimizer):
-    """Momentum over gradients, the rate applied last; weight decay joins the gradient."""
+    """Momentum of gradients with weight decay; the learning rate is applied last."""
 
     def changes(self, index: int, gradient: Any, variable: Any, rate: Any) -> Changes:
         momentum = self.recipe["momentum"]
@@ -110,7 +110,7 @@ class SGD(Optimizer):
 
 
 class AdamW(Optimizer):
-    """Epsilon is added after the correction of the second moment's bias."""
+    """Epsilon is added after the bias correction of the second moment."""
 
     def changes(self, index: int, gradient: Any, variable: Any, rate: Any) -> Changes:
         beta1, beta2, dtype = self.recipe["beta1"], self.recipe["beta2"], variable.dtype
@@ -129,7 +129,7 @@ class AdamW(Optimizer):
 def keras_own(
     recipe: Recipe, decayed: list[str], rates: Rates, parts: int, model: keras.Model
 ) -> keras.optimizers.Optimizer:
-    """Keras' SGD or AdamW with the recipe's numbers; the steps are not PyTorch's."""
+    """Keras' SGD or AdamW with the recipe's hyperparameters."""
     options = {"learning_rate": rates, "weight_decay": recipe["weight_decay"] or None}
     options["global_clipnorm"] = recipe["clip_norm"] or None
     options["gradient_accumulation_steps"] = parts if parts > 1 else None
@@ -148,7 +148,7 @@ def keras_own(
 
 
 def save(path: Path, state: dict[str, Any], **groups: dict[str, Any]) -> None:
-    """Write what a run needs, numbers as JSON and groups of arrays, whole or not at all."""
+    """Write a checkpoint: state as JSON, and groups of arrays."""
     buffer = io.BytesIO()
     arrays = {
         f"{group}|{name}": ops.convert_to_numpy(value)
@@ -160,11 +160,11 @@ def save(path: Path, state: dict[str, Any], **groups: dict[str, Any]) -> None:
 
 
 def save_weights(path: Path, model: keras.Model) -> None:
-    """Write weights as `load_weights` of Keras reads them, whole or not at all."""
+    """Write weights for Keras' `load_weights`, completely or not at all."""
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder, "whole.weights.h5")
         try:
-            # HDF5 brings the process down where a disk is full: see that it is not.
+            # HDF5 crashes the process if the disk is full, so check for space first.
             size = sum(weight.nbytes for weight in model.get_weights())
             whole.write_bytes(bytes(size + 4096 * len(model.weights)))
             model.save_weights(whole, overwrite=True)
@@ -175,7 +175,7 @@ def save_weights(path: Path, model: keras.Model) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a run left for itself; raises `Problem`."""
+    """The contents of a checkpoint; raises `Problem`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             saved: dict[str, Any] = json.loads(str(file["state"]))
@@ -188,7 +188,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def finite(model: keras.Model) -> bool:
-    """Whether all weights are numbers, neither infinite nor none."""
+    """Whether all weights are finite."""
     return all(bool(np.isfinite(weight).all()) for weight in model.get_weights())
 
 
@@ -196,13 +196,13 @@ def finite(model: keras.Model) -> bool:
 
 
 class Stopped(Exception):
-    """Ends training between two steps."""
+    """Stops training between two steps."""
 
 
 class Run(keras.callbacks.Callback):
-    """Tells, evaluates and saves now and then, and takes up what an earlier run left.
+    """Logs, evaluates, saves and resumes.
 
-    Keras' own callbacks go on with an epoch that they begin anew; this one with a step.
+    Keras' own callbacks restart the epoch; this one resumes at a step.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class Run(keras.callbacks.Callback):
             **{group: dict(enumerate(each)) for group, each in numbered.items()},
         }
         last, self.stopped = args.out / "last.npz", common.stop_signals()
-        if last.is_file():  # and with --resume, or it would not have come here
+        if last.is_file():  # only with --resume: see common.check
             self.take_up(last)
         self.since = self.step
 
@@ -241,17 +241,17 @@ class Run(keras.callbacks.Callback):
 
     @property
     def done(self) -> bool:
-        """Whether no evaluation has been better for too long."""
+        """Whether the recipe's patience is exhausted."""
         return 0 < self.recipe["patience"] <= self.worse
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """On PyTorch, dropout draws from what no checkpoint holds: begin it anew."""
+        """On PyTorch, seed dropout, whose generator is in no checkpoint."""
         if keras.backend.backend() == "torch":
             seed = (self.args.seed << 16) + self.calls
             keras.utils.set_random_seed(seed & 0xFFFFFFFF)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Count a step; now and then tell of it, save, or stop."""
+        """Count a step; log, save or stop if it is time."""
         parts, self.calls = self.args.accumulate, self.calls + 1
         if self.calls % parts:
             return
@@ -269,7 +269,7 @@ class Run(keras.callbacks.Callback):
             raise Stopped
 
     def tell(self, logs: Any) -> bool:
-        """Tell what Keras measured since the last time; gives whether to stop."""
+        """Log Keras' metrics since the last time; returns whether to stop."""
         getattr(self.model, "jax_state_sync", lambda: None)()
         found = {"loss": float(logs["loss"]), "error": 1 - float(logs["top1"])}
         rate = common.rate_at(self.step - 1, self.recipe, self.unit)
@@ -277,11 +277,11 @@ class Run(keras.callbacks.Callback):
         self.log.tell(images * self.recipe["batch_size"], **found, rate=rate)
         self.model.reset_metrics()
         halts: np.ndarray = self.place.summed(np.array([len(self.stopped)]))
-        self.halted = bool(halts[0] > 0)  # here, or on another host
+        self.halted = bool(halts[0] > 0)  # on any host
         return self.halted
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Tell, evaluate and save; stop where it gets no better."""
+        """Log, evaluate and save; stop when patience is exhausted."""
         halt = self.tell(logs)
         found = evaluate(self.model, self.held_out, self.recipe, self.args, self.place)
         self.worse = 0 if found["val_error"] < self.best else self.worse + 1
@@ -292,7 +292,7 @@ class Run(keras.callbacks.Callback):
             raise Stopped
 
     def save(self, best: bool = False) -> None:
-        """Save what was evaluated, and what else a run needs."""
+        """Save the evaluated weights, and the checkpoint to resume from."""
         if not finite(self.raw):
             where = f"a weight is not finite after step {self.step}"
             raise Problem(f"{where}{common.DIVERGED}")
@@ -300,7 +300,7 @@ class Run(keras.callbacks.Callback):
         if self.place.rank:
             return
         own = {"step": self.step, "best": self.best, "worse": self.worse}
-        if best:  # before `last`, or a kill in between would lose it
+        if best:  # before `last`, so that no kill loses it
             save_weights(self.args.out / "best.weights.h5", self.evaluated)
         save_weights(self.args.out / "last.weights.h5", self.evaluated)
         state = common.identity(self.args, self.recipe) | own

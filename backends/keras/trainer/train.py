@@ -1,12 +1,12 @@
-"""Train a network of this folder with Keras, as the recipe beside it says.
+"""Train a network of this folder with Keras, by the recipe next to it.
 
-On TensorFlow, JAX or PyTorch, on one device or, on the first two, on all that they see:
+On TensorFlow, JAX or PyTorch, on one device or, on the first two, on all of a host:
 
     python train.py resnet20 --data fashion-mnist --max-steps 200
     KERAS_BACKEND=jax python train.py resnet50 --data DIR --precision bf16 --all-devices
 
 The network's name comes first. Every key of its recipe, resnet50.toml, is a flag.
-SIGTERM ends a step and saves; --resume goes on as if nothing had been.
+SIGTERM finishes the step and saves; --resume continues as if never interrupted.
 
     python train.py resnet50 --data DIR --evaluate --weights runs/resnet50/best.weights.h5
     python train.py resnet50 --data DIR --weights best.weights.h5 --reset-head --freeze-until fc
@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import sys
 
-# Networks stand beside this file, and one may be called json: look here last.
+# A network next to this file may be called json: search this folder last.
 sys.path.sort(key=os.path.dirname(os.path.abspath(__file__)).__eq__)
 
 import argparse
@@ -47,10 +47,10 @@ else:
 WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 ON = "store_true"
 FLAGS: dict[str, dict[str, Any]] = {
-    "--precision": {"choices": ("fp32", "bf16", "fp64"), "help": "of activations"},
-    "--all-devices": {"action": ON, "help": "deal batches out to all of this host"},
-    "--compile": {"action": ON, "help": "with XLA, also where Keras would not"},
-    "--keras-optimizer": {"action": ON, "help": "Keras' own, not in PyTorch's form"},
+    "--precision": {"choices": ("fp32", "bf16", "fp64"), "help": "of the computation"},
+    "--all-devices": {"action": ON, "help": "train on all devices of this host"},
+    "--compile": {"action": ON, "help": "with XLA, even where Keras would not"},
+    "--keras-optimizer": {"action": ON, "help": "use Keras' own, not PyTorch's form"},
 }
 
 
@@ -60,7 +60,7 @@ FLAGS: dict[str, dict[str, Any]] = {
 def build(
     args: argparse.Namespace, images: Images, recipe: Recipe, weights: Path | None
 ) -> keras.Model:
-    """The network for these images, with fresh weights or those of a file."""
+    """The network for these images, with initial weights or those of a file."""
     keras.utils.set_random_seed(args.seed)
     sys.setrecursionlimit(100_000)  # Keras goes back through the layers by recursion
     module, size = common.network_of(args.network), data.input_size(images, recipe)
@@ -76,7 +76,7 @@ def build(
 
 
 def load_weights(model: keras.Model, path: Path, reset_head: bool) -> None:
-    """Take over weights, with --reset-head not the last layer's; raises `Problem`."""
+    """Load weights, with --reset-head except the last layer's; raises `Problem`."""
     head, kept = model.layers[-1], model.layers[-1].get_weights()
     with warnings.catch_warnings(record=True) as told:
         try:
@@ -94,7 +94,7 @@ def load_weights(model: keras.Model, path: Path, reset_head: bool) -> None:
 
 
 def mismatch(warning: Any, head: keras.Layer) -> str:
-    """What Keras tells of layers that it skipped, unless that is the head alone."""
+    """Keras' warning about skipped layers, unless it is about the head alone."""
     text = " ".join(str(warning).split())
     only = text.startswith("A total of 1 objects") and head.name in text
     wrong = "could not be loaded" in text or "imaginary part" in text
@@ -102,14 +102,14 @@ def mismatch(warning: Any, head: keras.Layer) -> str:
 
 
 def kind_of(layer: keras.Layer, name: str) -> str:
-    """What a weight is to weight decay: a weight, a bias, or of a normalisation."""
+    """The kind of a weight for weight decay: weight, bias, or norm."""
     if isinstance(layer, WITH_KERNEL):
         return "bias" if name == "bias" else "weight"
     return "norm"
 
 
 def decayed_names(model: keras.Model, recipe: Recipe) -> list[str]:
-    """The trainable weights that decay."""
+    """The trainable weights with weight decay."""
     return [
         weight.path
         for layer in model.layers
@@ -127,7 +127,7 @@ def make_ready(
     jit: bool | str = "auto",
     own: bool = False,
 ) -> Trained:
-    """The network as it is trained, with its averages, loss, metrics and optimizer."""
+    """The model to train, compiled with optimizer, loss and metrics; with its EMA."""
     calls = range(steps * parts)
     rates = Rates([common.rate_at(step // parts, recipe, unit) for step in calls])
     decayed = decayed_names(raw, recipe)
@@ -151,7 +151,7 @@ def make_ready(
 def make_measured(
     model: Trained, optimizer: Any = None, jit: bool | str = "auto", *more: Any
 ) -> None:
-    """Give a model its loss and what is measured, and build all of it."""
+    """Compile a model with its loss and metrics, and build it."""
     rows, columns, channels = model.network.input_shape[1:]
     measured = [
         metrics.SparseCategoricalCrossentropy(name="entropy", from_logits=True),
@@ -162,18 +162,19 @@ def make_measured(
     model.compile(optimizer, cross_entropy, weighted_metrics=measured, jit_compile=jit)
     views = np.zeros((1, 1, rows or 224, columns or 224, channels), np.uint8)
     one = np.zeros(1, np.int64), np.zeros(1, np.float32)
-    model._symbolic_build(data_batch=(views, *one))  # or it takes a batch of training
+    # Else it would consume a training batch.
+    model._symbolic_build(data_batch=(views, *one))
 
 
 def top5(labels: Any, scores: Any) -> Any:
-    """Whether the class is among the five best; Keras' own knows no double precision."""
+    """Whether the label is among the top five; Keras' own has no double precision."""
     own = ops.cast(ops.reshape(labels, (-1, 1)), "int32")
     better = scores > ops.take_along_axis(scores, own, axis=1)
     return ops.sum(ops.cast(better, "int32"), axis=1) < 5
 
 
 def cross_entropy(targets: Any, logits: Any) -> Any:
-    """The loss of each image, also where its targets do not add up to 1."""
+    """The loss of each image; its targets need not sum to 1."""
     return -ops.sum(targets * ops.log_softmax(logits), axis=-1)
 
 
@@ -183,7 +184,7 @@ def cross_entropy(targets: Any, logits: Any) -> Any:
 def steps_of(
     images: Images, recipe: Recipe, args: argparse.Namespace, place: Place, step: int
 ) -> Iterator[Any]:
-    """From a step on, without end: images with chances, and labels."""
+    """Endlessly, from `step` on: (images, random numbers), labels."""
     share = place.rank, place.world, args.accumulate
     order = data.training(images, recipe, args.seed, step, share)
     for pixels, chances, labels in data.ahead(order, args.workers, images.size is None):
@@ -191,14 +192,14 @@ def steps_of(
 
 
 def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
-    """The whole of it; gives the status to leave with."""
+    """Train or evaluate; returns the exit status."""
     # data
     common.check(args, recipe, place.devices)
     images, held_out, recipe = data.prepare(args, recipe)
     epoch = len(images) // recipe["batch_size"]  # in steps
     unit = epoch if recipe["unit"] == "epochs" else 1
     steps = min(recipe["length"] * unit, args.max_steps or sys.maxsize)
-    epoch = epoch if epoch > 1 else steps  # not to evaluate after each step
+    epoch = epoch if epoch > 1 else steps  # do not evaluate after every step
     if args.evaluate:
         return evaluate_all(args, recipe, place, held_out)
 
@@ -216,7 +217,7 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
     run.held_out, run.unit, run.calls = held_out, unit, run.step * args.accumulate
     with common.Log(args, run.step, steps, place.rank == 0) as run.log:
         while run.step < steps and not run.done:
-            step = run.step  # to the end of its epoch, or over whole ones
+            step = run.step  # to the end of the epoch, or whole epochs
             count = min(epoch - step % epoch, steps - step)
             epochs = (steps - step) // epoch if count == epoch else 1
             begin = functools.partial(steps_of, images, recipe, args, place, step)
@@ -234,7 +235,7 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
                 )
             except Stopped:
                 break
-    place.summed(np.zeros(1))  # the others wait for the one that saves
+    place.summed(np.zeros(1))  # wait for the process that saves
     if run.halted and run.step < steps:
         print(f"stopped after step {run.step}; go on with --resume", file=sys.stderr)
         return 128 + (run.stopped or [signal.SIGTERM])[0]
@@ -244,14 +245,14 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
 def evaluate_all(
     args: argparse.Namespace, recipe: Recipe, place: Place, held_out: Images
 ) -> int:
-    """Tell what the mean of all --weights is worth."""
-    beside = args.weights[0].with_name("last.npz")  # of the run that left the weights
+    """Report the errors of the mean prediction of all --weights."""
+    beside = args.weights[0].with_name("last.npz")  # of the run that saved the weights
     trained = read(beside)["recipe"] if beside.is_file() else recipe
     recipe = {**recipe, "mean": trained["mean"], "std": trained["std"]}
     networks = [build(args, held_out, recipe, path) for path in args.weights]
     model = Trained(recipe, *networks)
     classes = held_out.classes
-    table = metrics.MeanIoU(len(classes), sparse_y_pred=False)  # has all counts
+    table = metrics.MeanIoU(len(classes), sparse_y_pred=False)  # has the matrix
     make_measured(model, None, "auto", *([table] if args.confusion else []))
     errors = evaluate(model, held_out, recipe, args, place)
     if place.rank == 0:
@@ -261,14 +262,14 @@ def evaluate_all(
 
 
 def main() -> None:
-    """Train or evaluate; what is wrong is told in a line."""
+    """Train or evaluate; problems end the program with one line."""
     status: int | str
     try:
         args, recipe = common.parse(sys.argv[1:], __doc__ or "", FLAGS)
         place = place_of(args)
         with place.scope():
             status = train(args, recipe, place)
-    except Problem as problem:  # one of a loader's process comes with its traceback
+    except Problem as problem:  # from a worker process, its text has a traceback
         status = f"train.py: {str(problem).rpartition('Problem: ')[2].strip()}"
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT

@@ -1,4 +1,4 @@
-"""Where PyTorch trains, on one device or several, and what is made of bytes there."""
+"""Devices and processes for PyTorch; preparing batches there; evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # here and not by and by: see `leave`
+import torch.distributed.nn  # not later: see `leave`
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Place:
-    """Where this process stands among those that torchrun started, and its device."""
+    """This process's device, and its rank among those that torchrun started."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -48,13 +48,13 @@ class Place:
         self.layout = torch.channels_last if last else torch.contiguous_format
 
     def there(self, array: np.ndarray) -> Tensor:
-        """An array on the device."""
+        """Copy an array to the device."""
         made = torch.from_numpy(array)
         made = made.pin_memory() if self.device.type == "cuda" else made
         return made.to(self.device, non_blocking=True)
 
     def cast(self) -> torch.autocast:
-        """The context in which a network computes."""
+        """The autocast context for the chosen precision."""
         return torch.autocast(self.device.type, self.half, enabled=bool(self.half))
 
     def summed(self, values: Tensor) -> Tensor:
@@ -66,11 +66,11 @@ class Place:
 
 
 def leave() -> None:
-    """End the group of processes, and with it the threads of its own.
+    """Destroy the process group and its threads.
 
-    One of gloo's that frees a tensor while Python ends aborts the process. They last as
-    long as anything holds the group: a model does until it is collected, and functions
-    of torch.distributed.nn do for ever if they are imported once it is there.
+    A thread of gloo that frees a tensor during interpreter shutdown aborts the process.
+    The threads live as long as anything references the group: a model does until it is
+    collected, and torch.distributed.nn does for ever if it is imported after the group.
     """
     if dist.is_initialized():
         gc.collect()
@@ -81,7 +81,7 @@ def leave() -> None:
 
 
 def normalized(images: Tensor, recipe: Recipe, place: Place) -> Tensor:
-    """Bytes (n, H, W, C) as numbers (n, C, H, W), of mean 0 and deviation 1 on the whole."""
+    """Images (n, H, W, C), uint8, as normalised floats (n, C, H, W)."""
     options: Any = {"dtype": place.dtype, "device": images.device}
     mean, std = (torch.tensor(recipe[key], **options) for key in ("mean", "std"))
     made = ((images.to(place.dtype) / 255 - mean) / std).permute(0, 3, 1, 2)
@@ -91,13 +91,13 @@ def normalized(images: Tensor, recipe: Recipe, place: Place) -> Tensor:
 def prepared(
     images: Tensor, chances: Tensor, labels: Tensor, recipe: Recipe, place: Place
 ) -> tuple[Tensor, Tensor]:
-    """A batch to train on: images (n, C, H, W) and targets (n, classes), both mixed."""
+    """A training batch, mixed and erased: images (n, C, H, W), targets (n, classes)."""
     made, chances = normalized(images, recipe, place), chances.to(place.dtype)
     smoothing, classes = recipe["label_smoothing"], recipe["classes"]
     targets = F.one_hot(labels, classes).to(place.dtype) * (1 - smoothing)
     targets += smoothing / classes
     kept, box = chances[:, 0], chances[:, 1:5]
-    if recipe["mixup"] or recipe["cutmix"]:  # each with another of the batch
+    if recipe["mixup"] or recipe["cutmix"]:  # with its mirror position in the batch
         weight = kept[:, None, None, None] * ~inside(box, made)
         made = weight * made + (1 - weight) * made.flip(0)
         area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
@@ -111,7 +111,7 @@ def prepared(
 
 
 def inside(box: Tensor, images: Tensor) -> Tensor:
-    """Where the pixels (n, 1, H, W) lie in the box of their image."""
+    """Mask (n, 1, H, W) of the pixels inside the box of each image."""
     top, left, bottom, right = box[:, :, None, None, None].unbind(1)
     y = torch.arange(images.shape[2], device=box.device)[:, None]
     x = torch.arange(images.shape[3], device=box.device)
@@ -126,7 +126,7 @@ def evaluate(
     args: argparse.Namespace,
     place: Place,
 ) -> tuple[dict[str, float], Tensor]:
-    """Loss and errors of all models' mean; for --confusion, how often what is what."""
+    """Loss and errors of the models' mean prediction; for --confusion, the matrix."""
     share, files = (place.rank, place.world), images.size is None
     batches = data.evaluation(images, recipe, share, args.ten_crop, args.test_sizes)
     classes = len(images.classes) if args.confusion else 0
@@ -135,14 +135,14 @@ def evaluate(
     for model in models:
         model.eval()
         for buffer in model.buffers() if place.world > 1 else ():
-            dist.broadcast(buffer, 0)  # the first one's statistics are what is saved
+            dist.broadcast(buffer, 0)  # rank 0 saves its statistics, so all use them
     for views, labels in data.ahead(batches, args.workers, files):
         made = normalized(place.there(views).flatten(0, 1), recipe, place)
         with place.cast():
             logits = torch.stack([model(made) for model in models]).float().cpu()
         shape = len(models), len(labels), views.shape[1], len(images.classes)
         scores = logits.log_softmax(dim=2).view(shape)
-        real = labels >= 0  # the others fill up the last batch
+        real = labels >= 0  # -1 pads the last batch
         scores, truth = scores[:, real], torch.from_numpy(labels[real])
         mean = scores.logsumexp(dim=(0, 2)) - math.log(len(models) * views.shape[1])
         best = mean.topk(min(5, mean.shape[1])).indices

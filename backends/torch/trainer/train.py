@@ -1,4 +1,4 @@
-"""Train a network of this folder with PyTorch, as the recipe beside it says.
+"""Train a network of this folder with PyTorch, by the recipe next to it.
 
 On one device, on eight, on two machines of eight:
 
@@ -8,7 +8,7 @@ On one device, on eight, on two machines of eight:
         --rdzv-backend c10d train.py resnet50 --data DIR --precision bf16 --compile
 
 The network's name comes first. Every key of its recipe, resnet50.toml, is a flag.
-SIGTERM ends a step and saves; --resume goes on as if nothing had been.
+SIGTERM finishes the step and saves; --resume continues as if never interrupted.
 
     python train.py resnet50 --data DIR --evaluate --weights runs/resnet50/best.pt
     python train.py resnet50 --data DIR --weights best.pt --reset-head --freeze-until fc
@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import sys
 
-# Networks stand beside this file, and one may be called json: look here last.
+# A network next to this file may be called json: search this folder last.
 sys.path.sort(key=os.path.dirname(os.path.abspath(__file__)).__eq__)
 
 import argparse
@@ -52,17 +52,17 @@ else:
 ON = "store_true"
 FLAGS: dict[str, dict[str, Any]] = {
     "--device": {"choices": ("cpu", "cuda"), "help": "default: cuda, if there is one"},
-    "--precision": {"choices": ("fp32", *HALVES, "fp64"), "help": "of activations"},
-    "--sync-batch-norm": {"action": ON, "help": "over the batches of all processes"},
-    "--compile": {"action": ON, "help": "the network, with torch.compile"},
-    "--channels-last": {"action": ON, "help": "keep images as NHWC; cuda: always"},
+    "--precision": {"choices": ("fp32", *HALVES, "fp64"), "help": "of the computation"},
+    "--sync-batch-norm": {"action": ON, "help": "statistics over all processes"},
+    "--compile": {"action": ON, "help": "with torch.compile"},
+    "--channels-last": {"action": ON, "help": "memory format; always on cuda"},
 }
 
 
 def steps_of(
     images: Images, recipe: Recipe, args: argparse.Namespace, place: Place, step: int
 ) -> Iterator[list[tuple[Tensor, ...]]]:
-    """From a step on, without end: its batches of bytes, chances and labels."""
+    """Endlessly, from `step` on: each step's images, random numbers and labels."""
     share = place.rank, place.world, args.accumulate
     order = data.training(images, recipe, args.seed, step, share)
     loaded = data.ahead(order, args.workers, images.size is None)
@@ -75,7 +75,7 @@ def steps_of(
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A file of weights; raises `Problem`."""
+    """The contents of a file of weights; raises `Problem`."""
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -91,7 +91,7 @@ def read(path: Path) -> dict[str, Any]:
 def build(
     args: argparse.Namespace, images: Images, place: Place, weights: Path | None
 ) -> nn.Module:
-    """The network for these images, with fresh weights or those of a file."""
+    """The network for these images, with initial weights or those of a file."""
     network = getattr(common.network_of(args.network), args.network)
     model: nn.Module = network(len(images.classes), images.channels)
     if args.sync_batch_norm:
@@ -106,7 +106,7 @@ def build(
 
 
 def load_weights(model: nn.Module, path: Path, reset_head: bool) -> None:
-    """Take over weights, with --reset-head not the last layer's; raises `Problem`."""
+    """Load weights, with --reset-head except the last layer's; raises `Problem`."""
     saved, own = read(path), model.state_dict()
     head = list(own)[-1].rpartition(".")[0]
     kept = {k: v for k, v in own.items() if reset_head and k.startswith(f"{head}.")}
@@ -123,14 +123,14 @@ def load_weights(model: nn.Module, path: Path, reset_head: bool) -> None:
 
 
 def kind_of(module: nn.Module, name: str) -> str:
-    """What a parameter is to weight decay: a weight, a bias, or of a normalisation."""
+    """The kind of a parameter for weight decay: weight, bias, or norm."""
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
         return "bias" if name == "bias" else "weight"
     return "norm"
 
 
 def decayed_names(model: nn.Module, recipe: Recipe) -> list[str]:
-    """The trainable parameters that decay."""
+    """The trainable parameters with weight decay."""
     return [
         f"{path}.{name}".lstrip(".")
         for path, module in model.named_modules()
@@ -142,7 +142,7 @@ def decayed_names(model: nn.Module, recipe: Recipe) -> list[str]:
 def make_optimizer(
     model: nn.Module, recipe: Recipe, unit: int
 ) -> tuple[torch.optim.Optimizer, LambdaLR]:
-    """SGD or AdamW over two groups, what decays and what does not; and its schedule."""
+    """SGD or AdamW with two groups, with and without weight decay; and the schedule."""
     decayed = set(decayed_names(model, recipe))
     groups: list[dict[str, Any]] = [{"params": []}, {"params": [], "weight_decay": 0.0}]
     for name, parameter in model.named_parameters():
@@ -170,7 +170,7 @@ def update(
     place: Place,
     scaler: torch.amp.GradScaler,
 ) -> tuple[Tensor, Tensor]:
-    """A step over one or more batches; gives the mean loss and the logits."""
+    """One step over one or more batches; returns the mean loss and the logits."""
     total, logits = torch.zeros((), device=place.device), []
     for number, (images, targets) in enumerate(batches, 1):
         if isinstance(model, DistributedDataParallel):
@@ -193,7 +193,7 @@ def update(
 
 
 def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
-    """The whole of it; gives the status to leave with."""
+    """Train or evaluate; returns the exit status."""
     # data
     common.check(args, recipe, place.world)
     images, held_out, recipe = data.prepare(args, recipe)
@@ -203,7 +203,7 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
     torch.manual_seed(args.seed)
     if args.evaluate:
         models = [build(args, images, place, path) for path in args.weights]
-        # As the run did that left the weights.
+        # Normalise as in the run that saved the weights.
         beside = args.weights[0].with_name("last.pt")
         trained = read(beside).get("recipe", recipe) if beside.is_file() else recipe
         recipe = {**recipe, "mean": trained["mean"], "std": trained["std"]}
@@ -223,9 +223,9 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
     parts: dict[str, Any] = {"model": raw, "optimizer": optimizer, "rates": rates}
     parts |= {"scaler": scaler} | ({"ema": ema.module} if recipe["ema"] else {})
 
-    # what an earlier run left
+    # resume
     step, best, worse, last = 0, math.inf, 0, args.out / "last.pt"
-    if last.is_file():  # and with --resume, or it would not have come here
+    if last.is_file():  # only with --resume: see common.check
         saved = read(last)
         try:
             common.check_same(saved, args, recipe)
@@ -261,14 +261,14 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
             rates.step()
             step += 1
             if recipe["ema"] and step % recipe["ema_steps"] == 0:
-                ema.n_averaged.fill_(step > recipe["warmup"] * unit)  # 0: it is copied
+                ema.n_averaged.fill_(step > recipe["warmup"] * unit)  # 0: copied
                 ema.update_parameters(raw)
             wrong = (logits.argmax(dim=1) != labels).sum()
             sums[:2] += torch.stack([loss * len(labels), wrong])
             sums[2] += len(labels)
             log.advance()
 
-            # now and then: tell, and after each epoch evaluate and save
+            # log; evaluate and save after each epoch
             ends = step == steps or (epoch > 1 and step % epoch == 0)
             saves = ends or (args.save_every and step % args.save_every == 0)
             alone = place.world == 1 and bool(stopped)
@@ -291,7 +291,7 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
                 log.tell(**found)
                 worse = 0 if found["val_error"] < best else worse + 1
                 best = min(best, found["val_error"])
-                if place.rank == 0 and not worse:  # first, or a kill would lose it
+                if place.rank == 0 and not worse:  # first, so that no kill loses it
                     save("best.pt")
                     whole = best_model.state_dict()
                     plain = {key: value.contiguous() for key, value in whole.items()}
@@ -308,12 +308,12 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
 
 
 def main() -> None:
-    """Train or evaluate; what is wrong is told in a line."""
+    """Train or evaluate; problems end the program with one line."""
     status: int | str
     try:
         args, recipe = common.parse(sys.argv[1:], __doc__ or "", FLAGS)
         status = train(args, recipe, Place(args))
-    except Problem as problem:  # one of a loader's process comes with its traceback
+    except Problem as problem:  # from a worker process, its text has a traceback
         status = f"train.py: {str(problem).rpartition('Problem: ')[2].strip()}"
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT

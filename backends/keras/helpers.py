@@ -11,7 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from resnet_spec.backends.keras.primitives import KEYWORDS, helper_of, initializer, option
+from resnet_spec.backends.keras.primitives import (
+    KEYWORDS,
+    helper_of,
+    initializer,
+    option,
+)
 from resnet_spec.codegen import layout, patterns, python
 from resnet_spec.expressions import Const
 from resnet_spec.primitives import Initializer
@@ -106,7 +111,9 @@ class Usage:
 
     def __init__(self, name: str, lines: Sequence[OperationLine]) -> None:
         parameters, *self.lines = TEXTS[name].split("\n")
-        positional, options = parameters.split(", *, " if ", *, " in parameters else "*, ")
+        positional, options = parameters.split(
+            ", *, " if ", *, " in parameters else "*, "
+        )
         self.name = name
         self.positional = positional.split(", ")
         self.types = dict(each.split(": ") for each in options.split(", "))
@@ -132,7 +139,9 @@ class Usage:
         for line in self.lines:
             own = line.replace("layers.Batch", "Batch") if exact else line
             part = parts.get(line)
-            written = part() if part else [patterns.filled(own, self.get, self.is_default)]
+            written = (
+                part() if part else [patterns.filled(own, self.get, self.is_default)]
+            )
             text += [each for one in written for each in patterns.statement(one, 4)]
         return text
 
@@ -144,7 +153,11 @@ class Usage:
     def text(self, name: str) -> str:
         """An option within the function: a literal, or the name of the parameter."""
         value = self.values.get(name)
-        return KEYWORDS.get(name, name) if value is None else layout.flat(option(name, value, {}))
+        return (
+            KEYWORDS.get(name, name)
+            if value is None
+            else layout.flat(option(name, value, {}))
+        )
 
     # - what the patterns name -
 
@@ -188,7 +201,9 @@ class Usage:
     @cached_property
     def fitting(self) -> list[str] | None:
         """Conditions for "same" to be this padding, so that no layer pads; None: it never is."""
-        stride, padding, dilation = (self.constant(n) for n in ("stride", "padding", "dilation"))
+        stride, padding, dilation = (
+            self.constant(n) for n in ("stride", "padding", "dilation")
+        )
         if not (self.pads and "dilation" in self.types and stride in (None, 1)):
             return None
         conditions = [] if stride == 1 else ["stride == 1"]
@@ -220,7 +235,10 @@ class Usage:
         """The lines that give initializers their defaults, which no signature may share."""
         lines = []
         for name, default in self.varying.items():
-            if isinstance(default, Initializer) and default.kind not in ("zeros", "ones"):
+            if isinstance(default, Initializer) and default.kind not in (
+                "zeros",
+                "ones",
+            ):
                 lines += [
                     f"if {name} is None:",
                     f"    {name} = {layout.flat(initializer(default))}",
@@ -232,7 +250,9 @@ class Usage:
         lines = []
         if self.pads and self.constant("stride") != 1:
             lines.append('# With a stride, padding="same" would be asymmetric.')
-        return lines + ([f"same = {' and '.join(self.fitting)}"] if self.fitting else [])
+        return lines + (
+            [f"same = {' and '.join(self.fitting)}"] if self.fitting else []
+        )
 
     def pad(self) -> list[str]:
         """The lines that pad, under a condition where the amount varies or "same" may do."""
@@ -245,7 +265,9 @@ class Usage:
         if self.name == "max_pool_signed":
             sides = f"({near}, {far}), ({near}, {far})"
             pad = f'x = ops.pad(x, ((0, 0), {sides}, (0, 0)), constant_values=float("-inf"))'
-        conditions = ["padding > 0"] if self.constant("padding") is None and not lines else []
+        conditions = (
+            ["padding > 0"] if self.constant("padding") is None and not lines else []
+        )
         conditions += ["not same"] if self.fitting else []
         if conditions:
             return [*lines, f"if {' and '.join(conditions)}:", f"    {pad}"]
@@ -256,11 +278,16 @@ class Usage:
 
         It holds what a last window that is cut off lacks, and is too short for a window of its own.
         """
-        stride, padding, ceil = (self.constant(name) for name in ("stride", "padding", "ceil"))
+        stride, padding, ceil = (
+            self.constant(name) for name in ("stride", "padding", "ceil")
+        )
         if ceil is False or "ceil" not in self.types:
             return [], near
         lines = ["# The last window may stick out by up to stride - 1, so pad as much."]
         if isinstance(stride, int) and isinstance(padding, int) and ceil is True:
             return lines, str(padding + stride - 1)
         far = f"{near} + {self.text('stride')} - 1"
-        return [*lines, f"far = {far}{f' if ceil else {near}' if ceil is None else ''}"], "far"
+        return [
+            *lines,
+            f"far = {far}{f' if ceil else {near}' if ceil is None else ''}",
+        ], "far"

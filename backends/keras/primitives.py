@@ -24,7 +24,9 @@ class Context(OperationContext):
     """One operation with its name in Keras."""
 
     name: str
-    options: Mapping[str, Mapping[str, Const | Initializer]]  # which helpers leave to their callers
+    options: Mapping[
+        str, Mapping[str, Const | Initializer]
+    ]  # which helpers leave to their callers
     exact: bool  # every number as PyTorch has it
 
     def get(self, name: str) -> str:
@@ -172,7 +174,10 @@ RULES: dict[str, Rule] = {
     "hard_sigmoid": _activation("hard_sigmoid"),
     "tanh": _activation("tanh"),
     "softmax": where(
-        "groups", 0, "layers.Softmax(name={name})({x})", "softmax_over_groups({x}, {groups})"
+        "groups",
+        0,
+        "layers.Softmax(name={name})({x})",
+        "softmax_over_groups({x}, {groups})",
     ),
     "max_pool": _pool("MaxPooling2D"),
     "avg_pool": _pool("AveragePooling2D"),

@@ -17,7 +17,10 @@ class TorchBackend(ClassBackend):
 
     name = "torch"
     framework = "PyTorch"
-    trainer = ("train.py", "devices.py", "common.py", "data.py", "sources.py")
+    trainer = (
+        *("train.py", "devices.py"),
+        *("common.py", "recipes.py", "data.py", "sources.py"),
+    )
     imports = """\
 import math
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""Shared by the trainers of all frameworks: flags, schedule, checks and log."""
+"""Shared by the trainers of all frameworks: flags, checks, schedule and log."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import io
 import json
 import math
 import os
-import re
 import signal
 import sys
 import time
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -23,59 +21,17 @@ from matplotlib.figure import Figure
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 if TYPE_CHECKING or not __package__:
+    from recipes import HERE, add_recipe, within
     from sources import Problem, Recipe, write_whole
 else:
+    from .recipes import HERE, add_recipe, within
     from .sources import Problem, Recipe, write_whole
 
-HERE = Path(__file__).resolve().parent
 CORES = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 DIVERGED = "; the last checkpoint stays: lower --learning-rate, or lengthen --warmup"
 
 
 # --- flags ----------------------------------------------------------------------------
-
-# The values that keys of a recipe accept: a range of numbers, or one of some words.
-SHARE = 0, 1, float
-NUMBERS: dict[tuple[float, float, Callable[[str], Any]], str] = {
-    (1, math.inf, int): "length batch_size scales resize repeats ema_steps",
-    (0, math.inf, int): "milestones warmup padding train_size patience",
-    (0, math.inf, float): "learning_rate clip_norm mixup cutmix mean std",
-    (0, 0.99999, float): "momentum beta1 beta2 label_smoothing ema",
-    SHARE: "epsilon weight_decay factor final_rate warmup_start min_area erasing",
-}
-WORDS = {
-    "unit": ("epochs", "steps"),
-    "optimizer": ("sgd", "adamw"),
-    "no_decay": ("norm", "bias"),
-    "schedule": ("constant", "step", "cosine", "one_cycle"),
-    "warmup_shape": ("linear", "constant"),
-    "class_weights": ("equal", "balanced"),
-    "crop": ("none", "pad", "resized", "scaled"),
-    "augment": ("none", "trivial"),
-}
-
-
-def within(
-    least: float, most: float, kind: Callable[[str], Any]
-) -> Callable[[str], Any]:
-    """A parser for numbers in a range, for argparse."""
-
-    def read(text: str) -> Any:
-        value = kind(text)
-        if not (least <= value <= most and math.isfinite(value)):
-            span = f"{least} or more" if most == math.inf else f"{least} to {most}"
-            raise argparse.ArgumentTypeError(f"{text}: expected {span}")
-        return value
-
-    read.__name__ = kind.__name__  # in argparse's message: invalid int value
-    return read
-
-
-KINDS: dict[str, dict[str, Any]] = {
-    key: {"type": within(*span)}
-    for span, keys in NUMBERS.items()
-    for key in keys.split()
-} | {key: {"choices": words} for key, words in WORDS.items()}
 
 
 def parse(
@@ -122,32 +78,9 @@ def parse(
         hint = f"did you mean {close[0]}?" if close else "--help lists all"
         parser.error(f"there is no flag {word}; {hint}")
     args.out = args.out or Path("runs") / args.network
-    return args, {key: getattr(args, key, value) for key, value in recipe.items()}
-
-
-def add_recipe(parser: argparse.ArgumentParser, name: str) -> Recipe:
-    """Add flags for the recipe of a network; its values are the defaults."""
-    if not (HERE / f"{name}.py").is_file() or not (HERE / f"{name}.toml").is_file():
-        known = ", ".join(sorted(path.stem for path in HERE.glob("*.toml")))
-        wrong = f"there is no network {name!r} with a recipe in {HERE}"
-        raise Problem(f"{wrong}; there are: {known}")
-    text = (HERE / f"{name}.toml").read_text(encoding="utf-8")
-    meanings = dict(re.findall(r"^(\w+) = .*  # (.*)$", text, re.MULTILINE))
-    recipe, group = tomllib.loads(text), parser.add_argument_group("recipe")
-    for key, value in recipe.items():
-        options = {"default": value, **KINDS.get(key, {})}
-        if isinstance(value, bool):
-            options["action"] = argparse.BooleanOptionalAction
-        elif key not in KINDS:  # describes the network, not the training
-            continue
-        elif "choices" not in options:
-            options["metavar"] = "VALUE"
-        if isinstance(value, list):
-            options["nargs"] = "*"
-        told = f"{meanings.get(key, '')} (default: {value})".strip()
-        options["help"] = told.replace("%", "%%")
-        group.add_argument(f"--{key.replace('_', '-')}", **options)
-    return recipe
+    given = {key: getattr(args, key) for key in recipe if hasattr(args, key)}
+    args.given = [*given]
+    return args, {**recipe, **given}
 
 
 def check(args: argparse.Namespace, recipe: Recipe, devices: int) -> None:
@@ -156,7 +89,8 @@ def check(args: argparse.Namespace, recipe: Recipe, devices: int) -> None:
     batch, sizes = recipe["batch_size"], recipe["scales"]
     late = recipe["warmup"] >= recipe["length"] and get("schedule") != "constant"
     still = get("optimizer") == "sgd" and get("nesterov") and not get("momentum")
-    begun = not (args.resume or args.evaluate) and list(args.out.glob("last.*"))
+    table = args.confusion or Path("table.csv")
+    no_table = table.suffix != ".csv" or not table.parent.is_dir()
     several = len(weights) > 1 and not args.evaluate
     steps = get("schedule") == "step" and not get("milestones")
     rising, batch_of = len(sizes) == 2 and sizes == sorted(sizes), f"a batch of {batch}"
@@ -170,10 +104,23 @@ def check(args: argparse.Namespace, recipe: Recipe, devices: int) -> None:
         (args.evaluate and not weights, "--evaluate needs --weights"),
         (args.reset_head and not weights, "--reset-head needs --weights"),
         (several, "--weights: --evaluate alone takes several"),
-        (begun, f"{args.out} holds a run: go on with --resume, or give another --out"),
+        (no_table, f"--confusion: {table} is no .csv file in a folder that exists"),
     ):
         if wrong:
             raise Problem(message)
+
+
+def check_folder(args: argparse.Namespace, last: str, foreign: list[str]) -> None:
+    """Raise `Problem` if --out holds a run; `foreign` are another framework's files."""
+    if args.evaluate or (args.resume and (args.out / last).is_file()):
+        return
+    if args.out.exists() and not args.out.is_dir():
+        raise Problem(f"--out: {args.out} is no folder")
+    own = ["last.*", "best*", "metrics.jsonl", "events.out.tfevents.*"]
+    kinds = foreign if args.resume else own
+    if any(list(args.out.glob(kind)) for kind in kinds):
+        hint = "" if args.resume else "go on with --resume, or "
+        raise Problem(f"{args.out} holds a run: {hint}give another --out")
 
 
 def network_of(name: str) -> ModuleType:
@@ -225,6 +172,8 @@ def identity(args: argparse.Namespace, recipe: Recipe) -> Recipe:
 
 def check_same(saved: Recipe, args: argparse.Namespace, recipe: Recipe) -> None:
     """Raise `Problem` if a checkpoint is of another network, recipe or seed."""
+    if int(saved["step"]) < 0:
+        raise ValueError(f"step {saved['step']}")
     then = {**saved, **saved["recipe"]}
     for key, value in {**identity(args, recipe), **recipe}.items():
         if key != "recipe" and value != then.get(key):
@@ -265,9 +214,11 @@ class Log:
                 whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0]
                 lines = [json.loads(line) for line in whole.splitlines()]
                 self.lines = [line for line in lines if line["step"] <= step]
-            for path in args.out.glob("events.out.tfevents.*"):
-                path.unlink()  # rewritten below, without gaps or duplicates
+            for path in args.out.glob(".*.*.[0-9]*"):
+                path.unlink()  # left unfinished by a run that was killed
             if args.tensorboard:
+                for path in args.out.glob("events.out.tfevents.*"):
+                    path.unlink()  # rewritten below, without gaps or duplicates
                 board = importlib.import_module("tensorboard.summary")
                 self.board = board.Writer(str(args.out))
         except OSError as error:
@@ -275,6 +226,9 @@ class Log:
             raise Problem(f"{what}: {error.strerror}") from None
         except ImportError:
             raise Problem("--tensorboard: pip install tensorboard") from None
+        except (ValueError, KeyError, TypeError):
+            wrong = f"{self.path}: no log of this trainer"
+            raise Problem(f"{wrong}; --resume works without it") from None
         text = "".join(f"{json.dumps(line)}\n" for line in self.lines)
         write_whole(self.path, text.encode())
         for line in self.lines:

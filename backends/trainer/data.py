@@ -55,13 +55,16 @@ def prepare(args: argparse.Namespace, recipe: Recipe) -> tuple[Images, Images, R
     recipe = {**recipe, "classes": len(images.classes), "input": shape}
     recipe["loss_weights"] = weights
     if args.overfit_one_batch:
+        steps = len(images) // recipe["batch_size"] if recipe["unit"] == "epochs" else 1
+        recipe |= {key: steps * recipe[key] for key in ("length", "warmup")}
+        recipe |= {"milestones": [steps * n for n in recipe["milestones"]]}
         chosen = np.linspace(0, len(images) - 1, recipe["batch_size"]).astype(int)
         choose = getattr(images.source, "select", images.source.__getitem__)
         source = choose(chosen % len(images.source))
         labels = images.labels[chosen]
         images = others = dataclasses.replace(images, source=source, labels=labels)
         chance = dict.fromkeys(("flip", "mixup", "cutmix", "erasing"), 0)
-        recipe = {**recipe, "crop": "none", "augment": "none", **chance}
+        recipe |= {"unit": "steps", "crop": "none", "augment": "none", **chance}
     return images, others, measured(images, recipe)
 
 
@@ -260,10 +263,11 @@ def mixture(size: Size, recipe: Recipe, seed: int, number: int, batch: Any) -> A
         kind = kinds[rng.integers(len(kinds))]
         row[0] = kept = rng.beta(recipe[kind], recipe[kind])
         if kind == "cutmix":
-            height, width = (int(n * math.sqrt(1 - kept)) for n in size)
-            top = rng.integers(size[0] - height + 1)
-            left = rng.integers(size[1] - width + 1)
-            row = np.array([1, top, left, top + height, left + width], np.float32)
+            # Around any pixel, cut off at the edges (Yun et al. 2019, section 3.1).
+            half = np.array([int(n * math.sqrt(1 - kept) / 2) for n in size])
+            centre = rng.integers(size)
+            ends = np.clip([centre - half, centre + half], 0, size)
+            row = np.array([1, *ends.ravel()], np.float32)
     return images, np.hstack([np.tile(row, (len(images), 1)), erased]), labels
 
 
@@ -310,6 +314,8 @@ def report(
 
     Its rows are true classes with their accuracy, its columns predicted classes.
     """
+    if not all(map(math.isfinite, errors.values())):
+        raise Problem("--weights: the loss is not finite")
     print(json.dumps(errors))
     if path is None:
         return
@@ -318,4 +324,4 @@ def report(
     table.writerow(["class", "accuracy", *classes])
     for name, row, right in zip(classes, counts, counts.diagonal()):
         table.writerow([name, round(right / max(row.sum(), 1), 6), *row])
-    write_whole(path, text.getvalue().encode())
+    write_whole(path, text.getvalue().encode(errors="surrogateescape"))

@@ -24,7 +24,9 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # by content, not by suffix
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}  # 8 bits or fewer
 MAX_PIXELS = 1 << 26  # of an image, before it is decoded
 MAX_BYTES = 1 << 32  # of a file of many images, before it is unpacked
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, zlib.error)
+MAX_CLASSES = 1 << 16
+MAX_TEXT = 4096  # letters of a path or a label in a table
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, MemoryError, zlib.error)
 Recipe = dict[str, Any]
 Planes = list[Image.Image]  # an image: RGB in one, else a plane for each channel
 Part = tuple[Any, Any]  # images and labels: arrays, or paths and names of classes
@@ -69,19 +71,34 @@ def opened(given: Any, channels: int) -> Planes:
     path: Any = row["path"] or "an image of --data"
     try:
         packed: Any = row.get("bytes")
+        if not packed and not os.path.isfile(path):
+            raise ValueError("not a regular file")
         content = io.BytesIO(packed) if packed else path
         with Image.open(content, formats=FORMATS) as file:
-            if math.prod(file.size) * max(channels, 3) > MAX_PIXELS * 3:
-                raise ValueError(f"more than {MAX_PIXELS:,} pixels")
-            if file.mode not in MODES:
-                raise ValueError(f"mode {file.mode}; make it one of 8 bits")
+            check_page(file, max(channels, 3) / 3)
             if channels in (1, 3):
                 return [file.convert("RGB" if channels == 3 else "L")]
             if (pages := getattr(file, "n_frames", 1)) != channels:
                 raise ValueError(f"{pages} pages for {channels} channels")
-            return [page.convert("L") for page in ImageSequence.Iterator(file)]
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
+            planes, size = [], file.size
+            for page in ImageSequence.Iterator(file):
+                check_page(page, channels / 3, size)
+                planes.append(page.convert("L"))
+            return planes
+    except Exception as error:  # noqa: BLE001 - a broken file may raise anything
         wrong(path, f"not an image that can be read: {error}")
+
+
+def check_page(page: Image.Image, times: float, size: Any = None) -> None:
+    """Raise `ValueError` for too many pixels, more than 8 bits, or another size."""
+    if math.prod(page.size) * times > MAX_PIXELS:
+        raise ValueError(f"more than {MAX_PIXELS:,} pixels")
+    deep = ";16" in str(getattr(page, "tile", ""))  # 16-bit RGB has the mode RGB, too
+    if deep or page.mode not in MODES:
+        kind = "16 bits" if deep else f"mode {page.mode}"
+        raise ValueError(f"{kind}; convert it to 8 bits")
+    if size and (page.size != size or page.mode not in ("1", "L")):
+        raise ValueError("pages that are not grey and of one size")
 
 
 def wrong(what: object, message: str) -> NoReturn:
@@ -155,11 +172,17 @@ def labelled(data: str, parts: list[Part], channels: int) -> tuple[Images, Image
             wrong("--data", f"{data} has no images")
         if len(labels) != len(source):
             wrong("--data", f"{data}: {len(source)} images, but {len(labels)} labels")
+        first = parts[0][0]
+        if getattr(source, "ndim", 1) == 4 and source.shape[1:] != first.shape[1:]:
+            shapes = f"{first.shape[1:]} to train on, {source.shape[1:]} to evaluate"
+            wrong("--data", f"{data} has images of two shapes: {shapes}")
         classes = np.unique(parts[0][1]).tolist()
         if labels.dtype.kind == "U":
-            if odd := set(classes) ^ set(labels.tolist()):
-                wrong("--data", f"{data}: not in both parts: {', '.join(sorted(odd))}")
+            if odd := set(labels.tolist()) - set(classes):
+                wrong("--data", f"{data}: not in training: {', '.join(sorted(odd))}")
             labels = np.searchsorted(classes, labels)
+        elif max(classes) >= MAX_CLASSES:
+            wrong("--data", f"{data}: a label of {max(classes)} means too many classes")
         else:
             classes = [str(i) for i in range(max(classes) + 1)]
         if len(classes) < 2:
@@ -243,13 +266,15 @@ def arrays(path: Path, part: str) -> Part:
 def table(folder: Path, name: str) -> Part:
     """A CSV file with the columns path, relative to the folder, and label."""
     try:
-        with open(folder / name, encoding="utf-8", newline="") as file:
+        with open(folder / name, encoding="utf-8-sig", newline="") as file:
             rows = [(row["path"] or "", row["label"]) for row in csv.DictReader(file)]
     except (*UNREADABLE, csv.Error) as error:
         wrong(folder / name, f"not a table with the columns path and label: {error}")
     for path, label in rows:
-        if os.path.isabs(path) or ".." in Path(path).parts or not (path and label):
-            wrong(folder / name, f"not a label and a path into the folder: {path!r}")
+        outside = os.path.isabs(path) or ".." in Path(path).parts
+        if outside or not (path and label) or len(path) + len(label) > MAX_TEXT:
+            told = f"not a label and a path into the folder: {path[:80]!r}"
+            wrong(folder / name, told)
     paths = [os.fsencode(folder / path) for path, _ in rows]
     return np.array(paths, "S"), np.array([label for _, label in rows], "U")
 
@@ -258,22 +283,22 @@ def tree(folder: Path) -> Part:
     """A folder per class, such as train/cat, with images at any depth."""
     paths: list[bytes] = []
     labels: list[str] = []
-    others = 0
+    others = links = 0
     for name in sorted(path.name for path in folder.iterdir() if path.is_dir()):
-        every = [
-            os.fsencode(os.path.join(where, each))
-            for where, _, inside in os.walk(folder / name)
-            for each in inside
-        ]
+        every = []
+        for where, folders, inside in os.walk(folder / name):
+            every += [os.fsencode(os.path.join(where, each)) for each in inside]
+            links += sum(os.path.islink(os.path.join(where, each)) for each in folders)
         found = sorted(p for p in every if p[p.rfind(b".") :].lower() in SUFFIXES)
         if not found:
             wrong(folder / name, "no images")
         paths, labels = paths + found, labels + [name] * len(found)
         others += len(every) - len(found)
-    if others and os.environ.get("RANK", "0") == "0":
-        known = b", ".join(sorted(SUFFIXES)).decode()
-        told = f"{folder}: {others:,} files skipped that are not {known}"
-        print(told, file=sys.stderr)
+    known = b", ".join(sorted(SUFFIXES)).decode()
+    kinds = ((others, f"files skipped that are not {known}"), (links, "links skipped"))
+    for number, what in kinds:
+        if number and os.environ.get("RANK", "0") == "0":
+            print(f"{folder}: {number:,} {what}", file=sys.stderr)
     return np.array(paths, "S"), np.array(labels, "U")
 
 
@@ -285,13 +310,16 @@ def hugging_face(folder: Path) -> list[Part]:
         wrong("--data", "this folder is read with: pip install datasets")
     try:
         found = datasets.load_from_disk(str(folder))
-        parts = [found["train"], found[min(found.keys() & {"test", "validation"})]]
+        names = [name for name in ("validation", "test") if name in found]
+        parts = [found["train"], found[names[0]]]
         kinds = datasets.Image, datasets.ClassLabel
         features = found["train"].features
         image, label = (
             next(name for name, each in features.items() if isinstance(each, kind))
             for kind in kinds
         )
+        if any(min(part[label]) < 0 for part in parts):
+            raise ValueError("labels of -1, of no class")
         plain = datasets.Image(decode=False)  # decoded by `opened`, which is bounded
         return [
             (

@@ -256,12 +256,12 @@ class TrainingKeys(Model):
     resize: Size = Field(
         256, description="shorter side before the evaluation crop, for image files"
     )
-    mean: list[Amount] = Field(
+    mean: list[Share] = Field(
         [0.485, 0.456, 0.406],
         max_length=16,
         description="per channel, from 0 to 1; empty: measured on the training images",
     )
-    std: list[Amount] = Field(
+    std: list[Share] = Field(
         [0.229, 0.224, 0.225], max_length=16, description="per channel, like mean"
     )
 

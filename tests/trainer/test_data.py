@@ -238,7 +238,11 @@ def write_arrays(path: Path, kind: str) -> Path:
     labels: Any = np.arange(4) / 2 if kind == "npz halves" else np.arange(4)
     if kind == "npz objects":
         labels = np.array([print] * 4, object)
+    if kind == "npz classes":
+        labels = labels + 2_000_000_000
     names = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels[:3]}
+    if kind in ("npz channels", "npz classes"):
+        names |= {"x_test": images[..., : 1 if kind == "npz channels" else 3], "y_test": labels}
     if kind == "npz less":
         del names["x_test"]
     np.savez(path, **names)
@@ -250,9 +254,9 @@ def write_arrays(path: Path, kind: str) -> Path:
     return path
 
 
-def write_bomb(path: Path) -> None:
-    """A PNG of 2,000,000,000 pixels, a few bytes long."""
-    head = struct.pack(">IIBBBBB", 50_000, 40_000, 8, 2, 0, 0, 0)
+def write_png(path: Path, width: int, height: int, bits: int) -> None:
+    """A black PNG of RGB, whose pixels may be fewer than it says."""
+    head = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
     chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
     text = b"\x89PNG\r\n\x1a\n"
     for kind, body in chunks:
@@ -275,7 +279,9 @@ def write_avif(path: Path) -> None:
 
 FILES: dict[str, Callable[[Path], object]] = {
     "avif": write_avif,
-    "bomb": write_bomb,
+    "bomb": lambda path: write_png(path, 50_000, 40_000, 8),  # a few bytes long
+    "sixteen bits of colours": lambda path: write_png(path, 8, 8, 16),
+    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
     "sixteen bits": write_sixteen_bits,
     "postscript": lambda path: path.write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
@@ -328,8 +334,6 @@ def broken(kind: str, root: Path) -> Path:
         (data / "train" / "class1").mkdir()
     elif kind == "strange class":
         shutil.copytree(data / "val" / "class1", data / "val" / "class7")
-    elif kind == "missing class":
-        shutil.rmtree(data / "val" / "class1")
     return data
 
 
@@ -355,12 +359,15 @@ def broken(kind: str, root: Path) -> Path:
         ("corrupt image", "class1/1.png: not an image that can be read"),
         ("truncated image", "class1/1.png: not an image that can be read"),
         ("bomb", r"1.png: not an image that can be read: .*pixels"),
-        ("sixteen bits", r"1.png: not an image that can be read: mode I;16; make it one of 8"),
+        ("sixteen bits", r"1.png: not an image that can be read: 16 bits; convert it to 8"),
         ("postscript", "1.png: not an image that can be read: cannot identify"),
         ("avif", "1.png: not an image that can be read: cannot identify"),
         ("empty class", "class1: no images"),
-        ("strange class", "not in both parts: class7"),
-        ("missing class", "not in both parts: class1"),
+        ("strange class", "not in training: class7"),
+        ("npz channels", r"images of two shapes: \(8, 8, 3\) to train on, \(8, 8, 1\) to"),
+        ("npz classes", "a label of 2000000003 means too many classes"),
+        ("sixteen bits of colours", "1.png: not an image that can be read: 16 bits; convert it"),
+        ("pipe", "1.png: not an image that can be read: not a regular file"),
     ],
 )
 def test_wrong_data_is_told(
@@ -377,6 +384,61 @@ def test_wrong_data_is_told(
         assert tracemalloc.get_traced_memory()[1] < 1 << 24
     finally:
         tracemalloc.stop()
+
+
+def test_a_class_may_have_nothing_to_evaluate(
+    sources: ModuleType, recipe: Recipe, tmp_path: Path
+) -> None:
+    root = write_folder(tmp_path / "data")
+    shutil.rmtree(root / "val" / "class1")
+    for images in sources.load(str(root), recipe):
+        assert images.classes == ["class0", "class1"]
+
+
+def test_links_are_skipped_and_told(
+    sources: ModuleType, recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folder(tmp_path / "data")
+    (root / "train/class0/more").symlink_to(root / "val/class0", target_is_directory=True)
+    assert len(sources.load(str(root), recipe)[0]) == 6
+    assert "train: 1 links skipped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"size": (9, 8)}, "pages that are not grey and of one size"),
+        ({"mode": "RGB"}, "pages that are not grey"),
+        ({"mode": "I;16"}, "16 bits"),
+        ({"mode": "F"}, "mode F"),
+    ],
+)
+def test_every_page_is_checked(
+    sources: ModuleType, tmp_path: Path, other: dict[str, Any], message: str
+) -> None:
+    from PIL import Image
+
+    given = {"mode": "L", "size": (8, 8)}
+    pages = [Image.new(**each) for each in (given, given, given | other, given)]
+    path = tmp_path / "pages.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    with pytest.raises(sources.Problem, match=message):
+        sources.opened(os.fsencode(path), 4)
+
+
+def test_tables_may_begin_as_spreadsheets_write_them(
+    sources: ModuleType, recipe: Recipe, tmp_path: Path
+) -> None:
+    root = write_folder(tmp_path / "data")
+    for part in ("train", "val"):
+        rows = [f"{part}/class{i}/0.png,{'ab'[i]}" for i in range(2)]
+        text = "\n".join(["\ufeffpath,label", *rows])
+        (root / f"{part}.csv").write_text(text, encoding="utf-8")
+    assert sources.load(str(root), recipe)[0].classes == ["a", "b"]
+    with (root / "train.csv").open("a") as file:
+        file.write(f"\ntrain/class0/0.png,{'x' * 100_000}")
+    with pytest.raises(sources.Problem, match="not a label and a path"):
+        sources.load(str(root), recipe)
 
 
 def test_how_to_get_fashion_mnist_is_told(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -40,13 +42,19 @@ def flags(folder: Path) -> ModuleType:
     return imported(folder, "common")
 
 
+@pytest.fixture
+def recipes(flags: ModuleType) -> ModuleType:
+    """The module whose values `flags` uses."""
+    return sys.modules["recipes"]
+
+
 def parsed(flags: ModuleType, *words: str) -> dict[str, Any]:
     recipe: dict[str, Any] = flags.parse(["small", *words], "", {})[1]
     return recipe
 
 
-def test_every_key_is_a_flag(flags: ModuleType) -> None:
-    assert {*flags.KINDS, *SWITCHES} == set(FIELDS)
+def test_every_key_is_a_flag(flags: ModuleType, recipes: ModuleType) -> None:
+    assert {*recipes.KINDS, *SWITCHES} == set(FIELDS)
     changes = ("--momentum", "0.5", "--scales", "8", "9", "--no-decay", "bias", "--nesterov")
     unchanged, recipe = parsed(flags), parsed(flags, *changes)
     changed = {key: recipe[key] for key in recipe if recipe[key] != unchanged[key]}
@@ -55,10 +63,11 @@ def test_every_key_is_a_flag(flags: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("key", [key for key in FIELDS if key not in (*CHOICES, *SWITCHES)])
-def test_bounds_are_those_of_the_language(flags: ModuleType, key: str) -> None:
-    read = flags.KINDS[key]["type"]
+def test_bounds_are_those_of_the_language(recipes: ModuleType, key: str) -> None:
+    read = recipes.KINDS[key]["type"]
     whole = read.__name__ == "int"
-    for value in (-1, 0, 1, 2) if whole else (-0.1, 0.0, 0.5, 0.999, 1.0, 1.5):
+    large = (1_001, 65_537, 10**9 + 1) if whole else (1_000.5, 1e308)
+    for value in (*((-1, 0, 1, 2) if whole else (-0.1, 0.0, 0.5, 0.999, 1.0, 1.5)), *large):
         given = [value] * SEVERAL[key] if key in SEVERAL else value
         assert accepts(read, str(value)) == accepts(lambda v: TrainingKeys(**{key: v}), given)
     assert not accepts(read, "nan")
@@ -73,19 +82,19 @@ def accepts(read: Any, value: object) -> bool:
 
 
 @pytest.mark.parametrize("key", CHOICES)
-def test_choices_are_those_of_the_language(flags: ModuleType, key: str) -> None:
+def test_choices_are_those_of_the_language(recipes: ModuleType, key: str) -> None:
     kind = FIELDS[key].annotation
     options = get_args(kind)
-    assert flags.KINDS[key] == {"choices": get_args(options[0]) or options}
+    assert recipes.KINDS[key] == {"choices": get_args(options[0]) or options}
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ("--momentum 1", "argument --momentum: 1: expected 0 to 0.99999"),
-        ("--learning-rate -1", "argument --learning-rate: -1: expected 0 or more"),
-        ("--learning-rate nan", "argument --learning-rate: nan: expected 0 or more"),
-        ("--batch-size 0", "argument --batch-size: 0: expected 1 or more"),
+        ("--learning-rate -1", "argument --learning-rate: -1: expected 0 to 1000"),
+        ("--learning-rate nan", "argument --learning-rate: nan: expected 0 to 1000"),
+        ("--batch-size 0", "argument --batch-size: 0: expected 1 to 65536"),
         ("--batch-size many", "argument --batch-size: invalid int value: 'many'"),
         ("--optimizer lamb", "argument --optimizer: invalid choice: 'lamb'"),
         ("--no-decay weight", "argument --no-decay: invalid choice: 'weight'"),
@@ -121,3 +130,31 @@ def test_help_tells_what_a_key_means(flags: ModuleType, capsys: pytest.CaptureFi
     for key, field in FIELDS.items():
         meaning = f"{field.description} (default: {parsed(flags)[key]})"
         assert "".join(meaning.split()) in told
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('optimizer = "sgd"', 'optimizer = "adam"', "optimizer = 'adam' is no value of it"),
+        ("learning_rate = 0.1", "learning_rate = -1", "learning_rate = -1 is no value of it"),
+        ("learning_rate = 0.1", "learning_rate = nan", "learning_rate = nan is no value of it"),
+        ("learning_rate = 0.1", "learning_rate = true", "learning_rate = True is no value of it"),
+        ("batch_size = 8", "batch_size = [8]", "batch_size = [8] is no value of it"),
+        ("milestones = [20, 30]", "milestones = 20", "milestones = 20 is no value of it"),
+        ("flip = true", 'flip = "no"', "flip = 'no' is no value of it"),
+        ("ema_steps", "ema_step", "it lacks the key ema_steps|there is no key ema_step"),
+        ("length = 40", "length = 40\nseed = 3", "there is no key seed"),
+        ("length = 40", "length 40", "Expected '='"),
+    ],
+)
+def test_a_wrong_recipe_is_told(tmp_path: Path, old: str, new: str, message: str) -> None:
+    """As a flag of that value would be."""
+    folder = compiled(tmp_path, "torch")
+    path = folder / "small.toml"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    common = imported(folder, "common")
+    with pytest.raises(common.Problem, match="|".join(map(re.escape, message.split("|")))) as told:
+        common.parse(["small"], "", {})
+    assert str(told.value).startswith(f"{path}: ")

@@ -457,7 +457,7 @@ def is_bias(group: Any) -> bool:
     return getattr(group, "shape", None) == (10,)
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1j])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1j, 1e300])
 def test_weights_that_are_no_numbers_are_refused(
     trainer: Trainer, tmp_path: Path, wrong: complex
 ) -> None:
@@ -468,7 +468,8 @@ def test_weights_that_are_no_numbers_are_refused(
         import torch
 
         saved = torch.load(path)
-        bias = saved["model"]["fc.bias"].to(torch.complex64 if wrong == 1j else torch.float32)
+        kind = {1j: torch.complex64, 1e300: torch.float64}.get(wrong, torch.float32)
+        bias = saved["model"]["fc.bias"].to(kind)
         bias[0] = wrong
         torch.save({"model": {**saved["model"], "fc.bias": bias}}, path)
     else:
@@ -477,7 +478,8 @@ def test_weights_that_are_no_numbers_are_refused(
         with h5py.File(path, "r+") as file:
             names: list[str] = []
             file.visititems(lambda name, each: names.append(name) if is_bias(each) else None)
-            bias = file[names[0]][:].astype(np.complex64 if wrong == 1j else np.float32)
+            kind = {1j: np.complex64, 1e300: np.float64}.get(wrong, np.float32)
+            bias = file[names[0]][:].astype(kind)
             bias[0] = wrong
             del file[names[0]]
             file[names[0]] = bias
@@ -544,7 +546,7 @@ def test_a_second_signal_ends_at_once(trainer: Trainer, tmp_path: Path) -> None:
 
 
 def test_diverged_training_stops_and_keeps_its_checkpoint(trainer: Trainer, tmp_path: Path) -> None:
-    flags = (*trainer.flags(tmp_path / "run"), "--learning-rate", 1e30, "--warmup", 1)
+    flags = (*trainer.flags(tmp_path / "run"), "--learning-rate", 1000, "--weight-decay", 1)
     called(trainer.folder, *flags, "--max-steps", 1)
     before = trainer.last(tmp_path / "run").read_bytes()
     assert "the last checkpoint stays" in problem(trainer.folder, *flags, "--resume")
@@ -625,6 +627,77 @@ def test_what_does_not_fit_is_told(trainer: Trainer, tmp_path: Path) -> None:
         assert "of this network: " in problem(trainer.other, *new, "--weights", weights, *more)
     assert {path: path.read_bytes() for path in trainer.run.iterdir()} == before
     assert not (tmp_path / "new").exists()
+
+
+def test_nothing_of_another_run_is_lost(trainer: Trainer, tmp_path: Path) -> None:
+    """Of the other framework, of other programs, and of a run that has no checkpoint yet."""
+    foreign = {"torch": "last.npz", "keras": "last.pt"}[trainer.backend]
+    for name, more in (
+        ("metrics.jsonl", ()),
+        ("best.pt", ()),
+        ("events.out.tfevents.1.host", ()),
+        (foreign, ("--resume",)),
+    ):
+        run = tmp_path / name
+        run.mkdir()
+        (run / name).write_text("mine")
+        message = problem(trainer.folder, *trainer.flags(run), "--max-steps", 1, *more)
+        assert message.startswith(f"{run} holds a run: ") and "give another --out" in message
+        assert [path.read_text() for path in run.iterdir()] == ["mine"]
+    (tmp_path / "file").touch()
+    assert "is no folder" in problem(trainer.folder, *trainer.flags(tmp_path / "file"))
+    run = tmp_path / "events"
+    shutil.copytree(trainer.run, run)
+    (run / "events.out.tfevents.1.host").write_text("mine")
+    called(trainer.folder, *trainer.flags(run), "--max-steps", 3, "--resume")
+    assert (run / "events.out.tfevents.1.host").read_text() == "mine"
+
+
+def test_a_log_that_is_none_is_told(trainer: Trainer, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trainer.run, run)
+    (run / "metrics.jsonl").write_text("no log\n")
+    message = problem(trainer.folder, *trainer.flags(run), "--resume", "--max-steps", 5)
+    assert message == f"{run / 'metrics.jsonl'}: no log of this trainer; --resume works without it"
+
+
+def test_flags_of_an_evaluation_come_first(
+    trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before what the run was trained with; runs that differ are not mixed up."""
+    flags = (*trainer.flags(tmp_path / "none"), "--evaluate", "--weights")
+    found = []
+    for more in ((), ("--mean", 0.9, "--std", 0.1)):
+        capsys.readouterr()
+        called(trainer.folder, *flags, trainer.weights(trainer.run), *more)
+        found.append(json.loads(capsys.readouterr().out)["val_loss"])
+    assert found[0] != pytest.approx(found[1], rel=1e-3)
+    other = tmp_path / "other"
+    called(trainer.folder, *trainer.flags(other), "--max-steps", 1, "--mean", 0.9, "--std", 0.1)
+    both = (trainer.weights(trainer.run), trainer.weights(other))
+    assert "different means: give --mean" in problem(trainer.folder, *flags, *both)
+    table = tmp_path / "last.pt"
+    wrong = problem(trainer.folder, *flags, both[0], "--confusion", table)
+    assert "is no .csv file in a folder that exists" in wrong
+
+
+def test_an_epoch_of_one_batch_is_as_long_as_one_of_all(trainer: Trainer, tmp_path: Path) -> None:
+    called(trainer.folder, *trainer.flags(tmp_path), "--overfit-one-batch", "--max-steps", 12)
+    assert told(tmp_path, "rate") == [0.1, 0.1]  # ten of 40 epochs are not over
+    assert max(told(tmp_path, "step")) == 12
+
+
+def test_a_module_of_the_same_name_is_told(trainer: Trainer, tmp_path: Path) -> None:
+    (tmp_path / "data.py").write_text("")
+    done = subprocess.run(
+        command(trainer.folder, *trainer.flags(tmp_path / "run")),
+        env={**trainers.environment(), "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    hidden = f"{tmp_path / 'data.py'} hides {trainer.folder / 'data.py'}; run with -m"
+    assert (done.returncode, done.stderr) == (1, f"train.py: {hidden}\n")
 
 
 def test_another_run_is_not_gone_on_with(trainer: Trainer, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ finally:
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are read from /proc")
 @pytest.mark.parametrize(
     ("flags", "status"),
-    [((), 0), pytest.param(("--learning-rate", 1e30, "--warmup", 0), 1, marks=pytest.mark.slow)],
+    [((), 0), pytest.param(("--learning-rate", 1000, "--weight-decay", 1), 1, marks=pytest.mark.slow)],
     ids=["done", "diverged"],
 )
 def test_processes_go_on_and_leave_no_thread(
@@ -162,7 +162,7 @@ def test_processes_go_on_and_leave_no_thread(
         called(folder, *out, "--max-steps", 8)
     done = run(forked(folder / "threads.py", "--max-steps", 16, *out))
     assert done.returncode == status, done.stderr
-    assert ("loss is nan" in done.stderr) == bool(status)
+    assert ("the last checkpoint stays" in done.stderr) == bool(status)
     left = [path.read_text() for path in tmp_path.glob("threads-*")]
     assert len(left) >= (1 if status else 2)  # the first that fails ends the other
     assert all("python" in names and "gloo" not in names for names in left), left

@@ -181,11 +181,11 @@ class Trained(keras.Model):
         if not isinstance(x, list | tuple):
             return self.scores(x)
         made, chances = self.normalized(x[0]), ops.cast(x[1], keras.config.floatx())
+        if training and self.recipe["erasing"]:
+            made = made * (1 - inside(chances[:, 5:], made))
         if training and self.mixes:
             weight = chances[:, :1, None, None] * (1 - inside(chances[:, 1:5], made))
             made = weight * made + (1 - weight) * ops.flip(made, 0)
-        if training and self.recipe["erasing"]:
-            made = made * (1 - inside(chances[:, 5:], made))
         logits = self.network(made, training=training)
         return ops.cast(logits, keras.config.floatx())
 

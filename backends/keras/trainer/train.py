@@ -14,11 +14,18 @@ SIGTERM finishes the step and saves; --resume continues as if never interrupted.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 
-# A network next to this file may be called json: search this folder last.
-sys.path.sort(key=os.path.dirname(os.path.abspath(__file__)).__eq__)
+if not __package__:
+    # A network next to this file may be called json: search this folder last.
+    HERE = os.path.dirname(os.path.realpath(__file__))
+    sys.path[:] = [*(path for path in sys.path if path != HERE), HERE]
+    for name in ("sources", "recipes", "common", "data", "devices", "fitting"):
+        found = importlib.util.find_spec(name)
+        if found and os.path.dirname(os.path.realpath(found.origin or "")) != HERE:
+            sys.exit(f"train.py: {found.origin} hides {HERE}/{name}.py; run with -m")
 
 import argparse
 import functools
@@ -37,11 +44,13 @@ if TYPE_CHECKING or not __package__:
     import data
     from devices import Place, Trained, evaluate, place_of
     from fitting import SGD, AdamW, Rates, Run, Stopped, finite, keras_own, read
+    from recipes import as_trained
     from sources import Images, Problem, Recipe
 else:
     from . import common, data
     from .devices import Place, Trained, evaluate, place_of
     from .fitting import SGD, AdamW, Rates, Run, Stopped, finite, keras_own, read
+    from .recipes import as_trained
     from .sources import Images, Problem, Recipe
 
 WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
@@ -195,6 +204,12 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
     """Train or evaluate; returns the exit status."""
     # data
     common.check(args, recipe, place.devices)
+    common.check_folder(args, "last.npz", ["last.pt", "best.pt", "*.safetensors"])
+    if args.evaluate:
+        beside = [path.with_name("last.npz") for path in args.weights]
+        kept = [read(path).get("recipe") for path in beside if path.is_file()]
+        trained = [each for each in kept if isinstance(each, dict)]
+        recipe = as_trained(args, recipe, trained)
     images, held_out, recipe = data.prepare(args, recipe)
     epoch = len(images) // recipe["batch_size"]  # in steps
     unit = epoch if recipe["unit"] == "epochs" else 1
@@ -246,9 +261,6 @@ def evaluate_all(
     args: argparse.Namespace, recipe: Recipe, place: Place, held_out: Images
 ) -> int:
     """Report the errors of the mean prediction of all --weights."""
-    beside = args.weights[0].with_name("last.npz")  # of the run that saved the weights
-    trained = read(beside)["recipe"] if beside.is_file() else recipe
-    recipe = {**recipe, "mean": trained["mean"], "std": trained["std"]}
     networks = [build(args, held_out, recipe, path) for path in args.weights]
     model = Trained(recipe, *networks)
     classes = held_out.classes

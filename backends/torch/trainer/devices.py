@@ -97,14 +97,14 @@ def prepared(
     targets = F.one_hot(labels, classes).to(place.dtype) * (1 - smoothing)
     targets += smoothing / classes
     kept, box = chances[:, 0], chances[:, 1:5]
+    if recipe["erasing"]:
+        made = made.masked_fill(inside(chances[:, 5:], made), 0)
     if recipe["mixup"] or recipe["cutmix"]:  # with its mirror position in the batch
         weight = kept[:, None, None, None] * ~inside(box, made)
         made = weight * made + (1 - weight) * made.flip(0)
         area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
         share = (kept * (1 - area / math.prod(made.shape[2:])))[:, None]
         targets = share * targets + (1 - share) * targets.flip(0)
-    if recipe["erasing"]:
-        made = made.masked_fill(inside(chances[:, 5:], made), 0)
     if recipe["loss_weights"]:
         targets = targets * targets.new_tensor(recipe["loss_weights"])
     return made, targets

@@ -16,11 +16,18 @@ SIGTERM finishes the step and saves; --resume continues as if never interrupted.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 
-# A network next to this file may be called json: search this folder last.
-sys.path.sort(key=os.path.dirname(os.path.abspath(__file__)).__eq__)
+if not __package__:
+    # A network next to this file may be called json: search this folder last.
+    HERE = os.path.dirname(os.path.realpath(__file__))
+    sys.path[:] = [*(path for path in sys.path if path != HERE), HERE]
+    for name in ("sources", "recipes", "common", "data", "devices"):
+        found = importlib.util.find_spec(name)
+        if found and os.path.dirname(os.path.realpath(found.origin or "")) != HERE:
+            sys.exit(f"train.py: {found.origin} hides {HERE}/{name}.py; run with -m")
 
 import argparse
 import io
@@ -43,10 +50,12 @@ if TYPE_CHECKING or not __package__:
     import common
     import data
     from devices import HALVES, Place, evaluate, leave, prepared
+    from recipes import as_trained
     from sources import Images, Problem, Recipe, write_whole
 else:
     from . import common, data
     from .devices import HALVES, Place, evaluate, leave, prepared
+    from .recipes import as_trained
     from .sources import Images, Problem, Recipe, write_whole
 
 ON = "store_true"
@@ -110,16 +119,27 @@ def load_weights(model: nn.Module, path: Path, reset_head: bool) -> None:
     saved, own = read(path), model.state_dict()
     head = list(own)[-1].rpartition(".")[0]
     kept = {k: v for k, v in own.items() if reset_head and k.startswith(f"{head}.")}
+    groups = [saved.get(key) for key in ("ema", "model")]
+    state = next((each for each in groups if isinstance(each, dict)), saved)
     try:
-        weights = {**(saved.get("ema") or saved.get("model") or saved), **kept}
+        weights = {**state, **kept}
         for name, value in weights.items():
-            if value.is_complex() or not value.isfinite().all():
-                raise Problem(f"{path}: {name} holds what is no finite number")
+            if name in own and own[name].is_floating_point():
+                kind = own[name].dtype  # in which it may overflow
+                if not (value.is_floating_point() and value.to(kind).isfinite().all()):
+                    raise Problem(f"{path}: {name} holds what is no finite number")
         model.load_state_dict(weights)
     except (AttributeError, RuntimeError, TypeError) as error:
         what = f"{path}: not of this network: {' '.join(str(error).split())[:200]}"
         hint = f"for other classes try --reset-head (of {head})"
         raise Problem(f"{what}; {hint}") from None
+
+
+def recipe_of(path: Path) -> Recipe:
+    """The recipe that weights were trained with, from their file or last.pt."""
+    files = [each for each in (path, path.with_name("last.pt")) if each.is_file()]
+    found = [read(each).get("recipe") for each in files]
+    return next((each for each in found if isinstance(each, dict)), {})
 
 
 def kind_of(module: nn.Module, name: str) -> str:
@@ -196,6 +216,9 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
     """Train or evaluate; returns the exit status."""
     # data
     common.check(args, recipe, place.world)
+    common.check_folder(args, "last.pt", ["last.npz", "*.weights.h5"])
+    if args.evaluate:
+        recipe = as_trained(args, recipe, [recipe_of(path) for path in args.weights])
     images, held_out, recipe = data.prepare(args, recipe)
     epoch = len(images) // recipe["batch_size"]  # in steps
     unit = epoch if recipe["unit"] == "epochs" else 1
@@ -203,10 +226,6 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
     torch.manual_seed(args.seed)
     if args.evaluate:
         models = [build(args, images, place, path) for path in args.weights]
-        # Normalise as in the run that saved the weights.
-        beside = args.weights[0].with_name("last.pt")
-        trained = read(beside).get("recipe", recipe) if beside.is_file() else recipe
-        recipe = {**recipe, "mean": trained["mean"], "std": trained["std"]}
         errors, counts = evaluate(models, held_out, recipe, args, place)
         if place.rank == 0:
             data.report(errors, counts.numpy(), images.classes, args.confusion)
@@ -231,7 +250,7 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
             common.check_same(saved, args, recipe)
             for name, part in parts.items():
                 part.load_state_dict(saved[name])
-            step, best, worse = (saved[key] for key in ("step", "best", "worse"))
+            step, best, worse = int(saved["step"]), saved["best"], int(saved["worse"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise Problem(f"{last}: no checkpoint of this trainer: {error}") from None
     model: nn.Module = DistributedDataParallel(raw) if place.world > 1 else raw

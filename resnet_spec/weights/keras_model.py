@@ -14,6 +14,7 @@ from typing import Any
 from resnet_spec.codegen.generate import generate
 from resnet_spec.ir import Network
 from resnet_spec.weights.entries import Entry, entries
+from resnet_spec.weights.formats.tensorflow import silence
 
 
 def filled(network: Network, state: Mapping[str, Any]) -> Any:
@@ -47,7 +48,7 @@ def prepare() -> None:
 
     A backend that the user has chosen (by `KERAS_BACKEND`, `keras.json` or an import) is kept.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    silence()
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     if "KERAS_BACKEND" in os.environ or (home / "keras.json").exists() or "keras" in sys.modules:
         return

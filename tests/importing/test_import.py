@@ -512,7 +512,9 @@ def test_what_is_around_a_model_is_left_out(run: Run, tmp_path: Path) -> None:
     result = run("wrapped.py:build", "--out", "mine.yaml", "--input", "3x12x12")
     assert result.code == 0, result.err
     assert "same logits: " in result.out
-    assert "{conv: conv1, filters: 8, kernel: 3, padding: 0}" in (tmp_path / "mine.yaml").read_text()
+    assert (
+        "{conv: conv1, filters: 8, kernel: 3, padding: 0}" in (tmp_path / "mine.yaml").read_text()
+    )
 
 
 SLOW = """\

@@ -8,10 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import networks
+import numpy as np
 import pytest
-from odd_models import Apply, brought, of, of_blocks
+from odd_models import SHAPE, Apply, brought, network, of, of_blocks, refused
 
-from resnet_spec.importing.run import Imported
+from resnet_spec.importing.readers import onnx_file
+from resnet_spec.importing.run import Imported, Options, imported
 from resnet_spec.importing.writing.names import shared_word
 from resnet_spec.ir import Network
 from resnet_spec.language.library import Library, builtin_blocks
@@ -26,10 +29,83 @@ def hard_swish(x: Any) -> Any:
     return x * (x + 3).clamp(0, 6) / 6
 
 
-def test_a_hard_swish_is_an_activation(tmp_path: Path) -> None:
-    found = brought(of_blocks(hard_swish), tmp_path, library=True)
+def relu6(x: Any) -> Any:
+    return x.relu().clamp(max=6)
+
+
+HARD_SWISHES: dict[str, Apply] = {
+    "bounds of 6, divided at last": hard_swish,
+    "bounds of 6, divided first": lambda x: x * ((x + 3).clamp(0, 6) / 6),
+    "bounds of 6, multiplied": lambda x: (1 / 6) * (x + 3).clamp(0, 6) * x,
+    "the other factor divided": lambda x: (x / 6) * (x + 3).clamp(0, 6),
+    "bounds of 1": lambda x: x * (x / 6 + 0.5).clamp(0, 1),
+    "bounds of 1, of a sum": lambda x: x * ((x + 3) / 6).clamp(0, 1),
+    "bounds of 3": lambda x: x * (x.clamp(-3, 3) / 6 + 0.5),
+    "two bounds": lambda x: x * relu6(x + 3) / 6,
+}
+
+
+@pytest.mark.parametrize("form", HARD_SWISHES)
+def test_a_hard_swish_is_an_activation(form: str, tmp_path: Path) -> None:
+    found = brought(of_blocks(HARD_SWISHES[form]), tmp_path, library=True)
     assert "defaults:\n  act: hard_swish\n" in found.text and "  hard_swish:\n" in found.text
     assert "stages:\n  - {name: layer1, block: basic, repeat: 2, filters: 8}\n" in found.text
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda x: (x / 6 + 0.5).clamp(0, 1),
+        lambda x: relu6(x + 3) / 6,
+        lambda x: x.clamp(-3, 3) / 6 + 0.5,
+    ],
+    ids=["bounds of 1", "bounds of 6", "bounds of 3"],
+)
+def test_a_hard_sigmoid_is_one(act: Apply, tmp_path: Path) -> None:
+    assert "{hard_sigmoid: hard_sigmoid" in brought(network(stem=of(act)), tmp_path).text
+
+
+@pytest.mark.parametrize(
+    ("act", "bounds"),
+    [
+        (lambda x: x * (x / 5 + 0.5).clamp(0, 1), "0.0 to 1.0"),
+        (lambda x: x * (x + 3).clamp(0, 5) / 6, "0.0 to 5.0"),
+        (lambda x: (x + 2).clamp(0, 6) / 6, "0.0 to 6.0"),
+        (relu6, "0.0 to 6.0"),
+    ],
+    ids=["slope", "bound", "shift", "relu6"],
+)
+def test_bounds_that_are_no_hard_sigmoid(act: Apply, bounds: str, tmp_path: Path) -> None:
+    said = refused(network(stem=of(act)), tmp_path)
+    assert "the language has no operation for bounds from " + bounds in said
+
+
+@pytest.mark.parametrize("order", ["Max Min", "Min Max"])
+def test_bounds_as_the_largest_and_the_smallest(order: str, tmp_path: Path) -> None:
+    """As converters of TensorFlow write them."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = networks.randomized(network(stem=of(hard_swish)))
+    path = networks.exported(model, SHAPE, tmp_path / "odd.onnx", False)
+    proto = onnx.load(str(path))
+    place, clip = next((k, n) for k, n in enumerate(proto.graph.node) if n.op_type == "Clip")
+    proto.graph.node.remove(clip)
+    bounds = {"Max": 0.0, "Min": 6.0}
+    names = [clip.input[0], "between", clip.output[0]]
+    for number, kind in enumerate(order.split()):
+        constant = numpy_helper.from_array(np.array(bounds[kind], np.float32), kind)
+        proto.graph.initializer.append(constant)
+        made = helper.make_node(kind, [names[number], kind], [names[number + 1]], name=kind)
+        proto.graph.node.insert(place + number, made)
+    path.write_bytes(proto.SerializeToString())
+    options = Options("odd", "Odd", False)
+    found = imported(onnx_file.read(path, "odd.onnx"), options, str(tmp_path / "odd.yaml"))
+    assert "block: hard_swish" in found.text
+    assert networks.distance(found, model, SHAPE) < 1e-6
+
+
+def test_a_hard_swish_of_a_block_of_its_own(tmp_path: Path) -> None:
     own = brought(of_blocks(hard_swish), tmp_path)
     assert "stages:\n  - {name: layer1, block: residual_block, repeat: 2}\n" in own.text
 

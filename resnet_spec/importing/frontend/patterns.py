@@ -47,6 +47,8 @@ def resolve(graph: Graph) -> list[str]:
     """
     rules: tuple[Rule, ...] = (
         _affine,
+        _bounds,
+        _rescalings,
         _hard_sigmoid,
         _gelu,
         _blur,
@@ -155,28 +157,83 @@ def _complete(op: Op, channels: int) -> None:
 # --- activations ---------------------------------------------------------------------------------
 
 
+def _bounds(around: Around, op: Op, before: Op | None) -> bool:
+    """A lower and an upper bound that are applied one after the other."""
+    if before is None or "clip" not in (op.kind, before.kind):
+        return False
+    first, second = _bounds_of(before), _bounds_of(op)
+    if first is None or second is None:
+        return False
+    low, high = max(first[0], second[0]), min(first[1], second[1])
+    if low > high:
+        return False
+    before.kind, before.attributes = "clip", {"low": low, "high": high}
+    return True
+
+
+def _bounds_of(op: Op) -> tuple[float, float] | None:
+    if op.kind == "relu":
+        return 0.0, math.inf
+    return (op.attributes["low"], op.attributes["high"]) if op.kind == "clip" else None
+
+
+def _rescalings(around: Around, op: Op, before: Op | None) -> bool:
+    """A factor and an offset that are applied one after the other."""
+    if before is None or op.kind != "rescale" or before.kind != "rescale":
+        return False
+    factor, offset = op.attributes["factor"], op.attributes["offset"]
+    before.attributes = {
+        "factor": before.attributes["factor"] * factor,
+        "offset": before.attributes["offset"] * factor + offset,
+    }
+    return True
+
+
 def _hard_sigmoid(around: Around, op: Op, before: Op | None) -> bool:
-    """`min(max(x + 3, 0), 6) / 6`, and the product with x that is divided only then."""
-    if before is None or op.kind != "rescale" or op.attributes["offset"] != 0:
+    """`min(max(x + 3, 0), 6) / 6` with its factors where one likes, and what it is a factor of."""
+    if op.kind == "clip":
+        _is_hard_sigmoid(around, op, 1.0, 0.0)
         return False
-    if not math.isclose(op.attributes["factor"], 1 / 6, rel_tol=1e-5):
+    if op.kind == "multiply" and len(op.inputs) == 2:  # (x / 6) * bounds
+        for value, other in (op.inputs, op.inputs[::-1]):
+            clip, scale = around.makers.get(value), around.makers.get(other)
+            if clip is None or scale is None or not _is_factor(scale):
+                continue
+            alone = around.users[value] == [op]
+            if alone and _is_hard_sigmoid(around, clip, scale.attributes["factor"], 0.0):
+                op.inputs = [scale.inputs[0], value]
+                break
         return False
-    clip = before
-    if before.kind == "multiply":  # x * bounds / 6
-        found = [
-            m for v in before.inputs if (m := around.makers.get(v)) is not None and m.kind == "clip"
-        ]
-        if len(found) != 1 or around.users[found[0].output] != [before]:
-            return False
-        clip = found[0]
-    if clip.kind != "clip" or (clip.attributes["low"], clip.attributes["high"]) != (0, 6):
+    if before is None or op.kind != "rescale":
         return False
-    shift = around.makers.get(clip.inputs[0])
-    if shift is None or shift.kind != "rescale":
+    factor, offset = op.attributes["factor"], op.attributes["offset"]
+    if before.kind != "multiply":
+        return _is_hard_sigmoid(around, before, factor, offset)
+    givers = [around.makers.get(value) for value in before.inputs]  # x * bounds / 6
+    found = [each for each in givers if each is not None and each.kind == "clip"]
+    if offset or len(found) != 1 or around.users[found[0].output] != [before]:
         return False
-    if (shift.attributes["factor"], shift.attributes["offset"]) != (1, 3):
+    return _is_hard_sigmoid(around, found[0], factor, 0.0)
+
+
+def _is_factor(op: Op) -> bool:
+    return op.kind == "rescale" and op.attributes["offset"] == 0
+
+
+def _is_hard_sigmoid(around: Around, clip: Op, factor: float, offset: float) -> bool:
+    """Make bounds that are scaled and shifted afterwards a hard sigmoid, if they are one."""
+    if clip.kind != "clip":
         return False
-    clip.kind, clip.attributes, clip.inputs = "hard_sigmoid", {}, list(shift.inputs)
+    scale, shift, value = 1.0, 0.0, clip.inputs[0]
+    while (op := around.makers.get(value)) is not None and op.kind == "rescale":
+        shift += scale * op.attributes["offset"]
+        scale *= op.attributes["factor"]
+        value = op.inputs[0]
+    low, high = clip.attributes["low"], clip.attributes["high"]
+    found = (factor * low + offset, factor * high + offset, factor * scale, factor * shift + offset)
+    if not np.allclose(found, (0, 1, 1 / 6, 1 / 2), rtol=1e-5, atol=1e-6):
+        return False
+    clip.kind, clip.attributes, clip.inputs = "hard_sigmoid", {}, [value]
     return True
 
 

@@ -112,6 +112,8 @@ class _Block:
         for path in self.paths:
             if path and parts[: len(path)] == path:
                 return ".".join(parts[len(path) :])
+        if len(self.drafts) == 1 and not any(self.paths):
+            return name if len(parts) == 1 and not name.isdigit() else ""
         return self.words.get(name, "")
 
     # --- the definition --------------------------------------------------------------------------
@@ -265,8 +267,6 @@ def _shared_words(drafts: Sequence[Draft]) -> dict[str, str]:
     use; the block has `conv1`.
     """
     found: dict[str, str] = {}
-    if len(drafts) < 2:
-        return found
     rows = [draft.main for draft in drafts], [draft.behind or [] for draft in drafts]
     for columns in (zip(*row, strict=True) for row in rows):
         for column in columns:

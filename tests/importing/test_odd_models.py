@@ -141,6 +141,27 @@ def test_a_norm_of_a_vector_that_was_no_square_map(tmp_path: Path) -> None:
         imported(onnx_file.read(path, "odd.onnx"), options, str(tmp_path / "odd.yaml"))
 
 
+@pytest.mark.parametrize("place", ["stem", "tail"])
+def test_a_factor_for_each_channel(place: str, tmp_path: Path) -> None:
+    """A layer scale: a convolution of each channel by itself has its weights and its gradient."""
+    import torch
+    from torch import nn
+
+    class LayerScale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gamma = nn.Parameter(torch.arange(1.0, 9.0).view(8, 1, 1))
+
+        def forward(self, x: Any) -> Any:
+            return self.gamma * x.relu() + x
+
+    given: dict[str, Any] = {place: LayerScale()}
+    found = brought(network(**given), tmp_path)
+    assert "kernel: 1, groups: 8" in found.text
+    (note,) = (each for each in found.notes if "a factor for each channel" in each)
+    assert note.startswith("Mul '/")
+
+
 # --- images that are normalised ------------------------------------------------------------------
 
 

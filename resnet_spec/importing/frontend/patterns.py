@@ -7,14 +7,14 @@ is in the graph by names that are no primitives until here; what is left then ca
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.frontend.layers import padding_of
-from resnet_spec.importing.graph import Graph, Op, Value
+from resnet_spec.importing.graph import Graph, Op, Value, completed, is_point
 from resnet_spec.primitives import PRIMITIVES, SAME
 
 _WORDS = {
@@ -59,6 +59,7 @@ def resolve(graph: Graph) -> list[str]:
     for rule in rules:
         _apply(graph, rule)
     norms = [op.place for op in scales if op.kind == "batch_norm"]
+    factors = [op.place for op in graph.ops if _as_convolution(graph, op)]
     for op in graph.ops:
         if op.kind == "pad":
             _whole_padding(op)
@@ -67,10 +68,27 @@ def resolve(graph: Graph) -> list[str]:
         if op.kind not in PRIMITIVES:
             what = _WORDS[op.kind].format(**op.attributes)
             raise Unsupported(f"the language has no operation for {what}", op.place)
-    if not norms:
-        return []
-    more = f" and {len(norms) - 1} more" if len(norms) > 1 else ""
-    return [f"{norms[0]}{more}: a product and a sum for each channel is a batch norm in the spec"]
+    return [_told(places, what) for places, what in ((norms, _AFFINE), (factors, _SCALE)) if places]
+
+
+_AFFINE = "a product and a sum for each channel is a batch norm in the spec"
+_SCALE = "a factor for each channel is a convolution of 1x1 of each channel by itself in the spec"
+
+
+def _told(places: Sequence[str], what: str) -> str:
+    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+    return f"{places[0]}{more}: {what}"
+
+
+def _as_convolution(graph: Graph, op: Op) -> bool:
+    """A factor for each channel of a map, such as a layer scale: weights that training moves."""
+    if op.kind != "scale_channels" or is_point(graph.shapes[op.output]):
+        return False
+    weight = op.parameters["weight"]
+    stated = {"filters": weight.size, "kernel": 1, "stride": 1, "padding": 0, "bias": False}
+    op.attributes = completed("conv", {**stated, "dilation": 1, "groups": weight.size})
+    op.kind, op.parameters = "conv", {"weight": np.reshape(weight, (-1, 1, 1, 1))}
+    return True
 
 
 def _unrepeat(graph: Graph) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 from resnet_spec.codegen.generate import generate
 from resnet_spec.ir import Network
 from resnet_spec.weights.entries import Entry, entries
-from resnet_spec.weights.formats.tensorflow import silence
 
 
 def filled(network: Network, state: Mapping[str, Any]) -> Any:
@@ -54,6 +53,16 @@ def prepare() -> None:
         return
     installed = (name for name in ("tensorflow", "jax", "torch") if find_spec(name) is not None)
     os.environ["KERAS_BACKEND"] = next(installed, "tensorflow")
+
+
+def silence() -> None:
+    """Let TensorFlow print nothing of its own when it is imported after this.
+
+    That it uses oneDNN is told whatever the level; by the variable it is not used either, and our
+    processes agree on that with those of `verify`.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
 def build(network: Network) -> Any:

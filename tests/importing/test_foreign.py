@@ -123,6 +123,13 @@ OTHERS: dict[str, tuple[Maker, int]] = {
     "mnasnet_small": (of_timm, 85),
     "semnasnet_075": (of_timm, 84),
     "ghostnet_050": (of_timm, 139),
+    "tinynet_e": (of_timm, 87),
+    "gernet_s": (of_timm, 68),
+    "darknet53": (of_timm, 52),
+    "cspresnet50": (of_timm, 134),
+    "hgnet_tiny": (of_timm, 63),
+    "convmixer_768_32": (of_timm, 34),
+    "mnasnet0_5": (of_torchvision, 67),
     "squeezenet1_1": (of_torchvision, 64),
     "shufflenet_v2_x0_5": (of_torchvision, 71),
 }

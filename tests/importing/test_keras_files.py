@@ -132,8 +132,8 @@ APPLICATIONS = {
     "ResNet50": 26,
     "ResNet101": 26,
     "DenseNet121": 30,
-    "ResNet50V2": 85,
-    "Xception": 90,
+    "ResNet50V2": 86,
+    "Xception": 93,
 }
 
 

@@ -151,7 +151,7 @@ def test_a_block_of_its_own_hides_none_of_the_library(tmp_path: Path) -> None:
     assert "transition_block" in names and not names & set(builtin_blocks())
 
 
-def widening(*strides: int) -> Any:
+def widening(*strides: int, width: int = 2) -> Any:
     """Residual blocks with a convolution of 5x5, of which none of the library has one."""
     import torch
     from torch import nn
@@ -167,7 +167,8 @@ def widening(*strides: int) -> Any:
             return torch.relu(self.conv2(torch.relu(self.conv1(x))) + self.fit(x))
 
     torch.manual_seed(0)
-    widths = [8, *(8 * stride for stride in itertools.accumulate(strides, operator.mul))]
+    factors = (width if stride != 1 else 1 for stride in strides)
+    widths = [8, *(8 * factor for factor in itertools.accumulate(factors, operator.mul))]
     pairs = itertools.pairwise(widths)
     blocks = [Block(*pair, stride) for pair, stride in zip(pairs, strides, strict=True)]
     end = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 4)
@@ -190,6 +191,18 @@ def test_a_block_of_its_own_fits_other_widths(tmp_path: Path) -> None:
     more = changed(found, "stages.layer1.filters=24", "stages.layer2.repeat=3", "classes=10")
     assert any(name.startswith("layer1.0.fit") for name, _ in more.operations())
     assert not any(name.startswith("layer1.1.fit") for name, _ in more.operations())
+
+
+def test_a_pooled_shortcut_stands_where_the_size_changes(tmp_path: Path) -> None:
+    """It does not make other channels of its input."""
+    from torch import nn
+
+    model = widening(1, 2, 1, width=1)
+    for layer in model:
+        if isinstance(getattr(layer, "fit", None), nn.Conv2d):
+            layer.fit = nn.AvgPool2d(2)
+    found = brought(model, tmp_path, library=True)
+    assert re.search("avg_pool: pool1, .*when: stride != 1, as: shortcut", found.text)
 
 
 def test_a_block_of_its_own_takes_attention(tmp_path: Path) -> None:

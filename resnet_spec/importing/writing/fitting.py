@@ -121,11 +121,12 @@ class Given:
 
     # --- conditions ------------------------------------------------------------------------------
 
-    def condition(self, flags: list[bool], name: str) -> str:
+    def condition(self, flags: list[bool], name: str, widens_too: bool = True) -> str:
         """When something stands in a block: where channels or the size change, or an argument.
 
         Of those that fit all uses the one that fits other depths and widths as well, as blocks
         of the library have it: a shortcut needs a projection wherever channels or the size change.
+        `widens_too`: it may change channels, which a pooling does not.
         """
         widens = [a != b for a, b in zip(self.channels, self.results, strict=True)]
         strided = [each != 1 for each in self.strides]
@@ -136,7 +137,7 @@ class Given:
         if "stride" in self.arguments:
             sizes = "stride != 1", "stride == 1", strided
             both = f"{sizes[0]} or {channels[0]}", f"{sizes[1]} and {channels[1]}", either
-            candidates = [both, sizes, channels]
+            candidates = [both, sizes, channels] if widens_too else [sizes, channels, both]
         for when, unless, holds in candidates:
             if flags == holds:
                 return when

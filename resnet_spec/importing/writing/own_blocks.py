@@ -253,7 +253,8 @@ class _Block:
         layers = writer.finished()
         layers[0].setdefault("from", "x")
         if not all(flags):
-            when = self.given.condition(list(flags), "project")
+            projects = any(op.kind in ("conv", "pad_channels") for op in branches[0])
+            when = self.given.condition(list(flags), "project", projects)
             for layer in layers:
                 layer["when"] = when
         layers[-1]["as"] = "shortcut"

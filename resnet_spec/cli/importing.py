@@ -144,6 +144,12 @@ def _write_weights(
     return path
 
 
+_CONSTANT = (
+    "the logits are the same for other images, so that they are equal proves little: are its "
+    "weights those of a trained network?"
+)
+
+
 def _fail(arguments: argparse.Namespace, compared: Compared) -> None:
     from resnet_spec.importing.errors import unproven
 
@@ -172,6 +178,8 @@ def _print_done(arguments: argparse.Namespace, found: Imported, compared: Compar
         output.say(f"logits not compared: {compared.reason}")
     else:
         output.say(f"same logits: {compared.difference:.1e} apart, relative to the largest")
+    if compared.is_constant:
+        output.note(f"note: {_CONSTANT}")
     lines = found.text.count("\n")
     output.say(f"wrote {arguments.out}: {lines} lines, {network.root.parameters:,} parameters")
     if arguments.weights is not None:

@@ -11,7 +11,16 @@ from itertools import groupby
 
 from resnet_spec.codegen import layout
 from resnet_spec.diagnostics import escapes
-from resnet_spec.expressions import Conditional, Const, Expr, Name, binary, substitute, to_python
+from resnet_spec.expressions import (
+    Conditional,
+    Const,
+    Expr,
+    Name,
+    binary,
+    substitute,
+    to_python,
+    unary,
+)
 from resnet_spec.ir import Instance, Network, Step
 from resnet_spec.primitives import Shape
 from resnet_spec.specialize import (
@@ -74,10 +83,12 @@ def declared(parameters: Iterable[Parameter]) -> list[layout.Code]:
 
 
 def rescaled(value: str, factor: Expr, offset: Expr, spelling: Mapping[str, str]) -> str:
-    """`factor * value + offset`, without terms that do nothing: `1 - value`."""
+    """`factor * value + offset`, without terms that do nothing: `1 - value`, `-value`."""
     given: Expr = Name("*")
     spelled_out = {**spelling, "*": value}
     if factor == Const(-1):
+        if offset == Const(0):
+            return to_python(unary("-", given), spelled_out)
         return to_python(binary("-", offset, given), spelled_out)
     scaled = given if factor == Const(1) else binary("*", given, factor)
     if isinstance(offset, Const) and offset.value < 0:

@@ -20,10 +20,16 @@ def _initials(name: str) -> str:
 
 
 def expected(name: str, candidates: Iterable[str], limit: int = 40) -> str:
-    """A help text for a name that is none of `candidates`: the nearest, or what was possible."""
+    """A help text for a name that is none of `candidates`: the nearest, or what was possible.
+
+    Of a name that dotted ones begin with, those.
+    """
     names = sorted(candidates)
+    below = [each for each in names if each.startswith(f"{name}.")]
     close = nearest(name, names)
-    if close is not None:
+    if below:
+        names = below
+    elif close is not None:
         return f"did you mean {quoted(close)}?"
     if not names:
         return "nothing is expected here"

@@ -27,14 +27,15 @@ class Worker:
         self.has_run_users_code = False
 
     def run_compiled(self, source: str, name: str, weights: str, images: str, out: str) -> None:
-        """The logits of a compiled PyTorch network with all of its weights."""
+        """The logits of a compiled PyTorch network with all of its weights, for several batches."""
         import torch
         from safetensors.torch import load_file
 
         model = getattr(load_module(Path(source), f"imported_{name}"), name)().eval()
         model.load_state_dict(load_file(weights), strict=True)
         with torch.no_grad():
-            np.save(out, model(torch.from_numpy(np.load(images))).numpy())
+            batches = torch.from_numpy(np.load(images))
+            np.save(out, np.stack([model(batch).numpy() for batch in batches]))
 
     def function(self, name: str, size: list[int], out: str, values: str) -> dict[str, list[str]]:
         """Export what a function of the user's gives, a PyTorch model: this runs its code.

@@ -47,12 +47,22 @@ def prepare() -> None:
 
     A backend that the user has chosen (by `KERAS_BACKEND`, `keras.json` or an import) is kept.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    silence()
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     if "KERAS_BACKEND" in os.environ or (home / "keras.json").exists() or "keras" in sys.modules:
         return
     installed = (name for name in ("tensorflow", "jax", "torch") if find_spec(name) is not None)
     os.environ["KERAS_BACKEND"] = next(installed, "tensorflow")
+
+
+def silence() -> None:
+    """Let TensorFlow print nothing of its own when it is imported after this.
+
+    That it uses oneDNN is told whatever the level; by the variable it is not used either, and our
+    processes agree on that with those of `verify`.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
 def build(network: Network) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import statistics
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -104,3 +105,59 @@ def test_both_exporters(exporter: Exporter, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", TEN)
 def test_networks_that_the_library_has(name: str, exporter: Exporter, tmp_path: Path) -> None:
     check(name, exporter, tmp_path)
+
+
+# --- networks that the library has not -----------------------------------------------------------
+
+# With the lines that each may have.
+OTHERS: dict[str, tuple[Maker, int]] = {
+    "regnetx_002": (of_timm, 41),
+    "regnety_002": (of_timm, 45),
+    "repvgg_a0": (of_timm, 43),
+    "vovnet39a": (of_timm, 55),
+    "ese_vovnet19b_dw": (of_timm, 67),
+    "fbnetc_100": (of_timm, 68),
+    "selecsls42": (of_timm, 70),
+    "efficientnet_b0": (of_timm, 87),
+    "mobilenetv3_small_050": (of_timm, 94),
+    "mnasnet_small": (of_timm, 85),
+    "semnasnet_075": (of_timm, 84),
+    "ghostnet_050": (of_timm, 139),
+    "tinynet_e": (of_timm, 87),
+    "gernet_s": (of_timm, 68),
+    "darknet53": (of_timm, 52),
+    "cspresnet50": (of_timm, 134),
+    "hgnet_tiny": (of_timm, 63),
+    "convmixer_768_32": (of_timm, 34),
+    "mnasnet0_5": (of_torchvision, 67),
+    "squeezenet1_1": (of_torchvision, 64),
+    "shufflenet_v2_x0_5": (of_torchvision, 71),
+}
+OTHERS_SIZE = 64
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=() if name in ("regnetx_002", "squeezenet1_1") else pytest.mark.slow
+        )
+        for name in OTHERS
+    ],
+)
+def test_networks_that_the_library_has_not(name: str, tmp_path: Path) -> None:
+    """Exact, by blocks of their own."""
+    maker, most = OTHERS[name]
+    shape = (1, 3, OTHERS_SIZE, OTHERS_SIZE)
+    model = networks.randomized(maker(name))
+    path = networks.exported(model, shape, tmp_path / "model.onnx")
+    read = onnx_file.read(path, path.name)
+    found = imported(read, Options("imported", "Imported"), str(tmp_path / "imported.yaml"))
+    assert found.written.own > 0
+    assert len(found.text.splitlines()) <= most
+    assert networks.distance(found, model, shape) < TOLERANCE
+
+
+def test_half_of_these_networks_have_at_most_eighty_lines() -> None:
+    assert len(OTHERS) >= 20
+    assert statistics.median(most for _, most in OTHERS.values()) <= 80

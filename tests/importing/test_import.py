@@ -149,6 +149,24 @@ def test_the_proof_finds_an_epsilon_that_was_dropped(
     assert result.code == 1 and "computes something else" in result.err
 
 
+@pytest.mark.parametrize("bias", [0.0, 1.0])
+def test_an_output_that_does_not_depend_on_the_images_is_told(
+    run: Run, model: str, tmp_path: Path, bias: float
+) -> None:
+    assert "the same for other images" not in run(model, "--out", "right.yaml").err
+
+    def change(proto: Any) -> None:
+        fc = next(each for each in proto.graph.initializer if each.name == "fc.weight")
+        fc.raw_data = np.zeros(fc.dims, np.float32).tobytes()
+        (shift,) = (each for each in proto.graph.initializer if each.name == "fc.bias")
+        shift.raw_data = np.full(shift.dims, bias, np.float32).tobytes()
+
+    edited(tmp_path / model, change)
+    result = run(model, "--out", "mine.yaml")
+    assert result.code == 0 and "same logits: 0.0e+00 apart" in result.out, result.err
+    assert "note: the logits are the same for other images" in result.err
+
+
 def test_without_a_runtime_the_logits_are_not_compared(
     run: Run, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -512,7 +530,9 @@ def test_what_is_around_a_model_is_left_out(run: Run, tmp_path: Path) -> None:
     result = run("wrapped.py:build", "--out", "mine.yaml", "--input", "3x12x12")
     assert result.code == 0, result.err
     assert "same logits: " in result.out
-    assert "{conv: 0, filters: 8, kernel: 3, padding: 0}" in (tmp_path / "mine.yaml").read_text()
+    assert (
+        "{conv: conv1, filters: 8, kernel: 3, padding: 0}" in (tmp_path / "mine.yaml").read_text()
+    )
 
 
 SLOW = """\

@@ -190,6 +190,11 @@ LAYERS: dict[str, Callable[[Any], list[Any]]] = {
         conv(), kl.GlobalAveragePooling2D(), kl.Dense(6), kl.BatchNormalization(), kl.ReLU()
     ],
     "group norm": lambda kl: [conv(), kl.GroupNormalization(4), kl.LeakyReLU(0.1)],
+    "group norms of ones and zeros": lambda kl: [
+        conv(), kl.GroupNormalization(4, scale=False, center=False), kl.ReLU(),
+        conv(), kl.GroupNormalization(-1, center=False), kl.ReLU(),
+        conv(), kl.GroupNormalization(-1, scale=False, center=False),
+    ],
     "activations": lambda kl: [
         conv(activation="silu"), conv(activation="gelu"), conv(activation="hard_sigmoid"),
         conv(activation="hard_silu"), kl.LeakyReLU(), kl.Activation("sigmoid"),
@@ -208,7 +213,7 @@ LAYERS: dict[str, Callable[[Any], list[Any]]] = {
 
 
 # Keras rounds constants of these to single precision.
-SINGLE = ("group norm", "activations")
+SINGLE = ("group norm", "group norms of ones and zeros", "activations")
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -2,78 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import networks
 import numpy as np
 import pytest
+from odd_models import SHAPE, Apply, brought, network, of, of_blocks, read, refused
 
 from resnet_spec.diagnostics import SpecError
 from resnet_spec.importing import proof
 from resnet_spec.importing.readers import onnx_file
-from resnet_spec.importing.readers.model import Model
-from resnet_spec.importing.run import Imported, Options, imported
+from resnet_spec.importing.run import Options, imported
 from resnet_spec.importing.writing.stages import Signature, Use, runs
-from resnet_spec.language.library import builtin_blocks
 
 pytestmark = pytest.mark.torch
-
-SHAPE = (1, 3, 12, 12)
-Apply = Callable[[Any], Any]
-
-
-def of(apply: Apply) -> Any:
-    """A module that does to its input what a function does."""
-    from torch import nn
-
-    class Of(nn.Module):
-        def forward(self, x: Any) -> Any:
-            return apply(x)
-
-    return Of()
-
-
-def network(*, images: Any = None, stem: Any = None, tail: Any = None, channels: int = 8) -> Any:
-    """A stem, a residual block and a head, with something odd between them."""
-    import torch
-    from torch import nn
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv1 = nn.Conv2d(8, 8, 3, padding=1)
-            self.conv2 = nn.Conv2d(8, 8, 3, padding=1)
-
-        def forward(self, x: Any) -> Any:
-            return torch.relu(self.conv2(torch.relu(self.conv1(x))) + x)
-
-    torch.manual_seed(0)
-    parts = [images, nn.Conv2d(3, 8, 3, padding=1), stem, Block(), tail]
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 4)]
-    return nn.Sequential(*(each for each in parts if each is not None), *head)
-
-
-def read(model: Any, folder: Path, folds: bool = False) -> Model:
-    path = networks.exported(networks.randomized(model), SHAPE, folder / "odd.onnx", folds)
-    return onnx_file.read(path, path.name)
-
-
-def brought(model: Any, folder: Path, library: bool = False) -> Imported:
-    """A model exported and imported, with the same logits."""
-    options = Options("odd", "Odd", library)
-    found = imported(read(model, folder), options, str(folder / "odd.yaml"))
-    assert networks.distance(found, model, SHAPE) < 1e-6, found.text
-    return found
-
-
-def refused(model: Any, folder: Path) -> str:
-    with pytest.raises(SpecError) as caught:
-        imported(read(model, folder), Options("odd", "Odd", False), str(folder / "odd.yaml"))
-    (found,) = caught.value.diagnostics
-    assert found.code == "RS953", found.message
-    return found.message
 
 
 # --- one value, taken twice ----------------------------------------------------------------------
@@ -198,6 +141,27 @@ def test_a_norm_of_a_vector_that_was_no_square_map(tmp_path: Path) -> None:
         imported(onnx_file.read(path, "odd.onnx"), options, str(tmp_path / "odd.yaml"))
 
 
+@pytest.mark.parametrize("place", ["stem", "tail"])
+def test_a_factor_for_each_channel(place: str, tmp_path: Path) -> None:
+    """A layer scale: a convolution of each channel by itself has its weights and its gradient."""
+    import torch
+    from torch import nn
+
+    class LayerScale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gamma = nn.Parameter(torch.arange(1.0, 9.0).view(8, 1, 1))
+
+        def forward(self, x: Any) -> Any:
+            return self.gamma * x.relu() + x
+
+    given: dict[str, Any] = {place: LayerScale()}
+    found = brought(network(**given), tmp_path)
+    assert "kernel: 1, groups: 8" in found.text
+    (note,) = (each for each in found.notes if "a factor for each channel" in each)
+    assert note.startswith("Mul '/")
+
+
 # --- images that are normalised ------------------------------------------------------------------
 
 
@@ -320,82 +284,3 @@ def test_images_too_large_to_prove_are_not_run(tmp_path: Path) -> None:
 def test_more_blocks_than_a_stage_repeats() -> None:
     uses = [Use("block", {}, (), 0, 0)] * 5000
     assert [len(run) for run in runs(uses, lambda block: Signature({}))] == [2048, 2048, 904]
-
-
-# --- what a person would sign --------------------------------------------------------------------
-
-
-def of_blocks(act: Any, *head: Any) -> Any:
-    """A network of basic blocks with an activation of one's own."""
-    import torch
-    from torch import nn
-
-    def convolved(inputs: int, outputs: int, stride: int = 1) -> list[Any]:
-        conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        return [conv, nn.BatchNorm2d(outputs)]
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            parts = *convolved(8, 8), of(act), *convolved(8, 8)
-            self.residual, self.act = nn.Sequential(*parts), of(act)
-
-        def forward(self, x: Any) -> Any:
-            return self.act(self.residual(x) + x)
-
-    torch.manual_seed(0)
-    end = head or (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
-    return nn.Sequential(*convolved(3, 8), of(act), Block(), Block(), *end)
-
-
-def hard_swish(x: Any) -> Any:
-    return x * (x + 3).clamp(0, 6) / 6
-
-
-def test_a_hard_swish_is_an_activation(tmp_path: Path) -> None:
-    found = brought(of_blocks(hard_swish), tmp_path, library=True)
-    assert "defaults:\n  act: hard_swish\n" in found.text and "  hard_swish:\n" in found.text
-    assert "stages:\n  - {name: layer1, block: basic, repeat: 2, filters: 8}\n" in found.text
-    own = brought(of_blocks(hard_swish), tmp_path)
-    assert "stages:\n  - {name: layer1, block: residual_block, repeat: 2}\n" in own.text
-
-
-@pytest.mark.parametrize(
-    "act",
-    [lambda x: x * (1.702 * x).sigmoid(), lambda x: x.relu().tanh() * x, lambda x: x * x.relu()],
-    ids=["quick gelu", "two in a row", "one"],
-)
-def test_other_gates(act: Apply, tmp_path: Path) -> None:
-    found = brought(of_blocks(act), tmp_path, library=True)
-    assert "act: gate1" in found.text and "block: basic, repeat: 2" in found.text
-
-
-def test_gates_that_are_not_the_activation(tmp_path: Path) -> None:
-    import torch
-    from torch import nn
-
-    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), of(hard_swish), nn.Linear(8, 4)
-    found = brought(of_blocks(torch.relu, *head), tmp_path, library=True)
-    assert "block: hard_swish, name: act" in found.text
-    assert "stages:\n  - {name: layer1, block: basic, repeat: 2, filters: 8}\n" in found.text
-
-
-def test_two_means_side_by_side_are_a_head(tmp_path: Path) -> None:
-    import torch
-    from torch import nn
-
-    both = of(lambda x: torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))
-    found = brought(of_blocks(torch.relu, both, nn.Linear(16, 4)), tmp_path, library=True)
-    assert "blocks:" not in found.text
-    assert "  - {concat: [avgpool, global_max_pool], name: concat}\n" in found.text
-
-
-def test_a_block_of_its_own_hides_none_of_the_library(tmp_path: Path) -> None:
-    from torch import nn
-
-    wider = nn.Sequential(nn.Conv2d(8, 8, 1), nn.MaxPool2d(2))
-    model = nn.Sequential(*of_blocks(lambda x: x.relu())[:-3], wider, *of_blocks(hard_swish)[3:])
-    found = brought(model, tmp_path, library=True)
-    own = found.text.partition("blocks:")[2].partition("stem:")[0]
-    names = {line[2:-1] for line in own.splitlines() if line[:2] == "  " and line[2:3].isalpha()}
-    assert "transition_block" in names and not names & set(builtin_blocks())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from pathlib import Path
-from typing import Any
 
 import networks
 import parity
@@ -92,45 +91,16 @@ def test_without_names_and_library(name: str, tmp_path: Path) -> None:
 
 # --- every network of the package ----------------------------------------------------------------
 
-
-class Tally:
-    """What became of the networks of the package, by name."""
-
-    def __init__(self) -> None:
-        self.right: list[str] = []
-        self.wrong: list[str] = []
-        self.alone: list[str] = []  # by blocks of the library alone
-        self.refused: dict[str, str] = {}
-
-    def share(self, names: list[str]) -> float:
-        return len(names) / len(builtin_specs())
-
-    def add(self, name: str, right: bool, found: Imported) -> None:
-        (self.right if right else self.wrong).append(name)
-        if not found.written.own:
-            self.alone.append(name)
-
-
-Check = Callable[[Imported, Network, Any], bool]
-
-
-def tallied(folder: Path, check: Check, folds: bool = True, named: bool = True) -> Tally:
-    """Export and import every network, and check what came of it."""
-    tally = Tally()
-    for name in builtin_specs():
-        source = network(name)
-        model = networks.built(source)
-        shape = (1, *source.input.dimensions)
-        path = networks.exported(model, shape, folder / "model.onnx", folds)
-        read = onnx_file.read(path, path.name)
-        try:
-            given = read if named else without_names(read)
-            found = imported(given, Options("imported", "Imported"), str(folder / "imported.yaml"))
-        except SpecError as error:
-            tally.refused[name] = str(error)
-            continue
-        tally.add(name, check(found, source, model), found)
-    return tally
+# Normed by what exporters write as arithmetic, which is not recognised.
+REFUSED = {"resnetv2_50d_evos": "Sub '/norm1/Sub'", "resnetv2_50d_frn": "Sqrt '/norm1/Sqrt'"}
+# Of these the library has no block, in the package neither.
+OWN_BLOCKS = {
+    "ecaresnet50d_pruned", "ecaresnet101d_pruned", "legacy_seresnet18", "legacy_seresnet34",
+}  # fmt: skip
+# It has biases and no norm, which is what other networks are when their norms are folded.
+OTHER_COUNTS = {"resnet20_no_norm"}
+# The model, its file and all that is made of them would take more than 7 GB.
+MOST_PARAMETERS = 300_000_000
 
 
 def is_same_graph(found: Imported, source: Network) -> bool:
@@ -144,35 +114,37 @@ def is_same_graph(found: Imported, source: Network) -> bool:
 
 
 @pytest.mark.slow
-def test_every_network_of_the_package(tmp_path: Path) -> None:
-    """Of 100, at least 97 by graph and logits, 90 by the library's blocks alone, none wrong."""
+@pytest.mark.parametrize("name", builtin_specs())
+def test_every_network(name: str, tmp_path: Path) -> None:
+    """The same graph and logits, also without names; not folded, as many parameters."""
+    source = network(name)
+    if source.root.parameters > MOST_PARAMETERS:
+        pytest.skip(f"{source.root.parameters:,} parameters, too many for this memory")
+    shape = (1, *source.input.dimensions)
+    model = networks.built(source)
+    path = networks.exported(model, shape, tmp_path / "model.onnx")
+    read = onnx_file.read(path, path.name)
+    options, out = Options("imported", "Imported"), str(tmp_path / "imported.yaml")
+    if name in REFUSED:
+        with pytest.raises(SpecError, match=re.escape(REFUSED[name])):
+            imported(read, options, out)
+        return
+    found = imported(read, options, out)
+    assert is_same_graph(found, source)
+    assert bool(found.written.own) == (name in OWN_BLOCKS)
+    assert networks.distance(found, model, shape) < TOLERANCE
+    assert is_same_graph(imported(without_names(read), options, out), source)
+    path = networks.exported(model, shape, tmp_path / "model.onnx", folds=False)
+    found = imported(onnx_file.read(path, path.name), options, out)
+    counts = found.network.root.parameters, found.network.root.statistics
+    equal = counts == (source.root.parameters, source.root.statistics)
+    assert equal == (name not in OTHER_COUNTS)
 
-    def check(found: Imported, source: Network, model: Any) -> bool:
-        shape = (1, *source.input.dimensions)
-        return is_same_graph(found, source) and networks.distance(found, model, shape) < TOLERANCE
 
-    tally = tallied(tmp_path, check)
-    assert tally.wrong == []
-    assert tally.share(tally.right) >= 0.97, tally.refused
-    assert tally.share(tally.alone) >= 0.9
-
-
-@pytest.mark.slow
-def test_every_network_not_folded(tmp_path: Path) -> None:
-    """Of 100, at least 95 with as many parameters and statistics."""
-
-    def check(found: Imported, source: Network, model: Any) -> bool:
-        ours, theirs = found.network.root, source.root
-        return (ours.parameters, ours.statistics) == (theirs.parameters, theirs.statistics)
-
-    tally = tallied(tmp_path, check, folds=False)
-    assert tally.share(tally.right) >= 0.95, (tally.wrong, tally.refused)
-
-
-@pytest.mark.slow
-def test_every_network_without_names(tmp_path: Path) -> None:
-    tally = tallied(
-        tmp_path, lambda found, source, model: is_same_graph(found, source), named=False
-    )
-    assert tally.wrong == []
-    assert tally.share(tally.right) >= 0.97, tally.refused
+def test_what_holds_of_all_networks() -> None:
+    """Of 100 at least 97 come back, 90 by the library's blocks alone, 95 with equal counts."""
+    number, exceptions = len(builtin_specs()), {*REFUSED, *OWN_BLOCKS, *OTHER_COUNTS}
+    assert exceptions <= set(builtin_specs())
+    assert len(REFUSED) <= 0.03 * number
+    assert len(REFUSED) + len(OWN_BLOCKS) <= 0.1 * number
+    assert len(REFUSED) + len(OTHER_COUNTS) <= 0.05 * number

@@ -499,6 +499,14 @@ CASES = {
             - {for: j, count: k, layers: [{concat: [y, x], as: y}]}
         """,
     ),
+    "a negation": Case(
+        """
+        - {conv: c, filters: in_channels, kernel: 1}
+        - {rescale: minus, factor: -1, offset: 0.0, as: residual}
+        - {add: [residual, x]}
+        """,
+        ("c(x) minus(c) add(minus, x) -> add",),
+    ),
     "a layer that scales by one": Case(
         """
         - {rescale: one, factor: 1}

@@ -113,6 +113,34 @@ def test_what_no_spec_uses_is_not_there() -> None:
         assert word not in text
 
 
+NEGATED = """\
+spec_version: 1
+name: negated
+description: A network that subtracts
+input: {channels: 3, height: 8, width: 8}
+classes: 4
+blocks:
+  minus:
+    description: The input less what a convolution makes of it
+    layers:
+      - {conv: conv, filters: in_channels, kernel: 3}
+      - {rescale: minus, factor: -1, offset: 0.0, as: residual}
+      - {add: [residual, x]}
+stages:
+  - {name: layer1, block: minus}
+head:
+  - {global_avg_pool: avgpool}
+  - {linear: fc, features: classes}
+"""
+
+
+@pytest.mark.parametrize("backend", ["keras", "flax"])
+def test_a_negation_is_one(backend: str) -> None:
+    """PyTorch has it as a layer, by its name."""
+    text = parity.source_of(parity.network_of_text(NEGATED), backend)
+    assert "residual = -residual\n" in text and "0.0 -" not in text
+
+
 # Run in a process of its own, where hashes, folder and locale differ.
 DIGESTS = textwrap.dedent(
     """

@@ -48,7 +48,30 @@ def clip(call: Call) -> View:
         _number(call.optional(place, call.attributes.get(name)))
         for place, name in ((1, "min"), (2, "max"))
     )
-    view = call.view()
+    return _bounded(call, call.view(), low, high)
+
+
+def maximum(call: Call) -> View:
+    """With a number: a lower bound."""
+    view, number = _with_number(call)
+    return _bounded(call, view, number, None)
+
+
+def minimum(call: Call) -> View:
+    """With a number: an upper bound."""
+    view, number = _with_number(call)
+    return _bounded(call, view, None, number)
+
+
+def _with_number(call: Call) -> tuple[View, float]:
+    constants = [place for place in range(len(call)) if call.is_constant(place)]
+    number = _number(call.constant(constants[0])) if len(constants) == 1 else None
+    if number is None or len(call) != 2:
+        raise Unsupported("the largest or smallest of several values: the language has bounds")
+    return call.view(1 - constants[0]), number
+
+
+def _bounded(call: Call, view: View, low: float | None, high: float | None) -> View:
     is_open = high is None or high >= np.finfo(np.float32).max
     if low == 0 and is_open:
         return call.along("relu", view)
@@ -242,6 +265,8 @@ RULES: dict[str, Rule] = {
     "Erf": erf,
     "Tanh": activation("tanh"),
     "Clip": clip,
+    "Max": maximum,
+    "Min": minimum,
     "Identity": passing,
     "Cast": cast,
     "CastLike": passing,

@@ -216,11 +216,17 @@ def instance_norm(call: Call) -> View:
 
 
 def group_norm(call: Call) -> View:
+    """Without a scale and a shift they are ones and zeros; -1 groups are as many as channels."""
     view = call.view()
     groups, channels = int(call.attributes["num_groups"]), call.shape(view).channels
-    parameters = {"weight": numbers(call.constant(1)), "bias": numbers(call.constant(2))}
-    if parameters["weight"].size == groups != channels:
-        parameters = {k: np.repeat(v, channels // groups) for k, v in parameters.items()}
+    groups = channels if groups == -1 else groups
+    if groups < 1 or channels % groups:
+        raise Unsupported(f"{channels} channels in {groups} groups")
+    parameters = {}
+    if call.has(1):
+        parameters = {"weight": numbers(call.constant(1)), "bias": numbers(call.constant(2))}
+        if parameters["weight"].size == groups != channels:
+            parameters = {k: np.repeat(v, channels // groups) for k, v in parameters.items()}
     attributes = {"groups": groups, "eps": epsilon(call)}
     return view.of(call.add("group_norm", [call.map()], attributes, parameters))
 

@@ -7,14 +7,14 @@ is in the graph by names that are no primitives until here; what is left then ca
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.frontend.layers import padding_of
-from resnet_spec.importing.graph import Graph, Op, Value
+from resnet_spec.importing.graph import Graph, Op, Value, completed, is_point
 from resnet_spec.primitives import PRIMITIVES, SAME
 
 _WORDS = {
@@ -47,6 +47,8 @@ def resolve(graph: Graph) -> list[str]:
     """
     rules: tuple[Rule, ...] = (
         _affine,
+        _bounds,
+        _rescalings,
         _hard_sigmoid,
         _gelu,
         _blur,
@@ -57,6 +59,7 @@ def resolve(graph: Graph) -> list[str]:
     for rule in rules:
         _apply(graph, rule)
     norms = [op.place for op in scales if op.kind == "batch_norm"]
+    factors = [op.place for op in graph.ops if _as_convolution(graph, op)]
     for op in graph.ops:
         if op.kind == "pad":
             _whole_padding(op)
@@ -65,10 +68,27 @@ def resolve(graph: Graph) -> list[str]:
         if op.kind not in PRIMITIVES:
             what = _WORDS[op.kind].format(**op.attributes)
             raise Unsupported(f"the language has no operation for {what}", op.place)
-    if not norms:
-        return []
-    more = f" and {len(norms) - 1} more" if len(norms) > 1 else ""
-    return [f"{norms[0]}{more}: a product and a sum for each channel is a batch norm in the spec"]
+    return [_told(places, what) for places, what in ((norms, _AFFINE), (factors, _SCALE)) if places]
+
+
+_AFFINE = "a product and a sum for each channel is a batch norm in the spec"
+_SCALE = "a factor for each channel is a convolution of 1x1 of each channel by itself in the spec"
+
+
+def _told(places: Sequence[str], what: str) -> str:
+    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+    return f"{places[0]}{more}: {what}"
+
+
+def _as_convolution(graph: Graph, op: Op) -> bool:
+    """A factor for each channel of a map, such as a layer scale: weights that training moves."""
+    if op.kind != "scale_channels" or is_point(graph.shapes[op.output]):
+        return False
+    weight = op.parameters["weight"]
+    stated = {"filters": weight.size, "kernel": 1, "stride": 1, "padding": 0, "bias": False}
+    op.attributes = completed("conv", {**stated, "dilation": 1, "groups": weight.size})
+    op.kind, op.parameters = "conv", {"weight": np.reshape(weight, (-1, 1, 1, 1))}
+    return True
 
 
 def _unrepeat(graph: Graph) -> None:
@@ -155,28 +175,83 @@ def _complete(op: Op, channels: int) -> None:
 # --- activations ---------------------------------------------------------------------------------
 
 
+def _bounds(around: Around, op: Op, before: Op | None) -> bool:
+    """A lower and an upper bound that are applied one after the other."""
+    if before is None or "clip" not in (op.kind, before.kind):
+        return False
+    first, second = _bounds_of(before), _bounds_of(op)
+    if first is None or second is None:
+        return False
+    low, high = max(first[0], second[0]), min(first[1], second[1])
+    if low > high:
+        return False
+    before.kind, before.attributes = "clip", {"low": low, "high": high}
+    return True
+
+
+def _bounds_of(op: Op) -> tuple[float, float] | None:
+    if op.kind == "relu":
+        return 0.0, math.inf
+    return (op.attributes["low"], op.attributes["high"]) if op.kind == "clip" else None
+
+
+def _rescalings(around: Around, op: Op, before: Op | None) -> bool:
+    """A factor and an offset that are applied one after the other."""
+    if before is None or op.kind != "rescale" or before.kind != "rescale":
+        return False
+    factor, offset = op.attributes["factor"], op.attributes["offset"]
+    before.attributes = {
+        "factor": before.attributes["factor"] * factor,
+        "offset": before.attributes["offset"] * factor + offset,
+    }
+    return True
+
+
 def _hard_sigmoid(around: Around, op: Op, before: Op | None) -> bool:
-    """`min(max(x + 3, 0), 6) / 6`, and the product with x that is divided only then."""
-    if before is None or op.kind != "rescale" or op.attributes["offset"] != 0:
+    """`min(max(x + 3, 0), 6) / 6` with its factors where one likes, and what it is a factor of."""
+    if op.kind == "clip":
+        _is_hard_sigmoid(around, op, 1.0, 0.0)
         return False
-    if not math.isclose(op.attributes["factor"], 1 / 6, rel_tol=1e-5):
+    if op.kind == "multiply" and len(op.inputs) == 2:  # (x / 6) * bounds
+        for value, other in (op.inputs, op.inputs[::-1]):
+            clip, scale = around.makers.get(value), around.makers.get(other)
+            if clip is None or scale is None or not _is_factor(scale):
+                continue
+            alone = around.users[value] == [op]
+            if alone and _is_hard_sigmoid(around, clip, scale.attributes["factor"], 0.0):
+                op.inputs = [scale.inputs[0], value]
+                break
         return False
-    clip = before
-    if before.kind == "multiply":  # x * bounds / 6
-        found = [
-            m for v in before.inputs if (m := around.makers.get(v)) is not None and m.kind == "clip"
-        ]
-        if len(found) != 1 or around.users[found[0].output] != [before]:
-            return False
-        clip = found[0]
-    if clip.kind != "clip" or (clip.attributes["low"], clip.attributes["high"]) != (0, 6):
+    if before is None or op.kind != "rescale":
         return False
-    shift = around.makers.get(clip.inputs[0])
-    if shift is None or shift.kind != "rescale":
+    factor, offset = op.attributes["factor"], op.attributes["offset"]
+    if before.kind != "multiply":
+        return _is_hard_sigmoid(around, before, factor, offset)
+    givers = [around.makers.get(value) for value in before.inputs]  # x * bounds / 6
+    found = [each for each in givers if each is not None and each.kind == "clip"]
+    if offset or len(found) != 1 or around.users[found[0].output] != [before]:
         return False
-    if (shift.attributes["factor"], shift.attributes["offset"]) != (1, 3):
+    return _is_hard_sigmoid(around, found[0], factor, 0.0)
+
+
+def _is_factor(op: Op) -> bool:
+    return op.kind == "rescale" and op.attributes["offset"] == 0
+
+
+def _is_hard_sigmoid(around: Around, clip: Op, factor: float, offset: float) -> bool:
+    """Make bounds that are scaled and shifted afterwards a hard sigmoid, if they are one."""
+    if clip.kind != "clip":
         return False
-    clip.kind, clip.attributes, clip.inputs = "hard_sigmoid", {}, list(shift.inputs)
+    scale, shift, value = 1.0, 0.0, clip.inputs[0]
+    while (op := around.makers.get(value)) is not None and op.kind == "rescale":
+        shift += scale * op.attributes["offset"]
+        scale *= op.attributes["factor"]
+        value = op.inputs[0]
+    low, high = clip.attributes["low"], clip.attributes["high"]
+    found = (factor * low + offset, factor * high + offset, factor * scale, factor * shift + offset)
+    if not np.allclose(found, (0, 1, 1 / 6, 1 / 2), rtol=1e-5, atol=1e-6):
+        return False
+    clip.kind, clip.attributes, clip.inputs = "hard_sigmoid", {}, [value]
     return True
 
 

@@ -233,8 +233,8 @@ def _chained(found: Sequence[Item]) -> list[Item]:
     return [*result, *found[inner[-1] + 1 :]]
 
 
-def _chain(ops: Sequence[Op]) -> Draft:
-    kind = ("chain", *(word(op, skeleton=True) for op in ops))
+def _chain(ops: Sequence[Op], called: str = "chain") -> Draft:
+    kind = (called, *(word(op, skeleton=True) for op in ops))
     return Draft(kind, ops[0].inputs[0], ops[-1].output, list(ops), ops[-1].output, [])
 
 
@@ -247,7 +247,7 @@ def _of_layers_alone(graph: Graph, ops: Sequence[Op]) -> list[Item]:
     for place, op in enumerate(ops[:end]):
         chain.append(op)
         if op.kind in ("max_pool", "avg_pool") or place == end - 1:
-            result.append(_chain(chain))
+            result.append(_chain(chain, "layers"))
             chain = []
     return [*result, *ops[end:]]
 

@@ -121,34 +121,37 @@ class Given:
 
     # --- conditions ------------------------------------------------------------------------------
 
-    def condition(self, flags: list[bool], name: str) -> str:
-        """When something stands in a block: where channels or the size change, or an argument."""
-        result = self._by_rule(self.results, self.known[:-1])
-        out = result if result is not None else str(self.results[0])
-        if result is None and len(set(self.results)) > 1:
-            out = "filters"
+    def condition(self, flags: list[bool], name: str, widens_too: bool = True) -> str:
+        """When something stands in a block: where channels or the size change, or an argument.
+
+        Of those that fit all uses the one that fits other depths and widths as well, as blocks
+        of the library have it: a shortcut needs a projection wherever channels or the size change.
+        `widens_too`: it may change channels, which a pooling does not.
+        """
         widens = [a != b for a, b in zip(self.channels, self.results, strict=True)]
         strided = [each != 1 for each in self.strides]
         either = [a or b for a, b in zip(widens, strided, strict=True)]
-        for when, unless, holds in (
-            (f"in_channels != {out}", f"in_channels == {out}", widens),
-            ("stride != 1", "stride == 1", strided),
-            (
-                f"stride != 1 or in_channels != {out}",
-                f"stride == 1 and in_channels == {out}",
-                either,
-            ),
-        ):
-            if "stride" in when.split() and "stride" not in self.arguments:
-                continue
-            if either == holds and when.startswith("in_channels") and "stride" in self.arguments:
-                continue  # the fuller condition holds for other depths and widths as well
+        out = self._result()
+        channels = f"in_channels != {out}", f"in_channels == {out}", widens
+        candidates = [channels]
+        if "stride" in self.arguments:
+            sizes = "stride != 1", "stride == 1", strided
+            both = f"{sizes[0]} or {channels[0]}", f"{sizes[1]} and {channels[1]}", either
+            candidates = [both, sizes, channels] if widens_too else [sizes, channels, both]
+        for when, unless, holds in candidates:
             if flags == holds:
                 return when
             if flags == [not each for each in holds]:
                 return unless
         self.arguments[name] = list(flags)
         return name
+
+    def _result(self) -> str:
+        """The channels of the output, by what the block is told and not by its input."""
+        if len(set(self.results)) == 1:
+            return str(self.results[0])
+        told = [each for each in self.known if each[0] != "in_channels"]
+        return self._by_rule(self.results, told) or "filters"
 
 
 def _is_whole(values: Sequence[Any]) -> bool:

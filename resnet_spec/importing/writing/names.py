@@ -11,6 +11,7 @@ from resnet_spec.importing.graph import Op
 
 _PART = re.compile(r"[A-Za-z_]\w*|0|[1-9]\d*")
 _NUMBERED = re.compile(r"(.*?)(\d+)")
+_WORD = re.compile(r"[a-z]{2,}\d*")
 
 Path = tuple[str, ...]
 
@@ -113,6 +114,13 @@ def stage_names(paths: Sequence[Path]) -> tuple[str, str | None, bool]:
         return ".".join(stem), None, False
     number = "i" if first == 0 else f"i + {first}"
     return ".".join(stem), f"{prefix}{{{number}}}", False
+
+
+def shared_word(names: Sequence[str]) -> str:
+    """The words with which all names end, where that begins with one: `conv1` of `s2_b1_conv1`."""
+    words = [tuple(name.split("_"))[::-1] for name in names]
+    shared = shared_start(words)[::-1]
+    return "_".join(shared) if shared and _WORD.fullmatch(shared[0]) else ""
 
 
 def norm_beside(conv: str) -> str:

@@ -22,7 +22,7 @@ from resnet_spec.importing.writing.drafts import (
 from resnet_spec.importing.writing.fillers import Filler
 from resnet_spec.importing.writing.fitting import Fitting, Given
 from resnet_spec.importing.writing.layers import Layer, Scope, usual_padding
-from resnet_spec.importing.writing.names import Names, block_path
+from resnet_spec.importing.writing.names import Names, block_path, shared_word
 from resnet_spec.importing.writing.stages import Signature, Use
 from resnet_spec.importing.writing.wiring import Wiring
 from resnet_spec.language.library import builtin_blocks
@@ -31,6 +31,7 @@ from resnet_spec.primitives import SAME
 __all__ = ["Definitions", "Draft", "Item", "defined", "first_stage", "items", "last_stage"]
 
 _DEFAULTS: dict[str, Any] = {"stride": 1, "project": False, "residual": True}
+_ATTENTION = "attention"
 _FIRST_ONLY = ("stride", "project")
 # Attributes that may differ between uses, in the order in which they are looked at.
 _NUMBERS = (
@@ -84,15 +85,19 @@ class _Block:
         for draft, main in zip(drafts, aligned(scope.graph, drafts), strict=True):
             draft.main = main
         self.paths = [block_path(each.ops) for each in drafts]
+        self.words = {} if any(self.paths) else _shared_words(drafts)
         self.scope = replace(scope, names=Names(), hint=self._local)
         self.given = Given(self.graph, drafts)
         self.layers: list[Layer] = []
+        self.has_slot = False  # for attention, as blocks of the library have
 
     def kind(self) -> str:
         """What the block is called: by how it ends."""
         draft = self.drafts[0]
         if any(each.is_residual for each in self.drafts):
             return "residual_block"
+        if draft.kind[0] == "layers":
+            return "conv_block"
         if draft.kind[0] == "chain":
             convs = sum(op.kind == "conv" for op in draft.main)
             return "conv_block" if convs and len(self.drafts) > 1 else "transition_block"
@@ -107,7 +112,9 @@ class _Block:
         for path in self.paths:
             if path and parts[: len(path)] == path:
                 return ".".join(parts[len(path) :])
-        return name if not any(self.paths) and len(parts) == 1 else ""
+        if len(self.drafts) == 1 and not any(self.paths):
+            return name if len(parts) == 1 and not name.isdigit() else ""
+        return self.words.get(name, "")
 
     # --- the definition --------------------------------------------------------------------------
 
@@ -127,6 +134,8 @@ class _Block:
         }
         body: dict[str, Any] = {"description": self._description()}
         body.update({key: value for key, value in (("args", arguments), ("let", lets)) if value})
+        if self.has_slot:
+            body["slots"] = {_ATTENTION: "none"}
         body["layers"] = self.layers
         return body
 
@@ -216,6 +225,9 @@ class _Block:
     def _write_sum(self) -> None:
         residual = [draft.is_residual for draft in self.drafts]
         shortcut = "x"
+        if not self._weighs():
+            self.has_slot = True
+            self.layers.append({"slot": _ATTENTION, "name": self.scope.names.only(_ATTENTION)})
         self.layers[-1]["as"] = "residual"
         flags = [bool(draft.shortcut) for draft in self.drafts]
         if any(flags):
@@ -227,6 +239,10 @@ class _Block:
             add["else"] = "residual"
         self.layers.append(add)
 
+    def _weighs(self) -> bool:
+        """Whether its main branch weighs what it made, so has attention of some kind."""
+        return any(op.kind == "multiply" for op in self.drafts[0].main)
+
     def _write_shortcut(self, flags: Sequence[bool]) -> None:
         places = [place for place, flag in enumerate(flags) if flag]
         branches = [self.drafts[place].shortcut for place in places]
@@ -237,11 +253,27 @@ class _Block:
         layers = writer.finished()
         layers[0].setdefault("from", "x")
         if not all(flags):
-            when = self.given.condition(list(flags), "project")
+            projects = any(op.kind in ("conv", "pad_channels") for op in branches[0])
+            when = self.given.condition(list(flags), "project", projects)
             for layer in layers:
                 layer["when"] = when
         layers[-1]["as"] = "shortcut"
         self.layers += layers
+
+
+def _shared_words(drafts: Sequence[Draft]) -> dict[str, str]:
+    """By the name of a layer in the first use, how its names in all uses end.
+
+    Where a model names its layers in one row, as Keras does, `s2_block1_conv1` is a name of one
+    use; the block has `conv1`.
+    """
+    found: dict[str, str] = {}
+    rows = [draft.main for draft in drafts], [draft.behind or [] for draft in drafts]
+    for columns in (zip(*row, strict=True) for row in rows):
+        for column in columns:
+            for parts in zip(*(op.parts or (op,) for op in column), strict=False):
+                found[parts[0].name] = shared_word([part.name for part in parts])
+    return found
 
 
 def _attribute(op: Op, name: str) -> Any:

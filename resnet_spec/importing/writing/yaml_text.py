@@ -43,8 +43,10 @@ def _blocks(blocks: Mapping[str, Any]) -> Iterator[str]:
             yield ""
         yield f"  {name}:"
         yield f"    description: {flow(block['description'], top=True)}"
-        for key in ("args", "let"):
-            if block.get(key):
+        for key in ("args", "slots", "let"):
+            if key == "slots" and block.get(key):
+                yield f"    slots: {flow(block[key])}"
+            elif block.get(key):
                 yield f"    {key}:"
                 yield from (f"      {each}: {flow(value)}" for each, value in block[key].items())
         yield "    layers:"

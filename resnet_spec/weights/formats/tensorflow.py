@@ -6,7 +6,6 @@ description of the objects; an older one has the names alone.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_spec.diagnostics import quoted
+from resnet_spec.weights import keras_model
 from resnet_spec.weights.checkpoint import Checkpoint, Tensor, bounded, unreadable
 
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -26,7 +26,7 @@ _SLOTS = ("/Momentum", "/Adam", "/Adam_1", "/RMSProp", "/RMSProp_1", ".OPTIMIZER
 @contextmanager
 def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
     """The variables of a checkpoint; `path` is that of its index."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    keras_model.silence()
     import tensorflow
 
     prefix = str(path).removesuffix(".index")

@@ -238,18 +238,16 @@ def group_norm(call: Call) -> Value:
     has = {"gamma": options.flag("scale", True), "beta": options.flag("center", True)}
     kept = [name for name, is_there in has.items() if is_there]
     found = dict(zip(kept, call.variables(*kept) if kept else [], strict=True))
-    if not found:
-        raise Unsupported("a norm without a scale and a centre")
-    channels = next(iter(found.values())).size
-    groups = channels if groups == -1 else groups
-    if groups < 1 or channels % groups:
-        raise Unsupported(f"{channels} channels in {groups} groups")
-    plain = {"gamma": np.ones(channels, np.float32), "beta": np.zeros(channels, np.float32)}
+    if len(kept) < 2:
+        call.written.unscaled.append(call.layer.name)
     given = call.first(value, first)
     names = [given.name]
-    for theirs, ours in (("gamma", "weight"), ("beta", "bias")):
-        array = call.shaped(found.get(theirs, plain[theirs]), (channels,), theirs)
-        names.append(call.constant(ours, array, True))
+    if found:
+        channels = next(iter(found.values())).size
+        plain = {"gamma": np.ones(channels, np.float32), "beta": np.zeros(channels, np.float32)}
+        for theirs, ours in (("gamma", "weight"), ("beta", "bias")):
+            array = call.shaped(found.get(theirs, plain[theirs]), (channels,), theirs)
+            names.append(call.constant(ours, array, True))
     stated = {"num_groups": groups, "epsilon": eps}
     return call.back(call.node("GroupNormalization", names, 4, "", **stated), first)
 

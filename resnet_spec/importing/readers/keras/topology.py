@@ -21,7 +21,7 @@ _MODELS = ("Functional", "Model", "Sequential")
 _OF_LAYERS = re.compile(r"(tf_)?keras\.(src\.)?(layers|engine)(\.[\w.]+)?")
 _OF_MODELS = re.compile(r"(tf_)?keras(\.(src\.)?(models|engine)(\.[\w.]+)?)?")
 _OF_OPERATIONS = re.compile(r"keras\.(src\.)?ops(\..*)?")
-_NUMBER_FIRST = re.compile(r"(\d+)_([a-z]+)")
+_NUMBER_FIRST = re.compile(r"^(\d+)_([a-z]+)")
 # Words with which names begin that number the parts of a network: `conv2_block1_out`.
 _PART = re.compile(
     r"(?P<part>(block|stage|stack|group|layer|unit)\d+[a-z]?|conv\d+(?=_block))_(?=.)"

@@ -1,0 +1,253 @@
+"""Blocks of the spec's own, and activations: what a person would sign, and can change."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import re
+from pathlib import Path
+from typing import Any
+
+import networks
+import numpy as np
+import pytest
+from odd_models import SHAPE, Apply, brought, network, of, of_blocks, refused
+
+from resnet_spec.importing.readers import onnx_file
+from resnet_spec.importing.run import Imported, Options, imported
+from resnet_spec.importing.writing.names import shared_word
+from resnet_spec.ir import Network
+from resnet_spec.language.library import Library, builtin_blocks
+from resnet_spec.language.load import load
+from resnet_spec.lower import lower
+from resnet_spec.lower.unused import findings
+
+pytestmark = pytest.mark.torch
+
+
+def hard_swish(x: Any) -> Any:
+    return x * (x + 3).clamp(0, 6) / 6
+
+
+def relu6(x: Any) -> Any:
+    return x.relu().clamp(max=6)
+
+
+HARD_SWISHES: dict[str, Apply] = {
+    "bounds of 6, divided at last": hard_swish,
+    "bounds of 6, divided first": lambda x: x * ((x + 3).clamp(0, 6) / 6),
+    "bounds of 6, multiplied": lambda x: (1 / 6) * (x + 3).clamp(0, 6) * x,
+    "the other factor divided": lambda x: (x / 6) * (x + 3).clamp(0, 6),
+    "bounds of 1": lambda x: x * (x / 6 + 0.5).clamp(0, 1),
+    "bounds of 1, of a sum": lambda x: x * ((x + 3) / 6).clamp(0, 1),
+    "bounds of 3": lambda x: x * (x.clamp(-3, 3) / 6 + 0.5),
+    "two bounds": lambda x: x * relu6(x + 3) / 6,
+}
+
+
+@pytest.mark.parametrize("form", HARD_SWISHES)
+def test_a_hard_swish_is_an_activation(form: str, tmp_path: Path) -> None:
+    found = brought(of_blocks(HARD_SWISHES[form]), tmp_path, library=True)
+    assert "defaults:\n  act: hard_swish\n" in found.text and "  hard_swish:\n" in found.text
+    assert "stages:\n  - {name: layer1, block: basic, repeat: 2, filters: 8}\n" in found.text
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda x: (x / 6 + 0.5).clamp(0, 1),
+        lambda x: relu6(x + 3) / 6,
+        lambda x: x.clamp(-3, 3) / 6 + 0.5,
+    ],
+    ids=["bounds of 1", "bounds of 6", "bounds of 3"],
+)
+def test_a_hard_sigmoid_is_one(act: Apply, tmp_path: Path) -> None:
+    assert "{hard_sigmoid: hard_sigmoid" in brought(network(stem=of(act)), tmp_path).text
+
+
+@pytest.mark.parametrize(
+    ("act", "bounds"),
+    [
+        (lambda x: x * (x / 5 + 0.5).clamp(0, 1), "0.0 to 1.0"),
+        (lambda x: x * (x + 3).clamp(0, 5) / 6, "0.0 to 5.0"),
+        (lambda x: (x + 2).clamp(0, 6) / 6, "0.0 to 6.0"),
+        (relu6, "0.0 to 6.0"),
+    ],
+    ids=["slope", "bound", "shift", "relu6"],
+)
+def test_bounds_that_are_no_hard_sigmoid(act: Apply, bounds: str, tmp_path: Path) -> None:
+    said = refused(network(stem=of(act)), tmp_path)
+    assert "the language has no operation for bounds from " + bounds in said
+
+
+@pytest.mark.parametrize("order", ["Max Min", "Min Max"])
+def test_bounds_as_the_largest_and_the_smallest(order: str, tmp_path: Path) -> None:
+    """As converters of TensorFlow write them."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = networks.randomized(network(stem=of(hard_swish)))
+    path = networks.exported(model, SHAPE, tmp_path / "odd.onnx", False)
+    proto = onnx.load(str(path))
+    place, clip = next((k, n) for k, n in enumerate(proto.graph.node) if n.op_type == "Clip")
+    proto.graph.node.remove(clip)
+    bounds = {"Max": 0.0, "Min": 6.0}
+    names = [clip.input[0], "between", clip.output[0]]
+    for number, kind in enumerate(order.split()):
+        constant = numpy_helper.from_array(np.array(bounds[kind], np.float32), kind)
+        proto.graph.initializer.append(constant)
+        made = helper.make_node(kind, [names[number], kind], [names[number + 1]], name=kind)
+        proto.graph.node.insert(place + number, made)
+    path.write_bytes(proto.SerializeToString())
+    options = Options("odd", "Odd", False)
+    found = imported(onnx_file.read(path, "odd.onnx"), options, str(tmp_path / "odd.yaml"))
+    assert "block: hard_swish" in found.text
+    assert networks.distance(found, model, SHAPE) < 1e-6
+
+
+def test_a_hard_swish_of_a_block_of_its_own(tmp_path: Path) -> None:
+    own = brought(of_blocks(hard_swish), tmp_path)
+    assert "stages:\n  - {name: layer1, block: residual_block, repeat: 2}\n" in own.text
+
+
+@pytest.mark.parametrize(
+    "act",
+    [lambda x: x * (1.702 * x).sigmoid(), lambda x: x.relu().tanh() * x, lambda x: x * x.relu()],
+    ids=["quick gelu", "two in a row", "one"],
+)
+def test_other_gates(act: Apply, tmp_path: Path) -> None:
+    found = brought(of_blocks(act), tmp_path, library=True)
+    assert "act: gate1" in found.text and "block: basic, repeat: 2" in found.text
+
+
+def test_gates_that_are_not_the_activation(tmp_path: Path) -> None:
+    import torch
+    from torch import nn
+
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), of(hard_swish), nn.Linear(8, 4)
+    found = brought(of_blocks(torch.relu, *head), tmp_path, library=True)
+    assert "block: hard_swish, name: act" in found.text
+    assert "stages:\n  - {name: layer1, block: basic, repeat: 2, filters: 8}\n" in found.text
+
+
+def test_two_means_side_by_side_are_a_head(tmp_path: Path) -> None:
+    import torch
+    from torch import nn
+
+    both = of(lambda x: torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))
+    found = brought(of_blocks(torch.relu, both, nn.Linear(16, 4)), tmp_path, library=True)
+    assert "blocks:" not in found.text
+    assert "  - {concat: [avgpool, global_max_pool], name: concat}\n" in found.text
+
+
+def test_a_block_of_its_own_hides_none_of_the_library(tmp_path: Path) -> None:
+    from torch import nn
+
+    wider = nn.Sequential(nn.Conv2d(8, 8, 1), nn.MaxPool2d(2))
+    model = nn.Sequential(*of_blocks(lambda x: x.relu())[:-3], wider, *of_blocks(hard_swish)[3:])
+    found = brought(model, tmp_path, library=True)
+    own = found.text.partition("blocks:")[2].partition("stem:")[0]
+    names = {line[2:-1] for line in own.splitlines() if line[:2] == "  " and line[2:3].isalpha()}
+    assert "transition_block" in names and not names & set(builtin_blocks())
+
+
+def widening(*strides: int, width: int = 2) -> Any:
+    """Residual blocks with a convolution of 5x5, of which none of the library has one."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+            super().__init__()
+            self.conv1 = nn.Conv2d(inputs, outputs, 5, stride, 2)
+            self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1)
+            self.fit = nn.Conv2d(inputs, outputs, 1, stride) if stride != 1 else nn.Identity()
+
+        def forward(self, x: Any) -> Any:
+            return torch.relu(self.conv2(torch.relu(self.conv1(x))) + self.fit(x))
+
+    torch.manual_seed(0)
+    factors = (width if stride != 1 else 1 for stride in strides)
+    widths = [8, *(8 * factor for factor in itertools.accumulate(factors, operator.mul))]
+    pairs = itertools.pairwise(widths)
+    blocks = [Block(*pair, stride) for pair, stride in zip(pairs, strides, strict=True)]
+    end = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 4)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), *blocks, *end)
+
+
+def changed(found: Imported, *settings: str) -> Network:
+    """An imported network as somebody changes it, with no finding."""
+    loaded = load("odd.yaml", Library(), settings, found.text.encode())
+    network = lower(loaded)
+    assert not findings(loaded, network)
+    return network
+
+
+def test_a_block_of_its_own_fits_other_widths(tmp_path: Path) -> None:
+    """Where all that stride widen as well, both ask for a projection, as in the library."""
+    found = brought(widening(1, 1, 2, 1), tmp_path, library=True)
+    assert "when: stride != 1 or in_channels != filters" in found.text
+    assert "{name: layer2, block: residual_block, repeat: 2, filters: 16, stride: 2}" in found.text
+    more = changed(found, "stages.layer1.filters=24", "stages.layer2.repeat=3", "classes=10")
+    assert any(name.startswith("layer1.0.fit") for name, _ in more.operations())
+    assert not any(name.startswith("layer1.1.fit") for name, _ in more.operations())
+
+
+def test_a_pooled_shortcut_stands_where_the_size_changes(tmp_path: Path) -> None:
+    """It does not make other channels of its input."""
+    from torch import nn
+
+    model = widening(1, 2, 1, width=1)
+    for layer in model:
+        if isinstance(getattr(layer, "fit", None), nn.Conv2d):
+            layer.fit = nn.AvgPool2d(2)
+    found = brought(model, tmp_path, library=True)
+    assert re.search("avg_pool: pool1, .*when: stride != 1, as: shortcut", found.text)
+
+
+def test_a_block_of_its_own_takes_attention(tmp_path: Path) -> None:
+    found = brought(widening(1, 1, 2, 1), tmp_path, library=True)
+    assert "    slots: {attention: none}\n" in found.text
+    assert "- {slot: attention, name: attention, as: residual}\n" in found.text
+    for attention in ("squeeze_excitation", "cbam"):
+        setting = f"stages.layer1.attention={{{attention}: {{reduction: 4}}}}"
+        more = changed(found, setting)
+        weighed = {
+            name.split(".")[0] for name, op in more.operations() if op.primitive.name == "multiply"
+        }
+        assert weighed == {"layer1"}
+
+
+def plain() -> Any:
+    """Convolutions and poolings in a row, more of them than one block of the library is."""
+    from torch import nn
+
+    def stage(inputs: int, outputs: int, kernel: int) -> list[Any]:
+        layers = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.BatchNorm2d(outputs)
+        return [*layers, nn.ReLU(), nn.MaxPool2d(2)]
+
+    body = *stage(3, 8, 5), *stage(8, 16, 5), *stage(16, 16, 1)
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+
+
+def test_a_row_of_layers_has_stages(tmp_path: Path) -> None:
+    found = brought(plain(), tmp_path, library=True)
+    stages = found.text.partition("stages:\n")[2].partition("\nhead:")[0]
+    assert re.findall("name: (.*?),", stages) == ["layer1", "layer2", "layer3"]
+    own = found.text.partition("blocks:")[2].partition("stages:")[0]
+    assert "conv: conv1, " in own and "norm: bn1}" in own and "transition" not in own
+
+
+@pytest.mark.parametrize(
+    ("names", "shared"),
+    [
+        (["s1_b1_conv1", "s2_b1_conv1", "s2_b2_conv1"], "conv1"),
+        (["block2_sepconv1_bn", "block3_sepconv1_bn"], "sepconv1_bn"),
+        (["s1_c11", "s2_c11"], ""),
+        (["conv2d", "conv2d_1"], ""),
+        (["stem_1_conv", "stem_2_conv"], "conv"),
+        (["a_1", "b_1"], ""),
+    ],
+)
+def test_words_that_names_share(names: list[str], shared: str) -> None:
+    assert shared_word(names) == shared

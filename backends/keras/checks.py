@@ -31,9 +31,7 @@ def check(network: Network) -> None:
     places = [*network.places()]
     _check_layer_names(places)
     for canonical, operation, span in places:
-        stride, dilation = (
-            operation.attributes.get(key) for key in ("stride", "dilation")
-        )
+        stride, dilation = (operation.attributes.get(key) for key in ("stride", "dilation"))
         if operation.primitive.name == "conv" and stride != 1 and dilation != 1:
             fail(
                 "RS502",
@@ -75,9 +73,7 @@ def outer_names(network: Network) -> Iterable[str]:
     """The names of stages, and of layers and blocks outside of them."""
     yield from (stage.name for stage in network.stages)
     within = {index for stage in network.stages for index in stage.steps}
-    yield from (
-        step.name for n, step in enumerate(network.root.steps) if n not in within
-    )
+    yield from (step.name for n, step in enumerate(network.root.steps) if n not in within)
 
 
 def _check_stages(network: Network, places: Places) -> None:

@@ -111,9 +111,7 @@ class Usage:
 
     def __init__(self, name: str, lines: Sequence[OperationLine]) -> None:
         parameters, *self.lines = TEXTS[name].split("\n")
-        positional, options = parameters.split(
-            ", *, " if ", *, " in parameters else "*, "
-        )
+        positional, options = parameters.split(", *, " if ", *, " in parameters else "*, ")
         self.name = name
         self.positional = positional.split(", ")
         self.types = dict(each.split(": ") for each in options.split(", "))
@@ -139,9 +137,7 @@ class Usage:
         for line in self.lines:
             own = line.replace("layers.Batch", "Batch") if exact else line
             part = parts.get(line)
-            written = (
-                part() if part else [patterns.filled(own, self.get, self.is_default)]
-            )
+            written = part() if part else [patterns.filled(own, self.get, self.is_default)]
             text += [each for one in written for each in patterns.statement(one, 4)]
         return text
 
@@ -153,11 +149,7 @@ class Usage:
     def text(self, name: str) -> str:
         """An option within the function: a literal, or the name of the parameter."""
         value = self.values.get(name)
-        return (
-            KEYWORDS.get(name, name)
-            if value is None
-            else layout.flat(option(name, value, {}))
-        )
+        return KEYWORDS.get(name, name) if value is None else layout.flat(option(name, value, {}))
 
     # - what the patterns name -
 
@@ -201,9 +193,7 @@ class Usage:
     @cached_property
     def fitting(self) -> list[str] | None:
         """Conditions for "same" to be this padding, so that no layer pads; None: it never is."""
-        stride, padding, dilation = (
-            self.constant(n) for n in ("stride", "padding", "dilation")
-        )
+        stride, padding, dilation = (self.constant(n) for n in ("stride", "padding", "dilation"))
         if not (self.pads and "dilation" in self.types and stride in (None, 1)):
             return None
         conditions = [] if stride == 1 else ["stride == 1"]
@@ -250,9 +240,7 @@ class Usage:
         lines = []
         if self.pads and self.constant("stride") != 1:
             lines.append('# With a stride, padding="same" would be asymmetric.')
-        return lines + (
-            [f"same = {' and '.join(self.fitting)}"] if self.fitting else []
-        )
+        return lines + ([f"same = {' and '.join(self.fitting)}"] if self.fitting else [])
 
     def pad(self) -> list[str]:
         """The lines that pad, under a condition where the amount varies or "same" may do."""
@@ -265,9 +253,7 @@ class Usage:
         if self.name == "max_pool_signed":
             sides = f"({near}, {far}), ({near}, {far})"
             pad = f'x = ops.pad(x, ((0, 0), {sides}, (0, 0)), constant_values=float("-inf"))'
-        conditions = (
-            ["padding > 0"] if self.constant("padding") is None and not lines else []
-        )
+        conditions = ["padding > 0"] if self.constant("padding") is None and not lines else []
         conditions += ["not same"] if self.fitting else []
         if conditions:
             return [*lines, f"if {' and '.join(conditions)}:", f"    {pad}"]
@@ -278,9 +264,7 @@ class Usage:
 
         It holds what a last window that is cut off lacks, and is too short for a window of its own.
         """
-        stride, padding, ceil = (
-            self.constant(name) for name in ("stride", "padding", "ceil")
-        )
+        stride, padding, ceil = (self.constant(name) for name in ("stride", "padding", "ceil"))
         if ceil is False or "ceil" not in self.types:
             return [], near
         lines = ["# The last window may stick out by up to stride - 1, so pad as much."]

@@ -40,18 +40,14 @@ class Style(NamedTuple):
         """How those of a program are written; no function has a name that is taken."""
         lines = [line for _, line in program.lines() if isinstance(line, OperationLine)]
         functions = function_names(program, taken)
-        return cls(
-            helpers.collect(lines), functions, program.network.numerics == "exact"
-        )
+        return cls(helpers.collect(lines), functions, program.network.numerics == "exact")
 
 
 def function_names(program: Program, reserved: Collection[str]) -> dict[str, str]:
     """The function of each routine, under a name that no variable hides."""
     name = program.network.name
     taken = {name, f"{name}_features", "i", *reserved, *assigned_names(program)}
-    taken.update(
-        name for routine in program.routines for name in assigned_names(routine)
-    )
+    taken.update(name for routine in program.routines for name in assigned_names(routine))
     found = {}
     for routine in program.routines:
         name = routine.name
@@ -76,9 +72,7 @@ class _Writer(StatementWriter):
         options = {name: usage.varying for name, usage in self.style.usages.items()}
         inputs = tuple(self.value(each) for each in line.inputs)
         name = self.name(line.path)
-        op = Context(
-            line, self.spelling, name, options, self.style.exact, inputs=inputs
-        )
+        op = Context(line, self.spelling, name, options, self.style.exact, inputs=inputs)
         return op.write(RULES)
 
     def run_call(self, line: CallLine, indent: int) -> list[str]:
@@ -88,9 +82,7 @@ class _Writer(StatementWriter):
         return self.guarded(line, lambda at: self.in_turn(line, write, at), indent)
 
     def block(self, run: Run, source: Value, path: Path) -> layout.Code:
-        positional, keywords = python.passed(
-            _shown(run.arguments), self.spelling, by_position=1
-        )
+        positional, keywords = python.passed(_shown(run.arguments), self.spelling, by_position=1)
         function = self.style.functions[run.routine.class_name]
         return layout.call(
             function, self.value(source), *positional, **keywords, name=self.name(path)
@@ -131,14 +123,10 @@ def function_view(routine: Routine, style: Style) -> FunctionView:
         ["x: KerasTensor", *declared, "*", "name: str"],
         " -> KerasTensor:",
     )
-    return FunctionView(
-        signature, python.docstring(routine.description, indent=4), [*body, *lines]
-    )
+    return FunctionView(signature, python.docstring(routine.description, indent=4), [*body, *lines])
 
 
-def _read(
-    lines: Sequence[str], locals_: Sequence[tuple[str, Expr]], images: str
-) -> list[str]:
+def _read(lines: Sequence[str], locals_: Sequence[tuple[str, Expr]], images: str) -> list[str]:
     """The values that the lines of a function read, assigned before them."""
     used = _used(lines, locals_)
     text = [f"    in_channels = {images}.shape[-1]"] if "in_channels" in used else []
@@ -200,9 +188,7 @@ def network_view(program: Program, style: Style) -> NetworkView:
     given_on = [p.name for p in classes if p.name in used]
     needed = [text for p, text in zip(classes, declared, strict=True) if p.name in used]
     stages_call = f"stages({', '.join(['inputs', *given_on])})"
-    features = layout.call(
-        "keras.Model", "inputs", "features", name=f'"{network.name}_features"'
-    )
+    features = layout.call("keras.Model", "inputs", "features", name=f'"{network.name}_features"')
     return NetworkView(
         stages_signature=python.signature(
             "def stages",
@@ -219,9 +205,7 @@ def network_view(program: Program, style: Style) -> NetworkView:
         result=program.result.name,
         name=network.name,
         last_stage=network.stages[-1].name,
-        build=python.signature(
-            f"def {network.name}", [*declared, size], " -> keras.Model:"
-        ),
+        build=python.signature(f"def {network.name}", [*declared, size], " -> keras.Model:"),
         build_docstring=python.docstring(_what_is_built(network), indent=4),
         build_features=python.signature(
             f"def {network.name}_features", [*needed, size], " -> keras.Model:"
@@ -265,9 +249,7 @@ def _what_is_built(network: Network) -> str:
     `keras.Model` goes back from the output, a call for each layer (keras/src/ops/function.py).
     """
     what = f"Build {network.name} with random weights"
-    layers = (
-        2 * network.root.size
-    )  # each operation may come with a layer that pads for it
+    layers = 2 * network.root.size  # each operation may come with a layer that pads for it
     if layers < 1200:
         return what
     return f"{what}, after sys.setrecursionlimit({(layers // 1000 + 2) * 1000})"

@@ -24,9 +24,7 @@ class Context(OperationContext):
     """One operation with its name in Keras."""
 
     name: str
-    options: Mapping[
-        str, Mapping[str, Const | Initializer]
-    ]  # which helpers leave to their callers
+    options: Mapping[str, Mapping[str, Const | Initializer]]  # which helpers leave to their callers
     exact: bool  # every number as PyTorch has it
 
     def get(self, name: str) -> str:

@@ -23,9 +23,7 @@ class _Rule(NamedTuple):
 
     def lines(self) -> list[str]:
         indents = [BODY + 4 * depth for depth in range(len(self.under) + 1)]
-        text = [
-            f"{' ' * at}{line}" for at, line in zip(indents, self.under, strict=False)
-        ]
+        text = [f"{' ' * at}{line}" for at, line in zip(indents, self.under, strict=False)]
         if self.found is not None:
             name, code = self.found
             text += layout.statement(f"{name} = ", code, indent=indents[-1])
@@ -45,9 +43,7 @@ def initialization(program: Program) -> list[str]:
                 continue
             optional = attribute == "bias_init" and not _all_biased(program, primitive)
             under = (f"if module.{tensor} is not None:",) if optional else ()
-            rules.append(
-                _Rule(under, primitives.initializer(given, f"module.{tensor}"))
-            )
+            rules.append(_Rule(under, primitives.initializer(given, f"module.{tensor}")))
         if rules:
             branches.append((module, rules))
     branches += _exceptions(program, usual)
@@ -66,11 +62,7 @@ def initialization(program: Program) -> list[str]:
 def _shared_condition(rules: Sequence[_Rule]) -> tuple[str, tuple[_Rule, ...]]:
     """The condition that all of some rules stand under, or none, and the rules without it."""
     first = rules[0].under[:1]
-    if not (
-        first
-        and first[0].startswith("if ")
-        and all(r.under[:1] == first for r in rules)
-    ):
+    if not (first and first[0].startswith("if ") and all(r.under[:1] == first for r in rules)):
         return "", tuple(rules)
     condition = first[0].removeprefix("if ").removesuffix(":")
     return condition, tuple(rule._replace(under=rule.under[1:]) for rule in rules)
@@ -89,14 +81,9 @@ def _initialized(
     program: Program,
 ) -> Iterator[tuple[Routine | None, OperationLine, str, Any]]:
     for routine, line in program.lines():
-        if (
-            isinstance(line, OperationLine)
-            and line.primitive.name in primitives.INITIALIZED
-        ):
+        if isinstance(line, OperationLine) and line.primitive.name in primitives.INITIALIZED:
             for attribute in primitives.INITIALIZED[line.primitive.name][1]:
-                if attribute == "bias_init" and line.attributes.get("bias") == Const(
-                    False
-                ):
+                if attribute == "bias_init" and line.attributes.get("bias") == Const(False):
                     continue
                 yield routine, line, attribute, line.attributes[attribute]
 
@@ -107,10 +94,7 @@ def _usual(program: Program) -> dict[tuple[str, str], Initializer]:
     for _, line, attribute, given in _initialized(program):
         key = (line.primitive.name, attribute)
         counts.setdefault(key, Counter())[given] += 1
-    return {
-        key: max(counter, key=lambda given: counter[given])
-        for key, counter in counts.items()
-    }
+    return {key: max(counter, key=lambda given: counter[given]) for key, counter in counts.items()}
 
 
 def _all_biased(program: Program, primitive: str) -> bool:
@@ -133,9 +117,7 @@ def _exceptions(
         spelling = _spelling(owner or program, placement)
         for line, loops in MODULES.layers_in(lines):
             for tensor, given in _unusual(line, usual):
-                place = _Placed(
-                    line, loops, placement, owner is not None and owner.is_chain
-                )
+                place = _Placed(line, loops, placement, owner is not None and owner.is_chain)
                 found.setdefault(name, []).append(place.rule(tensor, given, spelling))
     return list(found.items())
 
@@ -161,10 +143,7 @@ def _unusual(
     line: Layer, usual: Mapping[tuple[str, str], Initializer]
 ) -> Iterator[tuple[str, Initializer]]:
     """The tensors of a layer whose initial values are not those of their kind."""
-    if (
-        not isinstance(line, OperationLine)
-        or line.primitive.name not in primitives.INITIALIZED
-    ):
+    if not isinstance(line, OperationLine) or line.primitive.name not in primitives.INITIALIZED:
         return
     for attribute, tensor in primitives.INITIALIZED[line.primitive.name][1].items():
         if attribute == "bias_init" and line.attributes.get("bias") == Const(False):
@@ -183,9 +162,7 @@ class _Placed(NamedTuple):
     placement: Placement
     in_chain: bool
 
-    def rule(
-        self, tensor: str, given: Initializer, spelling: Mapping[str, str]
-    ) -> _Rule:
+    def rule(self, tensor: str, given: Initializer, spelling: Mapping[str, str]) -> _Rule:
         """What fills one of its tensors."""
         line, place = self.line, self.placement.of(self.line)
         if place is Place.ITEM and not self.in_chain:
@@ -205,9 +182,7 @@ class _Placed(NamedTuple):
             target = f'module.{text}.get_parameter("bias")'  # the attribute may be None
         return _Rule(under, primitives.initializer(given, target))
 
-    def by_name(
-        self, tensor: str, given: Initializer, spelling: Mapping[str, str]
-    ) -> _Rule:
+    def by_name(self, tensor: str, given: Initializer, spelling: Mapping[str, str]) -> _Rule:
         """What fills a tensor that is found by its dotted name, in every turn of its loops."""
         under = [
             f"for {loop.variable} in range({to_python(loop.count, spelling)}):"

@@ -148,9 +148,7 @@ CALLS: dict[str, Rule] = {
     "sigmoid": "torch.sigmoid({x})",
     "hard_sigmoid": "F.hardsigmoid({x})",
     "tanh": "torch.tanh({x})",
-    "softmax": where(
-        "groups", 0, "F.softmax({x}, dim=1)", "softmax_over_groups({x}, {groups})"
-    ),
+    "softmax": where("groups", 0, "F.softmax({x}, dim=1)", "softmax_over_groups({x}, {groups})"),
     "global_avg_pool": "{x}.mean(dim=(2, 3), keepdim={keep_map?False})",
     "global_max_pool": "{x}.amax(dim=(2, 3), keepdim={keep_map?False})",
     "channel_avg_pool": "{x}.mean(dim=1, keepdim=True)",

@@ -141,7 +141,10 @@ finally:
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are read from /proc")
 @pytest.mark.parametrize(
     ("flags", "status"),
-    [((), 0), pytest.param(("--learning-rate", 1000, "--weight-decay", 1), 1, marks=pytest.mark.slow)],
+    [
+        ((), 0),
+        pytest.param(("--learning-rate", 1000, "--weight-decay", 1), 1, marks=pytest.mark.slow),
+    ],
     ids=["done", "diverged"],
 )
 def test_processes_go_on_and_leave_no_thread(

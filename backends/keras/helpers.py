@@ -11,12 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from resnet_spec.backends.keras.primitives import (
-    KEYWORDS,
-    helper_of,
-    initializer,
-    option,
-)
+from resnet_spec.backends.keras.primitives import KEYWORDS, helper_of, initializer, option
 from resnet_spec.codegen import layout, patterns, python
 from resnet_spec.expressions import Const
 from resnet_spec.primitives import Initializer
@@ -225,10 +220,7 @@ class Usage:
         """The lines that give initializers their defaults, which no signature may share."""
         lines = []
         for name, default in self.varying.items():
-            if isinstance(default, Initializer) and default.kind not in (
-                "zeros",
-                "ones",
-            ):
+            if isinstance(default, Initializer) and default.kind not in ("zeros", "ones"):
                 lines += [
                     f"if {name} is None:",
                     f"    {name} = {layout.flat(initializer(default))}",
@@ -271,7 +263,4 @@ class Usage:
         if isinstance(stride, int) and isinstance(padding, int) and ceil is True:
             return lines, str(padding + stride - 1)
         far = f"{near} + {self.text('stride')} - 1"
-        return [
-            *lines,
-            f"far = {far}{f' if ceil else {near}' if ceil is None else ''}",
-        ], "far"
+        return [*lines, f"far = {far}{f' if ceil else {near}' if ceil is None else ''}"], "far"

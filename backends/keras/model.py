@@ -180,10 +180,7 @@ def network_view(program: Program, style: Style) -> NetworkView:
     declared = [f"{p.name}: int = {p.default}" for p in classes]
     # Stages that know the number of classes are given it.
     writer = _Writer(style, prefixed=False)
-    stages, head = (
-        writer.statements(program.body, 4),
-        writer.statements(program.head, 4),
-    )
+    stages, head = writer.statements(program.body, 4), writer.statements(program.head, 4)
     used = _used(stages, program.locals)
     given_on = [p.name for p in classes if p.name in used]
     needed = [text for p, text in zip(classes, declared, strict=True) if p.name in used]

@@ -172,10 +172,7 @@ RULES: dict[str, Rule] = {
     "hard_sigmoid": _activation("hard_sigmoid"),
     "tanh": _activation("tanh"),
     "softmax": where(
-        "groups",
-        0,
-        "layers.Softmax(name={name})({x})",
-        "softmax_over_groups({x}, {groups})",
+        "groups", 0, "layers.Softmax(name={name})({x})", "softmax_over_groups({x}, {groups})"
     ),
     "max_pool": _pool("MaxPooling2D"),
     "avg_pool": _pool("AveragePooling2D"),

@@ -77,9 +77,7 @@ def _is_one_of(modules: Mapping[str, Sequence[str]]) -> str:
     return " or ".join(tests)
 
 
-def _initialized(
-    program: Program,
-) -> Iterator[tuple[Routine | None, OperationLine, str, Any]]:
+def _initialized(program: Program) -> Iterator[tuple[Routine | None, OperationLine, str, Any]]:
     for routine, line in program.lines():
         if isinstance(line, OperationLine) and line.primitive.name in primitives.INITIALIZED:
             for attribute in primitives.INITIALIZED[line.primitive.name][1]:

@@ -124,12 +124,7 @@ CHILDREN: dict[str, Rule] = {
 }
 
 # As members of nn.Sequential, all have to be modules.
-MODULES: dict[str, Rule] = {
-    **LAYERS,
-    **LAYERS_BY_NAME,
-    **CHILDREN,
-    "identity": "nn.Identity()",
-}
+MODULES: dict[str, Rule] = {**LAYERS, **LAYERS_BY_NAME, **CHILDREN, "identity": "nn.Identity()"}
 
 
 # --- calls ---------------------------------------------------------------------------------------

@@ -29,57 +29,17 @@ MODULES = Modules(
     found="self.get_submodule({})",
     names=frozenset(
         {
-            *(
-                "T_destination",
-                "add_module",
-                "apply",
-                "bfloat16",
-                "buffers",
-                "call_super_init",
-            ),
+            *("T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init"),
             *("children", "compile", "cpu", "cuda", "double", "dump_patches", "eval"),
             *("extra_repr", "float", "forward", "get_buffer", "get_extra_state"),
-            *(
-                "get_parameter",
-                "get_submodule",
-                "half",
-                "ipu",
-                "load_state_dict",
-                "modules",
-            ),
-            *(
-                "mtia",
-                "named_buffers",
-                "named_children",
-                "named_modules",
-                "named_parameters",
-            ),
-            *(
-                "parameters",
-                "register_backward_hook",
-                "register_buffer",
-                "register_forward_hook",
-            ),
+            *("get_parameter", "get_submodule", "half", "ipu", "load_state_dict", "modules"),
+            *("mtia", "named_buffers", "named_children", "named_modules", "named_parameters"),
+            *("parameters", "register_backward_hook", "register_buffer", "register_forward_hook"),
             *("register_forward_pre_hook", "register_full_backward_hook"),
             *("register_full_backward_pre_hook", "register_load_state_dict_post_hook"),
-            *(
-                "register_load_state_dict_pre_hook",
-                "register_module",
-                "register_parameter",
-            ),
-            *(
-                "register_state_dict_post_hook",
-                "register_state_dict_pre_hook",
-                "requires_grad_",
-            ),
-            *(
-                "set_extra_state",
-                "set_submodule",
-                "share_memory",
-                "state_dict",
-                "to",
-                "to_empty",
-            ),
+            *("register_load_state_dict_pre_hook", "register_module", "register_parameter"),
+            *("register_state_dict_post_hook", "register_state_dict_pre_hook", "requires_grad_"),
+            *("set_extra_state", "set_submodule", "share_memory", "state_dict", "to", "to_empty"),
             *("train", "training", "type", "xpu", "zero_grad"),
         }
     ),
@@ -116,10 +76,7 @@ class Writer(ClassWriter):
                 continue
             initialized = line.primitive.name in primitives.INITIALIZED
             if initialized and (loops or text_of(line.path) is None):
-                each = [
-                    *(loop.count for loop in loops),
-                    *([line.when] if line.when else []),
-                ]
+                each = [*(loop.count for loop in loops), *([line.when] if line.when else [])]
                 each += [part for part in line.path if isinstance(part, Expr)]
                 found |= {name for value in each for name in names(value)} & self.own
         return found
@@ -129,10 +86,7 @@ class Writer(ClassWriter):
         return super().method(lines)
 
     def context(
-        self,
-        line: OperationLine,
-        spelling: Mapping[str, str],
-        inputs: Sequence[str] = (),
+        self, line: OperationLine, spelling: Mapping[str, str], inputs: Sequence[str] = ()
     ) -> OperationContext:
         return primitives.Context(line, spelling, inputs=inputs)
 

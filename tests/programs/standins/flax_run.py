@@ -145,8 +145,10 @@ def _freeze(model: Any, owners: dict[tuple[str, ...], tuple[str, Variable]], run
             if isinstance(node, BatchNorm) and node.use_running_average == (node._path in trained):
                 run.note(f"freeze_until({name!r}): {node._path} is in the wrong mode")
     model.eval()
+    if freeze is not None:
+        freeze(model.order[-1])
     if any(not n.use_running_average for _, n in model._nodes() if isinstance(n, BatchNorm)):
-        run.note("eval() does not put the whole network into evaluation")
+        run.note("eval() does not put the whole network into evaluation, for good")
 
 
 def _check_order(model: Any, run: Run) -> None:

@@ -80,7 +80,7 @@ def _check_stages(network: Network, places: Places) -> None:
     """RS503 for a layer that `freeze_until` would take for the first of a later stage."""
     for stage in network.stages:
         begin = f"{layer_name(stage.name)}_"
-        for canonical, _, _ in places:
+        for canonical, _, span in places:
             if f"{canonical}.".startswith(f"{stage.name}."):
                 break
             if f"{layer_name(canonical)}_".startswith(begin):
@@ -88,8 +88,8 @@ def _check_stages(network: Network, places: Places) -> None:
                     "RS503",
                     f"in Keras, the layer {quoted(canonical)} looks like one of "
                     f"{quoted(stage.name)}",
-                    network.root.definition.span,
-                    help=f"rename {quoted(stage.name)}; '.' becomes '_' in Keras",
+                    span,
+                    help=f"rename it or {quoted(stage.name)}; '.' becomes '_' in Keras",
                 )
 
 

@@ -28,10 +28,15 @@ def pad_same(
     x: Tensor, kernel_size: int, stride: int, dilation: int = 1, value: float = 0.0
 ) -> Tensor:
     """TensorFlow's SAME padding: an odd row goes below, an odd column to the right."""
+    reach = dilation * (kernel_size - 1) + 1
+    if reach == 1:
+        return x
     amounts: list[int] = []
     for size in (x.shape[3], x.shape[2]):
         last = (size - 1) // stride * stride  # where the last window begins
-        total = max(last + dilation * (kernel_size - 1) + 1 - size, 0)
+        total = last + reach - size
+        if reach < stride:  # else it is never below 0
+            total = total * (total > 0)  # torch.fx cannot trace `max`
         amounts += [total // 2, total - total // 2]
     return F.pad(x, amounts, value=value)
 

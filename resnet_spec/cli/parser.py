@@ -37,6 +37,11 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}\ntry: {self.prog} --help")
 
 
+def _names(text: str) -> list[str]:
+    """The names of a list with commas."""
+    return [name.strip() for name in text.split(",")]
+
+
 def parser(verb: str | None = None) -> argparse.ArgumentParser:
     """The whole command line, or that of one verb: a run needs no more."""
     main_parser = _Parser(
@@ -90,10 +95,11 @@ def _compile(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--backend",
-        action="append",
+        action="extend",
+        type=_names,
         default=[],
-        metavar="NAME",
-        help="torch, keras, ...; may be repeated; default: torch and keras",
+        metavar="NAMES",
+        help="torch, keras, ...: a list with commas, or repeated; default: torch and keras",
     )
     verb.add_argument(
         "--out", metavar="DIR", help="output folder; -: print a single file; default: generated"
@@ -127,10 +133,11 @@ def _check(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--backend",
-        action="append",
+        action="extend",
+        type=_names,
         default=[],
-        metavar="NAME",
-        help="also report what this backend can't express; may be repeated",
+        metavar="NAMES",
+        help="also report what these backends can't express: a list with commas, or repeated",
     )
     _outside_flag(verb)
     _set_flag(verb)
@@ -284,10 +291,11 @@ def _preview(verb: argparse.ArgumentParser) -> None:
 def _shown_backends_flag(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--backend",
-        action="append",
+        action="extend",
+        type=_names,
         default=[],
-        metavar="NAME",
-        help="whose source to show; may be repeated; default: all that write source",
+        metavar="NAMES",
+        help="whose source to show: a list with commas, or repeated; default: all that write it",
     )
 
 

@@ -54,10 +54,14 @@ class PythonBackend(ABC):
         """RS503 for a network whose function or class would hide a name that its file uses."""
         for name, what in ((network.name, "name"), (network.class_name, "class_name")):
             if name in self.taken:
+                why = (
+                    "which is a name of Python"
+                    if name in {*BUILTINS, "self"}
+                    else "since its file uses this name"
+                )
                 fail(
                     "RS503",
-                    f"a network can't be called {quoted(name)} in {self.framework}, since its "
-                    "file uses this name",
+                    f"a network can't be called {quoted(name)} in {self.framework}, {why}",
                     network.root.definition.node.span_of(what),
                     help=f"give it another {what}",
                 )

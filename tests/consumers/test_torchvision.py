@@ -69,7 +69,11 @@ def compare_ways(name: str) -> None:
         assert all(torch.equal(got[each], hooked[each]) for each in direct)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "tests/specs/dense", "tests/specs/cbam"])
+TRACED = ("resnet18", "tests/specs/dense", "tests/specs/cbam")
+SAME_PADDING = ("resnet8_mlperf_tiny", "tests/specs/same_padding")
+
+
+@pytest.mark.parametrize("name", [*TRACED, *SAME_PADDING])
 def test_a_feature_extractor_is_traced(name: str) -> None:
     """Also where the stages are no chain, and for layers within blocks."""
     import torch

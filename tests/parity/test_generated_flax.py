@@ -310,6 +310,27 @@ def test_a_step_moves_what_is_not_frozen(until: str) -> None:
                 assert np.array_equal(value, before[name]) == stays, name
 
 
+def test_freezing_keeps_the_mode() -> None:
+    model = abstract(small())
+    norms = (model.bn1, model.layer1.bn1, model.layer10.bn1)
+
+    def evaluating() -> list[bool]:
+        return [norm.use_running_average for norm in norms]
+
+    model.eval()
+    model.freeze_until("layer10")
+    assert evaluating() == [True, True, True]
+    model.train()
+    assert evaluating() == [True, True, False]
+    model.freeze_until("layer1")
+    assert evaluating() == [True, False, False]
+    model.eval()
+    model.freeze_until("conv1")
+    assert evaluating() == [True, True, True]
+    model.train()
+    assert evaluating() == [False, False, False]
+
+
 def test_an_unknown_name_is_told() -> None:
     with pytest.raises(ValueError, match="there is no layer 'layer9'"):
         abstract(small()).freeze_until("layer9")

@@ -50,7 +50,7 @@ LIMITS = tuple(
         r"RS503 the layers .* are both .* in Keras",
         r"RS503 in Keras, the layer .* looks like one of",
         r"RS503 a layer can't be called .* in Keras, which has a function of that name",
-        r"RS503 a network can't be called .* since its file uses this name",
+        r"RS503 a network can't be called .* (a name of Python|uses this name)",
     )
 )
 

@@ -73,6 +73,7 @@ MISTAKES = {
     "another order": ('"layer1", "layer2", "av', '"layer2", "layer1", "av', "freeze_until"),
     "a name of nothing": ('"avgpool", "fc")', '"pool", "fc")', "the order has [] for avgpool"),
     "no norm to freeze": ("        self.frozen = Below(())\n", "", "no attribute 'frozen'"),
+    "another mode": ("        if not self.use_running_average:\n    ", "", "for good"),
     "training is left out": ("        super().train(**attributes)\n", "", "in the wrong mode"),
     "another filter": ("in self.names", "in self.names[1:]", "the text of this helper"),
     "no filter of parameters": ("nnx.All(nnx.Param, nnx.Not(self.frozen))",

@@ -308,6 +308,8 @@ def test_flags_of_compile(run: Run, project: Path) -> None:
     assert (result.out, result.err) == ("wrote o/p/json/a.py\n", "")
     assert [p.name for p in (project / "o/p").rglob("*.py")] == ["a.py"]
     assert "generated" not in os.listdir()
+    listed = run("compile", "specs/a.yaml", "--backend", "json, torch", "--out", "o/q")
+    assert listed.out == "wrote o/q/json/a.py\nwrote o/q/torch/a.py\n"
     before = run("compile", "specs/a.yaml", "--backend", "json", "--stdout").out
     after = run("compile", "specs/a.yaml", "--backend", "json", "--stdout",
                 "--set", "stages.layer1.filters=4").out  # fmt: skip

@@ -665,6 +665,7 @@ class Gallery(nnx.Module):
         )
 
         self.frozen = Below(())
+        self.use_running_average = False  # the mode: `train` and `eval` set it here too
 
     def forward_features(self, x: jax.Array) -> dict[str, jax.Array]:
         """The output of each stage, by its name, for a batch of images (N, H, W, C)."""
@@ -706,7 +707,8 @@ class Gallery(nnx.Module):
         if name not in self.order:
             raise ValueError(f"there is no layer {name!r}")
         self.frozen = Below(self.order[: self.order.index(name)])
-        self.train()
+        if not self.use_running_average:
+            self.train()
         return nnx.All(nnx.Param, nnx.Not(self.frozen))
 
     def train(self, **attributes: Any) -> None:

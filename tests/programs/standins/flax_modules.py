@@ -71,7 +71,8 @@ class Module:
             setattr(cls, "__call__", _noted(call))  # noqa: B010
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self._taken or callable(getattr(type(self), name, None)):
+        is_mode = isinstance(value, bool)  # which `train` and `eval` set
+        if (name in self._taken and not is_mode) or callable(getattr(type(self), name, None)):
             raise Difference(f"the layer {name!r} hides an attribute of its module")
         if isinstance(value, list | tuple | dict) and _holds_data(value):
             raise ValueError(f"Found data on value of type {type(value)} assigned to '{name}'")

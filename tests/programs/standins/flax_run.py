@@ -124,16 +124,15 @@ def _check_exact(model: Module, run: Run) -> None:
 def _freeze(model: Any, owners: dict[tuple[str, ...], tuple[str, Variable]], run: Run) -> None:
     """`freeze_until` gives the filter of what runs from a stage or layer on."""
     chosen: list[Any] = []
-
-    def turn(trained: set[str]) -> None:
-        model.eval()
-
     freeze = getattr(model, "freeze_until", None)
     model.train()
 
     def freeze_until(name: str) -> None:
         assert freeze is not None
         chosen.append(freeze(name))
+
+    def turn(trained: set[str]) -> None:
+        freeze_until(model.order[-1])
 
     given = None if freeze is None else freeze_until
     for name, trained in frozen_in_turn(run, turn, given, within_blocks=False):
@@ -145,8 +144,10 @@ def _freeze(model: Any, owners: dict[tuple[str, ...], tuple[str, Variable]], run
             if isinstance(node, BatchNorm) and node.use_running_average == (node._path in trained):
                 run.note(f"freeze_until({name!r}): {node._path} is in the wrong mode")
     model.eval()
+    if freeze is not None:
+        freeze_until(model.order[0])
     if any(not n.use_running_average for _, n in model._nodes() if isinstance(n, BatchNorm)):
-        run.note("eval() does not put the whole network into evaluation")
+        run.note("eval() does not put the whole network into evaluation, for good")
 
 
 def _check_order(model: Any, run: Run) -> None:

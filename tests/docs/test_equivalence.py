@@ -46,7 +46,8 @@ WITH_FLAX = {name for name, record in RECORDS.items() if "flax" in record["versi
 
 
 def test_flax_is_measured_as_well() -> None:
-    assert {*records.PAPER, "cbam_resnet18", "highway20", "densenet121"} <= WITH_FLAX
+    """Ten steps of VGG-11, most of whose weights are in three layers, take 20 GB together."""
+    assert RECORDS.keys() - WITH_FLAX <= {"vgg11"}
 
 
 def test_the_smallest_network_of_each_family_is_recorded() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trainers
+from trainer_checks import place_of
 from trainers import (
     GROUP_NORM,
     NO_DROPOUT,
@@ -227,6 +228,21 @@ def test_batch_norms_are_synchronised_unless_frozen(folder: Path, data: Path) ->
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_what_is_erased_is_mixed(folder: Path) -> None:
+    """In torchvision's recipe an image is erased by itself, before a batch is made of it."""
+    import torch
+
+    imported(folder, "train")
+    devices = sys.modules["devices"]
+    recipe = trainers.recipe_of(folder, mixup=0.2, erasing=1.0, mean=[0.0], std=[1.0])
+    images = torch.full((2, 8, 8, 1), 255, dtype=torch.uint8)
+    chances = torch.tensor([[0.75, 0, 0, 0, 0, 0, 0, 8, 8], [0.75, *[0.0] * 8]])
+    labels = torch.tensor([0, 1])
+    made, _ = devices.prepared(images, chances, labels, recipe, place_of(devices))
+    assert made[0].unique().tolist() == [0.25]
+    assert made[1].unique().tolist() == [0.75]
 
 
 def test_kinds_of_parameters_that_do_not_decay(folder: Path) -> None:

@@ -106,7 +106,6 @@ def kept_objects() -> None:
 
     Trainers ask for it by name, and went through millions of objects each time.
     """
-    gc.collect()
     gc.freeze()
 
 

@@ -89,6 +89,7 @@ def test_reading_imports_no_framework() -> None:
 
 @pytest.mark.torch
 @pytest.mark.keras
+@pytest.mark.slow
 def test_frameworks_print_nothing_of_their_own(tmp_path: Path) -> None:
     """Also where no variable of the environment silences TensorFlow, as that of the tests does."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "KERAS_"))}

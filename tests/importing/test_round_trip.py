@@ -97,8 +97,8 @@ REFUSED = {"resnetv2_50d_evos": "Sub '/norm1/Sub'", "resnetv2_50d_frn": "Sqrt '/
 OWN_BLOCKS = {
     "ecaresnet50d_pruned", "ecaresnet101d_pruned", "legacy_seresnet18", "legacy_seresnet34",
 }  # fmt: skip
-# It has biases and no norm, which is what other networks are when their norms are folded.
-OTHER_COUNTS = {"resnet20_no_norm"}
+# They have biases and no norm, as other networks have when their norms are folded.
+OTHER_COUNTS = {"resnet20_no_norm", "vgg11", "vgg13", "vgg16", "vgg19"}
 # The model, its file and all that is made of them would take more than 7 GB.
 MOST_PARAMETERS = 300_000_000
 

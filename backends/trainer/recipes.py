@@ -19,6 +19,7 @@ else:
 HERE = Path(__file__).resolve().parent
 
 # The values that keys of a recipe accept: a range of numbers, or one of some words.
+SHARE = 0, 1, float
 NUMBERS: dict[tuple[float, float, Callable[[str], Any]], str] = {
     (1, 10**9, int): "length",
     (1, 65_536, int): "batch_size scales resize repeats ema_steps",
@@ -27,11 +28,8 @@ NUMBERS: dict[tuple[float, float, Callable[[str], Any]], str] = {
     (0, 1000, int): "padding",
     (0, 1000, float): "learning_rate clip_norm mixup cutmix",
     (0, 0.99999, float): "momentum beta1 beta2 label_smoothing ema",
-    (
-        0,
-        1,
-        float,
-    ): "epsilon weight_decay factor final_rate warmup_start min_area erasing mean std",
+    SHARE: "epsilon weight_decay factor final_rate warmup_start min_area erasing "
+    "mean std",
 }
 WORDS = {
     "unit": ("epochs", "steps"),

@@ -227,6 +227,20 @@ def test_data_sets_of_hugging_face_are_read(
     assert found.planes(4)[0].getpixel((0, 0)) == 80
 
 
+def test_boxes_of_cutmix_lie_around_any_pixel(data: ModuleType, recipe: Recipe) -> None:
+    """And are cut off at the edges: with half of 8x8 replaced, they have sides of 2 to 4."""
+    import numpy as np
+
+    changed = {**recipe, "cutmix": 1000.0}
+    batch = np.zeros((2, 8, 8, 1), np.uint8), np.zeros((2, 4), np.float32), np.arange(2)
+    sides = set()
+    for number in range(100):
+        _, chances, _ = data.mixture((8, 8), changed, 0, number, batch)
+        top, left, bottom, right = chances[0, 1:5]
+        sides |= {(bottom - top), (right - left)}
+    assert sides == {2, 3, 4}
+
+
 # --- refusing ------------------------------------------------------------------------------------
 
 

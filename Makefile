@@ -25,7 +25,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 INSTALL := $(PIP) install --no-compile --constraint constraints.txt
 # All cores compile what pip would compile with one. Processes that write nothing would do it each time.
-COMPILE := $(BIN)/python -m compileall -qq -j $(WORKERS) $(VENV)/lib || true
+COMPILE := $(BIN)/python -m compileall -qq -j $(WORKERS) -x '/(tests|pip|setuptools|networkx)/' $(VENV)/lib || true
 SOURCES := resnet_spec backends tests benchmarks action playground/build.py playground/session.py docs/hooks.py
 # What stands in compiled files word by word.
 COPIED := backends/trainer backends/torch/trainer backends/keras/trainer backends/*/layers.py
@@ -34,6 +34,7 @@ COPIED := backends/trainer backends/torch/trainer backends/keras/trainer backend
 TOOLS := $(VENV)/.installed-test
 ifeq ($(FRAMEWORKS),yes)
 REFERENCES := torchvision timm segmentation-models-pytorch keras-hub huggingface_hub regex tokenizers requests
+LARGEST := torch tensorflow-cpu jaxlib
 STAMP := $(VENV)/.installed-reference
 PYTEST_FRAMEWORKS := --require-frameworks
 MYPY_FRAMEWORKS :=
@@ -53,10 +54,13 @@ compile: $(VENV)/.installed  ## compile all that [tool.resnet-spec] in pyproject
 	$(BIN)/resnet-spec compile
 
 .PHONY: test
-test: $(TOOLS)  ## everything that must hold before a change goes in
+test:  ## everything that must hold before a change goes in
 	@# The frameworks install, on one core, beside what needs none.
-	+$(MAKE) --no-print-directory -j$(WORKERS) --output-sync=target $(STAMP) lint check wheel types
-	+$(MAKE) --no-print-directory unit
+	+$(MAKE) --no-print-directory -j$(WORKERS) --output-sync=target $(STAMP) lint check wheel modules types
+	+$(MAKE) --no-print-directory unit REST="--ignore tests/unit"
+
+# What `make unit` leaves to other targets.
+REST ?=
 
 .PHONY: lint
 lint: $(TOOLS)  ## style, of our code by our rules and of compiled code by ruff's defaults
@@ -105,7 +109,11 @@ check: $(TOOLS)  ## our specs are valid, and generated/ is what they compile to
 
 .PHONY: unit
 unit: $(STAMP)  ## the tests
-	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal --durations 25 $(PYTEST_FRAMEWORKS) $(PYTEST)
+	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal --durations 25 $(PYTEST_FRAMEWORKS) $(REST) $(PYTEST)
+
+.PHONY: modules
+modules: $(TOOLS)  ## the tests of single modules alone, which need no framework
+	$(BIN)/pytest -q tests/unit $(PYTEST)
 
 .PHONY: long
 long: $(STAMP)  ## the slow tests too: 10,000 examples for each property, 100,000 random networks, large families
@@ -191,8 +199,12 @@ $(TOOLS): pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable ".[test]"
 	@touch $(VENV)/.installed $@
 
-$(VENV)/.installed-reference: $(TOOLS)
+# Beside the tools: none of these is among them, nor asked for what it needs.
+$(VENV)/.installed-largest: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --no-deps $(LARGEST) $(REFERENCES)
+	@touch $@
+
+$(VENV)/.installed-reference: $(TOOLS) $(VENV)/.installed-largest
 	$(INSTALL) --editable ".[test,reference]"
-	$(INSTALL) --no-deps $(REFERENCES)
 	@$(COMPILE)
 	@touch $@

@@ -7,9 +7,9 @@ correction. So Keras' runner uses these updates, which a test compares with
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-Array = Any  # a numpy array
+import numpy as np
 
 
 class Recipe(NamedTuple):
@@ -38,9 +38,9 @@ class SGD:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.velocities: dict[int, Array] = {}
+        self.velocities: dict[int, np.ndarray] = {}
 
-    def update(self, number: int, value: Array, gradient: Array, step: int) -> Array:
+    def update(self, number: int, value: np.ndarray, gradient: np.ndarray, step: int) -> np.ndarray:
         """The new value of one of the tensors; `step` counts from 0."""
         given = self.recipe
         velocity = gradient + given.weight_decay * value
@@ -55,22 +55,26 @@ class AdamW:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.first: dict[int, Array] = {}
-        self.second: dict[int, Array] = {}
+        self.first: dict[int, np.ndarray] = {}
+        self.second: dict[int, np.ndarray] = {}
 
-    def update(self, number: int, value: Array, gradient: Array, step: int) -> Array:
+    def update(self, number: int, value: np.ndarray, gradient: np.ndarray, step: int) -> np.ndarray:
         """The new value of one of the tensors; `step` counts from 0."""
         given, rate = self.recipe, self.recipe.rates[step]
         one, two = given.momentum, given.beta2
-        first, second = (1 - one) * gradient, (1 - two) * gradient**2
-        if step > 0:
-            first += one * self.first[number]
-            second += two * self.second[number]
-        self.first[number], self.second[number] = first, second
-        mean = first / (1 - one ** (step + 1))
-        power = second / (1 - two ** (step + 1))
-        decayed = value - rate * given.weight_decay * value
-        return decayed - rate * mean / (power**0.5 + given.epsilon)
+        # In place: of a layer with 100 million weights each further array takes 0.8 GB.
+        first = self.first.setdefault(number, np.zeros_like(gradient))
+        second = self.second.setdefault(number, np.zeros_like(gradient))
+        first *= one
+        first += (1 - one) * gradient
+        second *= two
+        second += (1 - two) * gradient**2
+        scale = np.sqrt(second)
+        scale /= math.sqrt(1 - two ** (step + 1))
+        scale += given.epsilon
+        update = np.divide(first, scale, out=scale)
+        update *= rate / (1 - one ** (step + 1))
+        return value * (1 - rate * given.weight_decay) - update
 
 
 def optimizer(recipe: Recipe) -> SGD | AdamW:

@@ -35,38 +35,6 @@ def test_ruff_has_nothing_to_say() -> None:
     assert parity.complaints(texts) == ""
 
 
-@pytest.mark.parametrize(
-    ("backend", "flags"),
-    [
-        pytest.param("torch", (), marks=pytest.mark.torch),
-        # Flax gives no types to `nnx.Module.train`.
-        pytest.param("flax", ("--allow-untyped-calls",), marks=pytest.mark.flax),
-    ],
-    ids=["torch", "flax"],
-)
-def test_mypy_has_nothing_to_say(
-    backend: str, flags: tuple[str, ...], tmp_path: Path, pytestconfig: pytest.Config
-) -> None:
-    for spec in SPECS:
-        (tmp_path / f"{Path(spec).stem}_generated.py").write_text(source(spec, backend))
-    cache = str(pytestconfig.rootpath / ".mypy_cache" / backend)  # that of make types
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--strict",
-        "--no-warn-return-any",
-        *flags,
-        "--config-file=",
-        "--cache-dir",
-        cache,
-    ]
-    done = subprocess.run(
-        [*command, "."], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_module_imports_its_framework_alone(spec: str, backend: str) -> None:

@@ -23,12 +23,13 @@ KINDS = {
 }  # fmt: skip
 ALL = {
     "parameters", "evaluation", "training", "gradients", "SGD weights", "SGD evaluation",
-    "AdamW weights", "AdamW evaluation", "initial values, torch", "initial values, keras",
+    "AdamW weights", "AdamW evaluation",
+    "initial values, torch", "initial values, keras", "initial values, flax",
 }  # fmt: skip
 IN_SINGLE = {
     "parameters", "evaluation", "error of training", "error of statistics", "error of gradients",
     "error of SGD weights", "error of AdamW weights",
-    "initial values, torch", "initial values, keras",
+    "initial values, torch", "initial values, keras", "initial values, flax",
 }  # fmt: skip
 
 
@@ -39,15 +40,6 @@ def test_tolerances_are_no_looser_than_the_bar() -> None:
 
 def test_the_networks_of_the_paper_are_recorded() -> None:
     assert RECORDS.keys() >= {*records.PAPER, "resnet18_exact"}
-
-
-# With Flax as the third.
-WITH_FLAX = {name for name, record in RECORDS.items() if "flax" in record["versions"]}
-
-
-def test_flax_is_measured_as_well() -> None:
-    """Ten steps of VGG-11, most of whose weights are in three layers, take 20 GB together."""
-    assert RECORDS.keys() - WITH_FLAX <= {"vgg11"}
 
 
 def test_the_smallest_network_of_each_family_is_recorded() -> None:
@@ -66,10 +58,8 @@ def test_a_record_is_of_its_command(name: str) -> None:
     assert [network["name"] for network in record["networks"]] == arguments.specs
     assert record["valid"] and record["diagnostics"] == []
     (network,) = record["networks"]
-    third = ["flax"] if name in WITH_FLAX else []
-    assert network["backends"] == ["torch", "keras", *third]
-    of_flax = {"flax", "jax"} if third else set()
-    assert {"torch", "keras", "tensorflow", *of_flax} == record["versions"].keys()
+    assert network["backends"] == ["torch", "keras", "flax"]
+    assert record["versions"].keys() == {"torch", "keras", "tensorflow", "flax", "jax"}
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -77,8 +67,7 @@ def test_every_measurement_was_made_and_passed(name: str) -> None:
     (network,) = RECORDS[name]["networks"]
     rows = {row["measurement"]: row for row in network["measurements"]}
     single = name.endswith(records.SINGLE)
-    of_flax = {"initial values, flax"} if name in WITH_FLAX else set()
-    assert rows.keys() >= (IN_SINGLE if single else ALL) | of_flax
+    assert rows.keys() >= (IN_SINGLE if single else ALL)
     assert network["precision"] == ("float32" if single else "float64") and network["equal"]
     bounds = compare.SINGLE if single else compare.DOUBLE
     for row in rows.values():

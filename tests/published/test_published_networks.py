@@ -45,12 +45,10 @@ SAME_NAMES = {"resnet", "resnext", "wide_resnet", "senet"}
 # The one with the fewest parameters in each family.
 SMALLEST = (
     "cbam_resnet18",
-    "ecaresnext26t_32x4d",
     "fixup_resnet20",
     "highway20",
     "legacy_seresnet18",
     "plain18",
-    "resnest14d",
     "resnet8_mlperf_tiny",
     "resnetv2_18",
     "seresnet18",
@@ -58,12 +56,14 @@ SMALLEST = (
     "test_resnet",
     "weighted_resnet20",
 )
-# The same, of families whose networks are all large or deep.
+# The same, of families whose networks are all large, deep or of many operations.
 SMALLEST_OF_LARGE = (
     "densenet121",
     "dpn48b",
+    "ecaresnext26t_32x4d",
     "keras_densenet121",
     "res2next50",
+    "resnest14d",
     "resnetrs50",
     "resnext50_32x4d",
     "vgg11",

@@ -93,7 +93,7 @@ def ended_everywhere(folder: Path, number: str, words: list[str]) -> list[int]:
     return codes
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.slow)])
 def test_a_run_that_is_told_to_end_leaves_nothing(
     name: str, command: list[str], tmp_path: Path
 ) -> None:

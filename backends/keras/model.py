@@ -110,6 +110,7 @@ class FunctionView(NamedTuple):
 def function_view(routine: Routine, style: Style) -> FunctionView:
     """The function of a routine."""
     writer = _Writer(style, prefixed=True)
+    writer.result = routine.result.name
     lines = python.returning(
         routine.body, routine.result, lambda each: writer.statements(each, 4), 4
     )

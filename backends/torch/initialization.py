@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from resnet_spec.backends.torch import primitives
 from resnet_spec.backends.torch.writer import MODULES
 from resnet_spec.codegen import layout, python
+from resnet_spec.codegen.branches import within
 from resnet_spec.codegen.classes import BODY
 from resnet_spec.codegen.placement import Layer, Place, Placement, text_of
 from resnet_spec.expressions import Const, to_python
@@ -113,9 +114,11 @@ def _exceptions(
         placement = Placement(lines, MODULES)
         name = owner.class_name if owner is not None else program.network.class_name
         spelling = _spelling(owner or program, placement)
+        in_branches = within(lines, owner.result.name) if owner is not None else set()
         for line, loops in MODULES.layers_in(lines):
             for tensor, given in _unusual(line, usual):
-                place = _Placed(line, loops, placement, owner is not None and owner.is_chain)
+                in_chain, in_branch = owner is not None and owner.is_chain, id(line) in in_branches
+                place = _Placed(line, loops, placement, in_chain, in_branch)
                 found.setdefault(name, []).append(place.rule(tensor, given, spelling))
     return list(found.items())
 
@@ -159,6 +162,7 @@ class _Placed(NamedTuple):
     loops: tuple[LoopLine, ...]
     placement: Placement
     in_chain: bool
+    in_branch: bool  # of which the attributes are there or not, none is None
 
     def rule(self, tensor: str, given: Initializer, spelling: Mapping[str, str]) -> _Rule:
         """What fills one of its tensors."""
@@ -171,7 +175,11 @@ class _Placed(NamedTuple):
             return self.by_name(tensor, given, spelling)
         text = str(text_of(line.path))
         head, _, key = text.partition(".")
-        present = f'"{key}" in module.{head}' if key else f"module.{head} is not None"
+        present = f"module.{head} is not None"
+        if key:
+            present = f'"{key}" in module.{head}'
+        elif self.in_branch:
+            present = f'hasattr(module, "{head}")'
         under = (f"if {present}:",) if line.when is not None else ()
         if key:
             return _found(under, given, tensor, python.literal(f"{text}.{tensor}"))

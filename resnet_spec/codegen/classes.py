@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from resnet_spec.codegen import layout, patterns, python
+from resnet_spec.codegen.branches import Branch, passing
 from resnet_spec.codegen.operation import OperationContext
 from resnet_spec.codegen.placement import (
     Layer,
@@ -109,8 +110,7 @@ class ClassWriter(StatementWriter):
         order = [*(p.name for p in self.parameters), *(name for name, _ in self.locals)]
         kept = [name for name in order if name in self.stored]
         text += [f"{' ' * BODY}{self.kept_as(name)} = {name}" for name in kept]
-        body = [line for line in self.lines if any(self.modules.layers_in([line]))]
-        layers = python.spaced(body, self.construct)
+        layers = python.spaced([*self.units_of_layers()], self.construct)
         return [*text, *([""] if text and layers else []), *layers]
 
     def local_values(self) -> list[str]:
@@ -120,16 +120,50 @@ class ClassWriter(StatementWriter):
             for statement in layout.statement(f"{name} = ", to_python(value), indent=BODY)
         ]
 
-    def construct(self, line: Line) -> list[str]:
-        if isinstance(line, LoopLine):
-            return [*self.module_lists(line), *self.added(line, BODY)]
-        assert isinstance(line, OperationLine | CallLine)
-        match self.placement.of(line):
+    def units_of_layers(self) -> Iterator[Line | Branch]:
+        """The lines and branches that have layers."""
+        for unit in self.units(self.lines):
+            if isinstance(unit, Branch):
+                layers = tuple(line for line in unit.lines if self.modules.is_layer(line))
+                if layers:
+                    yield unit._replace(lines=layers)
+            elif any(self.modules.layers_in([unit])):
+                yield unit
+
+    def construct(self, unit: Line | Branch) -> list[str]:
+        match unit:
+            case Branch():
+                return self.construct_branch(unit)
+            case LoopLine():
+                return [*self.module_lists(unit), *self.added(unit, BODY)]
+        assert isinstance(unit, OperationLine | CallLine)
+        match self.placement.of(unit):
             case Place.SUBMODULE:
-                return self.added(line, BODY)
+                return self.added(unit, BODY)
             case Place.ELEMENT:
-                return self.assign_elements(line)
-        return self.assign(line)
+                return self.assign_elements(unit)
+        return self.assign(unit)
+
+    def construct_branch(self, branch: Branch) -> list[str]:
+        """Its layers, which only the same branch of the method asks for.
+
+        Containers are always there, where the first of their layers runs.
+        """
+        condition = layout.condition("if", to_python(branch.when), BODY)
+        text: list[str] = []
+        again = True  # the condition has to be said for the next layer
+        for line in branch.lines:
+            assert self.modules.is_layer(line)
+            if self.placement.of(line) is Place.SUBMODULE:
+                made = self.added_always(line, NESTED)
+            else:
+                target, container = self.kept_in(line)
+                made = layout.statement(f"{target} = ", self.made(line), indent=NESTED)
+                text += container
+                again = again or bool(container)
+            text += [*condition, *made] if again else made
+            again = False
+        return text
 
     def assign_elements(self, line: Layer) -> list[str]:
         """`self.name = [layer, …]`, once for all elements."""
@@ -263,6 +297,8 @@ class ClassWriter(StatementWriter):
     def returning(self, lines: Sequence[Line], result: Value) -> list[str]:
         """The statements of the method with its `return`."""
 
+        self.result = None if self.is_network else result.name
+
         def write(each: Sequence[Line]) -> list[str]:
             for line, other in zip(lines, each, strict=True):
                 self.placement.replace(line, other)
@@ -289,16 +325,15 @@ class ClassWriter(StatementWriter):
             return self.guarded(line, lambda at: self.run_submodule(line, at), indent)
         module = self.attribute(line)
         code = layout.call(module, self.value(line.inputs[0]))
-        if line.when is None:
+        if self.condition(line) is None:
             return self.store(line.output, code, indent)
         present, absent = f"{module} is not None", f"{module} is None"
         if self.placement.of(line) is Place.KEY:
             head, _, key = str(text_of(container_of(line)[0])).partition(".")
             present, absent = f'"{key}" in self.{head}', f'"{key}" not in self.{head}'
-        if line.output == (line.otherwise or line.inputs[0]):
+        if line.output == passing(line):
             return [f"{' ' * indent}if {present}:", *self.store(line.output, code, indent + 4)]
-        passing = self.value(line.otherwise or line.inputs[0])
-        whole = layout.Choice(passing, absent, layout.flat(code))
+        whole = layout.Choice(self.value(passing(line)), absent, layout.flat(code))
         return self.store(line.output, whole, indent)
 
     def run_submodule(self, line: Layer, indent: int) -> list[str]:

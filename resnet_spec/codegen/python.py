@@ -7,9 +7,10 @@ import functools
 import symtable
 import textwrap
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 
 from resnet_spec.codegen import layout
+from resnet_spec.codegen.branches import Branch
 from resnet_spec.diagnostics import escapes
 from resnet_spec.expressions import (
     Conditional,
@@ -238,19 +239,24 @@ def groups(lines: Sequence[Line]) -> list[bool]:
 
 
 def spaced(
-    lines: Sequence[Line], write: Callable[[Line], list[str]], apart: tuple[type, ...] = ()
+    units: Sequence[Line | Branch],
+    write: Callable[[Line | Branch], list[str]],
+    apart: tuple[type, ...] = (),
 ) -> list[str]:
-    """What is written for each line, its groups apart, and what follows a line of kind `apart`."""
+    """What is written for each line, groups and branches apart, and what follows a kind `apart`."""
+    lines = [unit.lines if isinstance(unit, Branch) else (unit,) for unit in units]
+    begins = iter(groups([*chain(*lines)]))
     text: list[str] = []
     gap, previous = False, None
-    for line, begins in zip(lines, groups(lines), strict=True):
-        gap = gap or begins or isinstance(previous, apart)
-        written = write(line)
+    for unit, each in zip(units, lines, strict=True):
+        first, *_ = [next(begins) for _ in each]
+        gap = gap or first or isinstance(previous, (Branch, *apart)) or isinstance(unit, Branch)
+        written = write(unit)
         if gap and written:
             text += [""] if text else []
             gap = False
         text += written
-        previous = line
+        previous = unit
     return text
 
 

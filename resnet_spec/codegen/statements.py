@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 from resnet_spec.codegen import layout, python
+from resnet_spec.codegen.branches import Branch, joined, passing
 from resnet_spec.expressions import Expr, to_python, unary
 from resnet_spec.specialize import (
     AssignLine,
@@ -25,6 +26,8 @@ class StatementWriter(ABC):
 
     spelling: Mapping[str, str]  # names that the function spells differently from the routine
     apart: tuple[type, ...] = ()  # what an empty line follows
+    result: str | None = None  # what is read after all lines, if these are all that read values
+    holds: Expr | None = None  # the condition of the branch that is being written
 
     @abstractmethod
     def operation(self, line: OperationLine) -> layout.Code:
@@ -56,11 +59,44 @@ class StatementWriter(ABC):
 
     def statements(self, lines: Sequence[Line], indent: int) -> list[str]:
         """The statements of lines, in groups."""
-        return python.spaced(lines, lambda line: self.statement(line, indent), self.apart)
+        return python.spaced(
+            self.units(lines), lambda unit: self.statement(unit, indent), self.apart
+        )
 
-    def statement(self, line: Line, indent: int) -> list[str]:
-        """The statements of one line."""
+    def units(self, lines: Sequence[Line]) -> Sequence[Line | Branch]:
+        """The lines of a function, those of a branch together."""
+        return lines if self.result is None else [*joined(lines, self.result)]
+
+    def branch(self, branch: Branch, indent: int) -> list[str]:
+        """The statements of a branch, with those that pass values on where it is not taken."""
+        condition = self.printed(branch.when)
+        inner = indent + layout.INDENT
+        at = indent if branch.before else inner
+        other = [
+            text
+            for name, value in branch.passing.items()
+            for text in self.store(Value(name), self.value(value), at)
+        ]
+        self.holds = branch.when
+        body = python.spaced(branch.lines, lambda line: self.statement(line, inner))
+        self.holds = None
+        if branch.before:
+            return [*other, *layout.condition("if", condition, indent), *body]
+        if not body:  # every value is the one that it is made of
+            negated = self.printed(unary("not", branch.when))
+            return [*layout.condition("if", negated, indent), *other] if other else []
+        otherwise = [f"{' ' * indent}else:", *other] if other else []
+        return [*layout.condition("if", condition, indent), *body, *otherwise]
+
+    def condition(self, line: OperationLine | CallLine) -> Expr | None:
+        """The condition that a line is under; None within a branch that says it for all."""
+        return None if line.when == self.holds else line.when
+
+    def statement(self, line: Line | Branch, indent: int) -> list[str]:
+        """The statements of one line or branch."""
         match line:
+            case Branch():
+                return self.branch(line, indent)
             case OperationLine():
                 return self.run_operation(line, indent)
             case CallLine():
@@ -71,18 +107,19 @@ class StatementWriter(ABC):
                 return self.store(line.output, self.value(line.inputs[0]), indent)
             case LoopLine():
                 count = self.printed(line.count)
-                body = self.statements(line.body, indent + layout.INDENT)
+                inner = indent + layout.INDENT
+                body = python.spaced(line.body, lambda each: self.statement(each, inner))
                 return [*python.loop(line.variable, count, indent), *body] if body else []
             case FeatureLine():
                 return [f'{" " * indent}features["{line.stage}"] = {self.value(line.value)}']
 
     def run_operation(self, line: OperationLine, indent: int) -> list[str]:
         code = self.operation(line)
-        passing = line.otherwise or line.inputs[0]
-        if line.when is not None and code == line.output.name and line.output != passing:
+        when, passed = self.condition(line), passing(line)
+        if when is not None and code == line.output.name and line.output != passed:
             # Only where the condition does not hold is there something to do.
-            negated = self.printed(unary("not", line.when))
-            other = self.store(line.output, self.value(passing), indent + layout.INDENT)
+            negated = self.printed(unary("not", when))
+            other = self.store(line.output, self.value(passed), indent + layout.INDENT)
             return [*layout.condition("if", negated, indent), *other]
         many = line.primitive.gives == "many"
         return self.guarded(line, lambda at: self.store(line.output, code, at, many), indent)
@@ -91,20 +128,20 @@ class StatementWriter(ABC):
         self, line: OperationLine | CallLine, write: Callable[[int], list[str]], indent: int
     ) -> list[str]:
         """The result of `write` at an indentation, under the line's condition if it has one."""
-        if line.when is None:
+        when, passed = self.condition(line), passing(line)
+        if when is None:
             return write(indent)
-        condition = layout.condition("if", self.printed(line.when), indent)
-        passing = line.otherwise or line.inputs[0]
-        if line.output == passing:
+        condition = layout.condition("if", self.printed(when), indent)
+        if line.output == passed:
             body = write(indent + layout.INDENT)
             return [*condition, *body] if body else []
-        clobbers = any(line.output.name == each.name for each in line.inputs if each != passing)
+        clobbers = any(line.output.name == each.name for each in line.inputs if each != passed)
         # An element need not be there where it is not read.
-        if clobbers or line.output.index is not None or passing.index is not None:
+        if clobbers or line.output.index is not None or passed.index is not None:
             body = write(indent + layout.INDENT)
-            other = self.store(line.output, self.value(passing), indent + layout.INDENT)
+            other = self.store(line.output, self.value(passed), indent + layout.INDENT)
             return [*condition, *body, f"{' ' * indent}else:", *other]
-        other = self.store(line.output, self.value(passing), indent)
+        other = self.store(line.output, self.value(passed), indent)
         return [*other, *condition, *write(indent + layout.INDENT)]
 
     def store(self, output: Value, code: layout.Code, indent: int, many: bool = False) -> list[str]:

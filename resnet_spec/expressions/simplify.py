@@ -39,26 +39,35 @@ def substitute(expr: Expr, scope: Mapping[str, Expr]) -> Expr:
     return result
 
 
-def _substitute(expr: Expr, scope: Mapping[str, Expr]) -> Expr:
+def given(expr: Expr, fact: Expr) -> Expr:
+    """The expression where a condition holds: what only another case needs is left out."""
+    return _substitute(expr, {}, fact)
+
+
+def _substitute(expr: Expr, scope: Mapping[str, Expr], fact: Expr | None = None) -> Expr:
     if isinstance(expr, Name):
         return scope.get(expr.name, expr)
     if isinstance(expr, Const):
         return expr
     if isinstance(expr, Binary):
-        left, right = _substitute(expr.left, scope), _substitute(expr.right, scope)
+        left, right = _substitute(expr.left, scope, fact), _substitute(expr.right, scope, fact)
         return binary(expr.operator, left, right)
     if isinstance(expr, Conditional):
-        test, then = _substitute(expr.test, scope), _substitute(expr.then, scope)
-        return conditional(test, then, _substitute(expr.otherwise, scope))
+        test, then = _substitute(expr.test, scope, fact), _substitute(expr.then, scope, fact)
+        if test == fact:
+            return then
+        return conditional(test, then, _substitute(expr.otherwise, scope, fact))
     if isinstance(expr, Call):
-        arguments = tuple(_substitute(each, scope) for each in expr.arguments)
+        arguments = tuple(_substitute(each, scope, fact) for each in expr.arguments)
         if expr.function in _ROUNDING and _integral(arguments[0]):
             return arguments[0]
         return _folded(Call(expr.function, arguments))
     if isinstance(expr, Logical):
-        return logical(expr.operator, tuple(_substitute(each, scope) for each in expr.operands))
+        return logical(
+            expr.operator, tuple(_substitute(each, scope, fact) for each in expr.operands)
+        )
     if isinstance(expr, Unary):
-        return unary(expr.operator, _substitute(expr.operand, scope))
+        return unary(expr.operator, _substitute(expr.operand, scope, fact))
     raise TypeError(f"not an expression: {expr!r}")
 
 

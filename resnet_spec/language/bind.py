@@ -16,7 +16,14 @@ from resnet_spec.language import validate
 from resnet_spec.language.nodes import Mapping as MappingNode
 from resnet_spec.language.nodes import Node, Scalar, Sequence
 from resnet_spec.language.scalars import POSITION, read_binding, read_expression, read_initializer
-from resnet_spec.language.syntax import Argument, Binding, Bound, Definition, Expression
+from resnet_spec.language.syntax import (
+    OF_EVERY_LAYER,
+    Argument,
+    Binding,
+    Bound,
+    Definition,
+    Expression,
+)
 from resnet_spec.primitives import ROLES, Attribute, Initializer, Primitive
 
 Fixed = Mapping[str, "Bound | Initializer | str"]
@@ -100,7 +107,7 @@ def divided(primitive: Primitive, arguments: MappingNode) -> tuple[MappingNode, 
 def meant_attribute(primitive: Primitive, key: str) -> str | None:
     """The key of a layer that an unknown one was probably meant to be."""
     known = [attribute.name for attribute in primitive.attributes]
-    return nearest(key, [*known, "from", "as", "when", "else"])
+    return nearest(key, [*known, *OF_EVERY_LAYER])
 
 
 def tell_missing_attribute(

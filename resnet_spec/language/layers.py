@@ -20,6 +20,7 @@ from resnet_spec.language.scalars import (
     read_text,
 )
 from resnet_spec.language.syntax import (
+    OF_EVERY_LAYER,
     Loop,
     Pattern,
     Reference,
@@ -86,11 +87,14 @@ class _Reader:
             both = f"{quoted(found[0])} and {quoted(found[1])}"
             fail("RS101", f"a layer is one operation, not {both}", node.keys[found[1]])
         first = next(iter(node.entries), "")
+        hint = other_libraries.hint(first, validate.LAYER_KEYS)
+        if first in OF_EVERY_LAYER:
+            hint = f"write it in each layer that it is for: '- {{act: act1, {first}: ...}}'"
         fail(
             "RS101",
             f"{quoted(first)} is not an operation, and this layer has no other",
             node.keys.get(first, node.span),
-            help=other_libraries.hint(first, validate.LAYER_KEYS),
+            help=hint,
         )
 
     def optional(self, node: Node | None, read: Callable[[Node], T]) -> T | None:
@@ -110,7 +114,7 @@ class _Reader:
         primitive = PRIMITIVES.get(key)
         many = primitive is not None and primitive.takes == "many"
         name_node = node.get("name") if many else lead
-        own = {key, "from", "as", "when", "else"} | ({"name"} if many else set())
+        own = {key, *OF_EVERY_LAYER} | ({"name"} if many else set())
         statement = Statement(
             kind="slot" if key in ROLES else "primitive",
             target=key,

@@ -62,6 +62,9 @@ class Binding(NamedTuple):
     span: Span
 
 
+OF_EVERY_LAYER = ("from", "as", "when", "else")  # keys that stand beside any operation
+
+
 class Statement(NamedTuple):
     """One line of a block. `target` names a primitive, a slot or a block, as `kind` says.
 

@@ -36,6 +36,7 @@ from resnet_spec.specialize.program import (
     Program,
     Routine,
     Value,
+    where_it_runs,
 )
 from resnet_spec.specialize.replay import differences
 from resnet_spec.specialize.routines import Builder
@@ -186,6 +187,7 @@ class _Specialization:
         assign_variables(drafts, builder.input, result, reserved)
         body = finished_lines(drafts)
         kept, body, channels = inline_locals(locals_, body, result.channels)
+        body = tuple(map(where_it_runs, body))
         used = used_names(body, kept)
         if channels is not None:
             channels = expressions.substitute(channels, dict(expanded_locals(locals_)))

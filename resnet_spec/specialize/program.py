@@ -1,6 +1,6 @@
 """The result of specialisation: routines, their parameters and lines over variables."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from resnet_spec import expressions
@@ -198,12 +198,26 @@ def used_expressions(line: Line) -> Iterator[Expr]:
 
 
 def substituted(line: Line, names: Mapping[str, Expr]) -> Line:
+    return changed(line, lambda each: expressions.substitute(each, names))
+
+
+def where_it_runs(line: Line) -> Line:
+    """A line with expressions that hold under its condition, which is all that anyone asks for."""
+    if isinstance(line, LoopLine):
+        return line._replace(body=tuple(where_it_runs(each) for each in line.body))
+    when = line.when if isinstance(line, OperationLine | CallLine) else None
+    return line if when is None else changed(line, lambda each: expressions.given(each, when))
+
+
+def changed(line: Line, change: Callable[[Expr], Expr]) -> Line:
+    """A line with all its expressions changed."""
+
     def new(value: Any) -> Any:
         match value:
             case Expr():
-                return expressions.substitute(value, names)
+                return change(value)
             case Value(_, index) if index is not None:
-                return value._replace(index=expressions.substitute(index, names))
+                return value._replace(index=change(index))
             case Run(routine, start, count, values):
                 return Run(routine, new(start), new(count), new(values))
             case Value():
@@ -215,7 +229,7 @@ def substituted(line: Line, names: Mapping[str, Expr]) -> Line:
         return value
 
     if isinstance(line, LoopLine):
-        body = tuple(substituted(inner, names) for inner in line.body)
+        body = tuple(changed(inner, change) for inner in line.body)
         return LoopLine(line.variable, new(line.count), body)
     if isinstance(line, FeatureLine):
         return line

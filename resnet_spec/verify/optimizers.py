@@ -74,7 +74,8 @@ class AdamW:
         scale += given.epsilon
         update = np.divide(first, scale, out=scale)
         update *= rate / (1 - one ** (step + 1))
-        return value * (1 - rate * given.weight_decay) - update
+        changed: np.ndarray = value * (1 - rate * given.weight_decay) - update
+        return changed
 
 
 def optimizer(recipe: Recipe) -> SGD | AdamW:

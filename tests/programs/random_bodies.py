@@ -84,6 +84,7 @@ class Body:
         self.runs_always = True
         self.unread: dict[str, None] = {}  # values with weights behind them
         self.fresh = False  # so is the previous output, and it has no name
+        self.last_test: Expression | None = None  # of the last layer with a condition
         self.current_name: str | None = "x"
         self.divided: set[str] = set()  # lists that a split gave: one part stands for all
         self.singles = {"x"}  # names of values that are no lists
@@ -302,6 +303,8 @@ class Body:
             layer["from"] = source.text
         passing = source.first if source is not None else [w.current for w in self.worlds]
         rare = 0.05 if "{" in str(next(iter(layer.values()))) else 0.16
+        if self.in_branch():
+            rare = 0.6
         if conditional and self.r.random() < rare:
             shapes = self.conditional(layer, shapes, passing, weights)
         for world, shape in zip(self.worlds, shapes, strict=True):
@@ -317,7 +320,7 @@ class Body:
         """`when`, and `else` sometimes, where what passes fits; the shapes that come of it."""
         # With `else` nothing reads the input where the condition does not hold.
         other = self.reference() if self.r.random() < (0.08 if laden else 0.7) else None
-        test = self.test()
+        test = self.last_test if self.in_branch() and self.r.random() < 0.8 else self.test()
         if test is None:
             return shapes
         if other is not None:
@@ -328,12 +331,18 @@ class Body:
                 return shapes
             result.append(shape if found[0] else through)
         layer["when"] = test.text
+        self.last_test = test
         self.plan.tags.add("when")
         if other is not None:
             layer["else"] = other.text
             self.read(other)
             self.plan.tags.add("else")
         return result
+
+    def in_branch(self) -> bool:
+        """Whether the last layer is under a condition, which the next may share."""
+        last = self.layers[-1].get("when") if self.layers else None
+        return self.last_test is not None and last == self.last_test.text
 
     def named(self, layer: Layer, shapes: list[Shape]) -> None:
         kind = self.r.random()

@@ -614,4 +614,80 @@ CASES = {
             "t.0.1(d.0.1.1) -> t.0.1",
         ),
     ),
+    "layers in a row under one condition": Case(
+        """
+        - {conv: a, filters: 8, kernel: 1}
+        - {conv: b, filters: 8, kernel: 1, init: zeros, when: flag}
+        - {act: c.1, when: flag}
+        - {norm: n, init: zeros, when: flag}
+        - {conv: d, filters: 8, kernel: 1}
+        """,
+        ("a(x) d(a) -> d", "a(x) b(a) c.1(b) n(c.1) d(n) -> d"),
+        args="{flag: false}",
+        uses="[{}, {flag: true}]",
+    ),
+    "a branch that reads what another value takes the place of": Case(
+        """
+        - {conv: a, filters: 8, kernel: 1, as: kept}
+        - {max_pool: p, kernel: 3, stride: 1}
+        - {conv: q, filters: 8, kernel: 1, when: flag, else: kept}
+        - {act: r, when: flag}
+        - {conv: d, filters: 8, kernel: 1}
+        """,
+        ("a(x) p(a) d(a) -> d", "a(x) p(a) q(p) r(q) d(r) -> d"),
+        args="{flag: false}",
+        uses="[{}, {flag: true}]",
+    ),
+    "two values that change places where a branch is not taken": Case(
+        """
+        - {conv: a, filters: 8, kernel: 1, as: one}
+        - {conv: b, filters: 8, kernel: 1, as: two}
+        - {conv: c, filters: 8, kernel: 1, from: one, when: flag, else: two, as: other}
+        - {conv: d, filters: 8, kernel: 1, from: two, when: flag, else: one, as: two}
+        - {identity: i, from: other, as: one}
+        - {conv: e, filters: 8, kernel: 1, from: one, as: first}
+        - {conv: f, filters: 8, kernel: 1, from: two, as: last}
+        - {concat: [last, first], name: both}
+        """,
+        (
+            "a(x) b(a) i(b) e(i) f(a) both(f, e) -> both",
+            "a(x) b(a) c(a) d(b) i(c) e(i) f(d) both(f, e) -> both",
+        ),
+        args="{flag: false}",
+        uses="[{}, {flag: true}]",
+    ),
+    "a block that ends with a branch": Case(
+        """
+        - {conv: a, filters: 8, kernel: 1}
+        - {conv: b, filters: 8, kernel: 1, when: flag}
+        - {act: c, when: flag}
+        """,
+        ("a(x) -> a", "a(x) b(a) c(b) -> c"),
+        args="{flag: false}",
+        uses="[{}, {flag: true}]",
+    ),
+    "a block that ends with a branch or another value": Case(
+        """
+        - {conv: a, filters: 8, kernel: 1, as: kept}
+        - {max_pool: p, kernel: 3, stride: 1, when: flag}
+        - {conv: b, filters: 8, kernel: 1, when: flag}
+        - {act: c, when: flag, else: kept, as: out}
+        """,
+        ("a(x) -> a", "a(x) p(a) b(p) c(b) -> c"),
+        args="{flag: false}",
+        uses="[{}, {flag: true}]",
+    ),
+    "what stands in for a value under a condition": Case(
+        """
+        - {conv: a, filters: 8, kernel: 1, as: one}
+        - {conv: b, filters: 8, kernel: 1, as: two}
+        - {identity: i, from: two, when: flag, else: one}
+        - {act: c, when: flag}
+        - {conv: d, filters: 8, kernel: 1, as: last}
+        - {concat: [one, two, last], name: all}
+        """,
+        ("a(x) b(a) d(a) all(a, b, d) -> all", "a(x) b(a) i(b) c(i) d(c) all(a, b, d) -> all"),
+        args="{flag: false}",
+        uses="[{}, {flag: true}]",
+    ),
 }

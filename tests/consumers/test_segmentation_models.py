@@ -12,7 +12,7 @@ import reference
 pytestmark = pytest.mark.torch
 
 
-def on_ours(name: str) -> Any:
+def on_ours(name: str, decoder: str = "Unet") -> Any:
     """As docs/backbones.md has it."""
     smp = reference.segmentation_models()
     from segmentation_models_pytorch.encoders import encoders
@@ -31,7 +31,7 @@ def on_ours(name: str) -> Any:
             return [x, *super().forward(x).values()]
 
     encoders[f"our_{name}"] = {"encoder": Encoder, "params": {}, "pretrained_settings": {}}
-    return smp.Unet(f"our_{name}", encoder_weights=None, classes=3)
+    return getattr(smp, decoder)(f"our_{name}", encoder_weights=None, classes=3)
 
 
 def loss_of(unet: Any) -> Any:
@@ -58,3 +58,27 @@ def test_a_step_is_its_own() -> None:
 def test_other_stems_fit(name: str) -> None:
     loss = loss_of(on_ours(name).double())
     assert loss.isfinite()
+
+
+# As docs/backbones.md lists them.
+DECODERS = ("FPN", "Linknet", "MAnet", "Segformer", "Unet", "UnetPlusPlus", "UPerNet")
+
+
+@pytest.mark.parametrize("decoder", parity.costly(DECODERS, {"FPN"}))
+def test_decoders_compute_what_they_do_on_their_own_encoder(decoder: str) -> None:
+    import torch
+
+    theirs = getattr(reference.segmentation_models(), decoder)(
+        "resnet18", encoder_weights=None, classes=3
+    )
+    parity.randomize(theirs)
+    ours = on_ours("resnet18", decoder)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(ours.eval()(images), theirs.eval()(images))
+
+
+def test_the_page_names_these_decoders() -> None:
+    page = (parity.SPECS.parents[1] / "docs" / "backbones.md").read_text()
+    assert all(f"`{decoder}`" in page for decoder in DECODERS)

@@ -29,7 +29,7 @@ from keras import KerasTensor, initializers, layers, ops
     definitions = definitions(__file__)
     names = (
         *("stages", "inputs", "features", "name", "model", "freeze_until"),
-        *helpers.TEXTS,
+        *helpers.SOURCES,
     )
 
     def view(self, program: Program) -> dict[str, Any]:
@@ -39,7 +39,7 @@ from keras import KerasTensor, initializers, layers, ops
         style = model.Style.of(program, self.taken)
         blocks = [model.function_view(routine, style) for routine in program.routines]
         shown = model.network_view(program, style)
-        texts = [usage.write(style.exact) for usage in style.usages.values()]
+        texts = [usage.write() for usage in style.usages.values()]
         bodies = [*(block.body for block in blocks), shown.stages, shown.head, *texts]
         checks.check_automatic_names(network, bodies, self.definitions)
         return {

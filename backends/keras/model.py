@@ -40,7 +40,8 @@ class Style(NamedTuple):
         """How those of a program are written; no function has a name that is taken."""
         lines = [line for _, line in program.lines() if isinstance(line, OperationLine)]
         functions = function_names(program, taken)
-        return cls(helpers.collect(lines), functions, program.network.numerics == "exact")
+        exact = program.network.numerics == "exact"
+        return cls(helpers.collect(lines, exact), functions, exact)
 
 
 def function_names(program: Program, reserved: Collection[str]) -> dict[str, str]:
@@ -69,10 +70,10 @@ class _Writer(StatementWriter):
     apart = (FeatureLine,)
 
     def operation(self, line: OperationLine) -> layout.Code:
-        options = {name: usage.varying for name, usage in self.style.usages.items()}
-        inputs = tuple(self.value(each) for each in line.inputs)
+        functions = {name: usage.varying for name, usage in self.style.usages.items()}
+        inputs = [self.value(each) for each in line.inputs]
         name = self.name(line.path)
-        op = Context(line, self.spelling, name, options, self.style.exact, inputs=inputs)
+        op = Context(line, self.spelling, name, functions, self.style.exact, inputs=inputs)
         return op.write(RULES)
 
     def run_call(self, line: CallLine, indent: int) -> list[str]:

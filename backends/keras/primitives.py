@@ -7,16 +7,16 @@ Patterns are those of resnet_spec/codegen/patterns.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from resnet_spec.codegen.layout import Code, call
-from resnet_spec.codegen.operation import OperationContext, Rule, initializer_of, where
-from resnet_spec.expressions import Const, Expr, binary, to_python
+from resnet_spec.codegen.layout import Code, flat
+from resnet_spec.codegen.operation import OperationContext, Rule, initializer_of, kept, where
+from resnet_spec.expressions import Const, Expr, to_python
 from resnet_spec.primitives import SAME, Initializer
 from resnet_spec.specialize import OperationLine
 
-Spelling = Mapping[str, str]
+Option = Expr | Initializer
 
 
 @dataclass
@@ -24,31 +24,29 @@ class Context(OperationContext):
     """One operation with its name in Keras."""
 
     name: str
-    options: Mapping[str, Mapping[str, Const | Initializer]]  # which helpers leave to their callers
+    # of the functions that write a layer: what each leaves to its callers, with the defaults
+    functions: Mapping[str, Mapping[str, Option | None]]
     exact: bool  # every number as PyTorch has it
 
     def get(self, name: str) -> str:
-        return self.name if name == "name" else super().get(name)
+        match name:
+            case "name":
+                return self.name
+            case "function":
+                return str(function_of(self.line))
+            case "options":  # those of the function that are not its defaults
+                defaults = self.functions[str(function_of(self.line))]
+                given = options(self.line).items()
+                stated = [(k, v) for k, v in given if k in defaults and v != defaults[k]]
+                return ", ".join(f"{k}={text(v, self.spelling)}" for k, v in stated)
+        return super().get(name)
 
     def initializer(self, given: Initializer) -> Code:
-        return initializer(given)
+        return text(given)
 
     def is_default(self, name: str, default: str) -> bool:
         unbiased = name == "bias_init" and self.has("bias", False)
         return unbiased or super().is_default(name, default)
-
-    def helper(self, *arguments: str) -> Code:
-        """A call of a helper function; options that have its default are left out."""
-        function = helper_of(self.line)
-        assert function is not None
-        options: dict[str, Code] = {}
-        unbiased = self.line.attributes.get("bias") == Const(False)
-        for name, default in self.options[function].items():
-            value = self.line.attributes[name]
-            assert not isinstance(value, str)
-            if value != default and not (name == "bias_init" and unbiased):
-                options[KEYWORDS.get(name, name)] = option(name, value, self.spelling)
-        return call(function, self.get("x"), *arguments, **options, name=self.name)
 
 
 # Always a new one where it is made: one object would draw the same values twice.
@@ -65,29 +63,20 @@ INITIALIZERS = {
 }
 
 
-def initializer(given: Initializer) -> Code:
-    """An initializer as Python."""
-    return initializer_of(INITIALIZERS, given)
+def text(option: Option, spelling: Mapping[str, str] | None = None) -> str:
+    """An option as Python."""
+    if isinstance(option, Initializer):
+        return flat(initializer_of(INITIALIZERS, option))
+    return to_python(option, spelling)
 
 
-# Attributes that Keras' layers call otherwise.
-KEYWORDS = {"eps": "epsilon"}
+# --- functions -----------------------------------------------------------------------------------
+
+KEYWORDS = {"eps": "epsilon"}  # attributes that Keras calls otherwise
 
 
-def option(name: str, value: Expr | Initializer, spelling: Spelling) -> Code:
-    """An attribute as the argument of a helper function."""
-    if isinstance(value, Initializer):
-        return initializer(value)
-    if name == "momentum":
-        # Keras' momentum is the weight of the old statistics, PyTorch's that of the new.
-        if isinstance(value, Const):
-            return repr(round(1 - value.value, 12))
-        value = binary("-", Const(1), value)
-    return to_python(value, spelling)
-
-
-def helper_of(line: OperationLine) -> str | None:
-    """The helper function that an operation calls; None: a layer, or a function as it is."""
+def function_of(line: OperationLine) -> str | None:
+    """The function that writes the layer of an operation; None: it is written as it is."""
     name, padding = line.primitive.name, line.attributes.get("padding")
     padded = padding not in (Const(0), SAME)
     match name:
@@ -105,6 +94,21 @@ def helper_of(line: OperationLine) -> str | None:
     return None
 
 
+def options(line: OperationLine) -> dict[str, Option]:
+    """What a function may be given by keyword, by Keras' names."""
+    unsaid = ["filters", "kernel"]
+    if line.attributes.get("bias") == Const(False):
+        unsaid.append("bias_init")
+    found = {
+        KEYWORDS.get(name, name): value
+        for name, value in line.attributes.items()
+        if name not in unsaid and not isinstance(value, str)
+    }
+    if isinstance(momentum := found.get("momentum"), Expr):
+        found["momentum"] = kept(momentum)
+    return found
+
+
 def needs_own_average(line: OperationLine) -> bool:
     """Whether Keras on PyTorch would put copies of the border into an average.
 
@@ -116,18 +120,23 @@ def needs_own_average(line: OperationLine) -> bool:
     return line.primitive.name == "avg_pool" and not alike
 
 
-def _pool(function: str) -> Callable[[Context], Code]:
+# --- rules ---------------------------------------------------------------------------------------
+
+
+def _pool(layer: str) -> Rule:
     def write(op: Context) -> Code:
-        if helper_of(op.line):
-            return op.helper(op.get("kernel"))
+        if function_of(op.line):
+            return op.fill("{function}({x}, {kernel}, {options}, name={name})")
         same = op.has("padding", SAME)
-        own = same and needs_own_average(op.line)
-        options = "" if op.expr("stride") == op.expr("kernel") else ", strides={stride}"
+        stride = "" if op.expr("stride") == op.expr("kernel") else ", strides={stride}"
         # Windows that a padded average's border cuts off are averaged over what they cover, as
         # PyTorch does then.
-        options += ', padding="same"' if same or op.has("ceil", True) else ""
-        layer = "AveragePooling" if own else f"layers.{function}"
-        return op.fill(f"{layer}({{kernel}}{options}, name={{name}})({{x}})")
+        padding = ', padding="same"' if same or op.has("ceil", True) else ""
+        own = same and needs_own_average(op.line)
+        return op.fill(
+            f"{'AveragePooling' if own else f'layers.{layer}'}"
+            f"({{kernel}}{stride}{padding}, name={{name}})({{x}})"
+        )
 
     return write
 
@@ -152,10 +161,10 @@ def _leaky_relu(op: Context) -> Code:
 _NORM = "epsilon={eps}, gamma_initializer={init?ones}, name={name})({x})"
 
 RULES: dict[str, Rule] = {
-    "conv": lambda op: op.helper(op.get("filters"), op.get("kernel")),
+    "conv": "{function}({x}, {filters}, {kernel}, {options}, name={name})",
     "linear": "layers.Dense({features}, use_bias={bias?True}, kernel_initializer={init}, "
     "bias_initializer={bias_init?zeros}, name={name})({x})",
-    "batch_norm": Context.helper,
+    "batch_norm": "{function}({x}, {options}, name={name})",
     "group_norm": f"layers.GroupNormalization({{groups}}, {_NORM}",
     "filter_response_norm": f"FilterResponseNorm({_NORM}",
     "evo_norm": f"EvoNorm({{groups}}, {_NORM}",
@@ -190,8 +199,8 @@ RULES: dict[str, Rule] = {
     "split": "ops.split({x}, {parts}, axis=-1)",
     "shuffle": "shuffle_channels({x}, {groups}, {parts})",
     "pad_channels": "ops.pad({x}, ((0, 0), (0, 0), (0, 0), ({before}, {after})))",
-    "blur_pool": Context.helper,
-    "channel_conv": lambda op: op.helper(op.get("kernel")),
+    "blur_pool": "{function}({x}, {options}, name={name})",
+    "channel_conv": "{function}({x}, {kernel}, {options}, name={name})",
     # A window of one with a stride takes every n-th row and column.
     "subsample": "layers.MaxPooling2D(1, strides={stride}, name={name})({x})",
     "dropout": "layers.Dropout({rate}, name={name})({x})",

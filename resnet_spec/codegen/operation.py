@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from ast import literal_eval
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from resnet_spec.codegen.layout import Code, array, flat, span
 from resnet_spec.codegen.patterns import fill
 from resnet_spec.codegen.python import rescaled
-from resnet_spec.expressions import Const, Expr, to_python
+from resnet_spec.expressions import Const, Expr, binary, to_python
 from resnet_spec.primitives import SAME, Initializer
 from resnet_spec.specialize import OperationLine
 
 # How an operation is written: a pattern, or what writes it, given the backend's own context.
 Rule = str | Callable[[Any], Code]
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass
@@ -113,3 +117,18 @@ def initializer_of(patterns: Mapping[str, str], given: Initializer, **names: str
     return fill(
         patterns[given.kind], texts.__getitem__, lambda _, usual: given.value == literal_eval(usual)
     )
+
+
+def counted(options: Iterable[tuple[K, V]]) -> dict[K, Counter[V]]:
+    """How often each option has each value, in the order in which they come."""
+    found: dict[K, Counter[V]] = {}
+    for name, value in options:
+        found.setdefault(name, Counter())[value] += 1
+    return found
+
+
+def kept(momentum: Expr) -> Expr:
+    """The weight of a norm's old statistics; `momentum` is that of the new ones, as in PyTorch."""
+    if isinstance(momentum, Const):
+        return Const(round(1 - momentum.value, 12))
+    return binary("-", Const(1), momentum)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from resnet_spec.codegen import layout
 from resnet_spec.codegen.layout import Code, call
-from resnet_spec.codegen.operation import counted, initializer_of, kept
+from resnet_spec.codegen.operation import counted, grouped, initializer_of, kept
 from resnet_spec.expressions import Const, Expr, to_python
 from resnet_spec.primitives import Initializer
 from resnet_spec.specialize import OperationLine
@@ -116,12 +116,10 @@ def class_of(primitive: str, exact: bool) -> str:
 
 def collect(lines: Iterable[OperationLine], exact: bool) -> dict[str, Shared]:
     """For each primitive, what most of its layers have in common and Flax does not do by itself."""
-    found: dict[str, list[OperationLine]] = {name: [] for name in CLASSES}
-    for line in lines:
-        if line.primitive.name in found:
-            found[line.primitive.name].append(line)
+    found = grouped(lines, lambda line: line.primitive.name)
     shared = {}
-    for name, each in found.items():
+    for name in CLASSES:
+        each = found.get(name, [])
         usual = {option: value for option, (_, value) in CLASSES[name][1].items()}
         common = _common(each, usual, exact) if len(each) > 1 else {}
         shared[name] = Shared(name if common else class_of(name, exact), common, usual)

@@ -13,12 +13,15 @@ from pathlib import Path
 from resnet_spec.backends.keras.primitives import Option, function_of, options, text
 from resnet_spec.codegen.definitions import sources
 from resnet_spec.codegen.functions import Function, Use
-from resnet_spec.codegen.operation import counted
+from resnet_spec.codegen.operation import counted, grouped
 from resnet_spec.expressions import Const
 from resnet_spec.primitives import Initializer
 from resnet_spec.specialize import OperationLine
 
-SOURCES = sources(Path(__file__).with_name("functions.py"))
+_SOURCES = sources(Path(__file__).with_name("functions.py"))
+FUNCTIONS = _SOURCES | dict.fromkeys(
+    ("conv2d_same", "standardized_conv2d", "standardized_conv2d_same"), _SOURCES["conv2d"]
+)
 
 # What says nothing, so a call without it reads as it does in both frameworks.
 _NEUTRAL = {
@@ -40,10 +43,7 @@ _DEFAULTS = {
 
 def collect(lines: Iterable[OperationLine], exact: bool) -> dict[str, Usage]:
     """The helper functions that the lines call."""
-    found: dict[str, list[OperationLine]] = {}
-    for line in lines:
-        if name := function_of(line):
-            found.setdefault(name, []).append(line)
+    found = grouped(lines, function_of)
     return {name: Usage(name, each, exact) for name, each in found.items()}
 
 
@@ -65,11 +65,10 @@ class Usage:
         if self.by_size or not self.pads:
             self.known["same"] = str(self.by_size)
         kernel, *others = {line.attributes.get("kernel") for line in lines}
-        source = SOURCES[name.removeprefix("standardized_").removesuffix("_same")]
         passed = {}
         if isinstance(kernel, Const) and not others:
             passed["kernel_size"] = text(kernel)
-        self.function = Function(source, Use(self.known, passed, _DEFAULTS))
+        self.function = Function(FUNCTIONS[name], Use(self.known, passed, _DEFAULTS))
         self.varying = {k: usual for k, usual in varying.items() if k in self.function.read}
 
     @property

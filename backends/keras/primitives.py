@@ -7,6 +7,7 @@ Patterns are those of resnet_spec/codegen/patterns.py.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,36 +18,6 @@ from resnet_spec.primitives import SAME, Initializer
 from resnet_spec.specialize import OperationLine
 
 Option = Expr | Initializer
-
-
-@dataclass
-class Context(OperationContext):
-    """One operation with its name in Keras."""
-
-    name: str
-    # of the functions that write a layer: what each leaves to its callers, with the defaults
-    functions: Mapping[str, Mapping[str, Option | None]]
-    exact: bool  # every number as PyTorch has it
-
-    def get(self, name: str) -> str:
-        match name:
-            case "name":
-                return self.name
-            case "function":
-                return str(function_of(self.line))
-            case "options":  # those of the function that are not its defaults
-                defaults = self.functions[str(function_of(self.line))]
-                given = options(self.line).items()
-                stated = [(k, v) for k, v in given if k in defaults and v != defaults[k]]
-                return ", ".join(f"{k}={text(v, self.spelling)}" for k, v in stated)
-        return super().get(name)
-
-    def initializer(self, given: Initializer) -> Code:
-        return text(given)
-
-    def is_default(self, name: str, default: str) -> bool:
-        unbiased = name == "bias_init" and self.has("bias", False)
-        return unbiased or super().is_default(name, default)
 
 
 # Always a new one where it is made: one object would draw the same values twice.
@@ -61,6 +32,29 @@ INITIALIZERS = {
     "he_uniform": 'initializers.VarianceScaling(2.0, {value}, "uniform")',
     "lecun_uniform": 'initializers.VarianceScaling(1 / 3, {value}, "uniform")',
 }
+
+
+@dataclass
+class Context(OperationContext):
+    """One operation with its name in Keras."""
+
+    name: str
+    options: Mapping[str, Mapping[str, Option | None]]  # of functions: what varies, with defaults
+
+    initializers = INITIALIZERS
+
+    def get(self, name: str) -> str:
+        match name:
+            case "name":
+                return self.name
+            case "function":
+                return str(function_of(self.line))
+            case "options":  # those of the function that are not its defaults
+                defaults = self.options[str(function_of(self.line))]
+                given = options(self.line).items()
+                stated = [(k, v) for k, v in given if k in defaults and v != defaults[k]]
+                return ", ".join(f"{k}={text(v, self.spelling)}" for k, v in stated)
+        return super().get(name)
 
 
 def text(option: Option, spelling: Mapping[str, str] | None = None) -> str:
@@ -109,17 +103,6 @@ def options(line: OperationLine) -> dict[str, Option]:
     return found
 
 
-def needs_own_average(line: OperationLine) -> bool:
-    """Whether Keras on PyTorch would put copies of the border into an average.
-
-    It does if one side is padded more than the other, unless the window has at most size two.
-    """
-    kernel = line.attributes["kernel"]
-    known = kernel.value if isinstance(kernel, Const) else 4
-    alike = known <= 2 or (line.attributes["stride"] == Const(1) and known % 2 == 1)
-    return line.primitive.name == "avg_pool" and not alike
-
-
 # --- rules ---------------------------------------------------------------------------------------
 
 
@@ -132,33 +115,17 @@ def _pool(layer: str) -> Rule:
         # Windows that a padded average's border cuts off are averaged over what they cover, as
         # PyTorch does then.
         padding = ', padding="same"' if same or op.has("ceil", True) else ""
-        own = same and needs_own_average(op.line)
-        return op.fill(
-            f"{'AveragePooling' if own else f'layers.{layer}'}"
-            f"({{kernel}}{stride}{padding}, name={{name}})({{x}})"
-        )
+        # Keras on PyTorch puts copies of the border into an average that is padded on one side
+        # more than on the other, unless the window has at most size two.
+        own = layer.startswith("Average") and op.is_padded_by_size and not op.has("kernel", 2)
+        name = "AveragePooling" if own else f"layers.{layer}"
+        return op.fill(f"{name}({{kernel}}{stride}{padding}, name={{name}})({{x}})")
 
     return write
 
 
-def _global_pool(layer: str) -> str:
-    return f"layers.{layer}(keepdims={{keep_map?False}}, name={{name}})({{x}})"
-
-
-def _activation(name: str) -> str:
-    return f'layers.Activation("{name}", name={{name}})({{x}})'
-
-
-def _gelu(op: Context) -> Code:
-    return op.fill("Gelu(name={name})({x})" if op.exact else _activation("gelu"))
-
-
-def _leaky_relu(op: Context) -> Code:
-    layer = "LeakyReLU" if op.exact else "layers.LeakyReLU"
-    return op.fill(f"{layer}(negative_slope={{slope}}, name={{name}})({{x}})")
-
-
 _NORM = "epsilon={eps}, gamma_initializer={init?ones}, name={name})({x})"
+_MAP = "keepdims={keep_map?False}, name={name})({x})"
 
 RULES: dict[str, Rule] = {
     "conv": "{function}({x}, {filters}, {kernel}, {options}, name={name})",
@@ -174,19 +141,19 @@ RULES: dict[str, Rule] = {
     "zero_pad": "layers.ZeroPadding2D({padding}, name={name})({x})",
     "take": "{x}[..., {slice}]",
     "relu": "layers.ReLU(name={name})({x})",
-    "leaky_relu": _leaky_relu,
-    "silu": _activation("silu"),
-    "gelu": _gelu,
-    "sigmoid": _activation("sigmoid"),
-    "hard_sigmoid": _activation("hard_sigmoid"),
-    "tanh": _activation("tanh"),
+    "leaky_relu": "layers.LeakyReLU(negative_slope={slope}, name={name})({x})",
+    "silu": 'layers.Activation("silu", name={name})({x})',
+    "gelu": 'layers.Activation("gelu", name={name})({x})',
+    "sigmoid": 'layers.Activation("sigmoid", name={name})({x})',
+    "hard_sigmoid": 'layers.Activation("hard_sigmoid", name={name})({x})',
+    "tanh": 'layers.Activation("tanh", name={name})({x})',
     "softmax": where(
         "groups", 0, "layers.Softmax(name={name})({x})", "softmax_over_groups({x}, {groups})"
     ),
     "max_pool": _pool("MaxPooling2D"),
     "avg_pool": _pool("AveragePooling2D"),
-    "global_avg_pool": _global_pool("GlobalAveragePooling2D"),
-    "global_max_pool": _global_pool("GlobalMaxPooling2D"),
+    "global_avg_pool": f"layers.GlobalAveragePooling2D({_MAP}",
+    "global_max_pool": f"layers.GlobalMaxPooling2D({_MAP}",
     "channel_avg_pool": "ops.mean({x}, axis=-1, keepdims=True)",
     "channel_max_pool": "ops.max({x}, axis=-1, keepdims=True)",
     "rescale": "{rescaled}",
@@ -207,3 +174,12 @@ RULES: dict[str, Rule] = {
     "drop_path": "layers.Dropout({rate}, noise_shape=(None, 1, 1, 1), name={name})({x})",
     "identity": "{x}",
 }
+
+# With every number as PyTorch has it.
+EXACT: Mapping[str, Rule] = ChainMap(
+    {
+        "gelu": "Gelu(name={name})({x})",
+        "leaky_relu": "LeakyReLU(negative_slope={slope}, name={name})({x})",
+    },
+    RULES,
+)

@@ -119,7 +119,7 @@ class _Folding(ast.NodeTransformer):
     def visit(self, node: ast.AST) -> Any:
         if isinstance(node, ast.Name) and node.id in self.known:
             return _parsed(self.known[node.id])
-        if isinstance(node, ast.expr):
+        if isinstance(node, ast.BinOp | ast.BoolOp | ast.Compare | ast.UnaryOp):
             with suppress(ExpressionError):  # what is more than arithmetic
                 return self.arithmetic(node)
         return super().visit(node)

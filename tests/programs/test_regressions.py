@@ -161,6 +161,16 @@ def test_what_depends_on_the_classes_is_right_for_others() -> None:
         assert differences(source, other, backend, given=True) == []
 
 
+def test_convolutions_with_one_padding_may_differ_in_their_windows() -> None:
+    network = parity.network_of_text(
+        START + "stem: [{conv: c, filters: 8, kernel: 3}, {conv: d, filters: 8, kernel: 5, "
+        "padding: 1}]\nstages: [{name: l1, block: basic, filters: 8}]\n" + HEAD
+    )
+    for backend in ("torch", "keras", "flax"):
+        assert differences(parity.source_of(network, backend), network, backend) == []
+    assert "same = 2 == kernel_size - 1" in parity.source_of(network, "keras")
+
+
 def test_channels_that_depend_on_many_conditions_do_not_double_each_time() -> None:
     """Of 24 conditions an expression for what comes out would have 2**24 parts."""
     joins = "".join(f"      - {{concat: [y, x], as: y, when: a{n}}}\n" for n in range(24))

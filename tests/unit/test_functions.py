@@ -106,6 +106,11 @@ def test_an_option_that_nothing_reads_is_no_parameter() -> None:
     assert "init=0.001" in text
 
 
+def test_what_is_passed_decides_comparisons_alone() -> None:
+    source = 'def f(x: int, size: int) -> int:\n    """F."""\n    return g(size - 1, size == 3)\n'
+    assert Function(source, Use({}, {"size": "3"}, {})).body == ["    return g(size - 1, True)"]
+
+
 def test_what_follows_a_return_is_not_reached() -> None:
     source = (
         "def f(x: int, *, own: bool) -> int:\n"

@@ -28,7 +28,7 @@ INSTALL := $(PIP) install --no-compile --constraint constraints.txt
 COMPILE := $(BIN)/python -m compileall -qq -j $(WORKERS) -x '/(tests|pip|setuptools|networkx)/' $(VENV)/lib || true
 SOURCES := resnet_spec backends tests benchmarks action playground/build.py playground/session.py docs/hooks.py
 # What stands in compiled files word by word.
-COPIED := backends/trainer backends/torch/trainer backends/keras/trainer backends/*/layers.py
+COPIED := backends/trainer backends/torch/trainer backends/keras/trainer backends/*/layers.py backends/*/functions.py
 
 # What the compiler's own tests need; and all that `make test` does.
 TOOLS := $(VENV)/.installed-test

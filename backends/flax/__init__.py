@@ -48,14 +48,8 @@ from jax import lax
 
 
 def _order(network: Network) -> list[str]:
-    """The attribute with the stages, and the layers and blocks outside of them, as they run."""
-    names: dict[str, None] = {}
-    within = {index: stage.name for stage in network.stages for index in stage.steps}
-    for number, step in enumerate(network.root.steps):
-        stage = within.get(number, "")
-        if python.is_kept(step, network, network.root):
-            names[stage if f"{step.name}.".startswith(f"{stage}.") else step.name] = None
-    items = tuple(("", python.string(name)) for name in names)
+    """The attribute with the names of what runs one after the other."""
+    items = tuple(("", python.string(name)) for name in python.outer_names(network))
     listed = layout.Bracket("(", items, ")" if len(items) > 1 else ",)", display=True)
     return layout.statement("order = ", listed, indent=4)
 

@@ -8,14 +8,13 @@ as in Flax's own ImageNet example. A layer that differs states its options where
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from resnet_spec.codegen import layout
 from resnet_spec.codegen.layout import Code, call
-from resnet_spec.codegen.operation import initializer_of
-from resnet_spec.expressions import Const, Expr, binary, to_python
+from resnet_spec.codegen.operation import counted, grouped, initializer_of, kept
+from resnet_spec.expressions import Const, Expr, to_python
 from resnet_spec.primitives import Initializer
 from resnet_spec.specialize import OperationLine
 
@@ -85,13 +84,6 @@ def _option(line: OperationLine, name: str, attribute: str, exact: bool) -> Opti
     return value
 
 
-def kept(momentum: Expr) -> Expr:
-    """Flax's momentum, the weight of the old statistics; PyTorch's is that of the new."""
-    if isinstance(momentum, Const):
-        return Const(round(1 - momentum.value, 12))
-    return binary("-", Const(1), momentum)
-
-
 class Shared(NamedTuple):
     """What makes the layers of one primitive, and the options that it states itself."""
 
@@ -124,12 +116,10 @@ def class_of(primitive: str, exact: bool) -> str:
 
 def collect(lines: Iterable[OperationLine], exact: bool) -> dict[str, Shared]:
     """For each primitive, what most of its layers have in common and Flax does not do by itself."""
-    found: dict[str, list[OperationLine]] = {name: [] for name in CLASSES}
-    for line in lines:
-        if line.primitive.name in found:
-            found[line.primitive.name].append(line)
+    found = grouped(lines, lambda line: line.primitive.name)
     shared = {}
-    for name, each in found.items():
+    for name in CLASSES:
+        each = found.get(name, [])
         usual = {option: value for option, (_, value) in CLASSES[name][1].items()}
         common = _common(each, usual, exact) if len(each) > 1 else {}
         shared[name] = Shared(name if common else class_of(name, exact), common, usual)
@@ -139,10 +129,7 @@ def collect(lines: Iterable[OperationLine], exact: bool) -> dict[str, Shared]:
 def _common(
     lines: list[OperationLine], usual: Mapping[str, Option], exact: bool
 ) -> dict[str, Option]:
-    counts: dict[str, Counter[Option]] = {}
-    for line in lines:
-        for name, value in options(line, exact).items():
-            counts.setdefault(name, Counter())[value] += 1
+    counts = counted(pair for line in lines for pair in options(line, exact).items())
     common: dict[str, Option] = {}
     for name, counter in counts.items():
         value, often = counter.most_common(1)[0]

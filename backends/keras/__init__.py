@@ -6,7 +6,7 @@ from typing import Any
 
 from resnet_spec.backends.keras import checks, helpers, model
 from resnet_spec.codegen import python
-from resnet_spec.codegen.definitions import definitions
+from resnet_spec.codegen.definitions import definitions, needed
 from resnet_spec.codegen.module import PythonBackend
 from resnet_spec.specialize import Program
 
@@ -29,27 +29,22 @@ from keras import KerasTensor, initializers, layers, ops
     definitions = definitions(__file__)
     names = (
         *("stages", "inputs", "features", "name", "model", "freeze_until"),
-        *helpers.TEXTS,
+        *helpers.FUNCTIONS,
     )
 
     def view(self, program: Program) -> dict[str, Any]:
         network = program.network
         self.check_name(network)
-        checks.check(network)
-        style = model.Style.of(program, self.taken)
-        blocks = [model.function_view(routine, style) for routine in program.routines]
-        shown = model.network_view(program, style)
-        texts = [usage.write(style.exact) for usage in style.usages.values()]
-        bodies = [*(block.body for block in blocks), shown.stages, shown.head, *texts]
-        checks.check_automatic_names(network, bodies, self.definitions)
+        view = model.view(program, self.taken)
+        functions = [line for function in view["functions"] for line in function]
+        text = "\n".join([*functions, "if True:", *view["stages"], *view["head"]])
+        layers = needed(self.definitions, {*python.names_in(text)})
+        checks.check(network, "\n".join([text, *layers]))
         return {
-            "helpers": texts,
-            "blocks": blocks,
-            "network": shown,
-            "dotted": any("." in name for name in checks.outer_names(network)),
+            **view,
+            "dotted": any("." in name for name in python.outer_names(network)),
             # The layers of a model are sorted by depth: in parallel branches not as they run.
             "ordered": python.stands_as_it_runs(network) and python.runs_in_turn(network),
-            "normed": network.root.statistics > 0,
         }
 
 

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
+from resnet_spec.backends.keras.primitives import RULES
 from resnet_spec.backends.keras.variables import layer_name
-from resnet_spec.codegen.definitions import needed
 from resnet_spec.diagnostics import Span, fail, quoted
 from resnet_spec.ir import Network, Operation
 from resnet_spec.primitives import SAME
 
-Places = Sequence[tuple[str, Operation, Span]]  # every operation of a network
+Places = Sequence[tuple[str, Operation, Span]]  # operations of a network
 
-INPUT = "images"
-
-# Written as functions of keras.ops, which name themselves.
-UNNAMED = frozenset(
-    {
-        *("adaptive_avg_pool", "channel_avg_pool", "channel_max_pool", "identity"),
-        *("pad_channels", "rescale", "shuffle", "split", "take"),
-    }
-)
-# What Keras calls arithmetic on its tensors.
-ARITHMETIC = frozenset({"add", "multiply", "subtract"})
+# Layers that go with the one of an operation, and are called after it.
+BESIDE = {
+    **dict.fromkeys(("conv", "max_pool", "avg_pool"), ("pad",)),
+    **{"blur_pool": ("blur",), "channel_conv": ("in", "out"), "flatten": ("order",)},
+}
 
 
-def check(network: Network) -> None:
-    """RS502 and RS503 for what follows from the graph alone."""
+def check(network: Network, text: str) -> None:
+    """RS502 and RS503 for a network and its text."""
     places = [*network.places()]
-    _check_layer_names(places)
     for canonical, operation, span in places:
         stride, dilation = (operation.attributes.get(key) for key in ("stride", "dilation"))
         if operation.primitive.name == "conv" and stride != 1 and dilation != 1:
@@ -39,41 +32,38 @@ def check(network: Network) -> None:
                 span,
                 help="give 'stride' to another layer, or leave out the backend keras",
             )
+    _check_collisions(places)
     _check_stages(network, places)
+    _check_functions(places, text)
 
 
-def _check_layer_names(places: Places) -> None:
+def _names(canonical: str, operation: Operation) -> Iterator[str]:
+    """The names of an operation's layers, its own first; none where it is a function."""
+    primitive, attributes = operation.primitive.name, operation.attributes
+    rule, name = RULES[primitive], layer_name(canonical)
+    grouped = primitive == "softmax" and attributes["groups"]
+    if grouped or (isinstance(rule, str) and "{name}" not in rule):
+        return
+    yield name
+    completed = primitive == "max_pool" and attributes["ceil"]
+    if completed or attributes.get("padding") not in (0, SAME):
+        yield from (f"{name}_{each}" for each in BESIDE.get(primitive, ()))
+
+
+def _check_collisions(places: Places) -> None:
     """RS503 for two layers whose dotted names are one name in Keras."""
-    seen: dict[str, str] = {INPUT: INPUT}
+    seen = {"images": "images"}  # the input
     for canonical, operation, span in places:
-        if not _has_layer(operation):
-            continue
-        names = [layer_name(canonical)]
-        if operation.attributes.get("padding") not in (None, 0, SAME):
-            names.append(f"{names[0]}_pad")
-        for name in names:
+        for name in _names(canonical, operation):
             if seen.setdefault(name, canonical) != canonical:
                 fail(
                     "RS503",
                     f"the layers {quoted(seen[name])} and {quoted(canonical)} are both "
                     f"{quoted(name)} in Keras",
                     span,
-                    help="rename one of them; '.' becomes '_', and padding adds '_pad'",
+                    help="rename one of them; '.' becomes '_', and what goes with a layer "
+                    "adds '_pad', '_blur', '_in', '_out' or '_order'",
                 )
-
-
-def _has_layer(operation: Operation) -> bool:
-    """Whether an operation is a layer in Keras, under its own name."""
-    if operation.primitive.name == "softmax":
-        return not operation.attributes["groups"]
-    return operation.primitive.name not in UNNAMED
-
-
-def outer_names(network: Network) -> Iterable[str]:
-    """The names of stages, and of layers and blocks outside of them."""
-    yield from (stage.name for stage in network.stages)
-    within = {index for stage in network.stages for index in stage.steps}
-    yield from (step.name for n, step in enumerate(network.root.steps) if n not in within)
 
 
 def _check_stages(network: Network, places: Places) -> None:
@@ -93,24 +83,15 @@ def _check_stages(network: Network, places: Places) -> None:
                 )
 
 
-def check_automatic_names(
-    network: Network, bodies: Iterable[Sequence[str]], definitions: Mapping[str, str]
-) -> None:
-    """RS503 for a layer with a name that Keras gives to a function of `keras.ops` itself.
-
-    `bodies` are the lines of a file, which may use `definitions`.
-    """
-    text = "\n".join(line for body in bodies for line in body)
-    text = "\n".join([text, *needed(definitions, {*re.findall(r"\w+(?=\()", text)})])
+def _check_functions(places: Places, text: str) -> None:
+    """RS503 for a layer with a name that Keras gives to a function of `keras.ops` itself."""
     functions = set(re.findall(r"\bops\.(\w+)\(", text))
-    places = [*network.places()]
     if any(operation.primitive.name == "rescale" for _, operation, _ in places):
-        functions |= ARITHMETIC
+        functions |= {"add", "multiply", "subtract"}  # what Keras calls arithmetic
     for canonical, operation, span in places:
-        name, _, number = layer_name(canonical).rpartition("_")
-        if not name or not number.isdigit():
-            name = layer_name(canonical)
-        if name in functions and _has_layer(operation):
+        own = next(_names(canonical, operation), "")
+        name, _, number = own.rpartition("_")
+        if (name if name and number.isdigit() else own) in functions:
             fail(
                 "RS503",
                 f"a layer can't be called {quoted(canonical)} in Keras, which has a function of "

@@ -7,48 +7,17 @@ Patterns are those of resnet_spec/codegen/patterns.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import ChainMap
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from resnet_spec.codegen.layout import Code, call
-from resnet_spec.codegen.operation import OperationContext, Rule, initializer_of, where
-from resnet_spec.expressions import Const, Expr, binary, to_python
+from resnet_spec.codegen.layout import Code, flat
+from resnet_spec.codegen.operation import OperationContext, Rule, initializer_of, kept, where
+from resnet_spec.expressions import Const, Expr, to_python
 from resnet_spec.primitives import SAME, Initializer
 from resnet_spec.specialize import OperationLine
 
-Spelling = Mapping[str, str]
-
-
-@dataclass
-class Context(OperationContext):
-    """One operation with its name in Keras."""
-
-    name: str
-    options: Mapping[str, Mapping[str, Const | Initializer]]  # which helpers leave to their callers
-    exact: bool  # every number as PyTorch has it
-
-    def get(self, name: str) -> str:
-        return self.name if name == "name" else super().get(name)
-
-    def initializer(self, given: Initializer) -> Code:
-        return initializer(given)
-
-    def is_default(self, name: str, default: str) -> bool:
-        unbiased = name == "bias_init" and self.has("bias", False)
-        return unbiased or super().is_default(name, default)
-
-    def helper(self, *arguments: str) -> Code:
-        """A call of a helper function; options that have its default are left out."""
-        function = helper_of(self.line)
-        assert function is not None
-        options: dict[str, Code] = {}
-        unbiased = self.line.attributes.get("bias") == Const(False)
-        for name, default in self.options[function].items():
-            value = self.line.attributes[name]
-            assert not isinstance(value, str)
-            if value != default and not (name == "bias_init" and unbiased):
-                options[KEYWORDS.get(name, name)] = option(name, value, self.spelling)
-        return call(function, self.get("x"), *arguments, **options, name=self.name)
+Option = Expr | Initializer
 
 
 # Always a new one where it is made: one object would draw the same values twice.
@@ -65,29 +34,43 @@ INITIALIZERS = {
 }
 
 
-def initializer(given: Initializer) -> Code:
-    """An initializer as Python."""
-    return initializer_of(INITIALIZERS, given)
+@dataclass
+class Context(OperationContext):
+    """One operation with its name in Keras."""
+
+    name: str
+    options: Mapping[str, Mapping[str, Option | None]]  # of functions: what varies, with defaults
+
+    initializers = INITIALIZERS
+
+    def get(self, name: str) -> str:
+        match name:
+            case "name":
+                return self.name
+            case "function":
+                return str(function_of(self.line))
+            case "options":  # those of the function that are not its defaults
+                defaults = self.options[str(function_of(self.line))]
+                given = options(self.line).items()
+                stated = [(k, v) for k, v in given if k in defaults and v != defaults[k]]
+                return ", ".join(f"{k}={text(v, self.spelling)}" for k, v in stated)
+        return super().get(name)
 
 
-# Attributes that Keras' layers call otherwise.
-KEYWORDS = {"eps": "epsilon"}
+def text(option: Option, spelling: Mapping[str, str] | None = None) -> str:
+    """An option as Python."""
+    if isinstance(option, Initializer):
+        return flat(initializer_of(INITIALIZERS, option))
+    return to_python(option, spelling)
 
 
-def option(name: str, value: Expr | Initializer, spelling: Spelling) -> Code:
-    """An attribute as the argument of a helper function."""
-    if isinstance(value, Initializer):
-        return initializer(value)
-    if name == "momentum":
-        # Keras' momentum is the weight of the old statistics, PyTorch's that of the new.
-        if isinstance(value, Const):
-            return repr(round(1 - value.value, 12))
-        value = binary("-", Const(1), value)
-    return to_python(value, spelling)
+# --- functions -----------------------------------------------------------------------------------
+
+KEYWORDS = {"eps": "epsilon"}  # attributes that Keras calls otherwise
 
 
-def helper_of(line: OperationLine) -> str | None:
-    """The helper function that an operation calls; None: a layer, or a function as it is."""
+def function_of(line: OperationLine) -> str | None:
+    """The function that writes the layer of an operation; None: it is written as it is."""
     name, padding = line.primitive.name, line.attributes.get("padding")
     padded = padding not in (Const(0), SAME)
     match name:
@@ -105,57 +88,50 @@ def helper_of(line: OperationLine) -> str | None:
     return None
 
 
-def needs_own_average(line: OperationLine) -> bool:
-    """Whether Keras on PyTorch would put copies of the border into an average.
+def options(line: OperationLine) -> dict[str, Option]:
+    """What a function may be given by keyword, by Keras' names."""
+    unsaid = ["filters", "kernel"]
+    if line.attributes.get("bias") == Const(False):
+        unsaid.append("bias_init")
+    found = {
+        KEYWORDS.get(name, name): value
+        for name, value in line.attributes.items()
+        if name not in unsaid and not isinstance(value, str)
+    }
+    if isinstance(momentum := found.get("momentum"), Expr):
+        found["momentum"] = kept(momentum)
+    return found
 
-    It does if one side is padded more than the other, unless the window has at most size two.
-    """
-    kernel = line.attributes["kernel"]
-    known = kernel.value if isinstance(kernel, Const) else 4
-    alike = known <= 2 or (line.attributes["stride"] == Const(1) and known % 2 == 1)
-    return line.primitive.name == "avg_pool" and not alike
+
+# --- rules ---------------------------------------------------------------------------------------
 
 
-def _pool(function: str) -> Callable[[Context], Code]:
+def _pool(layer: str) -> Rule:
     def write(op: Context) -> Code:
-        if helper_of(op.line):
-            return op.helper(op.get("kernel"))
+        if function_of(op.line):
+            return op.fill("{function}({x}, {kernel}, {options}, name={name})")
         same = op.has("padding", SAME)
-        own = same and needs_own_average(op.line)
-        options = "" if op.expr("stride") == op.expr("kernel") else ", strides={stride}"
+        stride = "" if op.expr("stride") == op.expr("kernel") else ", strides={stride}"
         # Windows that a padded average's border cuts off are averaged over what they cover, as
         # PyTorch does then.
-        options += ', padding="same"' if same or op.has("ceil", True) else ""
-        layer = "AveragePooling" if own else f"layers.{function}"
-        return op.fill(f"{layer}({{kernel}}{options}, name={{name}})({{x}})")
+        padding = ', padding="same"' if same or op.has("ceil", True) else ""
+        # Keras on PyTorch puts copies of the border into an average that is padded on one side
+        # more than on the other, unless the window has at most size two.
+        own = layer.startswith("Average") and op.is_padded_by_size and not op.has("kernel", 2)
+        name = "AveragePooling" if own else f"layers.{layer}"
+        return op.fill(f"{name}({{kernel}}{stride}{padding}, name={{name}})({{x}})")
 
     return write
 
 
-def _global_pool(layer: str) -> str:
-    return f"layers.{layer}(keepdims={{keep_map?False}}, name={{name}})({{x}})"
-
-
-def _activation(name: str) -> str:
-    return f'layers.Activation("{name}", name={{name}})({{x}})'
-
-
-def _gelu(op: Context) -> Code:
-    return op.fill("Gelu(name={name})({x})" if op.exact else _activation("gelu"))
-
-
-def _leaky_relu(op: Context) -> Code:
-    layer = "LeakyReLU" if op.exact else "layers.LeakyReLU"
-    return op.fill(f"{layer}(negative_slope={{slope}}, name={{name}})({{x}})")
-
-
 _NORM = "epsilon={eps}, gamma_initializer={init?ones}, name={name})({x})"
+_MAP = "keepdims={keep_map?False}, name={name})({x})"
 
 RULES: dict[str, Rule] = {
-    "conv": lambda op: op.helper(op.get("filters"), op.get("kernel")),
+    "conv": "{function}({x}, {filters}, {kernel}, {options}, name={name})",
     "linear": "layers.Dense({features}, use_bias={bias?True}, kernel_initializer={init}, "
     "bias_initializer={bias_init?zeros}, name={name})({x})",
-    "batch_norm": Context.helper,
+    "batch_norm": "{function}({x}, {options}, name={name})",
     "group_norm": f"layers.GroupNormalization({{groups}}, {_NORM}",
     "filter_response_norm": f"FilterResponseNorm({_NORM}",
     "evo_norm": f"EvoNorm({{groups}}, {_NORM}",
@@ -165,19 +141,19 @@ RULES: dict[str, Rule] = {
     "zero_pad": "layers.ZeroPadding2D({padding}, name={name})({x})",
     "take": "{x}[..., {slice}]",
     "relu": "layers.ReLU(name={name})({x})",
-    "leaky_relu": _leaky_relu,
-    "silu": _activation("silu"),
-    "gelu": _gelu,
-    "sigmoid": _activation("sigmoid"),
-    "hard_sigmoid": _activation("hard_sigmoid"),
-    "tanh": _activation("tanh"),
+    "leaky_relu": "layers.LeakyReLU(negative_slope={slope}, name={name})({x})",
+    "silu": 'layers.Activation("silu", name={name})({x})',
+    "gelu": 'layers.Activation("gelu", name={name})({x})',
+    "sigmoid": 'layers.Activation("sigmoid", name={name})({x})',
+    "hard_sigmoid": 'layers.Activation("hard_sigmoid", name={name})({x})',
+    "tanh": 'layers.Activation("tanh", name={name})({x})',
     "softmax": where(
         "groups", 0, "layers.Softmax(name={name})({x})", "softmax_over_groups({x}, {groups})"
     ),
     "max_pool": _pool("MaxPooling2D"),
     "avg_pool": _pool("AveragePooling2D"),
-    "global_avg_pool": _global_pool("GlobalAveragePooling2D"),
-    "global_max_pool": _global_pool("GlobalMaxPooling2D"),
+    "global_avg_pool": f"layers.GlobalAveragePooling2D({_MAP}",
+    "global_max_pool": f"layers.GlobalMaxPooling2D({_MAP}",
     "channel_avg_pool": "ops.mean({x}, axis=-1, keepdims=True)",
     "channel_max_pool": "ops.max({x}, axis=-1, keepdims=True)",
     "rescale": "{rescaled}",
@@ -190,11 +166,20 @@ RULES: dict[str, Rule] = {
     "split": "ops.split({x}, {parts}, axis=-1)",
     "shuffle": "shuffle_channels({x}, {groups}, {parts})",
     "pad_channels": "ops.pad({x}, ((0, 0), (0, 0), (0, 0), ({before}, {after})))",
-    "blur_pool": Context.helper,
-    "channel_conv": lambda op: op.helper(op.get("kernel")),
+    "blur_pool": "{function}({x}, {options}, name={name})",
+    "channel_conv": "{function}({x}, {kernel}, {options}, name={name})",
     # A window of one with a stride takes every n-th row and column.
     "subsample": "layers.MaxPooling2D(1, strides={stride}, name={name})({x})",
     "dropout": "layers.Dropout({rate}, name={name})({x})",
     "drop_path": "layers.Dropout({rate}, noise_shape=(None, 1, 1, 1), name={name})({x})",
     "identity": "{x}",
 }
+
+# With every number as PyTorch has it.
+EXACT: Mapping[str, Rule] = ChainMap(
+    {
+        "gelu": "Gelu(name={name})({x})",
+        "leaky_relu": "LeakyReLU(negative_slope={slope}, name={name})({x})",
+    },
+    RULES,
+)

@@ -1,6 +1,5 @@
 """How fresh weights are drawn: the body of `init_weights`."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ from resnet_spec.backends.torch.writer import MODULES
 from resnet_spec.codegen import layout, python
 from resnet_spec.codegen.branches import within
 from resnet_spec.codegen.classes import BODY
+from resnet_spec.codegen.operation import counted
 from resnet_spec.codegen.placement import Layer, Place, Placement, text_of
 from resnet_spec.expressions import Const, to_python
 from resnet_spec.primitives import Initializer
@@ -89,11 +89,9 @@ def _initialized(program: Program) -> Iterator[tuple[Routine | None, OperationLi
 
 def _usual(program: Program) -> dict[tuple[str, str], Initializer]:
     """The most frequent initializer of each kind of tensor."""
-    counts: dict[tuple[str, str], Counter[Initializer]] = {}
-    for _, line, attribute, given in _initialized(program):
-        key = (line.primitive.name, attribute)
-        counts.setdefault(key, Counter())[given] += 1
-    return {key: max(counter, key=lambda given: counter[given]) for key, counter in counts.items()}
+    initialized = _initialized(program)
+    counts = counted(((line.primitive.name, each), given) for _, line, each, given in initialized)
+    return {key: counter.most_common(1)[0][0] for key, counter in counts.items()}
 
 
 def _all_biased(program: Program, primitive: str) -> bool:

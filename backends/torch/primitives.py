@@ -8,7 +8,6 @@ from resnet_spec.codegen.operation import OperationContext, Rule, initializer_of
 from resnet_spec.expressions import Const, Expr, substitute
 from resnet_spec.language import bind
 from resnet_spec.primitives import SAME, Initializer
-from resnet_spec.specialize import OperationLine
 
 
 class Context(OperationContext):
@@ -18,29 +17,20 @@ class Context(OperationContext):
         if name == "inplace":
             return Const(self.line.inplace)
         if self.line.attributes[name] == SAME:
-            return layer_padding(self.line)
+            return self.layer_padding
         return super().expr(name)
 
+    @property
+    def layer_padding(self) -> Expr:
+        """What stands for `padding: same` in the layer: as much on each side, or nothing.
 
-# --- padding: same -------------------------------------------------------------------------------
-
-
-def is_padded_by_size(line: OperationLine) -> bool:
-    """Whether the padding follows from the size of the input, which no layer of PyTorch can."""
-    stride, kernel = line.attributes["stride"], line.attributes["kernel"]
-    if line.attributes["padding"] != SAME or kernel == Const(1):
-        return False
-    odd = isinstance(kernel, Const) and kernel.value % 2 == 1
-    return stride != Const(1) or not odd
-
-
-def layer_padding(line: OperationLine) -> Expr:
-    """What stands for `padding: same` in the layer itself: as much on each side, or nothing."""
-    usual = line.primitive.attribute("padding")
-    if is_padded_by_size(line) or usual is None:
-        return Const(0)
-    numbers = {key: v for key, v in line.attributes.items() if isinstance(v, Expr)}
-    return substitute(bind.default_expression(str(usual.default)).expr, numbers)
+        No layer of PyTorch can follow the size of the input.
+        """
+        usual = self.line.primitive.attribute("padding")
+        if self.is_padded_by_size or usual is None:
+            return Const(0)
+        numbers = {key: v for key, v in self.line.attributes.items() if isinstance(v, Expr)}
+        return substitute(bind.default_expression(str(usual.default)).expr, numbers)
 
 
 # --- modules -------------------------------------------------------------------------------------
@@ -49,7 +39,7 @@ def layer_padding(line: OperationLine) -> Expr:
 def _conv(op: Context) -> Code:
     standardized = op.has("standardize", True)
     layer = "StdConv2d" if standardized else "Conv2d"
-    if is_padded_by_size(op.line):
+    if op.is_padded_by_size:
         layer += "Same"
     return op.fill(
         f"{'nn.' if layer == 'Conv2d' else ''}{layer}({{channels}}, {{filters}}, {{kernel}}, "
@@ -61,7 +51,7 @@ def _conv(op: Context) -> Code:
 def _pool(op: Context) -> Code:
     largest = op.line.primitive.name == "max_pool"
     layer = "MaxPool2d" if largest else "AvgPool2d"
-    if is_padded_by_size(op.line):
+    if op.is_padded_by_size:
         return op.fill(f"{layer}Same({{kernel}}, {{stride}})")
     options = "{kernel}, stride={stride}, padding={padding?0}"
     if largest:

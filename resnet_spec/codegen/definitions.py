@@ -20,11 +20,11 @@ def definitions(backend: str) -> dict[str, str]:
 
     What another one stands on comes before it. The functions of the language come first.
     """
-    own = Path(backend).with_name("layers.py")
-    return _read(Path(rounding.__file__)) | _read(own)
+    return sources(Path(rounding.__file__)) | sources(Path(backend).with_name("layers.py"))
 
 
-def _read(path: Path) -> dict[str, str]:
+def sources(path: Path) -> dict[str, str]:
+    """The source of each class and function of a Python file, by name."""
     parts = path.read_text(encoding="utf-8").rstrip().split("\n\n\n")
     return {_name(part): part for part in parts if part.startswith(("@", "class ", "def "))}
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from ast import literal_eval
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from resnet_spec.codegen.layout import Code, array, flat, span
 from resnet_spec.codegen.patterns import fill
 from resnet_spec.codegen.python import rescaled
-from resnet_spec.expressions import Const, Expr, to_python
+from resnet_spec.expressions import Const, Expr, binary, to_python
 from resnet_spec.primitives import SAME, Initializer
 from resnet_spec.specialize import OperationLine
 
 # How an operation is written: a pattern, or what writes it, given the backend's own context.
 Rule = str | Callable[[Any], Code]
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass
@@ -28,6 +32,8 @@ class OperationContext:
     line: OperationLine
     spelling: Mapping[str, str]
     inputs: Sequence[str] = field(default=(), kw_only=True)
+
+    initializers: ClassVar[Mapping[str, str]] = {}  # a pattern for each kind
 
     def write(self, table: Mapping[str, Rule]) -> Code:
         """The operation by its primitive's rule: a pattern, or a function that writes it."""
@@ -63,16 +69,14 @@ class OperationContext:
                 return rescaled(self.inputs[0], factor, offset, self.spelling)
         value = self.line.attributes.get(name)
         if isinstance(value, Initializer):
-            return flat(self.initializer(value))
+            return flat(initializer_of(self.initializers, value))
         return to_python(self.expr(name), self.spelling)
 
-    def initializer(self, given: Initializer) -> Code:
-        """An initializer as Python."""
-        raise NotImplementedError
-
     def is_default(self, name: str, default: str) -> bool:
-        """Whether an attribute has the framework's default value."""
+        """Whether an attribute has the framework's default value; that of no bias has."""
         value = self.line.attributes.get(name)
+        if name == "bias_init" and self.has("bias", False):
+            return True
         if isinstance(value, Initializer):
             return value == Initializer(default)
         return self.expr(name) == Const(literal_eval(default))
@@ -86,6 +90,15 @@ class OperationContext:
         """Whether an attribute is a number, a boolean or `same`."""
         given = self.line.attributes[name]
         return given == SAME if value == SAME else given == Const(value)  # type: ignore[arg-type]
+
+    @property
+    def is_padded_by_size(self) -> bool:
+        """Whether the padding follows from the size of the input, and may be more on one side."""
+        if not self.has("padding", SAME) or self.has("kernel", 1):
+            return False
+        kernel = self.line.attributes["kernel"]
+        odd = isinstance(kernel, Const) and kernel.value % 2 == 1
+        return not (odd and self.has("stride", 1))
 
     @property
     def channels(self) -> str:
@@ -113,3 +126,29 @@ def initializer_of(patterns: Mapping[str, str], given: Initializer, **names: str
     return fill(
         patterns[given.kind], texts.__getitem__, lambda _, usual: given.value == literal_eval(usual)
     )
+
+
+def grouped(
+    lines: Iterable[OperationLine], key: Callable[[OperationLine], str | None]
+) -> dict[str, list[OperationLine]]:
+    """The lines by a key, without those that have none."""
+    found: dict[str, list[OperationLine]] = {}
+    for line in lines:
+        if name := key(line):
+            found.setdefault(name, []).append(line)
+    return found
+
+
+def counted(options: Iterable[tuple[K, V]]) -> dict[K, Counter[V]]:
+    """How often each option has each value, in the order in which they come."""
+    found: dict[K, Counter[V]] = {}
+    for name, value in options:
+        found.setdefault(name, Counter())[value] += 1
+    return found
+
+
+def kept(momentum: Expr) -> Expr:
+    """The weight of a norm's old statistics; `momentum` is that of the new ones, as in PyTorch."""
+    if isinstance(momentum, Const):
+        return Const(round(1 - momentum.value, 12))
+    return binary("-", Const(1), momentum)

@@ -3,7 +3,7 @@
     "nn.GroupNorm({groups}, {channels}, eps={eps?1e-5})"
 
 `{name}` is a value as Python. An argument with `?` is left out if its value equals the default of
-the framework, which follows the `?`.
+the framework, which follows the `?`; one that is empty is left out, too.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ def filled(
         written += place.text
         if place.default is not None and is_default and is_default(place.name, place.default):
             continue
-        lead = place.lead.removeprefix(", ") if written.endswith("(") else place.lead
-        written += lead + get(place.name)
+        if value := get(place.name):
+            lead = place.lead.removeprefix(", ") if written.endswith("(") else place.lead
+            written += lead + value
     return written + text
 
 

@@ -223,6 +223,20 @@ def names_in(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def assigning(values: Sequence[tuple[str, str]], lines: Sequence[str], apart: bool) -> list[str]:
+    """The lines of a function after those that assign the values that they read.
+
+    `apart`: with an empty line between them.
+    """
+    used = {*names_in("\n".join(lines))}
+    text: list[str] = [""] if apart else []
+    for name, value in reversed(values):
+        if name in used:
+            used |= names_in(value)
+            text = [*layout.statement(f"{name} = ", value, indent=4), *text]
+    return [*text, *lines] if text != [""] else [*lines]
+
+
 def groups(lines: Sequence[Line]) -> list[bool]:
     """For each line, whether a blank line goes before it.
 
@@ -340,6 +354,17 @@ def runs_in_turn(network: Network) -> bool:
     return all(
         step.inputs == (before,) for step, before in zip(network.root.steps, inputs, strict=False)
     )
+
+
+def outer_names(network: Network) -> list[str]:
+    """The stages, and the layers and blocks outside of them that are kept, as they run."""
+    within = {index: stage.name for stage in network.stages for index in stage.steps}
+    names: dict[str, None] = {}
+    for number, step in enumerate(network.root.steps):
+        stage = within.get(number, "")
+        if is_kept(step, network, network.root):
+            names[stage if f"{step.name}.".startswith(f"{stage}.") else step.name] = None
+    return [*names]
 
 
 def is_kept(step: Step, network: Network, within: Instance) -> bool:

@@ -26,7 +26,7 @@ from resnet_spec.specialize.program import (
     flat,
     line_expressions,
 )
-from resnet_spec.specialize.reserved_names import assigned_names, renamed
+from resnet_spec.specialize.reserved_names import assigned_names, function_names, renamed
 
 __all__ = [
     "AssignLine",
@@ -44,6 +44,7 @@ __all__ = [
     "Value",
     "assigned_names",
     "flat",
+    "function_names",
     "line_expressions",
     "renamed",
     "specialize",

@@ -63,6 +63,20 @@ def renamed(program: Program, taken: Collection[str]) -> Program:
     )
 
 
+def function_names(program: Program, taken: Collection[str]) -> dict[str, str]:
+    """The name of a function for each routine, by its class; no variable hides it."""
+    used = {program.network.name, "i", *taken, *assigned_names(program)}
+    used.update(name for routine in program.routines for name in assigned_names(routine))
+    found: dict[str, str] = {}
+    for routine in program.routines:
+        name = routine.name
+        while name in used:
+            name += "_block"
+        used.add(name)
+        found[routine.class_name] = name
+    return found
+
+
 def assigned_names(owner: Routine | Program) -> Iterator[str]:
     """Every name that a routine, or the network itself, gives a value."""
     yield from (parameter.name for parameter in owner.parameters)

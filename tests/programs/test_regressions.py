@@ -113,6 +113,20 @@ def test_keras_has_no_stride_with_dilation() -> None:
     assert found == [("RS502", "text.yaml:6:9")]
 
 
+@pytest.mark.parametrize(
+    ("layer", "beside"),
+    [
+        ("{conv: c, filters: 8, kernel: 3, stride: 2}", "c_pad"),
+        ("{max_pool: c, kernel: 2, ceil: true}", "c_pad"),
+        ("{blur_pool: c}", "c_blur"),
+    ],
+)
+def test_no_layer_is_called_like_what_goes_with_another_in_keras(layer: str, beside: str) -> None:
+    stem = f"stem: [{layer}, {{conv: {beside}, filters: 8, kernel: 1}}]\n"
+    [(code, _)] = told(f"{stem}stages: [{{name: l1, block: basic, filters: 8}}]\n")
+    assert code == "RS503"
+
+
 @pytest.mark.parametrize("name", ["stem", "head"])
 def test_a_stage_is_not_called_like_another_part(name: str) -> None:
     assert told(f"stages: [{{name: {name}, block: basic, filters: 8}}]\n") == [
@@ -145,6 +159,16 @@ def test_what_depends_on_the_classes_is_right_for_others() -> None:
         source = parity.source_of(network, backend)
         assert differences(source, network, backend) == []
         assert differences(source, other, backend, given=True) == []
+
+
+def test_convolutions_with_one_padding_may_differ_in_their_windows() -> None:
+    network = parity.network_of_text(
+        START + "stem: [{conv: c, filters: 8, kernel: 3}, {conv: d, filters: 8, kernel: 5, "
+        "padding: 1}]\nstages: [{name: l1, block: basic, filters: 8}]\n" + HEAD
+    )
+    for backend in ("torch", "keras", "flax"):
+        assert differences(parity.source_of(network, backend), network, backend) == []
+    assert "same = 2 == kernel_size - 1" in parity.source_of(network, "keras")
 
 
 def test_channels_that_depend_on_many_conditions_do_not_double_each_time() -> None:

@@ -60,16 +60,16 @@ def conv2d(
     *,
     stride: int = 1,
     padding: int = 0,
-    init: initializers.Initializer | None = None,
+    init: str | initializers.Initializer | None = None,
     name: str,
 ) -> KerasTensor:
     """Convolution without a bias, symmetrically padded."""
-    # With a stride, padding="same" would be asymmetric.
+    if init is None:
+        init = initializers.VarianceScaling(0.4, "fan_out", "untruncated_normal")
+    # Without a stride, padding="same" is symmetric.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
-    if init is None:
-        init = initializers.VarianceScaling(0.4, "fan_out", "untruncated_normal")
     return layers.Conv2D(
         filters,
         kernel_size,

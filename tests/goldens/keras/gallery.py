@@ -78,7 +78,7 @@ def conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution, symmetrically padded."""
-    # With a stride, padding="same" would be asymmetric.
+    # Without a stride, padding="same" is symmetric.
     same = stride == 1 and 2 * padding == dilation * (kernel_size - 1)
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)

@@ -56,6 +56,7 @@ def conv2d(
     x: KerasTensor, filters: int, kernel_size: int, *, padding: int = 0, name: str
 ) -> KerasTensor:
     """Convolution without a bias, symmetrically padded."""
+    # Without a stride, padding="same" is symmetric.
     same = 2 * padding == kernel_size - 1
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)

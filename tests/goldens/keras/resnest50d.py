@@ -50,7 +50,7 @@ def conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution, symmetrically padded."""
-    # With a stride, padding="same" would be asymmetric.
+    # Without a stride, padding="same" is symmetric.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
@@ -86,8 +86,7 @@ def avg_pool(
 
 
 def max_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:
-    """Max pooling of non-negative values."""
-    # Zero padding never exceeds a non-negative value, just as -inf would not.
+    """Max pooling of non-negative values, which zero padding never exceeds."""
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.MaxPooling2D(pool_size, strides=2, name=name)(x)
 

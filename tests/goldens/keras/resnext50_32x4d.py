@@ -29,7 +29,7 @@ def conv2d(
     name: str,
 ) -> KerasTensor:
     """Convolution without a bias, symmetrically padded."""
-    # With a stride, padding="same" would be asymmetric.
+    # Without a stride, padding="same" is symmetric.
     same = stride == 1 and 2 * padding == kernel_size - 1
     if padding > 0 and not same:
         x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
@@ -53,8 +53,7 @@ def batch_norm(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 def max_pool(x: KerasTensor, pool_size: int, *, name: str) -> KerasTensor:
-    """Max pooling of non-negative values."""
-    # Zero padding never exceeds a non-negative value, just as -inf would not.
+    """Max pooling of non-negative values, which zero padding never exceeds."""
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.MaxPooling2D(pool_size, strides=2, name=name)(x)
 

@@ -109,17 +109,11 @@ def _compiled(network: Network, weights: Path, images: Path, out: Path, folder: 
     """The logits of the network's PyTorch source, by a process that ends with them."""
     path = folder / f"{network.name}.py"
     path.write_text(next(iter(generate(network, ("torch",)).values())), encoding="utf-8")
-    process = Process("torch", ENVIRONMENT, WORKER)
     files = {"source": path, "weights": weights, "images": images, "out": out}
-    try:
-        named = {key: str(value.resolve()) for key, value in files.items()}
+    named = {key: str(value.resolve()) for key, value in files.items()}
+    with Process("torch", ENVIRONMENT, WORKER) as process:
         process.ask("run_compiled", name=network.name, **named)
         process.answer()
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        process.close()
 
 
 def _difference(found: Any, wanted: Any, softmax: bool) -> Compared:

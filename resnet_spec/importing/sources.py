@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -189,24 +188,16 @@ def _exported(shown: str, folder: Path, limit: float, do: str, **asked: object) 
 
 
 def _answer(process: Process, shown: str, limit: float) -> Any:
-    """Wait for an answer, and end a process that has none in so many seconds."""
-    if not process.answers_within(limit):
-        process.kill()
+    """An answer, if there is one in so many seconds."""
+    try:
+        return process.answer(limit)
+    except TimeoutError:
         unreadable(
             shown,
             f"{quoted(shown)} gave no answer within {limit:g} seconds",
             f"give it more time: --time-limit {2 * limit:g}",
         )
-    return process.answer()
 
 
-@contextmanager
-def _process(kind: str) -> Iterator[Process]:
-    process = Process(kind, ENVIRONMENT, WORKER)
-    try:
-        yield process
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        process.close()
+def _process(kind: str) -> Process:
+    return Process(kind, ENVIRONMENT, WORKER)

@@ -145,19 +145,17 @@ def _ours(
     (folder / "torch.py").write_text(sources_of(network, ["torch"])["torch"], encoding="utf-8")
     np.savez(folder / "weights.npz", **weights)
     np.save(folder / "images.npy", images)
-    process = Process("torch", ENVIRONMENT)
     try:
-        for do, given in (
-            ("open", {"folder": str(folder)}),
-            ("load", {"weights": "weights.npz"}),
-            ("forward", {"images": "images.npy", "training": False, "out": "ours.npz"}),
-        ):
-            process.ask(do, **given)
-            process.answer()
+        with Process("torch", ENVIRONMENT) as process:
+            for do, given in (
+                ("open", {"folder": str(folder)}),
+                ("load", {"weights": "weights.npz"}),
+                ("forward", {"images": "images.npy", "training": False, "out": "ours.npz"}),
+            ):
+                process.ask(do, **given)
+                process.answer()
     except RunnerError as error:
         _fail(network.path, f"the network can't be run: {error}")
-    finally:
-        process.close()
     with np.load(folder / "ours.npz") as found:
         return {name: found[name] for name in found.files}
 
@@ -169,13 +167,11 @@ def _ours(
 def _source(kind: str, path: Path, shown: str) -> Iterator[Process]:
     backends = (name for name in ("tensorflow", "jax", "torch") if find_spec(name) is not None)
     backend = os.environ.get("KERAS_BACKEND") or next(backends, "tensorflow")
-    process = Process(kind, {**ENVIRONMENT, "KERAS_BACKEND": backend}, _WORKER)
     try:
-        yield process
+        with Process(kind, {**ENVIRONMENT, "KERAS_BACKEND": backend}, _WORKER) as process:
+            yield process
     except RunnerError as error:
         _fail(shown, f"{quoted(shown)} can't be run: {error.message.splitlines()[0][:300]}")
-    finally:
-        process.close()
 
 
 def _opened(process: Process, path: Path, shown: str) -> dict[str, int | None]:

@@ -75,7 +75,7 @@ def read(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Source:
 
 
 def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Source:
-    from resnet_spec.importing.readers import exported
+    from resnet_spec.weights.formats import exported
 
     exported.check_archive(path, name)
     return _exported(name, folder, limit, "archive", path=str(path.resolve()))

@@ -673,7 +673,7 @@ def test_an_archive_that_calls_something_else(run: Run, tmp_path: Path, target: 
                 data = json.dumps(described).encode()  # noqa: PLW2901 - the changed one
             new.writestr(name, data)
     result = run("bad.pt2", "--out", "mine.yaml")
-    assert result.code == 1 and f"RS952: 'bad.pt2' calls '{target}'" in result.err
+    assert result.code == 1 and f"RS902: 'bad.pt2' calls '{target}'" in result.err
 
 
 def test_quiet(run: Run, model: str) -> None:

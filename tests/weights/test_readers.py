@@ -389,6 +389,47 @@ def test_torchscript(run: Run, model: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.torch
+def test_archives_of_torch_export(run: Run, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tensors are read without PyTorch; it alone can run the program, which is compared."""
+    import torch
+
+    torch.export.save(torch.export.export(model.eval(), (torch.zeros(1, 3, 16, 16),)), "a.pt2")
+    code, told = run("convert", "a.pt2", "net.yaml", "--out", "b.safetensors")
+    assert (code, "PyTorch gives the same with the file's own model: " in told) == (0, True), told
+    monkeypatch.setattr(torch.export, "load", None)
+    monkeypatch.setattr(torch, "load", None)
+    assert_same(converted(run, "a.pt2"), drawn())
+
+
+@pytest.mark.torch
+def test_an_archive_with_shared_and_half_tensors(tmp_path: Path) -> None:
+    import torch
+
+    from resnet_spec.weights import formats
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            both = torch.arange(12.0).reshape(3, 4)
+            self.first = torch.nn.Parameter(both[1:, ::2].T)
+            self.register_buffer("second", both)
+            self.third = torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
+
+        def forward(self, x: Any) -> Any:
+            return x * self.first.sum() + self.second.sum() + self.third.float().sum()
+
+    net = Net()
+    path = tmp_path / "a.pt2"
+    torch.export.save(torch.export.export(net, (torch.zeros(2),)), path)
+    with formats.opened(path, "a.pt2") as file:
+        found = {tensor.name: tensor.read() for tensor in file.tensors}
+    assert found.keys() == {"first", "second", "third"}
+    for name, value in net.state_dict().items():
+        assert found[name].dtype.name == str(value.dtype).removeprefix("torch.")
+        assert np.array_equal(found[name].astype("float32"), value.float().numpy())
+
+
+@pytest.mark.torch
 def test_torchscript_that_was_scripted(tmp_path: Path) -> None:
     import torch
 

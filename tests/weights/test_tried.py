@@ -31,6 +31,7 @@ ROWS = (
     Row("checkpoint with an average", "PyTorch", "0", f"{READ}test_states_of_pytorch"),
     Row("whole model", "PyTorch", "0", f"{READ}test_a_whole_model"),
     Row("TorchScript", "PyTorch", "0", f"{READ}test_torchscript"),
+    Row("`.pt2` of `torch.export`", "PyTorch", "0", f"{READ}test_archives_of_torch_export"),
     Row("`.npz` in three layouts", "NumPy", "0", f"{READ}test_arrays_of_numpy"),
     Row("`last.npz`", "our Keras trainer", "0", f"{READ}test_states_of_the_trainers_of_keras"),
     Row("`.keras`, `.h5`, alone and nested", "Keras", "0", f"{READ}test_layers_of_keras"),

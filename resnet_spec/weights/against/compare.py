@@ -18,6 +18,7 @@ from resnet_spec.verify.run import sources_of
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError, scratch
 from resnet_spec.weights import formats
 from resnet_spec.weights.checkpoint import read, refused
+from resnet_spec.weights.formats import exported
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +79,8 @@ def compared(network: Network, state: Mapping[str, Any], path: Path, shown: str)
             images, theirs = _stored(path, shown, network)
             ours = _ours(network, state, images, folder)
         else:
+            if kind == "pt2":
+                exported.check_archive(path, shown)
             with _source(kind, path, shown) as process:
                 images = _drawn(_opened(process, path, shown), network, shown)
                 ours = _ours(network, state, images, folder)

@@ -36,6 +36,7 @@ ROWS = (
     Row("`last.npz`", "our Keras trainer", "0", f"{READ}test_states_of_the_trainers_of_keras"),
     Row("`.keras`, `.h5`, alone and nested", "Keras", "0", f"{READ}test_layers_of_keras"),
     Row("`.weights.h5` of a class", "Keras", "0", f"{READ}test_a_model_of_keras_that_is_a_class"),
+    Row("`.weights.h5` without names", "Keras", "0", f"{READ}test_layers_that_are_numbered"),
     Row("checkpoint, saved model", "TensorFlow", "0", f"{READ}test_files_of_tensorflow"),
     Row("`.onnx`", "PyTorch", "0", f"{READ}test_graphs_of_onnx"),
     Row("`.safetensors`", "Flax", "0", "test_flax.py::test_the_weights_of_a_model_come_to_pytorch"),

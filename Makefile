@@ -82,7 +82,7 @@ types-sources: $(STAMP)
 	MYPYPATH=$(TYPED) $(MYPY) $(MYPY_FRAMEWORKS) \
 		--package resnet_spec --module conftest --module reference --module check_wheel \
 		--module zoo_table --module zoo_measure --module startup --module variants --module zoo --module inference \
-		--module training --module loading --module gpu --module wheels --module flax_resnet --module consumers --module fuzz --module fuzz_readers --module shrink --package standins \
+		--module training --module loading --module imports --module gpu --module wheels --module flax_resnet --module consumers --module fuzz --module fuzz_readers --module shrink --package standins \
 		--module picture --module recount --module test_draw --module test_pictures --module test_planted --module test_any_block \
 		--module html_page --module test_report --module test_preview --module browser --module test_in_browser \
 		--module scripts --module test_scripts --module test_playground --module build --module session \

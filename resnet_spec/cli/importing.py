@@ -91,7 +91,7 @@ def _import(arguments: argparse.Namespace, options: Options) -> Exit:
         else:
             progress.tell(f"reading {arguments.model}", takes_long=True)
         limit = _seconds(arguments.time_limit)
-        source = stack.enter_context(sources.opened(arguments.model, size, folder, limit))
+        source = sources.read(arguments.model, size, folder, limit)
         found = imported(source.model, options, arguments.out, progress.tell)
         spec = stack.enter_context(
             files.replacing(Path(arguments.out), arguments.out, ".yaml", arguments.force)
@@ -100,7 +100,7 @@ def _import(arguments: argparse.Namespace, options: Options) -> Exit:
         weights = _write_weights(arguments, found, folder, stack)
         progress.tell("running both networks", takes_long=True)
         compared = proof.compared(
-            found.network, weights, source.model, source.packages, source.compute, folder
+            found.network, weights, source.model, source.packages, source.output, folder
         )
         if compared.difference is not None and not compared.holds:
             _fail(arguments, compared)

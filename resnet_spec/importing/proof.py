@@ -58,14 +58,14 @@ def compared(
     weights: Path,
     model: Model,
     packages: Iterable[str],
-    compute: Callable[[Path, Path], None],
+    output: Callable[[], Any],
     folder: Path,
 ) -> Compared:
     """The compiled network's logits against the model's output.
 
     Those of other images tell whether they depend on the images at all: else nothing is proven.
-    `weights` is a safetensors file in PyTorch's names; `compute` writes the model's output for
-    images to a file, and needs `packages`; it may raise `NotRun`. Raises `RunnerError`.
+    `weights` is a safetensors file in PyTorch's names; `output` gives the model's output for
+    `images_for` it, and needs `packages`; it may raise `NotRun`. Raises `RunnerError`.
     """
     for package in ("torch", "safetensors", *packages):
         if not installed(package):
@@ -76,27 +76,23 @@ def compared(
         return Compared(
             None, f"for images of {size} a map would take {largest * 4 / 1e9:,.1f} GB of memory"
         )
-    images = images_for(model)
-    theirs, ours = folder / "theirs.npy", folder / "ours.npy"
-    np.save(theirs, images)
-    both = np.stack([images, images_for(model, seed=1)])
+    ours, found = folder / "ours.npy", folder / "found.npy"
+    both = np.stack([images_for(model), images_for(model, seed=1)])
     turned = both.transpose(0, 1, 4, 2, 3) if model.is_channels_last else both
     np.save(ours, np.ascontiguousarray(turned))
-    found, wanted = folder / "found.npy", folder / "wanted.npy"
     _compiled(network, weights, ours, found, folder)
     try:
-        compute(theirs, wanted)
+        wanted = output()
     except NotRun as error:
         return Compared(None, str(error))
-    output = np.load(wanted)
-    if not np.isfinite(output).all():
+    if not np.isfinite(wanted).all():
         unreadable(
             model.shown,
             f"the output of {quoted(model.shown)} is not finite, so nothing can be proven of it",
             "are its weights numbers, and the variances of its norms not negative?",
         )
     logits, others = np.load(found)
-    made = _difference(logits, output, model.ends_in_softmax)
+    made = _difference(logits, wanted, model.ends_in_softmax)
     if not made.holds:
         return made
     varies = _difference(others, logits, softmax=False).difference
@@ -113,17 +109,11 @@ def _compiled(network: Network, weights: Path, images: Path, out: Path, folder: 
     """The logits of the network's PyTorch source, by a process that ends with them."""
     path = folder / f"{network.name}.py"
     path.write_text(next(iter(generate(network, ("torch",)).values())), encoding="utf-8")
-    process = Process("torch", ENVIRONMENT, WORKER)
     files = {"source": path, "weights": weights, "images": images, "out": out}
-    try:
-        named = {key: str(value.resolve()) for key, value in files.items()}
+    named = {key: str(value.resolve()) for key, value in files.items()}
+    with Process("torch", ENVIRONMENT, WORKER) as process:
         process.ask("run_compiled", name=network.name, **named)
         process.answer()
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        process.close()
 
 
 def _difference(found: Any, wanted: Any, softmax: bool) -> Compared:

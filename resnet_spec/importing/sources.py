@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import unreadable
-from resnet_spec.importing.proof import WORKER, NotRun, installed
+from resnet_spec.importing.proof import MAX_ELEMENTS, WORKER, NotRun, images_for, installed
 from resnet_spec.importing.readers import onnx_file, tensors
 from resnet_spec.importing.readers.model import LEFT_OUT, Model
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
@@ -39,11 +41,11 @@ Size = tuple[int, int, int]
 
 
 class Source(NamedTuple):
-    """A model that was read; `compute` writes its output for images, both files of NumPy."""
+    """A model that was read; `output` gives what it computes for `images_for` it."""
 
     model: Model
-    packages: tuple[str, ...]  # which `compute` needs
-    compute: Callable[[Path, Path], None]
+    packages: tuple[str, ...]  # which `output` needs
+    output: Callable[[], Any]
 
 
 def runs_code(name: str) -> bool:
@@ -51,39 +53,32 @@ def runs_code(name: str) -> bool:
     return _FUNCTION.fullmatch(name) is not None and not Path(name).exists()
 
 
-@contextmanager
-def opened(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Iterator[Source]:
+def read(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Source:
     """A model by what it is called on the command line; `size` is of images it leaves open.
 
     `limit`: seconds that code of a stranger may take each time that it is asked. Raises `SpecError`
     (RS901, RS902, RS951 to RS953), `MissingPackage` and `RunnerError`.
     """
     if runs_code(name):
-        asked = {"name": name, "size": size}
-        with _exported(name, folder, limit, "function", **asked) as (model, compute):
-            yield Source(model, ("torch",), compute)
-        return
+        return _exported(name, folder, limit, "function", name=name, size=size)
     path = Path(name)
     head = _head(path, name)
     if head.startswith(_ONNX):
-        yield Source(onnx_file.read(path, name, size[1:]), ("onnxruntime",), _by_runtime(path))
-    elif head.startswith(_HDF5) or (head.startswith(_ZIP) and _is_keras(path)):
-        yield _of_keras(path, name, size, folder)
-    elif head.startswith(_ZIP):
-        yield from _of_archive(path, name, folder, limit)
-    else:
-        what = next((text for start, text in _OTHERS.items() if head.startswith(start)), "no model")
-        hint = f"name its function: {name}:FUNCTION" if path.suffix == ".py" else None
-        unreadable(name, f"{quoted(name)} is {what}", hint or f"these can be read: {KNOWN}")
+        return _of_onnx(path, onnx_file.read(path, name, size[1:]), folder)
+    if head.startswith(_HDF5) or (head.startswith(_ZIP) and _is_keras(path)):
+        return _of_keras(path, name, size, folder)
+    if head.startswith(_ZIP):
+        return _of_archive(path, name, folder, limit)
+    what = next((text for start, text in _OTHERS.items() if head.startswith(start)), "no model")
+    hint = f"name its function: {name}:FUNCTION" if path.suffix == ".py" else None
+    unreadable(name, f"{quoted(name)} is {what}", hint or f"these can be read: {KNOWN}")
 
 
-def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Iterator[Source]:
-    from resnet_spec.importing.readers import exported
+def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Source:
+    from resnet_spec.weights.formats import exported
 
     exported.check_archive(path, name)
-    asked = {"path": str(path.resolve())}
-    with _exported(name, folder, limit, "archive", **asked) as (model, compute):
-        yield Source(model, ("torch",), compute)
+    return _exported(name, folder, limit, "archive", path=str(path.resolve()))
 
 
 def _is_keras(path: Path) -> bool:
@@ -101,21 +96,22 @@ def _of_keras(path: Path, name: str, size: Size, folder: Path) -> Source:
 
     model, config = file.read(path, name, size)
 
-    def compute(images: Path, out: Path) -> None:
+    def output() -> Any:
         restated = folder / "model.json"
         restated.write_text(config, encoding="utf-8")
         # Keras tells by the ending how weights are kept.
         weights = folder / ("model.keras" if zipfile.is_zipfile(path) else "model.h5")
         weights.symlink_to(path.resolve())
         with _process("keras") as process:
-            files = {"path": weights, "config": restated, "images": images, "out": out}
-            process.ask("keras", **{key: str(value) for key, value in files.items()})
+            asked = {"path": str(weights), "config": str(restated), **_files(model, folder)}
+            process.ask("keras", **asked)
             try:
                 process.answer()
             except RunnerError as error:  # older files, and types of maps, that it reads no more
                 raise NotRun(f"Keras can't run it here: {_plain(error.message)}") from None
+        return np.load(folder / _OUTPUT)
 
-    return Source(model, ("keras",), compute)
+    return Source(model, ("keras",), output)
 
 
 def _plain(reason: str) -> str:
@@ -143,25 +139,33 @@ def _head(path: Path, shown: str) -> bytes:
 # --- who computes --------------------------------------------------------------------------------
 
 
-def _by_runtime(path: Path) -> Callable[[Path, Path], None]:
-    """ONNX Runtime in a process of its own, which ends with its answer."""
+_OUTPUT = "wanted.npy"
 
-    def compute(images: Path, out: Path) -> None:
+
+def _files(model: Model, folder: Path) -> dict[str, str]:
+    """Where a process finds the images, and where its output is to be."""
+    images = folder / "theirs.npy"
+    np.save(images, images_for(model))
+    return {"images": str(images), "out": str(folder / _OUTPUT)}
+
+
+def _of_onnx(path: Path, model: Model, folder: Path) -> Source:
+    """A graph of ONNX, which ONNX Runtime runs in a process of its own."""
+
+    def output() -> Any:
         with _process("onnx") as process:
-            process.ask("onnx", path=str(path), images=str(images), out=str(out))
+            process.ask("onnx", path=str(path), **_files(model, folder))
             try:
                 process.answer()
             except RunnerError as error:  # newer versions and operators that it does not know
                 raise NotRun(f"ONNX Runtime can't run it: {_plain(error.message)}") from None
+        return np.load(folder / _OUTPUT)
 
-    return compute
+    return Source(model, ("onnxruntime",), output)
 
 
-@contextmanager
-def _exported(
-    shown: str, folder: Path, limit: float, do: str, **asked: object
-) -> Iterator[tuple[Model, Callable[[Path, Path], None]]]:
-    """A PyTorch model, and its process, which has the same weights until the end."""
+def _exported(shown: str, folder: Path, limit: float, do: str, **asked: object) -> Source:
+    """A PyTorch model with its output, by a process that has ended, and its memory with it."""
     for package in ("torch", "onnx"):
         if not installed(package):
             raise MissingPackage("reading a PyTorch model", package, package)
@@ -170,39 +174,30 @@ def _exported(
         process.ask(do, out=str(path), values=str(values), **asked)
         try:
             told = _answer(process, shown, limit)
+            model = onnx_file.read(path, shown, values=tensors.mapped(values))
+            if math.prod(model.shape) <= MAX_ELEMENTS:
+                process.ask("run_exported", **_files(model, folder))
+                _answer(process, shown, limit)
         except RunnerError as error:
             unreadable(shown, f"{quoted(shown)} gave no model: {error.message.strip()}")
-
-        def compute(images: Path, out: Path) -> None:
-            process.ask("run_exported", images=str(images), out=str(out))
-            _answer(process, shown, limit)
-
-        model = onnx_file.read(path, shown, values=tensors.mapped(values))
-        notes = [ONE_WAY.format(place) for place in told["decides"]]
-        if told["left_out"]:
-            notes.append(LEFT_OUT.format(", ".join(told["left_out"])))
-        yield model._replace(format="PyTorch", notes=(*model.notes, *notes)), compute
+    notes = [ONE_WAY.format(place) for place in told["decides"]]
+    if told["left_out"]:
+        notes.append(LEFT_OUT.format(", ".join(told["left_out"])))
+    model = model._replace(format="PyTorch", notes=(*model.notes, *notes))
+    return Source(model, ("torch",), lambda: np.load(folder / _OUTPUT))
 
 
 def _answer(process: Process, shown: str, limit: float) -> Any:
-    """Wait for an answer, and end a process that has none in so many seconds."""
-    if not process.answers_within(limit):
-        process.kill()
+    """An answer, if there is one in so many seconds."""
+    try:
+        return process.answer(limit)
+    except TimeoutError:
         unreadable(
             shown,
             f"{quoted(shown)} gave no answer within {limit:g} seconds",
             f"give it more time: --time-limit {2 * limit:g}",
         )
-    return process.answer()
 
 
-@contextmanager
-def _process(kind: str) -> Iterator[Process]:
-    process = Process(kind, ENVIRONMENT, WORKER)
-    try:
-        yield process
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        process.close()
+def _process(kind: str) -> Process:
+    return Process(kind, ENVIRONMENT, WORKER)

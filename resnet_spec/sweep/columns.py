@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
@@ -10,7 +9,7 @@ from functools import cached_property
 from resnet_spec.ir import Instance, Network, Stage
 from resnet_spec.ir.reach import Reach, Reaches
 from resnet_spec.ir.summary import peak_activation
-from resnet_spec.sweep.space import Value
+from resnet_spec.sweep.space import Value, column_name
 
 Cell = Value | None  # None: there is no such number, as of a stage that a variant lacks
 Column = Callable[["Variant"], Cell]
@@ -27,7 +26,7 @@ class Variant:
     @cached_property
     def stages(self) -> dict[str, Stage]:
         """The stages by their names in columns."""
-        return {column_name(each.name): each for each in self.network.stages}
+        return {column_name(f"stages.{each.name}"): each for each in self.network.stages}
 
     @cached_property
     def reaches(self) -> dict[int, Reach | None]:
@@ -40,11 +39,6 @@ class Variant:
         return self.network.stages[-1] if self.network.stages else None
 
 
-def column_name(name: str) -> str:
-    """A stage's name as a word of an expression."""
-    return re.sub(r"\W", "_", name, flags=re.ASCII)
-
-
 def columns(network: Network) -> dict[str, Column]:
     """Every column of a network and its variants."""
     found: dict[str, Column] = {
@@ -55,7 +49,7 @@ def columns(network: Network) -> dict[str, Column]:
         "peak_activation": lambda each: peak_activation(each.network),
         **{kind: _of_last(kind) for kind in ("receptive_field", "stride", "output")},
     }
-    names = Counter(column_name(each.name) for each in network.stages)
+    names = Counter(column_name(f"stages.{each.name}") for each in network.stages)
     for name in (name for name, count in names.items() if count == 1):
         for kind in OF_STAGES:
             found.setdefault(f"{name}_{kind}", _of_stage(name, kind))

@@ -44,8 +44,13 @@ def axis(text: str) -> Axis:
     path, mark, values = text.partition("=")
     if not (path and mark and values.strip()):
         raise SpaceError(f"--set {quoted(text)} is not of the form KEY=VALUES: 1..8, or 256,384")
-    name = re.sub(r"\W", "_", _SECTION.sub("", path), flags=re.ASCII)
-    return Axis(path, name, tuple(_expanded(text, values)))
+    return Axis(path, column_name(path), tuple(_expanded(text, values)))
+
+
+def column_name(path: str) -> str:
+    """A path as a word of an expression: `layer3_repeat`, or `stages_3_repeat` of a stage `3`."""
+    short = _SECTION.sub("", path)
+    return re.sub(r"\W", "_", path if short[0].isdigit() else short, flags=re.ASCII)
 
 
 def _expanded(text: str, values: str) -> list[str]:

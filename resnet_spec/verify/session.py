@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import selectors
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +19,8 @@ from resnet_spec.verify import isolated
 
 WORKER = "resnet_spec.verify.worker"
 PATIENCE = 10  # seconds in which a process that has nothing to do ends
+_INTERVAL = 0.5  # seconds between two looks whether a process that is awaited has ended
+_CLOSED = 120  # Python's exit code where it could not write what it had printed
 
 
 class RunnerError(Exception):
@@ -31,7 +35,10 @@ class RunnerError(Exception):
 def start(
     kind: str, environment: Mapping[str, str], module: str, log: IO[bytes]
 ) -> subprocess.Popen[str]:
-    """A process that runs a module of the package, which is told the kind of its runner."""
+    """A process that runs a module of the package, which is told the kind of its runner.
+
+    It leads a group, of what it starts in its turn.
+    """
     return subprocess.Popen(
         isolated.command(module, [kind]),
         stdin=subprocess.PIPE,
@@ -39,17 +46,19 @@ def start(
         stderr=log,
         encoding="utf-8",
         env={**os.environ, **environment},
+        process_group=0,
     )
 
 
 class Process:
-    """One runner, asked by one request at a time."""
+    """One runner, asked by one request at a time; within `with`, it ends with the block."""
 
     def __init__(self, kind: str, environment: Mapping[str, str], module: str = WORKER) -> None:
         self.kind = kind
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long
         self.process = start(kind, environment, module, self.log)
         self.asked = ""
+        self.told = b""  # what came after the last answer
 
     def ask(self, do: str, **arguments: Any) -> None:
         assert self.process.stdin is not None
@@ -57,9 +66,9 @@ class Process:
         with contextlib.suppress(BrokenPipeError):  # told by what is missing: the answer
             print(json.dumps({"do": do, **arguments}), file=self.process.stdin, flush=True)
 
-    def answer(self) -> Any:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+    def answer(self, seconds: float = float("inf")) -> Any:
+        """What it answers; `TimeoutError` where it does not within so many seconds."""
+        line = self._line(time.monotonic() + seconds)
         if not line:
             raise RunnerError(self.kind, self.asked, f"{self.end()}\n{self.last_words()}")
         try:
@@ -70,11 +79,24 @@ class Process:
             answer = {"error": f"it answered {line[:200].strip()!r}"}
         raise RunnerError(self.kind, self.asked, answer["error"])
 
-    def answers_within(self, seconds: float) -> bool:
-        """Whether there is an answer, or an end, before so much time has passed."""
+    def _line(self, end: float) -> str:
+        """The next line, or what there is of it where the process has ended."""
+        assert self.process.stdout is not None
+        file = self.process.stdout.fileno()
         with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]
-            return bool(selector.select(seconds))
+            selector.register(file, selectors.EVENT_READ)
+            while b"\n" not in self.told:
+                if time.monotonic() > end:
+                    raise TimeoutError
+                if selector.select(_INTERVAL):
+                    part = os.read(file, 1 << 16)
+                    if not part:
+                        break
+                    self.told += part
+                elif self.process.poll() is not None:
+                    self.kill()  # of a process that it left, which would hold the pipe open
+        line, _, self.told = self.told.partition(b"\n")
+        return line.decode("utf-8", "replace")
 
     def end(self) -> str:
         """How the process ended; one that only stopped to answer is ended."""
@@ -85,6 +107,8 @@ class Process:
             return "the process no longer answers"
         if code < 0:
             return f"the process was ended by signal {-code}; too little memory is one cause"
+        if code == _CLOSED:
+            return f"the process ended with code {code}: something had closed what it prints to"
         return f"the process ended with code {code}"
 
     def last_words(self, lines: int = 12, most: int = 4_000) -> str:
@@ -93,9 +117,12 @@ class Process:
         return "\n".join(self.log.read().decode("utf-8", "replace").splitlines()[-lines:])
 
     def kill(self) -> None:
-        self.process.kill()
+        """End the process and what it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def close(self) -> None:
+        """Let the process end, and end what it leaves."""
         assert self.process.stdin is not None and self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
@@ -104,8 +131,17 @@ class Process:
         except subprocess.TimeoutExpired:
             self.kill()
             self.process.wait()
+        self.kill()
         self.process.stdout.close()
         self.log.close()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, exception: type[BaseException] | None, *_: object) -> None:
+        if exception is not None:
+            self.kill()
+        self.close()
 
 
 class Session:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from resnet_spec.diagnostics import nearest
 from resnet_spec.ir import Network
+from resnet_spec.weights import keras_numbers
 from resnet_spec.weights.checkpoint import FLOATS, Checkpoint, Layout, Tensor, read
 from resnet_spec.weights.entries import Entry, counters, entries
 from resnet_spec.weights.fill import filled
@@ -59,7 +60,18 @@ def match(checkpoint: Checkpoint, network: Network, namings: Sequence[Naming]) -
             if best.fits:
                 return best
     assert best is not None
-    return best
+    return _by_number(best)
+
+
+def _by_number(found: Match) -> Match:
+    """The same with the layers of Keras that are told by their numbers alone, if any are."""
+    if found.checkpoint.layout != "keras" or found.fits:
+        return found
+    rules, notes = keras_numbers.rules(found)
+    checkpoint = found.checkpoint
+    checkpoint = checkpoint._replace(notes=(*checkpoint.notes, *notes))
+    naming = found.naming._replace(rules={**rules, **found.naming.rules})
+    return _matched(checkpoint, found.network, naming) if notes else found
 
 
 def _matched(checkpoint: Checkpoint, network: Network, naming: Naming) -> Match:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
 import zipfile
 from collections.abc import Callable
@@ -555,6 +557,57 @@ def test_a_function_has_a_time_limit(run: Run, tmp_path: Path) -> None:
         assert run("slow:build", "--out", "mine.yaml", f"--time-limit={wrong}").code == 2
 
 
+# What a function does with its own process, before it gives a model; and what is told of it.
+ROUGH = {
+    "leaves a process": ("os.fork() or time.sleep(60)", ""),
+    "comes back twice": ("os.fork()", ""),
+    "is left by its parent": (
+        "os.fork() and os._exit(7); time.sleep(60)",
+        "RS951: 'rough:build' gave no model: the process ended with code 7",
+    ),
+    "closes all files": (
+        "os.closerange(0, 64)",
+        "RS951: 'rough:build' gave no model: the process ended with code 120: something had closed",
+    ),
+    "prints no end": ("print('a', end=''); os.write(1, b'b' * 100_000)", ""),
+}
+# Where the function notes which processes there are.
+NOTED = """\
+import os, time
+from pathlib import Path
+from torch import nn
+
+def build():
+    {0}
+    with Path("processes").open("a") as file:
+        file.write(f"{{os.getpgid(0)}}\\n")
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+"""
+
+
+@pytest.mark.parametrize("how", ROUGH)
+def test_a_function_that_is_rough_with_processes(how: str, run: Run, tmp_path: Path) -> None:
+    """It neither holds up the command until its time is over, nor leaves anything that runs."""
+    does, told = ROUGH[how]
+    (tmp_path / "rough.py").write_text(NOTED.format(does))
+    begin = time.monotonic()
+    result = run("rough:build", "--out", "mine.yaml", "--input", "3x8x8", "--no-library")
+    assert time.monotonic() - begin < 50
+    assert (result.code, told in result.err) == (1 if told else 0, True), result.err
+    assert (tmp_path / "mine.yaml").exists() != bool(told)
+    while not told and any(map(lasts, (tmp_path / "processes").read_text().split())):
+        assert time.monotonic() - begin < 60
+        time.sleep(0.05)
+
+
+def lasts(group: str) -> bool:
+    """Whether there are processes of a group, or some that ended and were not asked how."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(int(group), 0)
+        return True
+    return False
+
+
 def test_tensors_are_mapped_not_read(tmp_path: Path) -> None:
     given = {
         "a.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -620,7 +673,7 @@ def test_an_archive_that_calls_something_else(run: Run, tmp_path: Path, target: 
                 data = json.dumps(described).encode()  # noqa: PLW2901 - the changed one
             new.writestr(name, data)
     result = run("bad.pt2", "--out", "mine.yaml")
-    assert result.code == 1 and f"RS952: 'bad.pt2' calls '{target}'" in result.err
+    assert result.code == 1 and f"RS902: 'bad.pt2' calls '{target}'" in result.err
 
 
 def test_quiet(run: Run, model: str) -> None:

@@ -260,6 +260,11 @@ def test_more_classes_than_the_language_has(tmp_path: Path) -> None:
     assert refused(many, tmp_path) == "the model: 65,537 classes: the language has up to 65,536"
 
 
+def test_sums_that_broadcast_are_refused(tmp_path: Path) -> None:
+    said = refused(network(tail=of(lambda x: x + x.mean((2, 3), keepdim=True))), tmp_path)
+    assert said.endswith("a sum of 8x12x12 and 8x1x1: the language adds values of one shape alone")
+
+
 def test_chance_in_evaluation_is_refused(tmp_path: Path) -> None:
     from torch.nn import functional
 
@@ -273,7 +278,7 @@ def test_images_too_large_to_prove_are_not_run(tmp_path: Path) -> None:
     found = brought(network(), tmp_path)
     model = read(network(), tmp_path)._replace(shape=(250_000, 3, 12, 12))
 
-    def never(images: Path, out: Path) -> None:
+    def never() -> None:
         raise AssertionError("it was run")
 
     compared = proof.compared(found.network, tmp_path / "w", model, (), never, tmp_path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -155,7 +156,7 @@ def keras_model(name: str) -> Callable[[bytes], None]:
 
 
 def archive(data: bytes) -> None:
-    from resnet_spec.importing.readers.exported import check_archive
+    from resnet_spec.weights.formats.exported import check_archive
 
     in_file("a.pt2", data, lambda path: check_archive(path, path.name))
 
@@ -284,12 +285,26 @@ def description() -> bytes:
     import io
     import zipfile
 
+    from resnet_spec.weights.entries import entries
+
     call = {"target": "torch.ops.aten.relu.default", "inputs": [{"name": "x"}], "outputs": []}
     graph = {"graph_module": {"graph": {"nodes": [call]}}, "range_constraints": {}}
+    name, parameter = next((n, e.parameter) for n, e in entries(small()).items())
+    strides = [math.prod(parameter.shape[axis + 1 :]) for axis in range(len(parameter.shape))]
+    meta = {
+        "dtype": 7,
+        "sizes": [{"as_int": size} for size in parameter.shape],
+        "strides": [{"as_int": stride} for stride in strides],
+        "storage_offset": {"as_int": 0},
+    }
+    entry = {"path_name": "weight_0", "use_pickle": False, "tensor_meta": meta}
+    listed = {"config": {name: entry}}
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/archive_format", "pt2")
         archive.writestr("a/models/model.json", json.dumps(graph))
-        archive.writestr("a/data/weights/weight_0", b"0" * 16)
+        archive.writestr("a/data/weights/model_weights_config.json", json.dumps(listed))
+        archive.writestr("a/data/weights/weight_0", b"0" * 4 * math.prod(parameter.shape))
     return file.getvalue()
 
 
@@ -334,6 +349,7 @@ if importlib.util.find_spec("safetensors") and importlib.util.find_spec("h5py"):
         "keras_model": Target(keras_model("a.keras"), lambda: [saved("keras2.keras")]),
         "keras_model_hdf5": Target(keras_model("a.h5"), lambda: [saved("keras2.h5")]),
         "npz": Target(weights("a.npz"), lambda: [npz()]),
+        "exported": Target(weights("a.pt2"), lambda: [description()]),
         "index": Target(weights("a.safetensors.index.json"), lambda: [index()]),
     }
 if importlib.util.find_spec("onnx"):

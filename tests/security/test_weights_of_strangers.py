@@ -111,7 +111,7 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "an exported program": (
         lambda: zipped("net/archive_format", "net/models/model.json"),
-        "is a program that torch.export saved (.pt2)",
+        "is an archive of torch.export without parameters",
     ),
     "a broken graph": (
         lambda: b"\x08\x09" + b"\xff" * 30,
@@ -141,6 +141,100 @@ def test_other_files_are_named_for_what_they_are(
     error = capsys.readouterr().err
     assert error.startswith(f"file.pt:1:1: error RS901: 'file.pt' {message}")
     assert "= help: " in error
+
+
+# --- archives of torch.export --------------------------------------------------------------------
+
+
+class Runs:
+    """What leaves a file where a pickle of it is loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pathlib.Path.touch, (pathlib.Path("ran"),)
+
+
+def described(shape: tuple[int, ...], use_pickle: bool = False, **changed: Any) -> dict[str, Any]:
+    """How an archive lists a tensor of single precision."""
+    meta = {
+        "dtype": 7,
+        "sizes": [{"as_int": each} for each in shape],
+        "strides": [{"as_int": each} for each in np.zeros(shape, np.uint8).strides],
+        "storage_offset": {"as_int": 0},
+    }
+    return {"path_name": "weight_0", "use_pickle": use_pickle, "tensor_meta": {**meta, **changed}}
+
+
+def program(listed: Any, values: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr("a/archive_format", "pt2")
+        archive.writestr("a/models/model.json", "{}")
+        archive.writestr("a/data/weights/model_weights_config.json", json.dumps(listed))
+        archive.writestr("a/data/weights/weight_0", values)
+    return file.getvalue()
+
+
+def lists(**changed: Any) -> dict[str, Any]:
+    """A list of one tensor, which the spec has."""
+    name, shape = next((n, shape) for n, shape in shapes().items() if len(shape) == 4)
+    return {"config": {name: described(shape, **changed)}}
+
+
+def pickled() -> bytes:
+    return program(lists(use_pickle=True), pickle.dumps(Runs()))
+
+
+ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
+    "a pickle": (
+        pickled,
+        "RS902: 'net.pt2' holds a pickle, which could run code",
+    ),
+    "values that are not there": (
+        lambda: program(lists(), bytes(40)),
+        "' in 'net.pt2' states more values than it holds",
+    ),
+    "values far behind": (
+        lambda: program(lists(storage_offset={"as_int": 2**50}), bytes(864)),
+        "' in 'net.pt2' states more values than it holds",
+    ),
+    "a negative stride": (
+        lambda: program(lists(strides=[{"as_int": -1}] * 4), bytes(864)),
+        "RS901: 'a/data/weights/model_weights_config.json' in 'net.pt2' lists no tensors: ",
+    ),
+    "a type of eight bits": (
+        lambda: program(lists(dtype=30), bytes(864)),
+        "RS901: 'a/data/weights/model_weights_config.json' in 'net.pt2' lists no tensors: ",
+    ),
+    "no list": (
+        lambda: program([], bytes(864)),
+        "RS901: 'a/data/weights/model_weights_config.json' in 'net.pt2' lists no tensors: ",
+    ),
+    "what grows": (
+        lambda: program(lists(), bytes(50_000_000), zipfile.ZIP_DEFLATED),
+        "RS902: 'net.pt2' would grow to 50,000,",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ARCHIVES)
+def test_an_archive_is_data(what: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make, message = ARCHIVES[what]
+    Path("net.pt2").write_bytes(make())
+    words = ["weights", "convert", "net.pt2", "net.yaml", "--partial", "--out", "o.safetensors"]
+    assert cli.main(words) == 1
+    assert message in capsys.readouterr().err
+    assert {each.name for each in folder.iterdir()} == {"net.yaml", "net.pt2"}
+
+
+@pytest.mark.torch
+def test_an_archive_that_is_run_is_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """PyTorch's own reader loads pickles; it is not asked where there is one."""
+    Path("net.pt2").write_bytes(pickled())
+    write_bfloat16(folder / "net.safetensors")
+    words = ["weights", "verify", "net.safetensors", "net.yaml", "--against", "net.pt2"]
+    assert cli.main(words) == 1
+    assert "RS902: 'net.pt2' holds a pickle, which could run code" in capsys.readouterr().err
+    assert not Path("ran").exists()
 
 
 # --- pickles -------------------------------------------------------------------------------------

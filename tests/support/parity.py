@@ -290,7 +290,14 @@ def flax_variables(network: Network) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def flax_model(network: Network, weights: Mapping[str, np.ndarray], source: str = "") -> Any:
-    """A Flax model with the weights of a PyTorch model, in their precision.
+    """A Flax model with the weights of a PyTorch model, in their precision."""
+    variables = flax_variables(network).items()
+    values = {path: weights[name].transpose(axes) for name, (path, axes) in variables}
+    return flax_filled(network, values, source)
+
+
+def flax_filled(network: Network, values: Mapping[str, np.ndarray], source: str = "") -> Any:
+    """A Flax model with values by the paths of its variables, in their precision.
 
     Its own weights are never drawn: JAX would compile each draw. Nor are draws counted: at each
     count Flax goes through all that was traced before, for minutes where a network is deep.
@@ -303,13 +310,11 @@ def flax_model(network: Network, weights: Mapping[str, np.ndarray], source: str 
     with patch.object(nnx.RngStream, "__call__", lambda stream: stream.key[...]):
         model = nnx.eval_shape(lambda: getattr(module, network.name)(rngs=nnx.Rngs(0)))
     state = flax_state(model)
-    for name, (path, axes) in flax_variables(network).items():
-        variable = state.pop(path)
-        value = weights[name].transpose(axes)
-        assert variable.shape == value.shape, path
-        variable.set_value(jnp.asarray(value))
-        assert variable.dtype == value.dtype
-    assert not state
+    assert state.keys() == values.keys()
+    for path, variable in state.items():
+        assert variable.shape == values[path].shape, path
+        variable.set_value(jnp.asarray(values[path]))
+        assert variable.dtype == values[path].dtype
     for _, node in nnx.iter_graph(model):  # what is left draws the masks of a dropout
         if isinstance(node, nnx.RngKey):
             node.set_value(jax.random.key(0))

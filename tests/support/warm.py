@@ -13,7 +13,6 @@ import functools
 import json
 import os
 import select
-import signal
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -92,10 +91,10 @@ class Fork:
             os.close(self.status)
         return self.returncode
 
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            if self.returncode is None:
-                os.kill(self.pid, signal.SIGKILL)
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
 
 
 @functools.cache

@@ -39,6 +39,7 @@ def attend(request: dict[str, Any], files: list[int]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     process = os.fork()
     if not process:
+        os.setpgid(0, 0)
         os.close(status)
         for number, file in enumerate(standard):
             os.dup2(file, number)

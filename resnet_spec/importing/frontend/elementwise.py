@@ -145,8 +145,11 @@ def _sum(call: Call, given: list[View]) -> View:
     if len(given) == 1:
         return first
     if any(each.arrangement() != first.arrangement() for each in given):
-        shapes = " and ".join(str(call.shape(each)) for each in given)
-        raise Unsupported(f"a sum of values that are seen differently: {shapes}")
+        shapes = [str(call.shape(each)) for each in given]
+        shown = " and ".join(shapes)
+        if len(set(shapes)) > 1:
+            raise Unsupported(f"a sum of {shown}: the language adds values of one shape alone")
+        raise Unsupported(f"a sum of values that are seen differently: {shown}")
     return first.of(call.add("add", [each.value for each in given]))
 
 

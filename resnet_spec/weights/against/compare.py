@@ -18,6 +18,7 @@ from resnet_spec.verify.run import sources_of
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError, scratch
 from resnet_spec.weights import formats
 from resnet_spec.weights.checkpoint import read, refused
+from resnet_spec.weights.formats import exported
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +79,8 @@ def compared(network: Network, state: Mapping[str, Any], path: Path, shown: str)
             images, theirs = _stored(path, shown, network)
             ours = _ours(network, state, images, folder)
         else:
+            if kind == "pt2":
+                exported.check_archive(path, shown)
             with _source(kind, path, shown) as process:
                 images = _drawn(_opened(process, path, shown), network, shown)
                 ours = _ours(network, state, images, folder)
@@ -145,19 +148,17 @@ def _ours(
     (folder / "torch.py").write_text(sources_of(network, ["torch"])["torch"], encoding="utf-8")
     np.savez(folder / "weights.npz", **weights)
     np.save(folder / "images.npy", images)
-    process = Process("torch", ENVIRONMENT)
     try:
-        for do, given in (
-            ("open", {"folder": str(folder)}),
-            ("load", {"weights": "weights.npz"}),
-            ("forward", {"images": "images.npy", "training": False, "out": "ours.npz"}),
-        ):
-            process.ask(do, **given)
-            process.answer()
+        with Process("torch", ENVIRONMENT) as process:
+            for do, given in (
+                ("open", {"folder": str(folder)}),
+                ("load", {"weights": "weights.npz"}),
+                ("forward", {"images": "images.npy", "training": False, "out": "ours.npz"}),
+            ):
+                process.ask(do, **given)
+                process.answer()
     except RunnerError as error:
         _fail(network.path, f"the network can't be run: {error}")
-    finally:
-        process.close()
     with np.load(folder / "ours.npz") as found:
         return {name: found[name] for name in found.files}
 
@@ -169,13 +170,11 @@ def _ours(
 def _source(kind: str, path: Path, shown: str) -> Iterator[Process]:
     backends = (name for name in ("tensorflow", "jax", "torch") if find_spec(name) is not None)
     backend = os.environ.get("KERAS_BACKEND") or next(backends, "tensorflow")
-    process = Process(kind, {**ENVIRONMENT, "KERAS_BACKEND": backend}, _WORKER)
     try:
-        yield process
+        with Process(kind, {**ENVIRONMENT, "KERAS_BACKEND": backend}, _WORKER) as process:
+            yield process
     except RunnerError as error:
         _fail(shown, f"{quoted(shown)} can't be run: {error.message.splitlines()[0][:300]}")
-    finally:
-        process.close()
 
 
 def _opened(process: Process, path: Path, shown: str) -> dict[str, int | None]:

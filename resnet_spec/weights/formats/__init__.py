@@ -25,8 +25,8 @@ ENDINGS: dict[str, tuple[str, tuple[Layout, ...]]] = {
     ".keras": ("keras", ("keras",)),
 }
 KNOWN = (
-    "safetensors, PyTorch's .pt and .pth, Keras' .weights.h5, .h5 and .keras, ONNX, NumPy's .npz, "
-    "TensorFlow's checkpoints"
+    "safetensors, PyTorch's .pt, .pth and .pt2, Keras' .weights.h5, .h5 and .keras, ONNX, "
+    "NumPy's .npz, TensorFlow's checkpoints"
 )
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -193,11 +193,7 @@ def _format_of_archive(path: Path, shown: str) -> str:
         return "keras"
     last = {name.rpartition("/")[2] for name in names}
     if "archive_format" in last or any(name.endswith("/models/model.json") for name in names):
-        unreadable(
-            shown,
-            f"{quoted(shown)} is a program that torch.export saved (.pt2)",
-            "'resnet-spec import' makes a spec and weights of it",
-        )
+        return "exported"
     if "data.pkl" in last:
         return "torchscript" if "constants.pkl" in last else "pytorch"
     if any(name.endswith(".npy") for name in names):

@@ -6,19 +6,17 @@ in the archive names modules and their attributes; tensors are places in files o
 
 from __future__ import annotations
 
-import math
 import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet_spec.diagnostics import quoted
-from resnet_spec.weights.checkpoint import BROKEN, Checkpoint, Tensor, bounded, refused, unreadable
-from resnet_spec.weights.formats import inert, modules
+from resnet_spec.weights.checkpoint import Checkpoint, bounded, refused, unreadable
+from resnet_spec.weights.formats import inert, modules, strided
 
 _TYPES = {
     "DoubleStorage": "float64",
@@ -34,7 +32,6 @@ _TYPES = {
 }
 # Functions of the pickle that make lists of numbers: their arguments are all that they give.
 _LISTS = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist")
-_MAX_AXES = 16
 
 
 class _Storage(NamedTuple):
@@ -42,15 +39,6 @@ class _Storage(NamedTuple):
 
     key: str
     dtype: str
-
-
-class _Stored(NamedTuple):
-    """A tensor as the pickle states it; sizes and strides are numbers of values."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
 
 
 @contextmanager
@@ -64,7 +52,9 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
         name = next(n for n in archive.namelist() if n.rpartition("/")[2] == "data.pkl")
         root = name.rpartition("/")[0]
         held = _parameters(archive, name, shown)
-        tensors = bounded((_tensor(archive, root, n, s, shown) for n, s in held.items()), shown)
+        folder = f"{root}/data" if root else "data"
+        placed = {n: s._replace(member=f"{folder}/{s.member}") for n, s in held.items()}
+        tensors = bounded((strided.tensor(archive, n, s, shown) for n, s in placed.items()), shown)
         if not tensors:
             unreadable(
                 shown,
@@ -75,14 +65,14 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
         yield Checkpoint(shown, "TorchScript", "torch", tensors, notes)
 
 
-def _parameters(archive: zipfile.ZipFile, name: str, shown: str) -> dict[str, _Stored]:
+def _parameters(archive: zipfile.ZipFile, name: str, shown: str) -> dict[str, strided.Strided]:
     try:
         with archive.open(name) as file:
             # Seeking back in a member of an archive works where it is stored as it is.
             root = _Unpickler(file).load()
         if not isinstance(root, inert.Placeholder):
             raise pickle.UnpicklingError("it holds no module")
-        return modules.tensors(root, lambda each: isinstance(each, _Stored))
+        return modules.tensors(root, lambda each: isinstance(each, strided.Strided))
     except inert.AsksForProgram as error:
         refused(shown, f"{quoted(shown)} asks for {quoted(error.what)} beside its own program")
     except modules.TooDeep:
@@ -125,40 +115,8 @@ def _first(value: Any, *_: Any) -> Any:
     return value
 
 
-def _stored(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Stored:
-    """A tensor; raises `UnpicklingError` for numbers that are none."""
-    numbers = (offset, *shape, *strides)
-    if not isinstance(storage, _Storage) or len(shape) != len(strides) or len(shape) > _MAX_AXES:
+def _stored(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> strided.Strided:
+    """A tensor; raises `UnpicklingError` or `ValueError` for what is none."""
+    if not isinstance(storage, _Storage):
         raise pickle.UnpicklingError("a tensor without its values")
-    if not all(isinstance(each, int) and 0 <= each < 2**53 for each in numbers):
-        raise pickle.UnpicklingError("a tensor with a size that is none")
-    return _Stored(storage, offset, tuple(shape), tuple(strides))
-
-
-def _tensor(archive: zipfile.ZipFile, root: str, name: str, stored: _Stored, shown: str) -> Tensor:
-    member = f"{root}/data/{stored.storage.key}" if root else f"data/{stored.storage.key}"
-    read = partial(_array, archive, member, stored, name, shown)
-    return Tensor(name, stored.shape, stored.storage.dtype, read)
-
-
-def _array(archive: zipfile.ZipFile, member: str, stored: _Stored, name: str, shown: str) -> Any:
-    """The values, of which no more are read than the archive holds."""
-    import numpy
-
-    kind: Any = stored.storage.dtype
-    if kind == "bfloat16":
-        from ml_dtypes import bfloat16 as kind
-    try:
-        values = numpy.frombuffer(archive.read(member), kind)
-    except (*BROKEN, KeyError, ValueError) as error:
-        unreadable(shown, f"{quoted(name)} in {quoted(shown)} can't be read: {error}")
-    last = stored.offset + sum(
-        (size - 1) * stride for size, stride in zip(stored.shape, stored.strides, strict=True)
-    )
-    if math.prod(stored.shape) and last >= len(values):
-        unreadable(shown, f"{quoted(name)} in {quoted(shown)} states more values than it holds")
-    width = values.itemsize
-    view = numpy.lib.stride_tricks.as_strided(
-        values[stored.offset :], stored.shape, [width * stride for stride in stored.strides]
-    )
-    return numpy.ascontiguousarray(view).reshape(stored.shape)
+    return strided.stated(storage.key, storage.dtype, offset, shape, strides)

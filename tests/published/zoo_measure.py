@@ -56,7 +56,6 @@ GAINS = (1.0, 0.5, 0.25)
 LIBRARIES = ("torch", "timm", "torchvision", "keras", "tensorflow", "flax", "jax", "numpy")
 # Of more operations, JAX compiles each alone, which it does once for all that are alike.
 COMPILED = 1000
-LARGE = 500_000_000  # parameters of a network of which JAX compiles each operation alone, too
 # Their work depends on the size of the map, so Keras has to know it.
 FIXED = {"adaptive_avg_pool", "flatten"}
 
@@ -439,13 +438,7 @@ def flax_side(plan: Plan, values: Mapping[str, np.ndarray], size: Size, row: Row
     model.eval()
     given = plan.images(size).transpose(0, 2, 3, 1)
     deep = sum(1 for _ in plan.network.operations()) > COMPILED
-    # Compiled, all standardised filters are there at once, beside those that they are made of.
-    large = plan.network.root.parameters > LARGE
-    found = (
-        model(given)
-        if deep or large
-        else nnx.jit(lambda model, images: model(images))(model, given)
-    )
+    found = model(given) if deep else nnx.jit(lambda model, images: model(images))(model, given)
     logits = parity.flax_to_torch(found)
     del model, found
     jax.clear_caches()

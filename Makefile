@@ -72,7 +72,7 @@ lint: $(TOOLS)  ## style, of our code by our rules and of compiled code by ruff'
 	for backend in generated/torch generated/keras generated/flax; do \
 		(cd $$backend && $(abspath $(BIN))/ruff check --quiet --isolated .) || exit 1; done
 	$(BIN)/ruff format --quiet --check --isolated generated $(COPIED)
-	$(BIN)/ruff check --quiet --isolated --config 'src = ["backends/*/trainer", "backends/trainer"]' $(COPIED)
+	$(BIN)/ruff check --quiet --isolated --config 'src = [".", "backends/*/trainer", "backends/trainer"]' $(COPIED)
 
 TYPED := tests:tests/security:tests/importing:tests/consumers:tests/support:tests/drawing:tests/report:tests/playground:playground:tests/programs:tests/published:tests/trainer:tests/docs:tests/compare:tests/sweep:benchmarks
 MYPY := $(BIN)/mypy --cache-dir .mypy_cache

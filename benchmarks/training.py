@@ -137,7 +137,7 @@ def torch_steps(
     device = torch.device("cuda" if cuda else "cpu")
     args = importlib.import_module("common").parse([network.name], "", train.FLAGS)
     args.precision = "bf16" if cuda else "fp32"
-    place, scaler = train.Place(args), torch.amp.GradScaler(enabled=False)
+    place = train.Place(args)
     layout = place.layout
     models = {OURS: build()}
     for published in network.references:
@@ -154,7 +154,7 @@ def torch_steps(
         model = model.to(device, memory_format=layout).train()
         optimizer, _ = train.make_optimizer(model, recipe)
         model = torch.compile(model) if cuda else model
-        given = [(images, targets)], recipe["clip_norm"], place, scaler
+        given = [(images, targets)], recipe["clip_norm"], place
         return lambda: float(train.update(model, optimizer, *given)[0])
 
     name = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads"

@@ -199,7 +199,7 @@ def check(args: Args, devices: int, last: str, foreign: list[str]) -> None:
 def as_trained(args: Args, trained: list[Any]) -> None:
     """Evaluate checkpoints with the recipe that they have, but for flags given."""
     known = [each for each in trained if isinstance(each, dict)]
-    for key in [key for key in EVALUATED if key not in args.given]:
+    for key in sorted({*EVALUATED} - args.given):
         for value in (values := [each[key] for each in known if key in each]):
             if value != values[0]:
                 wrong = f"--weights were trained with different {key}s"

@@ -111,8 +111,8 @@ def opened(given: Any, channels: int) -> Planes:
             raise ValueError("not a regular file")
         pages = 1 if channels in (1, 3) else channels
         with Image.open(content, formats=FORMATS) as file:
-            size, found = file.size, getattr(file, "n_frames", 1)
-            if pages > 1 and found != pages:
+            size, found = file.size, getattr(file, "n_frames", 1) if pages > 1 else 1
+            if found != pages:
                 raise ValueError(f"{found} pages for {channels} channels")
             for number in range(pages):
                 file.seek(number)
@@ -152,11 +152,9 @@ def idx(folder: Path, part: str) -> Part:
 def cifar(folder: Path, part: str) -> Part:
     """CIFAR's binary format: one or two labels, then red, green and blue, 32x32."""
     size = 3073 if "batch" in part else 3074  # CIFAR-10, CIFAR-100
-    numbers = range(1, 6) if part == "data_batch" else ()
+    names = [f"{part}_{i}" for i in range(1, 6)] if part == "data_batch" else [part]
     found = []
-    for path in [folder / f"{part}_{i}.bin" for i in numbers] or [
-        folder / f"{part}.bin"
-    ]:
+    for path in [folder / f"{name}.bin" for name in names]:
         with reading(path, f"whole records of {size:,} bytes"):
             found.append(np.fromfile(path, np.uint8).reshape(-1, size))
     records = np.concatenate(found)
@@ -273,12 +271,11 @@ def labelled(
     source: Any, labels: np.ndarray, first: Any, names: np.ndarray, recipe: Recipe
 ) -> Images:
     """Checked images; classes are the training labels' names, or 0 to the highest."""
-    shape, like = (tuple[int, ...](each.shape) for each in (source, first))
+    shape, like = source.shape, first.shape
     if 0 in shape or len(labels) != shape[0]:
         raise ValueError(f"{shape[0]} images, but {len(labels)} labels")
     if shape[1:] != like[1:]:
-        shapes = f"{like[1:]} to train on, {shape[1:]} to evaluate"
-        raise ValueError(f"images of two shapes: {shapes}")
+        raise ValueError(f"images of two shapes: {like[1:]} in training, {shape[1:]}")
     classes = np.unique(names).tolist()
     if names.dtype.kind == "U":
         if unknown := set(labels.tolist()) - set(classes):
@@ -288,9 +285,9 @@ def labelled(
         classes = [str(i) for i in range(min(classes[-1], MAX_CLASSES) + 1)]
     if len(classes) < 2:
         raise ValueError(f"only one class: {classes}")
-    if min(labels) < 0 or max(labels) >= min(len(classes), MAX_CLASSES):
-        most = min(len(classes), MAX_CLASSES) - 1
-        raise ValueError(f"labels {min(labels)} to {max(labels)}, not 0 to {most}")
+    least, most, last = labels.min(), labels.max(), min(len(classes), MAX_CLASSES) - 1
+    if least < 0 or most > last:
+        raise ValueError(f"labels {least} to {most}, not 0 to {last}")
     files = len(shape) < 4
     depth = recipe["input"][0] if files else shape[3]
     images = Images(source, labels.astype(np.int64), depth, classes)

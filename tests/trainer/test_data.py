@@ -378,7 +378,7 @@ def broken(kind: str, root: Path) -> Path:
         ("avif", "1.png: not an image that can be read: cannot identify"),
         ("empty class", "class1: no images"),
         ("strange class", "not in training: class7"),
-        ("npz channels", r"images of two shapes: \(8, 8, 3\) to train on, \(8, 8, 1\) to"),
+        ("npz channels", r"images of two shapes: \(8, 8, 3\) in training, \(8, 8, 1\)"),
         ("npz classes", "labels 2000000000 to 2000000003, not 0 to 65535"),
         ("sixteen bits of colours", "1.png: not an image that can be read: 16 bits; convert it"),
         ("pipe", "1.png: not an image that can be read: not a regular file"),

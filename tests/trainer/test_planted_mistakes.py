@@ -81,16 +81,16 @@ MISTAKES = [
     Mistake(
         "torch: no clipping",
         "torch/train.py",
-        {"if clip_norm:": "if False:"},
+        {"if clip:": "if False:"},
         steps("all of SGD"),
     ),
     Mistake(
         "torch: clipping after the step",
         "torch/train.py",
         {
-            "if clip_norm:": "if False:",
-            "    scaler.step(optimizer)\n": "    scaler.step(optimizer)\n"
-            "    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)\n",
+            "if clip:": "if False:",
+            "    place.scaler.step(optimizer)\n": "    place.scaler.step(optimizer)\n"
+            "    nn.utils.clip_grad_norm_(model.parameters(), clip)\n",
         },
         steps("all of SGD"),
     ),
@@ -103,13 +103,13 @@ MISTAKES = [
     Mistake(
         "torch: Adam's decay by the gradient",
         "torch/train.py",
-        {"torch.optim.AdamW(groups": "torch.optim.Adam(groups"},
+        {"kind(groups": "(torch.optim.Adam if kind is AdamW else kind)(groups"},
         steps("AdamW"),
     ),
     Mistake(
         "torch: another epsilon",
         "torch/train.py",
-        {'eps=recipe["epsilon"]': "eps=1e-8"},
+        {'"eps": recipe["epsilon"]': '"eps": 1e-8'},
         steps("AdamW"),
     ),
     Mistake(

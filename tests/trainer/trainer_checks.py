@@ -97,7 +97,6 @@ def same_steps(root: Path, name: str, parts: int, steps: int = 8) -> None:
         pair = parity.pair(parity.network_of_text(TEXT))
         pair.torch.train()
         optimizer, rates = torch_trainer.make_optimizer(pair.torch, recipe)
-        scaler = torch.amp.GradScaler("cpu", enabled=False)
         names = torch_trainer.decayed_names(pair.torch, recipe)
         assert _as_keras(names, pair) == set(keras_trainer.decayed_names(pair.keras, recipe))
         model = keras_trainer.make_ready(pair.keras, recipe, steps, parts, False)
@@ -112,7 +111,7 @@ def same_steps(root: Path, name: str, parts: int, steps: int = 8) -> None:
                 for each in share
             ]
             clip = recipe["clip_norm"]
-            loss, _ = torch_trainer.update(pair.torch, optimizer, given, clip, place, scaler)
+            loss, _ = torch_trainer.update(pair.torch, optimizer, given, clip, place)
             rates.step()
             losses = [float(model.train_on_batch((x, c), y)[0]) for x, c, y in share]
             assert np.mean(losses) == pytest.approx(float(loss), rel=1e-9)

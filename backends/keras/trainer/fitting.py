@@ -271,7 +271,8 @@ class Run(keras.callbacks.Callback):
         if self.place.rank:
             return
         own = {"step": self.step, "best": self.best, "worse": self.worse}
-        for name in ("best", "last") if best else ("last",):  # so no kill loses it
+        # In this order, so that no kill loses the best.
+        for name in ("best", "last") if best else ("last",):
             save_weights(self.args.out / f"{name}.weights.h5", self.evaluated)
         save(
             self.args.out / "last.npz", common.identity(self.args) | own, **self.groups

@@ -184,14 +184,14 @@ def train(args: Args, place: Place) -> int:
     raw = build(args, images, args.weights[0] if args.weights else None)
     several = place.devices > 1 and keras.backend.backend() == "tensorflow"
     jit = True if args.compile else (False if several else "auto")
-    steps, own = (args.steps, args.accumulate), args.keras_optimizer
-    model = make_ready(raw, args.recipe, *steps, jit, own)
+    parts, own = args.accumulate, args.keras_optimizer
+    model = make_ready(raw, args.recipe, args.steps, parts, jit, own)
     if several and not own:
         model.optimizer.total = place.total
 
     # loop
     run = Run(model, held_out, args, place)
-    share, left = (place.rank, place.world, args.accumulate), args.steps - run.step
+    share, left = (place.rank, place.world, parts), args.steps - run.step
     order = data.training(images, args.recipe, args.seed, run.step, share)
 
     def batches() -> Iterator[Any]:
@@ -202,7 +202,7 @@ def train(args: Args, place: Place) -> int:
         if left > 0 and not run.done:
             model.fit(
                 place.dealt(batches),
-                steps_per_epoch=left * args.accumulate,
+                steps_per_epoch=left * parts,
                 callbacks=[run],
                 shuffle=False,
                 verbose=0,

@@ -46,16 +46,14 @@ class Place:
             dist.init_process_group("nccl" if cuda else "gloo")
         last = args.channels_last or cuda
         self.layout = torch.channels_last if last else torch.contiguous_format
+        half = self.half == torch.float16  # whose gradients are scaled
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
 
     def there(self, array: np.ndarray) -> Tensor:
         """Copy an array to the device."""
         made = torch.from_numpy(array)
         made = made.pin_memory() if self.device.type == "cuda" else made
         return made.to(self.device, non_blocking=True)
-
-    def cast(self) -> torch.autocast:
-        """The autocast context for the chosen precision."""
-        return torch.autocast(self.device.type, self.half, enabled=bool(self.half))
 
     def summed(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -134,7 +132,7 @@ def evaluate(
             dist.broadcast(buffer, 0)  # rank 0 saves its statistics, so all use them
     for views, labels in data.ahead(order, args.workers, files):
         made = normalized(place.there(views).flatten(0, 1), args.recipe, place)
-        with place.cast():
+        with torch.autocast(place.device.type, place.half, enabled=bool(place.half)):
             logits = torch.stack([model(made) for model in models]).float().cpu()
         shape = len(models), len(labels), views.shape[1], len(images.classes)
         scores = logits.log_softmax(dim=2).view(shape)

@@ -42,6 +42,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -55,6 +56,7 @@ else:
     from .devices import HALVES, Place, evaluate, leave, prepared
     from .sources import Args, Images, Problem, Recipe, reading, write_whole
 
+Batches = Sequence[tuple[Tensor, Tensor]]  # images and targets
 ON = "store_true"
 FLAGS: common.Flags = {
     "--device": {"choices": ("cpu", "cuda"), "help": "default: cuda, if there is one"},
@@ -125,50 +127,40 @@ def decayed_names(model: nn.Module, recipe: Recipe) -> list[str]:
     return found
 
 
-def make_optimizer(
-    model: nn.Module, recipe: Recipe
-) -> tuple[torch.optim.Optimizer, LambdaLR]:
+def make_optimizer(model: nn.Module, recipe: Recipe) -> tuple[Optimizer, LambdaLR]:
     """SGD or AdamW with two groups, with and without weight decay; and the schedule."""
     decayed = set(decayed_names(model, recipe))
     groups: list[dict[str, Any]] = [{"params": []}, {"params": [], "weight_decay": 0.0}]
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             groups[name not in decayed]["params"].append(parameter)
-    fused = next(model.parameters()).is_cuda
-    options: Any = {"lr": 1.0, "fused": fused, "weight_decay": recipe["weight_decay"]}
-    optimizer: torch.optim.Optimizer
-    if recipe["optimizer"] == "adamw":
-        options |= {"betas": (recipe["beta1"], recipe["beta2"])}
-        optimizer = torch.optim.AdamW(groups, eps=recipe["epsilon"], **options)
-    else:
-        options |= {"momentum": recipe["momentum"], "nesterov": recipe["nesterov"]}
-        optimizer = torch.optim.SGD(groups, **options)
+    kind: Any = {"sgd": SGD, "adamw": AdamW}[recipe["optimizer"]]
+    own: Any = {"momentum": recipe["momentum"], "nesterov": recipe["nesterov"]}
+    if kind is AdamW:
+        own = {"betas": (recipe["beta1"], recipe["beta2"]), "eps": recipe["epsilon"]}
+    own |= {"weight_decay": recipe["weight_decay"]}
+    optimizer = kind(groups, lr=1.0, fused=next(model.parameters()).is_cuda, **own)
     return optimizer, LambdaLR(optimizer, lambda step: common.rate_at(step, recipe))
 
 
 def update(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Sequence[tuple[Tensor, Tensor]],
-    clip_norm: float,
-    place: Place,
-    scaler: torch.amp.GradScaler,
+    model: nn.Module, optimizer: Optimizer, batches: Batches, clip: float, place: Place
 ) -> tuple[Tensor, Tensor]:
     """One step over one or more batches; returns the mean loss and the logits."""
     total, logits = torch.zeros((), device=place.device), []
     for number, (images, targets) in enumerate(batches, 1):
         if isinstance(model, DistributedDataParallel):
             model.require_backward_grad_sync = number == len(batches)
-        with place.cast():
+        with torch.autocast(place.device.type, place.half, enabled=bool(place.half)):
             logits.append(model(images))
             loss = F.cross_entropy(logits[-1], targets) / len(batches)
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        place.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()
-    scaler.unscale_(optimizer)
-    if clip_norm:
-        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    scaler.step(optimizer)
-    scaler.update()
+    place.scaler.unscale_(optimizer)
+    if clip:
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+    place.scaler.step(optimizer)
+    place.scaler.update()
     optimizer.zero_grad()
     return total, torch.cat(logits).detach()
 
@@ -180,11 +172,9 @@ def train(args: Args, place: Place) -> int:
     """Train or evaluate; returns the exit status."""
     # data
     common.check(args, place.world, "last.pt", ["last.npz", "*.weights.h5"])
-    if args.evaluate:  # safetensors have no recipe: that of their run
-        files = [
-            path.with_name("last.pt") if path.suffix == ".safetensors" else path
-            for path in args.weights
-        ]
+    if args.evaluate:
+        names = {".safetensors": "last.pt"}  # where there is the recipe
+        files = [p.with_name(names.get(p.suffix, p.name)) for p in args.weights]
         kept = [read(path).get("recipe") for path in files if path.is_file()]
         common.as_trained(args, kept)
     images, held_out = data.prepare(args)
@@ -200,13 +190,11 @@ def train(args: Args, place: Place) -> int:
     # model
     raw = build(args, images, place, args.weights[0] if args.weights else None)
     optimizer, rates = make_optimizer(raw, recipe)
-    half = place.half == torch.float16
-    scaler = torch.amp.GradScaler(place.device.type, enabled=half)
     follow = get_ema_multi_avg_fn(recipe["ema"])  # type: ignore[no-untyped-call]
     ema = AveragedModel(raw, multi_avg_fn=follow, use_buffers=True)
     best_model = ema.module if recipe["ema"] else raw
     parts: dict[str, Any] = {"model": raw, "optimizer": optimizer, "rates": rates}
-    parts |= {"scaler": scaler} | ({"ema": ema.module} if recipe["ema"] else {})
+    parts |= {"scaler": place.scaler} | ({"ema": ema.module} if recipe["ema"] else {})
 
     # resume
     step, best, worse, last = 0, math.inf, 0, args.out / "last.pt"
@@ -242,8 +230,7 @@ def train(args: Args, place: Place) -> int:
             batches = [tuple(map(place.there, each)) for each in arrays]
             made = [make(x, c, y, recipe, place) for x, c, y in batches]
             labels, rate = torch.cat([y for *_, y in batches]), rates.get_last_lr()[0]
-            clip = recipe["clip_norm"]
-            loss, logits = update(model, optimizer, made, clip, place, scaler)
+            loss, logits = update(model, optimizer, made, recipe["clip_norm"], place)
             rates.step()
             step += 1
             if recipe["ema"] and step % recipe["ema_steps"] == 0:

@@ -267,6 +267,12 @@ MISTAKES = [
         run,
     ),
     Mistake(
+        "keras: what was evaluated counts in training",
+        "keras/fitting.py",
+        {"        self.model.reset_metrics()\n": ""},
+        run,
+    ),
+    Mistake(
         "warm-up off by one",
         "torch/common.py",
         {"rise = step / warmup": "rise = (step + 1) / warmup"},

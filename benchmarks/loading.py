@@ -121,7 +121,7 @@ def compiled(folder: Path, options: argparse.Namespace) -> Callable[[], Iterator
         (folder / path).write_text(text, encoding="utf-8")
     sys.path.insert(0, str(folder / "torch"))
     data, sources = imported("data"), imported("sources")
-    recipe = imported("common").parse([network.name], "", {})[1]
+    recipe = imported("common").parse([network.name], "", {}).recipe
     recipe |= {"batch_size": options.batch, "augment": "none", "train_size": SIZE, "repeats": 1}
     recipe |= dict.fromkeys(("mixup", "cutmix", "erasing"), 0.0)
     images = sources.load(str(folder / "images"), recipe)[0]

@@ -109,7 +109,7 @@ def compiled(
         (folder / path).write_text(text, encoding="utf-8")
     sys.path.insert(0, str(folder / backend))
     trainer = importlib.import_module("train")
-    recipe = importlib.import_module("common").parse([network.name], "", {})[1]
+    recipe = importlib.import_module("common").parse([network.name], "", {}).recipe
     build = getattr(importlib.import_module(network.name), network.name)
     fixed = {"learning_rate": RATE, "schedule": "constant", "warmup": 0, "loss_weights": []}
     return trainer, build, {**recipe, **fixed}
@@ -135,9 +135,9 @@ def torch_steps(
     train, build, recipe = compiled(network, "torch", folder)
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
-    args, _ = importlib.import_module("common").parse([network.name], "", train.FLAGS)
+    args = importlib.import_module("common").parse([network.name], "", train.FLAGS)
     args.precision = "bf16" if cuda else "fp32"
-    place, scaler = train.Place(args), torch.amp.GradScaler(enabled=False)
+    place = train.Place(args)
     layout = place.layout
     models = {OURS: build()}
     for published in network.references:
@@ -152,9 +152,9 @@ def torch_steps(
 
     def step_of(model: Any) -> Step:
         model = model.to(device, memory_format=layout).train()
-        optimizer, _ = train.make_optimizer(model, recipe, 1)
+        optimizer, _ = train.make_optimizer(model, recipe)
         model = torch.compile(model) if cuda else model
-        given = [(images, targets)], recipe["clip_norm"], place, scaler
+        given = [(images, targets)], recipe["clip_norm"], place
         return lambda: float(train.update(model, optimizer, *given)[0])
 
     name = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads"
@@ -188,7 +188,7 @@ def keras_steps(
 
     def step_of(raw: Any) -> Step:
         steps = recipe["length"]
-        model = train.make_ready(raw, recipe, 1, steps, 1, "auto")
+        model = train.make_ready(raw, recipe, steps)
         return lambda: float(model.train_on_batch((images, chances), labels)[0])
 
     steps = {OURS: step_of(ours), published.library: step_of(theirs)}

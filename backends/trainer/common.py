@@ -1,53 +1,137 @@
-"""Shared by the trainers of all frameworks: flags, checks, schedule and log."""
+"""Shared by the trainers of all frameworks: recipe, flags, schedule and log."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import importlib.util
 import io
 import json
 import math
 import os
+import re
 import signal
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from matplotlib.figure import Figure
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 if TYPE_CHECKING or not __package__:
-    from recipes import HERE, add_recipe, within
-    from sources import Problem, Recipe, write_whole
+    from sources import Args, Problem, Recipe, reading, write_whole
 else:
-    from .recipes import HERE, add_recipe, within
-    from .sources import Problem, Recipe, write_whole
+    from .sources import Args, Problem, Recipe, reading, write_whole
 
-CORES = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+HERE = Path(__file__).resolve().parent
 DIVERGED = "; the last checkpoint stays: lower --learning-rate, or lengthen --warmup"
+CORES = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+LISTS = ("no_decay", "milestones", "scales", "mean", "std")
+EVALUATED = ("mean", "std", "crop", "padding", "resize")  # of a run, to evaluate it
+Reader = Callable[[str], Any]
+Flags = dict[str, dict[str, Any]]  # with what argparse is told of each
 
 
-# --- flags ----------------------------------------------------------------------------
+def within(least: float, most: float, kind: Reader = float) -> Reader:
+    """A parser for numbers in a range, for argparse."""
+
+    def read(text: str) -> Any:
+        value = kind(text)
+        if not (least <= value <= most and math.isfinite(value)):
+            span = f"{least} or more" if most == math.inf else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text}: expected {span}")
+        return value
+
+    read.__name__ = kind.__name__  # in argparse's message: invalid int value
+    return read
 
 
-def parse(
-    words: list[str], description: str, more: dict[str, dict[str, Any]]
-) -> tuple[argparse.Namespace, Recipe]:
-    """The flags (`more` are the framework's), and the recipe with their changes."""
+# The values that keys of a recipe accept, as argparse has them.
+SHARES = "epsilon weight_decay factor final_rate warmup_start min_area erasing mean std"
+KEYS: Flags = {}
+for _keys, _options in (
+    ("length", {"type": within(1, 10**9, int)}),
+    ("batch_size scales resize repeats ema_steps", {"type": within(1, 65_536, int)}),
+    ("milestones warmup patience", {"type": within(0, 10**9, int)}),
+    ("train_size", {"type": within(0, 65_536, int)}),
+    ("padding", {"type": within(0, 1000, int)}),
+    ("learning_rate clip_norm mixup cutmix", {"type": within(0, 1000)}),
+    ("momentum beta1 beta2 label_smoothing ema", {"type": within(0, 0.99999)}),
+    (SHARES, {"type": within(0, 1)}),
+    ("unit", {"choices": ("epochs", "steps")}),
+    ("optimizer", {"choices": ("sgd", "adamw")}),
+    ("no_decay", {"choices": ("norm", "bias")}),
+    ("schedule", {"choices": ("constant", "step", "cosine", "one_cycle")}),
+    ("warmup_shape", {"choices": ("linear", "constant")}),
+    ("class_weights", {"choices": ("equal", "balanced")}),
+    ("crop", {"choices": ("none", "pad", "resized", "scaled")}),
+    ("augment", {"choices": ("none", "trivial")}),
+    ("nesterov flip", {"action": argparse.BooleanOptionalAction}),
+):
+    for _key in _keys.split():
+        KEYS[_key] = _options | ({"nargs": "*"} if _key in LISTS else {})
+
+
+class Keys(argparse.ArgumentParser):
+    """The flags for the keys of a recipe, which also read the recipe itself."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+def recipe_of(name: str) -> tuple[Keys, Recipe]:
+    """The recipe of a network with the flags that change it; raises `Problem`."""
+    path = HERE / f"{name}.toml"
+    if not (path.is_file() and path.with_suffix(".py").is_file()):
+        known = ", ".join(sorted(path.stem for path in HERE.glob("*.toml")))
+        wrong = f"there is no network {name!r} with a recipe in {HERE}"
+        raise Problem(f"{wrong}; there are: {known}")
+    keys = Keys(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    group, words = keys.add_argument_group("recipe"), []
+    with reading(path, "a recipe"):
+        text = path.read_text(encoding="utf-8")
+        recipe = tomllib.loads(text)
+        meanings = dict(re.findall(r"^(\w+) = .*  # (.*)$", text, re.MULTILINE))
+        for key in sorted(recipe.keys() ^ {"input", "classes", *KEYS}):
+            wrong = "there is no" if key in recipe else "it lacks the"
+            raise ValueError(f"{wrong} key {key}")
+        for key, options in KEYS.items():
+            value, flag = recipe[key], f"--{key.replace('_', '-')}"
+            told = f"{meanings.get(key, '')} (default: {value})".replace("%", "%%")
+            group.add_argument(flag, help=told, **options)
+            if isinstance(value, bool):
+                words.append(flag if value else f"--no-{key}")
+            else:
+                many = isinstance(value, list) and key in LISTS
+                words += [flag, *map(str, value if many else [value])]
+        recipe |= vars(keys.parse_args(words))
+    return keys, recipe
+
+
+def parse(words: list[str], description: str, more: Flags) -> Args:
+    """The flags (`more` are the framework's), with the changed recipe as `recipe`."""
+    keys, recipe = Keys(add_help=False), cast(Recipe, {})
+    if words and not words[0].startswith("-"):
+        keys, recipe = recipe_of(words[0])
+    elif not {"-h", "--help"} & set(words):
+        raise Problem("the network's name comes first: train.py NETWORK --flag VALUE")
     parser = argparse.ArgumentParser(
         usage="train.py NETWORK [--flag VALUE ...]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        parents=[keys],
     )
     add, number, on = parser.add_argument, within(1, math.inf, int), "store_true"
     add("network", metavar="NETWORK", help="its name; before --help, lists its recipe")
     add("--data", default="synthetic", help="a folder or file (default: random noise)")
-    add("--out", type=Path, help="folder of the run (default: runs/NETWORK)")
+    add("--out", type=Path, default=f"runs/{words[0]}", help="default: runs/NETWORK")
     add("--seed", type=within(0, 2**32 - 1, int), default=0, help="random seed")
     add("--accumulate", type=number, default=1, help="parts to split a batch into")
     add("--max-steps", type=number, help="stop after this step")
@@ -56,71 +140,71 @@ def parse(
     add("--tensorboard", action=on, help="also log to TensorBoard")
     add("--workers", type=within(0, math.inf, int), default=CORES, help="of the data")
     add("--resume", action=on, help="continue from the last checkpoint in --out")
-    add("--weights", type=Path, nargs="+", help="a checkpoint to start from")
+    add("--weights", type=Path, nargs="+", default=[], help="checkpoints to start from")
     add("--reset-head", action=on, help="with --weights: reset the last layer")
     add("--freeze-until", metavar="STAGE", help="freeze what runs before it")
     add("--evaluate", action=on, help="evaluate the mean of all --weights")
     add("--confusion", type=Path, help="with --evaluate: CSV file to write")
     add("--ten-crop", action=on, help="evaluate ten crops of each image")
-    add("--test-sizes", type=number, nargs="+", help="evaluate at these resize sizes")
+    add("--test-sizes", type=number, nargs="+", default=[0], help="resize to evaluate")
     add("--overfit-one-batch", action=on, help="train on one batch repeatedly")
     for flag, options in more.items():
         add(flag, **options)
-    recipe: Recipe = {}
-    if words and not words[0].startswith("-"):
-        recipe = add_recipe(parser, words[0])
-    elif not {"-h", "--help"} & set(words):
-        raise Problem("the network's name comes first: train.py NETWORK --flag VALUE")
     args, unread = parser.parse_known_args(words)
     if unread:
         word, known = unread[0].partition("=")[0], parser._option_string_actions
         close = difflib.get_close_matches(word, known, n=1)
         hint = f"did you mean {close[0]}?" if close else "--help lists all"
         parser.error(f"there is no flag {word}; {hint}")
-    args.out = args.out or Path("runs") / args.network
-    given = {key: getattr(args, key) for key in recipe if hasattr(args, key)}
-    args.given = [*given]
-    return args, {**recipe, **given}
+    args.given = recipe.keys() & vars(args).keys()
+    args.recipe = {**recipe, **{key: getattr(args, key) for key in args.given}}
+    return args
 
 
-def check(args: argparse.Namespace, recipe: Recipe, devices: int) -> None:
-    """Raise `Problem` for flags that contradict each other or the number of devices."""
-    get, weights, parts = recipe.get, args.weights or [], devices * args.accumulate
-    batch, sizes = recipe["batch_size"], recipe["scales"]
-    late = recipe["warmup"] >= recipe["length"] and get("schedule") != "constant"
-    still = get("optimizer") == "sgd" and get("nesterov") and not get("momentum")
-    table = args.confusion or Path("table.csv")
-    no_table = table.suffix != ".csv" or not table.parent.is_dir()
-    several = len(weights) > 1 and not args.evaluate
-    steps = get("schedule") == "step" and not get("milestones")
+def check(args: Args, devices: int, last: str, foreign: list[str]) -> None:
+    """Raise `Problem` for flags that contradict each other, or a run in --out.
+
+    `last` is the name of its checkpoint; `foreign` are files of another framework.
+    """
+    recipe, parts, many = args.recipe, devices * args.accumulate, len(args.weights) > 1
+    batch, schedule, sizes = (recipe[k] for k in ("batch_size", "schedule", "scales"))
+    late = recipe["warmup"] >= recipe["length"] and schedule != "constant"
+    bare = schedule == "step" and not recipe["milestones"]
+    still = recipe["optimizer"] == "sgd" and recipe["nesterov"]
     rising, batch_of = len(sizes) == 2 and sizes == sorted(sizes), f"a batch of {batch}"
+    table, out = args.confusion or Path("table.csv"), args.out
+    no_table = table.suffix != ".csv" or not table.parent.is_dir()
+    fresh = not args.evaluate and not (args.resume and (out / last).is_file())
+    kinds = ["last.*", "best*", "metrics.jsonl", "events.out.tfevents.*"]
+    taken = any([*out.glob(kind)] for kind in (foreign if args.resume else kinds))
+    hint = "" if args.resume else "go on with --resume, or "
     for wrong, message in (
         (batch % parts, f"{batch_of} cannot be dealt out evenly in {parts} parts"),
-        (late, f"--warmup leaves nothing of --length {get('length')}"),
-        (steps, "--schedule step needs --milestones"),
-        (still, "--nesterov needs --momentum"),
+        (late, f"--warmup leaves nothing of --length {recipe['length']}"),
+        (bare, "--schedule step needs --milestones"),
+        (still and not recipe["momentum"], "--nesterov needs --momentum"),
         (not rising, f"--scales: two rising sizes, not {sizes}"),
         (0 in recipe["std"], "--std: no channel can have a deviation of 0"),
-        (args.evaluate and not weights, "--evaluate needs --weights"),
-        (args.reset_head and not weights, "--reset-head needs --weights"),
-        (several, "--weights: --evaluate alone takes several"),
+        (args.evaluate and not args.weights, "--evaluate needs --weights"),
+        (args.reset_head and not args.weights, "--reset-head needs --weights"),
+        (many and not args.evaluate, "--weights: --evaluate alone takes several"),
         (no_table, f"--confusion: {table} is no .csv file in a folder that exists"),
+        (fresh and out.is_file(), f"--out: {out} is no folder"),
+        (fresh and taken, f"{out} holds a run: {hint}give another --out"),
     ):
         if wrong:
             raise Problem(message)
 
 
-def check_folder(args: argparse.Namespace, last: str, foreign: list[str]) -> None:
-    """Raise `Problem` if --out holds a run; `foreign` are another framework's files."""
-    if args.evaluate or (args.resume and (args.out / last).is_file()):
-        return
-    if args.out.exists() and not args.out.is_dir():
-        raise Problem(f"--out: {args.out} is no folder")
-    own = ["last.*", "best*", "metrics.jsonl", "events.out.tfevents.*"]
-    kinds = foreign if args.resume else own
-    if any(list(args.out.glob(kind)) for kind in kinds):
-        hint = "" if args.resume else "go on with --resume, or "
-        raise Problem(f"{args.out} holds a run: {hint}give another --out")
+def as_trained(args: Args, trained: list[Any]) -> None:
+    """Evaluate checkpoints with the recipe that they have, but for flags given."""
+    known = [each for each in trained if isinstance(each, dict)]
+    for key in sorted({*EVALUATED} - args.given):
+        for value in (values := [each[key] for each in known if key in each]):
+            if value != values[0]:
+                wrong = f"--weights were trained with different {key}s"
+                raise Problem(f"{wrong}: give --{key}")
+            args.recipe[key] = value
 
 
 def network_of(name: str) -> ModuleType:
@@ -133,106 +217,81 @@ def network_of(name: str) -> ModuleType:
     return module
 
 
-def freeze(name: str, freeze_until: Callable[[str], None] | None) -> None:
-    """Freeze everything before a stage or layer; `Problem` for an unknown name."""
-    try:
-        if freeze_until is None:
-            raise ValueError("the layers of this network do not stand as they run")
-        freeze_until(name)
-    except ValueError as error:
-        raise Problem(f"--freeze-until: {error}") from None
-
-
-def rate_at(step: int, recipe: Recipe, unit: int) -> float:
-    """The learning rate of a step, counted from 0; `unit` is in steps."""
-    rate, schedule = recipe["learning_rate"], recipe["schedule"]
-    start, final = recipe["warmup_start"], recipe["final_rate"]
-    warmup, total = recipe["warmup"] * unit, recipe["length"] * unit
+def rate_at(step: int, recipe: Recipe) -> float:
+    """The learning rate of a step, counted from 0, for a recipe in steps."""
+    schedule, warmup = recipe["schedule"], recipe["warmup"]
+    start, final, share = recipe["warmup_start"], recipe["final_rate"], 1.0
     if step < warmup:
         rise = step / warmup
         if schedule == "one_cycle":
             rise = (1 - math.cos(math.pi * rise)) / 2
         elif recipe["warmup_shape"] == "constant":
             rise = 0.0
-        return float(rate * (start + (1 - start) * rise))
-    if schedule == "step":
-        passed = sum(step >= milestone * unit for milestone in recipe["milestones"])
-        return float(rate * recipe["factor"] ** passed)
-    if schedule in ("cosine", "one_cycle"):
-        left = (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2
-        return float(rate * (final + (1 - final) * left))
-    return float(rate)
+        share = start + (1 - start) * rise
+    elif schedule == "step":
+        share = recipe["factor"] ** sum(step >= each for each in recipe["milestones"])
+    elif schedule != "constant":  # cosine, one_cycle
+        way = (step - warmup) / max(recipe["length"] - warmup, 1)
+        share = final + (1 - final) * (1 + math.cos(math.pi * way)) / 2
+    return float(recipe["learning_rate"] * share)
 
 
-def identity(args: argparse.Namespace, recipe: Recipe) -> Recipe:
+def identity(args: Args) -> Recipe:
     """What must be unchanged to resume a run."""
-    own = ("network", "seed", "freeze_until", "keras_optimizer")
-    return {key: getattr(args, key, None) for key in own} | {"recipe": recipe}
+    own = ("network", "seed", "freeze_until", "keras_optimizer", "recipe")
+    return {key: getattr(args, key, None) for key in own}
 
 
-def check_same(saved: Recipe, args: argparse.Namespace, recipe: Recipe) -> None:
+def check_same(saved: Recipe, args: Args) -> None:
     """Raise `Problem` if a checkpoint is of another network, recipe or seed."""
     if int(saved["step"]) < 0:
         raise ValueError(f"step {saved['step']}")
     then = {**saved, **saved["recipe"]}
-    for key, value in {**identity(args, recipe), **recipe}.items():
-        if key != "recipe" and value != then.get(key):
+    for key, value in {**args.recipe, **identity(args)}.items():
+        if value != then.get(key):
             was = f"{args.out}: the checkpoint was trained with {key} {then.get(key)}"
             raise Problem(f"{was}, not {value}; give the same, or another --out")
 
 
-def stop_signals() -> list[int]:
-    """Collect signals to stop from now on; a second one stops at once."""
-    came: list[int] = []
-
-    def note(number: int, _: Any) -> None:
-        if came:
-            raise KeyboardInterrupt
-        came.append(number)
-
-    signal.signal(signal.SIGTERM, note)
-    signal.signal(signal.SIGINT, note)
-    return came
-
-
-class Log:
+class Log(contextlib.AbstractContextManager["Log"]):
     """Logs a run: progress bar, metrics.jsonl, TensorBoard and curve.png."""
 
-    def __init__(
-        self, args: argparse.Namespace, step: int, steps: int, writes: bool
-    ) -> None:
-        self.path, self.writes, self.step = args.out / "metrics.jsonl", writes, step
-        self.bar = tqdm(total=steps, initial=step, unit="step", disable=not writes)
+    def __init__(self, args: Args, step: int, quiet: bool) -> None:
+        self.path, self.quiet, self.step = args.out / "metrics.jsonl", quiet, step
+        self.bar = tqdm(total=args.steps, initial=step, unit="step", disable=quiet)
         self.since, self.board = time.perf_counter(), cast(Any, None)
         self.lines: list[dict[str, Any]] = []
-        if not writes:
+        self.stopped: list[int] = []  # signals to stop after this step
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+        if quiet:
             return
-        try:
-            args.out.mkdir(parents=True, exist_ok=True)
-            # Lines after the checkpoint will be logged again.
-            if step and self.path.exists():
+        if step and self.path.exists():
+            with reading(self.path, "a log of this trainer; --resume works without it"):
+                # Lines after the checkpoint will be logged again.
                 whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0]
                 lines = [json.loads(line) for line in whole.splitlines()]
                 self.lines = [line for line in lines if line["step"] <= step]
-            for path in args.out.glob(".*.*.[0-9]*"):
-                path.unlink()  # left unfinished by a run that was killed
-            if args.tensorboard:
-                for path in args.out.glob("events.out.tfevents.*"):
-                    path.unlink()  # rewritten below, without gaps or duplicates
+        with reading(args.out, "a folder to write to"):
+            args.out.mkdir(parents=True, exist_ok=True)
+            # Left by a run that was killed, or rewritten below, without gaps.
+            old = [".*.*.[0-9]*", *(["events.out.*"] if args.tensorboard else [])]
+            for path in [path for kind in old for path in args.out.glob(kind)]:
+                path.unlink()
+        if args.tensorboard:
+            with reading("--tensorboard", "possible; pip install tensorboard"):
                 board = importlib.import_module("tensorboard.summary")
                 self.board = board.Writer(str(args.out))
-        except OSError as error:
-            what = f"cannot make the folder {args.out}"
-            raise Problem(f"{what}: {error.strerror}") from None
-        except ImportError:
-            raise Problem("--tensorboard: pip install tensorboard") from None
-        except (ValueError, KeyError, TypeError):
-            wrong = f"{self.path}: no log of this trainer"
-            raise Problem(f"{wrong}; --resume works without it") from None
         text = "".join(f"{json.dumps(line)}\n" for line in self.lines)
         write_whole(self.path, text.encode())
         for line in self.lines:
             self.show(line)
+
+    def stop(self, number: int, _: Any) -> None:
+        """Note a signal; a second one stops at once."""
+        if self.stopped:
+            raise KeyboardInterrupt
+        self.stopped.append(number)
 
     def advance(self) -> None:
         """Count a step."""
@@ -250,7 +309,7 @@ class Log:
             self.bar.set_postfix({key: f"{value:.4g}" for key, value in values.items()})
         line = {"step": self.step, **values}
         self.lines.append(line)
-        if self.writes:
+        if not self.quiet:
             if not images:
                 self.bar.write(", ".join(f"{k} {v:.4g}" for k, v in line.items()))
             write_whole(self.path, f"{json.dumps(line)}\n".encode(), append=True)
@@ -258,9 +317,8 @@ class Log:
 
     def show(self, line: dict[str, Any]) -> None:
         """Write a line to TensorBoard."""
-        for key in line if self.board else ():
-            if key != "step":
-                self.board.add_scalar(key, line[key], line["step"])
+        for key in line.keys() - {"step"} if self.board else ():
+            self.board.add_scalar(key, line[key], line["step"])
 
     def draw(self) -> None:
         """Plot the curves to curve.png: loss on the left axis, errors on the right."""
@@ -280,12 +338,9 @@ class Log:
         figure.savefig(picture)
         write_whole(self.path.with_name("curve.png"), picture.getvalue())
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.bar.close()
         if self.board:
             self.board.close()
-        if kind is None and self.writes:
+        if kind is None and not self.quiet:
             self.draw()

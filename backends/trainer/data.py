@@ -7,17 +7,16 @@ Pillow crops and resizes; normalising and mixing happen on the device.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import csv
 import dataclasses
 import functools
 import io
+import itertools
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import grain  # type: ignore[import-untyped]
@@ -26,9 +25,9 @@ from absl import flags
 from PIL import Image, ImageEnhance, ImageOps
 
 if TYPE_CHECKING or not __package__:
-    from sources import Images, Planes, Problem, Recipe, load, write_whole
+    from sources import Args, Images, Planes, Problem, Recipe, load, write_whole
 else:
-    from .sources import Images, Planes, Problem, Recipe, load, write_whole
+    from .sources import Args, Images, Planes, Problem, Recipe, load, write_whole
 
 Size = tuple[int, int]  # height and width
 Span = tuple[float, float]  # least and most
@@ -38,53 +37,54 @@ Change = Callable[[Image.Image], Image.Image]
 BILINEAR = Image.Resampling.BILINEAR
 
 
-def prepare(args: argparse.Namespace, recipe: Recipe) -> tuple[Images, Images, Recipe]:
-    """The images for training and evaluation, and the recipe completed for them.
+def prepare(args: Args) -> tuple[Images, Images]:
+    """The images for training and evaluation; completes args and args.recipe for them.
 
-    It gets their classes and channels, and the mean and deviation of each channel. With
+    The recipe gets their classes, channels, mean and deviation, and is then in steps, of
+    which args.epoch are between evaluations and args.steps is the last. With
     --overfit-one-batch both are the same few images, without augmentation.
     """
-    images, others = load(args.data, recipe)
-    if len(images) < recipe["batch_size"]:
-        fill = f"do not fill a batch of {recipe['batch_size']}"
-        raise Problem(f"--data: {args.data}: {len(images)} training images {fill}")
-    shape, weights = [images.channels, *recipe["input"][1:]], []
+    images, others = load(args.data, args.recipe)
+    recipe, batch, classes = args.recipe, args.recipe["batch_size"], len(images.classes)
+    if (epoch := len(images) // batch) == 0:
+        few = f"{len(images)} training images do not fill a batch of {batch}"
+        raise Problem(f"--data: {args.data}: {few}")
+    unit = epoch if recipe["unit"] == "epochs" else 1
+    recipe |= {key: unit * recipe[key] for key in ("length", "warmup")}
+    recipe |= {"milestones": [unit * n for n in recipe["milestones"]], "unit": "steps"}
+    recipe |= {"input": [images.channels, *recipe["input"][1:]], "classes": classes}
+    recipe["loss_weights"] = []
     if recipe["class_weights"] == "balanced":  # all classes have equal total weight
-        counts = np.bincount(images.labels, minlength=len(images.classes))
-        weights = (len(images) / (len(counts) * np.maximum(counts, 1))).tolist()
-    recipe = {**recipe, "classes": len(images.classes), "input": shape}
-    recipe["loss_weights"] = weights
+        counts = np.maximum(np.bincount(images.labels, minlength=classes), 1)
+        recipe["loss_weights"] = (len(images) / (classes * counts)).tolist()
+    args.steps = min(recipe["length"], args.max_steps or sys.maxsize)
     if args.overfit_one_batch:
-        steps = len(images) // recipe["batch_size"] if recipe["unit"] == "epochs" else 1
-        recipe |= {key: steps * recipe[key] for key in ("length", "warmup")}
-        recipe |= {"milestones": [steps * n for n in recipe["milestones"]]}
-        chosen = np.linspace(0, len(images) - 1, recipe["batch_size"]).astype(int)
+        chosen = np.linspace(0, len(images) - 1, batch).astype(int)
         choose = getattr(images.source, "select", images.source.__getitem__)
-        source = choose(chosen % len(images.source))
-        labels = images.labels[chosen]
+        source, labels = choose(chosen % len(images.source)), images.labels[chosen]
         images = others = dataclasses.replace(images, source=source, labels=labels)
-        chance = dict.fromkeys(("flip", "mixup", "cutmix", "erasing"), 0)
-        recipe |= {"unit": "steps", "crop": "none", "augment": "none", **chance}
-    return images, others, measured(images, recipe)
+        recipe |= dict.fromkeys(("flip", "mixup", "cutmix", "erasing"), 0)
+        recipe |= {"crop": "none", "augment": "none"}
+    args.epoch = epoch if epoch > 1 and not args.overfit_one_batch else args.steps
+    args.recipe = measured(images, recipe)
+    return images, others
 
 
 def measured(images: Images, recipe: Recipe) -> Recipe:
     """The recipe with mean and deviation of each channel, measured if it has none."""
-    if not recipe["mean"] and not recipe["std"]:
-        if images.size is None:
-            raise Problem("image folders are not measured: give --mean and --std")
-        mean, std, levels = [], [], np.arange(256) / 255
-        for plane in np.moveaxis(images.source, 3, 0):  # plane by plane, to save memory
-            shares = np.bincount(plane.ravel(), minlength=256) / plane.size
-            mean.append(float(shares @ levels))
-            std.append(float(np.sqrt(shares @ (levels - mean[-1]) ** 2)))
-        return {**recipe, "mean": mean, "std": std}
-    for key in ("mean", "std"):
-        if len(recipe[key]) != images.channels:
-            count = f"--{key}: {len(recipe[key])} values for images of"
-            hint = "give as many, or none for both to measure them"
-            raise Problem(f"{count} {images.channels} channels; {hint}")
-    return recipe
+    mean, std = recipe["mean"], recipe["std"]
+    if not mean and not std and images.size is not None:
+        levels, planes = np.arange(256) / 255, np.moveaxis(images.source, 3, 0)
+        shares = [np.bincount(p.ravel(), minlength=256) / p.size for p in planes]
+        mean = [float(share @ levels) for share in shares]
+        spread = [share @ (levels - m) ** 2 for share, m in zip(shares, mean)]
+        std = [math.sqrt(each) for each in spread]
+    for key, values in (("mean", mean), ("std", std)):
+        if len(values) != images.channels:
+            count = f"--{key}: {len(values)} values for {images.channels} channels"
+            hint = "give --mean and --std for each or, for arrays, neither"
+            raise Problem(f"{count}; {hint}")
+    return {**recipe, "mean": mean, "std": std}
 
 
 def input_size(images: Images, recipe: Recipe, training: bool = False) -> Size:
@@ -99,10 +99,9 @@ def trained(images: Images, recipe: Recipe, index: int, rng: Chance) -> Any:
     """An augmented training image, the box to erase, and its label."""
     planes, size = images.planes(index), input_size(images, recipe, training=True)
     if recipe["crop"] == "resized":  # random area and aspect (Szegedy et al. 2015)
-        width, height = planes[0].size
-        areas, whole = (recipe["min_area"], 1.0), (0, 0, height, width)
-        box = random_box((height, width), areas, (3 / 4, 4 / 3), rng) or whole
-        planes = cut(planes, (box[1], box[0], box[3], box[2]), size)
+        own, areas = planes[0].size[::-1], (recipe["min_area"], 1.0)
+        box = random_box(own, areas, (3 / 4, 4 / 3), rng) or (0, 0, *own)
+        planes = cut(planes, box, size)
     else:
         least, most = recipe["scales"]
         scaled = recipe["crop"] == "scaled"
@@ -111,7 +110,7 @@ def trained(images: Images, recipe: Recipe, index: int, rng: Chance) -> Any:
         planes = crop(planes, size, recipe, side, *place)
     if recipe["augment"] == "trivial":
         planes = altered(planes, rng)
-    pixels = stacked(planes)
+    pixels = np.dstack([*map(np.asarray, planes)])
     if recipe["flip"] and rng.random() < 0.5:
         pixels = pixels[:, ::-1]
     box = (0, 0, 0, 0)
@@ -120,22 +119,18 @@ def trained(images: Images, recipe: Recipe, index: int, rng: Chance) -> Any:
     return pixels, np.array(box, np.float32), images.labels[index]
 
 
-def viewed(
-    images: Images, recipe: Recipe, ten: bool, sides: list[int], index: int
-) -> Any:
+def viewed(images: Images, recipe: Recipe, ten: bool, sides: Any, index: int) -> Any:
     """Views of an image to evaluate, at each resize size, and its label.
 
     The centre crop, or ten crops: centre and corners, each mirrored. Padding has -1.
     """
     planes, size = images.planes(index % len(images)), input_size(images, recipe)
     places = [(0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)] if ten else [(0.5, 0.5)]
-    found = [
-        stacked(crop(planes, size, recipe, side, *place))
-        for side in sides
-        for place in places
-    ]
-    if ten:
-        found = [each for one in found for each in (one, one[:, ::-1])]
+    found = []
+    for side, place in itertools.product(sides, places):
+        shown = crop(planes, size, recipe, side, *place)
+        view = np.dstack([*map(np.asarray, shown)])
+        found += [view, view[:, ::-1]] if ten else [view]
     return np.stack(found), images.labels[index] if index < len(images) else -1
 
 
@@ -145,32 +140,27 @@ def crop(planes: Planes, size: Size, recipe: Recipe, side: int, *at: float) -> P
     The shorter side is resized to `side`, or if that is 0, as the recipe says. `at` is
     the relative position, across and down: (0, 1) is the lower left corner.
     """
-    own, border, ends = planes[0].size, 0, []
+    own, border, ends = planes[0].size[::-1], 0, []
     short = max(side or recipe["resize"], *size)
     sides = [max(short, round(n * short / min(own))) for n in own]
-    if own == size[::-1] and recipe["crop"] in ("none", "pad") and not side:
+    if own == size and recipe["crop"] in ("none", "pad") and not side:
         sides, border = list(own), recipe["padding"] if recipe["crop"] == "pad" else 0
-    for made, old, share, length in zip(sides, own, at, size[::-1]):
+    for made, old, share, length in zip(sides, own, at[::-1], size):
         room = made + 2 * border - length
         first = min(int(share * (room + 1)), room) - border
         ends.append((first * old / made, (first + length) * old / made))
-    (left, right), (top, bottom) = ends
-    return cut(planes, (left, top, right, bottom), size)
+    (top, bottom), (left, right) = ends
+    return cut(planes, (top, left, bottom, right), size)
 
 
 def cut(planes: Planes, box: tuple[float, ...], size: Size) -> Planes:
-    """The box (left, top, right, bottom) of the image, resized to `size`."""
-    left, top, right, bottom = box
+    """The box (top, left, bottom, right) of the image, resized to `size`."""
+    top, left, bottom, right = box
     if (bottom - top, right - left) == size:  # no resizing; black beyond the edges
         edges = int(left), int(top), int(right), int(bottom)
         return [plane.crop(edges) for plane in planes]
     inner = left, top, min(right, planes[0].width), min(bottom, planes[0].height)
     return [plane.resize(size[::-1], BILINEAR, inner) for plane in planes]
-
-
-def stacked(planes: Planes) -> np.ndarray:
-    """The planes as one array (H, W, C), uint8."""
-    return np.dstack([np.asarray(plane) for plane in planes])
 
 
 def altered(planes: Planes, rng: Chance) -> Planes:
@@ -185,9 +175,6 @@ def altered(planes: Planes, rng: Chance) -> Planes:
         affine = Image.Transform.AFFINE
         return lambda plane: plane.transform(plane.size, affine, matrix, BILINEAR)
 
-    def enhanced(how: Any) -> Change:
-        return lambda plane: how(plane).enhance(1 + strength)
-
     changes: list[Change] = [
         lambda plane: plane,
         moved(1, strength, 0, 0, 1, 0),
@@ -195,10 +182,10 @@ def altered(planes: Planes, rng: Chance) -> Planes:
         moved(1, 0, -pixels, 0, 1, 0),
         moved(1, 0, 0, 0, 1, -pixels),
         lambda plane: plane.rotate(135 * level * sign, BILINEAR),
-        enhanced(ImageEnhance.Brightness),
-        enhanced(ImageEnhance.Color),
-        enhanced(ImageEnhance.Contrast),
-        enhanced(ImageEnhance.Sharpness),
+        lambda plane: ImageEnhance.Brightness(plane).enhance(1 + strength),
+        lambda plane: ImageEnhance.Color(plane).enhance(1 + strength),
+        lambda plane: ImageEnhance.Contrast(plane).enhance(1 + strength),
+        lambda plane: ImageEnhance.Sharpness(plane).enhance(1 + strength),
         lambda plane: ImageOps.posterize(plane, 8 - round(6 * level)),
         lambda plane: ImageOps.solarize(plane, round(255 * (1 - level))),
         ImageOps.autocontrast,
@@ -276,10 +263,10 @@ def evaluation(
     recipe: Recipe,
     share: tuple[int, int] = (0, 1),
     ten: bool = False,
-    sides: list[int] | None = None,
+    sides: Sequence[int] = (0,),
 ) -> Any:
     """The evaluation batches of one process, equally many in each: views and labels."""
-    (rank, world), sides = share, sides or [0]
+    rank, world = share
     number = math.ceil(recipe["batch_size"] / world)
     whole = math.ceil(len(images) / (number * world)) * number * world
     each = grain.MapDataset.range(whole)[rank::world]
@@ -294,11 +281,9 @@ def ahead(batches: Any, workers: int, files: bool) -> Iterator[Any]:
     if files and workers:
         found = found.mp_prefetch(grain.MultiprocessingOptions(workers, 2))
     flags.FLAGS.mark_as_parsed()  # absl's flags, which grain's workers read
-    main = sys.modules["__main__"]
+    # Workers import the main module: make it this one, which needs no framework.
+    main, sys.modules["__main__"] = sys.modules["__main__"], sys.modules[__name__]
     try:
-        sys.modules["__main__"] = sys.modules[
-            __name__
-        ]  # the only module that workers import
         iterator = iter(found)
         iterator.start_prefetch()
     finally:
@@ -307,21 +292,16 @@ def ahead(batches: Any, workers: int, files: bool) -> Iterator[Any]:
         yield from iterator
 
 
-def report(
-    errors: dict[str, float], counts: np.ndarray, classes: list[str], path: Path | None
-) -> None:
-    """Print the errors, and write the confusion matrix to a CSV file.
-
-    Its rows are true classes with their accuracy, its columns predicted classes.
-    """
+def report(args: Args, errors: dict[str, float], counts: Any, images: Images) -> None:
+    """Print the errors; write the confusion matrix as CSV, true classes as rows."""
     if not all(map(math.isfinite, errors.values())):
         raise Problem("--weights: the loss is not finite")
     print(json.dumps(errors))
-    if path is None:
+    if args.confusion is None:
         return
     text = io.StringIO()
     table = csv.writer(text)
-    table.writerow(["class", "accuracy", *classes])
-    for name, row, right in zip(classes, counts, counts.diagonal()):
+    table.writerow(["class", "accuracy", *images.classes])
+    for name, row, right in zip(images.classes, counts, counts.diagonal()):
         table.writerow([name, round(right / max(row.sum(), 1), 6), *row])
-    write_whole(path, text.getvalue().encode(errors="surrogateescape"))
+    write_whole(args.confusion, text.getvalue().encode(errors="surrogateescape"))

@@ -39,9 +39,9 @@ def test_a_record_is_of_its_command(record: Record, tmp_path: Path) -> None:
     recipe = training_record.recipe(record.network)
     (folder / f"{record.network}.toml").write_text(_toml(recipe))
     (folder / f"{record.network}.py").write_text("")
-    args, given = imported(folder, "common").parse(words[place:], "", {})
+    args = imported(folder, "common").parse(words[place:], "", {})
     assert (args.network, args.data, args.seed) == (record.network, "fashion-mnist", record.seed)
-    assert (given["length"], given["unit"]) == (record.steps, "steps")
+    assert (args.recipe["length"], args.recipe["unit"]) == (record.steps, "steps")
     trainer = f"fashion/{training_record.TRAINERS[record.engine]}/train.py"
     assert words[place - 1] == trainer
     assert words[0] == ("python" if record.engine == "torch" else f"KERAS_BACKEND={record.engine}")

@@ -117,10 +117,10 @@ def test_optimizers_of_keras_have_the_numbers_of_the_recipe(folder: Path, kind: 
     import keras
 
     train = imported(folder, "train")
-    changes = {"weight_decay": 0.1, "no_decay": ["bias"], "schedule": "cosine"}
+    changes = {"weight_decay": 0.1, "no_decay": ["bias"], "schedule": "cosine", "length": 160}
     recipe = recipe_of(folder, optimizer=kind, mean=[0.5], std=[0.5], **changes)
     raw = imported(folder, "small").small(10, (8, 8, 1))
-    model = train.make_ready(raw, recipe, 4, 8, own=True)
+    model = train.make_ready(raw, recipe, 8, own=True)
     optimizer = model.optimizer
     assert type(optimizer) is {"sgd": keras.optimizers.SGD, "adamw": keras.optimizers.AdamW}[kind]
     before = [weight.numpy() for weight in model.trainable_variables]
@@ -129,7 +129,7 @@ def test_optimizers_of_keras_have_the_numbers_of_the_recipe(folder: Path, kind: 
     for _ in range(2):
         optimizer.apply(gradients, model.trainable_variables)
         found.append([weight.numpy() for weight in model.trainable_variables])
-    rates = [train.common.rate_at(step, recipe, 4) for step in range(2)]
+    rates = [train.common.rate_at(step, recipe) for step in range(2)]
     for index, weight in enumerate(model.trainable_variables):
         decay = 0.1 * (weight.name != "bias")
         for step, expected in enumerate(steps_of_keras(recipe, before[index], rates, decay)):
@@ -322,8 +322,8 @@ def test_hosts_train_stop_and_go_on_together(tmp_path: Path, backend: str) -> No
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("junk", "TF_CONFIG or KERAS_DISTRIBUTION_...: Expecting value"),
-        ("[1]", "TF_CONFIG or KERAS_DISTRIBUTION_...: 'list' object"),
+        ("junk", "TF_CONFIG or KERAS_DISTRIBUTION_...: not understood: Expecting value"),
+        ("[1]", "TF_CONFIG or KERAS_DISTRIBUTION_...: not understood: 'list' object"),
         ('{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}}', "a cluster of workers alone"),
     ],
 )

@@ -63,7 +63,7 @@ MISTAKES = [
     Mistake(
         "torch: all parameters decay",
         "torch/train.py",
-        {' and kind_of(module, name) not in recipe["no_decay"]': ""},
+        {' and kind not in recipe["no_decay"]': ""},
         steps("AdamW"),
     ),
     Mistake(
@@ -81,16 +81,16 @@ MISTAKES = [
     Mistake(
         "torch: no clipping",
         "torch/train.py",
-        {"if clip_norm:": "if False:"},
+        {"if clip:": "if False:"},
         steps("all of SGD"),
     ),
     Mistake(
         "torch: clipping after the step",
         "torch/train.py",
         {
-            "if clip_norm:": "if False:",
-            "    scaler.step(optimizer)\n": "    scaler.step(optimizer)\n"
-            "    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)\n",
+            "if clip:": "if False:",
+            "    place.scaler.step(optimizer)\n": "    place.scaler.step(optimizer)\n"
+            "    nn.utils.clip_grad_norm_(model.parameters(), clip)\n",
         },
         steps("all of SGD"),
     ),
@@ -103,19 +103,19 @@ MISTAKES = [
     Mistake(
         "torch: Adam's decay by the gradient",
         "torch/train.py",
-        {"torch.optim.AdamW(groups": "torch.optim.Adam(groups"},
+        {"kind(groups": "(torch.optim.Adam if kind is AdamW else kind)(groups"},
         steps("AdamW"),
     ),
     Mistake(
         "torch: another epsilon",
         "torch/train.py",
-        {'eps=recipe["epsilon"]': "eps=1e-8"},
+        {'"eps": recipe["epsilon"]': '"eps": 1e-8'},
         steps("AdamW"),
     ),
     Mistake(
         "torch: the rate of the next step",
         "torch/train.py",
-        {"common.rate_at(step, recipe, unit)": "common.rate_at(step + 1, recipe, unit)"},
+        {"common.rate_at(step, recipe)": "common.rate_at(step + 1, recipe)"},
         steps("AdamW"),
     ),
     Mistake(
@@ -157,19 +157,19 @@ MISTAKES = [
     Mistake(
         "torch: the averages are copies",
         "torch/train.py",
-        {'ema.n_averaged.fill_(step > recipe["warmup"] * unit)': "ema.n_averaged.fill_(0)"},
+        {'ema.n_averaged.fill_(step > recipe["warmup"])': "ema.n_averaged.fill_(0)"},
         run,
     ),
     Mistake(
         "torch: the averages follow through the warm-up",
         "torch/train.py",
-        {'ema.n_averaged.fill_(step > recipe["warmup"] * unit)': "ema.n_averaged.fill_(1)"},
+        {'ema.n_averaged.fill_(step > recipe["warmup"])': "ema.n_averaged.fill_(1)"},
         run,
     ),
     Mistake(
         "keras: all parameters decay",
         "keras/train.py",
-        {'if kind_of(layer, weight.name) not in recipe["no_decay"]': "if True"},
+        {'if kind not in recipe["no_decay"]': "if True"},
         steps("AdamW"),
     ),
     Mistake(
@@ -220,7 +220,7 @@ MISTAKES = [
     Mistake(
         "keras: a rate for each part of a step",
         "keras/train.py",
-        {"common.rate_at(step // parts, recipe, unit)": "common.rate_at(step, recipe, unit)"},
+        {"common.rate_at(step // parts, recipe)": "common.rate_at(step, recipe)"},
         steps("all of SGD", parts=2),
     ),
     Mistake(
@@ -232,15 +232,15 @@ MISTAKES = [
     Mistake(
         "keras: the first batches again",
         "keras/train.py",
-        {"args.seed, step, share": "args.seed, 0, share"},
+        {"args.seed, run.step, share": "args.seed, 0, share"},
         resumed,
     ),
     Mistake(
         "keras: a fresh optimizer",
         "keras/fitting.py",
         {
-            "in self.groups.items():\n                for": "in list(self.groups.items())[:2]:\n"
-            "                for"
+            "in self.groups.items():\n                    for": "in "
+            "list(self.groups.items())[:2]:\n                    for"
         },
         resumed,
     ),
@@ -267,6 +267,12 @@ MISTAKES = [
         run,
     ),
     Mistake(
+        "keras: what was evaluated counts in training",
+        "keras/fitting.py",
+        {"        self.model.reset_metrics()\n": ""},
+        run,
+    ),
+    Mistake(
         "warm-up off by one",
         "torch/common.py",
         {"rise = step / warmup": "rise = (step + 1) / warmup"},
@@ -275,7 +281,7 @@ MISTAKES = [
     Mistake(
         "milestones off by one",
         "torch/common.py",
-        {"step >= milestone * unit": "step > milestone * unit"},
+        {"sum(step >= each for": "sum(step > each for"},
         schedule,
     ),
     Mistake(

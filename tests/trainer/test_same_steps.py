@@ -65,7 +65,7 @@ def evaluated(folder: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_the_shared_files_are_the_same(root: Path) -> None:
     """Recipe, schedule and images are one text in both folders."""
-    for name in ("common.py", "recipes.py", "data.py", "sources.py"):
+    for name in ("common.py", "data.py", "sources.py"):
         bodies = [
             (root / backend / name).read_text().split('"""', 1)[1] for backend in ("torch", "keras")
         ]
@@ -93,9 +93,9 @@ def test_commands_of_the_page_are_understood(words: list[str]) -> None:
     folder = Path(__file__).parents[2] / "generated" / Path(words[0]).parent.name
     train = imported(folder, "train")
     name = "resnet50"  # the only recipes in the repository's output are the paper networks'
-    args, recipe = sys.modules["common"].parse([name, *words[2:]], "", train.FLAGS)
+    args = sys.modules["common"].parse([name, *words[2:]], "", train.FLAGS)
     assert args.data
-    assert recipe["batch_size"] == 256
+    assert args.recipe["batch_size"] == 256
 
 
 @pytest.mark.slow

@@ -87,24 +87,23 @@ def same_steps(root: Path, name: str, parts: int, steps: int = 8) -> None:
 
     keras_trainer = imported(root / "keras", "train")
     torch_trainer = imported(root / "torch", "train")
-    data, sources, common = (sys.modules[each] for each in ("data", "sources", "common"))
+    data, common = sys.modules["data"], sys.modules["common"]
     place = place_of(sys.modules["devices"])
-    recipe = trainers.recipe_of(root / "torch", **RECIPES[name])
-    images, _ = sources.load(str(root / "idx"), recipe)
-    recipe = data.measured(images, recipe)
-    unit = 8 if recipe["unit"] == "epochs" else 1
+    args = common.parse(["small", "--data", str(root / "idx")], "", {})
+    args.recipe |= RECIPES[name]
+    images, _ = data.prepare(args)
+    recipe = {**args.recipe, "loss_weights": RECIPES[name].get("loss_weights", [])}
     with parity.float64():
         pair = parity.pair(parity.network_of_text(TEXT))
         pair.torch.train()
-        optimizer, rates = torch_trainer.make_optimizer(pair.torch, recipe, unit)
-        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        optimizer, rates = torch_trainer.make_optimizer(pair.torch, recipe)
         names = torch_trainer.decayed_names(pair.torch, recipe)
         assert _as_keras(names, pair) == set(keras_trainer.decayed_names(pair.keras, recipe))
-        model = keras_trainer.make_ready(pair.keras, recipe, unit, steps, parts, False)
+        model = keras_trainer.make_ready(pair.keras, recipe, steps, parts, False)
         order = data.training(images, recipe, 0, share=(0, 1, parts))
         for step in range(steps):
             share = [order[step * parts + part] for part in range(parts)]
-            rate = common.rate_at(step, recipe, unit)
+            rate = common.rate_at(step, recipe)
             assert float(model.optimizer.learning_rate) == pytest.approx(rate, rel=1e-12, abs=0)
             assert rates.get_last_lr()[0] == rate
             given = [
@@ -112,7 +111,7 @@ def same_steps(root: Path, name: str, parts: int, steps: int = 8) -> None:
                 for each in share
             ]
             clip = recipe["clip_norm"]
-            loss, _ = torch_trainer.update(pair.torch, optimizer, given, clip, place, scaler)
+            loss, _ = torch_trainer.update(pair.torch, optimizer, given, clip, place)
             rates.step()
             losses = [float(model.train_on_batch((x, c), y)[0]) for x, c, y in share]
             assert np.mean(losses) == pytest.approx(float(loss), rel=1e-9)
@@ -222,14 +221,13 @@ def rates(folder: Path) -> None:
     common = imported(folder, "common")
     given = {"length": 100, "learning_rate": 2.0, "milestones": [50, 75], "factor": 0.1}
 
-    def found(unit: int = 1, **changes: Any) -> list[float]:
+    def found(**changes: Any) -> list[float]:
         recipe = trainers.recipe_of(folder, **given, **changes)
-        return [common.rate_at(step, recipe, unit) for step in range(100 * unit)]
+        return [common.rate_at(step, recipe) for step in range(100)]
 
     assert found(schedule="constant") == [2.0] * 100
     step = [2.0] * 50 + [0.2] * 25 + [0.02] * 25
     assert found(schedule="step") == pytest.approx(step)
-    assert found(3, schedule="step") == pytest.approx([r for r in step for _ in range(3)])
     cosine = [1 + math.cos(math.pi * i / 100) for i in range(100)]
     assert found(schedule="cosine") == pytest.approx(cosine)
     assert found(schedule="cosine", final_rate=0.5)[99] == pytest.approx(1 + cosine[99] / 2)

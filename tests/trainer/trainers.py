@@ -22,7 +22,7 @@ from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
-MODULES = ("train", "devices", "fitting", "common", "recipes", "data", "sources")
+MODULES = ("train", "devices", "fitting", "common", "data", "sources")
 SPEC = """\
 spec_version: 1
 name: small
@@ -226,7 +226,7 @@ def problem(folder: Path, *flags: object) -> str:
 
 def recipe_of(folder: Path, **changes: Any) -> dict[str, Any]:
     """The recipe of `small` with some of its values changed."""
-    recipe: dict[str, Any] = imported(folder, "common").parse(["small"], "", {})[1]
+    recipe: dict[str, Any] = imported(folder, "common").parse(["small"], "", {}).recipe
     recipe["loss_weights"] = []  # as prepare adds them
     assert changes.keys() <= recipe.keys()
     return {**recipe, **changes}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import math
@@ -16,10 +15,10 @@ from keras import ops
 
 if TYPE_CHECKING or not __package__:
     import data
-    from sources import Images, Problem, Recipe
+    from sources import Args, Images, Problem, Recipe, reading
 else:
     from . import data
-    from .sources import Images, Problem, Recipe
+    from .sources import Args, Images, Problem, Recipe, reading
 
 
 class Place:
@@ -61,7 +60,6 @@ class JaxDevices(Place):
         self.devices, self.world, self.rank = len(names), hosts, jax.process_index()
 
     def summed(self, values: np.ndarray) -> np.ndarray:
-        """The sum over all processes, which wait here for one another."""
         from jax.experimental import multihost_utils
 
         rows = multihost_utils.process_allgather(values)
@@ -86,24 +84,19 @@ class TensorFlowDevices(Place):
             self.rank = self.strategy.cluster_resolver.task_id
 
     def scope(self) -> Any:
-        """The context in which models are made and trained."""
         return self.strategy.scope()
 
     def dealt(self, begin: Callable[[], Iterator[Any]]) -> Any:
-        """This process's batches, split equally among its devices.
-
-        Keras inspects the first batch, and then calls `begin` again.
-        """
-        first = next(begin())
+        first = next(begin())  # Keras then calls `begin` again
         spec = self.tf.nest.map_structure(
             lambda each: self.tf.TensorSpec((None, *each.shape[1:]), each.dtype), first
         )
         made = self.tf.data.Dataset.from_generator(begin, output_signature=spec)
+        # Each of its devices gets an equal part.
         made = made.rebatch(len(first[1]) * self.world // self.devices)
         return self.strategy.distribute_datasets_from_function(lambda _: made)
 
     def summed(self, values: np.ndarray) -> np.ndarray:
-        """The sum over all processes, which wait here for one another."""
         if self.world == 1:
             return values
         own = self.devices // self.world
@@ -113,7 +106,6 @@ class TensorFlowDevices(Place):
         return np.asarray(self.strategy.reduce("SUM", rows, axis=None))
 
     def agree(self, model: keras.Model) -> None:
-        """Give all devices the first one's statistics, which are what is saved."""
         for weight in model.non_trainable_weights:
             own = ops.convert_to_numpy(weight)
             weight.assign(self.summed(own if self.rank == 0 else np.zeros_like(own)))
@@ -123,7 +115,7 @@ class TensorFlowDevices(Place):
         return self.tf.distribute.get_replica_context().all_reduce("SUM", gradients)
 
 
-def place_of(args: argparse.Namespace) -> Place:
+def place_of(args: Args) -> Place:
     """The devices that flags and environment select; raises `Problem`."""
     if args.precision == "bf16":
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
@@ -146,16 +138,14 @@ def place_of(args: argparse.Namespace) -> Place:
 
 def hosts_of(backend: str) -> int:
     """The number of hosts in the environment; raises `Problem`."""
-    try:
+    with reading("TF_CONFIG or KERAS_DISTRIBUTION_...", "understood"):
         if backend == "jax":
             return int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", "1"))
         if backend == "tensorflow":
             cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
             if not cluster.keys() <= {"worker"}:
-                raise Problem("TF_CONFIG: a cluster of workers alone is understood")
+                raise ValueError("a cluster of workers alone is")
             return max(1, len(cluster.get("worker", [])))
-    except (ValueError, AttributeError, TypeError) as error:
-        raise Problem(f"TF_CONFIG or KERAS_DISTRIBUTION_...: {error}") from None
     return 1
 
 
@@ -173,9 +163,9 @@ class Trained(keras.Model):
     def __init__(self, recipe: Recipe, network: keras.Model, *others: keras.Model):
         super().__init__(dtype=keras.config.floatx())
         self.recipe, self.network, self.others = recipe, network, others
+        self.mixes = recipe["mixup"] > 0 or recipe["cutmix"] > 0
         self.built = True
         self.evaluated = [network, *others]
-        self.first_average = 0  # the step up to which EMA copies the weights
 
     def call(self, x: Any, training: bool = False) -> Any:
         if not isinstance(x, list | tuple):
@@ -191,11 +181,9 @@ class Trained(keras.Model):
 
     def normalized(self, images: Any) -> Any:
         """Images (n, H, W, C), uint8, as normalised floats."""
-        mean, std = (
-            ops.convert_to_tensor(self.recipe[key], keras.config.floatx())
-            for key in ("mean", "std")
-        )
-        return (ops.cast(images, keras.config.floatx()) / 255 - mean) / std
+        kind, recipe = keras.config.floatx(), self.recipe
+        mean, std = (ops.convert_to_tensor(recipe[k], kind) for k in ("mean", "std"))
+        return (ops.cast(images, kind) / 255 - mean) / std
 
     def scores(self, views: Any) -> Any:
         """Log of the mean probabilities."""
@@ -206,18 +194,7 @@ class Trained(keras.Model):
         scores = ops.reshape(ops.log_softmax(logits), (-1, count, logits.shape[-1]))
         return ops.logsumexp(scores, axis=1) - math.log(count)
 
-    @property
-    def mixes(self) -> bool:
-        return self.recipe["mixup"] > 0 or self.recipe["cutmix"] > 0
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, *rest: Any, **more: Any) -> Any:
         """The loss; training targets are smoothed, and mixed like the images."""
         smoothing, classes = self.recipe["label_smoothing"], y_pred.shape[-1]
         targets = ops.one_hot(ops.cast(y, "int32"), classes, dtype=y_pred.dtype)
@@ -232,7 +209,7 @@ class Trained(keras.Model):
             if self.recipe["loss_weights"]:
                 weights = self.recipe["loss_weights"]
                 targets = targets * ops.convert_to_tensor(weights, y_pred.dtype)
-        return super().compute_loss(x, targets, y_pred, sample_weight, training)
+        return super().compute_loss(x, targets, y_pred, *rest, **more)
 
     def _maybe_symbolic_build(self, *_: Any, **__: Any) -> None:
         """Do nothing: all is built, and TensorFlow's version would consume a batch."""
@@ -264,7 +241,7 @@ class Trained(keras.Model):
         """Update the EMA of weights and statistics if this step is due."""
         calls, parts = self.optimizer._iterations, self.parts
         every = parts * self.recipe["ema_steps"]
-        begun = calls > self.first_average * parts
+        begun = calls > self.recipe["warmup"] * parts
         share = ops.where(begun, 1 - self.recipe["ema"], 1.0)
         share = ops.where(ops.equal(calls % every, 0), share, 0.0)
         for mean, value in zip(self.others[0].weights, self.network.weights):
@@ -289,15 +266,11 @@ def inside(box: Any, images: Any) -> Any:
 
 
 def evaluate(
-    model: keras.Model,
-    images: Images,
-    recipe: Recipe,
-    args: argparse.Namespace,
-    place: Place,
+    model: keras.Model, images: Images, args: Args, place: Place
 ) -> dict[str, float]:
     """Loss, top-1 and top-5 error over all images, each counted once."""
     share = place.rank, place.world
-    order = data.evaluation(images, recipe, share, args.ten_crop, args.test_sizes)
+    order = data.evaluation(images, args.recipe, share, args.ten_crop, args.test_sizes)
 
     def weighed() -> Iterator[Any]:  # padding of the last batch has weight 0
         for views, labels in data.ahead(order, args.workers, images.size is None):

@@ -7,7 +7,6 @@ gradient, and its AdamW adds epsilon before bias correction.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import math
@@ -23,11 +22,11 @@ from keras import ops
 if TYPE_CHECKING or not __package__:
     import common
     from devices import Place, Trained, evaluate
-    from sources import Problem, Recipe, write_whole
+    from sources import Args, Images, Problem, Recipe, reading, write_whole
 else:
     from . import common
     from .devices import Place, Trained, evaluate
-    from .sources import Problem, Recipe, write_whole
+    from .sources import Args, Images, Problem, Recipe, reading, write_whole
 
 Changes = list[tuple[Any, Any]]  # variables with their new values
 
@@ -149,12 +148,10 @@ def keras_own(
 
 def save(path: Path, state: dict[str, Any], **groups: dict[str, Any]) -> None:
     """Write a checkpoint: state as JSON, and groups of arrays."""
-    buffer = io.BytesIO()
-    arrays = {
-        f"{group}|{name}": ops.convert_to_numpy(value)
-        for group, values in groups.items()
-        for name, value in values.items()
-    }
+    buffer, arrays = io.BytesIO(), {}
+    for group, values in groups.items():
+        for name, value in values.items():
+            arrays[f"{group}|{name}"] = ops.convert_to_numpy(value)
     np.savez(buffer, state=np.array(json.dumps(state)), **arrays)
     write_whole(path, buffer.getvalue())
 
@@ -176,15 +173,12 @@ def save_weights(path: Path, model: keras.Model) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """The contents of a checkpoint; raises `Problem`."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            saved: dict[str, Any] = json.loads(str(file["state"]))
-            for key in file.files[1:]:
-                group, _, name = key.partition("|")
-                saved.setdefault(group, {})[name] = file[key]
+    with reading(path, "a checkpoint"), np.load(path, allow_pickle=False) as file:
+        saved: dict[str, Any] = json.loads(str(file["state"]))
+        for key in file.files[1:]:
+            group, _, name = key.partition("|")
+            saved.setdefault(group, {})[name] = file[key]
         return {"model": {}, "ema": {}, **saved}
-    except Exception as error:  # noqa: BLE001 - a broken file may raise anything
-        raise Problem(f"{path}: cannot be read: {error}") from None
 
 
 def finite(model: keras.Model) -> bool:
@@ -195,49 +189,38 @@ def finite(model: keras.Model) -> bool:
 # --- the callback ---------------------------------------------------------------------
 
 
-class Stopped(Exception):
-    """Stops training between two steps."""
-
-
 class Run(keras.callbacks.Callback):
-    """Logs, evaluates, saves and resumes.
+    """Logs, evaluates, saves and resumes; Keras' own callbacks restart the epoch."""
 
-    Keras' own callbacks restart the epoch; this one resumes at a step.
-    """
+    log: common.Log
 
     def __init__(
-        self, model: Trained, args: argparse.Namespace, recipe: Recipe, place: Place
+        self, model: Trained, images: Images, args: Args, place: Place
     ) -> None:
         super().__init__()
-        self.args, self.recipe, self.place = args, recipe, place
+        self.images, self.args, self.recipe = images, args, args.recipe
+        self.place, self.raw, self.evaluated = place, model.network, model.evaluated[0]
         self.step, self.best, self.worse, self.halted = 0, math.inf, 0, False
-        self.raw, self.evaluated = model.network, model.evaluated[0]
-        named = {"model": self.raw.weights}
-        named["ema"] = self.evaluated.weights if recipe["ema"] else []
+        averages = self.evaluated.weights if self.recipe["ema"] else []
         kept = {id(weight) for weight in self.raw.weights}
         seeds = [each for each in self.raw.variables if id(each) not in kept]
-        numbered = {"optimizer": model.optimizer.variables, "seeds": seeds}
         self.groups = {
-            **{group: {v.path: v for v in each} for group, each in named.items()},
-            **{group: dict(enumerate(each)) for group, each in numbered.items()},
+            "model": {v.path: v for v in self.raw.weights},
+            "ema": {v.path: v for v in averages},
+            "optimizer": dict(enumerate(model.optimizer.variables)),
+            "seeds": dict(enumerate(seeds)),
         }
-        last, self.stopped = args.out / "last.npz", common.stop_signals()
+        last = args.out / "last.npz"
         if last.is_file():  # only with --resume: see common.check
-            self.take_up(last)
-        self.since = self.step
-
-    def take_up(self, path: Path) -> None:
-        """Go on from a checkpoint; raises `Problem`."""
-        saved = read(path)
-        try:
-            common.check_same(saved, self.args, self.recipe)
-            for group, variables in self.groups.items():
-                for name, variable in variables.items():
-                    variable.assign(saved[group][str(name)])
-            self.step, self.best = saved["step"], saved["best"]
-            self.worse = saved["worse"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise Problem(f"{path}: no checkpoint of this trainer: {error}") from None
+            saved = read(last)
+            with reading(last, "a checkpoint of this trainer"):
+                common.check_same(saved, args)
+                for group, variables in self.groups.items():
+                    for name, variable in variables.items():
+                        variable.assign(saved[group][str(name)])
+                self.step, self.best = saved["step"], saved["best"]
+                self.worse = saved["worse"]
+        self.since, self.calls = self.step, self.step * args.accumulate
 
     @property
     def done(self) -> bool:
@@ -251,47 +234,35 @@ class Run(keras.callbacks.Callback):
             keras.utils.set_random_seed(seed & 0xFFFFFFFF)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Count a step; log, save or stop if it is time."""
-        parts, self.calls = self.args.accumulate, self.calls + 1
-        if self.calls % parts:
+        """Count a step; log, evaluate, save or stop if it is time."""
+        args, self.calls = self.args, self.calls + 1
+        if self.calls % args.accumulate:
             return
         self.step += 1
         self.log.advance()
-        saves = self.args.save_every and self.step % self.args.save_every == 0
-        alone = self.place.world == 1 and bool(self.stopped)
-        tells = saves or alone or self.step % self.args.log_every == 0
-        if self.step in self.ends or not tells:
+        ends = self.step == args.steps or self.step % args.epoch == 0
+        saves = ends or (args.save_every and self.step % args.save_every == 0)
+        alone = self.place.world == 1 and bool(self.log.stopped)
+        if not (saves or alone or self.step % args.log_every == 0):
             return
-        halt = self.tell(logs)
-        if saves or halt:
-            self.save()
-        if halt:
-            raise Stopped
-
-    def tell(self, logs: Any) -> bool:
-        """Log Keras' metrics since the last time; returns whether to stop."""
         getattr(self.model, "jax_state_sync", lambda: None)()
-        found = {"loss": float(logs["loss"]), "error": 1 - float(logs["top1"])}
-        rate = common.rate_at(self.step - 1, self.recipe, self.unit)
-        images, self.since = (self.step - self.since), self.step
-        self.log.tell(images * self.recipe["batch_size"], **found, rate=rate)
-        self.model.reset_metrics()
-        halts: np.ndarray = self.place.summed(np.array([len(self.stopped)]))
+        mean = {"loss": float(logs["loss"]), "error": 1 - float(logs["top1"])}
+        rate = common.rate_at(self.step - 1, self.recipe)
+        steps, self.since = self.step - self.since, self.step
+        self.log.tell(steps * self.recipe["batch_size"], **mean, rate=rate)
+        halts: np.ndarray = self.place.summed(np.array([len(self.log.stopped)]))
         self.halted = bool(halts[0] > 0)  # on any host
-        return self.halted
+        if ends:
+            found = evaluate(self.model, self.images, args, self.place)
+            self.log.tell(**found)
+            self.worse = 0 if found["val_error"] < self.best else self.worse + 1
+            self.best = min(self.best, found["val_error"])
+        if saves or self.halted:
+            self.save(best=bool(ends) and self.worse == 0)
+        self.model.reset_metrics()
+        self.model.stop_training = self.halted or self.done
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Log, evaluate and save; stop when patience is exhausted."""
-        halt = self.tell(logs)
-        found = evaluate(self.model, self.held_out, self.recipe, self.args, self.place)
-        self.worse = 0 if found["val_error"] < self.best else self.worse + 1
-        self.best = min(self.best, found["val_error"])
-        self.log.tell(**found)
-        self.save(best=self.worse == 0)
-        if halt or self.done:
-            raise Stopped
-
-    def save(self, best: bool = False) -> None:
+    def save(self, best: bool) -> None:
         """Save the evaluated weights, and the checkpoint to resume from."""
         if not finite(self.raw):
             where = f"a weight is not finite after step {self.step}"
@@ -300,8 +271,9 @@ class Run(keras.callbacks.Callback):
         if self.place.rank:
             return
         own = {"step": self.step, "best": self.best, "worse": self.worse}
-        if best:  # before `last`, so that no kill loses it
-            save_weights(self.args.out / "best.weights.h5", self.evaluated)
-        save_weights(self.args.out / "last.weights.h5", self.evaluated)
-        state = common.identity(self.args, self.recipe) | own
-        save(self.args.out / "last.npz", state, **self.groups)
+        # In this order, so that no kill loses the best.
+        for name in ("best", "last") if best else ("last",):
+            save_weights(self.args.out / f"{name}.weights.h5", self.evaluated)
+        save(
+            self.args.out / "last.npz", common.identity(self.args) | own, **self.groups
+        )

@@ -22,13 +22,11 @@ if not __package__:
     # A network next to this file may be called json: search this folder last.
     HERE = os.path.dirname(os.path.realpath(__file__))
     sys.path[:] = [*(path for path in sys.path if path != HERE), HERE]
-    for name in ("sources", "recipes", "common", "data", "devices", "fitting"):
+    for name in ("sources", "common", "data", "devices", "fitting"):
         found = importlib.util.find_spec(name)
         if found and os.path.dirname(os.path.realpath(found.origin or "")) != HERE:
             sys.exit(f"train.py: {found.origin} hides {HERE}/{name}.py; run with -m")
 
-import argparse
-import functools
 import signal
 import warnings
 from collections.abc import Iterator
@@ -43,19 +41,17 @@ if TYPE_CHECKING or not __package__:
     import common
     import data
     from devices import Place, Trained, evaluate, place_of
-    from fitting import SGD, AdamW, Rates, Run, Stopped, finite, keras_own, read
-    from recipes import as_trained
-    from sources import Images, Problem, Recipe
+    from fitting import SGD, AdamW, Rates, Run, finite, keras_own, read
+    from sources import Args, Images, Problem, Recipe, reading
 else:
     from . import common, data
     from .devices import Place, Trained, evaluate, place_of
-    from .fitting import SGD, AdamW, Rates, Run, Stopped, finite, keras_own, read
-    from .recipes import as_trained
-    from .sources import Images, Problem, Recipe
+    from .fitting import SGD, AdamW, Rates, Run, finite, keras_own, read
+    from .sources import Args, Images, Problem, Recipe, reading
 
 WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 ON = "store_true"
-FLAGS: dict[str, dict[str, Any]] = {
+FLAGS: common.Flags = {
     "--precision": {"choices": ("fp32", "bf16", "fp64"), "help": "of the computation"},
     "--all-devices": {"action": ON, "help": "train on all devices of this host"},
     "--compile": {"action": ON, "help": "with XLA, even where Keras would not"},
@@ -66,92 +62,73 @@ FLAGS: dict[str, dict[str, Any]] = {
 # --- model and optimizer --------------------------------------------------------------
 
 
-def build(
-    args: argparse.Namespace, images: Images, recipe: Recipe, weights: Path | None
-) -> keras.Model:
+def build(args: Args, images: Images, weights: Path | None) -> keras.Model:
     """The network for these images, with initial weights or those of a file."""
     keras.utils.set_random_seed(args.seed)
     sys.setrecursionlimit(100_000)  # Keras goes back through the layers by recursion
-    module, size = common.network_of(args.network), data.input_size(images, recipe)
-    if size != data.input_size(images, recipe, training=True):
+    module, size = common.network_of(args.network), data.input_size(images, args.recipe)
+    if size != data.input_size(images, args.recipe, training=True):
         size = (None, None)
     model = getattr(module, args.network)(len(images.classes), (*size, images.channels))
     if weights:
         load_weights(model, weights, args.reset_head)
     if args.freeze_until:
-        own = getattr(module, "freeze_until", None)
-        common.freeze(args.freeze_until, own and functools.partial(own, model))
+        with reading("--freeze-until", "possible"):
+            module.freeze_until(model, args.freeze_until)
     return model
 
 
 def load_weights(model: keras.Model, path: Path, reset_head: bool) -> None:
     """Load weights, with --reset-head except the last layer's; raises `Problem`."""
     head, kept = model.layers[-1], model.layers[-1].get_weights()
-    with warnings.catch_warnings(record=True) as told:
-        try:
-            model.load_weights(path, skip_mismatch=reset_head)
-            wrong = [text for each in told if (text := mismatch(each.message, head))]
-        except Exception as error:  # noqa: BLE001 - a broken file may raise anything
-            wrong = [" ".join(str(error).split())[:200]]
-    if wrong:
-        what = f"{path}: cannot be read as weights of this network: {wrong[0]}"
-        raise Problem(f"{what}; for other classes try --reset-head (of {head.name})")
-    if reset_head:
-        head.set_weights(kept)
-    if not finite(model):
-        raise Problem(f"{path}: holds what is no finite number")
-
-
-def mismatch(warning: Any, head: keras.Layer) -> str:
-    """Keras' warning about skipped layers, unless it is about the head alone."""
-    text = " ".join(str(warning).split())
-    only = text.startswith("A total of 1 objects") and head.name in text
-    wrong = "could not be loaded" in text or "imaginary part" in text
-    return text[:200] if wrong and not only else ""
-
-
-def kind_of(layer: keras.Layer, name: str) -> str:
-    """The kind of a weight for weight decay: weight, bias, or norm."""
-    if isinstance(layer, WITH_KERNEL):
-        return "bias" if name == "bias" else "weight"
-    return "norm"
+    what = (
+        f"weights of this network (for other classes try --reset-head, of {head.name})"
+    )
+    with reading(path, what), warnings.catch_warnings(record=True) as told:
+        model.load_weights(path, skip_mismatch=reset_head)
+        if reset_head:
+            head.set_weights(kept)
+        for text in (" ".join(str(each.message).split()) for each in told):
+            only = text.startswith("A total of 1 objects") and head.name in text
+            if ("could not be loaded" in text or "imaginary" in text) and not only:
+                raise ValueError(text)
+        if not finite(model):
+            raise ValueError("it holds what is no finite number")
 
 
 def decayed_names(model: keras.Model, recipe: Recipe) -> list[str]:
     """The trainable weights with weight decay."""
-    return [
-        weight.path
-        for layer in model.layers
-        for weight in layer.trainable_weights
-        if kind_of(layer, weight.name) not in recipe["no_decay"]
-    ]
+    found = []
+    for layer in model.layers:
+        for weight in layer.trainable_weights:
+            kind = "bias" if weight.name == "bias" else "weight"
+            kind = kind if isinstance(layer, WITH_KERNEL) else "norm"
+            if kind not in recipe["no_decay"]:
+                found.append(weight.path)
+    return found
 
 
 def make_ready(
     raw: keras.Model,
     recipe: Recipe,
-    unit: int,
     steps: int,
     parts: int = 1,
     jit: bool | str = "auto",
     own: bool = False,
 ) -> Trained:
     """The model to train, compiled with optimizer, loss and metrics; with its EMA."""
-    calls = range(steps * parts)
-    rates = Rates([common.rate_at(step // parts, recipe, unit) for step in calls])
-    decayed = decayed_names(raw, recipe)
+    rates = [common.rate_at(step // parts, recipe) for step in range(steps * parts)]
+    given = recipe, decayed_names(raw, recipe), Rates(rates), parts
     averages = [keras.models.clone_model(raw)] if recipe["ema"] else []
     for average in averages:
         average.set_weights(raw.get_weights())
         average.trainable = False
     model = Trained(recipe, raw, *averages)
-    model.parts, model.first_average = parts, recipe["warmup"] * unit
-    model.evaluated = averages or [raw]
+    model.parts, model.evaluated = parts, averages or [raw]
     if own:
-        optimizer = keras_own(recipe, decayed, rates, parts, model)
+        optimizer = keras_own(*given, model)
     else:
-        kind = AdamW if recipe["optimizer"] == "adamw" else SGD
-        optimizer = kind(recipe, decayed, rates, parts)
+        optimizer = {"sgd": SGD, "adamw": AdamW}[recipe["optimizer"]](*given)
     optimizer.build(model.trainable_variables)
     make_measured(model, optimizer, jit)
     return model
@@ -166,8 +143,8 @@ def make_measured(
         metrics.SparseCategoricalCrossentropy(name="entropy", from_logits=True),
         metrics.SparseCategoricalAccuracy(name="top1"),
         metrics.MeanMetricWrapper(top5, name="top5"),
+        *more,
     ]
-    measured += more
     model.compile(optimizer, cross_entropy, weighted_metrics=measured, jit_compile=jit)
     views = np.zeros((1, 1, rows or 224, columns or 224, channels), np.uint8)
     one = np.zeros(1, np.int64), np.zeros(1, np.float32)
@@ -190,86 +167,63 @@ def cross_entropy(targets: Any, logits: Any) -> Any:
 # --- training -------------------------------------------------------------------------
 
 
-def steps_of(
-    images: Images, recipe: Recipe, args: argparse.Namespace, place: Place, step: int
-) -> Iterator[Any]:
-    """Endlessly, from `step` on: (images, random numbers), labels."""
-    share = place.rank, place.world, args.accumulate
-    order = data.training(images, recipe, args.seed, step, share)
-    for pixels, chances, labels in data.ahead(order, args.workers, images.size is None):
-        yield (pixels, chances), labels
-
-
-def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
+def train(args: Args, place: Place) -> int:
     """Train or evaluate; returns the exit status."""
     # data
-    common.check(args, recipe, place.devices)
-    common.check_folder(args, "last.npz", ["last.pt", "best.pt", "*.safetensors"])
+    foreign = ["last.pt", "best.pt", "*.safetensors"]
+    common.check(args, place.devices, "last.npz", foreign)
     if args.evaluate:
         beside = [path.with_name("last.npz") for path in args.weights]
         kept = [read(path).get("recipe") for path in beside if path.is_file()]
-        trained = [each for each in kept if isinstance(each, dict)]
-        recipe = as_trained(args, recipe, trained)
-    images, held_out, recipe = data.prepare(args, recipe)
-    epoch = len(images) // recipe["batch_size"]  # in steps
-    unit = epoch if recipe["unit"] == "epochs" else 1
-    steps = min(recipe["length"] * unit, args.max_steps or sys.maxsize)
-    epoch = epoch if epoch > 1 else steps  # do not evaluate after every step
+        common.as_trained(args, kept)
+    images, held_out = data.prepare(args)
     if args.evaluate:
-        return evaluate_all(args, recipe, place, held_out)
+        return evaluate_all(args, place, held_out)
 
     # model
-    raw = build(args, images, recipe, args.weights[0] if args.weights else None)
+    raw = build(args, images, args.weights[0] if args.weights else None)
     several = place.devices > 1 and keras.backend.backend() == "tensorflow"
     jit = True if args.compile else (False if several else "auto")
-    own = args.keras_optimizer
-    model = make_ready(raw, recipe, unit, steps, args.accumulate, jit, own)
+    parts, own = args.accumulate, args.keras_optimizer
+    model = make_ready(raw, args.recipe, args.steps, parts, jit, own)
     if several and not own:
         model.optimizer.total = place.total
 
     # loop
-    run = Run(model, args, recipe, place)
-    run.held_out, run.unit, run.calls = held_out, unit, run.step * args.accumulate
-    with common.Log(args, run.step, steps, place.rank == 0) as run.log:
-        while run.step < steps and not run.done:
-            step = run.step  # to the end of the epoch, or whole epochs
-            count = min(epoch - step % epoch, steps - step)
-            epochs = (steps - step) // epoch if count == epoch else 1
-            begin = functools.partial(steps_of, images, recipe, args, place, step)
-            first = step // epoch
-            run.ends = {step + count, *range(epoch, steps + 1, epoch)}
-            try:
-                model.fit(
-                    place.dealt(begin),
-                    steps_per_epoch=count * args.accumulate,
-                    initial_epoch=first,
-                    epochs=first + epochs,
-                    callbacks=[run],
-                    shuffle=False,
-                    verbose=0,
-                )
-            except Stopped:
-                break
+    run = Run(model, held_out, args, place)
+    share, left = (place.rank, place.world, parts), args.steps - run.step
+    order = data.training(images, args.recipe, args.seed, run.step, share)
+
+    def batches() -> Iterator[Any]:
+        for x, chances, y in data.ahead(order, args.workers, images.size is None):
+            yield (x, chances), y
+
+    with common.Log(args, run.step, place.rank > 0) as run.log:
+        if left > 0 and not run.done:
+            model.fit(
+                place.dealt(batches),
+                steps_per_epoch=left * parts,
+                callbacks=[run],
+                shuffle=False,
+                verbose=0,
+            )
     place.summed(np.zeros(1))  # wait for the process that saves
-    if run.halted and run.step < steps:
+    if run.halted and run.step < args.steps:
         print(f"stopped after step {run.step}; go on with --resume", file=sys.stderr)
-        return 128 + (run.stopped or [signal.SIGTERM])[0]
+        return 128 + (run.log.stopped or [signal.SIGTERM])[0]
     return 0
 
 
-def evaluate_all(
-    args: argparse.Namespace, recipe: Recipe, place: Place, held_out: Images
-) -> int:
+def evaluate_all(args: Args, place: Place, images: Images) -> int:
     """Report the errors of the mean prediction of all --weights."""
-    networks = [build(args, held_out, recipe, path) for path in args.weights]
-    model = Trained(recipe, *networks)
-    classes = held_out.classes
-    table = metrics.MeanIoU(len(classes), sparse_y_pred=False)  # has the matrix
+    networks = [build(args, images, path) for path in args.weights]
+    model = Trained(args.recipe, *networks)
+    table = metrics.MeanIoU(len(images.classes), sparse_y_pred=False)  # has the matrix
     make_measured(model, None, "auto", *([table] if args.confusion else []))
-    errors = evaluate(model, held_out, recipe, args, place)
+    errors = evaluate(model, images, args, place)
     if place.rank == 0:
         counts = ops.convert_to_numpy(table.total_cm).astype(int)
-        data.report(errors, counts, classes, args.confusion)
+        data.report(args, errors, counts, images)
     return 0
 
 
@@ -277,12 +231,12 @@ def main() -> None:
     """Train or evaluate; problems end the program with one line."""
     status: int | str
     try:
-        args, recipe = common.parse(sys.argv[1:], __doc__ or "", FLAGS)
+        args = common.parse(sys.argv[1:], __doc__ or "", FLAGS)
         place = place_of(args)
         with place.scope():
-            status = train(args, recipe, place)
+            status = train(args, place)
     except Problem as problem:  # from a worker process, its text has a traceback
-        status = f"train.py: {str(problem).rpartition('Problem: ')[2].strip()}"
+        status = f"train.py: {str(problem).rpartition('Problem: ')[2]}"
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
     if status:

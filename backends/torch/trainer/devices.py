@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import math
 import os
@@ -17,10 +16,10 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING or not __package__:
     import data
-    from sources import Images, Problem, Recipe
+    from sources import Args, Images, Problem, Recipe
 else:
     from . import data
-    from .sources import Images, Problem, Recipe
+    from .sources import Args, Images, Problem, Recipe
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -28,34 +27,33 @@ HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class Place:
     """This process's device, and its rank among those that torchrun started."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: Args) -> None:
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
         self.half = HALVES.get(args.precision)
         self.dtype = torch.float64 if args.precision == "fp64" else torch.float32
-        cuda = torch.cuda.is_available()
-        self.device = torch.device(args.device or ("cuda" if cuda else "cpu"))
-        if self.device.type == "cuda":
-            if not cuda:
-                raise Problem("--device: PyTorch finds no cuda here")
-            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-            torch.cuda.set_device(self.device)
-        elif args.sync_batch_norm:
+        found = torch.cuda.is_available()
+        cuda = (args.device or ("cuda" if found else "cpu")) == "cuda"
+        if cuda and not found:
+            raise Problem("--device: PyTorch finds no cuda here")
+        if args.sync_batch_norm and not cuda:
             raise Problem("--sync-batch-norm: PyTorch does it on cuda alone")
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        self.device = torch.device("cuda", local) if cuda else torch.device("cpu")
+        if cuda:
+            torch.cuda.set_device(self.device)
         if self.world > 1:
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
-        last = args.channels_last or self.device.type == "cuda"
+            dist.init_process_group("nccl" if cuda else "gloo")
+        last = args.channels_last or cuda
         self.layout = torch.channels_last if last else torch.contiguous_format
+        half = self.half == torch.float16  # whose gradients are scaled
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
 
     def there(self, array: np.ndarray) -> Tensor:
         """Copy an array to the device."""
         made = torch.from_numpy(array)
         made = made.pin_memory() if self.device.type == "cuda" else made
         return made.to(self.device, non_blocking=True)
-
-    def cast(self) -> torch.autocast:
-        """The autocast context for the chosen precision."""
-        return torch.autocast(self.device.type, self.half, enabled=bool(self.half))
 
     def summed(self, values: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -120,15 +118,11 @@ def inside(box: Tensor, images: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def evaluate(
-    models: list[nn.Module],
-    images: Images,
-    recipe: Recipe,
-    args: argparse.Namespace,
-    place: Place,
+    models: list[nn.Module], images: Images, args: Args, place: Place
 ) -> tuple[dict[str, float], Tensor]:
     """Loss and errors of the models' mean prediction; for --confusion, the matrix."""
     share, files = (place.rank, place.world), images.size is None
-    batches = data.evaluation(images, recipe, share, args.ten_crop, args.test_sizes)
+    order = data.evaluation(images, args.recipe, share, args.ten_crop, args.test_sizes)
     classes = len(images.classes) if args.confusion else 0
     sums = torch.zeros(3, dtype=torch.float64)
     counts = torch.zeros(classes**2, dtype=torch.int64)
@@ -136,9 +130,9 @@ def evaluate(
         model.eval()
         for buffer in model.buffers() if place.world > 1 else ():
             dist.broadcast(buffer, 0)  # rank 0 saves its statistics, so all use them
-    for views, labels in data.ahead(batches, args.workers, files):
-        made = normalized(place.there(views).flatten(0, 1), recipe, place)
-        with place.cast():
+    for views, labels in data.ahead(order, args.workers, files):
+        made = normalized(place.there(views).flatten(0, 1), args.recipe, place)
+        with torch.autocast(place.device.type, place.half, enabled=bool(place.half)):
             logits = torch.stack([model(made) for model in models]).float().cpu()
         shape = len(models), len(labels), views.shape[1], len(images.classes)
         scores = logits.log_softmax(dim=2).view(shape)

@@ -24,17 +24,16 @@ if not __package__:
     # A network next to this file may be called json: search this folder last.
     HERE = os.path.dirname(os.path.realpath(__file__))
     sys.path[:] = [*(path for path in sys.path if path != HERE), HERE]
-    for name in ("sources", "recipes", "common", "data", "devices"):
+    for name in ("sources", "common", "data", "devices"):
         found = importlib.util.find_spec(name)
         if found and os.path.dirname(os.path.realpath(found.origin or "")) != HERE:
             sys.exit(f"train.py: {found.origin} hides {HERE}/{name}.py; run with -m")
 
-import argparse
 import io
 import itertools
 import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +42,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -50,16 +50,15 @@ if TYPE_CHECKING or not __package__:
     import common
     import data
     from devices import HALVES, Place, evaluate, leave, prepared
-    from recipes import as_trained
-    from sources import Images, Problem, Recipe, write_whole
+    from sources import Args, Images, Problem, Recipe, reading, write_whole
 else:
     from . import common, data
     from .devices import HALVES, Place, evaluate, leave, prepared
-    from .recipes import as_trained
-    from .sources import Images, Problem, Recipe, write_whole
+    from .sources import Args, Images, Problem, Recipe, reading, write_whole
 
+Batches = Sequence[tuple[Tensor, Tensor]]  # images and targets
 ON = "store_true"
-FLAGS: dict[str, dict[str, Any]] = {
+FLAGS: common.Flags = {
     "--device": {"choices": ("cpu", "cuda"), "help": "default: cuda, if there is one"},
     "--precision": {"choices": ("fp32", *HALVES, "fp64"), "help": "of the computation"},
     "--sync-batch-norm": {"action": ON, "help": "statistics over all processes"},
@@ -68,38 +67,10 @@ FLAGS: dict[str, dict[str, Any]] = {
 }
 
 
-def steps_of(
-    images: Images, recipe: Recipe, args: argparse.Namespace, place: Place, step: int
-) -> Iterator[list[tuple[Tensor, ...]]]:
-    """Endlessly, from `step` on: each step's images, random numbers and labels."""
-    share = place.rank, place.world, args.accumulate
-    order = data.training(images, recipe, args.seed, step, share)
-    loaded = data.ahead(order, args.workers, images.size is None)
-    while True:
-        batches = itertools.islice(loaded, args.accumulate)
-        yield [tuple(map(place.there, batch)) for batch in batches]
-
-
 # --- model and optimizer --------------------------------------------------------------
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The contents of a file of weights; raises `Problem`."""
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a broken file may raise anything
-        text = str(error).partition("\n")[0]
-        raise Problem(f"{path}: cannot be read: {text}") from None
-    if not isinstance(saved, dict):
-        raise Problem(f"{path}: holds no weights")
-    return saved
-
-
-def build(
-    args: argparse.Namespace, images: Images, place: Place, weights: Path | None
-) -> nn.Module:
+def build(args: Args, images: Images, place: Place, weights: Path | None) -> nn.Module:
     """The network for these images, with initial weights or those of a file."""
     network = getattr(common.network_of(args.network), args.network)
     model: nn.Module = network(len(images.classes), images.channels)
@@ -110,8 +81,18 @@ def build(
     if weights is not None:
         load_weights(model, weights, args.reset_head)
     if args.freeze_until:
-        common.freeze(args.freeze_until, getattr(model, "freeze_until", None))
+        with reading("--freeze-until", "possible"):
+            model.freeze_until(args.freeze_until)  # type: ignore[operator]
     return model
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The contents of a file of weights; raises `Problem`."""
+    with reading(path, "a file of weights"):
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return {**saved}
 
 
 def load_weights(model: nn.Module, path: Path, reset_head: bool) -> None:
@@ -119,92 +100,67 @@ def load_weights(model: nn.Module, path: Path, reset_head: bool) -> None:
     saved, own = read(path), model.state_dict()
     head = list(own)[-1].rpartition(".")[0]
     kept = {k: v for k, v in own.items() if reset_head and k.startswith(f"{head}.")}
-    groups = [saved.get(key) for key in ("ema", "model")]
-    state = next((each for each in groups if isinstance(each, dict)), saved)
-    try:
-        weights = {**state, **kept}
-        for name, value in weights.items():
-            if name in own and own[name].is_floating_point():
-                kind = own[name].dtype  # in which it may overflow
-                if not (value.is_floating_point() and value.to(kind).isfinite().all()):
-                    raise Problem(f"{path}: {name} holds what is no finite number")
+    what = f"weights of this network (for other classes try --reset-head, of {head})"
+    with reading(path, what):
+        weights = {**saved.get("ema", saved.get("model", saved)), **kept}
+        if any(value.is_complex() for value in weights.values()):
+            raise ValueError("complex numbers")
         model.load_state_dict(weights)
-    except (AttributeError, RuntimeError, TypeError) as error:
-        what = f"{path}: not of this network: {' '.join(str(error).split())[:200]}"
-        hint = f"for other classes try --reset-head (of {head})"
-        raise Problem(f"{what}; {hint}") from None
+        if not finite(model):
+            raise ValueError("it holds what is no finite number")
 
 
-def recipe_of(path: Path) -> Recipe:
-    """The recipe that weights were trained with, from their file or last.pt."""
-    files = [each for each in (path, path.with_name("last.pt")) if each.is_file()]
-    found = [read(each).get("recipe") for each in files]
-    return next((each for each in found if isinstance(each, dict)), {})
-
-
-def kind_of(module: nn.Module, name: str) -> str:
-    """The kind of a parameter for weight decay: weight, bias, or norm."""
-    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
-        return "bias" if name == "bias" else "weight"
-    return "norm"
+def finite(model: nn.Module) -> bool:
+    """Whether all weights and statistics are finite."""
+    return all(bool(value.isfinite().all()) for value in model.state_dict().values())
 
 
 def decayed_names(model: nn.Module, recipe: Recipe) -> list[str]:
     """The trainable parameters with weight decay."""
-    return [
-        f"{path}.{name}".lstrip(".")
-        for path, module in model.named_modules()
-        for name, parameter in module.named_parameters(recurse=False)
-        if parameter.requires_grad and kind_of(module, name) not in recipe["no_decay"]
-    ]
+    found = []
+    for path, module in model.named_modules():
+        plain = isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear))
+        for name, parameter in module.named_parameters(recurse=False):
+            kind = ("bias" if name == "bias" else "weight") if plain else "norm"
+            if parameter.requires_grad and kind not in recipe["no_decay"]:
+                found.append(f"{path}.{name}".lstrip("."))
+    return found
 
 
-def make_optimizer(
-    model: nn.Module, recipe: Recipe, unit: int
-) -> tuple[torch.optim.Optimizer, LambdaLR]:
+def make_optimizer(model: nn.Module, recipe: Recipe) -> tuple[Optimizer, LambdaLR]:
     """SGD or AdamW with two groups, with and without weight decay; and the schedule."""
     decayed = set(decayed_names(model, recipe))
     groups: list[dict[str, Any]] = [{"params": []}, {"params": [], "weight_decay": 0.0}]
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             groups[name not in decayed]["params"].append(parameter)
-    fused = next(model.parameters()).is_cuda
-    options: Any = {"lr": 1.0, "fused": fused, "weight_decay": recipe["weight_decay"]}
-    optimizer: torch.optim.Optimizer
-    if recipe["optimizer"] == "adamw":
-        options |= {"betas": (recipe["beta1"], recipe["beta2"])}
-        optimizer = torch.optim.AdamW(groups, eps=recipe["epsilon"], **options)
-    else:
-        options |= {"momentum": recipe["momentum"], "nesterov": recipe["nesterov"]}
-        optimizer = torch.optim.SGD(groups, **options)
-    return optimizer, LambdaLR(
-        optimizer, lambda step: common.rate_at(step, recipe, unit)
-    )
+    kind: Any = {"sgd": SGD, "adamw": AdamW}[recipe["optimizer"]]
+    own: Any = {"momentum": recipe["momentum"], "nesterov": recipe["nesterov"]}
+    if kind is AdamW:
+        own = {"betas": (recipe["beta1"], recipe["beta2"]), "eps": recipe["epsilon"]}
+    own |= {"weight_decay": recipe["weight_decay"]}
+    optimizer = kind(groups, lr=1.0, fused=next(model.parameters()).is_cuda, **own)
+    return optimizer, LambdaLR(optimizer, lambda step: common.rate_at(step, recipe))
 
 
 def update(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Sequence[tuple[Tensor, Tensor]],
-    clip_norm: float,
-    place: Place,
-    scaler: torch.amp.GradScaler,
+    model: nn.Module, optimizer: Optimizer, batches: Batches, clip: float, place: Place
 ) -> tuple[Tensor, Tensor]:
     """One step over one or more batches; returns the mean loss and the logits."""
     total, logits = torch.zeros((), device=place.device), []
     for number, (images, targets) in enumerate(batches, 1):
         if isinstance(model, DistributedDataParallel):
             model.require_backward_grad_sync = number == len(batches)
-        with place.cast():
+        with torch.autocast(place.device.type, place.half, enabled=bool(place.half)):
             logits.append(model(images))
             loss = F.cross_entropy(logits[-1], targets) / len(batches)
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        place.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()
-    scaler.unscale_(optimizer)
-    if clip_norm:
-        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    scaler.step(optimizer)
-    scaler.update()
+    place.scaler.unscale_(optimizer)
+    if clip:
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+    place.scaler.step(optimizer)
+    place.scaler.update()
     optimizer.zero_grad()
     return total, torch.cat(logits).detach()
 
@@ -212,47 +168,43 @@ def update(
 # --- training -------------------------------------------------------------------------
 
 
-def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
+def train(args: Args, place: Place) -> int:
     """Train or evaluate; returns the exit status."""
     # data
-    common.check(args, recipe, place.world)
-    common.check_folder(args, "last.pt", ["last.npz", "*.weights.h5"])
+    common.check(args, place.world, "last.pt", ["last.npz", "*.weights.h5"])
     if args.evaluate:
-        recipe = as_trained(args, recipe, [recipe_of(path) for path in args.weights])
-    images, held_out, recipe = data.prepare(args, recipe)
-    epoch = len(images) // recipe["batch_size"]  # in steps
-    unit = epoch if recipe["unit"] == "epochs" else 1
-    steps = min(recipe["length"] * unit, args.max_steps or sys.maxsize)
+        names = {".safetensors": "last.pt"}  # where there is the recipe
+        files = [p.with_name(names.get(p.suffix, p.name)) for p in args.weights]
+        kept = [read(path).get("recipe") for path in files if path.is_file()]
+        common.as_trained(args, kept)
+    images, held_out = data.prepare(args)
+    recipe = args.recipe
     torch.manual_seed(args.seed)
     if args.evaluate:
         models = [build(args, images, place, path) for path in args.weights]
-        errors, counts = evaluate(models, held_out, recipe, args, place)
+        errors, counts = evaluate(models, held_out, args, place)
         if place.rank == 0:
-            data.report(errors, counts.numpy(), images.classes, args.confusion)
+            data.report(args, errors, counts.numpy(), images)
         return 0
 
     # model
     raw = build(args, images, place, args.weights[0] if args.weights else None)
-    optimizer, rates = make_optimizer(raw, recipe, unit)
-    half = place.half == torch.float16
-    scaler = torch.amp.GradScaler(place.device.type, enabled=half)
+    optimizer, rates = make_optimizer(raw, recipe)
     follow = get_ema_multi_avg_fn(recipe["ema"])  # type: ignore[no-untyped-call]
     ema = AveragedModel(raw, multi_avg_fn=follow, use_buffers=True)
     best_model = ema.module if recipe["ema"] else raw
     parts: dict[str, Any] = {"model": raw, "optimizer": optimizer, "rates": rates}
-    parts |= {"scaler": scaler} | ({"ema": ema.module} if recipe["ema"] else {})
+    parts |= {"scaler": place.scaler} | ({"ema": ema.module} if recipe["ema"] else {})
 
     # resume
     step, best, worse, last = 0, math.inf, 0, args.out / "last.pt"
     if last.is_file():  # only with --resume: see common.check
         saved = read(last)
-        try:
-            common.check_same(saved, args, recipe)
+        with reading(last, "a checkpoint of this trainer"):
+            common.check_same(saved, args)
             for name, part in parts.items():
                 part.load_state_dict(saved[name])
             step, best, worse = int(saved["step"]), saved["best"], int(saved["worse"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise Problem(f"{last}: no checkpoint of this trainer: {error}") from None
     model: nn.Module = DistributedDataParallel(raw) if place.world > 1 else raw
     model = torch.compile(model) if args.compile else model  # type: ignore[assignment]
     make = torch.compile(prepared) if args.compile else prepared
@@ -261,26 +213,28 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
         state = {key: part.state_dict() for key, part in parts.items()}
         state |= {"step": step, "best": best, "worse": worse}
         buffer = io.BytesIO()
-        torch.save(common.identity(args, recipe) | state, buffer)
+        torch.save(common.identity(args) | state, buffer)
         write_whole(args.out / name, buffer.getvalue())
 
     # loop
-    stopped = common.stop_signals()
     sums, halt = torch.zeros(4, device=place.device), False
-    with common.Log(args, step, steps, place.rank == 0) as log:
+    share = place.rank, place.world, args.accumulate
+    order = data.training(images, recipe, args.seed, step, share)
+    loaded = data.ahead(order, args.workers, images.size is None)
+    left = 0 if 0 < recipe["patience"] <= worse else max(args.steps - step, 0)
+    with common.Log(args, step, place.rank > 0) as log:
         model.train()
-        endless = steps_of(images, recipe, args, place, step)
-        left = 0 if 0 < recipe["patience"] <= worse else max(steps - step, 0)
-        for batches in itertools.islice(endless, left):
+        for _ in range(left):
             torch.manual_seed((args.seed << 32) + step * place.world + place.rank)
+            arrays = itertools.islice(loaded, args.accumulate)
+            batches = [tuple(map(place.there, each)) for each in arrays]
             made = [make(x, c, y, recipe, place) for x, c, y in batches]
             labels, rate = torch.cat([y for *_, y in batches]), rates.get_last_lr()[0]
-            clip = recipe["clip_norm"]
-            loss, logits = update(model, optimizer, made, clip, place, scaler)
+            loss, logits = update(model, optimizer, made, recipe["clip_norm"], place)
             rates.step()
             step += 1
             if recipe["ema"] and step % recipe["ema_steps"] == 0:
-                ema.n_averaged.fill_(step > recipe["warmup"] * unit)  # 0: copied
+                ema.n_averaged.fill_(step > recipe["warmup"])  # 0: copied
                 ema.update_parameters(raw)
             wrong = (logits.argmax(dim=1) != labels).sum()
             sums[:2] += torch.stack([loss * len(labels), wrong])
@@ -288,12 +242,12 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
             log.advance()
 
             # log; evaluate and save after each epoch
-            ends = step == steps or (epoch > 1 and step % epoch == 0)
+            ends = step == args.steps or step % args.epoch == 0
             saves = ends or (args.save_every and step % args.save_every == 0)
-            alone = place.world == 1 and bool(stopped)
+            alone = place.world == 1 and bool(log.stopped)
             if not (saves or alone or step % args.log_every == 0):
                 continue
-            sums[3] = len(stopped)
+            sums[3] = len(log.stopped)
             loss_sum, errors, seen, halts = place.summed(sums).tolist()
             sums.zero_()
             mean = {"loss": loss_sum / seen, "error": errors / seen}
@@ -301,11 +255,11 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
             halt = halts > 0
             if not (saves or halt):
                 continue
-            if not all(bool(p.isfinite().all()) for p in raw.parameters()):
+            if not finite(raw):
                 where = f"a weight is not finite after step {step}"
                 raise Problem(f"{where}{common.DIVERGED}")
             if ends:
-                found, _ = evaluate([best_model], held_out, recipe, args, place)
+                found, _ = evaluate([best_model], held_out, args, place)
                 model.train()
                 log.tell(**found)
                 worse = 0 if found["val_error"] < best else worse + 1
@@ -320,9 +274,9 @@ def train(args: argparse.Namespace, recipe: Recipe, place: Place) -> int:
                 save("last.pt")
             if halt or (recipe["patience"] and worse >= recipe["patience"]):
                 break
-    if halt and step < steps:
+    if halt and step < args.steps:
         print(f"stopped after step {step}; go on with --resume", file=sys.stderr)
-        return 128 + (stopped or [signal.SIGTERM])[0]
+        return 128 + (log.stopped or [signal.SIGTERM])[0]
     return 0
 
 
@@ -330,10 +284,10 @@ def main() -> None:
     """Train or evaluate; problems end the program with one line."""
     status: int | str
     try:
-        args, recipe = common.parse(sys.argv[1:], __doc__ or "", FLAGS)
-        status = train(args, recipe, Place(args))
+        args = common.parse(sys.argv[1:], __doc__ or "", FLAGS)
+        status = train(args, Place(args))
     except Problem as problem:  # from a worker process, its text has a traceback
-        status = f"train.py: {str(problem).rpartition('Problem: ')[2].strip()}"
+        status = f"train.py: {str(problem).rpartition('Problem: ')[2]}"
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
     finally:

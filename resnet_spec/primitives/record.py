@@ -124,7 +124,9 @@ Channels = int | Expr
 class Attribute(NamedTuple):
     """Something that a layer states; `default` is a number or an expression over attributes.
 
-    `words` are values that stand for no number, so no expression holds them.
+    `words` are values that stand for no number, so no expression holds them. What `selects` is, by
+    being zero or not, decides which layer or function a framework has for the operation. So it is
+    the same in all uses of one routine.
     """
 
     name: str
@@ -135,6 +137,7 @@ class Attribute(NamedTuple):
     maximum: float | None = None
     has_fans: bool = False  # of an initializer: the tensor has as many axes as a fan needs
     words: tuple[str, ...] = ()
+    selects: bool = False
 
     @property
     def required(self) -> bool:

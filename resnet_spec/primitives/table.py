@@ -19,7 +19,14 @@ _POOL_PADDING = Attribute(
     words=(SAME,),
 )
 _CEIL = Attribute(
-    "ceil", "bool", "round the output size up, keeping a last partial window", default=False
+    "ceil",
+    "bool",
+    "round the output size up, keeping a last partial window",
+    default=False,
+    selects=True,
+)
+_KEEP_MAP = Attribute(
+    "keep_map", "bool", "give a 1x1 map instead of a vector", default=False, selects=True
 )
 _EPS = Attribute("eps", "float", "added to the variance", 1e-5, minimum=0)
 _NORM_INIT = Attribute("init", "init", "how the scale (gamma) is initialised", Initializer("ones"))
@@ -69,6 +76,7 @@ _TABLE = (
                 "bool",
                 "standardise each filter to mean 0 and variance 1 (Qiao et al. 2019)",
                 default=False,
+                selects=True,
             ),
             Attribute(
                 "eps", "float", "added to the variance of a standardised filter", 1e-6, minimum=0
@@ -167,7 +175,12 @@ _TABLE = (
         "softmax over the channels; with groups, across the groups at each index within a group",
         (
             Attribute(
-                "groups", "int", "0: over all channels; else across this many groups", 0, minimum=0
+                "groups",
+                "int",
+                "0: over all channels; else across this many groups",
+                0,
+                minimum=0,
+                selects=True,
             ),
         ),
         shape=lambda attributes, inputs: (
@@ -199,14 +212,14 @@ _TABLE = (
     Primitive(
         "global_avg_pool",
         "mean over height and width",
-        (Attribute("keep_map", "bool", "give a 1x1 map instead of a vector", default=False),),
+        (_KEEP_MAP,),
         needs="map",
         shape=shape_rules.global_pool_shape,
     ),
     Primitive(
         "global_max_pool",
         "maximum over height and width",
-        (Attribute("keep_map", "bool", "give a 1x1 map instead of a vector", default=False),),
+        (_KEEP_MAP,),
         needs="map",
         shape=shape_rules.global_pool_shape,
     ),

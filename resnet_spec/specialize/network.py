@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from resnet_spec import expressions
 from resnet_spec.diagnostics import INTERNAL, Diagnostic, Report, Span, SpecError, Use, fail, quoted
 from resnet_spec.expressions import Const, Expr, Name
-from resnet_spec.ir import Event, Instance, Network, feature_maps
+from resnet_spec.ir import Event, Instance, Network, Step, feature_maps
 from resnet_spec.language.syntax import Definition
 from resnet_spec.specialize.cleanup import (
     expanded_locals,
@@ -141,6 +141,7 @@ class _Specialization:
                 tuple((read.kind, read.source, read.place) for read in each.reads),
                 each.passing and each.passing[:3],
                 tuple(id(self.routine(s.node)) for s in each.steps if isinstance(s.node, Instance)),
+                tuple(map(_selected, each.steps)),
             )
             if isinstance(each, Event)
             else (each.key, each.turns)
@@ -370,6 +371,14 @@ def _tells_channels(builder: Builder, instances: Sequence[Instance]) -> bool:
 
 EVERY_LOOP = _Everything()
 MANY_LOOPS = 8  # written out one by one; each of them is an attempt of its own
+
+
+def _selected(step: Step) -> tuple[bool, ...]:
+    """What decides which layer or function an operation is."""
+    if isinstance(step.node, Instance):
+        return ()
+    values, attributes = step.node.attributes, step.node.primitive.attributes
+    return tuple(bool(values[each.name]) for each in attributes if each.selects)
 
 
 def _more_unrolled(error: Unfit, unrolled: Collection[Position]) -> Collection[Position]:

@@ -134,6 +134,10 @@ class Numbers:
                 wanted = [step.node.attributes[attribute.name] for step in steps]
                 if not self.fits(value, ran, wanted):
                     raise Unfit(f"has no expression for {attribute.name!r} that always holds")
+                if attribute.selects and any(bool(each) != bool(wanted[0]) for each in wanted):
+                    raise Unfit("is another layer in other uses")
+                if attribute.selects and all(each == wanted[0] for each in wanted):
+                    value = Const(wanted[0])
             values[attribute.name] = value
         return {attribute.name: values[attribute.name] for attribute in primitive.attributes}
 

@@ -189,7 +189,7 @@ PLANTED = {
         "counted True",
     ),
     "a window that is not kept": torch(
-        "tests/specs/ceil_pool", "ceil_mode=True", "ceil_mode=False", "pool is"
+        "tests/specs/ceil_pool", "ceil_mode=True", "ceil_mode=False", "before is"
     ),
     "zeros that may win": keras(
         "tests/specs/ceil_pool", 'float("-inf")', "0.0", "0.0 may be the largest value"

@@ -690,4 +690,23 @@ CASES = {
         args="{flag: false}",
         uses="[{}, {flag: true}]",
     ),
+    "an attribute that makes another layer of an operation": Case(
+        """
+        - {conv: c, filters: 8, kernel: 3, standardize: flag}
+        - {max_pool: m, kernel: 3, stride: 2, ceil: flag}
+        - {avg_pool: a, kernel: 2, padding: 0, ceil: flag}
+        - {softmax: s, groups: "2 if flag else 0"}
+        """,
+        ("c(x) m(c) a(m) s(a) -> s",) * 2,
+        args="{flag: false}",
+        uses="[{}, {flag: true}]",
+    ),
+    "an attribute that makes another layer in each turn": Case(
+        """
+        - {for: j, count: 2, layers: [{conv: "c.{j}", filters: 8, kernel: 3, standardize: j == k}]}
+        """,
+        ("c.0(x) c.1(c.0) -> c.1",) * 2,
+        args="{k: 0}",
+        uses="[{}, {k: 1}]",
+    ),
 }

@@ -81,7 +81,9 @@ def _apply(operator: str, left: Number, right: Number) -> Number:
     try:
         return _bounded(_ARITHMETIC[operator](left, right))
     except ZeroDivisionError:
-        raise ExpressionError(f"division by zero: {left} {operator} {right}") from None
+        message = f"division by zero: {left} {operator} {right}"
+        help = f"where the divisor may be zero, write 'a {operator} b if b != 0 else 0'"
+        raise ExpressionError(message, help=help) from None
     except OverflowError:
         raise ExpressionError(f"{left} {operator} {right} is too large") from None
 

@@ -23,7 +23,8 @@ PYTEST ?=
 BIN := $(VENV)/bin
 # -qq: errors only
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-INSTALL := $(PIP) install --no-compile --constraint constraints.txt
+# No warnings: in between, and of references for good, something that they need is missing.
+INSTALL := $(PIP) install --no-compile --no-warn-conflicts --constraint constraints.txt
 # All cores compile what pip would compile with one. Processes that write nothing would do it each time.
 COMPILE := $(BIN)/python -m compileall -qq -j $(WORKERS) -x '/(tests|pip|setuptools|networkx)/' $(VENV)/lib || true
 SOURCES := resnet_spec backends tests benchmarks action playground/build.py playground/session.py docs/hooks.py

@@ -99,8 +99,8 @@ OWN_BLOCKS = {
 }  # fmt: skip
 # They have biases and no norm, as other networks have when their norms are folded.
 OTHER_COUNTS = {"resnet20_no_norm", "vgg11", "vgg13", "vgg16", "vgg19"}
-# The model, its file and all that is made of them would take more than 7 GB.
-MOST_PARAMETERS = 300_000_000
+# The model, its file and all that is made of them would take more than 20 GB.
+MOST_PARAMETERS = 500_000_000
 
 
 def is_same_graph(found: Imported, source: Network) -> bool:

@@ -24,10 +24,7 @@ FUNCTIONS = _SOURCES | dict.fromkeys(
 )
 
 # What says nothing, so a call without it reads as it does in both frameworks.
-_NEUTRAL = {
-    **{"stride": Const(1), "padding": Const(0), "dilation": Const(1), "groups": Const(1)},
-    "ceil": Const(False),
-}
+_NEUTRAL = {"stride": Const(1), "padding": Const(0), "dilation": Const(1), "groups": Const(1)}
 
 # What Keras' layers do if nothing is said.
 _CONV = {

@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from resnet_spec.cli import output, shared, weights_against, weights_match
@@ -139,34 +139,24 @@ def _numbers(flag: str, text: str | None) -> tuple[float, ...]:
 
 
 def _inspect(arguments: argparse.Namespace, found: Match, problems: Sequence[Diagnostic]) -> Exit:
-    not_finite = _not_finite(found)
+    shown = found.checkpoint.shown
+    read_ones = ((pair.entry.name, read(pair.tensor, shown)) for pair in found.fitting)
+    doubts = convert.doubts(read_ones)
     if arguments.format == "json":
-        told = report.as_json(found, not_finite)
+        told = report.as_json(found, doubts)
         if problems:
             told = {**told, **render.as_json(problems), "fits": False}
         output.as_json(told)
     else:
         output.say(report.head(found))
         output.say(report.lists(found, arguments.all))
-        for name in not_finite:
-            output.say(f"not finite: {name}")
+        for line in report.doubts(doubts):
+            output.say(line)
         fits = "fits" if found.fits and not problems else "does not fit"
         output.say(f"{arguments.file} {fits} {found.network.name}")
         if problems:
             output.findings(problems, {}, "text", arguments.color)
-    return Exit.CLEAN if found.fits and not problems and not not_finite else Exit.FINDINGS
-
-
-def _not_finite(found: Match) -> list[str]:
-    """The names of the tensors with NaN or infinity among their values."""
-    import numpy
-
-    shown = found.checkpoint.shown
-    return [
-        pair.entry.name
-        for pair in found.fitting
-        if not numpy.isfinite(read(pair.tensor, shown)).all()
-    ]
+    return Exit.CLEAN if found.fits and not problems and not any(doubts.values()) else Exit.FINDINGS
 
 
 # --- verify --------------------------------------------------------------------------------------
@@ -213,6 +203,7 @@ def _write(arguments: argparse.Namespace, found: Match, problems: Sequence[Diagn
     values = convert.state(found, plan, options.adapt_input, arguments.dtype, arguments.seed)
     if weights_against.differs(arguments, found, plan, values):
         return Exit.FINDINGS
+    doubts = convert.doubts(values.items())
     for name in files.leftovers([Path(arguments.out).parent], remove=True):
         output.note(f"removed what a run left that was killed: {name}", arguments.quiet)
     with files.replacing(
@@ -226,7 +217,7 @@ def _write(arguments: argparse.Namespace, found: Match, problems: Sequence[Diagn
         else:
             values = convert.placed(found, values, layout)
         formats.write(temporary, arguments.out, found.network, values)
-    _print_done(arguments, found, plan)
+    _print_done(arguments, found, plan, doubts)
     return Exit.CLEAN
 
 
@@ -241,11 +232,16 @@ def _print_misfit(
     output.findings(problems, {}, "text", arguments.color)
 
 
-def _print_done(arguments: argparse.Namespace, found: Match, plan: adapt.Plan) -> None:
+def _print_done(
+    arguments: argparse.Namespace,
+    found: Match,
+    plan: adapt.Plan,
+    doubts: Mapping[str, Sequence[str]],
+) -> None:
     if arguments.format == "json":
         output.as_json(
             {
-                **report.as_json(found),
+                **report.as_json(found, doubts),
                 "out": arguments.out,
                 "changed": report.steps_json(found, plan.steps),
                 "dropped": [tensor.name for tensor in plan.dropped],
@@ -254,6 +250,8 @@ def _print_done(arguments: argparse.Namespace, found: Match, plan: adapt.Plan) -
         return
     for line in report.changes(found, plan, arguments.adapt_input):
         output.say(line)
+    for line in report.doubts(doubts):
+        output.note(f"note: {line}")
     if not arguments.quiet:
         for text in found.checkpoint.notes:
             output.note(f"note: {text}")

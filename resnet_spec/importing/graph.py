@@ -80,7 +80,8 @@ class Dropout(NamedTuple):
 class Graph:
     """Operations in an order in which they run, from one value to another.
 
-    `dropouts` has the values some of whose numbers training drops, which no operation stands for.
+    `dropouts` has the values some of whose numbers training drops, which no operation stands for;
+    `one_sided` the places where a padding of fixed rows is TensorFlow's rule for this size alone.
     """
 
     ops: list[Op]
@@ -88,6 +89,7 @@ class Graph:
     output: Value
     shapes: dict[Value, Shape]
     dropouts: dict[Value, Dropout] = field(default_factory=dict)
+    one_sided: list[str] = field(default_factory=list)
 
     def producers(self) -> dict[Value, Op]:
         """By each value, the operation that gives it."""

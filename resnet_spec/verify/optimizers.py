@@ -63,8 +63,9 @@ class AdamW:
         given, rate = self.recipe, self.recipe.rates[step]
         one, two = given.momentum, given.beta2
         # In place: of a layer with 100 million weights each further array takes 0.8 GB.
-        first = self.first.setdefault(number, np.zeros_like(gradient))
-        second = self.second.setdefault(number, np.zeros_like(gradient))
+        if step == 0:
+            self.first[number], self.second[number] = np.zeros((2, *gradient.shape), value.dtype)
+        first, second = self.first[number], self.second[number]
         first *= one
         first += (1 - one) * gradient
         second *= two

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, quoted
@@ -29,6 +30,19 @@ def state(
         kind = dtype or (usual if step.how in ("reset", "fresh") else value.dtype.name)
         result[step.entry.name] = _converted(value, kind, step, found.checkpoint)
     return result
+
+
+def doubts(values: Iterable[tuple[str, Any]]) -> dict[str, list[str]]:
+    """What no trained network has among its values, each with the names of the tensors."""
+    import numpy
+
+    found: dict[str, list[str]] = {"not finite": [], "negative variance": []}
+    for name, value in values:
+        if not numpy.isfinite(value).all():
+            found["not finite"].append(name)
+        elif name.endswith(".running_var") and (value < 0).any():
+            found["negative variance"].append(name)
+    return found
 
 
 def with_counters(found: Match, values: dict[str, Any]) -> dict[str, Any]:

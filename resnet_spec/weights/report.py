@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from resnet_spec.diagnostics import quoted
+from resnet_spec.weights import convert
 from resnet_spec.weights.adapt import Plan, Step
 from resnet_spec.weights.checkpoint import Checkpoint, Layout, shape_text
 from resnet_spec.weights.match import Match, Pair, near
@@ -77,7 +78,12 @@ def _expected(pair: Pair, layout: Layout) -> str:
     return f" {pair.tensor.dtype}, expected {expected}"
 
 
-def as_json(found: Match, not_finite: Sequence[str] = ()) -> dict[str, Any]:
+def doubts(found: Mapping[str, Sequence[str]]) -> list[str]:
+    """A line for each tensor with values that no trained network has."""
+    return [f"{what}: {name}" for what, names in found.items() for name in names]
+
+
+def as_json(found: Match, doubts: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
     """The same for programs; shapes are in the file's order of axes."""
     layout = found.checkpoint.layout
     close = near(found)
@@ -115,7 +121,7 @@ def as_json(found: Match, not_finite: Sequence[str] = ()) -> dict[str, Any]:
             }
             for p in found.wrong
         ],
-        "not_finite": list(not_finite),
+        **{what.replace(" ", "_"): names for what, names in (doubts or convert.doubts(())).items()},
     }
 
 

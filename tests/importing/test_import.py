@@ -104,6 +104,37 @@ def test_folded_norms_are_told(run: Run, tmp_path: Path) -> None:
     assert "norm: none" in text and "conv: {bias: true}" in text and "bottleneck" in text
 
 
+def strided(node: Any) -> bool:
+    """Whether a node is a convolution with a window of three and a stride of two."""
+    stated = {each.name: [*each.ints] for each in node.attribute}
+    return stated.get("kernel_shape") == [3, 3] and stated.get("strides") == [2, 2]
+
+
+@pytest.mark.parametrize("before", ["zeros before it", "its own padding"])
+def test_padding_on_one_side_is_told(before: str, run: Run, model: str, tmp_path: Path) -> None:
+    """It is TensorFlow's rule for images of an even size alone."""
+    import onnx
+    from onnx import numpy_helper
+
+    assert "padded on one side" not in run(model, "--out", "even.yaml").err
+    graph = onnx.load(tmp_path / model)
+    first = next(each for each in graph.graph.node if strided(each))
+    sides = next(each for each in first.attribute if each.name == "pads")
+    if before == "its own padding":
+        sides.ints[:] = [0, 0, 1, 1]
+    else:
+        sides.ints[:] = [0, 0, 0, 0]
+        values = np.array([0, 0, 0, 0, 0, 0, 1, 1], np.int64)
+        graph.graph.initializer.append(numpy_helper.from_array(values, "sides"))
+        pad = onnx.helper.make_node("Pad", [first.input[0], "sides"], ["padded"], "pad")
+        first.input[0] = "padded"
+        graph.graph.node.insert([*graph.graph.node].index(first), pad)
+    onnx.save(graph, tmp_path / "one_sided.onnx")
+    result = run("one_sided.onnx", "--out", "odd.yaml")
+    assert result.code == 0 and "are padded on one side" in result.err, result.err
+    assert "padding: same" in (tmp_path / "odd.yaml").read_text()
+
+
 # --- mistakes that are planted -------------------------------------------------------------------
 
 

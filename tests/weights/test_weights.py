@@ -85,6 +85,7 @@ def random_state(network: Network, dtype: Any = "float32", seed: int = 0) -> Sta
         name: generator.standard_normal(entry.parameter.shape).astype(dtype)
         for name, entry in entries(network).items()
     }
+    state |= {name: abs(each) for name, each in state.items() if name.endswith(".running_var")}
     return state | {name: np.array(7) for name in counters(network)}
 
 
@@ -159,6 +160,25 @@ def test_values_that_are_not_finite(run: Run) -> None:
     found = run("inspect", "small.safetensors", "small.yaml", "--format", "json").json
     assert found["not_finite"] == ["conv1.weight", "fc.bias"]
     assert found["fits"] is True
+
+
+def test_values_of_no_trained_network_are_told(run: Run) -> None:
+    """A file that is converted may be one to be looked into, so it is written all the same."""
+    state = random_state(small())
+    state["bn1.running_var"][1] = -1
+    state["fc.bias"][2] = np.nan
+    save(state)
+    result = run("inspect", "small.safetensors", "small.yaml")
+    told = "not finite: fc.bias\nnegative variance: bn1.running_var\n"
+    assert result.code == 1 and told in result.out
+    words = ("convert", "small.safetensors", "small.yaml", "--out", "out.safetensors")
+    result = run(*words, "--quiet")
+    assert result.code == 0
+    assert result.err.splitlines()[:2] == [
+        "note: not finite: fc.bias", "note: negative variance: bn1.running_var",
+    ]  # fmt: skip
+    found = run(*words, "--force", "--format", "json").json
+    assert found["negative_variance"] == ["bn1.running_var"]
 
 
 def test_all_lists_what_fits(run: Run) -> None:

@@ -40,7 +40,10 @@ def padding(call: Call, value: Value, kernel: int, stride: int, dilation: int = 
     if rule != "NOTSET":
         raise Unsupported(f"the padding {rule}")
     sides = [int(each) for each in call.attributes.get("pads", [0, 0, 0, 0])]
-    return padding_of(call.builder.shape(value), sides, kernel, stride, dilation)
+    found = padding_of(call.builder.shape(value), sides, kernel, stride, dilation)
+    if found == SAME:
+        call.builder.graph.one_sided.append(call.node.place)
+    return found
 
 
 def padding_of(

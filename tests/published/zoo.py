@@ -54,7 +54,8 @@ def published_model(published: Published) -> Any:
 
 def published_state(published: Published, dtype: Any) -> tuple[Any, dict[str, Any]]:
     """A published PyTorch network with random weights, and its tensors under our names."""
-    model = published_model(published).to(dtype).eval()
+    with parity.undrawn():
+        model = published_model(published).to(dtype).eval()
     parity.randomize(model)
     return model, our_names(model.state_dict(), published)
 
@@ -93,16 +94,18 @@ def keras_difference(network: Network, ours: Any, batch: np.ndarray, found: np.n
     with parity.float64():
         _, _, height, width = batch.shape
         shape = (height, width, network.input.channels)
-        model = parity.build(network, "keras", input_shape=shape)
+        with parity.undrawn():
+            model = parity.build(network, "keras", input_shape=shape)
         parity.carry_over(network, ours, model)
         logits = model(batch.transpose(0, 2, 3, 1), training=False)
         return parity.difference(parity.keras_to_torch(logits), found)
 
 
 def keras_application(published: Published, input_shape: tuple[int, ...]) -> Any:
-    """A network of keras.applications with logits as its output."""
+    """A network of keras.applications with logits as its output, its weights yet to be given."""
     build = getattr(reference.keras_applications(), published.model)
-    return build(weights=None, input_shape=input_shape, classifier_activation=None)
+    with parity.undrawn():
+        return build(weights=None, input_shape=input_shape, classifier_activation=None)
 
 
 def state_of_keras(network: Network, model: Any) -> dict[str, Any]:

@@ -196,7 +196,8 @@ def torch_side(
 
     dtype = getattr(torch, plan.precision)
     if published is None:
-        ours = parity.build(plan.network, "torch").to(dtype).eval()
+        with parity.undrawn():
+            ours = parity.build(plan.network, "torch").to(dtype).eval()
         parity.randomize(ours)
         tame(plan, ours, ours)
         soften(plan, ours)
@@ -356,11 +357,13 @@ def keras_model(network: Network, size: tuple[int | None, int | None], row: Row)
     shape = (*size, network.input.channels)
     before = sys.getrecursionlimit()
     try:
-        return parity.build(network, "keras", input_shape=shape)
+        with parity.undrawn():
+            return parity.build(network, "keras", input_shape=shape)
     except RecursionError:
         row.deep = True
         sys.setrecursionlimit(100_000)
-        return parity.build(network, "keras", input_shape=shape)
+        with parity.undrawn():
+            return parity.build(network, "keras", input_shape=shape)
     finally:
         sys.setrecursionlimit(before)
 

@@ -6,8 +6,8 @@ import subprocess
 import sys
 import tempfile
 import types
-from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -86,6 +86,36 @@ def run(source: str, name: str) -> types.ModuleType:
 def build(network: Network, backend: str, **arguments: Any) -> Any:
     """A model of the generated module."""
     return getattr(module_of(network, backend), network.name)(**arguments)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Models are made without drawing weights, which takes as long as the rest: all are replaced.
+
+    PyTorch leaves what is in memory, Keras has zeros.
+    """
+    with ExitStack() as patches:
+        for owner, names, draw in _draws():
+            for name in names:
+                patches.enter_context(patch.object(owner, name, draw))
+        yield
+
+
+def _draws() -> Iterator[tuple[Any, Sequence[str], Callable[..., Any]]]:
+    """The functions and methods of the imported frameworks that draw weights; what stands in."""
+    if "torch" in sys.modules:
+        from torch.nn import init
+
+        names = [each for each in vars(init) if each.endswith(("normal_", "uniform_"))]
+        yield init, [each for each in names if each[0] != "_"], lambda tensor, *_, **__: tensor
+    if "keras" in sys.modules:
+        from keras import initializers, ops
+
+        def zeros(_: Any, shape: Any, dtype: Any = None) -> Any:
+            return ops.zeros(shape, dtype)
+
+        for each in (initializers.RandomNormal, initializers.VarianceScaling):
+            yield each, ["__call__"], zeros
 
 
 def randomize(model: Any, seed: int = 0, gain: float = 2.0) -> None:
@@ -233,7 +263,8 @@ def pair(network: Network, keras_source: str | None = None, **arguments: Any) ->
     import torch
 
     keras.backend.clear_session(free_memory=False)
-    torch_model = build(network, "torch")
+    with undrawn():
+        torch_model = build(network, "torch")
     if keras.config.floatx() == "float64":
         torch_model = torch_model.double()
     else:
@@ -241,8 +272,9 @@ def pair(network: Network, keras_source: str | None = None, **arguments: Any) ->
     randomize(torch_model)
     source = keras_source or source_of(network, "keras")
     module = run(source, f"generated_keras_{network.name}")
-    keras_model = getattr(module, network.name)(**arguments)
-    features = getattr(module, f"{network.name}_features")(**arguments)
+    with undrawn():
+        keras_model = getattr(module, network.name)(**arguments)
+        features = getattr(module, f"{network.name}_features")(**arguments)
     carry_over(network, torch_model, keras_model)
     share(keras_model, features)
     return Pair(network, torch_model, keras_model, features)

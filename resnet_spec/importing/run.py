@@ -126,7 +126,7 @@ def _planned(matched: Graph, options: Options, progress: Progress) -> tuple[Plan
     words, known = Vocabulary((), {}, {}), {}
     if options.library:
         progress("looking up the blocks that it may hold")
-        words = vocabulary(prober.library)
+        words = vocabulary()
         known = index(prober, matched, words)
     parts = parse(matched, prober, known, words, found.eps, progress)
     taken = chosen(parts, words)

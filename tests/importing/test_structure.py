@@ -41,7 +41,7 @@ def blocks_found(network: Network) -> int:
     graph = folded(as_exported(network))
     found = roles(graph, folds=True)
     prober = Prober(found)
-    words = vocabulary(prober.library)
+    words = vocabulary()
     parts = parse(graph, prober, index(prober, graph, words), words, found.eps)
     return sum(each is not None for each in chosen(parts, words))
 

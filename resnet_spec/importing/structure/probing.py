@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -28,44 +29,44 @@ class Prober:
 
     def __init__(self, roles: Roles, apart: bool = False) -> None:
         self.roles, self.apart = roles, apart
-        self.library = Library()
-        self._known: dict[str, Graph | None] = {}
 
     def definition(self, block: str) -> Definition:
         """A block of the library."""
-        found = self.library.find_block(block, builtin_folder())
+        found = library().find_block(block, builtin_folder())
         assert found is not None
         return found
 
     def graph(self, block: str, arguments: Arguments, given: Shape) -> Graph | None:
         """The folded graph of a stage; None where the arguments or the input do not fit."""
-        stage = {"name": "probe", "block": block, **arguments}
-        known = json.dumps([stage, given.dimensions])
-        if known not in self._known:
-            self._known[known] = self._lowered(stage, given)
-        return self._known[known]
+        height, width = given.height, given.width
+        spec = {
+            "spec_version": 1,
+            "name": "probe",
+            "description": "One stage",
+            "input": {"channels": given.channels, "height": height, "width": width},
+            "stages": [{"name": "probe", "block": block, **arguments}],
+        }
+        sections = {"defaults": self.roles.defaults, "blocks": self.roles.blocks}
+        spec.update({key: value for key, value in sections.items() if value})
+        return _lowered(json.dumps(spec), self.apart)
 
     def key(self, block: str, arguments: Arguments, given: Shape) -> Key | None:
         """Equal for stages that are the same graph."""
         graph = self.graph(block, arguments, given)
         return None if graph is None else graph_key(graph)
 
-    def _lowered(self, stage: Mapping[str, Any], given: Shape) -> Graph | None:
-        spec = {
-            "spec_version": 1,
-            "name": "probe",
-            "description": "One stage",
-            "input": {
-                "channels": given.channels,
-                "height": given.height,
-                "width": given.width,
-            },
-            "stages": [stage],
-        }
-        sections = {"defaults": self.roles.defaults, "blocks": self.roles.blocks}
-        spec.update({key: value for key, value in sections.items() if value})
-        try:
-            loaded = load(_PATH, self.library, text=json.dumps(spec).encode())
-            return folded(flattened(lower(loaded)), self.apart)
-        except SpecError:
-            return None
+
+@functools.cache
+def library() -> Library:
+    """The package's own blocks, read once."""
+    return Library()
+
+
+@functools.cache
+def _lowered(spec: str, apart: bool) -> Graph | None:
+    """The folded graph of a spec; several plans for a model, and several models, ask for one."""
+    try:
+        loaded = load(_PATH, library(), text=spec.encode())
+        return folded(flattened(lower(loaded)), apart)
+    except SpecError:
+        return None

@@ -6,13 +6,15 @@ the specs themselves, so a block that comes new is looked for with the first net
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_spec.language.library import Library, builtin_blocks, builtin_folder, builtin_specs
+from resnet_spec.importing.structure.probing import library
+from resnet_spec.language.library import builtin_blocks, builtin_folder, builtin_specs
 from resnet_spec.language.load import load
 from resnet_spec.language.nodes import plain
 from resnet_spec.primitives import PRIMITIVES
@@ -31,13 +33,14 @@ class Vocabulary:
         return self.stages.index(block)
 
 
-def vocabulary(library: Library) -> Vocabulary:
+@functools.cache
+def vocabulary() -> Vocabulary:
     """The words of all networks of the package."""
     stages: Counter[str] = Counter()
     beside: dict[str, set[str]] = defaultdict(set)
     values: dict[str, Counter[str]] = defaultdict(Counter)
     for name in builtin_specs():
-        spec = plain(load(name, library).node)
+        spec = plain(load(name, library()).node)
         defaults = spec.get("defaults") or {}
         here = [each for each in spec["stages"] if each["block"] in builtin_blocks()]
         blocks = {stage["block"] for stage in here}
@@ -45,7 +48,7 @@ def vocabulary(library: Library) -> Vocabulary:
             stages[block] += 1
             beside[block] |= blocks
         for stage in here:
-            definition = library.find_block(stage["block"], builtin_folder())
+            definition = library().find_block(stage["block"], builtin_folder())
             assert definition is not None
             usual = {slot: each.target for slot, each in definition.slots.items()}
             stated = {**usual, **(defaults.get(stage["block"]) or {}), **stage}

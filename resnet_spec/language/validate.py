@@ -47,6 +47,8 @@ def _layer_table(key: str) -> Table:
             # `defaults` may give one that is required, so its absence is found out later.
             keys[attribute.name] = attribute.description
     keys |= MODELS["LayerModel"]["keys"]
+    if primitive is not None and primitive.takes == "many":
+        del keys["from"]
     fields = {
         name: {
             "type": "typed-dict-field",

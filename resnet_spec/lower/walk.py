@@ -19,7 +19,15 @@ from resnet_spec.language.name_resolution import (
     repetitions,
     spell,
 )
-from resnet_spec.language.syntax import Bound, Definition, Expression, Loop, Source, Statement
+from resnet_spec.language.syntax import (
+    Bound,
+    Definition,
+    Expression,
+    Loop,
+    Reference,
+    Source,
+    Statement,
+)
 from resnet_spec.lower.arguments import MAX_NESTING, Attributes, Evaluator
 from resnet_spec.lower.cache import Made, known
 from resnet_spec.lower.frame import Frame, Value, Values
@@ -265,10 +273,13 @@ class Walk:
         primitive = PRIMITIVES.get(statement.target)
         if statement.kind == "primitive" and primitive and primitive.takes == "many":
             found = [frame.many(each) for each in statement.inputs]
+            check_is_list(statement.inputs[0], found[0][1])
             numbers = [number for numbers, _ in found for number in numbers]
             return numbers, tuple(read for _, read in found)
         if len(statement.inputs) > 1:
-            fail("RS306", "'from' takes one value", statement.inputs[1].span)
+            names = ", ".join(map(str, statement.inputs))
+            hint = f"join them before: '- {{add: [{names}]}}', or 'concat'"
+            fail("RS306", "'from' takes one value", statement.inputs[1].span, hint)
         value = frame.one(statement.inputs[0])
         return [value.number], (value.read,)
 
@@ -456,3 +467,10 @@ class Walk:
             fail("RS302", f"a block can't contain itself: {loop}", statement.span)
         if len(self.active) > MAX_NESTING:
             fail("RS302", f"blocks are nested more than {MAX_NESTING} deep", statement.span)
+
+
+def check_is_list(reference: Reference, read: Read) -> None:
+    """RS306 for one value, where an operation that joins several is given nothing else."""
+    if reference.whole and read.kind != "list":
+        message = f"{quoted(str(reference))} is one value, not a list"
+        fail("RS306", message, reference.span, f"list all that is joined: [residual, {reference}]")

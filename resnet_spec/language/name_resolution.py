@@ -69,7 +69,8 @@ def typed(value: Bound, kind: str, span: Span, name: str) -> Bound:
     if kind == "bool":
         fail("RS204", f"{what} must be true or false, but is {number}", span)
     if isinstance(number, bool):
-        fail("RS204", f"{what} must be a number, but is {str(number).lower()}", span)
+        hint = "write a number, '2 if wide else 1'; an argument can have 'type: bool'"
+        fail("RS204", f"{what} must be a number, but is {str(number).lower()}", span, hint)
     if kind == "int":
         fail(
             "RS204",

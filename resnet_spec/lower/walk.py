@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from resnet_spec.diagnostics import Report, Span, SpecError, Use, expected, fail, quoted
 from resnet_spec.ir import Choice, Instance, Operation, Read, Step
@@ -28,6 +28,7 @@ from resnet_spec.language.syntax import (
     Source,
     Statement,
 )
+from resnet_spec.lower import conditions
 from resnet_spec.lower.arguments import MAX_NESTING, Attributes, Evaluator
 from resnet_spec.lower.cache import Made, known
 from resnet_spec.lower.frame import Frame, Value, Values
@@ -311,7 +312,7 @@ class Walk:
         try:
             operation = self.operation(primitive, given, shapes)
         except ShapeError as error:
-            fail(error.code, f"{name}: {error.message}", statement.span, error.help)
+            self.tell(error, name, statement, frame, inputs)
         if operation.parameters and statement.unnamed:
             fail(
                 "RS102",
@@ -331,6 +332,16 @@ class Walk:
         step = Step(name, operation, tuple(inputs.numbers), (output,), statement, given.sources)
         frame.add_step(step, 1)
         frame.ran(statement, inputs.reads, output, (step,), inputs.passing)
+
+    def tell(
+        self, error: ShapeError, name: str, statement: Statement, frame: Frame, inputs: Inputs
+    ) -> NoReturn:
+        """Raise what is wrong with the shapes of an operation, with the conditions behind them."""
+        message, hint = f"{name}: {error.message}", error.help
+        slots = self.active[-1].slots if self.active else {}
+        if cause := conditions.behind(frame, inputs.numbers, inputs.reads, slots):
+            message, hint = f"{message}; {cause}", f"change that, or {hint}" if hint else None
+        fail(error.code, message, statement.span, hint)
 
     def operation(
         self, primitive: Primitive, given: Attributes, shapes: tuple[Shape, ...]
@@ -452,7 +463,7 @@ class Walk:
                 own = spell(statement.names, scope) if statement.names else str(index)
                 step_name = f"{name}.{own}"
                 blocks.claim(step_name, frame)
-            with self.use(name, statement.span):
+            with self.use(step_name, statement.span):
                 made = self.instance(blocks.block, blocks.choices, filled, given.values, source)
             if made is None:
                 raise Unknown

@@ -92,6 +92,9 @@ class _Reader:
         word, *rest = re.findall(r"[\w.{}]+", first) or [""]
         if first in OF_EVERY_LAYER:
             hint = f"write it in each layer that it is for: '- {{act: act1, {first}: ...}}'"
+        elif first in ("type", "op", "operation", "layer", "kind"):
+            what, name = (plain_text(node.get(each)) or "…" for each in (first, "name"))
+            hint = f"the first key says what a layer is: {{{what}: {name}}}"
         elif rest and word in validate.LAYER_KEYS:
             hint = f"write it as '- {{{word}: …}}'"
             if _joins(word):

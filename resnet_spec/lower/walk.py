@@ -31,7 +31,7 @@ from resnet_spec.language.syntax import (
 from resnet_spec.lower import conditions
 from resnet_spec.lower.arguments import MAX_NESTING, Attributes, Evaluator
 from resnet_spec.lower.cache import Made, known
-from resnet_spec.lower.frame import Frame, Value, Values
+from resnet_spec.lower.frame import Frame, Value, Values, check_role_name
 from resnet_spec.lower.runs import Blocks, Inputs, Run, follows_place
 from resnet_spec.primitives import PRIMITIVES, Primitive, Shape, ShapeError
 
@@ -241,6 +241,8 @@ class Walk:
         passing = self.passing(statement, frame).read if when.open else None
         numbers, reads = self.inputs(statement, frame)
         target, choice = self.target(statement, frame)
+        if isinstance(target, Primitive):
+            check_role_name(statement, target)
         if None in [frame.shapes[number] for number in numbers]:
             # An earlier error hides the shapes; the rest can still be checked.
             if isinstance(target, Primitive):

@@ -274,6 +274,10 @@ def read_stage(node: Node, report: Report) -> Statement:
         return broken(node)
     reader, before = _Reader(report, "the stages"), len(report.diagnostics)
     statement = reader.call(node, "block", stage=True)
+    given = node.get("name")
+    if isinstance(given, Scalar) and given.value is None:
+        hint = "for example name: layer1"
+        report.add("RS103", "'name' must be a name, but is empty", node.keys["name"], hint)
     if statement.name is not None and not statement.name.is_fixed:
         report.add("RS105", "the name of a stage can't hold an expression", statement.name.span)
         statement = statement._replace(name=None)

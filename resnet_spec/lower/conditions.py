@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from resnet_spec.diagnostics import quoted
+from resnet_spec.diagnostics import SpecError, quoted
 from resnet_spec.expressions import names
 from resnet_spec.ir import Event, Instance, Read
 from resnet_spec.language.name_resolution import spell
-from resnet_spec.language.syntax import Binding, Bound, Loop, Statement
+from resnet_spec.language.syntax import Binding, Bound, Loop, Pattern, Statement
 from resnet_spec.lower.frame import Frame
 from resnet_spec.primitives import PRIMITIVES, ROLES
 from resnet_spec.primitives.record import same_shape
@@ -70,10 +70,17 @@ def _told(event: Event, frame: Frame, slots: Mapping[str, Binding]) -> str | Non
     scope = {**frame.scope, **dict(_counters(event, frame))}
     others = sorted(names(statement.when.expr) - {statement.when.text})
     numbers = [f"{name} {str(scope[name].value).lower()}" for name in others]
-    layer = f"{quoted(spell(statement.name, scope))} (line {statement.span.line})"
+    layer = f"{quoted(_spelled(statement.name, scope))} (line {statement.span.line})"
     there, truth = ("is there", "true") if event.ran else ("is left out", "false")
     where = f" for {' and '.join(numbers)}" if numbers else ""
     return f"{layer} {there}, as {quoted(statement.when.text)} is {truth}{where}"
+
+
+def _spelled(name: Pattern, scope: Mapping[str, Bound]) -> str:
+    try:
+        return spell(name, scope)
+    except SpecError:  # of a layer that is left out, whose name nothing has asked for
+        return name.text
 
 
 def _may_change(statement: Statement) -> bool:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from resnet_spec.diagnostics import Report, SpecError, fail, quoted
 from resnet_spec.language import identifiers, other_libraries, validate
-from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence
+from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence, plain
 from resnet_spec.language.scalars import (
     POSITION,
     REFERENCE,
@@ -191,6 +191,9 @@ class _Reader:
         named = node.get("for") if plain_text(node.get("for")) is not None else None
         variable = self.optional(named, read_counter)
         count = self.optional(node.get("count"), lambda n: read_expression(n, "'count'"))
+        if "count" in node.entries and plain(node.entries["count"]) is None:
+            hint = "write the number of iterations: count: 2"
+            self.report.add("RS103", "'count' is empty", node.keys["count"], hint)
         wrong = len(self.report.diagnostics) > before
         lists = (each for each in node.entries.values() if isinstance(each, Sequence))
         body = self.layers(node.get("layers") or next(lists, None))

@@ -73,16 +73,13 @@ def _pool_options(op: Context) -> str:
 
 def _far_padding(op: Context) -> str | None:
     """What is padded after the rows and the columns; None where nothing is on any side."""
-    far, reach = op.expr("padding"), binary("-", op.expr("stride"), Const(1))
+    far = op.expr("padding")
     if op.has("ceil", True):
         # The last window may stick out by up to stride - 1.
-        far = binary("+", far, reach)
+        far = binary("+", far, binary("-", op.expr("stride"), Const(1)))
     if op.expr("padding") == far == Const(0):
         return None
-    printed = to_python(far, op.spelling)
-    if not (op.has("ceil", True) or op.has("ceil", False)):
-        return f"{printed} + ({to_python(reach, op.spelling)} if {op.get('ceil')} else 0)"
-    return printed
+    return to_python(far, op.spelling)
 
 
 def _pool(function: str) -> tuple[Callable[[Context], Code], Callable[[Context], Code]]:

@@ -154,14 +154,20 @@ def _what_is_built(network: Network) -> str:
 
 
 def _feature_info(maps: Sequence[FeatureInfo]) -> list[str]:
-    """The feature maps of a backbone, as its attribute."""
+    """The feature maps of a backbone, as its attribute.
+
+    The names are keys of its output, and before the stages those of layers, as Keras has them.
+    """
 
     def channels(each: FeatureInfo) -> str:
         if isinstance(each.channels, Const):
             return to_python(each.channels)
         return f"{_map(each)}.shape[-1]"  # follows from the arguments
 
-    entries = python.feature_info(maps, channels)
+    named = [
+        each if each.layer is None else each._replace(name=layer_name(each.layer)) for each in maps
+    ]
+    entries = python.feature_info(named, channels)
     return layout.statement("model.feature_info = ", entries, indent=4)
 
 

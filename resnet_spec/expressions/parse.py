@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import math
+import re
 import warnings
 from collections.abc import Mapping
 
@@ -66,15 +67,34 @@ def parse(text: str) -> tuple[Expr, Mapping[str, int]]:
     except SyntaxError as error:
         offset = max(0, (error.offset or 1) - 1) + lead
         message = f"'{_shown(text)}' is not an expression"
-        raise ExpressionError(message, offset, 1, SYNTAX_HELP) from None
+        raise ExpressionError(message, offset, 1, _syntax_help(text)) from None
     except (ValueError, RecursionError, MemoryError):
         raise ExpressionError(f"'{_shown(text)}' is not an expression", help=SYNTAX_HELP) from None
+    except ExpressionError as error:
+        if error.help == SYNTAX_HELP:
+            error.help = _syntax_help(text)
+        raise
 
 
 SYNTAX_HELP = (
     "an expression is made of numbers, names, + - * / // % **, comparisons, and/or/not, "
     f"'a if b else c' and {', '.join(sorted(FUNCTIONS))}"
 )
+# What expressions of other languages have.
+_FOREIGN = {
+    r"&&": "write 'and' for '&&'",
+    r"\|\|": "write 'or' for '||'",
+    r"\?": "write 'a if b else c' for 'b ? a : c'",
+    r"\^": "write '**' for '^'",
+    r"!(?!=)": "write 'not' for '!'",
+    r"(?<![=!<>])=(?!=)": "write '==' for '='",
+    r"[0-9]\s*%$": "write 0.5 for 50%",
+}
+
+
+def _syntax_help(text: str) -> str:
+    known = (told for sign, told in _FOREIGN.items() if re.search(sign, text.strip()))
+    return next(known, SYNTAX_HELP)
 
 
 def _shown(text: str) -> str:

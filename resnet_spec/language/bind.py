@@ -7,12 +7,12 @@ precedence is defined once: the statement's own value, then what fills the slot,
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from resnet_spec import expressions
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, nearest, quoted
-from resnet_spec.language import validate
+from resnet_spec.language import other_libraries, validate
 from resnet_spec.language.nodes import Mapping as MappingNode
 from resnet_spec.language.nodes import Node, Scalar, Sequence
 from resnet_spec.language.scalars import POSITION, read_binding, read_expression, read_initializer
@@ -91,7 +91,7 @@ def _unknown_attributes(
             "RS101",
             f"'{primitive.name}' has no attribute {quoted(key)}",
             arguments.keys[key],
-            help=expected(meant or key, [meant] if meant else known),
+            help=_key_help(key, meant, known),
         )
         found.add(meant)
     return found
@@ -197,7 +197,7 @@ def arguments(definition: Definition, node: MappingNode, report: Report | None =
                     "RS101",
                     f"the block {quoted(definition.name)} has no argument {quoted(key)}",
                     node.keys[key],
-                    help=expected(meant or key, [meant] if meant else _taken(definition)),
+                    help=_key_help(key, meant, _taken(definition), ("from", "repeat", "when")),
                 )
         except SpecError as error:
             found.extend(error)
@@ -213,6 +213,10 @@ def _taken(definition: Definition) -> list[str]:
 def takes(definition: Definition, key: str) -> bool:
     """Whether a key of a call is an argument or a slot of the block."""
     return key in _taken(definition)
+
+
+def _key_help(key: str, meant: str | None, known: Iterable[str], also: Iterable[str] = ()) -> str:
+    return expected(meant, [meant]) if meant else other_libraries.key_hint(key, known, also)
 
 
 def meant_argument(definition: Definition, key: str) -> str | None:

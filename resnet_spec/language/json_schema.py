@@ -238,6 +238,8 @@ def _layer_schema(key: str) -> Schema:
     else:
         schema = _model_schema(model)
         schema["properties"] |= _attributes(PRIMITIVES[key])
+        if PRIMITIVES[key].takes == "many":
+            del schema["properties"]["from"]
     schema["required"] = list(dict.fromkeys([key, *schema.get("required", [])]))
     return schema
 

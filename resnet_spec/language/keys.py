@@ -311,7 +311,7 @@ class CallModel(LayerModel):
 class BlockCallModel(CallModel):
     """Use of a block."""
 
-    block: ShortText = Field(description="the block")
+    block: ShortText = Field(description="name of the block, such as bottleneck")
 
 
 class SlotCallModel(CallModel):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from resnet_spec.diagnostics import Report, SpecError, fail, quoted
 from resnet_spec.language import identifiers, other_libraries, validate
-from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence
+from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence, plain
 from resnet_spec.language.scalars import (
     POSITION,
     REFERENCE,
@@ -88,8 +89,16 @@ class _Reader:
             fail("RS101", f"a layer is one operation, not {both}", node.keys[found[1]])
         first = next(iter(node.entries), "")
         hint = other_libraries.hint(first, validate.LAYER_KEYS)
+        word, *rest = re.findall(r"[\w.{}]+", first) or [""]
         if first in OF_EVERY_LAYER:
             hint = f"write it in each layer that it is for: '- {{act: act1, {first}: ...}}'"
+        elif first in ("type", "op", "operation", "layer", "kind"):
+            what, name = (plain_text(node.get(each)) or "…" for each in (first, "name"))
+            hint = f"the first key says what a layer is: {{{what}: {name}}}"
+        elif rest and word in validate.LAYER_KEYS:
+            hint = f"write it as '- {{{word}: …}}'"
+            if _joins(word):
+                hint = f"write it as '- {{{word}: [{', '.join(rest)}]}}'"
         fail(
             "RS101",
             f"{quoted(first)} is not an operation, and this layer has no other",
@@ -109,10 +118,11 @@ class _Reader:
 
     def operation(self, node: Mapping, key: str) -> Statement:
         before = len(self.report.diagnostics)
+        many = _joins(key)
+        if many:
+            check_lists_its_values(node, key)
         validate.validate(f"layer {key}", node, f"the layer {quoted(key)}", self.report)
         lead = node.entries[key]
-        primitive = PRIMITIVES.get(key)
-        many = primitive is not None and primitive.takes == "many"
         name_node = node.get("name") if many else lead
         own = {key, *OF_EVERY_LAYER} | ({"name"} if many else set())
         statement = Statement(
@@ -120,7 +130,7 @@ class _Reader:
             target=key,
             span=node.keys[key],
             name=self.optional(name_node, lambda n: read_pattern(n, "the name of a layer")),
-            inputs=self.optional(lead if many else node.get("from"), read_inputs) or (),
+            inputs=self.optional(lead, read_joined) or () if many else self.source(node),
             result=self.optional(node.get("as"), read_result),
             when=self.optional(node.get("when"), lambda n: read_expression(n, "'when'")),
             otherwise=self.otherwise(node),
@@ -140,7 +150,7 @@ class _Reader:
             target=plain_text(target) or "",
             span=target.span if target is not None else node.span,
             name=self.optional(node.get("name"), lambda n: read_pattern(n, "the name of a layer")),
-            inputs=self.optional(node.get("from"), read_inputs) or (),
+            inputs=self.source(node),
             result=self.optional(node.get("as"), read_result),
             when=self.optional(node.get("when"), lambda n: read_expression(n, "'when'")),
             otherwise=self.otherwise(node),
@@ -160,31 +170,81 @@ class _Reader:
             return statement
         return statement._replace(kind="broken", meant=statement.kind)
 
+    def source(self, node: Mapping) -> tuple[Reference, ...]:
+        return self.optional(node.get("from"), read_inputs) or ()
+
     def otherwise(self, node: Mapping) -> Reference | None:
         found = self.optional(node.get("else"), lambda n: read_reference(n, "'else'"))
         if found is not None and "when" not in node.entries:
-            self.report.add("RS102", "'else' needs a 'when'", node.keys["else"])
+            hint = "add the condition: when: stride != 1; what a layer takes is chosen by 'from'"
+            self.report.add("RS102", "'else' needs a 'when'", node.keys["else"], hint)
         return found
 
     def loop(self, node: Mapping) -> tuple[Statement | Loop, ...]:
-        before = len(self.report.diagnostics)
+        before, as_if_a_layer = len(self.report.diagnostics), broken(node)
+        for key in OF_EVERY_LAYER:
+            if key in node.entries:
+                hint = _instead_in_a_loop(key, node)
+                self.report.add("RS101", f"a loop takes no {quoted(key)}", node.keys[key], hint)
+        node = _without(node, OF_EVERY_LAYER)
         validate.validate("LoopModel", node, "the loop", self.report)
         named = node.get("for") if plain_text(node.get("for")) is not None else None
         variable = self.optional(named, read_counter)
         count = self.optional(node.get("count"), lambda n: read_expression(n, "'count'"))
+        if "count" in node.entries and plain(node.entries["count"]) is None:
+            hint = "write the number of iterations: count: 2"
+            self.report.add("RS103", "'count' is empty", node.keys["count"], hint)
         wrong = len(self.report.diagnostics) > before
         lists = (each for each in node.entries.values() if isinstance(each, Sequence))
         body = self.layers(node.get("layers") or next(lists, None))
         if variable is None or count is None or wrong:
-            return tuple(stand_in(each) for each in given_by(body))
+            return (as_if_a_layer, *(stand_in(each) for each in given_by(body)))
         return (Loop(variable, count, body, node.keys["for"]),)
 
 
+def _instead_in_a_loop(key: str, node: Mapping) -> str:
+    """How to say what a key would mean for all layers of a loop."""
+    if key != "when":
+        return f"write {quoted(key)} in a layer of the loop"
+    condition, count = plain_text(node.get(key)), getattr(node.get("count"), "value", None)
+    if condition is None or count is None or " if " in str(count):
+        condition, count = "deep", 2
+    return f"give it no iterations elsewhere: 'count: {count} if {condition} else 0'"
+
+
 def read_inputs(node: Node) -> tuple[Reference, ...]:
+    """The values of `from`, which may turn out to be too many for the layer."""
     items = node.items if isinstance(node, Sequence) else (node,)
     if not items:
         fail("RS103", "an operation needs at least one input", node.span)
     return tuple(read_reference(item, "an input") for item in items)
+
+
+def check_lists_its_values(node: Mapping, key: str) -> None:
+    """RS101 or RS102 for an operation that joins values but takes them as other layers do."""
+    hint = f"list all that it joins: {{{key}: [residual, x]}}"
+    if "from" in node.entries:
+        fail("RS101", f"{quoted(key)} takes no 'from'", node.keys["from"], hint)
+    lead = node.entries[key]
+    if isinstance(lead, Scalar) and lead.value is None:
+        fail("RS102", f"{quoted(key)} needs the values that it joins", node.keys[key], hint)
+
+
+def read_joined(node: Node) -> tuple[Reference, ...]:
+    """The values that an operation joins: a list of names, or the name of a list."""
+    if isinstance(node, Sequence):
+        return read_inputs(node)
+    text = plain_text(node) or ""
+    parts = [part for part in re.split(r"[\s,+*]+", text) if part]
+    if len(parts) > 1 and all(REFERENCE.fullmatch(part) for part in parts):
+        hint = f"list the values: [{', '.join(parts)}]"
+        fail("RS105", f"{quoted(text)} is not the name of a value", node.span, hint)
+    return (read_reference(node, "an input")._replace(whole=True),)
+
+
+def _joins(key: str) -> bool:
+    """Whether a layer lists what it takes under its own key."""
+    return key in PRIMITIVES and PRIMITIVES[key].takes == "many"
 
 
 def read_counter(node: Node) -> str:
@@ -217,6 +277,10 @@ def read_stage(node: Node, report: Report) -> Statement:
         return broken(node)
     reader, before = _Reader(report, "the stages"), len(report.diagnostics)
     statement = reader.call(node, "block", stage=True)
+    given = node.get("name")
+    if isinstance(given, Scalar) and given.value is None:
+        hint = "for example name: layer1"
+        report.add("RS103", "'name' must be a name, but is empty", node.keys["name"], hint)
     if statement.name is not None and not statement.name.is_fixed:
         report.add("RS105", "the name of a stage can't hold an expression", statement.name.span)
         statement = statement._replace(name=None)

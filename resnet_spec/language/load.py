@@ -241,7 +241,8 @@ def _read_blocks(node: Node | None, report: Report, memo: Memo) -> dict[str, Def
     if not isinstance(node, Mapping):
         if node is not None and not (isinstance(node, Scalar) and node.value is None):
             found = validate.contrast(node)
-            report.add("RS103", f"'blocks' must be a mapping of names, {found}", node.span)
+            hint = "write each as 'name: {description: …, layers: […]}'"
+            report.add("RS103", f"'blocks' must be a mapping of names, {found}", node.span, hint)
         return {}
     return {
         name: memo.sound(

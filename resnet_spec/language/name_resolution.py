@@ -69,7 +69,8 @@ def typed(value: Bound, kind: str, span: Span, name: str) -> Bound:
     if kind == "bool":
         fail("RS204", f"{what} must be true or false, but is {number}", span)
     if isinstance(number, bool):
-        fail("RS204", f"{what} must be a number, but is {str(number).lower()}", span)
+        hint = "write a number, '2 if wide else 1'; an argument can have 'type: bool'"
+        fail("RS204", f"{what} must be a number, but is {str(number).lower()}", span, hint)
     if kind == "int":
         fail(
             "RS204",
@@ -88,7 +89,8 @@ def ranged(value: Bound, attribute: Attribute, span: Span) -> Bound:
     if least is not None and number < least:
         fail("RS205", f"'{attribute.name}' must be at least {least}, but is {number}", span)
     if most is not None and number > most:
-        fail("RS205", f"'{attribute.name}' must be at most {most}, but is {number}", span)
+        hint = f"write a share: {number / 100}" if 5 <= number < 100 and most <= 1 else None
+        fail("RS205", f"'{attribute.name}' must be at most {most}, but is {number}", span, hint)
     return value
 
 

@@ -136,7 +136,7 @@ _SYNTAX = {
     "did not find expected key": ("expected a key", "check the indentation and the quotes"),
     "did not find expected '-' indicator": (
         "expected a '-', as in the list above",
-        "check the indentation",
+        "begin each item with '- ', all in one column, and its other keys below the first",
     ),
     "found unknown escape character": (
         "this escape is not known",

@@ -123,6 +123,34 @@ def hint(name: str, candidates: Iterable[str]) -> str:
     return expected(name, candidates)
 
 
+# Keys of layers and blocks by those of other libraries.
+_KEYS = {
+    **dict.fromkeys(("outchannels", "channels", "planes", "outplanes"), "filters"),
+    **dict.fromkeys(("outfeatures", "units"), "features"),
+    **dict.fromkeys(("kernelsize", "poolsize", "windowsize"), "kernel"),
+    **dict.fromkeys(("kernelinitializer", "weightinit", "gammainitializer"), "init"),
+    **dict.fromkeys(("p", "probability"), "rate"),
+    **dict.fromkeys(("input", "inputs"), "from"),
+    **dict.fromkeys(("output", "outputs"), "as"),
+    **dict.fromkeys(("if", "condition"), "when"),
+    **dict.fromkeys(("depth", "times", "numblocks", "count"), "repeat"),
+}
+_FOLLOWING = ("inchannels", "infeatures", "inputshape", "numfeatures", "numchannels")
+
+
+def key_hint(key: str, candidates: Iterable[str], also: Iterable[str] = ()) -> str:
+    """The help for a key that is none of the candidates, as another library may have it.
+
+    `also` are keys that every such mapping has.
+    """
+    candidates, squeezed = list(candidates), _squeezed(key)
+    if squeezed in _FOLLOWING:
+        return "leave it out: it follows from the layer's input"
+    if _KEYS.get(squeezed) in (*candidates, *also):
+        return f"it is called {quoted(_KEYS[squeezed])} here"
+    return expected(key, candidates)
+
+
 def _told(name: str) -> str:
     if name in SAME:
         return f"it is called {quoted(SAME[name])} here"

@@ -90,6 +90,10 @@ def read_pattern(node: Node, what: str) -> Pattern:
 
 def read_reference(node: Node, what: str) -> Reference:
     """`name`, `name.{expression}` or `name.3`."""
+    if isinstance(node, Mapping):
+        key = next((key for key in node.entries if key in validate.LAYER_KEYS), "add")
+        hint = f"write the layer before, '- {{{key}: …, as: value}}', and its name here: value"
+        fail("RS103", f"{what} must be the name of a value, not a mapping", node.span, hint)
     text = read_text(node, what)
     match = REFERENCE.fullmatch(text)
     if match is None:

@@ -45,6 +45,7 @@ class Reference(NamedTuple):
     name: str
     index: Expression | None  # type: ignore[assignment] # hides that of tuples
     span: Span
+    whole: bool = False  # of an operation that joins values: its only one, so it must be a list
 
     def __str__(self) -> str:
         return self.name if self.index is None else f"{self.name}.{{{self.index.text}}}"

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic_core import SchemaValidator, ValidationError
 
-from resnet_spec.diagnostics import Report, Span, expected, nearest, quoted
+from resnet_spec.diagnostics import Report, Span, nearest, quoted
+from resnet_spec.language import other_libraries
 from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence, plain
 from resnet_spec.primitives import PRIMITIVES, ROLES
 
@@ -47,6 +48,8 @@ def _layer_table(key: str) -> Table:
             # `defaults` may give one that is required, so its absence is found out later.
             keys[attribute.name] = attribute.description
     keys |= MODELS["LayerModel"]["keys"]
+    if primitive is not None and primitive.takes == "many":
+        del keys["from"]
     fields = {
         name: {
             "type": "typed-dict-field",
@@ -149,9 +152,11 @@ def _report(detail: Any, table: Table, node: Mapping, what: str, report: Report)
     if kind == "extra_forbidden":
         owner = _table_at(table, location[:-1]) or table
         span = parent.keys.get(key, parent.span) if isinstance(parent, Mapping) else found.span
-        hint = expected(key, owner["keys"])
+        hint = other_libraries.key_hint(key, owner["keys"])
         if key.isdigit():  # 0,1 within {…}
             hint = f"write decimals with a point, 0.{key}: a comma begins another key"
+        elif ":" in key:  # filters:16 within {…}
+            hint = f"put a space after the ':': {key.replace(':', ': ', 1)}"
         elif key.count(")") > key.count("("):  # filters: max(a, 4) within {…}
             hint = "put quotes around an expression with a comma, which begins another key in {…}"
         report.add("RS101", f"unknown key {quoted(key)} in {_inside(what, location)}", span, hint)
@@ -164,6 +169,9 @@ def _report(detail: Any, table: Table, node: Mapping, what: str, report: Report)
         )
     else:
         message, fix = _wrong_value(detail, found)
+        within = _table_at(table, location)
+        if within is not None and not isinstance(found, Mapping):
+            fix = f"write it as {{{', '.join(f'{each}: …' for each in within['keys'])}}}"
         report.add("RS103", f"{quoted(key)} {message}", found.span, fix)
 
 

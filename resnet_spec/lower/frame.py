@@ -9,7 +9,7 @@ from resnet_spec.ir import INPUT, Choice, Event, Key, LoopEvent, Read, Step
 from resnet_spec.language.layers import given_by
 from resnet_spec.language.name_resolution import TooLarge, Unknown, evaluate, spell
 from resnet_spec.language.syntax import Bound, Loop, Reference, Statement
-from resnet_spec.primitives import Shape
+from resnet_spec.primitives import PRIMITIVES, ROLES, Primitive, Shape
 
 MAX_OPERATIONS = 50_000
 
@@ -248,3 +248,18 @@ def fail_next(reference: Reference) -> NoReturn:
         reference.span,
         help="elements are added in order, starting at 0",
     )
+
+
+def check_role_name(statement: Statement, primitive: Primitive) -> None:
+    """RS105 for a norm or an activation that is called by another, `{act: silu}` for a relu."""
+    name, role = statement.name.text if statement.name else "", statement.target
+    other = PRIMITIVES.get(name)
+    if role not in ROLES or other is None or name in (primitive.name, ROLES[role]):
+        return
+    if other.group == primitive.group:
+        fail(
+            "RS105",
+            f"{quoted(name)} is only the name of this layer, which is a {primitive.name}",
+            statement.name.span if statement.name else statement.span,
+            help=f"write {{{name}: {role}1}}, or for all layers 'defaults: {{{role}: {name}}}'",
+        )

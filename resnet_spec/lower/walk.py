@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from resnet_spec.diagnostics import Report, Span, SpecError, Use, expected, fail, quoted
 from resnet_spec.ir import Choice, Instance, Operation, Read, Step
@@ -19,10 +19,19 @@ from resnet_spec.language.name_resolution import (
     repetitions,
     spell,
 )
-from resnet_spec.language.syntax import Bound, Definition, Expression, Loop, Source, Statement
+from resnet_spec.language.syntax import (
+    Bound,
+    Definition,
+    Expression,
+    Loop,
+    Reference,
+    Source,
+    Statement,
+)
+from resnet_spec.lower import conditions
 from resnet_spec.lower.arguments import MAX_NESTING, Attributes, Evaluator
 from resnet_spec.lower.cache import Made, known
-from resnet_spec.lower.frame import Frame, Value, Values
+from resnet_spec.lower.frame import Frame, Value, Values, check_role_name
 from resnet_spec.lower.runs import Blocks, Inputs, Run, follows_place
 from resnet_spec.primitives import PRIMITIVES, Primitive, Shape, ShapeError
 
@@ -232,6 +241,8 @@ class Walk:
         passing = self.passing(statement, frame).read if when.open else None
         numbers, reads = self.inputs(statement, frame)
         target, choice = self.target(statement, frame)
+        if isinstance(target, Primitive):
+            check_role_name(statement, target)
         if None in [frame.shapes[number] for number in numbers]:
             # An earlier error hides the shapes; the rest can still be checked.
             if isinstance(target, Primitive):
@@ -265,10 +276,13 @@ class Walk:
         primitive = PRIMITIVES.get(statement.target)
         if statement.kind == "primitive" and primitive and primitive.takes == "many":
             found = [frame.many(each) for each in statement.inputs]
+            check_is_list(statement.inputs[0], found[0][1])
             numbers = [number for numbers, _ in found for number in numbers]
             return numbers, tuple(read for _, read in found)
         if len(statement.inputs) > 1:
-            fail("RS306", "'from' takes one value", statement.inputs[1].span)
+            names = ", ".join(map(str, statement.inputs))
+            hint = f"join them before: '- {{add: [{names}]}}', or 'concat'"
+            fail("RS306", "'from' takes one value", statement.inputs[1].span, hint)
         value = frame.one(statement.inputs[0])
         return [value.number], (value.read,)
 
@@ -300,7 +314,7 @@ class Walk:
         try:
             operation = self.operation(primitive, given, shapes)
         except ShapeError as error:
-            fail(error.code, f"{name}: {error.message}", statement.span, error.help)
+            self.tell(error, name, statement, frame, inputs)
         if operation.parameters and statement.unnamed:
             fail(
                 "RS102",
@@ -320,6 +334,16 @@ class Walk:
         step = Step(name, operation, tuple(inputs.numbers), (output,), statement, given.sources)
         frame.add_step(step, 1)
         frame.ran(statement, inputs.reads, output, (step,), inputs.passing)
+
+    def tell(
+        self, error: ShapeError, name: str, statement: Statement, frame: Frame, inputs: Inputs
+    ) -> NoReturn:
+        """Raise what is wrong with the shapes of an operation, with the conditions behind them."""
+        message, hint = f"{name}: {error.message}", error.help
+        slots = self.active[-1].slots if self.active else {}
+        if cause := conditions.behind(frame, inputs.numbers, inputs.reads, slots):
+            message, hint = f"{message}; {cause}", f"change that, or {hint}" if hint else None
+        fail(error.code, message, statement.span, hint)
 
     def operation(
         self, primitive: Primitive, given: Attributes, shapes: tuple[Shape, ...]
@@ -441,7 +465,7 @@ class Walk:
                 own = spell(statement.names, scope) if statement.names else str(index)
                 step_name = f"{name}.{own}"
                 blocks.claim(step_name, frame)
-            with self.use(name, statement.span):
+            with self.use(step_name, statement.span):
                 made = self.instance(blocks.block, blocks.choices, filled, given.values, source)
             if made is None:
                 raise Unknown
@@ -456,3 +480,10 @@ class Walk:
             fail("RS302", f"a block can't contain itself: {loop}", statement.span)
         if len(self.active) > MAX_NESTING:
             fail("RS302", f"blocks are nested more than {MAX_NESTING} deep", statement.span)
+
+
+def check_is_list(reference: Reference, read: Read) -> None:
+    """RS306 for one value, where an operation that joins several is given nothing else."""
+    if reference.whole and read.kind != "list":
+        message = f"{quoted(str(reference))} is one value, not a list"
+        fail("RS306", message, reference.span, f"list all that is joined: [residual, {reference}]")

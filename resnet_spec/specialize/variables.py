@@ -255,14 +255,16 @@ def _says_nothing(line: Line) -> bool:
 
 
 def _changeable(drafts: Sequence[Draft]) -> set[int]:
-    """Activations whose input nothing else reads and whose producer does not keep its output."""
+    """Activations whose input nothing else reads and whose producer does not keep its output.
+
+    Where the producer does not run, its output is an older value, which others may read.
+    """
     keeps_nothing = ("weights", "norm", "merge")
     made = {
-        id(draft.output)
+        id(draft.output): draft.when
         for draft in drafts
         if draft.kind == "operation"
         and draft.group in keeps_nothing
-        and draft.when is None
         # The sum or product of a single value, or of a list of one, may be that value itself.
         and (draft.group != "merge" or len(draft.inputs) > 1)
     }
@@ -272,5 +274,5 @@ def _changeable(drafts: Sequence[Draft]) -> set[int]:
         if draft.group == "activation"
         and isinstance(draft.inputs[0], Symbol)
         and draft.inputs[0].readers == 1
-        and id(draft.inputs[0]) in made
+        and made.get(id(draft.inputs[0]), False) in (None, draft.when)
     }

@@ -334,7 +334,7 @@ CASES = {
     "a sum of one is no new value": Case(
         """
         - {conv: c, filters: 8, kernel: 1, as: y}
-        - {add: y}
+        - {add: [y]}
         - {act: a, as: z}
         - {concat: [y, z]}
         """,

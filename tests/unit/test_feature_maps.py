@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 import pytest
 import texts
+from standins import differences
 
 from resnet_spec.ir import feature_maps
 from resnet_spec.language.load import load
@@ -98,6 +100,36 @@ head: [{global_avg_pool: avgpool}, {linear: fc, features: classes}]
 """
     found = maps("- {conv: conv1, filters: 8, kernel: 3}", stages)
     assert found == [("conv1", 8, 1), ("layer1", 8, 2), ("layer4", 24, 2)]
+
+
+DOTTED = """\
+stem:
+  - {conv: stem.conv, filters: 8, kernel: 3, stride: 2}
+  - {block: conv_norm_act, name: stem.last, filters: 8}
+stages:
+  - {name: branch.stage1, block: basic, repeat: 2, filters: 8, stride: 2}
+  - {name: branch.stage2, block: basic, filters: 16, stride: 2}
+  - {name: deep.path.3, block: basic, repeat: 2, filters: 24, stride: 2}
+head:
+  - {global_avg_pool: avgpool}
+  - {linear: fc, features: classes}
+"""
+
+
+def test_names_with_dots_lead_to_their_maps_in_every_backend() -> None:
+    """Keras has outputs for stages and layers for the rest, the others modules for all."""
+    text = (HEAD + DOTTED).encode()
+    network = lower(load("net.yaml", texts.LIBRARY, text=text))
+    module = '"module": "(.*)", "num_chs": (.*), "reduction": (.*)}'
+    found = {}
+    for backend, code in texts.texts_of(network).items():
+        assert differences(code, network, backend) == []
+        found[backend] = re.findall(module, code)
+    stages = [("branch.stage1", "8", "4"), ("branch.stage2", "16", "8")]
+    last = ("deep.path.3.1", "24", "16")
+    assert found["torch"] == found["flax"] == [("stem.last", "8", "2"), *stages, last]
+    last = ("deep.path.3", "24", "16")
+    assert found["keras"] == [("stem_last_act", "8", "2"), *stages, last]
 
 
 # Windows without padding, and a last window that is not whole.

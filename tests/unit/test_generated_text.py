@@ -109,6 +109,42 @@ def test_a_negation_is_one(backend: str) -> None:
     assert "residual = -residual\n" in text and "0.0 -" not in text
 
 
+BRANCHES = """\
+spec_version: 1
+name: branches
+description: A network of blocks with conditions
+input: {channels: 3, height: 8, width: 8}
+classes: 4
+blocks:
+  optional:
+    description: An optional convolution and activation
+    args: {wide: false, last: true}
+    layers:
+      - {conv: conv1, filters: 4, kernel: 3, when: wide}
+      - {norm: bn1, when: wide}
+      - {act: act1, when: wide}
+      - {norm: bn2, when: wide}
+      - {act: act2, when: last}
+      - {conv: conv3, filters: 4, kernel: 3}
+stem:
+  - {conv: conv, filters: 4, kernel: 3}
+stages:
+  - {name: layer1, block: optional}
+  - {name: layer2, block: optional, wide: true}
+  - {name: layer3, block: optional, wide: true, last: false}
+head:
+  - {global_avg_pool: avgpool}
+  - {linear: fc, features: classes}
+"""
+
+
+def test_an_activation_works_in_place_where_its_input_is_always_new() -> None:
+    """Where `act2` runs without `bn2`, its input is the block's, which hooks may have kept."""
+    text = parity.source_of(parity.network_of_text(BRANCHES), "torch")
+    assert "self.act1 = nn.ReLU(inplace=True)\n" in text
+    assert "self.act2 = nn.ReLU()\n" in text
+
+
 # Run in a process of its own, where hashes, folder and locale differ.
 DIGESTS = textwrap.dedent(
     """

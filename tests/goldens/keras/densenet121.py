@@ -154,7 +154,7 @@ def densenet121_features(
     model = keras.Model(inputs, features, name="densenet121_features")
     # The maps that others build upon, finest first, in the words of timm and of KerasHub.
     model.feature_info = [
-        {"module": "features.relu0", "num_chs": 64, "reduction": 2},
+        {"module": "features_relu0", "num_chs": 64, "reduction": 2},
         {"module": "features.denseblock1", "num_chs": 256, "reduction": 4},
         {"module": "features.denseblock2", "num_chs": 512, "reduction": 8},
         {"module": "features.denseblock3", "num_chs": 1024, "reduction": 16},

@@ -124,7 +124,6 @@ class Layer:
 
     trainable = True
     calls = 0
-    dotted_name = ""
 
     def __call__(self, inputs: Any) -> KerasTensor:
         x = inputs if isinstance(inputs, KerasTensor) else inputs[0]
@@ -138,7 +137,7 @@ class Layer:
                 error.add_note(self.name or type(self).__name__)
             raise
         self.calls += 1
-        self.output, self.dotted_name = made, self.dotted(x)
+        self.output = made
         x.run.layers.append((self.dotted(x), made.number))
         x.run.all.append(self)
         if self.name is None:

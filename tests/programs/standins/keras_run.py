@@ -114,8 +114,7 @@ def _check_backbone(features: Model, run: KerasRun) -> None:
     def map_of(name: str) -> KerasTensor | None:
         if name in features.outputs:
             return features.outputs[name]  # type: ignore[no-any-return]
-        found = [each for each in features.layers if f"{each.dotted_name}.".startswith(f"{name}.")]
-        return found[-1].output if found else None
+        return next((each.output for each in features.layers if each.name == name), None)
 
     check_feature_info(run, features.feature_info, map_of)
     last = {each["reduction"]: each["module"] for each in features.feature_info}

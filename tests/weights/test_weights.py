@@ -167,18 +167,26 @@ def test_values_of_no_trained_network_are_told(run: Run) -> None:
     state = random_state(small())
     state["bn1.running_var"][1] = -1
     state["fc.bias"][2] = np.nan
+    state["layer1.bn1.running_var"][:] = 0
+    state["layer1.bn2.running_var"][1:] = 0  # of channels that ReLU has ended
     save(state)
     result = run("inspect", "small.safetensors", "small.yaml")
-    told = "not finite: fc.bias\nnegative variance: bn1.running_var\n"
-    assert result.code == 1 and told in result.out
+    told = (
+        "not finite: fc.bias\nnegative variance: bn1.running_var\n"
+        "zero variance: layer1.bn1.running_var\nsmall"
+    )
+    assert result.code == 1 and told in result.out, result.out
     words = ("convert", "small.safetensors", "small.yaml", "--out", "out.safetensors")
     result = run(*words, "--quiet")
     assert result.code == 0
-    assert result.err.splitlines()[:2] == [
-        "note: not finite: fc.bias", "note: negative variance: bn1.running_var",
-    ]  # fmt: skip
+    assert result.err.splitlines()[:3] == [
+        "note: not finite: fc.bias",
+        "note: negative variance: bn1.running_var",
+        "note: zero variance: layer1.bn1.running_var",
+    ]
     found = run(*words, "--force", "--format", "json").json
     assert found["negative_variance"] == ["bn1.running_var"]
+    assert found["zero_variance"] == ["layer1.bn1.running_var"]
 
 
 def test_all_lists_what_fits(run: Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
-from resnet_spec.importing.errors import unreadable
+from resnet_spec.importing.errors import Unsupported, unreadable, unsaid
 from resnet_spec.importing.proof import MAX_ELEMENTS, WORKER, NotRun, images_for, installed
 from resnet_spec.importing.readers import onnx_file, tensors
 from resnet_spec.importing.readers.model import LEFT_OUT, Model
@@ -174,6 +174,7 @@ def _exported(shown: str, folder: Path, limit: float, do: str, **asked: object) 
         process.ask(do, out=str(path), values=str(values), **asked)
         try:
             told = _answer(process, shown, limit)
+            _check_outputs(told["outputs"], shown)
             model = onnx_file.read(path, shown, values=tensors.mapped(values))
             if math.prod(model.shape) <= MAX_ELEMENTS:
                 process.ask("run_exported", **_files(model, folder))
@@ -185,6 +186,15 @@ def _exported(shown: str, folder: Path, limit: float, do: str, **asked: object) 
         notes.append(LEFT_OUT.format(", ".join(told["left_out"])))
     model = model._replace(format="PyTorch", notes=(*model.notes, *notes))
     return Source(model, ("torch",), lambda: np.load(folder / _OUTPUT))
+
+
+def _check_outputs(names: Sequence[str], shown: str) -> None:
+    """RS953 for a model that gives several tensors, or none."""
+    if len(names) == 1:
+        return
+    listed = ", ".join(map(quoted, names[:4]))
+    what = f"several outputs: {listed}" if names else "no tensor as its output"
+    unsaid(shown, Unsupported(what, "the model", "wrap it in a module that gives the logits alone"))
 
 
 def _answer(process: Process, shown: str, limit: float) -> Any:

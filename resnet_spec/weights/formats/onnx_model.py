@@ -43,6 +43,14 @@ def parsed(data: bytes) -> Any:
     return model
 
 
+def type_name(number: int) -> str:
+    """What ONNX calls a type of tensors: `float8e4m3fn`."""
+    from onnx import TensorProto
+
+    known = {each: name.lower() for name, each in TensorProto.DataType.items()}
+    return known.get(number, f"number {number}, which there is none of")
+
+
 def _is_text(message: Any) -> bool:
     """Whether all strings of a message are text; others come as bytes."""
     waiting = [message]

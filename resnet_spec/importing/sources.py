@@ -25,6 +25,10 @@ KNOWN = (
     "module:function of a PyTorch model"
 )
 LIMIT = 600.0  # seconds; the largest networks take some tens
+WEIGHTS_ALONE = (
+    "'resnet-spec weights match' finds the built-in network that weights are of; a PyTorch model "
+    "is imported by its function: module:function"
+)
 ONE_WAY = "its code decides at {} by a value: the spec has the way that it took for zeros"
 _ONNX = b"\x08"  # its first field, the version
 _OF_KERAS = frozenset({"config.json", "metadata.json", "model.weights.h5"})
@@ -32,9 +36,10 @@ _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF"
 _FUNCTION = re.compile(r"(?P<module>[\w.]+|[^:]+\.py):(?P<function>[A-Za-z_]\w*)")
 _OTHERS = {
-    b"\x80": "a pickle, as PyTorch saves weights: it has no graph",
     b"{": "JSON, no model",
     b"<": "a web page or XML, no model",
+    b"\x1f\x8b": "compressed by gzip: unpack it",
+    b"version https://git": "a pointer of Git LFS, whose file was not fetched",
 }
 
 Size = tuple[int, int, int]
@@ -70,13 +75,21 @@ def read(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Source:
     if head.startswith(_ZIP):
         return _of_archive(path, name, folder, limit)
     what = next((text for start, text in _OTHERS.items() if head.startswith(start)), "no model")
-    hint = f"name its function: {name}:FUNCTION" if path.suffix == ".py" else None
-    unreadable(name, f"{quoted(name)} is {what}", hint or f"these can be read: {KNOWN}")
+    hint = f"these can be read: {KNOWN}"
+    if path.suffix == ".py":
+        hint = f"name its function: {name}:FUNCTION"
+    elif head.startswith(b"\x80") or head[8:9] == b"{":  # a pickle, safetensors
+        what, hint = "a file of weights alone: it has no graph", WEIGHTS_ALONE
+    unreadable(name, f"{quoted(name)} is {what}", hint)
 
 
 def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Source:
+    from resnet_spec.weights import formats
     from resnet_spec.weights.formats import exported
 
+    if formats.format_of(path, name) in ("pytorch", "npz"):
+        what = "a file of weights alone: it has no graph"
+        unreadable(name, f"{quoted(name)} is {what}", WEIGHTS_ALONE)
     exported.check_archive(path, name)
     return _exported(name, folder, limit, "archive", path=str(path.resolve()))
 

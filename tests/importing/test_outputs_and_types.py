@@ -160,3 +160,41 @@ def test_bfloat16_that_is_listed_as_numbers() -> None:
     assert not tensor.HasField("raw_data")
     found = _Tensors(Path(), "net.onnx").array(tensor)
     assert (found.dtype, found.tolist()) == (np.float32, [1.5, -2.0])
+
+
+# --- files that are none -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", [0.5, 0.999])
+@pytest.mark.parametrize("kind", ["pt2", "pth", "npz", "keras"])
+def test_files_that_are_cut_off(run: Run, kind: str, part: float) -> None:
+    """An archive of torch.export ends with others, whose end may be taken for its own."""
+    import torch
+
+    path = Path(f"net.{kind}")
+    if kind == "pt2":
+        archive(built("plain"), torch.zeros(1, 3, 16, 16))
+    elif kind == "pth":
+        torch.save(built("plain").state_dict(), path)
+    else:
+        np.savez("net.npz", **{"config.json": np.zeros(9), "weights": np.ones(999)})
+        Path("net.npz").replace(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(part * len(data))])
+    code, told = run(path.name)
+    assert (code, "was it written or copied to its end?" in told) == (1, True), told
+
+
+def test_weights_alone_are_told(run: Run) -> None:
+    import safetensors.torch
+    import torch
+
+    state = built("plain").state_dict()
+    torch.save(state, "net.pth")
+    torch.save(state, "old.pth", _use_new_zipfile_serialization=False)
+    safetensors.torch.save_file(state, "net.safetensors")
+    np.savez("net.npz", weights=np.ones(9))
+    for path in ("net.pth", "old.pth", "net.safetensors", "net.npz"):
+        code, told = run(path)
+        assert (code, f"RS951: '{path}' is a file of weights alone" in told) == (1, True), told
+        assert "'resnet-spec weights match' finds the built-in network" in told

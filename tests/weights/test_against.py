@@ -255,9 +255,11 @@ def test_what_was_stored(run: Run, softmax: bool) -> None:
 
 BROKEN = {
     "net.npz": (b"PK\x03\x04 nothing", "RS901: 'net.npz' is too short"),
-    "net.onnx": (b"\x08\x09 nothing", "RS911: 'net.onnx' can't be run"),
-    "net.pt2": (b"nothing", "RS911: 'net.pt2' can't be run"),
-    "net.keras": (b"nothing", "RS911: 'net.keras' can't be run"),
+    "net.onnx": (b"\x08\x09 nothing is here", "and is no whole ONNX file"),
+    "net.pt2": (b"PK\x03\x04 nothing is here", "RS901: 'net.pt2' is no whole archive"),
+    "net.keras": (b"PK\x03\x04 nothing is here", "RS901: 'net.keras' is a broken zip archive"),
+    "net.h5": (b"\x89HDF\r\n\x1a\n nothing is here", "RS901: 'net.h5' is a broken HDF5 file"),
+    "net.pt": (b"PK\x03\x04 nothing is here", "RS901: 'net.pt' is a broken zip archive"),
 }
 
 
@@ -272,6 +274,17 @@ def test_broken_sources(run: Run, path: str) -> None:
     Path(path).write_bytes(data)
     code, told = run("verify", "net.safetensors", "net.yaml", "--against", path)
     assert (code, message in told, "Traceback" in told) == (1, True, False), told
+    assert "was it written or copied to its end?" in told
+
+
+@pytest.mark.torch
+def test_weights_alone_are_no_source(run: Run, source: Any) -> None:
+    import torch
+
+    torch.save(source.state_dict(), "net.pth")
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", "net.pth")
+    assert (code, "RS911: 'net.pth' holds weights, and no model" in told) == (1, True), told
+    assert "save the model with torch.export.save" in told
 
 
 def test_sources_that_cannot_be_meant(run: Run) -> None:

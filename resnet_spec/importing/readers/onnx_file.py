@@ -21,7 +21,7 @@ from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import Unsupported, refused, unreadable, unsaid
 from resnet_spec.importing.readers.model import ANY_SIZE, MAX_NODES, Model, Node
 from resnet_spec.language.name_resolution import MAX_SIZE
-from resnet_spec.weights.checkpoint import MissingPackage
+from resnet_spec.weights.checkpoint import CUT_OFF, MissingPackage
 from resnet_spec.weights.formats import onnx_model
 
 _MAX_BYTES = 1 << 31  # protobuf's own limit
@@ -100,7 +100,7 @@ def _parsed(path: Path, shown: str) -> Any:
     except ModuleNotFoundError as error:
         raise MissingPackage(f"reading {quoted(shown)}", error.name or "onnx", "onnx") from None
     except ValueError as error:
-        unreadable(shown, f"{quoted(shown)} {error}", onnx_model.HELP)
+        unreadable(shown, f"{quoted(shown)} {error}", CUT_OFF)
 
 
 # --- tensors -------------------------------------------------------------------------------------

@@ -18,12 +18,16 @@ from resnet_spec.verify.run import sources_of
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError, scratch
 from resnet_spec.weights import formats
 from resnet_spec.weights.against.worker import OUTPUT
-from resnet_spec.weights.checkpoint import read, refused, shape_text
+from resnet_spec.weights.checkpoint import MissingPackage, read, refused, shape_text
 from resnet_spec.weights.formats import exported
 
 if TYPE_CHECKING:
     import numpy as np
 
+_SOURCES = (
+    "save the model with torch.export.save or torch.jit.save, or store images with what it made "
+    "of them in an .npz, as 'input' and 'output'"
+)
 _WORKER = "resnet_spec.weights.against.worker"
 _BATCH = 2
 _IMAGES = ("input", "inputs", "images", "x")
@@ -214,7 +218,21 @@ def _source(kind: str, path: Path, shown: str) -> Iterator[Process]:
         with Process(kind, {**ENVIRONMENT, "KERAS_BACKEND": backend}, _WORKER) as process:
             yield process
     except RunnerError as error:
+        _name_the_file(path, shown)
         _fail(shown, f"{quoted(shown)} can't be run: {error.message.splitlines()[0][:300]}")
+
+
+def _name_the_file(path: Path, shown: str) -> None:
+    """Raise `SpecError` where what can't be run is a broken file (RS901), or weights alone."""
+    try:
+        with formats.opened(path, shown) as file:
+            if file.format != "PyTorch":
+                return
+    except (SpecError, ModuleNotFoundError, MissingPackage) as error:
+        if isinstance(error, SpecError) and error.diagnostics[0].code == "RS901":
+            raise
+        return
+    _fail(shown, f"{quoted(shown)} holds weights, and no model that could be run", _SOURCES)
 
 
 def _opened(process: Process, path: Path, shown: str) -> dict[str, int | None]:

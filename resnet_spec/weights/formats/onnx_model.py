@@ -12,7 +12,6 @@ from resnet_spec.diagnostics import quoted
 
 _TEXT, _MESSAGE = 9, 11  # protobuf's numbers of types
 _DOMAINS = ("", "ai.onnx")
-HELP = "was it written or copied to its end?"
 _LATEST = 1_000  # of ONNX's operators: far beyond all there are
 
 

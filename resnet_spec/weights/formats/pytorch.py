@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from resnet_spec.diagnostics import expected, quoted
 from resnet_spec.ir import Network
-from resnet_spec.weights.checkpoint import Checkpoint, Tensor, bounded, refused, unreadable
+from resnet_spec.weights.checkpoint import CUT_OFF, Checkpoint, Tensor, bounded, refused, unreadable
 from resnet_spec.weights.formats import inert, modules
 
 # What holds tensors and is no network's state.
@@ -122,7 +122,7 @@ def _cut_off(error: Exception, shown: str) -> NoReturn:
     unreadable(
         shown,
         f"{quoted(shown)} is no whole PyTorch file: {reason[:200]}",
-        "was it written or copied to its end?",
+        CUT_OFF,
     )
 
 

@@ -189,6 +189,20 @@ def test_values_of_no_trained_network_are_told(run: Run) -> None:
     assert found["zero_variance"] == ["layer1.bn1.running_var"]
 
 
+@pytest.mark.parametrize("dtype", ["int8", "float8_e4m3fn"])
+def test_quantised_values_are_named(run: Run, dtype: str) -> None:
+    import ml_dtypes
+
+    state = random_state(small())
+    kind = getattr(ml_dtypes, dtype, dtype)
+    state["conv1.weight"] = state["conv1.weight"].astype(kind)
+    save(state)
+    result = run("convert", "small.safetensors", "small.yaml", "--out", "out.safetensors")
+    assert result.code == 1
+    told = "int8" if dtype == "int8" else "f8_e4m3"
+    assert f"the file is quantised ({told}): take the weights" in result.err
+
+
 def test_all_lists_what_fits(run: Run) -> None:
     save(random_state(small()))
     out = run("inspect", "small.safetensors", "small.yaml", "--all").out

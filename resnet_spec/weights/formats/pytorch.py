@@ -160,7 +160,12 @@ def _tensor(name: str, value: Any, shown: str) -> Tensor:
     import torch
 
     if value.layout is not torch.strided or value.is_quantized or value.device.type != "cpu":
-        refused(shown, f"{quoted(name)} in {quoted(shown)} is no plain tensor")
+        kind = f"{value.layout} {value.dtype} on {value.device.type}".replace("torch.", "")
+        refused(
+            shown,
+            f"{quoted(name)} in {quoted(shown)} is no plain tensor: {kind}",
+            "take the weights as they were before they were quantised or made sparse",
+        )
     dtype = str(value.dtype).removeprefix("torch.")
     return Tensor(name, tuple(value.shape), dtype, partial(_array, value))
 

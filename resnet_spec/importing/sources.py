@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
-from resnet_spec.importing.errors import unreadable
+from resnet_spec.importing.errors import Unsupported, unreadable, unsaid
 from resnet_spec.importing.proof import MAX_ELEMENTS, WORKER, NotRun, images_for, installed
 from resnet_spec.importing.readers import onnx_file, tensors
 from resnet_spec.importing.readers.model import LEFT_OUT, Model
@@ -25,6 +25,10 @@ KNOWN = (
     "module:function of a PyTorch model"
 )
 LIMIT = 600.0  # seconds; the largest networks take some tens
+WEIGHTS_ALONE = (
+    "'resnet-spec weights match' finds the built-in network that weights are of; a PyTorch model "
+    "is imported by its function: module:function"
+)
 ONE_WAY = "its code decides at {} by a value: the spec has the way that it took for zeros"
 _ONNX = b"\x08"  # its first field, the version
 _OF_KERAS = frozenset({"config.json", "metadata.json", "model.weights.h5"})
@@ -32,9 +36,10 @@ _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF"
 _FUNCTION = re.compile(r"(?P<module>[\w.]+|[^:]+\.py):(?P<function>[A-Za-z_]\w*)")
 _OTHERS = {
-    b"\x80": "a pickle, as PyTorch saves weights: it has no graph",
     b"{": "JSON, no model",
     b"<": "a web page or XML, no model",
+    b"\x1f\x8b": "compressed by gzip: unpack it",
+    b"version https://git": "a pointer of Git LFS, whose file was not fetched",
 }
 
 Size = tuple[int, int, int]
@@ -70,13 +75,21 @@ def read(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Source:
     if head.startswith(_ZIP):
         return _of_archive(path, name, folder, limit)
     what = next((text for start, text in _OTHERS.items() if head.startswith(start)), "no model")
-    hint = f"name its function: {name}:FUNCTION" if path.suffix == ".py" else None
-    unreadable(name, f"{quoted(name)} is {what}", hint or f"these can be read: {KNOWN}")
+    hint = f"these can be read: {KNOWN}"
+    if path.suffix == ".py":
+        hint = f"name its function: {name}:FUNCTION"
+    elif head.startswith(b"\x80") or head[8:9] == b"{":  # a pickle, safetensors
+        what, hint = "a file of weights alone: it has no graph", WEIGHTS_ALONE
+    unreadable(name, f"{quoted(name)} is {what}", hint)
 
 
 def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Source:
+    from resnet_spec.weights import formats
     from resnet_spec.weights.formats import exported
 
+    if formats.format_of(path, name) in ("pytorch", "npz"):
+        what = "a file of weights alone: it has no graph"
+        unreadable(name, f"{quoted(name)} is {what}", WEIGHTS_ALONE)
     exported.check_archive(path, name)
     return _exported(name, folder, limit, "archive", path=str(path.resolve()))
 
@@ -174,6 +187,7 @@ def _exported(shown: str, folder: Path, limit: float, do: str, **asked: object) 
         process.ask(do, out=str(path), values=str(values), **asked)
         try:
             told = _answer(process, shown, limit)
+            _check_outputs(told["outputs"], shown)
             model = onnx_file.read(path, shown, values=tensors.mapped(values))
             if math.prod(model.shape) <= MAX_ELEMENTS:
                 process.ask("run_exported", **_files(model, folder))
@@ -185,6 +199,15 @@ def _exported(shown: str, folder: Path, limit: float, do: str, **asked: object) 
         notes.append(LEFT_OUT.format(", ".join(told["left_out"])))
     model = model._replace(format="PyTorch", notes=(*model.notes, *notes))
     return Source(model, ("torch",), lambda: np.load(folder / _OUTPUT))
+
+
+def _check_outputs(names: Sequence[str], shown: str) -> None:
+    """RS953 for a model that gives several tensors, or none."""
+    if len(names) == 1:
+        return
+    listed = ", ".join(map(quoted, names[:4]))
+    what = f"several outputs: {listed}" if names else "no tensor as its output"
+    unsaid(shown, Unsupported(what, "the model", "wrap it in a module that gives the logits alone"))
 
 
 def _answer(process: Process, shown: str, limit: float) -> Any:

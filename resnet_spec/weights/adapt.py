@@ -154,6 +154,9 @@ def _misfits(found: Match, options: Options, settled: set[str]) -> Iterator[Diag
 
 
 def _shape_help(found: Match, wrong: list[Pair]) -> str:
+    kinds = sorted({pair.tensor.dtype for pair in wrong} - set(FLOATS))
+    if kinds:
+        return f"the file is quantised ({', '.join(kinds)}): take the weights as they were before"
     names = {pair.entry.name for pair in wrong}
     head, stem = set(_head(found.network)), set(_stem(found.network))
     hints = []

@@ -13,6 +13,7 @@ Layout = Literal["torch", "keras", "flax"]
 
 # What reading a broken file raises, within an archive too.
 BROKEN = (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
+CUT_OFF = "was it written or copied to its end?"
 MAX_TENSORS = 20_000  # the deepest networks have some thousands
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -91,7 +92,8 @@ def read(tensor: Tensor, shown: str) -> Any:
         return tensor.read()
     except BROKEN as error:
         reason = str(error).partition("\n")[0].lower()[:200]
-        unreadable(shown, f"{quoted(tensor.name)} in {quoted(shown)} can't be read: {reason}")
+        message = f"{quoted(tensor.name)} in {quoted(shown)} can't be read: {reason}"
+        unreadable(shown, message, CUT_OFF)
 
 
 class MissingPackage(Exception):

@@ -36,12 +36,16 @@ def doubts(values: Iterable[tuple[str, Any]]) -> dict[str, list[str]]:
     """What no trained network has among its values, each with the names of the tensors."""
     import numpy
 
-    found: dict[str, list[str]] = {"not finite": [], "negative variance": []}
+    found: dict[str, list[str]] = {
+        what: [] for what in ("not finite", "negative variance", "zero variance")
+    }
     for name, value in values:
         if not numpy.isfinite(value).all():
             found["not finite"].append(name)
         elif name.endswith(".running_var") and (value < 0).any():
             found["negative variance"].append(name)
+        elif name.endswith(".running_var") and not value.any():
+            found["zero variance"].append(name)
     return found
 
 

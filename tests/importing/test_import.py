@@ -297,7 +297,7 @@ def test_huge_sizes_are_refused_before_they_are_made(run: Run, model: str, tmp_p
     [
         (b"", "'bad.onnx' is empty"),
         (b"\x08\x07\xff\xff\xff", "'bad.onnx' is no whole ONNX file"),
-        (b"\x80\x02}q\x00.", "'bad.onnx' is a pickle, as PyTorch saves weights: it has no graph"),
+        (b"\x80\x02}q\x00.", "'bad.onnx' is a file of weights alone: it has no graph"),
         (b"hello", "'bad.onnx' is no model"),
     ],
 )

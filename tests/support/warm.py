@@ -29,6 +29,7 @@ PRELOADED = {
     "flax": ("resnet_spec.verify.runner_flax",),
     "onnx": ("onnx", "onnxruntime"),
     "pt2": ("torch.export",),
+    "torchscript": ("torch.jit",),
 }
 # How names of variables begin that frameworks read when they are imported.
 READ = ("CUDA_", "JAX_", "KERAS_", "KMP_", "MKL_", "OMP_", "TF_", "XLA_")

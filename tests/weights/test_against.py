@@ -64,10 +64,10 @@ def source(run: Run) -> Any:
     return model
 
 
-def exported(model: Any, kind: str, size: tuple[int, int] = (24, 20)) -> str:
+def exported(model: Any, kind: str, size: tuple[int, int] = (24, 20), dtype: Any = None) -> str:
     import torch
 
-    images = torch.zeros(2, 3, *size)
+    images = torch.zeros(2, 3, *size, dtype=dtype)
     if kind == "pt2":
         torch.export.save(torch.export.export(model, (images,)), "net.pt2")
     elif kind == "pt":
@@ -137,6 +137,97 @@ def test_a_tolerance(run: Run) -> None:
     assert run(*arguments, "--tolerance", "2")[0] == 2
 
 
+def giving(model: Any, gives: Callable[[Any], Any]) -> Any:
+    """A model whose output is in something."""
+    from torch import nn
+
+    class Giving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x: Any) -> Any:
+            return gives(self.inner(x))
+
+    return Giving().eval()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("kind", ["pt2", pytest.param("onnx", marks=SLOW)])
+def test_another_number_of_classes(run: Run, source: Any, kind: str) -> None:
+    import torch
+
+    source.fc = torch.nn.Linear(8, 7)
+    path = exported(source.eval(), kind)
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", path)
+    assert (code, "inf" in told) == (1, False), told
+    assert f"RS911: the output of '{path}' has another shape than the spec's 2x5: '" in told
+    assert "' 2x7\n  = help: the source has 7 classes: --set classes=7, with weights" in told
+
+
+def test_stored_outputs_of_another_number_of_classes(run: Run) -> None:
+    safetensors.save_file(drawn(), "net.safetensors")
+    np.savez("net.npz", input=np.zeros((2, 3, 24, 20)), output=np.zeros((2, 7)))
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", "net.npz")
+    assert (code, "another shape than the spec's 2x5: 'output' 2x7" in told) == (1, True), told
+    assert "--set classes=7" in told
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("kind", ["pt2", pytest.param("onnx", marks=SLOW)])
+def test_the_output_of_the_size_of_the_logits_is_taken(run: Run, source: Any, kind: str) -> None:
+    """Whatever is beside it, and first."""
+    path = exported(giving(source, lambda y: {"first": y[:, :2], "logits": y}), kind)
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", path)
+    assert (code, "equal within" in told) == (0, True), told
+
+
+@pytest.mark.torch
+def test_several_outputs_are_named(run: Run, source: Any) -> None:
+    path = exported(giving(source, lambda y: {"out": y, "aux": [y + 1]}), "pt2")
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", path)
+    assert (code, "has several outputs of the size of the spec's: " in told) == (1, True), told
+    assert "'out' 2x5, 'aux.0' 2x5\n  = help: store" in told
+    Path(path).unlink()
+    path = exported(giving(source, lambda y: {"out": y.flatten(0)[:3], "aux": y[:1, :2]}), "pt2")
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", path)
+    assert "another shape than the spec's 2x5: 'out' 3, 'aux' 1x2\n1 error" in told
+
+
+@pytest.mark.keras
+def test_the_one_of_several_outputs_of_keras(run: Run) -> None:
+    from keras import Input, Model, layers
+
+    Path("net.yaml").write_text(KERAS)
+    given = Input((24, 20, 3))
+    x = layers.Conv2D(4, 3, strides=2, padding="same", use_bias=False, name="conv1")(given)
+    x = layers.ReLU()(layers.BatchNormalization(name="bn1")(x))
+    x = layers.Conv2D(6, 3, padding="same", activation="relu", name="layer1_conv")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    Model(given, {"features": x, "logits": layers.Dense(5, name="fc")(x)}).save("net.keras")
+    code, told = run("convert", "net.keras", "net.yaml", "--out", "o.safetensors")
+    assert (code, "Keras gives the same with the file's own model" in told) == (0, True), told
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=SLOW)])
+@pytest.mark.parametrize(
+    "kind", ["pt2", *(pytest.param(each, marks=SLOW) for each in ("pt", "onnx"))]
+)
+def test_sources_of_half_precision_run_in_single(
+    run: Run, source: Any, kind: str, dtype: str
+) -> None:
+    """So what is compared is the network, and not how often its values were rounded."""
+    import torch
+
+    half = getattr(torch, dtype)
+    rounded = {n: np.asarray(v.float()) for n, v in source.to(half).state_dict().items()}
+    safetensors.save_file(rounded, "net.safetensors")
+    path = exported(source, kind, dtype=half)
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", path)
+    assert (code, "equal within" in told) == (0, True), told
+
+
 @pytest.mark.slow
 @pytest.mark.torch
 def test_images_of_another_size(run: Run, source: Any) -> None:
@@ -164,9 +255,11 @@ def test_what_was_stored(run: Run, softmax: bool) -> None:
 
 BROKEN = {
     "net.npz": (b"PK\x03\x04 nothing", "RS901: 'net.npz' is too short"),
-    "net.onnx": (b"\x08\x09 nothing", "RS911: 'net.onnx' can't be run"),
-    "net.pt2": (b"nothing", "RS911: 'net.pt2' can't be run"),
-    "net.keras": (b"nothing", "RS911: 'net.keras' can't be run"),
+    "net.onnx": (b"\x08\x09 nothing is here", "and is no whole ONNX file"),
+    "net.pt2": (b"PK\x03\x04 nothing is here", "RS901: 'net.pt2' is no whole archive"),
+    "net.keras": (b"PK\x03\x04 nothing is here", "RS901: 'net.keras' is a broken zip archive"),
+    "net.h5": (b"\x89HDF\r\n\x1a\n nothing is here", "RS901: 'net.h5' is a broken HDF5 file"),
+    "net.pt": (b"PK\x03\x04 nothing is here", "RS901: 'net.pt' is a broken zip archive"),
 }
 
 
@@ -181,6 +274,17 @@ def test_broken_sources(run: Run, path: str) -> None:
     Path(path).write_bytes(data)
     code, told = run("verify", "net.safetensors", "net.yaml", "--against", path)
     assert (code, message in told, "Traceback" in told) == (1, True, False), told
+    assert "was it written or copied to its end?" in told
+
+
+@pytest.mark.torch
+def test_weights_alone_are_no_source(run: Run, source: Any) -> None:
+    import torch
+
+    torch.save(source.state_dict(), "net.pth")
+    code, told = run("verify", "net.safetensors", "net.yaml", "--against", "net.pth")
+    assert (code, "RS911: 'net.pth' holds weights, and no model" in told) == (1, True), told
+    assert "save the model with torch.export.save" in told
 
 
 def test_sources_that_cannot_be_meant(run: Run) -> None:

@@ -248,6 +248,50 @@ def test_states_of_pytorch(run: Run, averaged: str, raw: str, module: bool) -> N
     assert_state_is_chosen(run, "a.pt", drawn(1), drawn(0))
 
 
+DINO, BYOL = ("student", "teacher"), ("online_network", "target_network")
+MOCO = ("encoder_q", "encoder_k")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("kind", ["states", "flat", "lightning"])
+@pytest.mark.parametrize(
+    ("pair", "taken", "why"),
+    [
+        (DINO, 1, "'teacher' of the checkpoint, the average of 'student', which is what is eval"),
+        (BYOL, 0, "'online_network' of the checkpoint, of which 'target_network' is an average"),
+        (MOCO, 0, "'encoder_q' of the checkpoint, of which 'encoder_k' is an average"),
+    ],
+)
+def test_a_network_and_the_one_that_it_learns_from(
+    run: Run, kind: str, pair: tuple[str, str], taken: int, why: str
+) -> None:
+    import torch
+
+    held = [{f"module.{n}": torch.from_numpy(v) for n, v in drawn(k).items()} for k in (0, 1)]
+    states: dict[str, Any] = dict(zip(pair, held, strict=True))
+    flat = {f"module.{key}.{n}": v for key, state in states.items() for n, v in state.items()}
+    flat |= {"module.queue": torch.zeros(3), "module.loss.center": torch.zeros(3)}
+    torch.save({"states": states, "flat": flat, "lightning": {"state_dict": flat}}[kind], "a.pt")
+    assert_same(converted(run, "a.pt"), drawn(taken))
+    code, told = run("inspect", "a.pt", "net.yaml")
+    other = pair[1 - taken]
+    assert (code, f"note: taken from {why}" in told) == (0, True), told
+    assert f"; it also holds '{other}': --state {other}" in told
+    assert_same(converted(run, "a.pt", "--state", other), drawn(1 - taken))
+
+
+@pytest.mark.torch
+def test_a_teacher_that_is_another_network(run: Run) -> None:
+    """Of a distillation it is the student that was trained."""
+    import torch
+
+    student = {name: torch.from_numpy(value) for name, value in drawn().items()}
+    torch.save({"student": student, "teacher": {**student, "fc.bias": torch.ones(9)}}, "a.pt")
+    assert_same(converted(run, "a.pt"), drawn())
+    told = run("inspect", "a.pt", "net.yaml")[1]
+    assert "'student' of the checkpoint, which learned from 'teacher', another network; it" in told
+
+
 @pytest.mark.torch
 def test_states_without_a_name_that_tells(run: Run) -> None:
     import torch

@@ -167,18 +167,40 @@ def test_values_of_no_trained_network_are_told(run: Run) -> None:
     state = random_state(small())
     state["bn1.running_var"][1] = -1
     state["fc.bias"][2] = np.nan
+    state["layer1.bn1.running_var"][:] = 0
+    state["layer1.bn2.running_var"][1:] = 0  # of channels that ReLU has ended
     save(state)
     result = run("inspect", "small.safetensors", "small.yaml")
-    told = "not finite: fc.bias\nnegative variance: bn1.running_var\n"
-    assert result.code == 1 and told in result.out
+    told = (
+        "not finite: fc.bias\nnegative variance: bn1.running_var\n"
+        "zero variance: layer1.bn1.running_var\nsmall"
+    )
+    assert result.code == 1 and told in result.out, result.out
     words = ("convert", "small.safetensors", "small.yaml", "--out", "out.safetensors")
     result = run(*words, "--quiet")
     assert result.code == 0
-    assert result.err.splitlines()[:2] == [
-        "note: not finite: fc.bias", "note: negative variance: bn1.running_var",
-    ]  # fmt: skip
+    assert result.err.splitlines()[:3] == [
+        "note: not finite: fc.bias",
+        "note: negative variance: bn1.running_var",
+        "note: zero variance: layer1.bn1.running_var",
+    ]
     found = run(*words, "--force", "--format", "json").json
     assert found["negative_variance"] == ["bn1.running_var"]
+    assert found["zero_variance"] == ["layer1.bn1.running_var"]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float8_e4m3fn"])
+def test_quantised_values_are_named(run: Run, dtype: str) -> None:
+    import ml_dtypes
+
+    state = random_state(small())
+    kind = getattr(ml_dtypes, dtype, dtype)
+    state["conv1.weight"] = state["conv1.weight"].astype(kind)
+    save(state)
+    result = run("convert", "small.safetensors", "small.yaml", "--out", "out.safetensors")
+    assert result.code == 1
+    told = "int8" if dtype == "int8" else "f8_e4m3"
+    assert f"the file is quantised ({told}): take the weights" in result.err
 
 
 def test_all_lists_what_fits(run: Run) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_spec.diagnostics import quoted
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.frontend import (
     elementwise,
@@ -60,7 +61,7 @@ class Translation:
                 self._translated(node)
         except Unsupported as error:
             help = error.help or self._rearranged(node)
-            raise Unsupported(error.what, error.place or node.place, help) from None
+            raise Unsupported(error.what, error.place or _place(node), help) from None
         self._follow(node)
 
     def _follow(self, node: Node) -> None:
@@ -120,6 +121,12 @@ class Translation:
                 self.known.values.update(zip(node.outputs, found, strict=False))
         else:
             self.known.values[node.outputs[0]] = found
+
+
+def _place(node: Node) -> str:
+    """Where a node stands, with the layer whose parameters it takes."""
+    told = not node.name or node.name.rpartition(".")[2] in node.place
+    return node.place if told else f"{node.place} of {quoted(node.name)}"
 
 
 def translated(model: Model) -> tuple[Graph, list[str]]:

@@ -21,22 +21,24 @@ from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import Unsupported, refused, unreadable, unsaid
 from resnet_spec.importing.readers.model import ANY_SIZE, MAX_NODES, Model, Node
 from resnet_spec.language.name_resolution import MAX_SIZE
-from resnet_spec.weights.checkpoint import MissingPackage
+from resnet_spec.weights.checkpoint import CUT_OFF, MissingPackage
 from resnet_spec.weights.formats import onnx_model
 
 _MAX_BYTES = 1 << 31  # protobuf's own limit
-_FLOATS = (1, 10, 11)  # float32, float16, float64
+_FLOATS = (1, 10, 11, 16)  # float32, float16, float64, bfloat16
 _MAX_AXES = 8  # of a tensor; NumPy knows up to 32, networks use 4
 _PARAMETER = re.compile(
     r"(?:[pb]_)?(?P<layer>[A-Za-z_][\w.]*)\.(?:weight|bias|running_mean|running_var|\w+)"
 )
 _SCOPE = re.compile(r"/(.*)/[A-Za-z]\w*")
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_BEFORE = "take the model as it was before it was quantised"
 # By ONNX's numbers of types: numpy's, and the field that has its values where they are not raw.
 _TYPES = {
     1: ("float32", "float_data"), 2: ("uint8", "int32_data"), 3: ("int8", "int32_data"),
     5: ("int16", "int32_data"), 6: ("int32", "int32_data"), 7: ("int64", "int64_data"),
     9: ("bool", "int32_data"), 10: ("float16", ""), 11: ("float64", "double_data"),
+    16: ("bfloat16", ""),
 }  # fmt: skip
 
 
@@ -69,7 +71,8 @@ def read(
         unreadable(shown, f"{quoted(shown)} has no output")
     if len(outputs) > 1:
         names = ", ".join(map(quoted, outputs[:4]))
-        unsaid(shown, Unsupported(f"several outputs: {names}", "the model"))
+        hint = "export it with the logits alone as its output"
+        unsaid(shown, Unsupported(f"several outputs: {names}", "the model", hint))
     parameters = {name: _dotted(name) for name in constants if _PARAMETER.fullmatch(name)}
     return Model(
         shown,
@@ -97,7 +100,7 @@ def _parsed(path: Path, shown: str) -> Any:
     except ModuleNotFoundError as error:
         raise MissingPackage(f"reading {quoted(shown)}", error.name or "onnx", "onnx") from None
     except ValueError as error:
-        unreadable(shown, f"{quoted(shown)} {error}", onnx_model.HELP)
+        unreadable(shown, f"{quoted(shown)} {error}", CUT_OFF)
 
 
 # --- tensors -------------------------------------------------------------------------------------
@@ -110,11 +113,21 @@ class _Tensors:
         self.folder, self.shown = folder, shown
 
     def array(self, tensor: Any) -> Any:
-        """A tensor as a numpy array, which shares the memory of what was read."""
+        """A tensor as a numpy array, bfloat16 as float32.
+
+        Any other shares the memory of what was read.
+        """
+        values = self._array(tensor)
+        return values.astype(np.float32) if values.dtype.name == "bfloat16" else values
+
+    def _array(self, tensor: Any) -> Any:
         name, dims = quoted(tensor.name or "a constant"), tuple(tensor.dims)
         if tensor.data_type not in _TYPES:
-            unsaid(self.shown, Unsupported(f"a tensor of ONNX's type {tensor.data_type}", name))
+            kind = onnx_model.type_name(tensor.data_type)
+            unsaid(self.shown, Unsupported(f"a tensor of the type {kind}", name, _BEFORE))
         kind, field = _TYPES[tensor.data_type]
+        if kind == "bfloat16":
+            import ml_dtypes  # noqa: F401  by which numpy knows the type
         dtype = np.dtype(kind).newbyteorder("<")
         count = math.prod(dims)
         if len(dims) > _MAX_AXES or any(each < 0 for each in dims):
@@ -134,8 +147,8 @@ class _Tensors:
 
     def _listed(self, tensor: Any, field: str, kind: str, dims: tuple[int, ...], name: str) -> Any:
         try:
-            if kind == "float16":
-                values = np.array(tensor.int32_data, np.uint16).view(np.float16)
+            if not field:  # halves, as whole numbers
+                values = np.array(tensor.int32_data, np.uint16).view(kind)
             else:
                 values = np.array(getattr(tensor, field), kind)
         except OverflowError:

@@ -17,12 +17,17 @@ from resnet_spec.verify.plan import plan_of
 from resnet_spec.verify.run import sources_of
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError, scratch
 from resnet_spec.weights import formats
-from resnet_spec.weights.checkpoint import read, refused
+from resnet_spec.weights.against.worker import OUTPUT
+from resnet_spec.weights.checkpoint import MissingPackage, read, refused, shape_text
 from resnet_spec.weights.formats import exported
 
 if TYPE_CHECKING:
     import numpy as np
 
+_SOURCES = (
+    "save the model with torch.export.save or torch.jit.save, or store images with what it made "
+    "of them in an .npz, as 'input' and 'output'"
+)
 _WORKER = "resnet_spec.weights.against.worker"
 _BATCH = 2
 _IMAGES = ("input", "inputs", "images", "x")
@@ -85,7 +90,8 @@ def compared(network: Network, state: Mapping[str, Any], path: Path, shown: str)
                 images = _drawn(_opened(process, path, shown), network, shown)
                 ours = _ours(network, state, images, folder)
                 theirs = _run(process, images, ours, folder, shown)
-    return _compared(network, label, images, ours, theirs)
+    output = _output(theirs, ours["logits"].shape, network, shown)
+    return _compared(network, label, images, ours, output, theirs)
 
 
 def _compared(
@@ -93,19 +99,57 @@ def _compared(
     label: str,
     images: np.ndarray,
     ours: Mapping[str, np.ndarray],
+    output: np.ndarray,
     theirs: Mapping[str, np.ndarray],
 ) -> Comparison:
-    logits, output = ours["logits"].astype("float64"), theirs["output"].astype("float64")
-    output = output.reshape(logits.shape) if output.size == logits.size else output
+    logits = ours["logits"].astype("float64")
+    output = output.reshape(logits.shape).astype("float64")
     softmax = _is_distribution(output) and not _is_distribution(logits)
     logits = _softmax(logits) if softmax else logits
-    values = [value for name, value in theirs.items() if name != "output"]
+    values = [value for name, value in theirs.items() if not name.startswith(OUTPUT)]
     stages = {
         stage.name: _nearest(ours[f"stage {stage.name}"], values)
         for stage in network.stages
         if f"stage {stage.name}" in ours
     }
     return Comparison(label, images.shape, compare.relative(logits, output), stages, softmax)
+
+
+def _output(
+    theirs: Mapping[str, np.ndarray], wanted: tuple[int, ...], network: Network, shown: str
+) -> np.ndarray:
+    """The one output that has as many numbers as the network's logits (N, classes)."""
+    outputs = {
+        name.removeprefix(OUTPUT): each for name, each in theirs.items() if name.startswith(OUTPUT)
+    }
+    listed = ", ".join(f"{quoted(n)} {shape_text(v.shape)}" for n, v in list(outputs.items())[:8])
+    fitting = [each for each in outputs.values() if each.size == math.prod(wanted)]
+    if len(fitting) > 1:
+        message = f"{quoted(shown)} has several outputs of the size of the spec's: {listed}"
+        _fail(shown, message, "store the images with the one that is meant: --against io.npz")
+    if not fitting:
+        _fail(
+            shown,
+            f"the output of {quoted(shown)} has another shape than the spec's "
+            f"{shape_text(wanted)}: {listed or 'none'}",
+            _classes(outputs, wanted, network),
+        )
+    return fitting[0]
+
+
+def _classes(
+    outputs: Mapping[str, np.ndarray], wanted: tuple[int, ...], network: Network
+) -> str | None:
+    """What to do where one output is that of a classifier with another number of classes."""
+    given = [
+        each.size // each.shape[0] for each in outputs.values() if each.shape[:1] == wanted[:1]
+    ]
+    if len(given) != 1 or wanted[1:] != (network.classes,):
+        return None
+    return (
+        f"the source has {given[0]} classes: --set classes={given[0]}, with weights of as many; "
+        "a head that was begun anew (--reset-head) has nothing to be compared with"
+    )
 
 
 def _nearest(ours: np.ndarray, values: list[np.ndarray]) -> float | None:
@@ -174,7 +218,21 @@ def _source(kind: str, path: Path, shown: str) -> Iterator[Process]:
         with Process(kind, {**ENVIRONMENT, "KERAS_BACKEND": backend}, _WORKER) as process:
             yield process
     except RunnerError as error:
+        _name_the_file(path, shown)
         _fail(shown, f"{quoted(shown)} can't be run: {error.message.splitlines()[0][:300]}")
+
+
+def _name_the_file(path: Path, shown: str) -> None:
+    """Raise `SpecError` where what can't be run is a broken file (RS901), or weights alone."""
+    try:
+        with formats.opened(path, shown) as file:
+            if file.format != "PyTorch":
+                return
+    except (SpecError, ModuleNotFoundError, MissingPackage) as error:
+        if isinstance(error, SpecError) and error.diagnostics[0].code == "RS901":
+            raise
+        return
+    _fail(shown, f"{quoted(shown)} holds weights, and no model that could be run", _SOURCES)
 
 
 def _opened(process: Process, path: Path, shown: str) -> dict[str, int | None]:
@@ -252,7 +310,7 @@ def _stored(path: Path, shown: str, network: Network) -> tuple[np.ndarray, dict[
         if value.ndim == 4:
             values[name] = value
             values[f"{name}, channels last"] = value.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(images, np.float32), {**values, "output": output}
+    return np.ascontiguousarray(images, np.float32), {**values, f"{OUTPUT}output": output}
 
 
 def _one_of(arrays: Mapping[str, np.ndarray], names: tuple[str, ...], shown: str) -> np.ndarray:

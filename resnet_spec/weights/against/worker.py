@@ -1,8 +1,8 @@
 """A source of weights, run in a process of its own: a graph of ONNX, a model of Keras or PyTorch.
 
-Answers `open` with the shape of its input, and `run` with a file of arrays: `output`, and every
-value on the way that has one of the shapes that are asked for, maps with channels in the second
-place.
+Answers `open` with the shape of its input, and `run` with a file of arrays: each output under
+`output NAME`, and every value on the way that has one of the shapes that are asked for, maps with
+channels in the second place.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from resnet_spec.verify import worker
+from resnet_spec.verify import foreign, worker
 
 Shapes = set[tuple[int, ...]]
+Outputs = dict[str, np.ndarray]
+OUTPUT = "output "  # before the name of one
 
 
 class Source(Protocol):
@@ -24,8 +26,8 @@ class Source(Protocol):
     shape: list[int | None]
     channels_last: bool
 
-    def values(self, images: np.ndarray) -> Iterator[np.ndarray]:
-        """What is computed on the way, and the output at the end."""
+    def run(self, images: np.ndarray) -> tuple[list[np.ndarray], Outputs]:
+        """What is computed on the way, and the outputs by their names."""
 
 
 class Onnx:
@@ -35,11 +37,11 @@ class Onnx:
         import onnx
         import onnxruntime
 
-        model = onnx.load(path)
-        self.output = model.graph.output[0].name
-        known = {value.name for value in model.graph.output}
+        data = foreign.graph_in_single_precision(path)
+        model = onnx.load(path) if data is None else onnx.load_from_string(data)
+        self.outputs = [value.name for value in model.graph.output]
         for name in (name for node in model.graph.node for name in node.output):
-            if name and name not in known:
+            if name and name not in self.outputs:
                 model.graph.output.append(onnx.ValueInfoProto(name=name))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
@@ -51,15 +53,14 @@ class Onnx:
         self.shape = [size if isinstance(size, int) else None for size in given.shape]
         self.channels_last = _is_last(self.shape)
 
-    def values(self, images: np.ndarray) -> Iterator[np.ndarray]:
-        kind = {"tensor(double)": "float64", "tensor(float16)": "float16"}.get(self.type, "float32")
+    def run(self, images: np.ndarray) -> tuple[list[np.ndarray], Outputs]:
+        kind = "float64" if self.type == "tensor(double)" else "float32"
         names = [each.name for each in self.session.get_outputs()]
         found = dict(
             zip(names, self.session.run(names, {self.name: images.astype(kind)}), strict=True)
         )
-        output = found.pop(self.output)
-        yield from found.values()
-        yield output
+        outputs = {name: found.pop(name) for name in self.outputs}
+        return list(found.values()), outputs
 
 
 class Keras:
@@ -73,21 +74,23 @@ class Keras:
         self.shape = list(given) if isinstance(given, tuple) else [None] * 4
         self.channels_last = keras.config.image_data_format() == "channels_last"
 
-    def values(self, images: np.ndarray) -> Iterator[np.ndarray]:
+    def run(self, images: np.ndarray) -> tuple[list[np.ndarray], Outputs]:
         import keras
 
-        outputs = []
+        within = []
         for layer in getattr(self.model, "layers", []):
             try:
-                outputs.append(layer.output)
+                within.append(layer.output)
             except (AttributeError, ValueError):  # of a layer that runs twice, or of none
                 continue
         try:
-            inner = keras.Model(self.model.inputs, [*outputs, self.model.outputs[0]])
-            found = inner(images, training=False)
+            inner = keras.Model(self.model.inputs, [within, self.model.output])
+            found, given = inner(images, training=False)
         except (AttributeError, ValueError, TypeError):  # a model without a graph
-            found = [self.model(images, training=False)]
-        yield from (keras.ops.convert_to_numpy(each) for each in _flat(found))
+            found, given = [], self.model(images, training=False)
+        array = keras.ops.convert_to_numpy
+        values = [array(each) for _, each in foreign.outputs(found)]
+        return values, {name: array(each) for name, each in foreign.outputs(given)}
 
 
 class Exported:
@@ -98,13 +101,13 @@ class Exported:
     def __init__(self, path: Path) -> None:
         import torch
 
-        self.module = torch.export.load(path).module()
+        self.module = foreign.in_single_precision(torch.export.load(path).module())
         given = [node for node in self.module.graph.nodes if node.op == "placeholder"]
         value = given[-1].meta.get("val") if given else None
         sizes = list(value.shape) if value is not None else [None] * 4
         self.shape = [size if isinstance(size, int) else None for size in sizes]
 
-    def values(self, images: np.ndarray) -> Iterator[np.ndarray]:
+    def run(self, images: np.ndarray) -> tuple[list[np.ndarray], Outputs]:
         import torch
 
         found: list[np.ndarray] = []
@@ -117,9 +120,8 @@ class Exported:
                 return made
 
         with torch.no_grad():
-            output = Watching(self.module).run(torch.from_numpy(images))
-        yield from found
-        yield from (each.detach().numpy() for each in _flat(output))
+            given = Watching(self.module).run(torch.from_numpy(images))
+        return found, {name: each.float().numpy() for name, each in foreign.outputs(given)}
 
 
 class Script:
@@ -130,27 +132,18 @@ class Script:
     def __init__(self, path: Path) -> None:
         import torch
 
-        self.module = torch.jit.load(path, map_location="cpu").eval()
+        self.module = torch.jit.load(path, map_location="cpu").eval().float()
         self.shape: list[int | None] = [None] * 4
 
-    def values(self, images: np.ndarray) -> Iterator[np.ndarray]:
+    def run(self, images: np.ndarray) -> tuple[list[np.ndarray], Outputs]:
         import torch
 
         with torch.no_grad():
-            yield from (each.numpy() for each in _flat(self.module(torch.from_numpy(images))))
+            given = self.module(torch.from_numpy(images))
+        return [], {name: each.float().numpy() for name, each in foreign.outputs(given)}
 
 
 KINDS = {"onnx": Onnx, "keras": Keras, "pt2": Exported, "torchscript": Script}
-
-
-def _flat(values: Any) -> Iterator[Any]:
-    if isinstance(values, dict):
-        values = list(values.values())
-    if isinstance(values, list | tuple):
-        for each in values:
-            yield from _flat(each)
-    else:
-        yield values
 
 
 def _is_last(shape: Sequence[int | None]) -> bool:
@@ -181,12 +174,11 @@ class Worker:
         if self.source.channels_last:
             given = np.ascontiguousarray(given.transpose(0, 2, 3, 1))
         wanted = {tuple(shape) for shape in shapes}
-        kept: dict[str, Any] = {}
-        value = given
-        for number, value in enumerate(self.source.values(given)):
-            for found in _as_asked(value, wanted):
-                kept[f"value{number}_{len(kept)}"] = found
-        np.savez(out, **{"output": value, **kept})
+        values, outputs = self.source.run(given)
+        found = (each for value in values for each in _as_asked(value, wanted))
+        kept = {f"value {number}": each for number, each in enumerate(found)}
+        named = {f"{OUTPUT}{name}": each for name, each in outputs.items()}
+        np.savez(out, **dict[str, Any](named | kept))
         return len(kept)
 
 

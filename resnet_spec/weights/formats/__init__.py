@@ -14,7 +14,7 @@ from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.ir import Network
 from resnet_spec.weights import keras_layers, states
-from resnet_spec.weights.checkpoint import Checkpoint, Layout, MissingPackage, unreadable
+from resnet_spec.weights.checkpoint import CUT_OFF, Checkpoint, Layout, MissingPackage, unreadable
 
 # The endings of a name, the module that knows the format, and whose names and axes it can hold.
 ENDINGS: dict[str, tuple[str, tuple[Layout, ...]]] = {
@@ -58,7 +58,7 @@ def opened(path: Path, shown: str, state: str | None = None) -> Iterator[Checkpo
     for what can't be read here.
     """
     path = _index(path)
-    module = importlib.import_module(f"resnet_spec.weights.formats.{_format(path, shown)}")
+    module = importlib.import_module(f"resnet_spec.weights.formats.{format_of(path, shown)}")
     with ExitStack() as stack:
         try:
             checkpoint = stack.enter_context(module.opened(path, shown))
@@ -125,7 +125,7 @@ def layouts(name: str) -> tuple[Layout, ...]:
     return ENDINGS[asked][1]
 
 
-def _format(path: Path, shown: str) -> str:
+def format_of(path: Path, shown: str) -> str:
     """The module for a file, by how it begins."""
     head = _head(path, shown)
     if head.startswith(_HDF5):
@@ -165,7 +165,7 @@ def _head(path: Path, shown: str) -> bytes:
         unreadable(shown, f"cannot read {quoted(shown)}: {reason}")
     if len(head) < 16:
         what = "is empty" if not head else "is too short for a file of weights"
-        unreadable(shown, f"{quoted(shown)} {what}", "was it written or copied to its end?")
+        unreadable(shown, f"{quoted(shown)} {what}", CUT_OFF)
     return head
 
 
@@ -183,11 +183,13 @@ def _format_of_archive(path: Path, shown: str) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            if min((each.header_offset for each in archive.infolist()), default=0):
+                raise zipfile.BadZipFile("cut off behind an archive that stands within it")
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         unreadable(
             shown,
             f"{quoted(shown)} is a broken zip archive",
-            "was it written or copied to its end?",
+            CUT_OFF,
         )
     if any(name.startswith("model.weights") for name in names):
         return "keras"

@@ -13,11 +13,12 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.weights.checkpoint import (
     BROKEN,
+    CUT_OFF,
     Checkpoint,
     Stated,
     Tensor,
@@ -139,13 +140,19 @@ def _archive(path: Path, shown: str) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except (*BROKEN, NotImplementedError) as error:
-        unreadable(shown, f"{quoted(shown)} is no whole archive: {str(error).lower()[:120]}")
+        _cut_off(shown, str(error))
     members = archive.infolist()
+    if min((each.header_offset for each in members), default=0):
+        _cut_off(shown, "what it ends with is another archive, within it")
     size = sum(each.file_size for each in members)
     if len(members) > _MAX_MEMBERS or size > 2 * path.stat().st_size + 1_000_000:
         archive.close()
         refused(shown, f"{quoted(shown)} would grow to {size:,} bytes while it is read")
     return archive
+
+
+def _cut_off(shown: str, reason: str) -> NoReturn:
+    unreadable(shown, f"{quoted(shown)} is no whole archive: {reason.lower()[:120]}", CUT_OFF)
 
 
 def _json(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shown: str) -> Any:
@@ -155,6 +162,6 @@ def _json(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shown: str) -> Any:
     try:
         return json.loads(archive.read(member))
     except (*BROKEN, NotImplementedError) as error:
-        unreadable(shown, f"{quoted(shown)} is no whole archive: {str(error).lower()[:120]}")
+        _cut_off(shown, str(error))
     except (ValueError, RecursionError):
         unreadable(shown, f"{quoted(member.filename)} in {quoted(shown)} is no JSON")

@@ -19,6 +19,7 @@ from resnet_spec.disk.regular import open_regular
 from resnet_spec.ir import Network
 from resnet_spec.weights.checkpoint import (
     BROKEN,
+    CUT_OFF,
     MAX_TENSORS,
     Checkpoint,
     Stated,
@@ -53,7 +54,7 @@ def _check_heaps(endless: bool, shown: str) -> None:
         unreadable(
             shown,
             f"{quoted(shown)} is a broken HDF5 file: its heaps have no end",
-            "was it written or copied to its end?",
+            CUT_OFF,
         )
 
 
@@ -74,7 +75,7 @@ def opened_as(
         unreadable(
             shown,
             f"{quoted(shown)} is no whole HDF5 file: {reason}",
-            "was it written or copied to its end?",
+            CUT_OFF,
         )
     with root:
         walked = _File(shown)
@@ -82,7 +83,7 @@ def opened_as(
             tensors = bounded(_tensors(root, walked), shown)
             stated = _stated(root, walked, config)
         except (*BROKEN, KeyError, TypeError, ValueError) as error:
-            unreadable(shown, f"{quoted(shown)} is a broken HDF5 file: {error}")
+            unreadable(shown, f"{quoted(shown)} is a broken HDF5 file: {error}", CUT_OFF)
         if not tensors and (config is not None or "model_config" in root.attrs):
             unreadable(
                 shown,

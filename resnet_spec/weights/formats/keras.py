@@ -10,7 +10,7 @@ from typing import Any
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.ir import Network
-from resnet_spec.weights.checkpoint import BROKEN, Checkpoint, refused, unreadable
+from resnet_spec.weights.checkpoint import BROKEN, CUT_OFF, Checkpoint, refused, unreadable
 from resnet_spec.weights.formats import hdf5
 
 _WEIGHTS = "model.weights.h5"
@@ -36,7 +36,8 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
             config = _config(archive, shown)
             file = archive.open(member)
         except (*BROKEN, NotImplementedError) as error:
-            unreadable(shown, f"{quoted(shown)} is a broken archive: {str(error).lower()}")
+            message = f"{quoted(shown)} is a broken archive: {str(error).lower()}"
+            unreadable(shown, message, CUT_OFF)
         with file, hdf5.opened_as(file, shown, "Keras", config) as checkpoint:
             yield checkpoint
 

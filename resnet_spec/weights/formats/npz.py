@@ -16,6 +16,7 @@ from typing import Any
 from resnet_spec.diagnostics import quoted
 from resnet_spec.weights.checkpoint import (
     BROKEN,
+    CUT_OFF,
     Checkpoint,
     Stated,
     Tensor,
@@ -71,7 +72,8 @@ def _tensors(archive: zipfile.ZipFile, shown: str, passed: list[str]) -> Iterato
                 shape, dtype = _header(file)
         except (*BROKEN, NotImplementedError, ValueError) as error:
             reason = str(error).partition("\n")[0].lower()[:200]
-            unreadable(shown, f"{quoted(name)} in {quoted(shown)} can't be read: {reason}")
+            message = f"{quoted(name)} in {quoted(shown)} can't be read: {reason}"
+            unreadable(shown, message, CUT_OFF)
         if dtype.kind not in _NUMBERS or (dtype.kind == "V" and dtype.itemsize != 2):
             passed.append(name)
             continue

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
-from resnet_spec.weights.checkpoint import Checkpoint, Tensor, bounded, refused, unreadable
+from resnet_spec.weights.checkpoint import CUT_OFF, Checkpoint, Tensor, bounded, refused, unreadable
 from resnet_spec.weights.formats import onnx_graph, onnx_model
 
 _MAX_BYTES = 2**31  # of the format itself
@@ -72,7 +72,7 @@ def _graph(path: Path, shown: str) -> Any:
         model = onnx_model.parsed(data)
     except ValueError as error:
         what = f"{quoted(shown)} is no file of weights that is known, and {error}"
-        unreadable(shown, what, onnx_model.HELP)
+        unreadable(shown, what, CUT_OFF)
     if not model.graph.node:
         unreadable(shown, f"{quoted(shown)} is no graph of ONNX: it has no nodes")
     return model.graph

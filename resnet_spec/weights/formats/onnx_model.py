@@ -12,7 +12,6 @@ from resnet_spec.diagnostics import quoted
 
 _TEXT, _MESSAGE = 9, 11  # protobuf's numbers of types
 _DOMAINS = ("", "ai.onnx")
-HELP = "was it written or copied to its end?"
 _LATEST = 1_000  # of ONNX's operators: far beyond all there are
 
 
@@ -41,6 +40,14 @@ def parsed(data: bytes) -> Any:
             raise ValueError(f"is no ONNX file: two nodes give {quoted(min(twice))}")
         given |= outputs
     return model
+
+
+def type_name(number: int) -> str:
+    """What ONNX calls a type of tensors: `float8e4m3fn`."""
+    from onnx import TensorProto
+
+    known = {each: name.lower() for name, each in TensorProto.DataType.items()}
+    return known.get(number, f"number {number}, which there is none of")
 
 
 def _is_text(message: Any) -> bool:

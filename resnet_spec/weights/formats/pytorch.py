@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from resnet_spec.diagnostics import expected, quoted
 from resnet_spec.ir import Network
-from resnet_spec.weights.checkpoint import Checkpoint, Tensor, bounded, refused, unreadable
+from resnet_spec.weights.checkpoint import CUT_OFF, Checkpoint, Tensor, bounded, refused, unreadable
 from resnet_spec.weights.formats import inert, modules
 
 # What holds tensors and is no network's state.
@@ -122,7 +122,7 @@ def _cut_off(error: Exception, shown: str) -> NoReturn:
     unreadable(
         shown,
         f"{quoted(shown)} is no whole PyTorch file: {reason[:200]}",
-        "was it written or copied to its end?",
+        CUT_OFF,
     )
 
 
@@ -160,7 +160,12 @@ def _tensor(name: str, value: Any, shown: str) -> Tensor:
     import torch
 
     if value.layout is not torch.strided or value.is_quantized or value.device.type != "cpu":
-        refused(shown, f"{quoted(name)} in {quoted(shown)} is no plain tensor")
+        kind = f"{value.layout} {value.dtype} on {value.device.type}".replace("torch.", "")
+        refused(
+            shown,
+            f"{quoted(name)} in {quoted(shown)} is no plain tensor: {kind}",
+            "take the weights as they were before they were quantised or made sparse",
+        )
     dtype = str(value.dtype).removeprefix("torch.")
     return Tensor(name, tuple(value.shape), dtype, partial(_array, value))
 

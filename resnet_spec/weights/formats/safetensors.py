@@ -12,6 +12,7 @@ from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.ir import Network
 from resnet_spec.weights.checkpoint import (
+    CUT_OFF,
     MAX_TENSORS,
     Checkpoint,
     Layout,
@@ -52,7 +53,7 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
         unreadable(
             shown,
             f"{quoted(shown)} is no whole safetensors file: {reason.lower()}",
-            "was it written or copied to its end?",
+            CUT_OFF,
         )
     with file:
         tensors = bounded(_tensors(file), shown)

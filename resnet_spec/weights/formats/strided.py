@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from resnet_spec.diagnostics import quoted
-from resnet_spec.weights.checkpoint import BROKEN, Tensor, unreadable
+from resnet_spec.weights.checkpoint import BROKEN, CUT_OFF, Tensor, unreadable
 
 _MAX_AXES = 16
 
@@ -51,7 +51,7 @@ def _array(archive: zipfile.ZipFile, stated: Strided, name: str, shown: str) -> 
     try:
         values = numpy.frombuffer(archive.read(stated.member), kind)
     except (*BROKEN, KeyError, ValueError) as error:
-        unreadable(shown, f"{quoted(name)} in {quoted(shown)} can't be read: {error}")
+        unreadable(shown, f"{quoted(name)} in {quoted(shown)} can't be read: {error}", CUT_OFF)
     last = stated.offset + sum(
         (size - 1) * stride for size, stride in zip(stated.shape, stated.strides, strict=True)
     )

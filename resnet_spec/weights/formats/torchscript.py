@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet_spec.diagnostics import quoted
-from resnet_spec.weights.checkpoint import Checkpoint, bounded, refused, unreadable
+from resnet_spec.weights.checkpoint import CUT_OFF, Checkpoint, bounded, refused, unreadable
 from resnet_spec.weights.formats import inert, modules, strided
 
 _TYPES = {
@@ -82,7 +82,7 @@ def _parameters(archive: zipfile.ZipFile, name: str, shown: str) -> dict[str, st
         unreadable(
             shown,
             f"{quoted(shown)} is no whole TorchScript archive: {reason}",
-            "was it written or copied to its end?",
+            CUT_OFF,
         )
 
 

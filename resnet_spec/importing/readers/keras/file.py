@@ -22,7 +22,7 @@ from resnet_spec.importing.readers.keras.topology import Scope
 from resnet_spec.importing.readers.keras.variables import Variables
 from resnet_spec.importing.readers.model import ANY_SIZE, LEFT_OUT, Model
 from resnet_spec.language.name_resolution import MAX_SIZE
-from resnet_spec.weights.checkpoint import BROKEN, Checkpoint, MissingPackage
+from resnet_spec.weights.checkpoint import BROKEN, CUT_OFF, Checkpoint, MissingPackage
 
 _MAX_CONFIG = 50_000_000  # bytes
 _HALF = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
@@ -80,7 +80,8 @@ def _of_archive(path: Path, shown: str) -> tuple[Any, str]:
                 with archive.open(name) as member:
                     found.append(member.read(_MAX_CONFIG + 1))
     except (*BROKEN, NotImplementedError, ValueError) as error:
-        unreadable(shown, f"{quoted(shown)} is a broken archive: {str(error).lower()[:120]}")
+        message = f"{quoted(shown)} is a broken archive: {str(error).lower()[:120]}"
+        unreadable(shown, message, CUT_OFF)
     return found[0], _version(found[1])
 
 

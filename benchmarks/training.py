@@ -188,7 +188,7 @@ def keras_steps(
 
     def step_of(raw: Any) -> Step:
         steps = recipe["length"]
-        model = train.make_ready(raw, recipe, steps)
+        model = train.make_ready(raw, recipe)
         return lambda: float(model.train_on_batch((images, chances), labels)[0])
 
     steps = {OURS: step_of(ours), published.library: step_of(theirs)}

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -35,7 +36,7 @@ CORES = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 LISTS = ("no_decay", "milestones", "scales", "mean", "std")
 EVALUATED = ("mean", "std", "crop", "padding", "resize")  # of a run, to evaluate it
 Reader = Callable[[str], Any]
-Flags = dict[str, dict[str, Any]]  # with what argparse is told of each
+Options = dict[str, dict[str, Any]]  # of each flag or key, for argparse
 
 
 def within(least: float, most: float, kind: Reader = float) -> Reader:
@@ -54,7 +55,7 @@ def within(least: float, most: float, kind: Reader = float) -> Reader:
 
 # The values that keys of a recipe accept, as argparse has them.
 SHARES = "epsilon weight_decay factor final_rate warmup_start min_area erasing mean std"
-KEYS: Flags = {}
+KEYS: Options = {}
 for _keys, _options in (
     ("length", {"type": within(1, 10**9, int)}),
     ("batch_size scales resize repeats ema_steps", {"type": within(1, 65_536, int)}),
@@ -78,21 +79,21 @@ for _keys, _options in (
         KEYS[_key] = _options | ({"nargs": "*"} if _key in LISTS else {})
 
 
-class Keys(argparse.ArgumentParser):
-    """The flags for the keys of a recipe, which also read the recipe itself."""
+class Flags(argparse.ArgumentParser):
+    """Raises `ValueError` for wrong flags."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
 
-def recipe_of(name: str) -> tuple[Keys, Recipe]:
-    """The recipe of a network with the flags that change it; raises `Problem`."""
+def recipe_of(name: str) -> tuple[Flags, Recipe]:
+    """The recipe of a network, and its keys as flags, which read it; raises `Problem`."""
     path = HERE / f"{name}.toml"
     if not (path.is_file() and path.with_suffix(".py").is_file()):
         known = ", ".join(sorted(path.stem for path in HERE.glob("*.toml")))
         wrong = f"there is no network {name!r} with a recipe in {HERE}"
         raise Problem(f"{wrong}; there are: {known}")
-    keys = Keys(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    keys = Flags(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     group, words = keys.add_argument_group("recipe"), []
     with reading(path, "a recipe"):
         text = path.read_text(encoding="utf-8")
@@ -114,14 +115,17 @@ def recipe_of(name: str) -> tuple[Keys, Recipe]:
     return keys, recipe
 
 
-def parse(words: list[str], description: str, more: Flags) -> Args:
-    """The flags (`more` are the framework's), with the changed recipe as `recipe`."""
-    keys, recipe = Keys(add_help=False), cast(Recipe, {})
+def parse(words: list[str], description: str, more: Options) -> Args:
+    """The flags (`more` are the framework's), with the changed recipe as `recipe`.
+
+    Raises `Problem` for what cannot be read.
+    """
+    keys, recipe = Flags(add_help=False), cast(Recipe, {})
     if words and not words[0].startswith("-"):
         keys, recipe = recipe_of(words[0])
     elif not {"-h", "--help"} & set(words):
         raise Problem("the network's name comes first: train.py NETWORK --flag VALUE")
-    parser = argparse.ArgumentParser(
+    parser = Flags(
         usage="train.py NETWORK [--flag VALUE ...]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -150,12 +154,15 @@ def parse(words: list[str], description: str, more: Flags) -> Args:
     add("--overfit-one-batch", action=on, help="train on one batch repeatedly")
     for flag, options in more.items():
         add(flag, **options)
-    args, unread = parser.parse_known_args(words)
+    try:
+        args, unread = parser.parse_known_args(words)
+    except ValueError as error:
+        raise Problem(str(error)) from None
     if unread:
-        word, known = unread[0].partition("=")[0], parser._option_string_actions
-        close = difflib.get_close_matches(word, known, n=1)
+        word, known = unread[0].partition("=")[0], parser.format_help()
+        close = difflib.get_close_matches(word, re.findall(r"--[\w-]+", known), n=1)
         hint = f"did you mean {close[0]}?" if close else "--help lists all"
-        parser.error(f"there is no flag {word}; {hint}")
+        raise Problem(f"there is no flag {word}; {hint}")
     args.given = recipe.keys() & vars(args).keys()
     args.recipe = {**recipe, **{key: getattr(args, key) for key in args.given}}
     return args
@@ -217,23 +224,26 @@ def network_of(name: str) -> ModuleType:
     return module
 
 
-def rate_at(step: int, recipe: Recipe) -> float:
-    """The learning rate of a step, counted from 0, for a recipe in steps."""
+def rate_at(step: Any, recipe: Recipe, ops: Any = np) -> Any:
+    """The learning rate of a step, counted from 0, for a recipe in steps.
+
+    `ops` is the module that computes it: numpy, or keras.ops for a tensor.
+    """
     schedule, warmup = recipe["schedule"], recipe["warmup"]
     start, final, share = recipe["warmup_start"], recipe["final_rate"], 1.0
-    if step < warmup:
-        rise = step / warmup
-        if schedule == "one_cycle":
-            rise = (1 - math.cos(math.pi * rise)) / 2
-        elif recipe["warmup_shape"] == "constant":
-            rise = 0.0
-        share = start + (1 - start) * rise
-    elif schedule == "step":
-        share = recipe["factor"] ** sum(step >= each for each in recipe["milestones"])
+    rise = step / max(warmup, 1)  # from 0 to 1 in the warm-up
+    if schedule == "one_cycle":
+        rise = (1 - ops.cos(math.pi * rise)) / 2
+    elif recipe["warmup_shape"] == "constant":
+        rise = 0.0
+    if schedule == "step":
+        passed = [ops.where(step >= each, 1.0, 0.0) for each in recipe["milestones"]]
+        share = recipe["factor"] ** sum(passed)
     elif schedule != "constant":  # cosine, one_cycle
         way = (step - warmup) / max(recipe["length"] - warmup, 1)
-        share = final + (1 - final) * (1 + math.cos(math.pi * way)) / 2
-    return float(recipe["learning_rate"] * share)
+        share = final + (1 - final) * (1 + ops.cos(math.pi * way)) / 2
+    share = ops.where(step < warmup, start + (1 - start) * rise, share)
+    return recipe["learning_rate"] * share
 
 
 def identity(args: Args) -> Recipe:
@@ -257,9 +267,10 @@ class Log(contextlib.AbstractContextManager["Log"]):
     """Logs a run: progress bar, metrics.jsonl, TensorBoard and curve.png."""
 
     def __init__(self, args: Args, step: int, quiet: bool) -> None:
-        self.path, self.quiet, self.step = args.out / "metrics.jsonl", quiet, step
+        self.path, self.batch = args.out / "metrics.jsonl", args.recipe["batch_size"]
+        self.quiet, self.board = quiet, cast(Any, None)
+        self.step, self.logged, self.since = step, step, time.perf_counter()
         self.bar = tqdm(total=args.steps, initial=step, unit="step", disable=quiet)
-        self.since, self.board = time.perf_counter(), cast(Any, None)
         self.lines: list[dict[str, Any]] = []
         self.stopped: list[int] = []  # signals to stop after this step
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -298,19 +309,20 @@ class Log(contextlib.AbstractContextManager["Log"]):
         self.step += 1
         self.bar.update()
 
-    def tell(self, images: int = 0, /, **values: float) -> None:
-        """Log values measured over `images` images; `Problem` if one is not finite."""
+    def tell(self, **values: float) -> None:
+        """Log what was measured since the last line; `Problem` if it is not finite."""
         wrong = [f"{k} is {v}" for k, v in values.items() if not math.isfinite(v)]
         if wrong:
             raise Problem(f"{' and '.join(wrong)} after step {self.step}{DIVERGED}")
-        then, self.since = self.since, time.perf_counter()
-        if images:
-            values["images_per_second"] = images / (self.since - then)
+        steps, then = self.step - self.logged, self.since
+        self.logged, self.since = self.step, time.perf_counter()
+        if steps:  # none between the line of a step and that of its evaluation
+            values["images_per_second"] = steps * self.batch / (self.since - then)
             self.bar.set_postfix({key: f"{value:.4g}" for key, value in values.items()})
         line = {"step": self.step, **values}
         self.lines.append(line)
         if not self.quiet:
-            if not images:
+            if not steps:
                 self.bar.write(", ".join(f"{k} {v:.4g}" for k, v in line.items()))
             write_whole(self.path, f"{json.dumps(line)}\n".encode(), append=True)
             self.show(line)

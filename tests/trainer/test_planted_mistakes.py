@@ -219,8 +219,8 @@ MISTAKES = [
     ),
     Mistake(
         "keras: a rate for each part of a step",
-        "keras/train.py",
-        {"common.rate_at(step // parts, recipe)": "common.rate_at(step, recipe)"},
+        "keras/fitting.py",
+        {"ops.cast(step // self.parts,": "ops.cast(step,"},
         steps("all of SGD", parts=2),
     ),
     Mistake(
@@ -269,7 +269,7 @@ MISTAKES = [
     Mistake(
         "keras: what was evaluated counts in training",
         "keras/fitting.py",
-        {"        self.model.reset_metrics()\n": ""},
+        {"        if tells:\n            self.model.reset_metrics()\n": ""},
         run,
     ),
     Mistake(
@@ -281,7 +281,7 @@ MISTAKES = [
     Mistake(
         "milestones off by one",
         "torch/common.py",
-        {"sum(step >= each for": "sum(step > each for"},
+        {"ops.where(step >= each,": "ops.where(step > each,"},
         schedule,
     ),
     Mistake(

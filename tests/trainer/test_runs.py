@@ -27,6 +27,7 @@ from trainers import (
     called,
     command,
     compiled,
+    contents,
     imported,
     problem,
     signals,
@@ -177,7 +178,7 @@ def ends(trainer: Trainer, run: Path, at: Callable[[str], bool], *more: str) -> 
 def whole(trainer: Trainer, tmp_path: Path) -> dict[str, Any]:
     """What a run leaves that saves and is never killed."""
     assert ends(trainer, tmp_path / "whole", lambda _: False)
-    return contents(trainer, tmp_path / "whole")
+    return contents(tmp_path / "whole")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are read from /proc")
@@ -194,7 +195,7 @@ def test_killed_wherever_it_saves_a_run_goes_on(
 
     while not ends(trainer, tmp_path / "run", at, "--resume"):
         assert len(died) < 20
-    assert contents(trainer, tmp_path / "run") == whole
+    assert contents(tmp_path / "run") == whole
     files = {path.name for path in (tmp_path / "run").iterdir() if path.name[0] != "."}
     places = {f"{does}{name}" for name in files for does in ("fsync .", "replace ")}
     assert set(died) == {*places, "fsync metrics.jsonl"}
@@ -217,20 +218,8 @@ def test_killed_at_each_place_alone_a_run_goes_on(
         if ends(trainer, run, nth(number)):
             break
         assert ends(trainer, run, lambda _: False, "--resume")
-        assert contents(trainer, run) == whole, number
+        assert contents(run) == whole, number
     assert 8 < number < 39
-
-
-def contents(trainer: Trainer, run: Path) -> dict[str, Any]:
-    """All that a run leaves but its speed, its picture and what a kill left unfinished."""
-    found: dict[str, Any] = {
-        path.name: path.read_bytes()
-        for path in run.iterdir()
-        if path.suffix not in (".jsonl", ".png") and not path.name.startswith(".")
-    }
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
-    kept = {"images_per_second"}
-    return found | {"told": [{k: v for k, v in line.items() if k not in kept} for line in lines]}
 
 
 @pytest.mark.torch

@@ -41,17 +41,17 @@ if TYPE_CHECKING or not __package__:
     import common
     import data
     from devices import Place, Trained, evaluate, place_of
-    from fitting import SGD, AdamW, Rates, Run, finite, keras_own, read
+    from fitting import SGD, AdamW, Rate, Run, finite, keras_own, read
     from sources import Args, Images, Problem, Recipe, reading
 else:
     from . import common, data
     from .devices import Place, Trained, evaluate, place_of
-    from .fitting import SGD, AdamW, Rates, Run, finite, keras_own, read
+    from .fitting import SGD, AdamW, Rate, Run, finite, keras_own, read
     from .sources import Args, Images, Problem, Recipe, reading
 
 WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 ON = "store_true"
-FLAGS: common.Flags = {
+FLAGS: common.Options = {
     "--precision": {"choices": ("fp32", "bf16", "fp64"), "help": "of the computation"},
     "--all-devices": {"action": ON, "help": "train on all devices of this host"},
     "--compile": {"action": ON, "help": "with XLA, even where Keras would not"},
@@ -111,14 +111,12 @@ def decayed_names(model: keras.Model, recipe: Recipe) -> list[str]:
 def make_ready(
     raw: keras.Model,
     recipe: Recipe,
-    steps: int,
     parts: int = 1,
     jit: bool | str = "auto",
     own: bool = False,
 ) -> Trained:
     """The model to train, compiled with optimizer, loss and metrics; with its EMA."""
-    rates = [common.rate_at(step // parts, recipe) for step in range(steps * parts)]
-    given = recipe, decayed_names(raw, recipe), Rates(rates), parts
+    given = recipe, decayed_names(raw, recipe), Rate(recipe, parts), parts
     averages = [keras.models.clone_model(raw)] if recipe["ema"] else []
     for average in averages:
         average.set_weights(raw.get_weights())
@@ -185,7 +183,7 @@ def train(args: Args, place: Place) -> int:
     several = place.devices > 1 and keras.backend.backend() == "tensorflow"
     jit = True if args.compile else (False if several else "auto")
     parts, own = args.accumulate, args.keras_optimizer
-    model = make_ready(raw, args.recipe, args.steps, parts, jit, own)
+    model = make_ready(raw, args.recipe, parts, jit, own)
     if several and not own:
         model.optimizer.total = place.total
 

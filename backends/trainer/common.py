@@ -34,12 +34,10 @@ DIVERGED = "; the last checkpoint stays: lower --learning-rate, or lengthen --wa
 CORES = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 LISTS = ("no_decay", "milestones", "scales", "mean", "std")
-EVALUATED = ("mean", "std", "crop", "padding", "resize")  # of a run, to evaluate it
-Reader = Callable[[str], Any]
 Options = dict[str, dict[str, Any]]  # of each flag or key, for argparse
 
 
-def within(least: float, most: float, kind: Reader = float) -> Reader:
+def within(least: float, most: float, kind: Callable[[str], Any] = float) -> Any:
     """A parser for numbers in a range, for argparse."""
 
     def read(text: str) -> Any:
@@ -80,10 +78,10 @@ for _keys, _options in (
 
 
 class Flags(argparse.ArgumentParser):
-    """Raises `ValueError` for wrong flags."""
+    """Raises `Problem` for wrong flags; the text begins with `prog`."""
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
+        raise Problem(f"{self.prog}{message}")
 
 
 def recipe_of(name: str) -> tuple[Flags, Recipe]:
@@ -93,7 +91,7 @@ def recipe_of(name: str) -> tuple[Flags, Recipe]:
         known = ", ".join(sorted(path.stem for path in HERE.glob("*.toml")))
         wrong = f"there is no network {name!r} with a recipe in {HERE}"
         raise Problem(f"{wrong}; there are: {known}")
-    keys = Flags(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    keys = Flags(prog=f"{path}: ", add_help=False, argument_default=argparse.SUPPRESS)
     group, words = keys.add_argument_group("recipe"), []
     with reading(path, "a recipe"):
         text = path.read_text(encoding="utf-8")
@@ -116,16 +114,14 @@ def recipe_of(name: str) -> tuple[Flags, Recipe]:
 
 
 def parse(words: list[str], description: str, more: Options) -> Args:
-    """The flags (`more` are the framework's), with the changed recipe as `recipe`.
-
-    Raises `Problem` for what cannot be read.
-    """
+    """The flags (`more` are the framework's), with the changed recipe as `recipe`."""
     keys, recipe = Flags(add_help=False), cast(Recipe, {})
     if words and not words[0].startswith("-"):
         keys, recipe = recipe_of(words[0])
     elif not {"-h", "--help"} & set(words):
         raise Problem("the network's name comes first: train.py NETWORK --flag VALUE")
     parser = Flags(
+        prog="",
         usage="train.py NETWORK [--flag VALUE ...]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -154,15 +150,12 @@ def parse(words: list[str], description: str, more: Options) -> Args:
     add("--overfit-one-batch", action=on, help="train on one batch repeatedly")
     for flag, options in more.items():
         add(flag, **options)
-    try:
-        args, unread = parser.parse_known_args(words)
-    except ValueError as error:
-        raise Problem(str(error)) from None
+    args, unread = parser.parse_known_args(words)
     if unread:
         word, known = unread[0].partition("=")[0], parser.format_help()
         close = difflib.get_close_matches(word, re.findall(r"--[\w-]+", known), n=1)
         hint = f"did you mean {close[0]}?" if close else "--help lists all"
-        raise Problem(f"there is no flag {word}; {hint}")
+        parser.error(f"there is no flag {word}; {hint}")
     args.given = recipe.keys() & vars(args).keys()
     args.recipe = {**recipe, **{key: getattr(args, key) for key in args.given}}
     return args
@@ -196,22 +189,10 @@ def check(args: Args, devices: int, last: str, foreign: list[str]) -> None:
         (args.reset_head and not args.weights, "--reset-head needs --weights"),
         (many and not args.evaluate, "--weights: --evaluate alone takes several"),
         (no_table, f"--confusion: {table} is no .csv file in a folder that exists"),
-        (fresh and out.is_file(), f"--out: {out} is no folder"),
         (fresh and taken, f"{out} holds a run: {hint}give another --out"),
     ):
         if wrong:
             raise Problem(message)
-
-
-def as_trained(args: Args, trained: list[Any]) -> None:
-    """Evaluate checkpoints with the recipe that they have, but for flags given."""
-    known = [each for each in trained if isinstance(each, dict)]
-    for key in sorted({*EVALUATED} - args.given):
-        for value in (values := [each[key] for each in known if key in each]):
-            if value != values[0]:
-                wrong = f"--weights were trained with different {key}s"
-                raise Problem(f"{wrong}: give --{key}")
-            args.recipe[key] = value
 
 
 def network_of(name: str) -> ModuleType:
@@ -225,23 +206,19 @@ def network_of(name: str) -> ModuleType:
 
 
 def rate_at(step: Any, recipe: Recipe, ops: Any = np) -> Any:
-    """The learning rate of a step, counted from 0, for a recipe in steps.
-
-    `ops` is the module that computes it: numpy, or keras.ops for a tensor.
-    """
-    schedule, warmup = recipe["schedule"], recipe["warmup"]
-    start, final, share = recipe["warmup_start"], recipe["final_rate"], 1.0
-    rise = step / max(warmup, 1)  # from 0 to 1 in the warm-up
-    if schedule == "one_cycle":
-        rise = (1 - ops.cos(math.pi * rise)) / 2
-    elif recipe["warmup_shape"] == "constant":
-        rise = 0.0
+    """The learning rate of a step, from 0 on, computed by `ops`: numpy or keras.ops."""
+    schedule, warmup, share = recipe["schedule"], recipe["warmup"], 1.0
+    start, final = recipe["warmup_start"], recipe["final_rate"]
     if schedule == "step":
-        passed = [ops.where(step >= each, 1.0, 0.0) for each in recipe["milestones"]]
-        share = recipe["factor"] ** sum(passed)
+        for milestone in recipe["milestones"]:
+            share = share * ops.where(step >= milestone, recipe["factor"], 1.0)
     elif schedule != "constant":  # cosine, one_cycle
         way = (step - warmup) / max(recipe["length"] - warmup, 1)
         share = final + (1 - final) * (1 + ops.cos(math.pi * way)) / 2
+    way = step / max(warmup, 1)  # through the warm-up
+    rise = {"linear": way, "constant": 0.0}[recipe["warmup_shape"]]
+    if schedule == "one_cycle":
+        rise = (1 - ops.cos(math.pi * way)) / 2
     share = ops.where(step < warmup, start + (1 - start) * rise, share)
     return recipe["learning_rate"] * share
 
@@ -311,21 +288,24 @@ class Log(contextlib.AbstractContextManager["Log"]):
 
     def tell(self, **values: float) -> None:
         """Log what was measured since the last line; `Problem` if it is not finite."""
-        wrong = [f"{k} is {v}" for k, v in values.items() if not math.isfinite(v)]
-        if wrong:
-            raise Problem(f"{' and '.join(wrong)} after step {self.step}{DIVERGED}")
-        steps, then = self.step - self.logged, self.since
-        self.logged, self.since = self.step, time.perf_counter()
+        for key, value in values.items():
+            if not math.isfinite(value):
+                raise Problem(f"{key} is {value} after step {self.step}{DIVERGED}")
+        steps, now = self.step - self.logged, time.perf_counter()
         if steps:  # none between the line of a step and that of its evaluation
-            values["images_per_second"] = steps * self.batch / (self.since - then)
-            self.bar.set_postfix({key: f"{value:.4g}" for key, value in values.items()})
+            values["images_per_second"] = steps * self.batch / (now - self.since)
+        self.logged, self.since = self.step, now
+        if self.quiet:
+            return
+        shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+        if steps:
+            self.bar.set_postfix_str(shown)
+        else:
+            self.bar.write(f"step {self.step}: {shown}")
         line = {"step": self.step, **values}
         self.lines.append(line)
-        if not self.quiet:
-            if not steps:
-                self.bar.write(", ".join(f"{k} {v:.4g}" for k, v in line.items()))
-            write_whole(self.path, f"{json.dumps(line)}\n".encode(), append=True)
-            self.show(line)
+        write_whole(self.path, f"{json.dumps(line)}\n".encode(), append=True)
+        self.show(line)
 
     def show(self, line: dict[str, Any]) -> None:
         """Write a line to TensorBoard."""

@@ -275,13 +275,13 @@ MISTAKES = [
     Mistake(
         "warm-up off by one",
         "torch/common.py",
-        {"rise = step / warmup": "rise = (step + 1) / warmup"},
+        {"way = step / max(warmup, 1)": "way = (step + 1) / max(warmup, 1)"},
         schedule,
     ),
     Mistake(
         "milestones off by one",
         "torch/common.py",
-        {"ops.where(step >= each,": "ops.where(step > each,"},
+        {"ops.where(step >= milestone,": "ops.where(step > milestone,"},
         schedule,
     ),
     Mistake(

@@ -636,7 +636,8 @@ def test_nothing_of_another_run_is_lost(trainer: Trainer, tmp_path: Path) -> Non
         assert message.startswith(f"{run} holds a run: ") and "give another --out" in message
         assert [path.read_text() for path in run.iterdir()] == ["mine"]
     (tmp_path / "file").touch()
-    assert "is no folder" in problem(trainer.folder, *trainer.flags(tmp_path / "file"))
+    wrong = problem(trainer.folder, *trainer.flags(tmp_path / "file"))
+    assert "file: not a folder to write to: " in wrong
     run = tmp_path / "events"
     shutil.copytree(trainer.run, run)
     (run / "events.out.tfevents.1.host").write_text("mine")

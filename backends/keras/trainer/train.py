@@ -173,7 +173,7 @@ def train(args: Args, place: Place) -> int:
     if args.evaluate:
         beside = [path.with_name("last.npz") for path in args.weights]
         kept = [read(path).get("recipe") for path in beside if path.is_file()]
-        common.as_trained(args, kept)
+        data.as_trained(args, kept)
     images, held_out = data.prepare(args)
     if args.evaluate:
         return evaluate_all(args, place, held_out)

@@ -178,7 +178,7 @@ def train(args: Args, place: Place) -> int:
         names = {".safetensors": "last.pt"}  # where there is the recipe
         files = [p.with_name(names.get(p.suffix, p.name)) for p in args.weights]
         kept = [read(path).get("recipe") for path in files if path.is_file()]
-        common.as_trained(args, kept)
+        data.as_trained(args, kept)
     images, held_out = data.prepare(args)
     recipe = args.recipe
     torch.manual_seed(args.seed)

@@ -30,7 +30,6 @@ else:
     from .sources import Args, Problem, Recipe, reading, write_whole
 
 HERE = Path(__file__).resolve().parent
-DIVERGED = "; the last checkpoint stays: lower --learning-rate, or lengthen --warmup"
 CORES = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 LISTS = ("no_decay", "milestones", "scales", "mean", "std")
@@ -286,11 +285,17 @@ class Log(contextlib.AbstractContextManager["Log"]):
         self.step += 1
         self.bar.update()
 
+    def require(self, sound: bool, wrong: str) -> None:
+        """Raise `Problem` if training has diverged."""
+        if not sound:
+            hint = "lower --learning-rate, or lengthen --warmup"
+            where = f"{wrong} after step {self.step}"
+            raise Problem(f"{where}; the last checkpoint stays: {hint}")
+
     def tell(self, **values: float) -> None:
         """Log what was measured since the last line; `Problem` if it is not finite."""
         for key, value in values.items():
-            if not math.isfinite(value):
-                raise Problem(f"{key} is {value} after step {self.step}{DIVERGED}")
+            self.require(math.isfinite(value), f"{key} is {value}")
         steps, now = self.step - self.logged, time.perf_counter()
         if steps:  # none between the line of a step and that of its evaluation
             values["images_per_second"] = steps * self.batch / (now - self.since)

@@ -512,6 +512,7 @@ def test_a_signal_ends_a_step_and_saves(
     capsys: pytest.CaptureFixture[str],
     number: signal.Signals,
 ) -> None:
+    """Resumed, the run leaves what one does that never stopped: no line of the metrics more."""
     run = tmp_path / "run"
     with pytest.raises(SystemExit) as stopped:
         called(trainer.folder, *trainer.flags(run), change=signals(number, 5))
@@ -519,7 +520,8 @@ def test_a_signal_ends_a_step_and_saves(
     assert "stopped after step 5; go on with --resume" in capsys.readouterr().err
     assert trainer.state(run)["step"] == 5
     called(trainer.folder, *trainer.flags(run), "--resume", "--max-steps", 6)
-    assert trainer.state(run)["step"] == 6
+    called(trainer.folder, *trainer.flags(tmp_path / "whole"), "--max-steps", 6)
+    assert contents(run) == contents(tmp_path / "whole")
 
 
 def test_a_second_signal_ends_at_once(trainer: Trainer, tmp_path: Path) -> None:

@@ -49,10 +49,8 @@ class Optimizer(keras.optimizers.Optimizer):
     it: TensorFlow's devices cannot synchronise inside a condition.
     """
 
-    def __init__(
-        self, recipe: Recipe, decayed: list[str], rate: Rate, parts: int = 1
-    ) -> None:
-        super().__init__(learning_rate=rate)
+    def __init__(self, recipe: Recipe, decayed: list[str], parts: int = 1) -> None:
+        super().__init__(learning_rate=Rate(recipe, parts))
         self.recipe, self.decayed, self.parts = recipe, set(decayed), parts
         # Sums gradients over devices, where each has those of its own images.
         self.total: Callable[[list[Any]], Any] = lambda gradients: gradients
@@ -127,10 +125,11 @@ class AdamW(Optimizer):
 
 
 def keras_own(
-    recipe: Recipe, decayed: list[str], rate: Rate, parts: int, model: keras.Model
+    recipe: Recipe, decayed: list[str], parts: int, model: keras.Model
 ) -> keras.optimizers.Optimizer:
     """Keras' SGD or AdamW with the recipe's hyperparameters."""
-    options = {"learning_rate": rate, "weight_decay": recipe["weight_decay"] or None}
+    options = {"learning_rate": Rate(recipe, parts)}
+    options["weight_decay"] = recipe["weight_decay"] or None
     options["global_clipnorm"] = recipe["clip_norm"] or None
     options["gradient_accumulation_steps"] = parts if parts > 1 else None
     if recipe["optimizer"] == "adamw":
@@ -275,9 +274,7 @@ class Run(keras.callbacks.Callback):
 
     def save(self, best: bool) -> None:
         """Save the evaluated weights, and the checkpoint to resume from."""
-        if not finite(self.raw):
-            where = f"a weight is not finite after step {self.step}"
-            raise Problem(f"{where}{common.DIVERGED}")
+        self.log.require(finite(self.raw), "a weight is not finite")
         self.place.agree(self.model)
         if self.place.rank:
             return

@@ -41,12 +41,12 @@ if TYPE_CHECKING or not __package__:
     import common
     import data
     from devices import Place, Trained, evaluate, place_of
-    from fitting import SGD, AdamW, Rate, Run, finite, keras_own, read
+    from fitting import SGD, AdamW, Run, finite, keras_own, read
     from sources import Args, Images, Problem, Recipe, reading
 else:
     from . import common, data
     from .devices import Place, Trained, evaluate, place_of
-    from .fitting import SGD, AdamW, Rate, Run, finite, keras_own, read
+    from .fitting import SGD, AdamW, Run, finite, keras_own, read
     from .sources import Args, Images, Problem, Recipe, reading
 
 WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
@@ -116,7 +116,7 @@ def make_ready(
     own: bool = False,
 ) -> Trained:
     """The model to train, compiled with optimizer, loss and metrics; with its EMA."""
-    given = recipe, decayed_names(raw, recipe), Rate(recipe, parts), parts
+    given = recipe, decayed_names(raw, recipe), parts
     averages = [keras.models.clone_model(raw)] if recipe["ema"] else []
     for average in averages:
         average.set_weights(raw.get_weights())
@@ -165,8 +165,8 @@ def cross_entropy(targets: Any, logits: Any) -> Any:
 # --- training -------------------------------------------------------------------------
 
 
-def train(args: Args, place: Place) -> int:
-    """Train or evaluate; returns the exit status."""
+def train(args: Args, place: Place) -> None:
+    """Train or evaluate; exits with a status after a signal."""
     # data
     foreign = ["last.pt", "best.pt", "*.safetensors"]
     common.check(args, place.devices, "last.npz", foreign)
@@ -176,7 +176,8 @@ def train(args: Args, place: Place) -> int:
         data.as_trained(args, kept)
     images, held_out = data.prepare(args)
     if args.evaluate:
-        return evaluate_all(args, place, held_out)
+        evaluate_all(args, place, held_out)
+        return
 
     # model
     raw = build(args, images, args.weights[0] if args.weights else None)
@@ -208,11 +209,10 @@ def train(args: Args, place: Place) -> int:
     place.summed(np.zeros(1))  # wait for the process that saves
     if run.halted and run.step < args.steps:
         print(f"stopped after step {run.step}; go on with --resume", file=sys.stderr)
-        return 128 + (run.log.stopped or [signal.SIGTERM])[0]
-    return 0
+        sys.exit(128 + (run.log.stopped or [signal.SIGTERM])[0])
 
 
-def evaluate_all(args: Args, place: Place, images: Images) -> int:
+def evaluate_all(args: Args, place: Place, images: Images) -> None:
     """Report the errors of the mean prediction of all --weights."""
     networks = [build(args, images, path) for path in args.weights]
     model = Trained(args.recipe, *networks)
@@ -222,23 +222,19 @@ def evaluate_all(args: Args, place: Place, images: Images) -> int:
     if place.rank == 0:
         counts = ops.convert_to_numpy(table.total_cm).astype(int)
         data.report(args, errors, counts, images)
-    return 0
 
 
 def main() -> None:
     """Train or evaluate; problems end the program with one line."""
-    status: int | str
     try:
         args = common.parse(sys.argv[1:], __doc__ or "", FLAGS)
         place = place_of(args)
         with place.scope():
-            status = train(args, place)
+            train(args, place)
     except Problem as problem:  # from a worker process, its text has a traceback
-        status = f"train.py: {str(problem).rpartition('Problem: ')[2]}"
+        sys.exit(f"train.py: {str(problem).rpartition('Problem: ')[2]}")
     except KeyboardInterrupt:
-        status = 128 + signal.SIGINT
-    if status:
-        sys.exit(status)
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -200,9 +200,8 @@ def train(args: Args, place: Place) -> int:
 
     # resume
     step, best, worse, last = 0, math.inf, 0, args.out / "last.pt"
-    sums = torch.zeros(
-        4, device=place.device
-    )  # loss, errors, images; processes to stop
+    # Since the last log line: loss, errors, images, and processes that are to stop.
+    sums = torch.zeros(4, device=place.device)
     if last.is_file():  # only with --resume: see common.check
         saved = read(last)
         with reading(last, "a checkpoint of this trainer"):
@@ -236,7 +235,7 @@ def train(args: Args, place: Place) -> int:
             made = [make(x, c, y, recipe, place) for x, c, y in batches]
             labels = torch.cat([y for *_, y in batches])
             loss, logits = update(model, optimizer, made, recipe["clip_norm"], place)
-            rate = rates.get_last_lr()[0]
+            rate = float(rates.get_last_lr()[0])
             rates.step()
             step += 1
             if recipe["ema"] and step % recipe["ema_steps"] == 0:
@@ -259,9 +258,7 @@ def train(args: Args, place: Place) -> int:
                 sums.zero_()
             if not (saves or halt):
                 continue
-            if not finite(raw):
-                where = f"a weight is not finite after step {step}"
-                raise Problem(f"{where}{common.DIVERGED}")
+            log.require(finite(raw), "a weight is not finite")
             if ends:
                 found, _ = evaluate([best_model], held_out, args, place)
                 model.train()
@@ -292,7 +289,7 @@ def main() -> None:
         status = train(args, Place(args))
     except Problem as problem:  # from a worker process, its text has a traceback
         status = f"train.py: {str(problem).rpartition('Problem: ')[2]}"
-        # So that it is the last line that torchrun prints, too.
+        # So that torchrun repeats it in its report.
         get_error_handler().record_exception(problem.with_traceback(None))
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT

@@ -201,6 +201,7 @@ class Run(keras.callbacks.Callback):
         self.images, self.args, self.recipe = images, args, args.recipe
         self.place, self.raw, self.evaluated = place, model.network, model.evaluated[0]
         self.step, self.best, self.worse, self.halted = 0, math.inf, 0, False
+        self.measured: list[float] = []  # in the metrics, since the last log line
         averages = self.evaluated.weights if self.recipe["ema"] else []
         kept = {id(weight) for weight in self.raw.weights}
         seeds = [each for each in self.raw.variables if id(each) not in kept]
@@ -209,7 +210,6 @@ class Run(keras.callbacks.Callback):
             "ema": {v.path: v for v in averages},
             "optimizer": dict(enumerate(model.optimizer.variables)),
             "seeds": dict(enumerate(seeds)),
-            "metrics": dict(enumerate(model.metrics_variables)),
         }
         last = args.out / "last.npz"
         if last.is_file():  # only with --resume: see common.check
@@ -221,9 +221,8 @@ class Run(keras.callbacks.Callback):
                         variable.assign(saved[group][str(name)])
                 self.step, self.best = saved["step"], saved["best"]
                 self.worse = saved["worse"]
+                self.measured = [float(value) for value in saved["measured"]]
         self.calls = self.step * args.accumulate
-        measured = self.groups["metrics"].values()
-        self.measured = [ops.convert_to_numpy(variable) for variable in measured]
 
     @property
     def done(self) -> bool:
@@ -232,7 +231,7 @@ class Run(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Go on with the checkpoint's metrics, which `fit` has just reset."""
-        for variable, value in zip(self.groups["metrics"].values(), self.measured):
+        for variable, value in zip(self.model.metrics_variables, self.measured):
             variable.assign(value)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -275,10 +274,12 @@ class Run(keras.callbacks.Callback):
     def save(self, best: bool) -> None:
         """Save the evaluated weights, and the checkpoint to resume from."""
         self.log.require(finite(self.raw), "a weight is not finite")
+        own = {"step": self.step, "best": self.best, "worse": self.worse}
+        measured = map(ops.convert_to_numpy, self.model.metrics_variables)
+        own["measured"] = [float(value) for value in measured]  # summed over hosts
         self.place.agree(self.model)
         if self.place.rank:
             return
-        own = {"step": self.step, "best": self.best, "worse": self.worse}
         # In this order, so that no kill loses the best.
         for name in ("best", "last") if best else ("last",):
             save_weights(self.args.out / f"{name}.weights.h5", self.evaluated)

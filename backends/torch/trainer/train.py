@@ -209,14 +209,14 @@ def train(args: Args, place: Place) -> int:
             for name, part in parts.items():
                 part.load_state_dict(saved[name])
             step, best, worse = int(saved["step"]), saved["best"], int(saved["worse"])
-            sums.copy_(saved["sums"] * (place.rank == 0))
+            sums.copy_(torch.tensor(saved["sums"]) * (place.rank == 0))
     model: nn.Module = DistributedDataParallel(raw) if place.world > 1 else raw
     model = torch.compile(model) if args.compile else model  # type: ignore[assignment]
     make = torch.compile(prepared) if args.compile else prepared
 
     def save(name: str) -> None:
         state = {key: part.state_dict() for key, part in parts.items()}
-        state |= {"step": step, "best": best, "worse": worse, "sums": sums}
+        state |= {"step": step, "best": best, "worse": worse, "sums": sums.tolist()}
         buffer = io.BytesIO()
         torch.save(common.identity(args) | state, buffer)
         write_whole(args.out / name, buffer.getvalue())

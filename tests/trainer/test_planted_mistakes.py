@@ -269,7 +269,7 @@ MISTAKES = [
     Mistake(
         "keras: what was evaluated counts in training",
         "keras/fitting.py",
-        {"        if tells:\n            self.model.reset_metrics()\n": ""},
+        {"            self.model.reset_metrics()\n": ""},
         run,
     ),
     Mistake(

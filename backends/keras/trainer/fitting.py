@@ -260,12 +260,11 @@ class Run(keras.callbacks.Callback):
             self.log.tell(**mean, rate=rate)
             halts: np.ndarray = self.place.summed(np.array([len(self.log.stopped)]))
             self.halted = bool(halts[0] > 0)  # several hosts stop when they log
-        if ends:
-            found = evaluate(self.model, self.images, args, self.place)
-            self.log.tell(**found)
-            self.worse = 0 if found["val_error"] < self.best else self.worse + 1
-            self.best = min(self.best, found["val_error"])
-        if tells:
+            if ends:
+                found = evaluate(self.model, self.images, args, self.place)
+                self.log.tell(**found)
+                self.worse = 0 if found["val_error"] < self.best else self.worse + 1
+                self.best = min(self.best, found["val_error"])
             self.model.reset_metrics()
         if saves or self.halted:
             self.save(best=bool(ends) and self.worse == 0)

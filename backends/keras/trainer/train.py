@@ -85,6 +85,7 @@ def load_weights(model: keras.Model, path: Path, reset_head: bool) -> None:
         f"weights of this network (for other classes try --reset-head, of {head.name})"
     )
     with reading(path, what), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")  # whatever python -W says
         model.load_weights(path, skip_mismatch=reset_head)
         if reset_head:
             head.set_weights(kept)

@@ -143,6 +143,12 @@ MISTAKES = [
         resumed,
     ),
     Mistake(
+        "torch: fresh sums of the log",
+        "torch/train.py",
+        {'saved["sums"]) *': 'saved["sums"]) * 0 *'},
+        resumed,
+    ),
+    Mistake(
         "torch: chance goes on by itself",
         "torch/train.py",
         {"torch.manual_seed((args.seed << 32) + step * place.world + place.rank)": "pass"},
@@ -242,6 +248,12 @@ MISTAKES = [
             "in self.groups.items():\n                    for": "in "
             "list(self.groups.items())[:2]:\n                    for"
         },
+        resumed,
+    ),
+    Mistake(
+        "keras: fresh sums of the log",
+        "keras/fitting.py",
+        {"            variable.assign(value)\n": "            pass\n"},
         resumed,
     ),
     Mistake(

@@ -187,8 +187,7 @@ def keras_steps(
     labels, chances = rng.integers(0, CLASSES, number), np.eye(number, 9, dtype=np.float32)
 
     def step_of(raw: Any) -> Step:
-        steps = recipe["length"]
-        model = train.make_ready(raw, recipe, steps)
+        model = train.make_ready(raw, recipe)
         return lambda: float(model.train_on_batch((images, chances), labels)[0])
 
     steps = {OURS: step_of(ours), published.library: step_of(theirs)}

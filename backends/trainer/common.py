@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -29,16 +30,13 @@ else:
     from .sources import Args, Problem, Recipe, reading, write_whole
 
 HERE = Path(__file__).resolve().parent
-DIVERGED = "; the last checkpoint stays: lower --learning-rate, or lengthen --warmup"
 CORES = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 LISTS = ("no_decay", "milestones", "scales", "mean", "std")
-EVALUATED = ("mean", "std", "crop", "padding", "resize")  # of a run, to evaluate it
-Reader = Callable[[str], Any]
-Flags = dict[str, dict[str, Any]]  # with what argparse is told of each
+Options = dict[str, dict[str, Any]]  # of each flag or key, for argparse
 
 
-def within(least: float, most: float, kind: Reader = float) -> Reader:
+def within(least: float, most: float, kind: Callable[[str], Any] = float) -> Any:
     """A parser for numbers in a range, for argparse."""
 
     def read(text: str) -> Any:
@@ -54,7 +52,7 @@ def within(least: float, most: float, kind: Reader = float) -> Reader:
 
 # The values that keys of a recipe accept, as argparse has them.
 SHARES = "epsilon weight_decay factor final_rate warmup_start min_area erasing mean std"
-KEYS: Flags = {}
+KEYS: Options = {}
 for _keys, _options in (
     ("length", {"type": within(1, 10**9, int)}),
     ("batch_size scales resize repeats ema_steps", {"type": within(1, 65_536, int)}),
@@ -78,21 +76,21 @@ for _keys, _options in (
         KEYS[_key] = _options | ({"nargs": "*"} if _key in LISTS else {})
 
 
-class Keys(argparse.ArgumentParser):
-    """The flags for the keys of a recipe, which also read the recipe itself."""
+class Flags(argparse.ArgumentParser):
+    """Raises `Problem` for wrong flags; the text begins with `prog`."""
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
+        raise Problem(f"{self.prog}{message}")
 
 
-def recipe_of(name: str) -> tuple[Keys, Recipe]:
-    """The recipe of a network with the flags that change it; raises `Problem`."""
+def recipe_of(name: str) -> tuple[Flags, Recipe]:
+    """The recipe of a network, and its keys as flags, which read it; raises `Problem`."""
     path = HERE / f"{name}.toml"
     if not (path.is_file() and path.with_suffix(".py").is_file()):
         known = ", ".join(sorted(path.stem for path in HERE.glob("*.toml")))
         wrong = f"there is no network {name!r} with a recipe in {HERE}"
         raise Problem(f"{wrong}; there are: {known}")
-    keys = Keys(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    keys = Flags(prog=f"{path}: ", add_help=False, argument_default=argparse.SUPPRESS)
     group, words = keys.add_argument_group("recipe"), []
     with reading(path, "a recipe"):
         text = path.read_text(encoding="utf-8")
@@ -114,14 +112,15 @@ def recipe_of(name: str) -> tuple[Keys, Recipe]:
     return keys, recipe
 
 
-def parse(words: list[str], description: str, more: Flags) -> Args:
+def parse(words: list[str], description: str, more: Options) -> Args:
     """The flags (`more` are the framework's), with the changed recipe as `recipe`."""
-    keys, recipe = Keys(add_help=False), cast(Recipe, {})
+    keys, recipe = Flags(add_help=False), cast(Recipe, {})
     if words and not words[0].startswith("-"):
         keys, recipe = recipe_of(words[0])
     elif not {"-h", "--help"} & set(words):
         raise Problem("the network's name comes first: train.py NETWORK --flag VALUE")
-    parser = argparse.ArgumentParser(
+    parser = Flags(
+        prog="",
         usage="train.py NETWORK [--flag VALUE ...]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -152,8 +151,8 @@ def parse(words: list[str], description: str, more: Flags) -> Args:
         add(flag, **options)
     args, unread = parser.parse_known_args(words)
     if unread:
-        word, known = unread[0].partition("=")[0], parser._option_string_actions
-        close = difflib.get_close_matches(word, known, n=1)
+        word, known = unread[0].partition("=")[0], parser.format_help()
+        close = difflib.get_close_matches(word, re.findall(r"--[\w-]+", known), n=1)
         hint = f"did you mean {close[0]}?" if close else "--help lists all"
         parser.error(f"there is no flag {word}; {hint}")
     args.given = recipe.keys() & vars(args).keys()
@@ -189,22 +188,10 @@ def check(args: Args, devices: int, last: str, foreign: list[str]) -> None:
         (args.reset_head and not args.weights, "--reset-head needs --weights"),
         (many and not args.evaluate, "--weights: --evaluate alone takes several"),
         (no_table, f"--confusion: {table} is no .csv file in a folder that exists"),
-        (fresh and out.is_file(), f"--out: {out} is no folder"),
         (fresh and taken, f"{out} holds a run: {hint}give another --out"),
     ):
         if wrong:
             raise Problem(message)
-
-
-def as_trained(args: Args, trained: list[Any]) -> None:
-    """Evaluate checkpoints with the recipe that they have, but for flags given."""
-    known = [each for each in trained if isinstance(each, dict)]
-    for key in sorted({*EVALUATED} - args.given):
-        for value in (values := [each[key] for each in known if key in each]):
-            if value != values[0]:
-                wrong = f"--weights were trained with different {key}s"
-                raise Problem(f"{wrong}: give --{key}")
-            args.recipe[key] = value
 
 
 def network_of(name: str) -> ModuleType:
@@ -217,23 +204,22 @@ def network_of(name: str) -> ModuleType:
     return module
 
 
-def rate_at(step: int, recipe: Recipe) -> float:
-    """The learning rate of a step, counted from 0, for a recipe in steps."""
-    schedule, warmup = recipe["schedule"], recipe["warmup"]
-    start, final, share = recipe["warmup_start"], recipe["final_rate"], 1.0
-    if step < warmup:
-        rise = step / warmup
-        if schedule == "one_cycle":
-            rise = (1 - math.cos(math.pi * rise)) / 2
-        elif recipe["warmup_shape"] == "constant":
-            rise = 0.0
-        share = start + (1 - start) * rise
-    elif schedule == "step":
-        share = recipe["factor"] ** sum(step >= each for each in recipe["milestones"])
+def rate_at(step: Any, recipe: Recipe, ops: Any = np) -> Any:
+    """The learning rate of a step, from 0 on, computed by `ops`: numpy or keras.ops."""
+    schedule, warmup, share = recipe["schedule"], recipe["warmup"], 1.0
+    start, final = recipe["warmup_start"], recipe["final_rate"]
+    if schedule == "step":
+        for milestone in recipe["milestones"]:
+            share = share * ops.where(step >= milestone, recipe["factor"], 1.0)
     elif schedule != "constant":  # cosine, one_cycle
         way = (step - warmup) / max(recipe["length"] - warmup, 1)
-        share = final + (1 - final) * (1 + math.cos(math.pi * way)) / 2
-    return float(recipe["learning_rate"] * share)
+        share = final + (1 - final) * (1 + ops.cos(math.pi * way)) / 2
+    way = step / max(warmup, 1)  # through the warm-up
+    rise = {"linear": way, "constant": 0.0}[recipe["warmup_shape"]]
+    if schedule == "one_cycle":
+        rise = (1 - ops.cos(math.pi * way)) / 2
+    share = ops.where(step < warmup, start + (1 - start) * rise, share)
+    return recipe["learning_rate"] * share
 
 
 def identity(args: Args) -> Recipe:
@@ -257,9 +243,10 @@ class Log(contextlib.AbstractContextManager["Log"]):
     """Logs a run: progress bar, metrics.jsonl, TensorBoard and curve.png."""
 
     def __init__(self, args: Args, step: int, quiet: bool) -> None:
-        self.path, self.quiet, self.step = args.out / "metrics.jsonl", quiet, step
+        self.path, self.batch = args.out / "metrics.jsonl", args.recipe["batch_size"]
+        self.quiet, self.board = quiet, cast(Any, None)
+        self.step, self.logged, self.since = step, step, time.perf_counter()
         self.bar = tqdm(total=args.steps, initial=step, unit="step", disable=quiet)
-        self.since, self.board = time.perf_counter(), cast(Any, None)
         self.lines: list[dict[str, Any]] = []
         self.stopped: list[int] = []  # signals to stop after this step
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -298,22 +285,32 @@ class Log(contextlib.AbstractContextManager["Log"]):
         self.step += 1
         self.bar.update()
 
-    def tell(self, images: int = 0, /, **values: float) -> None:
-        """Log values measured over `images` images; `Problem` if one is not finite."""
-        wrong = [f"{k} is {v}" for k, v in values.items() if not math.isfinite(v)]
-        if wrong:
-            raise Problem(f"{' and '.join(wrong)} after step {self.step}{DIVERGED}")
-        then, self.since = self.since, time.perf_counter()
-        if images:
-            values["images_per_second"] = images / (self.since - then)
-            self.bar.set_postfix({key: f"{value:.4g}" for key, value in values.items()})
+    def require(self, sound: bool, wrong: str) -> None:
+        """Raise `Problem` if training has diverged."""
+        if not sound:
+            hint = "lower --learning-rate, or lengthen --warmup"
+            where = f"{wrong} after step {self.step}"
+            raise Problem(f"{where}; the last checkpoint stays: {hint}")
+
+    def tell(self, **values: float) -> None:
+        """Log what was measured since the last line; `Problem` if it is not finite."""
+        for key, value in values.items():
+            self.require(math.isfinite(value), f"{key} is {value}")
+        steps, now = self.step - self.logged, time.perf_counter()
+        if steps:  # none between the line of a step and that of its evaluation
+            values["images_per_second"] = steps * self.batch / (now - self.since)
+        self.logged, self.since = self.step, now
+        if self.quiet:
+            return
+        shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+        if steps:
+            self.bar.set_postfix_str(shown)
+        else:
+            self.bar.write(f"step {self.step}: {shown}")
         line = {"step": self.step, **values}
         self.lines.append(line)
-        if not self.quiet:
-            if not images:
-                self.bar.write(", ".join(f"{k} {v:.4g}" for k, v in line.items()))
-            write_whole(self.path, f"{json.dumps(line)}\n".encode(), append=True)
-            self.show(line)
+        write_whole(self.path, f"{json.dumps(line)}\n".encode(), append=True)
+        self.show(line)
 
     def show(self, line: dict[str, Any]) -> None:
         """Write a line to TensorBoard."""

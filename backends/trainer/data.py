@@ -35,6 +35,17 @@ Box = tuple[int, int, int, int]  # top, left, bottom, right
 Chance = np.random.Generator
 Change = Callable[[Image.Image], Image.Image]
 BILINEAR = Image.Resampling.BILINEAR
+EVALUATED = ("mean", "std", "crop", "padding", "resize")  # of a run, to evaluate it
+
+
+def as_trained(args: Args, trained: list[Any]) -> None:
+    """Evaluate checkpoints with the recipe that they have, but for flags given."""
+    for key in sorted({*EVALUATED} - args.given):
+        values = [one[key] for one in trained if isinstance(one, dict) and key in one]
+        for value in values:
+            if value != values[0]:
+                raise Problem(f"--weights have different {key}s: give --{key}")
+            args.recipe[key] = value
 
 
 def prepare(args: Args) -> tuple[Images, Images]:

@@ -120,7 +120,7 @@ def test_optimizers_of_keras_have_the_numbers_of_the_recipe(folder: Path, kind: 
     changes = {"weight_decay": 0.1, "no_decay": ["bias"], "schedule": "cosine", "length": 160}
     recipe = recipe_of(folder, optimizer=kind, mean=[0.5], std=[0.5], **changes)
     raw = imported(folder, "small").small(10, (8, 8, 1))
-    model = train.make_ready(raw, recipe, 8, own=True)
+    model = train.make_ready(raw, recipe, own=True)
     optimizer = model.optimizer
     assert type(optimizer) is {"sgd": keras.optimizers.SGD, "adamw": keras.optimizers.AdamW}[kind]
     before = [weight.numpy() for weight in model.trainable_variables]

@@ -143,6 +143,12 @@ MISTAKES = [
         resumed,
     ),
     Mistake(
+        "torch: fresh sums of the log",
+        "torch/train.py",
+        {'saved["sums"]) *': 'saved["sums"]) * 0 *'},
+        resumed,
+    ),
+    Mistake(
         "torch: chance goes on by itself",
         "torch/train.py",
         {"torch.manual_seed((args.seed << 32) + step * place.world + place.rank)": "pass"},
@@ -219,8 +225,8 @@ MISTAKES = [
     ),
     Mistake(
         "keras: a rate for each part of a step",
-        "keras/train.py",
-        {"common.rate_at(step // parts, recipe)": "common.rate_at(step, recipe)"},
+        "keras/fitting.py",
+        {"ops.cast(step // self.parts,": "ops.cast(step,"},
         steps("all of SGD", parts=2),
     ),
     Mistake(
@@ -242,6 +248,12 @@ MISTAKES = [
             "in self.groups.items():\n                    for": "in "
             "list(self.groups.items())[:2]:\n                    for"
         },
+        resumed,
+    ),
+    Mistake(
+        "keras: fresh sums of the log",
+        "keras/fitting.py",
+        {"            variable.assign(value)\n": "            pass\n"},
         resumed,
     ),
     Mistake(
@@ -269,19 +281,19 @@ MISTAKES = [
     Mistake(
         "keras: what was evaluated counts in training",
         "keras/fitting.py",
-        {"        self.model.reset_metrics()\n": ""},
+        {"            self.model.reset_metrics()\n": ""},
         run,
     ),
     Mistake(
         "warm-up off by one",
         "torch/common.py",
-        {"rise = step / warmup": "rise = (step + 1) / warmup"},
+        {"way = step / max(warmup, 1)": "way = (step + 1) / max(warmup, 1)"},
         schedule,
     ),
     Mistake(
         "milestones off by one",
         "torch/common.py",
-        {"sum(step >= each for": "sum(step > each for"},
+        {"ops.where(step >= milestone,": "ops.where(step > milestone,"},
         schedule,
     ),
     Mistake(

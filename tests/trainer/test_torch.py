@@ -124,6 +124,18 @@ def test_processes_stop_together(folder: Path, data: Path, tmp_path: Path) -> No
     assert 0 < saved(last)["step"] < 300
 
 
+def test_torchrun_repeats_what_is_wrong(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the report with which it ends, from a file that it names to each process."""
+    report = tmp_path / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(report))
+    for flags in (("--data", tmp_path / "none"), ("--learning", 0.1)):
+        wrong = problem(folder, *flags)
+        found = json.loads(report.read_text())["message"]["extraInfo"]["py_callstack"]
+        assert found == f"sources.Problem: {wrong}\n"
+
+
 # Runs the trainer beside it, and writes down the threads that outlive it in its process.
 THREADS = """\
 import gc, os, sys

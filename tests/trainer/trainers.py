@@ -237,6 +237,19 @@ def told(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
+def contents(out: Path) -> dict[str, Any]:
+    """All that a run leaves but its speed and what a kill left unfinished."""
+    found: dict[str, Any] = {
+        path.name: path.read_bytes()
+        for path in out.iterdir()
+        if path.suffix != ".jsonl" and not path.name.startswith(".")
+    }
+    lines = told(out)
+    for line in lines:
+        line.pop("images_per_second", None)
+    return {**found, "told": lines}
+
+
 def arrays(folder: Path, out: Path) -> dict[str, np.ndarray]:
     """Every number of a run's last checkpoint, by its group and name, such as `model|fc/bias`."""
     suffix = {"torch": "pt", "keras": "npz"}[folder.name]

@@ -217,10 +217,12 @@ def test_states_of_the_trainers_of_keras(run: Run) -> None:
     """`last.npz` as the generated trainer leaves it: numbers as JSON, groups of arrays."""
     raw, averaged = drawn(0), drawn(1)
     groups = {"model": of_keras(raw), "ema": of_keras(averaged)}
-    groups["optimizer"] = {"momentum/0": np.zeros(3, np.float32)}
+    for name in ("optimizer", "seeds"):  # no states of the network
+        groups[name] = {"0": np.zeros(3, np.float32)}
     arrays = {f"{group}|{n}": v for group, held in groups.items() for n, v in held.items()}
     np.savez("last.npz", state=np.array(json.dumps({"step": 3})), **arrays)
     assert_state_is_chosen(run, "last.npz", averaged, raw)
+    assert "it also holds 'model': --state model" in run("inspect", "last.npz", "net.yaml")[1]
 
 
 def test_one_state_leaves_no_choice(run: Run) -> None:

@@ -31,14 +31,15 @@ else:
 Changes = list[tuple[Any, Any]]  # variables with their new values
 
 
-class Rates(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate of each step, from a table."""
+class Rate(keras.optimizers.schedules.LearningRateSchedule):
+    """The recipe's learning rate; a step is so many calls of the optimizer."""
 
-    def __init__(self, rates: list[float]) -> None:
-        self.rates = ops.convert_to_tensor(rates, keras.config.floatx())
+    def __init__(self, recipe: Recipe, parts: int) -> None:
+        self.recipe, self.parts = recipe, parts
 
     def __call__(self, step: Any) -> Any:
-        return ops.take(self.rates, ops.minimum(step, len(self.rates) - 1))
+        step = ops.cast(step // self.parts, keras.config.floatx())
+        return common.rate_at(step, self.recipe, ops)
 
 
 class Optimizer(keras.optimizers.Optimizer):
@@ -48,10 +49,8 @@ class Optimizer(keras.optimizers.Optimizer):
     it: TensorFlow's devices cannot synchronise inside a condition.
     """
 
-    def __init__(
-        self, recipe: Recipe, decayed: list[str], rates: Rates, parts: int = 1
-    ) -> None:
-        super().__init__(learning_rate=rates)
+    def __init__(self, recipe: Recipe, decayed: list[str], parts: int = 1) -> None:
+        super().__init__(learning_rate=Rate(recipe, parts))
         self.recipe, self.decayed, self.parts = recipe, set(decayed), parts
         # Sums gradients over devices, where each has those of its own images.
         self.total: Callable[[list[Any]], Any] = lambda gradients: gradients
@@ -126,10 +125,11 @@ class AdamW(Optimizer):
 
 
 def keras_own(
-    recipe: Recipe, decayed: list[str], rates: Rates, parts: int, model: keras.Model
+    recipe: Recipe, decayed: list[str], parts: int, model: keras.Model
 ) -> keras.optimizers.Optimizer:
     """Keras' SGD or AdamW with the recipe's hyperparameters."""
-    options = {"learning_rate": rates, "weight_decay": recipe["weight_decay"] or None}
+    options = {"learning_rate": Rate(recipe, parts)}
+    options["weight_decay"] = recipe["weight_decay"] or None
     options["global_clipnorm"] = recipe["clip_norm"] or None
     options["gradient_accumulation_steps"] = parts if parts > 1 else None
     if recipe["optimizer"] == "adamw":
@@ -201,6 +201,7 @@ class Run(keras.callbacks.Callback):
         self.images, self.args, self.recipe = images, args, args.recipe
         self.place, self.raw, self.evaluated = place, model.network, model.evaluated[0]
         self.step, self.best, self.worse, self.halted = 0, math.inf, 0, False
+        self.measured: list[float] = []  # in the metrics, since the last log line
         averages = self.evaluated.weights if self.recipe["ema"] else []
         kept = {id(weight) for weight in self.raw.weights}
         seeds = [each for each in self.raw.variables if id(each) not in kept]
@@ -220,12 +221,18 @@ class Run(keras.callbacks.Callback):
                         variable.assign(saved[group][str(name)])
                 self.step, self.best = saved["step"], saved["best"]
                 self.worse = saved["worse"]
-        self.since, self.calls = self.step, self.step * args.accumulate
+                self.measured = [float(value) for value in saved["measured"]]
+        self.calls = self.step * args.accumulate
 
     @property
     def done(self) -> bool:
         """Whether the recipe's patience is exhausted."""
         return 0 < self.recipe["patience"] <= self.worse
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Go on with the checkpoint's metrics, which `fit` has just reset."""
+        for variable, value in zip(self.model.metrics_variables, self.measured):
+            variable.assign(value)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """On PyTorch, seed dropout, whose generator is in no checkpoint."""
@@ -242,35 +249,36 @@ class Run(keras.callbacks.Callback):
         self.log.advance()
         ends = self.step == args.steps or self.step % args.epoch == 0
         saves = ends or (args.save_every and self.step % args.save_every == 0)
-        alone = self.place.world == 1 and bool(self.log.stopped)
-        if not (saves or alone or self.step % args.log_every == 0):
+        tells = saves or self.step % args.log_every == 0
+        self.halted = self.place.world == 1 and bool(self.log.stopped)
+        if not (tells or self.halted):
             return
         getattr(self.model, "jax_state_sync", lambda: None)()
-        mean = {"loss": float(logs["loss"]), "error": 1 - float(logs["top1"])}
-        rate = common.rate_at(self.step - 1, self.recipe)
-        steps, self.since = self.step - self.since, self.step
-        self.log.tell(steps * self.recipe["batch_size"], **mean, rate=rate)
-        halts: np.ndarray = self.place.summed(np.array([len(self.log.stopped)]))
-        self.halted = bool(halts[0] > 0)  # on any host
-        if ends:
-            found = evaluate(self.model, self.images, args, self.place)
-            self.log.tell(**found)
-            self.worse = 0 if found["val_error"] < self.best else self.worse + 1
-            self.best = min(self.best, found["val_error"])
+        if tells:
+            mean = {"loss": float(logs["loss"]), "error": 1 - float(logs["top1"])}
+            rate = float(common.rate_at(self.step - 1, self.recipe))
+            self.log.tell(**mean, rate=rate)
+            halts: np.ndarray = self.place.summed(np.array([len(self.log.stopped)]))
+            self.halted = bool(halts[0] > 0)  # several hosts stop when they log
+            if ends:
+                found = evaluate(self.model, self.images, args, self.place)
+                self.log.tell(**found)
+                self.worse = 0 if found["val_error"] < self.best else self.worse + 1
+                self.best = min(self.best, found["val_error"])
+            self.model.reset_metrics()
         if saves or self.halted:
             self.save(best=bool(ends) and self.worse == 0)
-        self.model.reset_metrics()
         self.model.stop_training = self.halted or self.done
 
     def save(self, best: bool) -> None:
         """Save the evaluated weights, and the checkpoint to resume from."""
-        if not finite(self.raw):
-            where = f"a weight is not finite after step {self.step}"
-            raise Problem(f"{where}{common.DIVERGED}")
+        self.log.require(finite(self.raw), "a weight is not finite")
+        own = {"step": self.step, "best": self.best, "worse": self.worse}
+        measured = map(ops.convert_to_numpy, self.model.metrics_variables)
+        own["measured"] = [float(value) for value in measured]  # summed over hosts
         self.place.agree(self.model)
         if self.place.rank:
             return
-        own = {"step": self.step, "best": self.best, "worse": self.worse}
         # In this order, so that no kill loses the best.
         for name in ("best", "last") if best else ("last",):
             save_weights(self.args.out / f"{name}.weights.h5", self.evaluated)

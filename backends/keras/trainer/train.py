@@ -41,17 +41,17 @@ if TYPE_CHECKING or not __package__:
     import common
     import data
     from devices import Place, Trained, evaluate, place_of
-    from fitting import SGD, AdamW, Rates, Run, finite, keras_own, read
+    from fitting import SGD, AdamW, Run, finite, keras_own, read
     from sources import Args, Images, Problem, Recipe, reading
 else:
     from . import common, data
     from .devices import Place, Trained, evaluate, place_of
-    from .fitting import SGD, AdamW, Rates, Run, finite, keras_own, read
+    from .fitting import SGD, AdamW, Run, finite, keras_own, read
     from .sources import Args, Images, Problem, Recipe, reading
 
 WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 ON = "store_true"
-FLAGS: common.Flags = {
+FLAGS: common.Options = {
     "--precision": {"choices": ("fp32", "bf16", "fp64"), "help": "of the computation"},
     "--all-devices": {"action": ON, "help": "train on all devices of this host"},
     "--compile": {"action": ON, "help": "with XLA, even where Keras would not"},
@@ -85,6 +85,7 @@ def load_weights(model: keras.Model, path: Path, reset_head: bool) -> None:
         f"weights of this network (for other classes try --reset-head, of {head.name})"
     )
     with reading(path, what), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")  # whatever python -W says
         model.load_weights(path, skip_mismatch=reset_head)
         if reset_head:
             head.set_weights(kept)
@@ -111,14 +112,12 @@ def decayed_names(model: keras.Model, recipe: Recipe) -> list[str]:
 def make_ready(
     raw: keras.Model,
     recipe: Recipe,
-    steps: int,
     parts: int = 1,
     jit: bool | str = "auto",
     own: bool = False,
 ) -> Trained:
     """The model to train, compiled with optimizer, loss and metrics; with its EMA."""
-    rates = [common.rate_at(step // parts, recipe) for step in range(steps * parts)]
-    given = recipe, decayed_names(raw, recipe), Rates(rates), parts
+    given = recipe, decayed_names(raw, recipe), parts
     averages = [keras.models.clone_model(raw)] if recipe["ema"] else []
     for average in averages:
         average.set_weights(raw.get_weights())
@@ -167,25 +166,26 @@ def cross_entropy(targets: Any, logits: Any) -> Any:
 # --- training -------------------------------------------------------------------------
 
 
-def train(args: Args, place: Place) -> int:
-    """Train or evaluate; returns the exit status."""
+def train(args: Args, place: Place) -> None:
+    """Train or evaluate; exits with a status after a signal."""
     # data
     foreign = ["last.pt", "best.pt", "*.safetensors"]
     common.check(args, place.devices, "last.npz", foreign)
     if args.evaluate:
         beside = [path.with_name("last.npz") for path in args.weights]
         kept = [read(path).get("recipe") for path in beside if path.is_file()]
-        common.as_trained(args, kept)
+        data.as_trained(args, kept)
     images, held_out = data.prepare(args)
     if args.evaluate:
-        return evaluate_all(args, place, held_out)
+        evaluate_all(args, place, held_out)
+        return
 
     # model
     raw = build(args, images, args.weights[0] if args.weights else None)
     several = place.devices > 1 and keras.backend.backend() == "tensorflow"
     jit = True if args.compile else (False if several else "auto")
     parts, own = args.accumulate, args.keras_optimizer
-    model = make_ready(raw, args.recipe, args.steps, parts, jit, own)
+    model = make_ready(raw, args.recipe, parts, jit, own)
     if several and not own:
         model.optimizer.total = place.total
 
@@ -210,11 +210,10 @@ def train(args: Args, place: Place) -> int:
     place.summed(np.zeros(1))  # wait for the process that saves
     if run.halted and run.step < args.steps:
         print(f"stopped after step {run.step}; go on with --resume", file=sys.stderr)
-        return 128 + (run.log.stopped or [signal.SIGTERM])[0]
-    return 0
+        sys.exit(128 + (run.log.stopped or [signal.SIGTERM])[0])
 
 
-def evaluate_all(args: Args, place: Place, images: Images) -> int:
+def evaluate_all(args: Args, place: Place, images: Images) -> None:
     """Report the errors of the mean prediction of all --weights."""
     networks = [build(args, images, path) for path in args.weights]
     model = Trained(args.recipe, *networks)
@@ -224,23 +223,19 @@ def evaluate_all(args: Args, place: Place, images: Images) -> int:
     if place.rank == 0:
         counts = ops.convert_to_numpy(table.total_cm).astype(int)
         data.report(args, errors, counts, images)
-    return 0
 
 
 def main() -> None:
     """Train or evaluate; problems end the program with one line."""
-    status: int | str
     try:
         args = common.parse(sys.argv[1:], __doc__ or "", FLAGS)
         place = place_of(args)
         with place.scope():
-            status = train(args, place)
+            train(args, place)
     except Problem as problem:  # from a worker process, its text has a traceback
-        status = f"train.py: {str(problem).rpartition('Problem: ')[2]}"
+        sys.exit(f"train.py: {str(problem).rpartition('Problem: ')[2]}")
     except KeyboardInterrupt:
-        status = 128 + signal.SIGINT
-    if status:
-        sys.exit(status)
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

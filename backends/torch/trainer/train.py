@@ -41,6 +41,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -58,7 +59,7 @@ else:
 
 Batches = Sequence[tuple[Tensor, Tensor]]  # images and targets
 ON = "store_true"
-FLAGS: common.Flags = {
+FLAGS: common.Options = {
     "--device": {"choices": ("cpu", "cuda"), "help": "default: cuda, if there is one"},
     "--precision": {"choices": ("fp32", *HALVES, "fp64"), "help": "of the computation"},
     "--sync-batch-norm": {"action": ON, "help": "statistics over all processes"},
@@ -140,7 +141,8 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> tuple[Optimizer, LambdaL
         own = {"betas": (recipe["beta1"], recipe["beta2"]), "eps": recipe["epsilon"]}
     own |= {"weight_decay": recipe["weight_decay"]}
     optimizer = kind(groups, lr=1.0, fused=next(model.parameters()).is_cuda, **own)
-    return optimizer, LambdaLR(optimizer, lambda step: common.rate_at(step, recipe))
+    rates = LambdaLR(optimizer, lambda step: float(common.rate_at(step, recipe)))
+    return optimizer, rates
 
 
 def update(
@@ -176,7 +178,7 @@ def train(args: Args, place: Place) -> int:
         names = {".safetensors": "last.pt"}  # where there is the recipe
         files = [p.with_name(names.get(p.suffix, p.name)) for p in args.weights]
         kept = [read(path).get("recipe") for path in files if path.is_file()]
-        common.as_trained(args, kept)
+        data.as_trained(args, kept)
     images, held_out = data.prepare(args)
     recipe = args.recipe
     torch.manual_seed(args.seed)
@@ -198,6 +200,8 @@ def train(args: Args, place: Place) -> int:
 
     # resume
     step, best, worse, last = 0, math.inf, 0, args.out / "last.pt"
+    # Since the last log line: loss, errors, images, and processes that are to stop.
+    sums = torch.zeros(4, device=place.device)
     if last.is_file():  # only with --resume: see common.check
         saved = read(last)
         with reading(last, "a checkpoint of this trainer"):
@@ -205,20 +209,20 @@ def train(args: Args, place: Place) -> int:
             for name, part in parts.items():
                 part.load_state_dict(saved[name])
             step, best, worse = int(saved["step"]), saved["best"], int(saved["worse"])
+            sums.copy_(torch.tensor(saved["sums"]) * (place.rank == 0))
     model: nn.Module = DistributedDataParallel(raw) if place.world > 1 else raw
     model = torch.compile(model) if args.compile else model  # type: ignore[assignment]
     make = torch.compile(prepared) if args.compile else prepared
 
     def save(name: str) -> None:
         state = {key: part.state_dict() for key, part in parts.items()}
-        state |= {"step": step, "best": best, "worse": worse}
+        state |= {"step": step, "best": best, "worse": worse, "sums": sums.tolist()}
         buffer = io.BytesIO()
         torch.save(common.identity(args) | state, buffer)
         write_whole(args.out / name, buffer.getvalue())
 
     # loop
-    sums, halt = torch.zeros(4, device=place.device), False
-    share = place.rank, place.world, args.accumulate
+    halt, share = False, (place.rank, place.world, args.accumulate)
     order = data.training(images, recipe, args.seed, step, share)
     loaded = data.ahead(order, args.workers, images.size is None)
     left = 0 if 0 < recipe["patience"] <= worse else max(args.steps - step, 0)
@@ -229,8 +233,9 @@ def train(args: Args, place: Place) -> int:
             arrays = itertools.islice(loaded, args.accumulate)
             batches = [tuple(map(place.there, each)) for each in arrays]
             made = [make(x, c, y, recipe, place) for x, c, y in batches]
-            labels, rate = torch.cat([y for *_, y in batches]), rates.get_last_lr()[0]
+            labels = torch.cat([y for *_, y in batches])
             loss, logits = update(model, optimizer, made, recipe["clip_norm"], place)
+            rate = float(rates.get_last_lr()[0])
             rates.step()
             step += 1
             if recipe["ema"] and step % recipe["ema_steps"] == 0:
@@ -244,20 +249,16 @@ def train(args: Args, place: Place) -> int:
             # log; evaluate and save after each epoch
             ends = step == args.steps or step % args.epoch == 0
             saves = ends or (args.save_every and step % args.save_every == 0)
-            alone = place.world == 1 and bool(log.stopped)
-            if not (saves or alone or step % args.log_every == 0):
-                continue
-            sums[3] = len(log.stopped)
-            loss_sum, errors, seen, halts = place.summed(sums).tolist()
-            sums.zero_()
-            mean = {"loss": loss_sum / seen, "error": errors / seen}
-            log.tell(int(seen), **mean, rate=float(rate))
-            halt = halts > 0
+            halt = place.world == 1 and bool(log.stopped)
+            if saves or step % args.log_every == 0:
+                sums[3] = len(log.stopped)  # several processes stop when they log
+                losses, errors, seen, halts = place.summed(sums).tolist()
+                log.tell(loss=losses / seen, error=errors / seen, rate=rate)
+                halt = halts > 0
+                sums.zero_()
             if not (saves or halt):
                 continue
-            if not finite(raw):
-                where = f"a weight is not finite after step {step}"
-                raise Problem(f"{where}{common.DIVERGED}")
+            log.require(finite(raw), "a weight is not finite")
             if ends:
                 found, _ = evaluate([best_model], held_out, args, place)
                 model.train()
@@ -288,6 +289,8 @@ def main() -> None:
         status = train(args, Place(args))
     except Problem as problem:  # from a worker process, its text has a traceback
         status = f"train.py: {str(problem).rpartition('Problem: ')[2]}"
+        # So that torchrun repeats it in its report.
+        get_error_handler().record_exception(problem.with_traceback(None))
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
     finally:

@@ -29,7 +29,7 @@ from resnet_spec.weights.checkpoint import (
 _MAX_HEADER = 10_000  # bytes
 _MAX_GROWTH = 100  # weights hardly shrink: what grows more was made to fill the memory
 _SMALL = 1 << 22  # bytes that may shrink to nothing, as images of zeros do
-_OPTIMIZER = "optimizer"  # of a run, and no state of the network
+_STATES = ("model", "ema")  # of a run; its other groups are no states of the network
 _NUMBERS = "biufV"  # kinds of types; V: bfloat16, which NumPy does not know by name
 
 
@@ -53,11 +53,11 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
 
 
 def _states(tensors: tuple[Tensor, ...]) -> dict[str, tuple[Tensor, ...]]:
-    """The groups of a trainer's run, an empty average left out."""
+    """The networks of a trainer's run, an empty average left out."""
     states: dict[str, list[Tensor]] = {}
     for tensor in tensors:
         group, mark, name = tensor.name.partition("|")
-        if mark and group != _OPTIMIZER:
+        if mark and group in _STATES:
             states.setdefault(group, []).append(tensor._replace(name=name))
     return {group: tuple(held) for group, held in states.items()}
 

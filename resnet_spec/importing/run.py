@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from resnet_spec.codegen.generate import generate
 from resnet_spec.diagnostics import SpecError
-from resnet_spec.importing import zero_biases
+from resnet_spec.importing import checkpoints, zero_biases
 from resnet_spec.importing.carry import COUNTER, Carried, carried
 from resnet_spec.importing.errors import Unsupported, unproven, unsaid
 from resnet_spec.importing.frontend.translate import translated
@@ -83,7 +84,13 @@ def imported(
     text, network, made = result
     progress("comparing the graphs")
     values = _carried(model, folded(graph, apart), network, apart)
-    notes = [*model.notes, *model_notes, *notes, *_told(values, plan, options), *_left_out(made)]
+    named = checkpoints.names(model, values)
+    if named.rules:
+        reference = {"model": source_name(model.shown), "rename": dict(named.rules)}
+        text = spec_text({**made.spec, "references": [reference]})
+        lower(load(path, Library(), text=text.encode()))
+    told = [*_told(values, plan, options), *_left_out(made), *named.notes]
+    notes = [*model.notes, *model_notes, *notes, *told]
     return Imported(text, network, with_counters(network, values.state), made, notes)
 
 
@@ -232,7 +239,10 @@ def _told(values: Carried, plan: Plan, options: Options) -> list[str]:
             "have been norms (--unfold-norms yes: with norms)"
         )
     if values.shifted:
-        notes.append(f"{values.shifted} biases before norms went into the norms' means")
+        notes.append(
+            f"{values.shifted} biases before norms went into the norms' means, as weights convert "
+            "--fold-biases does it with later checkpoints"
+        )
     return notes
 
 
@@ -243,6 +253,12 @@ def _left_out(made: Written) -> list[str]:
     shown = ", ".join(f"{each.place} of {each.rate:g}" for each in made.left_out[:4])
     more = len(made.left_out) - 4
     return [f"dropout is left out: {shown}{f' and {more} more' if more > 0 else ''}"]
+
+
+def source_name(shown: str) -> str:
+    """A model by its file or function, as the spec says where it comes from."""
+    name = Path(shown).name
+    return "".join(each if each.isprintable() else "_" for each in name)[:80]
 
 
 def network_name(text: str) -> str:

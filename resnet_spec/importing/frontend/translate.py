@@ -28,6 +28,10 @@ from resnet_spec.importing.readers.model import Model, Node
 from resnet_spec.primitives import Shape
 
 Array = Any
+_TURNED = (
+    "it flattens maps along rows, columns, channels, the spec along channels, rows, columns: later "
+    "checkpoints are converted with --flatten-order hwc"
+)
 RULES: dict[str, Callable[[Call], View | list[View]]] = {
     **layers.RULES,
     **elementwise.RULES,
@@ -89,9 +93,11 @@ class Translation:
         made = folding.folded(node, inputs)
         if made is None:
             raise Unsupported("it computes with constants alone, in a way that is not known")
-        self.known.constants.update(zip(node.outputs, made, strict=False))
-        if node.kind in ("Identity", "Cast") and node.inputs[0] in self.known.parameters:
+        if node.outputs[0] in self.known.parameters:  # kept once with another that is equal
+            made = [np.array(made[0])]
+        elif node.kind in ("Identity", "Cast") and node.inputs[0] in self.known.parameters:
             self.known.parameters[node.outputs[0]] = self.known.parameters[node.inputs[0]]
+        self.known.constants.update(zip(node.outputs, made, strict=False))
         return True
 
     def _constant(self, node: Node, name: str) -> Array:
@@ -141,6 +147,9 @@ def translated(model: Model) -> tuple[Graph, list[str]]:
     graph.sort()
     told = [*shared_weights.told(graph, model), *normalization.resolve(graph)]
     told += patterns.resolve(graph)
+    if translation.known.turned and model.format == "PyTorch":
+        told.append(_TURNED)
     normalized(graph)
     limits.check(graph)
+    translation.known.name_parameters(graph)
     return graph, told

@@ -94,9 +94,14 @@ def imported(
     return Imported(text, network, with_counters(network, values.state), made, notes)
 
 
+_SIGMOID = "the sigmoid at its end stays: the network gives probabilities, where others give logits"
+
+
 def _without_softmax(graph: Graph) -> tuple[Graph, list[str]]:
     """A graph up to its logits, which are what networks give here."""
     last = graph.producers().get(graph.output)
+    if last is not None and last.kind == "sigmoid":
+        return graph, [_SIGMOID]
     if last is None or last.kind != "softmax" or last.attributes["groups"]:
         return graph, []
     graph.output = last.inputs[0]

@@ -68,7 +68,7 @@ class Swapped(nn.Module):
         self.conv2 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.conv1 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs, affine=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
 
     def forward(self, x):
         y = torch.relu(self.bn2(self.conv2(x)))
@@ -94,7 +94,7 @@ def with_unused():
 
 def biased():
     model = Net()
-    model.first = nn.Conv2d(3, 16, 3, 1, 1)
+    model.parts[0][1].c1 = nn.Conv2d(16, 16, 3, 1, 1)
     return model
 
 
@@ -125,7 +125,11 @@ def a_model(folder: Path, name: str = "Net", seed: int = 0) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     torch.manual_seed(seed)
-    return networks.randomized(getattr(module, name)())
+    model = networks.randomized(getattr(module, name)())
+    with torch.no_grad():
+        for value in (*model.parameters(), *model.buffers()):
+            value.mul_(1 + 0.2 * torch.rand(value.shape)) if value.is_floating_point() else None
+    return model
 
 
 # --- sources -------------------------------------------------------------------------------------
@@ -256,7 +260,9 @@ def test_a_changed_spec_keeps_its_rules(here: Imported) -> None:
     lines = [line for line in text.splitlines() if "name: parts.1" not in line]
     (here.folder / "less.yaml").write_text("\n".join(lines).replace("name: net", "name: less"))
     assert cli.main(["check", "less.yaml"]) == 0
-    (here.folder / "heir.yaml").write_text("spec_version: 1\nname: heir\nextends: net.yaml\n")
+    (here.folder / "heir.yaml").write_text(
+        "spec_version: 1\nname: heir\ndescription: Same\nextends: net.yaml\n"
+    )
     saved_later(here.folder)
     assert cli.main(["weights", "inspect", "later.pth", "heir.yaml"]) == 0
 
@@ -325,11 +331,11 @@ def test_what_one_flag_does(name: str, told: str, flag: str, here: Imported) -> 
 def test_checkpoints_of_keras(ending: str, here: Imported) -> None:
     import keras
     from keras import layers as kl
-    from test_keras import randomized, residual
+    from keras_models import randomized, residual
 
     given = kl.Input((32, 32, 3))
     x = kl.Conv2D(8, 3, 2, padding="same", use_bias=False, name="stem")(given)
-    x = kl.ReLU()(kl.BatchNormalization(name="stem_bn", scale=False)(x))
+    x = kl.ReLU()(kl.BatchNormalization(name="stem_bn")(x))
     for number, (filters, stride) in enumerate(((8, 1), (16, 2), (16, 1))):
         x = residual(x, filters, stride, f"block{number}")
     x = kl.Flatten()(kl.SeparableConv2D(4, 3, 2, padding="same", name="last")(x))

@@ -61,8 +61,9 @@ def randomized(model: Any) -> Any:
         for layer in norms:
             layer.running_mean.normal_(0, 0.1, generator=draw)
             layer.running_var.uniform_(0.5, 1.5, generator=draw)
-            layer.weight.uniform_(0.4 * largest, largest, generator=draw)
-            layer.bias.normal_(0, 0.1, generator=draw)
+            if layer.affine:
+                layer.weight.uniform_(0.4 * largest, largest, generator=draw)
+                layer.bias.normal_(0, 0.1, generator=draw)
         for parameter in model.parameters():
             if not parameter.any():
                 parameter.normal_(0, 0.05, generator=draw)

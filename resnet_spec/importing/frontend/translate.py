@@ -22,12 +22,13 @@ from resnet_spec.importing.frontend import (
 from resnet_spec.importing.frontend.builder import Builder
 from resnet_spec.importing.frontend.call import Call, Known
 from resnet_spec.importing.frontend.views import View
-from resnet_spec.importing.graph import Graph
+from resnet_spec.importing.graph import Graph, Op
 from resnet_spec.importing.normal_form import normalized
 from resnet_spec.importing.readers.model import Model, Node
 from resnet_spec.primitives import Shape
 
 Array = Any
+_UNSCALED = "{} norm{} without a scale and a centre: ones and zeros stand for them"
 _TURNED = (
     "it flattens maps along rows, columns, channels, the spec along channels, rows, columns: later "
     "checkpoints are converted with --flatten-order hwc"
@@ -152,4 +153,16 @@ def translated(model: Model) -> tuple[Graph, list[str]]:
     normalized(graph)
     limits.check(graph)
     translation.known.name_parameters(graph)
+    unscaled = sum(_is_unscaled(op) for op in graph.ops) if translation.known.parameters else 0
+    if unscaled:
+        told.append(_UNSCALED.format(unscaled, "" if unscaled == 1 else "s"))
     return graph, told
+
+
+def _is_unscaled(op: Op) -> bool:
+    """Whether a norm has numbers for its scale and centre that are none of the model's."""
+    return (
+        op.kind in ("batch_norm", "group_norm")
+        and not {"weight", "bias"} & op.sources.keys()
+        and bool(np.all(op.parameters["weight"] == 1) and not np.any(op.parameters["bias"]))
+    )

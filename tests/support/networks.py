@@ -32,6 +32,11 @@ head:
 """
 
 
+def lines(text: str) -> int:
+    """The lines of a spec, but for the rules that lead from a model's names to its own."""
+    return len(text.partition("\nreferences:\n")[0].splitlines())
+
+
 def built(network: Network, name: str = "source") -> Any:
     """The compiled model of a network, in evaluation, with weights that all make a difference.
 

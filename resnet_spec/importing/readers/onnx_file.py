@@ -30,6 +30,7 @@ _MAX_AXES = 8  # of a tensor; NumPy knows up to 32, networks use 4
 _PARAMETER = re.compile(
     r"(?:[pb]_)?(?P<layer>[A-Za-z_][\w.]*)\.(?:weight|bias|running_mean|running_var|\w+)"
 )
+_OF_A_LAYER = re.compile(r"\w+(\.\w+)+")
 _SCOPE = re.compile(r"/(.*)/[A-Za-z]\w*")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 # By ONNX's numbers of types: numpy's, and the field that has its values where they are not raw.
@@ -71,7 +72,7 @@ def read(
         names = ", ".join(map(quoted, outputs[:4]))
         unsaid(shown, Unsupported(f"several outputs: {names}", "the model"))
     copies = [each.output[0] for each in graph.node if each.op_type == "Identity"]
-    names = [name for name in (*constants, *copies) if _PARAMETER.fullmatch(name)]
+    names = [name for name in (*constants, *copies) if _OF_A_LAYER.fullmatch(name)]
     parameters = {name: _dotted(name) for name in names}
     parameters |= {name: name for name in values or ()}  # as the model itself calls them
     return Model(

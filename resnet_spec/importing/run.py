@@ -23,6 +23,7 @@ from resnet_spec.importing.structure.parse import chosen, others, parse
 from resnet_spec.importing.structure.probing import Prober
 from resnet_spec.importing.structure.roles import Roles, roles
 from resnet_spec.importing.structure.vocabulary import Vocabulary, vocabulary
+from resnet_spec.importing.writing.drafts import alike_as_own
 from resnet_spec.importing.writing.fillers import Fillers
 from resnet_spec.importing.writing.spec import Plan, Written, written
 from resnet_spec.importing.writing.yaml_text import spec_text
@@ -142,6 +143,8 @@ def _planned(matched: Graph, options: Options, progress: Progress) -> tuple[Plan
         known = index(prober, matched, words)
     parts = parse(matched, prober, known, words, found.eps, progress)
     taken = chosen(parts, words)
+    if not folds:
+        taken = alike_as_own(matched, parts, taken)
     unfold = options.unfold == "yes" or (folds and any(each is not None for each in taken))
     if not unfold:
         found = _as_stated(found, matched, taken)

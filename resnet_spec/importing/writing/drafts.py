@@ -70,6 +70,21 @@ def items(graph: Graph, parts: Sequence[Part], taken: Sequence[Solution | None])
     return _chained(found)
 
 
+def alike_as_own(
+    graph: Graph, parts: Sequence[Part], taken: Sequence[Solution | None]
+) -> list[Solution | None]:
+    """The solutions of parts, without those that are the same block as one that has none.
+
+    A block whose projection is none of the library's is the library's where it has no projection:
+    it is one block of the spec's own with a condition.
+    """
+    drafts = [_residual(graph, part.segment) for part in parts]
+    pairs = list(zip(drafts, taken, strict=True))
+    own = {draft.kind for draft, solution in pairs if draft and draft.shortcut and not solution}
+    own -= {draft.kind for draft, solution in pairs if draft and draft.shortcut and solution}
+    return [None if draft and draft.kind in own else solution for draft, solution in pairs]
+
+
 def first_stage(found: Sequence[Item], blocks: Sequence[int]) -> int:
     """The place of the first of the blocks that is a stage: what orders images anew is the stem."""
     first, *rest = (found[place] for place in blocks)

@@ -94,8 +94,8 @@ class Translation:
         made = folding.folded(node, inputs)
         if made is None:
             raise Unsupported("it computes with constants alone, in a way that is not known")
-        if node.outputs[0] in self.known.parameters:  # kept once with another that is equal
-            made = [np.array(made[0])]
+        if not self.known.parameters.keys().isdisjoint(node.outputs):
+            made = [np.array(made[0])]  # the file has it once for several that are equal
         elif node.kind in ("Identity", "Cast") and node.inputs[0] in self.known.parameters:
             self.known.parameters[node.outputs[0]] = self.known.parameters[node.inputs[0]]
         self.known.constants.update(zip(node.outputs, made, strict=False))

@@ -71,9 +71,9 @@ def read(
     if len(outputs) > 1:
         names = ", ".join(map(quoted, outputs[:4]))
         unsaid(shown, Unsupported(f"several outputs: {names}", "the model"))
-    copies = [each.output[0] for each in graph.node if each.op_type == "Identity"]
-    names = [name for name in (*constants, *copies) if _OF_A_LAYER.fullmatch(name)]
-    parameters = {name: _dotted(name) for name in names}
+    copies = [name for each in graph.node if each.op_type == "Identity" for name in each.output]
+    held = (*constants, *copies)
+    parameters = {name: _dotted(name) for name in held if _OF_A_LAYER.fullmatch(name)}
     parameters |= {name: name for name in values or ()}  # as the model itself calls them
     return Model(
         shown,
@@ -253,7 +253,7 @@ def _scope(node: Any) -> str:
     match = _SCOPE.fullmatch(node.name)
     if match is None:
         return ""
-    parts = []
+    parts: list[str] = []
     for each in match[1].split("/"):
         # A child of a container repeats its name: `layer1.0` below `layer1`.
         if parts and each.startswith(f"{parts[-1]}."):

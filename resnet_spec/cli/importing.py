@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> Exit:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    from resnet_spec.importing.run import Options, network_name
+    from resnet_spec.importing.run import Options, network_name, source_name
 
     path = Path(arguments.out)
     if path.suffix not in SUFFIXES:
@@ -59,9 +59,7 @@ def _options(arguments: argparse.Namespace) -> Options:
     except SpecError as error:
         found = error.diagnostics[0]
         raise UsageError(f"{found.message}: {found.help}; choose another --name") from None
-    source = Path(arguments.model).name
-    text = "".join(each if each.isprintable() else "_" for each in source)[:80]
-    description = f"Imported from {text}"
+    description = f"Imported from {source_name(arguments.model)}"
     return Options(name, description, not arguments.no_library, arguments.unfold_norms)
 
 

@@ -87,7 +87,10 @@ def _as_json(network: Network) -> dict[str, object]:
         "family": network.family,
         "description": network.description,
         "source": network.source,
-        "references": [f"{each.library}: {each.model}" for each in network.references],
+        "references": [
+            f"{each.library}: {each.model}" if each.library else each.model
+            for each in network.references
+        ],
         "input": list(network.input.dimensions),
         "classes": network.classes,
         "parameters": network.root.parameters,

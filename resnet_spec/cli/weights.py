@@ -18,7 +18,7 @@ from resnet_spec.project import files
 from resnet_spec.weights import adapt, convert, formats, report, stated, transforms
 from resnet_spec.weights.checkpoint import Checkpoint, MissingPackage, read
 from resnet_spec.weights.match import Match, match
-from resnet_spec.weights.naming import Naming, names, namings
+from resnet_spec.weights.naming import MODEL, Naming, names, namings
 
 _LIBRARIES = {"keras": "keras.applications"}
 
@@ -66,13 +66,14 @@ def run(arguments: argparse.Namespace) -> Exit:
 
 def _namings(arguments: argparse.Namespace, network: Network) -> list[Naming]:
     """Whose names the file may have."""
-    rules = _rules(arguments.rename)
-    if arguments.action == "convert":
-        return namings(network, None, rules)[:1]
     library = _LIBRARIES.get(arguments.library, arguments.library)
-    found = namings(network, library, rules)
+    found = namings(network, library, _rules(arguments.rename))
+    if arguments.action == "convert":
+        found = [each for each in found if each.library in (None, MODEL)]
     if not found:
-        known = sorted({each.library for each in network.references})
+        if library == MODEL:
+            raise UsageError(f"the spec {network.name} states no names of an imported model")
+        known = sorted({each.library for each in network.references if each.library})
         hint = f"it names those of {' and '.join(known)}" if known else "it names none"
         raise UsageError(f"the spec {network.name} names no network of {library}: {hint}")
     return found

@@ -111,13 +111,13 @@ def _transforming_flags(verb: argparse.ArgumentParser) -> None:
 
 
 def _naming_flags(verb: argparse.ArgumentParser, published: bool) -> None:
-    if published:
-        verb.add_argument(
-            "--from",
-            dest="library",
-            choices=("torchvision", "timm", "keras"),
-            help="whose names the file has; default: those with which most of it fits",
-        )
+    verb.add_argument(
+        "--from",
+        dest="library",
+        choices=(*(("torchvision", "timm", "keras") if published else ()), "model", "spec"),
+        help="whose names the file has: model is that which the spec was imported from; default: "
+        "those with which most of it fits",
+    )
     verb.add_argument(
         "--rename",
         action="append",

@@ -7,7 +7,7 @@ convolution's bias was; a bias before a norm is a part of the norm's mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,30 +21,36 @@ COUNTER = "num_batches_tracked"
 
 
 class Carried:
-    """A state in PyTorch's names and order of axes."""
+    """A state in PyTorch's names and order of axes; `sources` are the names in the model's own."""
 
     def __init__(self) -> None:
         self.state: dict[str, Array] = {}
+        self.sources: dict[str, str] = {}
+        self.used: set[str] = set()  # names of the model that the spec has in some way
         self.unfolded = 0  # norms that the model has no longer
         self.shifted = 0  # biases that went into a norm's mean
 
-    def put(self, op: Op, values: Mapping[str, Array]) -> None:
+    def put(self, op: Op, values: Mapping[str, Array], sources: Mapping[str, str]) -> None:
         """The parameters of one operation of the spec, each in the shape that it asks for."""
         for name, shape in op.parameters.items():
             value = np.asarray(values[name])
             if value.size != int(np.prod(shape)):
                 raise ValueError(f"{op.name}.{name} has {value.size} values, not {shape}")
             self.state[f"{op.name}.{name}"] = _contiguous(value.reshape(shape))
+            if name in sources:
+                self.sources[f"{op.name}.{name}"] = sources[name]
 
 
 def carried(model: Graph, spec: Graph) -> Carried:
     """Every tensor of a spec from a model; both graphs folded, and alike."""
     result = Carried()
     for theirs, ours in isomorphism(model, spec):
+        result.used.update(name for part in theirs.parts for name in part.sources.values())
         if ours.kind in ("conv", "linear"):
             _weights(result, theirs.parts, ours.parts)
         elif ours.parts and ours.parts[0].parameters:
-            result.put(ours.parts[0], _values(theirs.parts[0], ours.parts[0]))
+            values = _values(theirs.parts[0], ours.parts[0])
+            result.put(ours.parts[0], values, theirs.parts[0].sources)
     return result
 
 
@@ -61,15 +67,25 @@ def _weights(result: Carried, theirs: Iterable[Op], ours: Iterable[Op]) -> None:
     layer, *norms = theirs
     wanted, *wanted_norms = ours
     weight, bias = layer.parameters["weight"], layer.parameters.get("bias")
+    sources = layer.sources
     if wanted_norms:
         values, bias = _norm(result, layer, norms, wanted_norms[0], "bias" in wanted.parameters)
-        result.put(wanted_norms[0], values)
+        result.put(wanted_norms[0], values, _norm_sources(layer, norms))
     elif norms:
         weight, bias = _folded(layer, norms[0])
+    if layer.norm or (norms and not wanted_norms):  # the model's own kernel has no norm in it
+        sources = {"weight": sources["weight"]} if wanted_norms and "weight" in sources else {}
     values = {"weight": weight}
     if "bias" in wanted.parameters:
         values["bias"] = np.zeros(len(weight), weight.dtype) if bias is None else bias
-    result.put(wanted, values)
+    result.put(wanted, values, sources)
+
+
+def _norm_sources(layer: Op, norms: Sequence[Op]) -> Mapping[str, str]:
+    """What checkpoints call the numbers of a norm, also of one that an exporter has folded."""
+    if norms:
+        return norms[0].sources
+    return {leaf: f"{layer.norm}.{leaf}" for leaf in _STATISTICS} if layer.norm else {}
 
 
 def _norm(

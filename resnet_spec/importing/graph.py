@@ -32,7 +32,8 @@ class Op:
     """One operation; `parameters` are the model's values, or the shapes that a spec asks for.
 
     `name` is the dotted name of its layer as far as the source tells it, `place` how messages name
-    it. A convolution that its norm was joined to keeps both in `parts`.
+    it. A convolution that its norm was joined to keeps both in `parts`. `sources` has what the
+    model's checkpoints call its parameters, `norm` what they call the norm that was folded into it.
     """
 
     kind: str
@@ -44,6 +45,8 @@ class Op:
     place: str = ""
     parts: tuple[Op, ...] = ()
     whole: Op | None = None  # of half a convolution and norm: both
+    sources: dict[str, str] = field(default_factory=dict)
+    norm: str = ""
 
     @property
     def output(self) -> Value:
@@ -62,6 +65,8 @@ class Op:
             self.place,
             self.parts,
             self.whole,
+            self.sources,
+            self.norm,
         )
         for key, value in changes.items():
             setattr(made, key, value)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from resnet_spec.codegen.generate import generate
 from resnet_spec.diagnostics import SpecError
-from resnet_spec.importing import zero_biases
+from resnet_spec.importing import checkpoints, zero_biases
 from resnet_spec.importing.carry import COUNTER, Carried, carried
 from resnet_spec.importing.errors import Unsupported, unproven, unsaid
 from resnet_spec.importing.frontend.translate import translated
@@ -22,6 +23,7 @@ from resnet_spec.importing.structure.parse import chosen, others, parse
 from resnet_spec.importing.structure.probing import Prober
 from resnet_spec.importing.structure.roles import Roles, roles
 from resnet_spec.importing.structure.vocabulary import Vocabulary, vocabulary
+from resnet_spec.importing.writing.drafts import alike_as_own
 from resnet_spec.importing.writing.fillers import Fillers
 from resnet_spec.importing.writing.spec import Plan, Written, written
 from resnet_spec.importing.writing.yaml_text import spec_text
@@ -83,13 +85,24 @@ def imported(
     text, network, made = result
     progress("comparing the graphs")
     values = _carried(model, folded(graph, apart), network, apart)
-    notes = [*model.notes, *model_notes, *notes, *_told(values, plan, options), *_left_out(made)]
+    named = checkpoints.names(model, values)
+    if named.rules:
+        reference = {"model": source_name(model.shown), "rename": dict(named.rules)}
+        text = spec_text({**made.spec, "references": [reference]})
+        lower(load(path, Library(), text=text.encode()))
+    told = [*_told(values, plan, options), *_left_out(made), *named.notes]
+    notes = [*model.notes, *model_notes, *notes, *told]
     return Imported(text, network, with_counters(network, values.state), made, notes)
+
+
+_SIGMOID = "the sigmoid at its end stays: the network gives probabilities, where others give logits"
 
 
 def _without_softmax(graph: Graph) -> tuple[Graph, list[str]]:
     """A graph up to its logits, which are what networks give here."""
     last = graph.producers().get(graph.output)
+    if last is not None and last.kind == "sigmoid":
+        return graph, [_SIGMOID]
     if last is None or last.kind != "softmax" or last.attributes["groups"]:
         return graph, []
     graph.output = last.inputs[0]
@@ -130,6 +143,8 @@ def _planned(matched: Graph, options: Options, progress: Progress) -> tuple[Plan
         known = index(prober, matched, words)
     parts = parse(matched, prober, known, words, found.eps, progress)
     taken = chosen(parts, words)
+    if not folds:
+        taken = alike_as_own(matched, parts, taken)
     unfold = options.unfold == "yes" or (folds and any(each is not None for each in taken))
     if not unfold:
         found = _as_stated(found, matched, taken)
@@ -232,7 +247,10 @@ def _told(values: Carried, plan: Plan, options: Options) -> list[str]:
             "have been norms (--unfold-norms yes: with norms)"
         )
     if values.shifted:
-        notes.append(f"{values.shifted} biases before norms went into the norms' means")
+        notes.append(
+            f"{values.shifted} biases before norms went into the norms' means, as weights convert "
+            "--fold-biases does it with later checkpoints"
+        )
     return notes
 
 
@@ -243,6 +261,12 @@ def _left_out(made: Written) -> list[str]:
     shown = ", ".join(f"{each.place} of {each.rate:g}" for each in made.left_out[:4])
     more = len(made.left_out) - 4
     return [f"dropout is left out: {shown}{f' and {more} more' if more > 0 else ''}"]
+
+
+def source_name(shown: str) -> str:
+    """A model by its file or function, as the spec says where it comes from."""
+    name = Path(shown).name
+    return "".join(each if each.isprintable() else "_" for each in name)[:80]
 
 
 def network_name(text: str) -> str:

@@ -29,6 +29,10 @@ WEIGHTS_ALONE = (
     "'resnet-spec weights match' finds the built-in network that weights are of; a PyTorch model "
     "is imported by its function: module:function"
 )
+COMPUTED = (
+    "checkpoints that the model gets later can't be converted: these weights are computed from "
+    "theirs: {}"
+)
 ONE_WAY = "its code decides at {} by a value: the spec has the way that it took for zeros"
 _ONNX = b"\x08"  # its first field, the version
 _OF_KERAS = frozenset({"config.json", "metadata.json", "model.weights.h5"})
@@ -197,6 +201,8 @@ def _exported(shown: str, folder: Path, limit: float, do: str, **asked: object) 
     notes = [ONE_WAY.format(place) for place in told["decides"]]
     if told["left_out"]:
         notes.append(LEFT_OUT.format(", ".join(told["left_out"])))
+    if told["computed"]:
+        notes.append(COMPUTED.format(", ".join(told["computed"][:4])))
     model = model._replace(format="PyTorch", notes=(*model.notes, *notes))
     return Source(model, ("torch",), lambda: np.load(folder / _OUTPUT))
 

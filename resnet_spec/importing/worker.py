@@ -48,7 +48,8 @@ class Worker:
         """Export what a function of the user's gives, a PyTorch model: this runs its code.
 
         Gives under `decides` where its code decides by values, of which the export knows one way
-        alone, and under `left_out` what it does in training alone that is no plain dropout.
+        alone, under `left_out` what it does in training alone that is no plain dropout, and under
+        `computed` the weights that checkpoints have in another form.
         """
         import importlib
 
@@ -69,7 +70,8 @@ class Worker:
             os._exit(0)  # a copy of this process that the function made
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"{function}() gives a {type(model).__name__}, no torch.nn.Module")
-        return self._export(_unwrapped(model).float().eval(), (1, *size), out, values)
+        model, computed = _unwrapped(model)
+        return {**self._export(model.float().eval(), (1, *size), out, values), "computed": computed}
 
     def archive(self, path: str, out: str, values: str) -> dict[str, list[str]]:
         """Export the graph of an archive that was looked through before."""
@@ -79,7 +81,7 @@ class Worker:
         given = [n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
         model = foreign.in_single_precision(program.module())
         told = self._export(model, tuple(given[0].meta["val"].shape), out, values)
-        return {**told, "decides": []}  # only the checks of what is given to it
+        return {**told, "decides": [], "computed": []}  # only the checks of what is given to it
 
     def _export(
         self, model: Any, shape: tuple[int, ...], out: str, values: str
@@ -192,8 +194,11 @@ def _undrawn() -> Iterator[None]:
         vars(init).update(drawing)
 
 
-def _unwrapped(model: Any) -> Any:
-    """A model without what is around it for devices, its weights no longer computed anew."""
+def _unwrapped(model: Any) -> tuple[Any, list[str]]:
+    """A model without what is around it for devices, its weights no longer computed anew.
+
+    Gives the names of these weights, too.
+    """
     import torch
     from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
     from torch.nn.utils.spectral_norm import SpectralNorm
@@ -203,15 +208,19 @@ def _unwrapped(model: Any) -> Any:
     while isinstance(model, around) or hasattr(model, "_orig_mod"):
         model = model.module if isinstance(model, around) else model._orig_mod
     model.eval()  # in training some compute anew what they are computed from
-    for module in model.modules():
+    computed = []
+    for path, module in [*model.named_modules()]:
         for name in [*getattr(module, "parametrizations", ())]:
             parametrize.remove_parametrizations(module, name)
+            computed.append(f"{path}.{name}")
         for hook in [*module._forward_pre_hooks.values()]:
-            if isinstance(hook, WeightNorm):
-                remove_weight_norm(module, hook.name)
-            elif isinstance(hook, SpectralNorm):
-                remove_spectral_norm(module, hook.name)
-    return model
+            if isinstance(hook, WeightNorm | SpectralNorm):
+                remove = (
+                    remove_weight_norm if isinstance(hook, WeightNorm) else remove_spectral_norm
+                )
+                remove(module, hook.name)
+                computed.append(f"{path}.{hook.name}")
+    return model, computed
 
 
 def _array(tensor: Any) -> Any:

@@ -88,10 +88,10 @@ class ExpectModel(Model):
 
 
 class ReferenceModel(Model):
-    """A published network that this one equals, weight for weight."""
+    """Another network that this one equals, weight for weight."""
 
-    library: Literal["timm", "torchvision", "keras.applications"] = Field(
-        description="where it is published"
+    library: Literal["timm", "torchvision", "keras.applications"] | None = Field(
+        None, description="where it is published; without it, it is the model that was imported"
     )
     model: ShortText = Field(description="its name there")
     rename: dict[str, str] | None = Field(
@@ -150,7 +150,7 @@ class NetworkModel(Model):
     family: ShortText | None = Field(None, description="heading under which `list` shows it")
     extends: ShortText | None = Field(None, description="spec that this one changes")
     references: list[ReferenceModel] | None = Field(
-        None, description="published networks that this one equals"
+        None, description="published networks that this one equals, or the model it is of"
     )
     input: InputModel = Field(
         default_factory=lambda: InputModel(),  # noqa: PLW0108 - mypy knows no class as a factory

@@ -123,7 +123,8 @@ def _published(references: Node | None) -> list[Published]:
                 renames.check(theirs, ours)
         except renames.RenameError:
             continue
-        found.append(Published(str(said.get("library")), str(said.get("model")), rules))
+        library = said.get("library")
+        found.append(Published(library and str(library), str(said.get("model")), rules))
     return found
 
 

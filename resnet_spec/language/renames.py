@@ -7,6 +7,7 @@ letter: `res{s}{b:a}` takes `res2a` with b = 0. What becomes nothing is taken of
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 
@@ -75,6 +76,7 @@ def check(pattern: str, replacement: str) -> None:
             raise RenameError(f"'{name}' is no counter of '{pattern}'")
 
 
+@functools.cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     """A rule as a regular expression for whole parts of a dotted name."""
     parts = _BRACES.split(pattern)

@@ -135,9 +135,12 @@ Source = Expression | Bound | Initializer | str | None  # None: the default of t
 
 
 class Published(NamedTuple):
-    """A published network that a spec says it equals; `rename` leads from its names to ours."""
+    """A network that a spec says it equals; `rename` leads from its names to ours.
 
-    library: str
+    Without a library it is not published, but the model that the spec was imported from.
+    """
+
+    library: str | None
     model: str
     rename: Mapping[str, str]
 

@@ -15,6 +15,7 @@ from resnet_spec.language import renames
 from resnet_spec.language.load import Loaded
 from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence, plain
 from resnet_spec.language.overrides import SET_PATH
+from resnet_spec.language.scalars import plain_text
 from resnet_spec.primitives import PRIMITIVES, ROLES
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -155,8 +156,10 @@ def _check_references(loaded: Loaded, network: Network, report: Report) -> None:
     for reference in references.items if isinstance(references, Sequence) else ():
         rules = reference.get("rename") if isinstance(reference, Mapping) else None
         if isinstance(reference, Mapping) and isinstance(rules, Mapping):
-            flat = plain(reference.entries["library"]) == "keras.applications"
-            _check_rules(rules, _tensors(network), flat, report)
+            library = plain_text(reference.get("library"))
+            # Of an imported model any part may be changed, and its rules stay what they are.
+            tensors = _tensors(network) if library else None
+            _check_rules(rules, tensors, library == "keras.applications", report)
 
 
 def _tensors(network: Network) -> list[str]:
@@ -167,7 +170,8 @@ def _tensors(network: Network) -> list[str]:
     ]
 
 
-def _check_rules(rules: Mapping, tensors: list[str], flat: bool, report: Report) -> None:
+def _check_rules(rules: Mapping, tensors: list[str] | None, flat: bool, report: Report) -> None:
+    """Rules that can't be read or never apply; where tensors are given, those that lead nowhere."""
     earlier: dict[str, str] = {}
     for theirs, ours in ((key, str(plain(node))) for key, node in rules.entries.items()):
         span = rules.keys[theirs]
@@ -181,7 +185,7 @@ def _check_rules(rules: Mapping, tensors: list[str], flat: bool, report: Report)
             message = f"the rule {quoted(theirs)} never applies: {quoted(above)} comes first"
             report.add("RS108", message, span, "put the longer one first")
         earlier[theirs] = ours
-        if not renames.leads_to(ours, tensors, flat):
+        if tensors is not None and not renames.leads_to(ours, tensors, flat):
             layers = dict.fromkeys(name.rpartition(".")[0] for name in tensors[:_MAX_NAMES])
             report.add(
                 "RS108",

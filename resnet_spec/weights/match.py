@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from resnet_spec.diagnostics import nearest
+from resnet_spec.diagnostics import Diagnostic, Span, SpecError, nearest, quoted
 from resnet_spec.ir import Network
 from resnet_spec.weights import keras_numbers
 from resnet_spec.weights.checkpoint import FLOATS, Checkpoint, Layout, Tensor, read
 from resnet_spec.weights.entries import Entry, counters, entries
 from resnet_spec.weights.fill import filled
-from resnet_spec.weights.naming import Naming, by_entry
+from resnet_spec.weights.naming import MODEL, SPEC, Naming, by_entry
 from resnet_spec.weights.prefixes import readings
 
 _MAX_COMPARED = 20_000  # names that are compared in search of near ones
@@ -58,9 +58,31 @@ def match(checkpoint: Checkpoint, network: Network, namings: Sequence[Naming]) -
             if best is None or len(found.fitting) > len(best.fitting):
                 best = found
             if best.fits:
-                return best
+                break
+        if best is not None and best.fits:
+            break
     assert best is not None
+    _check_only(best, namings)
     return _by_number(best)
+
+
+def _check_only(found: Match, namings: Sequence[Naming]) -> None:
+    """Raises `SpecError` (RS908) where the names of a file are the spec's and the model's.
+
+    A model may have the names of its spec in another order, and nothing in a file tells which.
+    """
+    taken = [pair.tensor.name for pair in found.fitting]
+    for naming in namings if found.naming.library is None else ():
+        if naming.library != MODEL:
+            continue
+        others = _matched(found.checkpoint, found.network, naming).fitting
+        if len(others) == len(taken) and [pair.tensor.name for pair in others] != taken:
+            message = (
+                f"the names in {quoted(found.checkpoint.shown)} may be the spec's own as well as "
+                "those of the model that it was imported from, where they mean other layers"
+            )
+            help = f"tell whose they are: --from {SPEC} or --from {MODEL}"
+            raise SpecError([Diagnostic("RS908", message, Span(found.checkpoint.shown), help)])
 
 
 def _by_number(found: Match) -> Match:

@@ -24,20 +24,23 @@ class Naming(NamedTuple):
 
 
 OWN = Naming("the spec's own names", None, {})
+SPEC, MODEL = "spec", "model"  # in place of a library: our own names, those of the imported model
 
 
 def namings(network: Network, library: str | None, rules: Mapping[str, str]) -> list[Naming]:
-    """The namings that a file may have: our own first, then those of published networks.
+    """The namings that a file may have: our own first, then those of other networks.
 
     `library` leaves those of one library, `rules` come before any other.
     """
     own = Naming("the given names", None, rules) if rules else OWN
-    found = [own] if library is None else []
+    found = [own] if library in (None, SPEC) else []
     for each in (*network.references, *network.inherited):
-        if library in (None, each.library):
-            label = f"the names of {each.library}'s {each.model}"
+        whose = each.library or MODEL
+        if library in (None, whose):
+            owner = f"{each.library}'s" if each.library else "the model"
             theirs = {key: ours for key, ours in each.rename.items() if key not in rules}
-            found.append(Naming(label, each.library, {**rules, **theirs}))
+            label = f"the names of {owner} {each.model}"
+            found.append(Naming(label, whose, {**rules, **theirs}))
     return found
 
 

@@ -260,9 +260,52 @@ def test_more_classes_than_the_language_has(tmp_path: Path) -> None:
     assert refused(many, tmp_path) == "the model: 65,537 classes: the language has up to 65,536"
 
 
-def test_sums_that_broadcast_are_refused(tmp_path: Path) -> None:
-    said = refused(network(tail=of(lambda x: x + x.mean((2, 3), keepdim=True))), tmp_path)
-    assert said.endswith("a sum of 8x12x12 and 8x1x1: the language adds values of one shape alone")
+@pytest.mark.parametrize(
+    "apply",
+    [
+        lambda x: x + x.mean((2, 3), keepdim=True),
+        lambda x: x.mean((2, 3), keepdim=True) + x.amax((2, 3), keepdim=True) + x,
+        lambda x: x - x.mean((2, 3), keepdim=True),
+        lambda x: x.mean((2, 3), keepdim=True) - x,
+        lambda x: x + x.mean(1, keepdim=True),
+    ],
+)
+def test_sums_of_maps_and_their_means(apply: Apply, tmp_path: Path) -> None:
+    found = brought(network(tail=of(apply)), tmp_path)
+    assert "factor: 0.0, offset: 1.0" in found.text
+
+
+def test_sums_that_are_larger_than_each_value_are_refused(tmp_path: Path) -> None:
+    def apply(x: Any) -> Any:
+        return x.mean((2, 3), keepdim=True) + x.mean(1, keepdim=True)
+
+    said = refused(network(tail=of(apply)), tmp_path)
+    assert said.endswith("a sum of 8x1x1 and 1x12x12: the language adds values of one shape alone")
+
+
+# --- what is told --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["Sigmoid", "Softmax"])
+def test_what_stands_behind_the_logits_is_told(kind: str, tmp_path: Path) -> None:
+    from torch import nn
+
+    last = nn.Sigmoid() if kind == "Sigmoid" else nn.Softmax(1)
+    found = brought(nn.Sequential(*network(), last), tmp_path)
+    (note,) = (each for each in found.notes if "at its end" in each)
+    assert ("stays" in note) == ("sigmoid" in found.text) == (kind == "Sigmoid")
+
+
+def test_norms_without_a_scale_are_told(tmp_path: Path) -> None:
+    from torch import nn
+
+    plain = nn.Sequential(nn.BatchNorm2d(8, affine=False), nn.GroupNorm(2, 8, affine=False))
+    found = brought(network(stem=plain, tail=nn.InstanceNorm2d(8)), tmp_path)
+    assert "3 norms without a scale and a centre: ones and zeros stand for them" in found.notes
+    told = "norms without a scale"
+    assert not any(
+        told in each for each in brought(network(stem=nn.BatchNorm2d(8)), tmp_path).notes
+    )
 
 
 def test_chance_in_evaluation_is_refused(tmp_path: Path) -> None:

@@ -218,6 +218,47 @@ def test_a_block_of_its_own_takes_attention(tmp_path: Path) -> None:
         assert weighed == {"layer1"}
 
 
+def preactivated(window: int, fit: int, late: bool) -> Any:
+    """Blocks that begin with a norm, whose projection takes what it gives, or the input."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+            super().__init__()
+            self.bn1, self.bn2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)
+            self.conv1 = nn.Conv2d(inputs, outputs, window, stride, window // 2, bias=False)
+            self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+            self.fit: Any = None
+            if stride != 1 or inputs != outputs:
+                self.fit = nn.Conv2d(inputs, outputs, fit, stride, fit // 2, bias=False)
+
+        def forward(self, x: Any) -> Any:
+            y = torch.relu(self.bn1(x))
+            kept = x if self.fit is None else self.fit(y if late else x)
+            return self.conv2(torch.relu(self.bn2(self.conv1(y)))) + kept
+
+    torch.manual_seed(0)
+    pairs = ((8, 8, 1), (8, 12, 2), (12, 16, 2))
+    stages = [nn.Sequential(Block(*pair), Block(pair[1], pair[1])) for pair in pairs]
+    end = nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), *stages, *end)
+
+
+@pytest.mark.parametrize("library", [True, False])
+@pytest.mark.parametrize(("window", "fit", "late"), [(5, 1, True), (3, 3, True), (3, 1, False)])
+def test_blocks_that_begin_with_a_norm_are_one(
+    window: int, fit: int, late: bool, library: bool, tmp_path: Path
+) -> None:
+    """Wherever their projection stands, and though the library has those without one."""
+    found = brought(preactivated(window, fit, late), tmp_path, library=library)
+    said = re.findall(r"block: residual_block, repeat: 2, filters: (\d+)", found.text)
+    assert said == ["8", "12", "16"] and len(found.network.stages) == 3
+    assert ("from: act1" in found.text) == ("else: x, as: shortcut" in found.text) == late
+    more = changed(found, f"stages.{found.network.stages[0].name}.filters=24", "classes=10")
+    assert sum(name.endswith("fit") for name, _ in more.operations()) == 3
+
+
 def plain() -> Any:
     """Convolutions and poolings in a row, more of them than one block of the library is."""
     from torch import nn

@@ -32,6 +32,11 @@ head:
 """
 
 
+def lines(text: str) -> int:
+    """The lines of a spec, but for the rules that lead from a model's names to its own."""
+    return len(text.partition("\nreferences:\n")[0].splitlines())
+
+
 def built(network: Network, name: str = "source") -> Any:
     """The compiled model of a network, in evaluation, with weights that all make a difference.
 
@@ -61,8 +66,9 @@ def randomized(model: Any) -> Any:
         for layer in norms:
             layer.running_mean.normal_(0, 0.1, generator=draw)
             layer.running_var.uniform_(0.5, 1.5, generator=draw)
-            layer.weight.uniform_(0.4 * largest, largest, generator=draw)
-            layer.bias.normal_(0, 0.1, generator=draw)
+            if layer.affine:
+                layer.weight.uniform_(0.4 * largest, largest, generator=draw)
+                layer.bias.normal_(0, 0.1, generator=draw)
         for parameter in model.parameters():
             if not parameter.any():
                 parameter.normal_(0, 0.05, generator=draw)

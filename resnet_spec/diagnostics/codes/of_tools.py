@@ -204,7 +204,8 @@ WEIGHTS = {
     "RS908": Code(
         "weights that mean something else in this network",
         "The names and shapes fit, or nearly, and the values would be read wrongly: a map that was "
-        "flattened in another order, norms that are folded into convolutions, biases before norms. "
+        "flattened in another order, norms that are folded into convolutions, biases before norms, "
+        "names that the spec and the model that it was imported from have for other layers. "
         "Nothing is guessed: the flag that the help names says what the file has, and the weights "
         "are turned exactly.",
     ),

@@ -76,6 +76,7 @@ class Builder:
         parameters: dict[str, Any],
     ) -> None:
         op = Op(kind, attributes, inputs, outputs, parameters, node.name, node.place)
+        op.norm = node.norm if kind == "conv" else ""
         self.graph.ops.append(op)
         self.makers.update(dict.fromkeys(outputs, op))
 

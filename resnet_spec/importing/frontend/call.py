@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.frontend.builder import Builder
 from resnet_spec.importing.frontend.views import View
-from resnet_spec.importing.graph import Value
+from resnet_spec.importing.graph import Graph, Value
 from resnet_spec.importing.readers.model import Node
 from resnet_spec.primitives import Shape
 
@@ -26,6 +28,39 @@ class Known:
     lists: dict[str, list[View]]
     constants: dict[str, Array]
     parameters: dict[str, str]
+    turned: list[tuple[Array, Array]] = field(default_factory=list)
+
+    def same(self, given: Array, turned: Array) -> Array:
+        """A parameter whose numbers stand in another order; gives it back."""
+        if turned is not given:
+            self.turned.append((given, turned))
+        return turned
+
+    def sources(self) -> dict[int, str]:
+        """The names of parameters by the place of their numbers in memory.
+
+        Views of one have its place, and so its name; what is computed of it has another.
+        """
+        found = {
+            _place(self.constants[name]): dotted
+            for name, dotted in self.parameters.items()
+            if name in self.constants
+        }
+        for given, turned in self.turned:
+            if _place(given) in found:
+                found[_place(turned)] = found[_place(given)]
+        return found
+
+    def name_parameters(self, graph: Graph) -> None:
+        """Let operations know what the model's checkpoints call their parameters."""
+        names = self.sources()
+        for op in graph.ops:
+            places = {leaf: _place(value) for leaf, value in op.parameters.items()}
+            op.sources = {leaf: names[each] for leaf, each in places.items() if each in names}
+
+
+def _place(value: Array) -> int:
+    return int(np.asarray(value).__array_interface__["data"][0])
 
 
 class Call:

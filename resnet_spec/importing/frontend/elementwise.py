@@ -141,9 +141,10 @@ def add(call: Call) -> View:
 
 
 def _sum(call: Call, given: list[View]) -> View:
-    first = given[0]
     if len(given) == 1:
-        return first
+        return given[0]
+    first = max(given, key=lambda each: call.shape(each).elements)
+    given = [_spread(call, each, first) for each in given]
     if any(each.arrangement() != first.arrangement() for each in given):
         shapes = [str(call.shape(each)) for each in given]
         shown = " and ".join(shapes)
@@ -151,6 +152,23 @@ def _sum(call: Call, given: list[View]) -> View:
             raise Unsupported(f"a sum of {shown}: the language adds values of one shape alone")
         raise Unsupported(f"a sum of values that are seen differently: {shown}")
     return first.of(call.add("add", [each.value for each in given]))
+
+
+def _spread(call: Call, view: View, whole: View) -> View:
+    """One number for each channel, or for each place, as often as another map has it.
+
+    The language adds maps of one size alone, and scales one by a smaller one: here of ones.
+    """
+    if view.arrangement() == whole.arrangement() or not _scales(view, whole):
+        return view
+    ones = call.add("rescale", [whole.value], {"factor": 0.0, "offset": 1.0})
+    return whole.of(call.add("multiply", [ones, view.value]))
+
+
+def _scales(view: View, whole: View) -> bool:
+    """Whether a view has each axis of another one, or one number in its stead."""
+    pairs = zip(whole.arrangement()[1:], view.arrangement()[1:], strict=False)
+    return len(whole.axes) == len(view.axes) and all(other in ((), axis) for axis, other in pairs)
 
 
 def multiply(call: Call) -> View:
@@ -164,8 +182,7 @@ def multiply(call: Call) -> View:
         first, second = second, first
     if len(first.axes) != len(second.axes):
         raise Unsupported("a product of values with different numbers of axes")
-    pairs = zip(first.arrangement()[1:], second.arrangement()[1:], strict=True)
-    if not all(other in ((), axis) for axis, other in pairs):
+    if not _scales(second, first):
         raise Unsupported(f"a product of {call.shape(first)} and {call.shape(second)}")
     return first.of(call.add("multiply", [first.value, second.value]))
 

@@ -122,7 +122,7 @@ def fully_connected(call: Call, weight: Array, bias: Array) -> View:
     if call.builder.layout(view) == "NC" or (len(view.axes) == 4 and shape.elements == 1):
         pass
     elif len(view.axes) == 2 and sorted(order) == sorted((CHANNELS, ROWS, COLUMNS)):
-        weight = _in_our_order(weight, order, shape)
+        weight = call.known.same(weight, _in_our_order(weight, order, shape))
         sizes = {"height": shape.height, "width": shape.width}
         value = call.add("flatten", [value], sizes)
     elif call.builder.layout(view) in ("NHWC",):
@@ -165,7 +165,8 @@ def gemm(call: Call) -> View:
         weight = weight.T
     if bias is not None:
         bias = np.broadcast_to(np.reshape(bias, -1), weight.shape[:1])
-        bias = bias * bias.dtype.type(call.attributes.get("beta", 1.0))
+        beta = call.attributes.get("beta", 1.0)
+        bias = bias if beta == 1.0 else bias * bias.dtype.type(beta)
     return fully_connected(call, weight, bias)
 
 

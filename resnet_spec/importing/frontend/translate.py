@@ -23,12 +23,17 @@ from resnet_spec.importing.frontend import (
 from resnet_spec.importing.frontend.builder import Builder
 from resnet_spec.importing.frontend.call import Call, Known
 from resnet_spec.importing.frontend.views import View
-from resnet_spec.importing.graph import Graph
+from resnet_spec.importing.graph import Graph, Op
 from resnet_spec.importing.normal_form import normalized
 from resnet_spec.importing.readers.model import Model, Node
 from resnet_spec.primitives import Shape
 
 Array = Any
+_UNSCALED = "{} norm{} without a scale and a centre: ones and zeros stand for them"
+_TURNED = (
+    "it flattens maps along rows, columns, channels, the spec along channels, rows, columns: later "
+    "checkpoints are converted with --flatten-order hwc"
+)
 RULES: dict[str, Callable[[Call], View | list[View]]] = {
     **layers.RULES,
     **elementwise.RULES,
@@ -90,9 +95,11 @@ class Translation:
         made = folding.folded(node, inputs)
         if made is None:
             raise Unsupported("it computes with constants alone, in a way that is not known")
-        self.known.constants.update(zip(node.outputs, made, strict=False))
-        if node.kind in ("Identity", "Cast") and node.inputs[0] in self.known.parameters:
+        if not self.known.parameters.keys().isdisjoint(node.outputs):
+            made = [np.array(made[0])]  # the file has it once for several that are equal
+        elif node.kind in ("Identity", "Cast") and node.inputs[0] in self.known.parameters:
             self.known.parameters[node.outputs[0]] = self.known.parameters[node.inputs[0]]
+        self.known.constants.update(zip(node.outputs, made, strict=False))
         return True
 
     def _constant(self, node: Node, name: str) -> Array:
@@ -148,6 +155,21 @@ def translated(model: Model) -> tuple[Graph, list[str]]:
     graph.sort()
     told = [*shared_weights.told(graph, model), *normalization.resolve(graph)]
     told += patterns.resolve(graph)
+    if translation.known.turned and model.format == "PyTorch":
+        told.append(_TURNED)
     normalized(graph)
     limits.check(graph)
+    translation.known.name_parameters(graph)
+    unscaled = sum(_is_unscaled(op) for op in graph.ops) if translation.known.parameters else 0
+    if unscaled:
+        told.append(_UNSCALED.format(unscaled, "" if unscaled == 1 else "s"))
     return graph, told
+
+
+def _is_unscaled(op: Op) -> bool:
+    """Whether a norm has numbers for its scale and centre that are none of the model's."""
+    return (
+        op.kind in ("batch_norm", "group_norm")
+        and not {"weight", "bias"} & op.sources.keys()
+        and bool(np.all(op.parameters["weight"] == 1) and not np.any(op.parameters["bias"]))
+    )

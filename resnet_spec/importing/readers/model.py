@@ -18,7 +18,8 @@ _PASSING = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze")
 class Node(NamedTuple):
     """One operator as ONNX defines it (https://onnx.ai/onnx/operators); "" is no input.
 
-    `name` is the dotted name of the layer that it is written for, as far as the source tells it.
+    `name` is the dotted name of the layer that it is written for, `norm` that of the norm that was
+    folded into it, as far as the source tells them.
     """
 
     kind: str
@@ -27,6 +28,7 @@ class Node(NamedTuple):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
+    norm: str = ""
 
 
 class Model(NamedTuple):

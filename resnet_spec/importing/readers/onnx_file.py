@@ -30,6 +30,7 @@ _MAX_AXES = 8  # of a tensor; NumPy knows up to 32, networks use 4
 _PARAMETER = re.compile(
     r"(?:[pb]_)?(?P<layer>[A-Za-z_][\w.]*)\.(?:weight|bias|running_mean|running_var|\w+)"
 )
+_OF_A_LAYER = re.compile(r"\w+(\.\w+)+")
 _SCOPE = re.compile(r"/(.*)/[A-Za-z]\w*")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _BEFORE = "take the model as it was before it was quantised"
@@ -73,7 +74,10 @@ def read(
         names = ", ".join(map(quoted, outputs[:4]))
         hint = "export it with the logits alone as its output"
         unsaid(shown, Unsupported(f"several outputs: {names}", "the model", hint))
-    parameters = {name: _dotted(name) for name in constants if _PARAMETER.fullmatch(name)}
+    copies = [name for each in graph.node if each.op_type == "Identity" for name in each.output]
+    held = (*constants, *copies)
+    parameters = {name: _dotted(name) for name in held if _OF_A_LAYER.fullmatch(name)}
+    parameters |= {name: name for name in values or ()}  # as the model itself calls them
     return Model(
         shown,
         "ONNX",
@@ -220,7 +224,8 @@ def _node(node: Any, tensors: _Tensors) -> Node:
     kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
     shown = node.name or (node.output[0] if node.output else "")
     place = f"{kind} {quoted(shown)}" if shown else kind
-    return Node(kind, _scope(node), place, tuple(node.input), tuple(node.output), attributes)
+    inputs, outputs = tuple(node.input), tuple(node.output)
+    return Node(kind, _scope(node), place, inputs, outputs, attributes, _norm(node))
 
 
 def _as_today(node: Node, version: int) -> Node:
@@ -255,17 +260,13 @@ def _attribute(attribute: Any, tensors: _Tensors) -> Any:
 
 def _scope(node: Any) -> str:
     """The layer that a node was written for, by its name: `/layer1/layer1.0/conv1/Conv`."""
-    for entry in node.metadata_props:
-        if entry.key == _SCOPES:
-            try:
-                parts = [str(each) for each in ast.literal_eval(entry.value[:4096]) if each]
-            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-                break
-            return parts[-2] if len(parts) > 1 else ""
+    scopes = _scopes(node)
+    if scopes is not None:
+        return scopes[-2] if len(scopes) > 1 else ""
     match = _SCOPE.fullmatch(node.name)
     if match is None:
         return ""
-    parts = []
+    parts: list[str] = []
     for each in match[1].split("/"):
         # A child of a container repeats its name: `layer1.0` below `layer1`.
         if parts and each.startswith(f"{parts[-1]}."):
@@ -273,6 +274,24 @@ def _scope(node: Any) -> str:
         else:
             parts.append(each)
     return ".".join(parts)
+
+
+def _scopes(node: Any) -> list[str] | None:
+    """The modules that a node stands in, and its own name, where the exporter writes them."""
+    for entry in node.metadata_props:
+        if entry.key == _SCOPES:
+            try:
+                return [str(each) for each in ast.literal_eval(entry.value[:4096]) if each]
+            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                break
+    return None
+
+
+def _norm(node: Any) -> str:
+    """The norm that was folded into a convolution, which has its place then."""
+    scopes = _scopes(node) or []
+    is_folded = node.op_type == "Conv" and len(scopes) > 1 and "batch_norm" in scopes[-1]
+    return scopes[-2] if is_folded else ""
 
 
 def _dotted(name: str) -> str:

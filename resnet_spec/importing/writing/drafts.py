@@ -29,7 +29,8 @@ class Draft:
     """One use of a block of the spec's own.
 
     `main` runs from its input to `main_last`; where there is a sum, `shortcut` is its other branch,
-    empty where that is the input itself, and `behind` follows the sum.
+    empty where that is the input itself, and `behind` follows the sum. A shortcut takes the input,
+    or what the first so many layers of the main branch give: those `before` it.
     """
 
     kind: Kind
@@ -40,6 +41,7 @@ class Draft:
     shortcut: list[Op]
     is_residual: bool = False
     behind: list[Op] | None = None
+    before: int = 0
 
     @property
     def ops(self) -> list[Op]:
@@ -68,6 +70,29 @@ def items(graph: Graph, parts: Sequence[Part], taken: Sequence[Solution | None])
     if not any(isinstance(item, Use | Draft) for item in found):
         return _of_layers_alone(graph, [item for item in found if isinstance(item, Op)])
     return _chained(found)
+
+
+def alike_as_own(
+    graph: Graph, parts: Sequence[Part], taken: Sequence[Solution | None]
+) -> list[Solution | None]:
+    """The solutions of parts, without those that are the same block as one that has none.
+
+    A block whose projection is none of the library's is the library's where it has no projection:
+    it is one block of the spec's own with a condition.
+    """
+    region = [part.segment for part in parts]
+    drafts = [_residual(graph, each) for each in region]
+    tokens = [_token(each) for each in region]
+    projected = {True: set[Kind](), False: set[Kind]()}
+    for at, draft in enumerate(drafts):
+        found = draft or _late_shortcut(region, drafts, tokens, at)
+        if found is not None and found.shortcut:
+            projected[taken[at + found.before] is not None].add(found.kind)
+    own = projected[False] - projected[True]
+    return [
+        None if draft and draft.kind in own else solution
+        for draft, solution in zip(drafts, taken, strict=True)
+    ]
 
 
 def first_stage(found: Sequence[Item], blocks: Sequence[int]) -> int:
@@ -110,6 +135,11 @@ def _region(graph: Graph, region: Sequence[Segment]) -> list[Item]:
             found.append(unit)
             at += 1
             continue
+        late = _late_shortcut(region, units, tokens, at)
+        if late is not None:
+            found.append(late)
+            at += late.before + 1
+            continue
         chain = next((kind for kind in kinds if len(kind) > 1 and _begins(tokens[at:], kind)), None)
         if chain is not None:
             found.append(_without_sum(chain, region[at : at + len(chain)]))
@@ -121,6 +151,28 @@ def _region(graph: Graph, region: Sequence[Segment]) -> list[Item]:
             found.append(region[at].ops[0])
             at += 1
     return _with_what_follows(found)
+
+
+def _late_shortcut(
+    region: Sequence[Segment], units: Sequence[Draft | None], tokens: Sequence[Any], at: int
+) -> Draft | None:
+    """Layers and the unit behind them, where these are a unit elsewhere whose shortcut is bare.
+
+    Before a projection norm and activation stand for both branches, so the graph has a cut there.
+    """
+    number = next((k for k, unit in enumerate(units[at:]) if unit is not None), 0)
+    unit = units[at + number]
+    if unit is None or not unit.shortcut:
+        return None
+    kind = (*tokens[at : at + number], *unit.kind)
+    if not any(each and each.kind == kind and not each.shortcut for each in units):
+        return None
+    ops = [op for each in region[at : at + number] for op in each.ops]
+    if len(ops) != number:
+        return None
+    main = [*ops, *unit.main]
+    first = region[at].first
+    return Draft(kind, first, unit.last, main, unit.main_last, unit.shortcut, True, before=number)
 
 
 def _token(segment: Segment) -> Any:
@@ -285,10 +337,11 @@ def by_kind(drafts: Iterable[Draft], apart: bool) -> list[list[Draft]]:
 
 def _by_shortcut(drafts: Sequence[Draft]) -> list[list[Draft]]:
     """One group for each kind of shortcut; those without one belong to the largest."""
-    groups: dict[tuple[str, ...], list[Draft]] = {}
+    groups: dict[tuple[int | str, ...], list[Draft]] = {}
     for draft in drafts:
-        groups.setdefault(tuple(word(op, skeleton=True) for op in draft.shortcut), []).append(draft)
-    bare = groups.pop((), [])
+        words = tuple(word(op, skeleton=True) for op in draft.shortcut)
+        groups.setdefault((draft.before, *words), []).append(draft)
+    bare = groups.pop((0,), [])
     if not groups:
         return [bare]
     largest = max(groups.values(), key=len)

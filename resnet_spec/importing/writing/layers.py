@@ -115,7 +115,8 @@ def _conv(op: Op, scope: Scope, stated: Mapping[str, Any]) -> list[Layer]:
     if norm is not None:
         return [layer, _norm(norm, scope, scope.hint(norm.name), layer["conv"])]
     if unfolds:
-        return [layer, {"norm": scope.names.take(norm_beside(layer["conv"]), "bn")}]
+        wanted = scope.hint(op.norm) or norm_beside(layer["conv"])
+        return [layer, {"norm": scope.names.take(wanted, "bn")}]
     return [layer]
 
 

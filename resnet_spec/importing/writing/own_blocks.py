@@ -159,7 +159,7 @@ class _Block:
             segments(Graph(list(each.main), each.first, each.main_last, self.graph.shapes))
             for each in self.drafts
         ]
-        writer = self._wiring(self.drafts[0].first)
+        writer = self.main = self._wiring(self.drafts[0].first)
         for same in zip(*cut, strict=True):
             ops = [segment.ops for segment in same]
             part = self._filler(same) if len(same[0].ops) > 1 and len(cut[0]) > 1 else None
@@ -246,7 +246,10 @@ class _Block:
     def _write_shortcut(self, flags: Sequence[bool]) -> None:
         places = [place for place, flag in enumerate(flags) if flag]
         branches = [self.drafts[place].shortcut for place in places]
-        writer = self._wiring(self.drafts[places[0]].first, follows=False)
+        first = self.drafts[places[0]]
+        writer = self._wiring(branches[0][0].inputs[0], follows=False)
+        if first.before:
+            writer.labels[branches[0][0].inputs[0]] = self.main.label(self._branch(first))
         for number, op in enumerate(branches[0]):
             column = [each[number] for each in branches]
             writer.add(op, self._stated(column, places), column)
@@ -257,8 +260,16 @@ class _Block:
             when = self.given.condition(list(flags), "project", projects)
             for layer in layers:
                 layer["when"] = when
+            if first.before:
+                layers[-1]["else"] = "x"
         layers[-1]["as"] = "shortcut"
         self.layers += layers
+
+    def _branch(self, draft: Draft) -> Value:
+        """Of the first use the value in the place of the one that a shortcut takes."""
+        taken = draft.shortcut[0].inputs[0]
+        place = next(k for k, op in enumerate(draft.main) if taken in op.outputs)
+        return self.drafts[0].main[place].output
 
 
 def _shared_words(drafts: Sequence[Draft]) -> dict[str, str]:

@@ -56,9 +56,9 @@ class Wiring:
         if len(op.inputs) > 1:
             kind, name = next(iter(first.items()))
             rest = {k: v for k, v in first.items() if k != kind}
-            made[0] = {kind: [self._label(value) for value in op.inputs], "name": name, **rest}
+            made[0] = {kind: [self.label(value) for value in op.inputs], "name": name, **rest}
         elif op.inputs[0] != self.current:
-            first["from"] = self._label(op.inputs[0])
+            first["from"] = self.label(op.inputs[0])
         self.layers += made
         if len(op.outputs) > 1:
             label = self._free("part")
@@ -82,12 +82,12 @@ class Wiring:
     def add_block(self, layer: Layer, segment: Segment) -> None:
         """A use of another block for a segment."""
         if segment.first != self.current:
-            layer["from"] = self._label(segment.first)
+            layer["from"] = self.label(segment.first)
         self.layers.append(layer)
         self.current = segment.last
         self.last_layers[segment.last] = layer
 
-    def _label(self, value: Value) -> str:
+    def label(self, value: Value) -> str:
         """The name of a value, which is given to it when it is first asked for."""
         if value not in self.labels:
             layer = self.last_layers[value]

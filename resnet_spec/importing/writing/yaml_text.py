@@ -12,7 +12,7 @@ _WIDTH = 100
 # What YAML 1.2 reads as text, and as nothing else, wherever it stands between braces.
 _PLAIN = re.compile(r"[A-Za-z_<][\w .*/+%()<>=!-]*")
 _WORDS = frozenset({"true", "false", "null", "none", "yes", "no", "on", "off", "nan", "inf"})
-_SECTIONS = ("defaults", "blocks", "stem", "stages", "head")
+_SECTIONS = ("defaults", "blocks", "stem", "stages", "head", "references")
 
 
 def spec_text(spec: Mapping[str, Any]) -> str:
@@ -27,6 +27,9 @@ def _lines(spec: Mapping[str, Any]) -> Iterator[str]:
         if key == "blocks":
             yield "blocks:"
             yield from _blocks(value)
+        elif key == "references":
+            yield "references:"
+            yield from _references(value)
         elif isinstance(value, list):
             yield f"{key}:" if value else f"{key}: []"
             yield from _items(value, "  ")
@@ -35,6 +38,14 @@ def _lines(spec: Mapping[str, Any]) -> Iterator[str]:
             yield from (f"  {name}: {flow(each)}" for name, each in value.items())
         else:
             yield f"{key}: {flow(value, top=key == 'description')}"
+
+
+def _references(references: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Each with a line for each of its rules."""
+    for each in references:
+        yield f"  - model: {flow(each['model'], top=True)}"
+        yield "    rename:"
+        yield from (f"      {flow(name)}: {flow(ours)}" for name, ours in each["rename"].items())
 
 
 def _blocks(blocks: Mapping[str, Any]) -> Iterator[str]:

@@ -88,7 +88,7 @@ class Call:
         full = f"{self.layer.name}:{name}"
         self.written.constants[full] = value
         if is_parameter:
-            self.written.parameters[full] = f"{self.layer.dotted}.{name}"
+            self.written.parameters[full] = f"{self.layer.name.replace('/', '.')}.{name}"
         return full
 
     def turned(self, value: Value, order: Sequence[int]) -> Value:

@@ -120,8 +120,11 @@ class Worker:
             # PyTorch's own layers only check sizes so, which a graph of fixed sizes has passed.
             if not Path(each.filename).is_relative_to(Path(torch.__file__).parent)
         }
-        told = {"decides": sorted(places), "left_out": sorted(left_out)}
-        return {**told, "outputs": self.outputs}
+        return {
+            "decides": sorted(places),
+            "left_out": sorted(left_out),
+            "outputs": self.outputs,
+        }
 
     def _keep_output(self, model: Any, images: Any, given: Any) -> Any:
         """The one tensor in what a model gives instead of what holds it."""

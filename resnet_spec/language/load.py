@@ -124,7 +124,7 @@ def _published(references: Node | None) -> list[Published]:
         except renames.RenameError:
             continue
         library = said.get("library")
-        found.append(Published(library and str(library), str(said.get("model")), rules))
+        found.append(Published(str(library or ""), str(said.get("model")), rules))
     return found
 
 

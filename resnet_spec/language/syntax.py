@@ -137,10 +137,10 @@ Source = Expression | Bound | Initializer | str | None  # None: the default of t
 class Published(NamedTuple):
     """A network that a spec says it equals; `rename` leads from its names to ours.
 
-    Without a library it is not published, but the model that the spec was imported from.
+    Where `library` is empty, it is the model that the spec was imported from.
     """
 
-    library: str | None
+    library: str
     model: str
     rename: Mapping[str, str]
 

@@ -114,7 +114,7 @@ class _Lowering:
             path=loaded.path,
             digest=self.digest() if self.with_digest else "",
             references=tuple(
-                Published(each.library, each.model, each.rename or {})
+                Published(each.library or "", each.model, each.rename or {})
                 for each in model.references or ()
             ),
             inherited=loaded.inherited,

@@ -46,7 +46,7 @@ def type_name(number: int) -> str:
     """What ONNX calls a type of tensors: `float8e4m3fn`."""
     from onnx import TensorProto
 
-    known = {each: name.lower() for name, each in TensorProto.DataType.items()}
+    known: dict[int, str] = {each: name.lower() for name, each in TensorProto.DataType.items()}
     return known.get(number, f"number {number}, which there is none of")
 
 

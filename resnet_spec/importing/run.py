@@ -18,6 +18,7 @@ from resnet_spec.importing.graph import Graph
 from resnet_spec.importing.lowered import flattened
 from resnet_spec.importing.matching import Ambiguous, Key, counts, folded, graph_key
 from resnet_spec.importing.readers.model import Model
+from resnet_spec.importing.structure.agreement import agreed
 from resnet_spec.importing.structure.library_index import index
 from resnet_spec.importing.structure.parse import chosen, others, parse
 from resnet_spec.importing.structure.probing import Prober
@@ -142,7 +143,7 @@ def _planned(matched: Graph, options: Options, progress: Progress) -> tuple[Plan
         words = vocabulary()
         known = index(prober, matched, words)
     parts = parse(matched, prober, known, words, found.eps, progress)
-    taken = chosen(parts, words)
+    taken = agreed(matched, parts, chosen(parts, words), prober, words)
     if not folds:
         taken = alike_as_own(matched, parts, taken)
     unfold = options.unfold == "yes" or (folds and any(each is not None for each in taken))

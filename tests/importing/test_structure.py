@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from resnet_spec.importing.graph import Graph
 from resnet_spec.importing.lowered import flattened
 from resnet_spec.importing.matching import folded
+from resnet_spec.importing.structure.agreement import agreed
+from resnet_spec.importing.structure.arguments import Solution
 from resnet_spec.importing.structure.library_index import index
 from resnet_spec.importing.structure.parse import chosen, parse
 from resnet_spec.importing.structure.probing import Prober
@@ -37,6 +41,33 @@ def as_exported(network: Network) -> Graph:
     return graph
 
 
+# A quarter of 16, 32 and 64 channels: the fewest arguments would say it in three ways.
+QUARTERS = """\
+spec_version: 1
+name: quarters
+description: Gates of a quarter of the channels
+input: {channels: 3, height: 32, width: 32}
+classes: 7
+
+defaults:
+  basic: {attention: {squeeze_excitation: {divisor: 1, reduction: 4}}}
+
+stem:
+  - {conv: conv1, filters: 16, kernel: 3}
+  - {norm: bn1}
+  - act
+
+stages:
+  - {name: layer1, block: basic, repeat: 2, filters: 16}
+  - {name: layer2, block: basic, repeat: 2, filters: 32, stride: 2}
+  - {name: layer3, block: basic, filters: 64, stride: 2}
+
+head:
+  - global_avg_pool
+  - {linear: fc, features: classes}
+"""
+
+
 def blocks_found(network: Network) -> int:
     graph = folded(as_exported(network))
     found = roles(graph, folds=True)
@@ -65,6 +96,20 @@ def check(name: str) -> None:
 @pytest.mark.parametrize("name", QUICK)
 def test_blocks_are_found_again(name: str) -> None:
     check(name)
+
+
+def test_uses_of_a_block_say_one_thing_in_one_way() -> None:
+    graph = folded(as_exported(lower(load("quarters.yaml", LIBRARY, text=QUARTERS.encode()))))
+    prober, words = Prober(roles(graph, folds=True)), vocabulary()
+    parts = parse(graph, prober, index(prober, graph, words), words, prober.roles.eps)
+    shortest = chosen(parts, words)
+    found = agreed(graph, parts, shortest, prober, words)
+
+    def said(solutions: Sequence[Solution | None]) -> list[str]:
+        return [str(each.arguments["attention"]) for each in solutions if each is not None]
+
+    assert len(set(said(shortest))) == 3
+    assert said(found) == [str({"squeeze_excitation": {"divisor": 1, "reduction": 4}})] * 5
 
 
 def of_the_library(name: str) -> bool:

@@ -92,9 +92,9 @@ def solutions(
     for others in _combinations(candidates, changed):
         for values in itertools.product(*sizes.values()):
             sized = dict(zip(sizes, values, strict=True))
-            arguments = _joined(chosen, {**sized, **others})
+            arguments = joined(chosen, {**sized, **others})
             if "filters" in definition.arguments and "filters" not in sized:
-                expansion = arguments.get("expansion", _default(definition, "expansion")) or 1
+                expansion = arguments.get("expansion", default_of(definition, "expansion")) or 1
                 if piece.result.channels % expansion:
                     continue
                 arguments["filters"] = piece.result.channels // expansion
@@ -116,7 +116,7 @@ def _combinations(candidates: Mapping[str, list[Any]], changed: int) -> Iterator
             yield dict(zip(names, values, strict=True))
 
 
-def _joined(chosen: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+def joined(chosen: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments with those of what fills a slot, which are found as `attention.reduction`."""
     arguments = dict(chosen)
     for name, value in found.items():
@@ -131,7 +131,8 @@ def _joined(chosen: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, An
     return arguments
 
 
-def _default(definition: Definition, name: str) -> Any:
+def default_of(definition: Definition, name: str) -> Any:
+    """What an argument is where a use does not say it: a number, an expression's text or None."""
     argument = definition.arguments.get(name)
     if argument is None or argument.default is None:
         return None
@@ -155,17 +156,17 @@ def _candidates(
     found: dict[str, list[Any]] = {}
     for name, argument in definition.arguments.items():
         if name not in chosen and argument.type == "int":
-            found[name] = _values(name, piece, words)
+            found[name] = possible_values(name, piece, words)
             if name not in _SIZES:
-                found[name] = _without(found[name], _default(definition, name))
+                found[name] = _without(found[name], default_of(definition, name))
     for slot in definition.slots:
         filler = chosen.get(slot)
         if isinstance(filler, str) and filler in builtin_blocks():
             filling = prober.definition(filler)
             for name, argument in filling.arguments.items():
                 if argument.type == "int" and argument.default and name not in _SIZES:
-                    values = _values(name, piece, words)
-                    found[f"{slot}.{name}"] = _without(values, _default(filling, name))
+                    values = possible_values(name, piece, words)
+                    found[f"{slot}.{name}"] = _without(values, default_of(filling, name))
     return {name: each for name, each in found.items() if each}
 
 
@@ -173,7 +174,7 @@ def _without(values: Iterable[Any], default: Any) -> list[Any]:
     return [each for each in values if each != default]
 
 
-def _values(name: str, piece: Piece, words: Vocabulary) -> list[Any]:
+def possible_values(name: str, piece: Piece, words: Vocabulary) -> list[Any]:
     """What an argument may be, by the numbers of the piece or by the networks of the package."""
     filters, groups = piece.numbers("filters"), piece.numbers("groups")
     channels = piece.result.channels

@@ -175,7 +175,7 @@ class _Parser:
                 for solution in solutions(self.prober, block, chosen, piece, changed, self.words):
                     found += _for_all(solution, group)
         for solution in found:
-            rest = {k: v for k, v in solution.arguments.items() if k not in _VARYING}
+            rest = {k: v for k, v in solution.arguments.items() if k not in VARYING}
             if rest not in self.known.setdefault(solution.block, []):
                 self.known[solution.block].append(rest)
         return found
@@ -209,7 +209,7 @@ class _Parser:
 def _extends(arguments: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
     """Whether arguments have all that was chosen; a filler may have arguments of its own."""
     for name, value in chosen.items():
-        if name in _VARYING:
+        if name in VARYING:
             continue
         given = arguments.get(name)
         filled = next(iter(given)) if isinstance(given, dict) else given
@@ -241,7 +241,7 @@ def _for_all(solution: Solution, group: Sequence[Variant]) -> list[Solution]:
 # --- one solution for each block -----------------------------------------------------------------
 
 # What differs between blocks of one kind.
-_VARYING = ("filters", "stride", "first", "project", "growth")
+VARYING = ("filters", "stride", "first", "project", "growth")
 
 
 def chosen(parts: Sequence[Part], words: Vocabulary) -> list[Solution | None]:
@@ -285,5 +285,5 @@ def others(parts: Sequence[Part], taken: Sequence[Solution | None]) -> list[str]
 
 def _constant(solution: Solution) -> str:
     """A block with all that does not vary from one use to the next."""
-    rest = {k: v for k, v in solution.arguments.items() if k not in _VARYING}
+    rest = {k: v for k, v in solution.arguments.items() if k not in VARYING}
     return f"{solution.block} {sorted(rest.items(), key=str)}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from resnet_spec import __version__
 from resnet_spec.cli import weights_flags
 from resnet_spec.cli.examples import EXAMPLES
 from resnet_spec.cli.shared import UsageError
+from resnet_spec.diagnostics import nearest
 
 VERBS = {
     "compile": "write the source code of networks",
@@ -29,12 +31,23 @@ VERBS = {
     "init": "write a starter spec",
 }
 
+_FLAG = re.compile(r"(?<![\w-])--?[a-z][\w-]*")
+
 
 class _Parser(argparse.ArgumentParser):
     """Reports wrong usage in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}\ntry: {self.prog} --help")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Tell what is not known here, where the flags of a verb are, and not in the end."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            meant = nearest(unknown[0].partition("=")[0], _FLAG.findall(self.format_usage()))
+            hint = f"\ndid you mean {meant}?" if meant else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
 
 
 def _names(text: str) -> list[str]:

@@ -82,6 +82,10 @@ class Numbers:
             known = {**known, **turns, **(more or {})}
         return known
 
+    def is_flag(self, name: Name) -> bool:
+        """Whether a name is true or false, which Python takes for 1 and 0."""
+        return any(isinstance(scope.get(name.name), bool) for scope in self.scopes)
+
     def fits(self, value: Expr, runs: Sequence[Run], wanted: Sequence[Any]) -> bool:
         """Whether an expression has the recorded number in every run."""
         if isinstance(value, Const):
@@ -105,16 +109,18 @@ class Numbers:
         """A constant where all agree, else the expression if it fits, else a name that does.
 
         `some`: these are not all runs of a statement. That they agree says nothing about the
-        others, so the expression is tried first.
+        others, so the expression is tried first. Nor does a name that fits where other numbers of
+        classes or of input channels make other ones (`is_open`): there it is the last resort.
         """
         agree = not is_open and all(each == wanted[0] for each in wanted)
         if agree and not some:
             return Const(wanted[0])
         fits = value is not None and self.fits(value, runs, wanted)
-        if value is not None and fits and not _branches(value):
+        if value is not None and fits and (is_open or not _branches(value)):
             return value
         own = expressions.names(value) if value is not None else set()
         known = [each for each in self.names.values() if isinstance(each, Name)]
+        known = [each for each in known if not self.is_flag(each)]
         for name in sorted(known, key=lambda each: each.name not in own):
             if self.fits(name, runs, wanted):
                 return name

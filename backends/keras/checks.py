@@ -19,6 +19,8 @@ BESIDE = {
     **{"blur_pool": ("blur",), "channel_conv": ("in", "out"), "flatten": ("order",)},
 }
 
+_INPUT = "images"
+
 
 def check(network: Network, text: str) -> None:
     """RS502 and RS503 for a network and its text."""
@@ -52,9 +54,17 @@ def _names(canonical: str, operation: Operation) -> Iterator[str]:
 
 def _check_collisions(places: Places) -> None:
     """RS503 for two layers whose dotted names are one name in Keras."""
-    seen = {"images": "images"}  # the input
+    seen: dict[str, str] = {}
     for canonical, operation, span in places:
         for name in _names(canonical, operation):
+            if name == _INPUT:
+                fail(
+                    "RS503",
+                    f"a layer can't be called {quoted(canonical)} in Keras, where the input of a "
+                    "model is",
+                    span,
+                    help="rename the layer",
+                )
             if seen.setdefault(name, canonical) != canonical:
                 fail(
                     "RS503",

@@ -70,7 +70,10 @@ def _weights(result: Carried, theirs: Iterable[Op], ours: Iterable[Op]) -> None:
     sources = layer.sources
     if wanted_norms:
         values, bias = _norm(result, layer, norms, wanted_norms[0], "bias" in wanted.parameters)
-        result.put(wanted_norms[0], values, _norm_sources(layer, norms))
+        named = dict(_norm_sources(layer, norms))
+        if any(each.attributes["eps"] != wanted_norms[0].attributes["eps"] for each in norms):
+            named.pop("running_var", None)  # no variance of a later checkpoint is that one
+        result.put(wanted_norms[0], values, named)
     elif norms:
         weight, bias = _folded(layer, norms[0])
     if layer.norm or (norms and not wanted_norms):  # the model's own kernel has no norm in it

@@ -57,7 +57,8 @@ def folded(graph: Graph, apart: bool = False) -> Graph:
                 norm = following[0]
                 gone.add(id(norm))
                 made.parts, made.outputs = (op, norm), list(norm.outputs)
-                made.attributes["bias"] = "norm" if apart else True
+                # An epsilon is no part of what is folded, and one of what is trained further.
+                made.attributes["bias"] = f"norm {norm.attributes['eps']:g}" if apart else True
         ops.append(made)
     result = Graph(ops, graph.input, graph.output, dict(graph.shapes), graph.dropouts)
     _join_padding(result)

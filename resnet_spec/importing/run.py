@@ -173,9 +173,8 @@ def _first_sound(plan: Plan, options: Options, path: str, key: Key) -> tuple[str
     first: SpecError | None = None
     for hints, apart in ((True, False), (False, False), (True, True), (False, True)):
         made = written(plan._replace(hints=hints, apart=apart), options.name, options.description)
-        text = spec_text(made.spec)
         try:
-            network = _lowered(text, path)
+            text, network = _as_vector(made, path)
         except SpecError as error:
             first = first or error
             continue
@@ -184,6 +183,17 @@ def _first_sound(plan: Plan, options: Options, path: str, key: Key) -> tuple[str
     assert first is not None
     found = first.diagnostics[0]
     unproven(path, f"the spec that was found is not sound: {found.code}: {found.message}", _REPORT)
+
+
+def _as_vector(made: Written, path: str) -> tuple[str, Network]:
+    """The text and the network of a spec, which gives one number for each class and no map."""
+    text = spec_text(made.spec)
+    network = _lowered(text, path)
+    if network.root.output.height is not None:
+        made.spec["head"].append({"flatten": "flatten", "height": 1, "width": 1})
+        text = spec_text(made.spec)
+        network = _lowered(text, path)
+    return text, network
 
 
 def _lowered(text: str, path: str) -> Network:

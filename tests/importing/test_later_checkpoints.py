@@ -111,6 +111,26 @@ def flattened():
             return self.out(torch.relu(x + self.fit(x)).permute(0, 2, 3, 1).flatten(1))
 
     return Net()
+
+
+def mixed_epsilons():
+    model = Net()
+    for part in model.parts:
+        for block in part:
+            block.n1.eps = 1e-3
+            block.n1.running_var *= 0.01
+            block.n2.running_var *= 0.01
+    return model
+
+
+def by_columns():
+    last = nn.Linear(8 * 16 * 16, 5)
+    return nn.Sequential(nn.Conv2d(3, 8, 2, 2), Columns(), last)
+
+
+class Columns(nn.Module):
+    def forward(self, x):
+        return x.permute(0, 3, 2, 1).flatten(1)
 """
 
 
@@ -174,11 +194,14 @@ class Imported:
 
     def imported(self, source: str) -> tuple[str, str]:
         """The spec, and what was told."""
-        given = ["--out", "net.yaml", "--weights", "net.safetensors", "--input", "3x32x32"]
-        code = cli.main(["import", source, *given, "--force"])
-        told = "".join(self.capture.readouterr())
+        code, told = self.tried(source)
         assert code == 0, told
         return (self.folder / "net.yaml").read_text(), told
+
+    def tried(self, source: str) -> tuple[int, str]:
+        given = ["--out", "net.yaml", "--weights", "net.safetensors", "--input", "3x32x32"]
+        code = cli.main(["import", source, *given, "--force"])
+        return code, "".join(self.capture.readouterr())
 
     def converted(self, *flags: str, file: str = "later.pth") -> tuple[int, str]:
         given = ["--to", "torch", "--out", "later.safetensors", "--force"]
@@ -291,6 +314,25 @@ def test_names_that_are_gone(here: Imported) -> None:
     assert "can't be converted: its file has no names for " in told
     saved_later(here.folder)
     assert here.converted()[0] == 1
+
+
+@pytest.mark.torch
+def test_each_norm_keeps_its_epsilon(here: Imported) -> None:
+    """A variance that makes up for another one would not be that of a later checkpoint."""
+    a_model(here.folder)
+    text, _ = here.imported("mynets.py:mixed_epsilons")
+    assert "eps: 0.001" in text
+    later = saved_later(here.folder, "mixed_epsilons")
+    code, told = here.converted()
+    assert code == 0, told
+    assert here.difference(later) < TOLERANCE
+
+
+@pytest.mark.torch
+def test_an_order_that_no_framework_flattens_along_is_refused(here: Imported) -> None:
+    a_model(here.folder)
+    code, told = here.tried("mynets.py:by_columns")
+    assert code == 1 and "a map that is flattened along columns, rows, channels" in told
 
 
 @pytest.mark.torch

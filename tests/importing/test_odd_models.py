@@ -130,6 +130,15 @@ def test_a_norm_of_a_vector(tmp_path: Path) -> None:
     assert "{conv: 7, filters: 5, kernel: 1" in found.text
 
 
+def test_a_norm_behind_the_logits(tmp_path: Path) -> None:
+    """The network gives a vector like the model, although its last norm is one of a map."""
+    from torch import nn
+
+    body = (*network()[:2], nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    found = brought(nn.Sequential(*body, nn.Linear(8, 5), nn.BatchNorm1d(5)), tmp_path)
+    assert found.network.root.output.height is None
+
+
 def test_a_norm_of_a_vector_that_was_no_square_map(tmp_path: Path) -> None:
     from torch import nn
 

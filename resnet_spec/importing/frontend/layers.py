@@ -114,6 +114,10 @@ def _channel_conv(call: Call, kernel: Array, bias: Array) -> View:
     return view.of(call.add("channel_conv", [view.value], {"kernel": size}, {"weight": kernel}))
 
 
+_AXES = {CHANNELS: "channels", ROWS: "rows", COLUMNS: "columns"}
+_FLATTENED = [[CHANNELS, ROWS, COLUMNS], [ROWS, COLUMNS, CHANNELS]]  # as frameworks do it
+
+
 def fully_connected(call: Call, weight: Array, bias: Array) -> View:
     """A layer (out, in) on the last axis of a vector or a flattened map."""
     view = call.view()
@@ -122,6 +126,9 @@ def fully_connected(call: Call, weight: Array, bias: Array) -> View:
     if call.builder.layout(view) == "NC" or (len(view.axes) == 4 and shape.elements == 1):
         pass
     elif len(view.axes) == 2 and sorted(order) == sorted((CHANNELS, ROWS, COLUMNS)):
+        if order not in _FLATTENED:  # checkpoints that come later would not say so
+            said = ", ".join(_AXES[each] for each in order)
+            raise Unsupported(f"a map that is flattened along {said}")
         weight = call.known.same(weight, _in_our_order(weight, order, shape))
         sizes = {"height": shape.height, "width": shape.width}
         value = call.add("flatten", [value], sizes)

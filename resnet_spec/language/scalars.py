@@ -131,10 +131,8 @@ def read_initializer(node: Node) -> Initializer:
         if kind in (0, 1) and not isinstance(kind, bool):
             kind = "zeros" if kind == 0 else "ones"
     if not isinstance(kind, str) or kind not in INITIALIZERS:
-        # What PyTorch calls after its inventor, others after his name's short form.
-        hint = expected(
-            str(kind).replace("kaiming", "he").replace("xavier", "glorot"), INITIALIZERS
-        )
+        # PyTorch calls an initializer after its inventor's other name.
+        hint = expected(str(kind).replace("kaiming", "he"), INITIALIZERS)
         fail("RS103", f"{quoted(kind)} is not an initializer", node.span, hint)
     takes, default, _ = INITIALIZERS[kind]
     if value is None:

@@ -127,6 +127,25 @@ def test_no_layer_is_called_like_what_goes_with_another_in_keras(layer: str, bes
     assert code == "RS503"
 
 
+def test_no_layer_is_called_like_the_input_in_keras() -> None:
+    stem = "stem: [{conv: images, filters: 8, kernel: 3}]\n"
+    found = told(f"{stem}stages: [{{name: l1, block: basic, filters: 8}}]\n")
+    assert found == [("RS503", "text.yaml:6:9")]
+
+
+def test_a_flag_stands_for_no_number() -> None:
+    """A layer on one channel is there where a flag is true, which Python takes for 1."""
+    network = parity.network_of_text(
+        START + "blocks:\n  b:\n    description: B\n    args: {flag: false}\n    layers:\n"
+        "      - {channel_max_pool: m, when: flag}\n"
+        "      - {conv: c, filters: 4, kernel: 3, when: flag}\n"
+        "      - {conv: d, filters: 8, kernel: 1}\n"
+        "stages: [{name: l1, block: b}, {name: l2, block: b, flag: true}]\n" + HEAD
+    )
+    for backend in ("torch", "flax"):
+        assert "(flag, 4" not in parity.source_of(network, backend)
+
+
 @pytest.mark.parametrize("name", ["stem", "head"])
 def test_a_stage_is_not_called_like_another_part(name: str) -> None:
     assert told(f"stages: [{{name: {name}, block: basic, filters: 8}}]\n") == [
@@ -145,11 +164,23 @@ def test_a_name_does_not_depend_on_the_number_of_classes() -> None:
 # --- with another number of classes --------------------------------------------------------------
 
 
-def test_what_depends_on_the_classes_is_right_for_others() -> None:
+@pytest.mark.parametrize(
+    ("filters", "head"),
+    [
+        ("8", "{global_avg_pool: p}, {linear: fc0, features: 9, when: classes > 7}"),
+        # Channels that are the number of classes for the spec's own numbers alone.
+        (
+            "8 if classes > 7 else 4",
+            "{conv: c, filters: 'max(classes, 8)', kernel: 1, when: classes == 8 or classes == 9}, "
+            "{global_avg_pool: p}",
+        ),
+    ],
+    ids=["a layer for some numbers", "channels that coincide with the number"],
+)
+def test_what_depends_on_the_classes_is_right_for_others(filters: str, head: str) -> None:
     text = (
-        START + "stages: [{name: l1, block: basic, filters: 8}]\n"
-        "head: [{global_avg_pool: p}, {linear: fc0, features: 9, when: classes > 7},"
-        " {linear: fc, features: classes}]\n"
+        START + f"stages: [{{name: l1, block: basic, filters: '{filters}'}}]\n"
+        f"head: [{head}, {{linear: fc, features: classes}}]\n"
     )
     network, other = (
         parity.network_of_text(text.replace("classes: 4", f"classes: {number}"))

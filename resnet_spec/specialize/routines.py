@@ -179,6 +179,7 @@ class Builder:
         self.build(node.body)
         for each in carried:
             symbol = self.carriers[each]
+            self.check_carried(each, symbol)
             again = Symbol(None, symbol.wanted, follows=symbol)
             self.assign(self.symbols[each.following], again, "again")
         self.loops.pop()
@@ -217,6 +218,12 @@ class Builder:
         start = self.origin(carried.start)
         self.carriers[carried] = symbol = Symbol(start.channels, name)
         self.assign(start, symbol, group="carried")
+
+    def check_carried(self, carried: Carried, symbol: Symbol) -> None:
+        """Each turn gives the channels that it takes, not with the spec's own numbers alone."""
+        following = self.symbols[carried.following]
+        if symbol.channels != following.channels and self.wiring.is_open(carried):
+            raise Unfit("gives other channels than the turn before takes", carried.loop)
 
     def name_at(self, position: Position) -> str | None:
         """The name that the spec gives to the value of a statement."""

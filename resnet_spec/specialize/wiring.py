@@ -69,6 +69,7 @@ class Wiring:
         unrolled: Collection[Position],
     ) -> None:
         self.unrolled = unrolled
+        self.takes_open = any(instance.input.open for instance in instances)
         self.turns = [
             {event.key: event.turns for event in each.events if isinstance(event, LoopEvent)}
             for each in instances
@@ -225,6 +226,15 @@ class Wiring:
             raise Unfit("reads other values in other uses", around or None)
         self.check_start(loop, outer)
         return Carried(loop, innermost, outer)
+
+    def is_open(self, found: Origin) -> bool:
+        """Whether other numbers of classes or of input channels change the channels of a value."""
+        if isinstance(found, Carried):
+            return self.is_open(found.start) or self.is_open(found.following)
+        node = self.nodes.get(found)
+        if not isinstance(node, StatementNode):
+            return self.takes_open
+        return any(run.event.shape.open for run in node.runs)
 
     def check_start(self, loop: Position, start: Origin) -> None:
         """Check that a variable's initial value exists in every run of the loop, turns or none."""

@@ -192,6 +192,21 @@ def test_what_depends_on_the_classes_is_right_for_others(filters: str, head: str
         assert differences(source, other, backend, given=True) == []
 
 
+def test_a_loop_gives_the_channels_that_it_takes_with_other_numbers() -> None:
+    """With three channels of input the first turn takes as many as the second, and so no more."""
+    text = (
+        START + "stem: [{conv: a, filters: in_channels * 4, kernel: 3}, {for: j, count: 2, layers: "
+        "[{conv: 'b.{j}', filters: 12, kernel: 3}]}]\n"
+        "stages: [{name: l1, block: basic, filters: 8}]\n" + HEAD
+    )
+    network = parity.network_of_text(text)
+    other = parity.network_of_text(text.replace("{height", "{channels: 4, height"))
+    for backend in ("torch", "keras", "flax"):
+        source = parity.source_of(network, backend)
+        assert differences(source, network, backend) == []
+        assert differences(source, other, backend, given=True) == []
+
+
 def test_convolutions_with_one_padding_may_differ_in_their_windows() -> None:
     network = parity.network_of_text(
         START + "stem: [{conv: c, filters: 8, kernel: 3}, {conv: d, filters: 8, kernel: 5, "

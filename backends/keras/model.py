@@ -18,6 +18,7 @@ from resnet_spec.specialize import (
     CallLine,
     FeatureInfo,
     FeatureLine,
+    LeftOutLine,
     OperationLine,
     Parameter,
     Path,
@@ -45,7 +46,7 @@ class _Writer(StatementWriter):
     prefixed: bool
     spelling: Mapping[str, str] = field(default_factory=dict)
 
-    apart = (FeatureLine,)
+    apart = (FeatureLine, LeftOutLine)
 
     def operation(self, line: OperationLine) -> layout.Code:
         inputs = [self.value(each) for each in line.inputs]

@@ -19,10 +19,11 @@ from resnet_spec.codegen.placement import (
     is_counted,
     text_of,
 )
-from resnet_spec.codegen.statements import StatementWriter
+from resnet_spec.codegen.statements import StatementWriter, refused
 from resnet_spec.expressions import Expr, names, to_python
 from resnet_spec.specialize import (
     CallLine,
+    LeftOutLine,
     Line,
     LoopLine,
     OperationLine,
@@ -114,11 +115,18 @@ class ClassWriter(StatementWriter):
         return [*text, *([""] if text and layers else []), *layers]
 
     def local_values(self) -> list[str]:
-        return [
-            statement
-            for name, value in self.locals
-            for statement in layout.statement(f"{name} = ", to_python(value), indent=BODY)
-        ]
+        """Its first statements, with the errors for numbers that other layers would need."""
+        text = []
+        for name, value in self.locals:
+            text += layout.statement(f"{name} = ", to_python(value), indent=BODY)
+        for line in self.lines:
+            if isinstance(line, LeftOutLine):
+                text += refused(line, to_python(line.when), BODY)
+        return text
+
+    def units(self, lines: Sequence[Line]) -> Sequence[Line | Branch]:
+        """Without the layers that are left out, which the constructor tells of."""
+        return super().units([line for line in lines if not isinstance(line, LeftOutLine)])
 
     def units_of_layers(self) -> Iterator[Line | Branch]:
         """The lines and branches that have layers."""

@@ -12,6 +12,7 @@ from resnet_spec.specialize import (
     AssignLine,
     CallLine,
     FeatureLine,
+    LeftOutLine,
     Line,
     LoopLine,
     OperationLine,
@@ -112,6 +113,8 @@ class StatementWriter(ABC):
                 return [*python.loop(line.variable, count, indent), *body] if body else []
             case FeatureLine():
                 return [f'{" " * indent}features["{line.stage}"] = {self.value(line.value)}']
+            case LeftOutLine():
+                return refused(line, self.printed(line.when), indent)
 
     def run_operation(self, line: OperationLine, indent: int) -> list[str]:
         code = self.operation(line)
@@ -187,3 +190,14 @@ class StatementWriter(ABC):
         for each in (run.start, run.count):
             self.printed(each)  # a backend notes what a function reads
         return python.run_range(run, self.spelling)
+
+
+def refused(line: LeftOutLine, condition: str, indent: int) -> list[str]:
+    """An error where a layer would be needed that the code does not have."""
+    text = f"compiled without {', '.join(line.layers)}, which {condition} needs"
+    error = layout.call("ValueError", python.string(text))
+    inner = indent + layout.INDENT
+    return [
+        *layout.condition("if", condition, indent),
+        *layout.statement("raise ", error, indent=inner),
+    ]

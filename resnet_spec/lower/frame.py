@@ -162,12 +162,15 @@ class Frame:
         self.events.append(event._replace(gives_list=True))
         self.current = None
 
-    def passed(self, statement: Statement, source: Value) -> None:
-        """Record a statement that does nothing: its output is an existing value."""
+    def passed(self, statement: Statement, source: Value, open: bool = False) -> None:
+        """Record a statement that does nothing: its output is an existing value.
+
+        `open`: another number of classes or of input channels may need it.
+        """
         appends = self.bind(statement.result, source.number)
         shape = self.shape(source.number)
         self.record(
-            Event(self.key, statement, False, (), source.read, shape, appends=appends),
+            Event(self.key, statement, False, (), source.read, shape, appends=appends, open=open),
             source.number,
         )
 

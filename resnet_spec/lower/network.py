@@ -172,7 +172,7 @@ class _Lowering:
             raise Unknown
         when = Bound(True) if statement.when is None else evaluate(statement.when, frame.scope)
         if not when.value:
-            self.walk.pass_through(statement, frame)
+            self.walk.pass_through(statement, frame, when.open)
             return
         passing = self.walk.passing(statement, frame).read if when.open else None
         numbers, reads = self.walk.inputs(statement, frame)

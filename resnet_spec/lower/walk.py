@@ -236,7 +236,7 @@ class Walk:
             return
         when = Bound(True) if statement.when is None else evaluate(statement.when, frame.scope)
         if not when.value:
-            self.pass_through(statement, frame)
+            self.pass_through(statement, frame, when.open)
             return
         passing = self.passing(statement, frame).read if when.open else None
         numbers, reads = self.inputs(statement, frame)
@@ -262,11 +262,11 @@ class Walk:
         reference = statement.otherwise or next(iter(statement.inputs), None)
         return frame.one(reference) if reference is not None else frame.previous(statement.span)
 
-    def pass_through(self, statement: Statement, frame: Frame) -> None:
+    def pass_through(self, statement: Statement, frame: Frame, open: bool) -> None:
         source = self.passing(statement, frame)
         if frame.shapes[source.number] is None:
             raise Unknown
-        frame.passed(statement, source)
+        frame.passed(statement, source, open)
 
     def inputs(self, statement: Statement, frame: Frame) -> tuple[list[int], tuple[Read, ...]]:
         """The numbers of the inputs, and what was read for them: one number for each value."""

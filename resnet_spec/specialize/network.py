@@ -186,7 +186,7 @@ class _Specialization:
         drafts = drop_unused(builder.drafts, [result])
         reserved = {*names, *(name for name, _ in locals_), *builder.counters}
         assign_variables(drafts, builder.input, result, reserved)
-        body = finished_lines(drafts)
+        body = (*builder.requirements(), *finished_lines(drafts))
         kept, body, channels = inline_locals(locals_, body, result.channels)
         body = tuple(map(where_it_runs, body))
         used = used_names(body, kept)
@@ -249,6 +249,7 @@ class _Specialization:
         before = sum(node.position < self.first_of_head() for node in builder.nodes)
         boundary = self.stages(builder, before)
         first_drafts, builder.drafts = builder.drafts, []
+        required = builder.requirements()
         builder.build(builder.nodes[before:])
         result = builder.result
         self.check_head(builder.drafts, boundary)
@@ -257,8 +258,9 @@ class _Specialization:
         drafts = drop_unused([*first_drafts, *builder.drafts], [result, boundary])
         reserved = {*names, "num_classes", *(n for n, _ in locals_), *builder.counters}
         assign_variables(drafts, builder.input, result, reserved)
-        first_lines = finished_lines([draft for draft in drafts if id(draft) in split])
-        lines = (*first_lines, *finished_lines([d for d in drafts if id(d) not in split]))
+        first_lines = (*required, *finished_lines([d for d in drafts if id(d) in split]))
+        head_lines = finished_lines([d for d in drafts if id(d) not in split])
+        lines = (*first_lines, *builder.requirements(), *head_lines)
         if network.is_flat:
             lines = tuple(map(_as_child, lines))
         info = _feature_info(network, builder, dict(expanded_locals(locals_)))

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from resnet_spec import expressions
 from resnet_spec.expressions import Const, Expr, Name, Number
-from resnet_spec.ir import Instance, Key
+from resnet_spec.ir import Instance, Key, Read
 from resnet_spec.language import bind
 from resnet_spec.language.syntax import Bound, Expression, Pattern, Source
 from resnet_spec.primitives import Attribute, Initializer, Primitive
@@ -127,6 +127,18 @@ class Numbers:
         if fits:
             return value
         return Const(wanted[0]) if agree else None
+
+    def index(self, reads: Sequence[Read], runs: Sequence[Run]) -> Expr:
+        """The index of an element, as an expression that holds in every run."""
+        wanted = [read.place for read in reads]
+        value = None
+        if reads[0].expression is not None:
+            value = self.substituted(reads[0].expression)
+        if value is not None and self.fits(value, runs, wanted):
+            return value
+        if all(each == wanted[0] for each in wanted):
+            return Const(wanted[0])
+        raise Unfit("takes elements that no expression tells")
 
     def attributes(
         self, ran: Sequence[Run], primitive: Primitive

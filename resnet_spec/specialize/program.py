@@ -104,7 +104,14 @@ class FeatureLine(NamedTuple):
     value: Value
 
 
-Line = OperationLine | CallLine | AssignLine | LoopLine | FeatureLine
+class LeftOutLine(NamedTuple):
+    """Layers that the spec's own numbers leave out. Where `when` holds, they would be needed."""
+
+    layers: tuple[str, ...]
+    when: Expr
+
+
+Line = OperationLine | CallLine | AssignLine | LoopLine | FeatureLine | LeftOutLine
 
 
 class Routine(NamedTuple):
@@ -175,6 +182,8 @@ def line_expressions(line: Line) -> Iterator[Expr]:
             yield line.count
             for inner in line.body:
                 yield from line_expressions(inner)
+        case LeftOutLine():
+            yield line.when
     if isinstance(line, OperationLine | CallLine):
         yield from (part for part in line.path if isinstance(part, Expr))
         if line.when is not None:
@@ -213,28 +222,17 @@ def changed(line: Line, change: Callable[[Expr], Expr]) -> Line:
     """A line with all its expressions changed."""
 
     def new(value: Any) -> Any:
-        match value:
-            case Expr():
-                return change(value)
-            case Value(_, index) if index is not None:
-                return value._replace(index=change(index))
-            case Run(routine, start, count, values):
-                return Run(routine, new(start), new(count), new(values))
-            case Value():
-                return value
-            case tuple() if type(value) is tuple:
-                return tuple(new(each) for each in value)
-            case dict():
-                return {key: new(each) for key, each in value.items()}
-        return value
+        return _changed(value, change)
 
-    if isinstance(line, LoopLine):
-        body = tuple(changed(inner, change) for inner in line.body)
-        return LoopLine(line.variable, new(line.count), body)
-    if isinstance(line, FeatureLine):
-        return line
-    if isinstance(line, AssignLine):
-        return AssignLine(new(line.inputs), new(line.output))
+    match line:
+        case LoopLine(variable, count, body):
+            return LoopLine(variable, new(count), tuple(changed(each, change) for each in body))
+        case FeatureLine():
+            return line
+        case LeftOutLine(layers, when):
+            return LeftOutLine(layers, new(when))
+        case AssignLine(inputs, output):
+            return AssignLine(new(inputs), new(output))
     changes: dict[str, Any] = {
         "path": new(line.path),
         "inputs": new(line.inputs),
@@ -247,3 +245,25 @@ def changed(line: Line, change: Callable[[Expr], Expr]) -> Line:
             **changes, attributes=new(dict(line.attributes)), channels=new(line.channels)
         )
     return line._replace(**changes, runs=new(line.runs))
+
+
+def _changed(value: Any, change: Callable[[Expr], Expr]) -> Any:
+    """A part of a line with all its expressions changed."""
+
+    def new(inner: Any) -> Any:
+        return _changed(inner, change)
+
+    match value:
+        case Expr():
+            return change(value)
+        case Value(_, index) if index is not None:
+            return value._replace(index=change(index))
+        case Run(routine, start, count, values):
+            return Run(routine, new(start), new(count), new(values))
+        case Value():
+            return value
+        case tuple() if type(value) is tuple:
+            return tuple(new(each) for each in value)
+        case dict():
+            return {key: new(each) for key, each in value.items()}
+    return value

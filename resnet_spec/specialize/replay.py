@@ -21,6 +21,7 @@ from resnet_spec.specialize.program import (
     AssignLine,
     CallLine,
     FeatureLine,
+    LeftOutLine,
     Line,
     LoopLine,
     OperationLine,
@@ -229,6 +230,9 @@ class _Run:
                     self.loop(line.variable, self.number(line.count), line.body)
                 case FeatureLine():
                     self.features[line.stage] = self.one(line.value)
+                case LeftOutLine():
+                    if self.number(line.when):
+                        self.fail(f"{', '.join(line.layers)} left out, and needed")
 
     def loop(self, variable: str, count: int, body: Sequence[Line]) -> None:
         if variable in self.names:

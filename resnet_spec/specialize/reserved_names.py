@@ -11,6 +11,7 @@ from resnet_spec.specialize.program import (
     AssignLine,
     CallLine,
     FeatureLine,
+    LeftOutLine,
     Line,
     LoopLine,
     OperationLine,
@@ -146,6 +147,8 @@ def _line(line: Line, spelling: Mapping[str, str], new: Mapping[int, Routine]) -
         variable = spelling.get(line.variable, line.variable)
         body = _lines(line.body, spelling, new)
         return LoopLine(variable, _expression(line.count, spelling), body)
+    if isinstance(line, LeftOutLine):
+        return substituted(line, _names(spelling))
     if isinstance(line, FeatureLine):
         return line._replace(value=_value(line.value, spelling))
     inputs = tuple(_value(each, spelling) for each in line.inputs)

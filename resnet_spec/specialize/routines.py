@@ -13,7 +13,7 @@ from typing import Any
 
 from resnet_spec import expressions
 from resnet_spec.expressions import Const, Expr, Name
-from resnet_spec.ir import Instance, Operation, Read
+from resnet_spec.ir import Instance, Operation
 from resnet_spec.primitives import Primitive
 from resnet_spec.specialize.calls import Calls
 from resnet_spec.specialize.drafts import Draft, Element, ListSymbol, Slot, Symbol, channels_of
@@ -21,6 +21,7 @@ from resnet_spec.specialize.numbers import Numbers
 from resnet_spec.specialize.program import (
     AssignLine,
     CallLine,
+    LeftOutLine,
     LoopLine,
     OperationLine,
     Path,
@@ -63,6 +64,7 @@ class Builder:
         self.drafts: list[Draft] = []
         self.loops: list[tuple[str, Expr]] = []  # counters and counts of the loops around
         self.counters: set[str] = set()
+        self.left_out: dict[Expr, dict[str, None]] = {}  # layers, by the condition of theirs
         self.nodes_at = self.wiring.nodes
         self.lists_before: dict[Position, list[Position]] = {}
         for begin, place in self.wiring.begun.items():
@@ -90,20 +92,8 @@ class Builder:
         if found.whole:
             return Element(listed, None, listed.each)
         runs = [run for run, _ in found.reads]
-        index = self.index([read for _, read in found.reads], runs)
+        index = self.numbers.index([read for _, read in found.reads], runs)
         return Element(listed, index, listed.known.get(index, listed.each))
-
-    def index(self, reads: Sequence[Read], runs: Sequence[Occurrence]) -> Expr:
-        """The index of an element, as an expression that holds in every run."""
-        wanted = [read.place for read in reads]
-        value = None
-        if reads[0].expression is not None:
-            value = self.numbers.substituted(reads[0].expression)
-        if value is not None and self.numbers.fits(value, runs, wanted):
-            return value
-        if all(each == wanted[0] for each in wanted):
-            return Const(wanted[0])
-        raise Unfit("takes elements that no expression tells")
 
     def symbol(self, slot: Slot, name: str | None = None) -> Symbol:
         """A value that has a variable of its own."""
@@ -235,6 +225,7 @@ class Builder:
         ran = [run for run in node.runs if run.event.ran]
         slots = [self.slot(each) for each in self.wiring.inputs[node.position]]
         if not ran:
+            self.leave_out(node)
             self.alias(node, slots[0])
             return
         when = self.condition(node, ran)
@@ -248,6 +239,21 @@ class Builder:
             self.alias(node, slots[0])
         else:
             self.operation(node, ran, tuple(slots), when, otherwise)
+
+    def leave_out(self, node: StatementNode) -> None:
+        """Note a layer that no use has, and that other numbers of classes or channels need."""
+        when = self.condition(node, ()) if any(run.event.open for run in node.runs) else None
+        if when is None:
+            return
+        if not expressions.names(when).isdisjoint(self.numbers.counters):
+            raise Unfit("is left out in every turn")
+        name = node.statement.name
+        self.left_out.setdefault(when, {})[name.text if name else node.statement.target] = None
+
+    def requirements(self) -> list[LeftOutLine]:
+        """What was left out since this was last asked, the layers of one condition together."""
+        noted, self.left_out = self.left_out, {}
+        return [LeftOutLine(tuple(layers), when) for when, layers in noted.items()]
 
     def condition(self, node: StatementNode, ran: Sequence[Occurrence]) -> Expr | None:
         """The condition of a statement; None for one that always runs."""
@@ -284,7 +290,7 @@ class Builder:
         adds = [(run, run.event.appends) for run in runs if run.event.appends is not None]
         begin = self.wiring.list_of(node, adds)
         listed = self.lists[begin]
-        index = self.index([read for _, read in adds], runs)
+        index = self.numbers.index([read for _, read in adds], runs)
         times: Expr = Const(1)
         for _, count in self.loops:
             times = times * count

@@ -59,7 +59,7 @@ def wrong_channels(patch: Patch) -> None:
 
 
 def wrong_element(patch: Patch) -> None:
-    around(patch, routines.Builder, "index", lambda found, *_: Const(0))
+    around(patch, numbers.Numbers, "index", lambda found, *_: Const(0))
 
 
 def truth_for_a_number(patch: Patch) -> None:

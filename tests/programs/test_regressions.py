@@ -70,6 +70,7 @@ def test_flax_computes_the_value_of_the_ir(name: str) -> None:
 
 # --- what can't be meant -------------------------------------------------------------------------
 
+STAGE = "{name: l1, block: basic, filters: 8}"
 HEAD = "head: [{global_avg_pool: p}, {linear: fc, features: classes}]\n"
 START = "spec_version: 1\nname: net\ndescription: D\ninput: {height: 8, width: 8}\nclasses: 4\n"
 
@@ -190,6 +191,44 @@ def test_what_depends_on_the_classes_is_right_for_others(filters: str, head: str
         source = parity.source_of(network, backend)
         assert differences(source, network, backend) == []
         assert differences(source, other, backend, given=True) == []
+
+
+OWN = (
+    "blocks:\n  b:\n    description: B\n    args: {f: {type: int}}\n    layers:\n"
+    "      - {conv: c, filters: f, kernel: 1, as: y}\n"
+    "      - {conv: d, from: x, filters: f, kernel: 1, when: in_channels != f, else: x, as: z}\n"
+    "      - {add: [y, z]}\n"
+)
+
+
+PASSES = "head: [{act: e, when: false}"
+
+
+@pytest.mark.parametrize(
+    ("text", "changed", "layer"),
+    [
+        (f"stages: [{STAGE}]\nhead: [{{conv: e, filters: 9, kernel: 1, when: classes > 5}}",
+         ("classes: 4", "classes: 9"), "e"),
+        (f"{OWN}stages: [{{name: l1, block: b, f: 3}}]\n{PASSES}",
+         ("{height", "{channels: 4, height"), "d"),
+        (f"stages: [{STAGE}, {{name: l2, block: basic, filters: 8, when: classes > 5}}]\n{PASSES}",
+         ("classes: 4", "classes: 9"), "l2"),
+        ("stem: [{for: k, count: 2, layers: [{conv: 'e.{k}', filters: 3, kernel: 1, "
+         f"when: classes > 5 + k}}]}}]\nstages: [{STAGE}]\n{PASSES}",
+         ("classes: 4", "classes: 6"), "e.{k}"),
+    ],
+    ids=["a layer of the head", "a layer of a block", "a stage", "every turn of a loop"],
+)  # fmt: skip
+def test_numbers_that_need_a_layer_that_is_left_out_are_refused(
+    text: str, changed: tuple[str, str], layer: str
+) -> None:
+    text = f"{START}{text}, {{global_avg_pool: p}}, {{linear: fc, features: classes}}]\n"
+    network, other = map(parity.network_of_text, (text, text.replace(*changed)))
+    for backend in ("torch", "keras", "flax"):
+        source = parity.source_of(network, backend)
+        assert differences(source, network, backend) == []
+        [found] = differences(source, other, backend, given=True)
+        assert f"compiled without {layer}, which" in found
 
 
 def test_a_loop_gives_the_channels_that_it_takes_with_other_numbers() -> None:

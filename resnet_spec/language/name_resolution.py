@@ -89,7 +89,11 @@ def ranged(value: Bound, attribute: Attribute, span: Span) -> Bound:
     if least is not None and number < least:
         fail("RS205", f"'{attribute.name}' must be at least {least}, but is {number}", span)
     if most is not None and number > most:
-        hint = f"write a share: {number / 100}" if 5 <= number < 100 and most <= 1 else None
+        hint = None
+        if most < 1:
+            hint = f"it is the {attribute.description}: write a number from {least} to {most}"
+        if 5 <= number < 100 and most <= 1:
+            hint = f"write a share: {number / 100}"
         fail("RS205", f"'{attribute.name}' must be at most {most}, but is {number}", span, hint)
     return value
 

@@ -281,7 +281,8 @@ def _read_stages(node: Node | None, report: Report, memo: Memo) -> tuple[Stateme
         if first is not stage.name.span:
             message = f"two stages are called {quoted(stage.name.text)}"
             report.add("RS106", message, stage.name.span, f"the first is on line {first.line}")
-            stages[number] = stage._replace(kind="broken", meant=stage.kind)  # told once
+            if stage.kind != "broken":  # what both would be called is told once
+                stages[number] = stage._replace(kind="broken", meant=stage.kind)
     return tuple(stages)
 
 

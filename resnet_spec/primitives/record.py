@@ -14,11 +14,13 @@ from resnet_spec.expressions import Expr, Number
 
 
 class ShapeError(Exception):
-    """The inputs or attributes do not fit the operation."""
+    """The inputs or attributes do not fit the operation; `about` names these attributes."""
 
-    def __init__(self, code: str, message: str, help: str | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, help: str | None = None, about: Sequence[str] = ()
+    ) -> None:
         super().__init__(message)
-        self.code, self.message, self.help = code, message, help
+        self.code, self.message, self.help, self.about = code, message, help, about
 
 
 class Shape(NamedTuple):

@@ -16,12 +16,12 @@ from resnet_spec.ir.graph import Instance, Network, Step
 from resnet_spec.language.nodes import EMPTY, Node, plain
 from resnet_spec.language.nodes import Mapping as MappingNode
 from resnet_spec.language.scalars import plain_text
-from resnet_spec.language.syntax import Bound, Definition, Expression, Source, Statement
+from resnet_spec.language.syntax import Bound, Definition, Expression, Loop, Source, Statement
 from resnet_spec.primitives import ROLES
 
 # Of a kind of value, an expression of the block is the cause unless it is given none or less.
 _OF_EXPRESSIONS = ("RS203", "RS204")
-_MOVED = (*_OF_EXPRESSIONS, "RS104", "RS205", "RS403", "RS405", "RS502")
+_MOVED = (*_OF_EXPRESSIONS, "RS104", "RS205", "RS401", "RS402", "RS403", "RS405", "RS502")
 
 
 class Call(NamedTuple):
@@ -113,6 +113,45 @@ class Trail:
             if isinstance(source, Bound):
                 yield from self._constant(name, statement, target, len(self.calls))
 
+    def unfit(self, error: SpecError, statement: Statement | Loop) -> SpecError:
+        """The same error of a slot's line, where it was filled with what does not fit the line."""
+        if isinstance(statement, Loop) or statement.kind != "slot":
+            return error
+        node = self.filling(statement.target)
+        if node is None:
+            return error
+        filler = plain_text(node) or next(iter(_entries(node)), "")
+        return SpecError(self._misfit(each, node, filler, statement) for each in error.diagnostics)
+
+    def _misfit(
+        self, found: Diagnostic, node: Node, filler: str, statement: Statement
+    ) -> Diagnostic:
+        given = statement.arguments
+        if found.span not in (given.span, statement.span, *given.keys.values()) or found.uses:
+            return found
+        message, help = found.message, found.help
+        if found.code != "RS304":
+            message = (
+                f"{quoted(filler)} does not fit the slot {quoted(statement.target)}: {message}"
+            )
+        if found.code == "RS101":
+            help = "fill it with 'none', or with a block that takes what the line gives"
+        if found.code == "RS102" and help is not None:
+            help = f"write {{{filler}: {{{help.removeprefix('add it to the line: ')}}}}}"
+        uses = (*self.uses, Use(statement.target, found.span))
+        return Diagnostic("RS304", message, node.span, help, uses)
+
+    def filling(self, slot: str) -> Node | None:
+        """What a line around the innermost block, or the defaults, fill one of its slots with."""
+        return self._filling(slot, len(self.calls))
+
+    def empty(self, slots: Iterable[str], cause: str) -> Iterator[Given]:
+        """The line that leaves a slot empty, where that is the cause of a mistake."""
+        for slot in slots:
+            node = self.filling(slot)
+            if node is not None and cause == f"the slot {quoted(slot)} is empty":
+                yield Given(slot, str(plain(node)), node.span, 0)
+
     def given(self, sources: Iterable[Source | Given]) -> list[Given]:
         """The outermost values that the sources in the innermost block follow from."""
         depth = len(self.calls)
@@ -173,14 +212,17 @@ class Trail:
         return node if node is not None else _entry(self.defaults.get(block.name), slot)
 
 
+def _entries(node: Node) -> Mapping[str, Node]:
+    return node.entries if isinstance(node, MappingNode) else {}
+
+
 def _entry(node: Node | None, key: str) -> Node | None:
-    return node.get(key) if isinstance(node, MappingNode) else None
+    return _entries(node).get(key) if node is not None else None
 
 
 def _filled(node: Node | None, key: str) -> Node | None:
     """An entry of what fills a slot: of `{name: {key: value}}`."""
-    inner = next(iter(node.entries.values()), None) if isinstance(node, MappingNode) else None
-    return _entry(inner, key)
+    return _entry(next(iter(_entries(node).values()), None), key) if node is not None else None
 
 
 def trail_to(network: Network, name: str) -> tuple[Trail, Step]:

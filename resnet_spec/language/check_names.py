@@ -323,6 +323,10 @@ _WORDS = {
     **{word: f"write it in digits: {number}" for number, word in enumerate(_NUMBERS)},
     **dict.fromkeys(("yes", "Yes", "YES", "on", "On", "ON"), "write true"),
     **dict.fromkeys(("no", "No", "NO", "off", "Off", "OFF"), "write false"),
+    **dict.fromkeys(
+        ("integer", "number", "double", "boolean", "str", "string"),
+        "the types are int, float and bool",
+    ),
     "classes": "a block does not see the network's classes: add an argument",
     "SAME": "write same",
     **dict.fromkeys(("valid", "VALID"), "write padding: 0"),

@@ -72,12 +72,10 @@ def typed(value: Bound, kind: str, span: Span, name: str) -> Bound:
         hint = "write a number, '2 if wide else 1'; an argument can have 'type: bool'"
         fail("RS204", f"{what} must be a number, but is {str(number).lower()}", span, hint)
     if kind == "int":
-        fail(
-            "RS204",
-            f"{what} must be a whole number, but is {number}",
-            span,
-            help="use // for a division, or round(…), int(…) or make_divisible(…)",
-        )
+        hint = "use // for a division, or round(…), int(…) or make_divisible(…)"
+        if number == round(number):
+            hint = f"write {number:.0f} without a point, or {hint}"
+        fail("RS204", f"{what} must be a whole number, but is {number}", span, hint)
     return Bound(float(number), value.open)
 
 

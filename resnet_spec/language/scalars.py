@@ -159,12 +159,14 @@ def read_binding(node: Node) -> Binding:
                 return Binding(target, EMPTY, node.keys[target])
             if isinstance(arguments, Mapping):
                 return Binding(target, arguments, node.keys[target])
-    fail(
-        "RS304",
-        "a slot is filled by the name of a block or a primitive",
-        node.span,
-        help="write 'none', a name, or {name: {argument: value}}",
+    hint = (
+        "write 'none', a name, or a name with its arguments: {squeeze_excitation: {reduction: 8}}"
     )
+    entries = node.entries if isinstance(node, Mapping) else {}
+    for key in (each for each in ("name", "block", "type") if each in entries):
+        others = ", ".join(f"{each}: …" for each in entries if each != key)
+        hint = f"write {{{plain_text(entries[key]) or '…'}: {{{others}}}}}"
+    fail("RS304", "a slot is filled by the name of a block or a primitive", node.span, hint)
 
 
 def plain_text(node: Node | None) -> str | None:

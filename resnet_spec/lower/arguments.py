@@ -388,7 +388,8 @@ class Evaluator:
         entries = node.entries if isinstance(node, MappingNode) else {}
         if not isinstance(node, MappingNode) and getattr(node, "value", node) is not None:
             assert node is not None
-            report.add("RS103", "'defaults' must be a mapping", node.span)
+            hint = "write each with its values: {conv: {bias: true}}"
+            report.add("RS103", "'defaults' must be a mapping", node.span, hint)
         # Primitives first: what fills a role may rely on them.
         for key in sorted(entries, key=lambda key: key in ROLES):
             assert isinstance(node, MappingNode)
@@ -410,6 +411,10 @@ class Evaluator:
         known = self.blocks.names()
         if key not in known and key not in PRIMITIVES:
             hint = other_libraries.hint(key, {*known, *PRIMITIVES, *ROLES})
+            owners = [name for name, each in PRIMITIVES.items() if each.attribute(key)]
+            if owners:
+                example = f"{{{owners[0]}: {{{key}: …}}}}"
+                hint = f"say for which of {', '.join(owners)} it is: {example}"
             fail("RS101", f"{quoted(key)} is not a block, primitive or slot", span, hint)
         if not isinstance(node, MappingNode):
             fail("RS103", f"the defaults of {quoted(key)} must be a mapping", node.span)

@@ -175,7 +175,7 @@ class Walk:
                 else:
                     self.run_statement(statement, frame)
             except SpecError as error:
-                self.take(error)
+                self.take(self.trail.unfit(error, statement))
                 self.poison(statement, frame)
             except Unknown:
                 self.poison(statement, frame)
@@ -341,14 +341,12 @@ class Walk:
         frame: Frame,
         inputs: Inputs,
     ) -> NoReturn:
-        """Raise what is wrong with the shapes of an operation, with the conditions behind them.
-
-        `sources` are those of the attributes that it is about.
-        """
+        """Raise what is wrong with the shapes of an operation, and the conditions behind them."""
         message, hint = f"{name}: {error.message}", error.help
         slots = self.trail.calls[-1].block.slots if self.trail.calls else {}
         if cause := conditions.behind(frame, inputs.numbers, inputs.reads, slots):
             message, hint = f"{message}; {cause}", f"change that, or {hint}" if hint else None
+            sources = (*sources, *self.trail.empty(slots, cause))
         found = SpecError([Diagnostic(error.code, message, statement.span, hint)])
         raise self.trail.moved(found, sources, name)
 

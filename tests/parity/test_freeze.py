@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,21 @@ def test_both_frameworks_freeze_the_same(name: str) -> None:
         assert before < frozen < everything
         assert not any(name.startswith(f"{until}.") for name in frozen)
         before = frozen
+
+
+@pytest.mark.keras
+def test_names_within_blocks_need_no_order_in_keras() -> None:
+    """The layers of Res2Net's convolutions, norms and activations take turns."""
+    network = parity.network_of(parity.SPECS / "res2net.yaml")
+    module = parity.module_of(network, "keras")
+    model = getattr(module, network.name)()
+    for stage in network.stages:
+        module.freeze_until(model, stage.name)
+        before = takewhile(lambda each: not each[0].startswith(stage.name), network.operations())
+        parameters = ((name, each) for name, made in before for each in made.parameters)
+        expected = {f"{name}.{each.name}" for name, each in parameters if each.trainable}
+        assert frozen_in_keras(network, model) == expected
+        assert expected
 
 
 def step_torch(model: Any, images: np.ndarray, wanted: np.ndarray) -> None:

@@ -96,7 +96,8 @@ class Trail:
             return found
         message, help = found.message, found.help
         first, *others = given
-        if others or not (message.startswith(quoted(first.name)) and message.endswith(first.text)):
+        says = message.startswith(quoted(first.name)) and message.endswith(first.text)
+        if others or not (says or message.endswith(_empty(first.name))):
             message += f", given {', '.join(map(str, given))}"
         if found.code in _OF_EXPRESSIONS:
             help = f"change {quoted(first.name)}"
@@ -149,7 +150,7 @@ class Trail:
         """The line that leaves a slot empty, where that is the cause of a mistake."""
         for slot in slots:
             node = self.filling(slot)
-            if node is not None and cause == f"the slot {quoted(slot)} is empty":
+            if node is not None and cause == _empty(slot):
                 yield Given(slot, str(plain(node)), node.span, 0)
 
     def given(self, sources: Iterable[Source | Given]) -> list[Given]:
@@ -210,6 +211,10 @@ class Trail:
         if node is not None and (name := plain_text(node)) in around:
             return self._filling(name or "", depth - 1)
         return node if node is not None else _entry(self.defaults.get(block.name), slot)
+
+
+def _empty(slot: str) -> str:
+    return f"the slot {quoted(slot)} is empty"
 
 
 def _entries(node: Node) -> Mapping[str, Node]:

@@ -128,7 +128,9 @@ class Trail:
         self, found: Diagnostic, node: Node, filler: str, statement: Statement
     ) -> Diagnostic:
         given = statement.arguments
-        if found.span not in (given.span, statement.span, *given.keys.values()) or found.uses:
+        if found.span not in (given.span, statement.span, *given.keys.values()):
+            return found
+        if found.code not in ("RS101", "RS102", "RS304"):
             return found
         message, help = found.message, found.help
         if found.code != "RS304":

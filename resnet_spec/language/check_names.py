@@ -206,7 +206,8 @@ class _Checker:
         with self.local(POSITION):
             for value in given.values.values():
                 for each in value.items if isinstance(value, bind.Listed) else (value,):
-                    check_expression(each, self.known, self.report)
+                    beside = statement.arguments.entries
+                    check_expression(each, self.known, self.report, beside=beside)
         for binding in given.slots.values():
             if binding.target not in self.slots:
                 _check_binding(binding, self.blocks, self.report)
@@ -234,7 +235,7 @@ class _Checker:
         words = {attribute.name: attribute.words for attribute in primitive.attributes}
         for name, value in given.items():
             if isinstance(value, Expression):
-                check_expression(value, self.known, self.report, words=words[name])
+                check_expression(value, self.known, self.report, (), words[name], given)
                 if statement.kind == "broken":
                     attribute = primitive.attribute(name)
                     assert attribute is not None
@@ -299,10 +300,12 @@ def check_expression(
     report: Report,
     later: Container[str] = (),
     words: Iterable[str] = (),
+    beside: Container[str] = (),
 ) -> None:
     """RS202 for every name of an expression that is not known.
 
-    `later` holds those further down, `words` what could stand in place of an expression.
+    `later` holds those further down, `words` what could stand in place of an expression, `beside`
+    the keys of the same line.
     """
     if expression is None or not expression.names:
         return
@@ -310,6 +313,8 @@ def check_expression(
     for name, offset in expression.names.items():
         if name not in known:
             hint = _WORDS.get(name) or expected(name, {*known, *words})
+            if name in beside:
+                hint = "an expression sees no other key: write the number, or a constant of 'let'"
             if name in later:
                 hint = f"values are defined from top to bottom: put {quoted(name)} above"
             where = expression.span_at(offset, len(name))

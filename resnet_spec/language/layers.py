@@ -96,6 +96,8 @@ class _Reader:
         elif first in ("type", "op", "operation", "layer", "kind"):
             what, name = (plain_text(node.get(each)) or "…" for each in (first, "name"))
             hint = f"the first key says what a layer is: {{{what}: {name}}}"
+        elif first == "name":
+            hint = f"the first key says what a layer is: {{conv: {plain_text(node.get(first))}}}"
         elif isinstance(node.get(first), Mapping):
             hint = f"the first key says what a layer is: {{conv: {first}, filters: …, kernel: …}}"
         elif rest and word in validate.LAYER_KEYS:

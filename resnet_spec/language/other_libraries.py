@@ -146,6 +146,10 @@ _KEYS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("ratio", "reductionratio", "squeezeratio"), ("reduction",)),
     **dict.fromkeys(("activation", "actlayer"), ("act",)),
     **dict.fromkeys(("normalization", "normlayer"), ("norm",)),
+    "cardinality": ("groups",),
+    **dict.fromkeys(("widthpergroup", "bottleneckwidth"), ("base_width",)),
+    **dict.fromkeys(("downsample", "skip", "projection"), ("shortcut",)),
+    **dict.fromkeys(("droppath", "stochasticdepth"), ("drop_path_rate", "rate")),
     **dict.fromkeys(("epochs", "numepochs", "maxepochs"), ("length",)),
 }
 _FOLLOWING = ("inchannels", "infeatures", "inputshape", "numfeatures", "numchannels")
@@ -175,6 +179,10 @@ _ELSEWHERE = {
         **dict.fromkeys(("pretrained", "weights", "checkpoint"), _OF_WEIGHTS),
     },
     "height": dict.fromkeys(("size", "shape", "resolution"), "write height: … and width: …"),
+    "attention": dict.fromkeys(
+        ("se", "usese", "attn", "attnlayer", "selayer", "squeezeexcitation"),
+        "write attention: squeeze_excitation",
+    ),
     "bias": {
         **dict.fromkeys(("activation", "act", "relu"), f"{_AFTER}: '- act'"),
         **dict.fromkeys(

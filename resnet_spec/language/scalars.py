@@ -97,12 +97,11 @@ def read_reference(node: Node, what: str) -> Reference:
     text = read_text(node, what)
     match = REFERENCE.fullmatch(text)
     if match is None:
-        fail(
-            "RS105",
-            f"{quoted(text)} is not the name of a value",
-            node.span,
-            help="use a name like 'residual', or 'part.{i}' for an element of a list",
-        )
+        hint = "use a name like 'residual', or 'part.{i}' for an element of a list"
+        outer, point, _ = text.partition(".")
+        if point and REFERENCE.fullmatch(outer):
+            hint = f"what runs inside {quoted(outer)} can't be read outside of it: write {outer}"
+        fail("RS105", f"{quoted(text)} is not the name of a value", node.span, hint)
     name, braced, number = match.groups()
     index = braced if braced is not None else number
     if index is None:

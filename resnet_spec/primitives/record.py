@@ -232,8 +232,9 @@ class Primitive(NamedTuple):
                 help="move it before the pooling or the flattening",
             )
         if self.needs == "vector" and given.is_map:
+            flatten = f"{{flatten: flat, height: {given.height}, width: {given.width}}}"
             raise ShapeError(
                 "RS404",
                 f"'{self.name}' needs a vector, but its input is a {given} map",
-                help="put a global_avg_pool before it",
+                help=f"put a global_avg_pool or {flatten} before it",
             )

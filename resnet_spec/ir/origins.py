@@ -13,9 +13,9 @@ from typing import NamedTuple
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, Use, quoted
 from resnet_spec.expressions import Const, Number
 from resnet_spec.ir.graph import Instance, Network, Step
-from resnet_spec.language.nodes import EMPTY, Node, plain
+from resnet_spec.language.nodes import EMPTY, Node, Scalar, plain
 from resnet_spec.language.nodes import Mapping as MappingNode
-from resnet_spec.language.scalars import plain_text
+from resnet_spec.language.scalars import plain_text, read_expression
 from resnet_spec.language.syntax import Bound, Definition, Expression, Loop, Source, Statement
 from resnet_spec.primitives import ROLES
 
@@ -146,7 +146,7 @@ class Trail:
 
     def filling(self, slot: str) -> Node | None:
         """What a line around the innermost block, or the defaults, fill one of its slots with."""
-        return self._filling(slot, len(self.calls))
+        return self._filling(slot, len(self.calls))[0]
 
     def empty(self, slots: Iterable[str], cause: str) -> Iterator[Given]:
         """The line that leaves a slot empty, where that is the cause of a mistake."""
@@ -191,28 +191,36 @@ class Trail:
         self, name: str, statement: Statement, target: str, depth: int
     ) -> Iterator[Given]:
         """A number that what fills the slot gives, or that the network's defaults give."""
-        node = _entry(self.defaults.get(target), name)
+        node, place = _entry(self.defaults.get(target), name), 0
         if statement.kind == "slot":
-            node = _filled(self._filling(statement.target, depth), name) or node
-        if node is not None:
-            number = getattr(node, "value", None)
-            is_number = isinstance(number, int | float)
-            yield Given(name, str(plain(node)), node.span, 0, number if is_number else None)
+            filling, around = self._filling(statement.target, depth)
+            inner = _filled(filling, name)
+            node, place = (node, place) if inner is None else (inner, around)
+        if not isinstance(node, Scalar) or node.value is None:
+            return
+        number = None if isinstance(node.value, str) else node.value
+        own = Given(name, str(node.value), node.span, place, number)
+        yield from [*self._behind(read_expression(node), place)] or [own]
 
-    def _filling(self, slot: str, depth: int) -> Node | None:
-        """What a line around so many blocks, or the network's defaults, fill a slot with."""
+    def _filling(self, slot: str, depth: int) -> tuple[Node | None, int]:
+        """What a line around so many blocks, or the network's defaults, fill a slot with.
+
+        It comes with the number of blocks around the line in which it stands.
+        """
         if depth == 0:
-            return self.defaults.get(slot)
+            return self.defaults.get(slot), 0
         statement, block, _ = self.calls[depth - 1]
-        node = statement.arguments.get(slot)
+        node, place = statement.arguments.get(slot), depth - 1
         if node is None and statement.kind == "slot":
-            node = _filled(self._filling(statement.target, depth - 1), slot)
+            filling, place = self._filling(statement.target, depth - 1)
+            node = _filled(filling, slot)
         if node is None and slot in ROLES:
             return self._filling(slot, depth - 1)
+        if node is None:
+            return _entry(self.defaults.get(block.name), slot), 0
         around = self.calls[depth - 2].block.slots if depth > 1 else {}
-        if node is not None and (name := plain_text(node)) in around:
-            return self._filling(name or "", depth - 1)
-        return node if node is not None else _entry(self.defaults.get(block.name), slot)
+        name = plain_text(node) or ""
+        return self._filling(name, depth - 1) if name in around else (node, place)
 
 
 def _empty(slot: str) -> str:

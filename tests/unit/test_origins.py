@@ -39,6 +39,16 @@ BLOCKS = """blocks:
     description: A slot
     slots: {inner: none}
     layers: [{slot: inner, name: inner}]
+  given:
+    description: A slot that is filled with an argument of the block
+    args: {filters: int, times: 1}
+    layers:
+      - {block: holder, name: held, inner: {efficient: {reduction: 4 * times}}}
+  efficient:
+    description: A division
+    args: {reduction: int}
+    let: {filters: in_channels // reduction}
+    layers: [{conv: conv, filters: filters, kernel: 1}]
   wrong:
     description: A block with a mistake of its own
     args: {filters: int}
@@ -137,6 +147,10 @@ def stage(given: str, defaults: str = "{}") -> str:
         (
             stage("block: cbam, reduction: §0"),
             "'max(in_channels // reduction, 1)': division by zero: 32 // 0, given 'reduction: 0'",
+        ),
+        (
+            stage("block: given, filters: 32, times: §0"),
+            "'in_channels // reduction': division by zero: 32 // 0, given 'times: 0'",
         ),
         (
             stage("block: res2net, filters: 64, scale: §0"),

@@ -39,6 +39,11 @@ BLOCKS = """blocks:
     description: A slot
     slots: {inner: none}
     layers: [{slot: inner, name: inner}]
+  halved:
+    description: A block that gives a constant beside what it is given
+    args: {filters: int}
+    layers:
+      - {block: grouped, name: half, filters: filters, groups: 2}
   given:
     description: A slot that is filled with an argument of the block
     args: {filters: int, times: 1}
@@ -147,6 +152,10 @@ def stage(given: str, defaults: str = "{}") -> str:
         (
             stage("block: cbam, reduction: §0"),
             "'max(in_channels // reduction, 1)': division by zero: 32 // 0, given 'reduction: 0'",
+        ),
+        (
+            stage("block: halved, filters: §33"),
+            "conv: 33 filters are not divisible by 2 groups, given 'filters: 33'",
         ),
         (
             stage("block: given, filters: 32, times: §0"),

@@ -148,7 +148,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("normalization", "normlayer"), ("norm",)),
     "cardinality": ("groups",),
     **dict.fromkeys(("widthpergroup", "bottleneckwidth"), ("base_width",)),
-    **dict.fromkeys(("downsample", "skip", "projection"), ("shortcut",)),
+    **dict.fromkeys(("downsample", "skip"), ("shortcut",)),
     **dict.fromkeys(("droppath", "stochasticdepth"), ("drop_path_rate", "rate")),
     **dict.fromkeys(("epochs", "numepochs", "maxepochs"), ("length",)),
 }

@@ -158,9 +158,7 @@ def read_binding(node: Node) -> Binding:
                 return Binding(target, EMPTY, node.keys[target])
             if isinstance(arguments, Mapping):
                 return Binding(target, arguments, node.keys[target])
-    hint = (
-        "write 'none', a name, or a name with its arguments: {squeeze_excitation: {reduction: 8}}"
-    )
+    hint = "write 'none', a name, or a name with its arguments: {leaky_relu: {slope: 0.2}}"
     entries = node.entries if isinstance(node, Mapping) else {}
     for key in (each for each in ("name", "block", "type") if each in entries):
         others = ", ".join(f"{each}: …" for each in entries if each != key)

@@ -44,7 +44,8 @@ from keras import KerasTensor, initializers, layers, ops
             **view,
             "dotted": any("." in name for name in python.outer_names(network)),
             # The layers of a model are sorted by depth: in parallel branches not as they run.
-            "ordered": python.stands_as_it_runs(network) and python.runs_in_turn(network),
+            "ordered": python.stands_as_it_runs(network, within_blocks=False)
+            and python.runs_in_turn(network),
         }
 
 

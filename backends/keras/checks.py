@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 from resnet_spec.backends.keras.primitives import RULES
 from resnet_spec.backends.keras.variables import layer_name
-from resnet_spec.diagnostics import Span, fail, quoted
+from resnet_spec.diagnostics import Diagnostic, Span, SpecError, fail, quoted
 from resnet_spec.ir import Network, Operation
+from resnet_spec.ir.origins import trail_to
 from resnet_spec.primitives import SAME
 
 Places = Sequence[tuple[str, Operation, Span]]  # operations of a network
@@ -28,15 +30,23 @@ def check(network: Network, text: str) -> None:
     for canonical, operation, span in places:
         stride, dilation = (operation.attributes.get(key) for key in ("stride", "dilation"))
         if operation.primitive.name == "conv" and stride != 1 and dilation != 1:
-            fail(
-                "RS502",
-                f"{quoted(canonical)}: a Keras convolution can't have both a stride and a dilation",
-                span,
-                help="give 'stride' to another layer, or leave out the backend keras",
-            )
+            _refuse_dilation(network, canonical, span)
     _check_collisions(places)
     _check_stages(network, places)
     _check_functions(places, text)
+
+
+def _refuse_dilation(network: Network, canonical: str, span: Span) -> NoReturn:
+    """RS502 where the stride or the dilation is given, which may be far outside of the block."""
+    found = Diagnostic(
+        "RS502",
+        f"{quoted(canonical)}: a Keras convolution can't have both a stride and a dilation",
+        span,
+        help="give 'stride' to another layer, or leave out the backend keras",
+    )
+    trail, step = trail_to(network, canonical)
+    sources = trail.sources(step.statement, "conv", step.sources, ("stride", "dilation"))
+    raise trail.moved(SpecError([found]), sources, step.name)
 
 
 def _names(canonical: str, operation: Operation) -> Iterator[str]:

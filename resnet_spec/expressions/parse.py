@@ -89,6 +89,8 @@ _FOREIGN = {
     r"!(?!=)": "write 'not' for '!'",
     r"(?<![=!<>])=(?!=)": "write '==' for '='",
     r"[0-9]\s*%$": "write 0.5 for 50%",
+    r"\$|^\{+\s*\w+\s*\}+$": "write a name as it is, without '$' and braces",
+    r"[A-Za-z_]\w*\.[A-Za-z_]": "a name has no '.': what several lines read is a constant of 'let'",
 }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from resnet_spec import expressions
-from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, nearest, quoted
+from resnet_spec.diagnostics import Report, Span, SpecError, fail, quoted
 from resnet_spec.language import other_libraries, validate
 from resnet_spec.language.nodes import Mapping as MappingNode
 from resnet_spec.language.nodes import Node, Scalar, Sequence
@@ -107,7 +107,7 @@ def divided(primitive: Primitive, arguments: MappingNode) -> tuple[MappingNode, 
 def meant_attribute(primitive: Primitive, key: str) -> str | None:
     """The key of a layer that an unknown one was probably meant to be."""
     known = [attribute.name for attribute in primitive.attributes]
-    return nearest(key, [*known, *OF_EVERY_LAYER])
+    return other_libraries.meant_key(key, [*known, *OF_EVERY_LAYER])
 
 
 def tell_missing_attribute(
@@ -115,7 +115,7 @@ def tell_missing_attribute(
 ) -> None:
     """RS102 for a required attribute without a value."""
     message = f"'{primitive.name}' needs {quoted(attribute.name)}: {attribute.description}"
-    report.add("RS102", message, span)
+    report.add("RS102", message, span, help=f"add it to the line: {attribute.name}: …")
 
 
 def read_attribute(attribute: Attribute, node: Node) -> Expression | Initializer | str:
@@ -191,7 +191,7 @@ def arguments(definition: Definition, node: MappingNode, report: Report | None =
                 values[key] = _read_argument(key, child)
             elif key in definition.slots or key in ROLES:
                 slots[key] = read_binding(child)
-            else:
+            elif not _is_rest(key, child):
                 meant = meant_argument(definition, key)
                 found.add(
                     "RS101",
@@ -206,6 +206,11 @@ def arguments(definition: Definition, node: MappingNode, report: Report | None =
     return Arguments(values, slots)
 
 
+def _is_rest(key: str, node: Node) -> bool:
+    """Whether a key is what follows a comma in {…}, as in `stride: (2, 2)`, which is told there."""
+    return key.count(")") > key.count("(") and isinstance(node, Scalar) and node.value is None
+
+
 def _taken(definition: Definition) -> list[str]:
     return [*definition.arguments, *definition.slots, *ROLES]
 
@@ -216,12 +221,16 @@ def takes(definition: Definition, key: str) -> bool:
 
 
 def _key_help(key: str, meant: str | None, known: Iterable[str], also: Iterable[str] = ()) -> str:
-    return expected(meant, [meant]) if meant else other_libraries.key_hint(key, known, also)
+    hint = other_libraries.key_hint(key, known, also)
+    is_near = meant is not None and hint.startswith("expected one of")
+    return f"did you mean {quoted(meant)}?" if is_near else hint
 
 
 def meant_argument(definition: Definition, key: str) -> str | None:
     """The key of a call that an unknown one was probably meant to be."""
-    return nearest(key, [*_taken(definition), *validate.keys_of("BlockCallModel")])
+    return other_libraries.meant_key(
+        key, [*_taken(definition), *validate.keys_of("BlockCallModel")]
+    )
 
 
 def tell_missing_argument(

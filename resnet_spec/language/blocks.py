@@ -154,7 +154,12 @@ def _named(node: Node | None, what: str, report: Report) -> list[tuple[str, Node
     if node is None or (isinstance(node, Scalar) and node.value is None):
         return []
     if not isinstance(node, Mapping):
-        report.add("RS103", f"{what} must be a mapping, {validate.contrast(node)}", node.span)
+        message = f"{what} must be a mapping, {validate.contrast(node)}"
+        hint = {
+            "'args'": "write each with its type or its default: {filters: int, stride: 1}",
+            "'slots'": "write each with what fills it: {attention: none}",
+        }.get(what, "write each with its value: {width: filters * 2}")
+        report.add("RS103", message, node.span, hint)
         return []
     return [(name, child, node.keys[name]) for name, child in node.entries.items()]
 

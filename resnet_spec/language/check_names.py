@@ -101,6 +101,7 @@ class _Checker:
         self.blocks, self.slots, self.report = blocks, slots, report
         self.known, self.defaults = known, defaults
         self.values = {"x"}
+        self.layers: dict[str, Statement] = {}  # those above, by name
 
     def statements(self, body: Iterable[Statement | Loop]) -> None:
         for statement in body:
@@ -131,6 +132,8 @@ class _Checker:
         else:  # it reads no value, so it does not matter what stands above it
             names = frozenset(self.known)
             self.once.check(statement, names, partial(self.look_at, statement))
+        if statement.name is not None:
+            self.layers[statement.name.text] = statement
         if statement.result is not None:
             self.values.add(statement.result.name)
         elif statement.kind in ("block", "broken") and statement.name is not None:
@@ -160,8 +163,18 @@ class _Checker:
                 "RS306",
                 f"there is no value called {quoted(reference.name)}",
                 reference.span,
-                help=expected(reference.name, self.values),
+                help=self.instead_of(reference.name),
             )
+
+    def instead_of(self, name: str) -> str:
+        """The help for a value that does not exist: the output of a layer has a name of its own."""
+        layer = self.layers.get(name)
+        if layer is None:
+            return expected(name, self.values)
+        if layer.result is not None:
+            return f"the output of the layer {quoted(name)} is called {quoted(str(layer.result))}"
+        line = layer.span.line
+        return f"name the output of the layer {quoted(name)}: add 'as: {name}' to it (line {line})"
 
     def pattern(self, pattern: Pattern | None) -> None:
         for expression in pattern.expressions if pattern is not None else ():
@@ -193,7 +206,8 @@ class _Checker:
         with self.local(POSITION):
             for value in given.values.values():
                 for each in value.items if isinstance(value, bind.Listed) else (value,):
-                    check_expression(each, self.known, self.report)
+                    beside = statement.arguments.entries
+                    check_expression(each, self.known, self.report, beside=beside)
         for binding in given.slots.values():
             if binding.target not in self.slots:
                 _check_binding(binding, self.blocks, self.report)
@@ -221,7 +235,7 @@ class _Checker:
         words = {attribute.name: attribute.words for attribute in primitive.attributes}
         for name, value in given.items():
             if isinstance(value, Expression):
-                check_expression(value, self.known, self.report, words=words[name])
+                check_expression(value, self.known, self.report, (), words[name], given)
                 if statement.kind == "broken":
                     attribute = primitive.attribute(name)
                     assert attribute is not None
@@ -286,27 +300,38 @@ def check_expression(
     report: Report,
     later: Container[str] = (),
     words: Iterable[str] = (),
+    beside: Container[str] = (),
 ) -> None:
     """RS202 for every name of an expression that is not known.
 
-    `later` holds those further down, `words` what could stand in place of an expression.
+    `later` holds those further down, `words` what could stand in place of an expression, `beside`
+    the keys of the same line.
     """
     if expression is None or not expression.names:
         return
     known = set(known)
     for name, offset in expression.names.items():
         if name not in known:
-            hint = _SWITCHES.get(name) or expected(name, {*known, *words})
+            hint = _WORDS.get(name) or expected(name, {*known, *words})
+            if name in beside:
+                hint = "an expression sees no other key: write the number, or a constant of 'let'"
             if name in later:
                 hint = f"values are defined from top to bottom: put {quoted(name)} above"
             where = expression.span_at(offset, len(name))
             report.add("RS202", f"{quoted(name)} is not defined here", where, hint)
 
 
-# Booleans of other versions of YAML, and words of other frameworks.
-_SWITCHES = {
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+# Numbers in words, booleans of other versions of YAML, and words of other frameworks.
+_WORDS = {
+    **{word: f"write it in digits: {number}" for number, word in enumerate(_NUMBERS)},
     **dict.fromkeys(("yes", "Yes", "YES", "on", "On", "ON"), "write true"),
     **dict.fromkeys(("no", "No", "NO", "off", "Off", "OFF"), "write false"),
+    **dict.fromkeys(
+        ("integer", "number", "double", "boolean", "str", "string"),
+        "the types are int, float and bool",
+    ),
     "classes": "a block does not see the network's classes: add an argument",
     "SAME": "write same",
     **dict.fromkeys(("valid", "VALID"), "write padding: 0"),

@@ -86,7 +86,8 @@ class _Reader:
             return found[0]
         if found:
             both = f"{quoted(found[0])} and {quoted(found[1])}"
-            fail("RS101", f"a layer is one operation, not {both}", node.keys[found[1]])
+            hint = f"write two layers: '- {{{found[0]}: …}}' and '- {{{found[1]}: …}}'"
+            fail("RS101", f"a layer is one operation, not {both}", node.keys[found[1]], hint)
         first = next(iter(node.entries), "")
         hint = other_libraries.hint(first, validate.LAYER_KEYS)
         word, *rest = re.findall(r"[\w.{}]+", first) or [""]
@@ -95,6 +96,10 @@ class _Reader:
         elif first in ("type", "op", "operation", "layer", "kind"):
             what, name = (plain_text(node.get(each)) or "…" for each in (first, "name"))
             hint = f"the first key says what a layer is: {{{what}: {name}}}"
+        elif first == "name":
+            hint = f"the first key says what a layer is: {{conv: {plain_text(node.get(first))}}}"
+        elif isinstance(node.get(first), Mapping):
+            hint = f"the first key says what a layer is: {{conv: {first}, filters: …, kernel: …}}"
         elif rest and word in validate.LAYER_KEYS:
             hint = f"write it as '- {{{word}: …}}'"
             if _joins(word):
@@ -123,6 +128,8 @@ class _Reader:
             check_lists_its_values(node, key)
         validate.validate(f"layer {key}", node, f"the layer {quoted(key)}", self.report)
         lead = node.entries[key]
+        if not many:
+            check_lead(lead, key)
         name_node = node.get("name") if many else lead
         own = {key, *OF_EVERY_LAYER} | ({"name"} if many else set())
         statement = Statement(
@@ -230,6 +237,21 @@ def check_lists_its_values(node: Mapping, key: str) -> None:
         fail("RS102", f"{quoted(key)} needs the values that it joins", node.keys[key], hint)
 
 
+def check_lead(node: Node, key: str) -> None:
+    """RS103 where something else stands for the name of a layer, which comes first."""
+    if isinstance(node, Mapping):
+        within = ", ".join(f"{each}: …" for each in node.entries if each != "name")
+        name = plain_text(node.get("name")) or f"{key}1"
+        hint = f"write it without a mapping inside: {{{key}: {name}, {within}}}"
+        fail("RS103", "the name of a layer must be text, not a mapping", node.span, hint)
+    attributes = PRIMITIVES[key].attributes if key in PRIMITIVES else ()
+    value = getattr(node, "value", None)
+    if isinstance(value, float) and attributes:
+        hint = f"write {{{key}: {key}1, {attributes[0].name}: {value}}}"
+        found = validate.kind_of(node)
+        fail("RS103", f"the name of a layer must be text, not {found}", node.span, hint)
+
+
 def read_joined(node: Node) -> tuple[Reference, ...]:
     """The values that an operation joins: a list of names, or the name of a list."""
     if isinstance(node, Sequence):
@@ -249,6 +271,10 @@ def _joins(key: str) -> bool:
 
 def read_counter(node: Node) -> str:
     name = read_text(node, "'for'")
+    variable, word, _ = name.partition(" in ")
+    if word:
+        hint = f"write 'for: {variable}' and 'count: 3'; counters start at 0"
+        fail("RS105", f"{quoted(name)} is not the name of a counter", node.span, hint)
     check_readable(name, node.span, "a counter")
     identifiers.check_identifier(name, node.span, "a counter")
     if name in POSITION:
@@ -274,6 +300,12 @@ def read_stage(node: Node, report: Report) -> Statement:
         found = validate.kind_of(node)
         hint = "write it as '- {name: layer1, block: bottleneck, repeat: 3, filters: 64}'"
         report.add("RS103", f"a stage must be a mapping, not {found}", node.span, hint)
+        return broken(node)
+    operation = next((key for key in node.entries if key in PRIMITIVES), "layers")
+    if "block" not in node.entries and operation in node.entries:
+        hint = "a stage is made of blocks: put it under 'stem' or 'head', or into a block"
+        message = f"{quoted(operation)} can't stand in a stage"
+        report.add("RS101", message, node.keys[operation], hint)
         return broken(node)
     reader, before = _Reader(report, "the stages"), len(report.diagnostics)
     statement = reader.call(node, "block", stage=True)

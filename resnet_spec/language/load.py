@@ -274,16 +274,15 @@ def _read_stages(node: Node | None, report: Report, memo: Memo) -> tuple[Stateme
         for item in node.items
     ]
     seen: dict[str, Span] = {}
-    for stage in stages:
-        if stage.name is not None:
-            if stage.name.text in seen:
-                report.add(
-                    "RS106",
-                    f"two stages are called {quoted(stage.name.text)}",
-                    stage.name.span,
-                    help=f"the first is on line {seen[stage.name.text].line}",
-                )
-            seen.setdefault(stage.name.text, stage.name.span)
+    for number, stage in enumerate(stages):
+        if stage.name is None:
+            continue
+        first = seen.setdefault(stage.name.text, stage.name.span)
+        if first is not stage.name.span:
+            message = f"two stages are called {quoted(stage.name.text)}"
+            report.add("RS106", message, stage.name.span, f"the first is on line {first.line}")
+            if stage.kind != "broken":  # what both would be called is told once
+                stages[number] = stage._replace(kind="broken", meant=stage.kind)
     return tuple(stages)
 
 

@@ -72,12 +72,10 @@ def typed(value: Bound, kind: str, span: Span, name: str) -> Bound:
         hint = "write a number, '2 if wide else 1'; an argument can have 'type: bool'"
         fail("RS204", f"{what} must be a number, but is {str(number).lower()}", span, hint)
     if kind == "int":
-        fail(
-            "RS204",
-            f"{what} must be a whole number, but is {number}",
-            span,
-            help="use // for a division, or round(…), int(…) or make_divisible(…)",
-        )
+        hint = "use // for a division, or round(…), int(…) or make_divisible(…)"
+        if number == round(number):
+            hint = f"write {number:.0f} without a point, or {hint}"
+        fail("RS204", f"{what} must be a whole number, but is {number}", span, hint)
     return Bound(float(number), value.open)
 
 
@@ -89,7 +87,11 @@ def ranged(value: Bound, attribute: Attribute, span: Span) -> Bound:
     if least is not None and number < least:
         fail("RS205", f"'{attribute.name}' must be at least {least}, but is {number}", span)
     if most is not None and number > most:
-        hint = f"write a share: {number / 100}" if 5 <= number < 100 and most <= 1 else None
+        hint = None
+        if most < 1:
+            hint = f"it is the {attribute.description}: write a number from {least} to {most}"
+        if 5 <= number < 100 and most <= 1:
+            hint = f"write a share: {number / 100}"
         fail("RS205", f"'{attribute.name}' must be at most {most}, but is {number}", span, hint)
     return value
 

@@ -170,6 +170,12 @@ def _fail_on_syntax(error: yaml.YAMLError, name: str, text: str) -> NoReturn:
         line, column = mark.line + 1, mark.column + 1
         character = text[mark.index : mark.index + 1]
         message, hint = _syntax(problem, getattr(error, "context", None), character, begin)
+        if text[: mark.index][-1:].isalnum() and character == "{":
+            hint = 'put quotes around a name with braces: "conv{i}"'
+        elif text[mark.index :].startswith("//"):
+            hint = "a comment begins with '#'"
+        elif problem == "did not find expected key" and character == "-":
+            hint = "begin each item of a list with '- ', all in one column"
     fail("RS002", message, Span(name, line, column, line, column + 1), help=hint)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from resnet_spec.diagnostics import expected, quoted
+from resnet_spec.diagnostics import expected, nearest, quoted
 from resnet_spec.primitives import PRIMITIVES
 
 # The same under another name.
@@ -86,6 +86,11 @@ OTHERWISE = {
          "transformer"),
         _ATTENTION,
     ),
+    "basic_block": "it is the block basic",
+    **dict.fromkeys(
+        ("residual_block", "res_block", "residual"),
+        "the usual ones are the blocks basic, bottleneck and preact_basic",
+    ),
     "se": "it is the block squeeze_excitation",
     "se_basic": "it is the block basic with attention: squeeze_excitation",
     "se_bottleneck": "it is the block bottleneck with attention: squeeze_excitation",
@@ -123,19 +128,87 @@ def hint(name: str, candidates: Iterable[str]) -> str:
     return expected(name, candidates)
 
 
-# Keys of layers and blocks by those of other libraries.
-_KEYS = {
-    **dict.fromkeys(("outchannels", "channels", "planes", "outplanes"), "filters"),
-    **dict.fromkeys(("outfeatures", "units"), "features"),
-    **dict.fromkeys(("kernelsize", "poolsize", "windowsize"), "kernel"),
-    **dict.fromkeys(("kernelinitializer", "weightinit", "gammainitializer"), "init"),
-    **dict.fromkeys(("p", "probability"), "rate"),
-    **dict.fromkeys(("input", "inputs"), "from"),
-    **dict.fromkeys(("output", "outputs"), "as"),
-    **dict.fromkeys(("if", "condition"), "when"),
-    **dict.fromkeys(("depth", "times", "numblocks", "count"), "repeat"),
+# Keys of layers, blocks and recipes by those of other libraries, in the order of preference.
+_KEYS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("outchannels", "channels", "planes", "outplanes", "width"), ("filters", "features")
+    ),
+    **dict.fromkeys(("outfeatures", "units", "numclasses"), ("features", "classes")),
+    **dict.fromkeys(("kernelsize", "poolsize", "windowsize", "size", "k"), ("kernel",)),
+    **dict.fromkeys(("kernelinitializer", "weightinit", "gammainitializer"), ("init",)),
+    **dict.fromkeys(("p", "probability", "droprate"), ("rate",)),
+    **dict.fromkeys(("input", "inputs"), ("from",)),
+    **dict.fromkeys(("output", "outputs"), ("as",)),
+    **dict.fromkeys(("if", "condition"), ("when",)),
+    **dict.fromkeys(
+        ("depth", "times", "numblocks", "blocks", "n", "count", "repeat"), ("repeat", "count")
+    ),
+    **dict.fromkeys(("ratio", "reductionratio", "squeezeratio"), ("reduction",)),
+    **dict.fromkeys(("activation", "actlayer"), ("act",)),
+    **dict.fromkeys(("normalization", "normlayer"), ("norm",)),
+    "cardinality": ("groups",),
+    **dict.fromkeys(("widthpergroup", "bottleneckwidth"), ("base_width",)),
+    **dict.fromkeys(("downsample", "skip"), ("shortcut",)),
+    **dict.fromkeys(("droppath", "stochasticdepth"), ("drop_path_rate", "rate")),
+    **dict.fromkeys(("epochs", "numepochs", "maxepochs"), ("length",)),
 }
 _FOLLOWING = ("inchannels", "infeatures", "inputshape", "numfeatures", "numchannels")
+
+_OF_IMAGES = "write input: {channels: 3, height: 224, width: 224}"
+_OF_TRAINING = "it is part of 'training'"
+_OF_LAYERS = "layers stand under 'stem' and 'head', and under 'layers' in a block"
+_OF_WEIGHTS = "a spec says nothing of weights: 'resnet-spec weights' converts them"
+_AFTER = "it is a layer of its own, below this one"
+
+# What to write in place of a key, by one that the mapping can have.
+_ELSEWHERE = {
+    "stages": {
+        **dict.fromkeys(
+            ("inputshape", "inputsize", "imagesize", "imgsize", "inchannels", "channels", "size",
+             "resolution", "height", "width", "numchannels"),
+            _OF_IMAGES,
+        ),
+        **dict.fromkeys(("norm", "normlayer"), "write it under 'defaults': {norm: …}"),
+        **dict.fromkeys(("act", "activation"), "write it under 'defaults': {act: …}"),
+        **dict.fromkeys(
+            ("optimizer", "lr", "learningrate", "epochs", "batchsize", "weightdecay", "scheduler",
+             "momentum"),
+            _OF_TRAINING,
+        ),
+        **dict.fromkeys(("layers", "layer", "body", "backbone"), _OF_LAYERS),
+        **dict.fromkeys(("pretrained", "weights", "checkpoint"), _OF_WEIGHTS),
+    },
+    "height": dict.fromkeys(("size", "shape", "resolution"), "write height: … and width: …"),
+    "attention": dict.fromkeys(
+        ("se", "usese", "attn", "attnlayer", "selayer", "squeezeexcitation"),
+        "write attention: squeeze_excitation",
+    ),
+    "bias": {
+        **dict.fromkeys(("activation", "act", "relu"), f"{_AFTER}: '- act'"),
+        **dict.fromkeys(
+            ("norm", "bn", "batchnorm", "normalization"), f"{_AFTER}: '- {{norm: bn1}}'"
+        ),
+    },
+}  # fmt: skip
+
+
+def _elsewhere(key: str, candidates: Iterable[str]) -> str | None:
+    texts = (_ELSEWHERE[each].get(_squeezed(key)) for each in candidates if each in _ELSEWHERE)
+    return next(filter(None, texts), None)
+
+
+def _called(key: str, candidates: Iterable[str]) -> str | None:
+    candidates = list(candidates)
+    names = _KEYS.get(_squeezed(key), ())
+    return next((name for name in names if name in candidates), None)
+
+
+def meant_key(key: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that a key was probably meant to be, which may be the name of another one."""
+    candidates = list(candidates)
+    if _elsewhere(key, candidates) is not None:
+        return None
+    return _called(key, candidates) or nearest(key, candidates)
 
 
 def key_hint(key: str, candidates: Iterable[str], also: Iterable[str] = ()) -> str:
@@ -143,11 +216,18 @@ def key_hint(key: str, candidates: Iterable[str], also: Iterable[str] = ()) -> s
 
     `also` are keys that every such mapping has.
     """
-    candidates, squeezed = list(candidates), _squeezed(key)
-    if squeezed in _FOLLOWING:
+    candidates = list(candidates)
+    name, sign, value = key.partition("=")
+    if sign and name in candidates:  # filters=16 within {…}
+        return f"write it with a ':': {name}: {value}"
+    elsewhere = _elsewhere(key, candidates)
+    if elsewhere is not None:
+        return elsewhere
+    called = _called(key, (*candidates, *also))
+    if called is not None:
+        return f"it is called {quoted(called)} here"
+    if _squeezed(key) in _FOLLOWING:
         return "leave it out: it follows from the layer's input"
-    if _KEYS.get(squeezed) in (*candidates, *also):
-        return f"it is called {quoted(_KEYS[squeezed])} here"
     return expected(key, candidates)
 
 

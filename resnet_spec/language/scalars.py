@@ -97,12 +97,11 @@ def read_reference(node: Node, what: str) -> Reference:
     text = read_text(node, what)
     match = REFERENCE.fullmatch(text)
     if match is None:
-        fail(
-            "RS105",
-            f"{quoted(text)} is not the name of a value",
-            node.span,
-            help="use a name like 'residual', or 'part.{i}' for an element of a list",
-        )
+        hint = "use a name like 'residual', or 'part.{i}' for an element of a list"
+        outer, point, _ = text.partition(".")
+        if point and REFERENCE.fullmatch(outer):
+            hint = f"what runs inside {quoted(outer)} can't be read outside of it: write {outer}"
+        fail("RS105", f"{quoted(text)} is not the name of a value", node.span, hint)
     name, braced, number = match.groups()
     index = braced if braced is not None else number
     if index is None:
@@ -159,12 +158,12 @@ def read_binding(node: Node) -> Binding:
                 return Binding(target, EMPTY, node.keys[target])
             if isinstance(arguments, Mapping):
                 return Binding(target, arguments, node.keys[target])
-    fail(
-        "RS304",
-        "a slot is filled by the name of a block or a primitive",
-        node.span,
-        help="write 'none', a name, or {name: {argument: value}}",
-    )
+    hint = "write 'none', a name, or a name with its arguments: {leaky_relu: {slope: 0.2}}"
+    entries = node.entries if isinstance(node, Mapping) else {}
+    for key in (each for each in ("name", "block", "type") if each in entries):
+        others = ", ".join(f"{each}: …" for each in entries if each != key)
+        hint = f"write {{{plain_text(entries[key]) or '…'}: {{{others}}}}}"
+    fail("RS304", "a slot is filled by the name of a block or a primitive", node.span, hint)
 
 
 def plain_text(node: Node | None) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import SchemaValidator, ValidationError
 
-from resnet_spec.diagnostics import Report, Span, nearest, quoted
+from resnet_spec.diagnostics import Report, Span, quoted
 from resnet_spec.language import other_libraries
 from resnet_spec.language.nodes import Mapping, Node, Scalar, Sequence, plain
 from resnet_spec.primitives import PRIMITIVES, ROLES
@@ -96,7 +96,7 @@ def _meant(detail: Any, table: Table) -> tuple[Any, ...] | None:
     owner = _table_at(table, path)
     if detail["type"] != "extra_forbidden" or owner is None:
         return None
-    return (*path, nearest(str(key), owner["keys"]))
+    return (*path, other_libraries.meant_key(str(key), owner["keys"]))
 
 
 def _record(values: dict[str, Any], table: Table) -> SimpleNamespace:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from resnet_spec.diagnostics import Report, Span, SpecError, expected, fail, quoted
 from resnet_spec.expressions import Number
 from resnet_spec.ir import Choice
+from resnet_spec.ir.origins import Trail
 from resnet_spec.language import bind, other_libraries
 from resnet_spec.language.library import Blocks
 from resnet_spec.language.name_resolution import Scope, TooLarge, Unknown, evaluate, ranged, typed
@@ -69,8 +70,8 @@ class Usual(NamedTuple):
 class Evaluator:
     """The blocks of a network, its defaults, and how a statement is combined with both."""
 
-    def __init__(self, blocks: Blocks, scope: Scope) -> None:
-        self.blocks = blocks
+    def __init__(self, blocks: Blocks, scope: Scope, trail: Trail) -> None:
+        self.blocks, self.trail = blocks, trail
         self.memo = blocks.library.memo
         self.scope = scope  # the names that the network itself gives
         self.defaults: dict[str, dict[str, Bound | Initializer | str]] = {}
@@ -231,7 +232,7 @@ class Evaluator:
                     attribute, source, values, scope, statement.span
                 )
             except SpecError as error:
-                found.extend(error)
+                found.extend(self.trail.moved(error, [source], layer_of(statement)))
                 complete = False
             except Unknown:
                 complete = False
@@ -334,7 +335,7 @@ class Evaluator:
             try:
                 values[name] = self.argument(block.arguments[name], source, scope, statement.span)
             except SpecError as error:
-                found.extend(error)
+                found.extend(self.trail.moved(error, [source], layer_of(statement)))
             except Unknown:
                 pass
         found.raise_if_any()
@@ -387,7 +388,8 @@ class Evaluator:
         entries = node.entries if isinstance(node, MappingNode) else {}
         if not isinstance(node, MappingNode) and getattr(node, "value", node) is not None:
             assert node is not None
-            report.add("RS103", "'defaults' must be a mapping", node.span)
+            hint = "write each with its values: {conv: {bias: true}}"
+            report.add("RS103", "'defaults' must be a mapping", node.span, hint)
         # Primitives first: what fills a role may rely on them.
         for key in sorted(entries, key=lambda key: key in ROLES):
             assert isinstance(node, MappingNode)
@@ -409,6 +411,10 @@ class Evaluator:
         known = self.blocks.names()
         if key not in known and key not in PRIMITIVES:
             hint = other_libraries.hint(key, {*known, *PRIMITIVES, *ROLES})
+            owners = [name for name, each in PRIMITIVES.items() if each.attribute(key)]
+            if owners:
+                example = f"{{{owners[0]}: {{{key}: …}}}}"
+                hint = f"say for which of {', '.join(owners)} it is: {example}"
             fail("RS101", f"{quoted(key)} is not a block, primitive or slot", span, hint)
         if not isinstance(node, MappingNode):
             fail("RS103", f"the defaults of {quoted(key)} must be a mapping", node.span)
@@ -419,6 +425,11 @@ class Evaluator:
         given = bind.arguments(block, node)
         self.defaults[key] = self.fixed_arguments(block, given, self.scope, "RS103", "'defaults'")
         self.default_slots[key] = dict(given.slots)
+
+
+def layer_of(statement: Statement) -> str:
+    """A statement as a link of a chain of uses."""
+    return statement.name.text if statement.name is not None else statement.target
 
 
 def has_length(

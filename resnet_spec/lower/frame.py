@@ -87,7 +87,8 @@ class Frame:
         value = self.values[reference.name]
         if isinstance(value, Value):
             if reference.index is not None:
-                fail("RS306", f"{quoted(reference.name)} is one value, not a list", reference.span)
+                message = f"{quoted(reference.name)} is one value, not a list"
+                fail("RS306", message, reference.span, f"write {reference.name}")
             return [value.number], value.read
         hidden = [value.unknown] if value.unknown is not None else []
         if reference.index is None:

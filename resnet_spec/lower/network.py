@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from resnet_spec.diagnostics import Report, SpecError
 from resnet_spec.ir import Instance, Network, Published, Stage
+from resnet_spec.ir.origins import Trail
 from resnet_spec.language import bind, identifiers
 from resnet_spec.language.blocks import read_lets
 from resnet_spec.language.load import Loaded, digest, resolved
-from resnet_spec.language.name_resolution import TooLarge, Unknown, evaluate, repetitions
+from resnet_spec.language.name_resolution import TooLarge, Unknown, repetitions
 from resnet_spec.language.nodes import plain
 from resnet_spec.language.syntax import Bound, Definition, Expression, Statement
 from resnet_spec.lower.arguments import Evaluator
@@ -35,7 +36,8 @@ class _Lowering:
             "classes": Bound(loaded.model.classes, True),
             "in_channels": Bound(loaded.model.input.channels, True),
         }
-        self.evaluator = Evaluator(loaded.blocks, self.scope)
+        trail = Trail(loaded.node.get("defaults"))
+        self.evaluator = Evaluator(loaded.blocks, self.scope, trail)
         self.walk = Walk(self.evaluator, self.report)
 
     def network(self) -> Network:
@@ -170,7 +172,7 @@ class _Lowering:
     def run_stage(self, statement: Statement, frame: Frame, position: tuple[int, int]) -> None:
         if statement.kind == "broken":
             raise Unknown
-        when = Bound(True) if statement.when is None else evaluate(statement.when, frame.scope)
+        when = self.walk.condition(statement, frame)
         if not when.value:
             self.walk.pass_through(statement, frame, when.open)
             return

@@ -1,4 +1,4 @@
-"""Finds what has no effect in a spec: defaults, constants and renames that reach no layer.
+"""Finds what has no effect in a spec: defaults, arguments, constants, renames that reach no layer.
 
 Only what the spec itself or `--set` states is checked: a spec that others extend may have defaults
 for them.
@@ -26,7 +26,9 @@ def without_effect(loaded: Loaded, network: Network) -> list[Diagnostic]:
     """RS108 for everything without effect; the network must be valid."""
     report = Report()
     _Defaults(loaded, network, report).check()
+    _check_calls(loaded, network, report)
     _check_lets(loaded, report)
+    _check_classes(loaded, network, report)
     if not loaded.overridden:  # published names are those of the network without changes
         _check_references(loaded, network, report)
     return report.diagnostics
@@ -118,6 +120,47 @@ def _is_open(key: str, instance: Instance, step: Step) -> bool:
     return (given is None or plain(given) is None) and key not in stated
 
 
+# --- arguments -----------------------------------------------------------------------------------
+
+
+def _check_calls(loaded: Loaded, network: Network, report: Report) -> None:
+    """What the network's own lines give to blocks that never look at it."""
+    runs: dict[int, list[Step]] = {}
+    for step in network.root.steps:
+        runs.setdefault(id(step.statement), []).append(step)
+    for steps in runs.values():
+        blocks = [step.node for step in steps if isinstance(step.node, Instance)]
+        for key, child, owner in _own(loaded, steps[0].statement.arguments):
+            if blocks and plain(child) is not None and not _reads(key, blocks):
+                name = blocks[0].definition.name
+                report.add(
+                    "RS108",
+                    f"{quoted(key)} has no effect: the block {quoted(name)} never reads it",
+                    owner.keys[key],
+                    help="remove it, or use it in a layer of the block",
+                )
+
+
+def _reads(key: str, blocks: list[Instance]) -> bool:
+    """Whether any of these uses of a block has something for an argument or a slot to decide."""
+    definition, choice = blocks[0].definition, blocks[0].choices.get(key)
+    if key not in ROLES:
+        parts = (definition.node.get("let"), definition.node.get("layers"))
+        return any(key in _words(part) for part in parts if part is not None)
+    return choice is None or choice.target is None or any(_takes(each, choice) for each in blocks)
+
+
+def _takes(instance: Instance, choice: Choice) -> bool:
+    """Whether a choice fills a slot of a block, or of one within it."""
+    for step in instance.steps:
+        found = _choice(instance, step)
+        if found is not None and found.key == choice.key:
+            return True
+        if isinstance(step.node, Instance) and _takes(step.node, choice):
+            return True
+    return False
+
+
 # --- constants -----------------------------------------------------------------------------------
 
 
@@ -128,13 +171,37 @@ def _check_lets(loaded: Loaded, report: Report) -> None:
         owner.keys[name].path == SET_PATH for name, _, owner in _own(loaded, node.get("let"))
     ):
         return
-    parts = (node.get(key) for key in ("let", "defaults", "stem", "stages", "head"))
-    read = {word for part in parts if part is not None for word in _words(part)}
+    read = _read(node)
     for name, _, owner in _own(loaded, node.get("let")):
         if name not in read and owner.keys[name].path == SET_PATH:
             message = f"the constant {quoted(name)} has no effect: nothing reads it"
             known = [each for each in owner.entries if each in read]
             report.add("RS108", message, owner.keys[name], expected(name, known))
+
+
+def _check_classes(loaded: Loaded, network: Network, report: Report) -> None:
+    """The number of classes, where the layers have numbers of their own."""
+    for key, child, owner in _own(loaded, loaded.node):
+        if key != "classes" or plain(child) is None or "classes" in _read(loaded.node):
+            continue
+        last = next(
+            (s for s in reversed(network.root.steps[network.head :]) if _is_linear(s)), None
+        )
+        hint = "remove it: no layer of the head gives logits"
+        if last is not None:
+            where = f"{last.statement.span.path}:{last.statement.span.line}"
+            hint = f"write 'features: classes' in the layer {quoted(last.name)} ({where})"
+        report.add("RS108", "'classes' has no effect: no layer reads it", owner.keys[key], hint)
+
+
+def _is_linear(step: Step) -> bool:
+    return isinstance(step.node, Operation) and step.node.primitive.name == "linear"
+
+
+def _read(node: Mapping) -> set[str]:
+    """The words in the values of a spec, among which are the names that its expressions read."""
+    parts = (node.get(key) for key in ("let", "defaults", "stem", "stages", "head"))
+    return {word for part in parts if part is not None for word in _words(part)}
 
 
 def _words(node: Node) -> Iterator[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn
 
-from resnet_spec.diagnostics import Report, Span, SpecError, Use, expected, fail, quoted
+from resnet_spec.diagnostics import Diagnostic, Report, SpecError, Use, expected, fail, quoted
 from resnet_spec.ir import Choice, Instance, Operation, Read, Step
+from resnet_spec.ir.origins import Call, Given
 from resnet_spec.language import bind
 from resnet_spec.language.layers import given_by, stand_in
 from resnet_spec.language.name_resolution import (
@@ -29,7 +29,7 @@ from resnet_spec.language.syntax import (
     Statement,
 )
 from resnet_spec.lower import conditions
-from resnet_spec.lower.arguments import MAX_NESTING, Attributes, Evaluator
+from resnet_spec.lower.arguments import MAX_NESTING, Attributes, Evaluator, layer_of
 from resnet_spec.lower.cache import Made, known
 from resnet_spec.lower.frame import Frame, Value, Values, check_role_name
 from resnet_spec.lower.runs import Blocks, Inputs, Run, follows_place
@@ -41,23 +41,14 @@ class Walk:
 
     def __init__(self, evaluator: Evaluator, report: Report) -> None:
         self.evaluator, self.report = evaluator, report
-        self.uses: list[Use] = []
-        self.active: list[Definition] = []
+        self.trail = evaluator.trail
         self.made: dict[Any, Made | None] = {}  # None: has a mistake
         self.parts: list[Made] = []  # of the present block
         self.within = 0  # statements that were run for blocks within the present one
         self.known = known(evaluator.blocks.library)
 
-    @contextmanager
-    def use(self, text: str, span: Span) -> Iterator[None]:
-        self.uses.append(Use(text, span))
-        try:
-            yield
-        finally:
-            self.uses.pop()
-
     def take(self, error: SpecError) -> None:
-        self.report.extend(error, tuple(self.uses))
+        self.report.extend(error, tuple(self.trail.uses))
 
     def instance(
         self,
@@ -108,10 +99,8 @@ class Walk:
         outer = self.parts, self.evaluator.used_blocks
         self.parts, self.evaluator.used_blocks = [], {}
         before, within = self.evaluator.statements, self.within
-        self.active.append(block)
-        with self.use(f"block {block.name}", block.span):
+        with self.trail.within(Use(f"block {block.name}", block.span)):
             instance = self.run_block(block, choices, scope, source)
-        self.active.pop()
         spent = self.evaluator.statements - before
         own = spent - (self.within - within)
         self.within = within + spent
@@ -170,7 +159,7 @@ class Walk:
             try:
                 scope[name] = evaluate(expression, scope)
             except SpecError as error:
-                self.take(error)
+                self.take(self.trail.moved(error, [expression], name))
             except Unknown:
                 pass
 
@@ -186,7 +175,7 @@ class Walk:
                 else:
                     self.run_statement(statement, frame)
             except SpecError as error:
-                self.take(error)
+                self.take(self.trail.unfit(error, statement))
                 self.poison(statement, frame)
             except Unknown:
                 self.poison(statement, frame)
@@ -211,7 +200,8 @@ class Walk:
             frame.values[name] = unknown
 
     def run_loop(self, loop: Loop, frame: Frame) -> None:
-        count = repetitions(loop.count, frame.scope, "count", least=0)
+        with self.trail.behind(loop.count, f"for {loop.variable}"):
+            count = repetitions(loop.count, frame.scope, "count", least=0)
         outer = frame.scope.get(loop.variable)
         if outer is not None:
             fail("RS106", f"{quoted(loop.variable)} is already defined", loop.span)
@@ -234,7 +224,7 @@ class Walk:
         if statement.kind == "broken":
             self.poison(statement, frame)
             return
-        when = Bound(True) if statement.when is None else evaluate(statement.when, frame.scope)
+        when = self.condition(statement, frame)
         if not when.value:
             self.pass_through(statement, frame, when.open)
             return
@@ -256,6 +246,12 @@ class Walk:
             self.run_operation(statement, target, choice, frame, Inputs(numbers, reads, passing))
         else:
             self.run_call(statement, target, choice, frame, Inputs(numbers, reads, passing))
+
+    def condition(self, statement: Statement, frame: Frame) -> Bound:
+        if statement.when is None:
+            return Bound(True)
+        with self.trail.behind(statement.when, layer_of(statement)):
+            return evaluate(statement.when, frame.scope)
 
     def passing(self, statement: Statement, frame: Frame) -> Value:
         """The value of a statement that does not run."""
@@ -314,7 +310,8 @@ class Walk:
         try:
             operation = self.operation(primitive, given, shapes)
         except ShapeError as error:
-            self.tell(error, name, statement, frame, inputs)
+            sources = self.trail.sources(statement, primitive.name, given.sources, error.about)
+            self.tell(error, sources, name, statement, frame, inputs)
         if operation.parameters and statement.unnamed:
             fail(
                 "RS102",
@@ -336,14 +333,22 @@ class Walk:
         frame.ran(statement, inputs.reads, output, (step,), inputs.passing)
 
     def tell(
-        self, error: ShapeError, name: str, statement: Statement, frame: Frame, inputs: Inputs
+        self,
+        error: ShapeError,
+        sources: Iterable[Source | Given],
+        name: str,
+        statement: Statement,
+        frame: Frame,
+        inputs: Inputs,
     ) -> NoReturn:
-        """Raise what is wrong with the shapes of an operation, with the conditions behind them."""
+        """Raise what is wrong with the shapes of an operation, and the conditions behind them."""
         message, hint = f"{name}: {error.message}", error.help
-        slots = self.active[-1].slots if self.active else {}
+        slots = self.trail.calls[-1].block.slots if self.trail.calls else {}
         if cause := conditions.behind(frame, inputs.numbers, inputs.reads, slots):
             message, hint = f"{message}; {cause}", f"change that, or {hint}" if hint else None
-        fail(error.code, message, statement.span, hint)
+            sources = (*sources, *self.trail.empty(slots, cause))
+        found = SpecError([Diagnostic(error.code, message, statement.span, hint)])
+        raise self.trail.moved(found, sources, name)
 
     def operation(
         self, primitive: Primitive, given: Attributes, shapes: tuple[Shape, ...]
@@ -397,7 +402,8 @@ class Walk:
         )
         count = 1
         if statement.repeat is not None:
-            count = repetitions(statement.repeat, frame.scope, "repeat")
+            with self.trail.behind(statement.repeat, layer_of(statement)):
+                count = repetitions(statement.repeat, frame.scope, "repeat")
         name = frame.name(statement)
         if statement.repeat is None:
             frame.claim(name, statement.name.span if statement.name else statement.span)
@@ -415,7 +421,7 @@ class Walk:
         self, blocks: Blocks, name: str, frame: Frame, source: Shape
     ) -> Iterator[tuple[str, Instance, Mapping[str, Source]]]:
         """The name of each block of a run, what it is, and where its arguments come from."""
-        if self.active:  # within a block, which is made once as a whole
+        if self.trail.calls:  # within a block, which is made once as a whole
             for step_name, made, sources in self.run_of_blocks(blocks, name, frame, source):
                 yield step_name, made.instance, sources
             return
@@ -465,7 +471,8 @@ class Walk:
                 own = spell(statement.names, scope) if statement.names else str(index)
                 step_name = f"{name}.{own}"
                 blocks.claim(step_name, frame)
-            with self.use(step_name, statement.span):
+            call = Call(statement, blocks.block, given.sources)
+            with self.trail.within(Use(step_name, statement.span), call):
                 made = self.instance(blocks.block, blocks.choices, filled, given.values, source)
             if made is None:
                 raise Unknown
@@ -474,11 +481,12 @@ class Walk:
 
     def check_nesting(self, statement: Statement, block: Definition) -> None:
         """RS302 for a block inside itself, or nested too deeply."""
-        if statement.kind == "block" and block in self.active:
-            chain = [each.name for each in self.active[self.active.index(block) :]]
+        active = [call.block for call in self.trail.calls]
+        if statement.kind == "block" and block in active:
+            chain = [each.name for each in active[active.index(block) :]]
             loop = " uses ".join((*chain, block.name))
             fail("RS302", f"a block can't contain itself: {loop}", statement.span)
-        if len(self.active) > MAX_NESTING:
+        if len(active) > MAX_NESTING:
             fail("RS302", f"blocks are nested more than {MAX_NESTING} deep", statement.span)
 
 

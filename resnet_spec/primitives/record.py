@@ -14,11 +14,13 @@ from resnet_spec.expressions import Expr, Number
 
 
 class ShapeError(Exception):
-    """The inputs or attributes do not fit the operation."""
+    """The inputs or attributes do not fit the operation; `about` names these attributes."""
 
-    def __init__(self, code: str, message: str, help: str | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, help: str | None = None, about: Sequence[str] = ()
+    ) -> None:
         super().__init__(message)
-        self.code, self.message, self.help = code, message, help
+        self.code, self.message, self.help, self.about = code, message, help, about
 
 
 class Shape(NamedTuple):
@@ -230,8 +232,9 @@ class Primitive(NamedTuple):
                 help="move it before the pooling or the flattening",
             )
         if self.needs == "vector" and given.is_map:
+            flatten = f"{{flatten: flat, height: {given.height}, width: {given.width}}}"
             raise ShapeError(
                 "RS404",
                 f"'{self.name}' needs a vector, but its input is a {given} map",
-                help="put a global_avg_pool before it",
+                help=f"put a global_avg_pool or {flatten} before it",
             )

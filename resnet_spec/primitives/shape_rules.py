@@ -35,6 +35,7 @@ def window(attributes: Attributes, given: Shape, dilation: int = 1, ceil: bool =
                 f"{given.height}x{given.width} map"
                 f"{f' padded by {attributes.padding}' if attributes.padding else ''}",
                 help="use fewer strides, a smaller kernel, more padding or a larger input",
+                about=("kernel", "dilation", "padding"),
             )
         sizes.append(-(-room // attributes.stride) + 1 if ceil else room // attributes.stride + 1)
     return given._replace(height=sizes[0], width=sizes[1])
@@ -48,6 +49,7 @@ def conv_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
             "RS104",
             f"{channels} input channels are not divisible by {groups} groups",
             help=f"use a number of groups that divides {channels}",
+            about=("groups",),
         )
     if filters % groups:
         below = filters // groups * groups
@@ -56,6 +58,7 @@ def conv_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
             "RS104",
             f"{filters} filters are not divisible by {groups} groups",
             help=f"use a multiple of {groups}: {near}",
+            about=("filters", "groups"),
         )
     given = window(attributes, inputs[0], attributes.dilation)
     return given._replace(channels=attributes.filters, open=False)
@@ -103,6 +106,7 @@ def check_pool_padding(attributes: Attributes) -> None:
             "RS403",
             f"padding {attributes.padding} is more than half of the kernel {attributes.kernel}",
             help=f"use at most {attributes.kernel // 2}",
+            about=("kernel", "padding"),
         )
 
 
@@ -137,6 +141,7 @@ def channel_conv_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape
             "RS205",
             f"'kernel' must be odd, but is {attributes.kernel}",
             help=f"use {attributes.kernel - 1} or {attributes.kernel + 1}",
+            about=("kernel",),
         )
     return inputs[0]
 
@@ -276,6 +281,7 @@ def taken_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
             "RS405",
             f"channels {start} to {stop} can't be taken from {channels}",
             help=f"use a start below stop, and a stop of at most {channels}",
+            about=("start", "stop"),
         )
     return inputs[0]._replace(channels=stop - start, open=not attributes.stop and inputs[0].open)
 
@@ -292,6 +298,7 @@ def divided(given: Shape, number: int, what: str) -> Shape:
             "RS405",
             f"{given.channels} channels can't be divided into {number} equal {what}",
             help=f"use a number that divides {given.channels}",
+            about=("groups", "parts"),
         )
     return given._replace(channels=given.channels // number)
 

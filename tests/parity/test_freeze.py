@@ -90,6 +90,25 @@ def test_both_frameworks_freeze_the_same(name: str) -> None:
         before = frozen
 
 
+@pytest.mark.keras
+def test_names_within_blocks_need_no_order_in_keras() -> None:
+    """The layers of Res2Net's convolutions, norms and activations take turns."""
+    network = parity.network_of(parity.SPECS / "res2net.yaml")
+    module = parity.module_of(network, "keras")
+    model = getattr(module, network.name)()
+    names = [
+        f"{name}.{parameter.name}"
+        for name, operation in network.operations()
+        for parameter in operation.parameters
+        if parameter.trainable
+    ]
+    for stage in network.stages:
+        module.freeze_until(model, stage.name)
+        frozen = frozen_in_keras(network, model)
+        first = next(n for n, name in enumerate(names) if name.startswith(f"{stage.name}."))
+        assert frozen == {*names[:first]} != set()
+
+
 def step_torch(model: Any, images: np.ndarray, wanted: np.ndarray) -> None:
     import torch
 

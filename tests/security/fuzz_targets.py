@@ -38,6 +38,7 @@ description: A net
 input: {height: 32, width: 32}
 classes: 3
 stages: [{name: layer1, block: basic, filters: 4}]
+head: [{global_avg_pool: pool}, {linear: fc, features: classes}]
 """
 LIBRARY = Library()
 

@@ -107,7 +107,7 @@ def test_a_link_is_named_but_leads_outside(verb: str, project: Path, run: Run) -
 
 
 def test_what_belongs_to_the_project_is_read(project: Path, run: Run) -> None:
-    write(project, "classes: 10", "base.yaml")
+    write(project, "numerics: exact", "base.yaml")
     write(project, "extends: ../base.yaml", "nets/net.yaml")
     assert run("check", "nets/net.yaml")[0] == 1  # no settings: its own folder alone
     assert run("check", ".")[0] == 0  # the folder of both was named
@@ -133,7 +133,7 @@ SETTINGS = {
 @pytest.mark.parametrize("what", SETTINGS)
 def test_settings_stay_in_their_folder(what: str, project: Path, run: Run) -> None:
     links(project)
-    write(project, "classes: 10")
+    write(project, "numerics: exact")
     (project / "resnet-spec.toml").write_text(f"[[compile]]\n{SETTINGS[what]}\n")
     for verb in (["compile"], ["compile", "--config", "resnet-spec.toml"], ["check", "nets"]):
         code, told = run(*verb)
@@ -145,7 +145,7 @@ def test_settings_stay_in_their_folder(what: str, project: Path, run: Run) -> No
 
 
 def test_a_flag_lets_settings_lead_elsewhere(project: Path, run: Run) -> None:
-    write(project.parent, "classes: 10", "net.yaml")
+    write(project.parent, "numerics: exact", "net.yaml")
     text = '[[compile]]\nspecs = ["../net.yaml"]\nout = "../made"\nbackends = ["json"]\n'
     (project / "resnet-spec.toml").write_text(text)
     code, told = run("compile", "--check", "--allow-outside")

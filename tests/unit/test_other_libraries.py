@@ -32,6 +32,37 @@ def test_what_it_is_called_here_exists(name: str) -> None:
     assert other_libraries.SAME[name] in PRIMITIVES
 
 
+KEYS = {
+    "conv": ["filters", "kernel", "bias", "from", "when"],
+    "block": ["filters", "act", "norm", "repeat"],
+    "loop": ["for", "count", "layers"],
+    "spec": ["stages", "classes", "input", "training", "defaults"],
+    "input": ["channels", "height", "width"],
+}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "key", "expected", "meant"),
+    [
+        ("conv", "out_channels", "it is called 'filters' here", "filters"),
+        ("conv", "filters=16", "write it with a ':': filters: 16", "filters"),
+        ("conv", "activation", "it is a layer of its own, below this one: '- act'", None),
+        ("conv", "in_channels", "leave it out: it follows from the layer's input", None),
+        ("block", "activation", "it is called 'act' here", "act"),
+        ("block", "num_blocks", "it is called 'repeat' here", "repeat"),
+        ("loop", "repeat", "it is called 'count' here", "count"),
+        ("spec", "input_shape", "write input: {channels: 3, height: 224, width: 224}", None),
+        ("spec", "num_classes", "it is called 'classes' here", "classes"),
+        ("spec", "activation", "write it under 'defaults': {act: …}", None),
+        ("input", "size", "write height: … and width: …", None),
+        ("input", "heigth", "did you mean 'height'?", "height"),
+    ],
+)
+def test_keys(mapping: str, key: str, expected: str, meant: str | None) -> None:
+    assert other_libraries.key_hint(key, KEYS[mapping]) == expected
+    assert other_libraries.meant_key(key, KEYS[mapping]) == meant
+
+
 def test_blocks_that_are_named_exist() -> None:
     for text in other_libraries.OTHERWISE.values():
         if text.startswith("it is the block "):

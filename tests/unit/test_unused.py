@@ -78,6 +78,54 @@ def test_constants_of_the_command_line() -> None:
     assert found == "the constant 'widht' has no effect: nothing reads it"
 
 
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ("classes", []),
+        ("4 * classes", []),
+        ("logits", []),
+        ("10", ["'classes' has no effect: no layer reads it"]),
+    ],
+)
+def test_classes(features: str, expected: list[str]) -> None:
+    lets = "let: {logits: classes}\n" if features == "logits" else ""
+    layers = f"[{{global_avg_pool: pool}}, {{linear: fc, features: {features}}}]"
+    head = f"{lets}{STAGES}head: {layers}\n"
+    assert told(f"classes: 10\n{head}") == expected
+    assert told(head) == []
+    assert told(head, "classes=12") == expected
+
+
+PLAIN = """
+blocks:
+  inner: {description: An activation, layers: [act]}
+  plain:
+    description: A convolution that has an argument and a slot in vain
+    args: {filters: int, groups: 1, width: 3}
+    slots: {attention: none, gate: none}
+    let: {kernel: width}
+    layers: [{conv: conv, filters: filters, kernel: kernel}, {norm: bn}, {slot: gate, name: gate}]
+stages: [{name: layer1, block: plain, filters: 8, %s}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "vain"),
+    [
+        ("width: 5, gate: squeeze_excitation, norm: {group_norm: {groups: 4}}", []),
+        ("groups: 4", ["groups"]),
+        ("attention: squeeze_excitation, groups: 1", ["attention", "groups"]),
+        ("act: silu", ["act"]),
+        ("act: silu, gate: squeeze_excitation", ["act"]),
+        ("act: silu, gate: inner", []),
+        ("act: none", []),
+    ],
+)
+def test_what_a_block_never_reads(given: str, vain: list[str]) -> None:
+    wrong = "has no effect: the block 'plain' never reads it"
+    assert told(PLAIN % given) == [f"'{key}' {wrong}" for key in vain]
+
+
 def references(rules: str, library: str = "timm") -> str:
     return f"references: [{{library: {library}, model: a, rename: {{{rules}}}}}]\n{STAGES}"
 
@@ -104,7 +152,7 @@ def test_rules_that_lead_to_weights(rules: str, library: str) -> None:
 def test_rules_that_lead_nowhere(ours: str) -> None:
     (found,) = told(references(f'"a.{{s}}": "{ours}"'))
     assert found.startswith("the rule 'a.{s}' has no effect: no weights begin with")
-    assert told(references(f'"a.{{s}}": "{ours}"'), "classes=10") == []
+    assert told(references(f'"a.{{s}}": "{ours}"'), "input.height=64") == []
 
 
 def test_a_longer_rule_may_come_first() -> None:

@@ -120,13 +120,14 @@ WRITING = {
         f"{TOP}extends: resnet50\n",
     ),
     "RS108": Code(
-        "a change, a default or a rule that has no effect",
+        "a change, a default, an argument or a rule that has no effect",
         "With 'extends' and --set, a list of stages or layers is changed by the names of its "
         "items: 'stages.layer4.repeat=2', or a mapping under 'stages'. The name must exist in the "
         "list; 'none' removes the item, a mapping changes some of its keys, and a list replaces "
-        "the whole list. Some layer must use each default that the spec itself states, and each "
-        "rule of 'rename' must lead to weights of the network. Defaults and rules inherited from "
-        "an extended spec may be unused.",
+        "the whole list. Some layer must use each default that the spec itself states, the block "
+        "each argument and slot that a line gives to it, the head the number of 'classes'; and "
+        "each rule of 'rename' must lead to weights of the network. Defaults and rules inherited "
+        "from an extended spec may be unused.",
         f"{TOP}extends: resnet50\nstages:\n  layer5: {{repeat: 2}}\n",
         f"{TOP}extends: resnet50\nstages:\n  layer4: {{repeat: 2}}\n",
     ),

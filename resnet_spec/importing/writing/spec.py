@@ -76,7 +76,7 @@ def written(plan: Plan, name: str, description: str) -> Written:
     stem = _layers(_ops(items[:first]), scope, graph.input)
     definitions = own_blocks.defined(items[first : last + 1], scope, plan.hints, plan.apart)
     head = _head(items[last:], scope)
-    _say_classes(head, result.channels)
+    classes = {"classes": result.channels} if _say_classes(head, result.channels) else {}
     staged = _stages(plan, definitions, Names(_names(stem + head)))
     stages = [dict(stage) for _, stage in staged]
 
@@ -90,7 +90,7 @@ def written(plan: Plan, name: str, description: str) -> Written:
         "name": name,
         "description": description,
         "input": {"channels": given.channels, "height": given.height, "width": given.width},
-        "classes": result.channels,
+        **classes,
     }
     sections = {
         "defaults": _needed(defaults, [stem, stages, head], definitions),
@@ -140,12 +140,13 @@ def _names(layers: Sequence[Layer]) -> list[str]:
     return found
 
 
-def _say_classes(head: Sequence[Layer], classes: int) -> None:
-    """The last layer has as many outputs as there are classes, whatever their number."""
+def _say_classes(head: Sequence[Layer], classes: int) -> bool:
+    """The last layer has as many outputs as there are classes, if it is one that can say so."""
     for layer in reversed(head):
         if layer.get("features") == classes:
             layer["features"] = "classes"
-            return
+            return True
+    return False
 
 
 def _stages(

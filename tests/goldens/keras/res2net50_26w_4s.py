@@ -165,6 +165,21 @@ def res2net50_26w_4s(
     return keras.Model(inputs, x, name="res2net50_26w_4s")
 
 
+def freeze_until(model: keras.Model, name: str) -> None:
+    """Freeze every layer before the stage or layer `name`, and train the rest.
+
+    Frozen batch norms run in inference mode, so their moving statistics do not change.
+    Compile the model afterwards.
+    """
+    prefix = f"{name}_"
+    if not any(f"{layer.name}_".startswith(prefix) for layer in model.layers):
+        raise ValueError(f"there is no stage or layer {name!r}")
+    trained = False
+    for layer in model.layers:
+        trained = trained or f"{layer.name}_".startswith(prefix)
+        layer.trainable = trained
+
+
 def res2net50_26w_4s_features(
     input_shape: tuple[int | None, int | None, int] = (224, 224, 3),
 ) -> keras.Model:

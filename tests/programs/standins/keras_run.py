@@ -155,7 +155,7 @@ def _freeze(freeze_until: Callable[[Any, str], None] | None, model: Model, run: 
             layer.trainable = name not in trained
 
     freeze = None if freeze_until is None else functools.partial(freeze_until, model)
-    for until, trained in frozen_in_turn(run, turn, freeze, by_depth=True):
+    for until, trained in frozen_in_turn(run, turn, freeze, by_depth=True, within_blocks=False):
         for layer, name in owned:
             if layer.trainable != (name in trained):
                 run.note(f"freeze_until({until!r}): {layer.name} is trainable={layer.trainable}")

@@ -123,9 +123,15 @@ class Module:
         self._set(True)
 
     def _set(self, evaluates: bool) -> None:
-        for _, node in self._nodes():
-            own = object.__getattribute__(node, "__dict__")
-            own.update((name, evaluates) for name in _MODES if name in own)
+        for own, names in self._with_modes:
+            own.update(dict.fromkeys(names, evaluates))
+
+    @functools.cached_property
+    def _with_modes(self) -> list[tuple[dict[str, Any], list[str]]]:
+        """Where modes are kept; once it runs, a network gets no other modules."""
+        every = [object.__getattribute__(node, "__dict__") for _, node in self._nodes()]
+        found = ((own, [name for name in _MODES if name in own]) for own in every)
+        return [each for each in found if each[1]]
 
 
 def _holds_data(value: Any) -> bool:

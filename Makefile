@@ -23,10 +23,9 @@ PYTEST ?=
 BIN := $(VENV)/bin
 # -qq: errors only
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-# No warnings: in between, and of references for good, something that they need is missing.
+# No warnings: in between, and of references for good, something that they need is missing. Nothing
+# is compiled: more than half of what is installed is never imported, and the rest once.
 INSTALL := $(PIP) install --no-compile --no-warn-conflicts --constraint constraints.txt
-# All cores compile what pip would compile with one. Processes that write nothing would do it each time.
-COMPILE := $(BIN)/python -m compileall -qq -j $(WORKERS) -x '/(tests|pip|setuptools|networkx)/' $(VENV)/lib || true
 SOURCES := resnet_spec backends tests benchmarks action playground/build.py playground/session.py docs/hooks.py
 # What stands in compiled files word by word.
 COPIED := backends/trainer backends/torch/trainer backends/keras/trainer backends/*/layers.py backends/*/functions.py
@@ -207,5 +206,4 @@ $(VENV)/.installed-largest: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-reference: $(TOOLS) $(VENV)/.installed-largest
 	$(INSTALL) --editable ".[test,reference]"
-	@$(COMPILE)
 	@touch $@

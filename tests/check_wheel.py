@@ -75,9 +75,10 @@ def installed_problems(wheel: Path, scratch: Path) -> list[str]:
     """What goes wrong with the installed wheel in a folder that knows nothing of the sources."""
     environment, folder = scratch / "environment", scratch / "empty"
     folder.mkdir()
-    run(sys.executable, "-m", "venv", environment)
+    run(sys.executable, "-m", "venv", "--without-pip", environment)
     python = environment / "bin" / "python"
-    run(python, *PIP, "install", "--constraint", ROOT / "constraints.txt", wheel)
+    options = ("--no-compile", "--constraint", ROOT / "constraints.txt")
+    run(sys.executable, *PIP, "--python", python, "install", *options, wheel)
     found = run(python, "-c", IMPORTS, folder=folder).split()
     problems = []
     if found != ["flax", "json", "keras", "torch", "True"]:

@@ -35,7 +35,7 @@ def assert_close(one: Any, other: Any) -> None:
     assert parity.difference(one, other) < 1e-5
 
 
-@pytest.mark.parametrize("spec", parity.costly(SMALL))
+@pytest.mark.parametrize("spec", parity.costly(SMALL, parity.OPERATIONS))
 def test_saved_and_loaded(spec: str, tmp_path: Path) -> None:
     import keras
 
@@ -65,7 +65,7 @@ def test_saved_and_loaded(spec: str, tmp_path: Path) -> None:
 ANY_SIZE = [spec for spec in SMALL if name_of(spec) not in ("flat", "gallery")]
 
 
-@pytest.mark.parametrize("spec", parity.costly(ANY_SIZE))
+@pytest.mark.parametrize("spec", parity.costly(ANY_SIZE, parity.OPERATIONS))
 def test_images_of_any_size_and_other_numbers(spec: str) -> None:
     network = parity.network_of(spec)
     module = parity.module_of(network, "keras")

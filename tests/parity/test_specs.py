@@ -31,8 +31,8 @@ def test_every_primitive_has_a_case() -> None:
     assert set().union(*map(used, parity.TELLING)) | {"identity"} == set(PRIMITIVES)
 
 
-# How maps are padded, beside all primitives.
-USUAL = parity.TELLING | {"blur", "ceil_pool", "dilated", "same_padding"}
+# How maps are padded, beside all primitives; as `same` does it, test_padding_same.py looks at.
+USUAL = parity.TELLING | {"blur", "ceil_pool", "dilated"}
 
 
 @pytest.mark.parametrize("name", parity.costly(SMALL, USUAL))
@@ -63,13 +63,9 @@ def test_both_backends_agree_in_single_precision(name: str) -> None:
     assert max(pair.differences(images).values()) < 1e-4
 
 
-# Their code is that of resnet18 or resnet50, with other numbers of blocks.
-DEEP = ("resnet34", "resnet101", "resnet152")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in DEEP else ()) for name in PAPER]
-)
+# The code of the others is that of resnet50, or of resnet18, with other numbers of blocks; a test
+# below has that, in single precision.
+@pytest.mark.parametrize("name", parity.costly(PAPER, {"resnet50"}))
 def test_the_networks_of_the_paper_agree(name: str) -> None:
     network = parity.network_of(name)
     with parity.float64():

@@ -36,10 +36,7 @@ from resnet_spec.verify.run import Verification, sources_of
 from resnet_spec.verify.session import Session
 
 SMALL = str(parity.SPECS / "blur.yaml")
-ALL_OPERATIONS = [
-    str(parity.SPECS / f"{name}.yaml")
-    for name in ("primitives", "more_primitives", "gates_and_pools", "flat")
-]
+ALL_OPERATIONS = [str(parity.SPECS / f"{name}.yaml") for name in parity.OPERATIONS]
 
 
 # --- the plan ------------------------------------------------------------------------------------

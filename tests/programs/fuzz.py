@@ -11,7 +11,6 @@ what the network says in each framework; that the program does so, each compile 
 from __future__ import annotations
 
 import argparse
-import ast
 import collections
 import functools
 import multiprocessing
@@ -27,6 +26,7 @@ from typing import NamedTuple
 
 from random_networks import Files, random_network
 from standins import differences
+from standins.run import parsed
 
 from resnet_spec.codegen.generate import generate
 from resnet_spec.diagnostics import SpecError
@@ -175,7 +175,7 @@ def _texts_of_each(network: Network) -> tuple[list[Finding], dict[str, str]]:
 def _run(text: str, network: Network, backend: str, given: bool = False) -> list[Finding]:
     """Where a text, run on stand-ins of its framework, differs from the network."""
     try:
-        ast.parse(text)
+        parsed(text)
     except SyntaxError as error:
         return [Finding("parse", backend, str(error))]
     return [

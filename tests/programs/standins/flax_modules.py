@@ -15,6 +15,7 @@ _OF_MODULES = """
     deterministic eval iter_children iter_modules perturb set_attributes sow train
     use_running_average
 """
+_MODES = ("use_running_average", "deterministic")
 _OF_DICTS = "clear get items keys pop popitem setdefault update values"
 _OF_LISTS = "append clear count extend index insert pop remove reverse"
 
@@ -91,17 +92,17 @@ class Module:
 
     # - what is within -
 
-    def _children(self) -> Iterator[tuple[str, Any]]:
-        return ((name, value) for name, value in self.__dict__.items() if not name.startswith("_"))
+    def _children(self) -> list[tuple[str, Any]]:
+        own = object.__getattribute__(self, "__dict__")
+        return [each for each in own.items() if not each[0].startswith("_")]
 
-    def _nodes(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    def _nodes(self, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
         """All that holds data, each with its path; the innermost first, as Flax has it."""
-        for name, value in sorted(self._children()):
-            if isinstance(value, Module):
-                yield from value._nodes((*path, name))
-            elif isinstance(value, Variable):
-                yield (*path, name), value
-        yield path, self
+        found: list[tuple[tuple[str, ...], Any]] = []
+        for name, value in sorted(each for each in self._children() if is_data(each[1])):
+            inner = (*path, name)
+            found += value._nodes(inner) if isinstance(value, Module) else [(inner, value)]
+        return [*found, (path, self)]
 
     def _build(self) -> None:
         """Tells every module its path."""
@@ -122,10 +123,15 @@ class Module:
         self._set(True)
 
     def _set(self, evaluates: bool) -> None:
-        for _, node in self._nodes():
-            for name in ("use_running_average", "deterministic"):
-                if name in getattr(node, "__dict__", {}):
-                    node.__dict__[name] = evaluates
+        for own, names in self._with_modes:
+            own.update(dict.fromkeys(names, evaluates))
+
+    @functools.cached_property
+    def _with_modes(self) -> list[tuple[dict[str, Any], list[str]]]:
+        """Where modes are kept; once it runs, a network gets no other modules."""
+        every = [object.__getattribute__(node, "__dict__") for _, node in self._nodes()]
+        found = ((own, [name for name in _MODES if name in own]) for own in every)
+        return [each for each in found if each[1]]
 
 
 def _holds_data(value: Any) -> bool:
@@ -174,7 +180,7 @@ class List(Module):
         return cls
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._children())
+        return len(self._children())
 
     def __iter__(self) -> Iterator[Any]:
         return (getattr(self, str(number)) for number in range(len(self)))

@@ -97,9 +97,10 @@ def _images(run: Run) -> Array:
 
 def _register(model: Module, run: Run) -> dict[tuple[str, ...], tuple[str, Variable]]:
     """Note what variables there are; by its path, the layer of each."""
-    layers = {path: node for path, node in model._nodes() if isinstance(node, Leaf)}
+    nodes = model._nodes()
+    layers = {path: node for path, node in nodes if isinstance(node, Leaf)}
     owners = {}
-    for path, node in model._nodes():
+    for path, node in nodes:
         if not isinstance(node, Variable):
             continue
         *above, leaf = path
@@ -135,18 +136,19 @@ def _freeze(model: Any, owners: dict[tuple[str, ...], tuple[str, Variable]], run
         freeze_until(model.order[-1])
 
     given = None if freeze is None else freeze_until
+    norms = [node for _, node in model._nodes() if isinstance(node, BatchNorm)]
     for name, trained in frozen_in_turn(run, turn, given, within_blocks=False):
         for path, (layer, variable) in owners.items():
             right = layer in trained and isinstance(variable, Param)
             if chosen[-1](path, variable) != right:
                 run.note(f"freeze_until({name!r}): {'.'.join(path)} is {_state(not right)}")
-        for _, node in model._nodes():
-            if isinstance(node, BatchNorm) and node.use_running_average == (node._path in trained):
-                run.note(f"freeze_until({name!r}): {node._path} is in the wrong mode")
+        for norm in norms:
+            if norm.use_running_average == (norm._path in trained):
+                run.note(f"freeze_until({name!r}): {norm._path} is in the wrong mode")
     model.eval()
     if freeze is not None:
         freeze_until(model.order[0])
-    if any(not n.use_running_average for _, n in model._nodes() if isinstance(n, BatchNorm)):
+    if not all(norm.use_running_average for norm in norms):
         run.note("eval() does not put the whole network into evaluation, for good")
 
 

@@ -25,7 +25,7 @@ def frozen_in_turn(
     """
     layers = [each.name for each in run.expected.layers]
     names = kept(run.expected.layers)
-    names = names if within_blocks else [_outermost(run, name) for name in names]
+    names = names if within_blocks else _outermost(run, names)
     ordered = _stand_as_they_run(names) and not _is_shared(run)
     if by_depth:
         before = (0, *(step.outputs[-1] for step in run.expected.network.root.steps))
@@ -75,10 +75,10 @@ def _stand_as_they_run(names: list[str]) -> bool:
     return all(each[-1] - each[0] + 1 == len(each) for each in places.values())
 
 
-def _outermost(run: Run, name: str) -> str:
-    """The network's own layer or block that a layer is, or is in."""
-    own = (step.name for step in run.expected.network.root.steps)
-    return max((each for each in own if f"{name}.".startswith(f"{each}.")), key=len)
+def _outermost(run: Run, names: list[str]) -> list[str]:
+    """For each layer the network's own layer or block that it is, or is in."""
+    own = {step.name for step in run.expected.network.root.steps}
+    return [[prefix for prefix in _prefixes(name) if prefix in own][-1] for name in names]
 
 
 def _is_shared(run: Run) -> bool:

@@ -179,6 +179,12 @@ def _dump(source: str) -> str:
     return ast.dump(ast.parse(source).body[0])
 
 
+@functools.lru_cache(4)  # a text runs with its own numbers, and once more with others
+def parsed(text: str) -> ast.Module:
+    """The syntax tree of a text, which nobody changes."""
+    return ast.parse(text)
+
+
 def execute(
     text: str,
     modules: Mapping[str, Any],
@@ -190,10 +196,9 @@ def execute(
     What `known` names are helpers of one fixed text each: `helpers` stands in for them, if the
     text is that one to the letter, layout apart.
     """
-    tree = ast.parse(text)
     space: dict[str, Any] = {"__name__": "emitted", "__builtins__": _builtins(modules)}
     body = []
-    for node in tree.body:
+    for node in parsed(text).body:
         name = getattr(node, "name", "")
         if name not in known:
             body.append(node)
@@ -201,8 +206,7 @@ def execute(
             raise Difference(f"{name}: the text of this helper is not the backend's")
         else:
             space[name] = helpers.get(name)
-    tree.body = body
-    exec(compile(tree, "<emitted>", "exec", dont_inherit=True), space)
+    exec(compile(ast.Module(body, []), "<emitted>", "exec", dont_inherit=True), space)
     return space
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from resnet_spec.importing.errors import Unsupported, unreadable, unsaid
 from resnet_spec.importing.proof import MAX_ELEMENTS, WORKER, NotRun, images_for, installed
 from resnet_spec.importing.readers import onnx_file, tensors
 from resnet_spec.importing.readers.model import LEFT_OUT, Model
+from resnet_spec.importing.sizes import NUMBER, others
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
 from resnet_spec.weights.checkpoint import MissingPackage
 
@@ -33,7 +34,14 @@ COMPUTED = (
     "checkpoints that the model gets later can't be converted: these weights are computed from "
     "theirs: {}"
 )
-ONE_WAY = "its code decides at {} by a value: the spec has the way that it took for zeros"
+ONE_WAY = (
+    "its code decides at {} by a value of the images: the spec has the way that it took for zeros"
+)
+ALONE = "it takes one image at a time, and two at once fail ({}); the spec takes batches"
+_UNKNOWN = "{}: it can't be read, since PyTorch's exporter has no form for it"
+_DECIDES = (
+    "the language has no conditions on values, and a graph has the way that was taken for one image"
+)
 _ONNX = b"\x08"  # its first field, the version
 _OF_KERAS = frozenset({"config.json", "metadata.json", "model.weights.h5"})
 _ZIP = b"PK\x03\x04"
@@ -186,25 +194,66 @@ def _exported(shown: str, folder: Path, limit: float, do: str, **asked: object) 
     for package in ("torch", "onnx"):
         if not installed(package):
             raise MissingPackage("reading a PyTorch model", package, package)
-    path, values = folder / "exported.onnx", folder / "exported"
+    path, values, alone = folder / "exported.onnx", folder / "exported", ""
     with _process("torch") as process:
         process.ask(do, out=str(path), values=str(values), **asked)
         try:
             told = _answer(process, shown, limit)
+            if "unknown" in told:
+                operator, place = told["unknown"]
+                unsaid(shown, Unsupported(_UNKNOWN.format(operator), place or "the model"))
             _check_outputs(told["outputs"], shown)
+            _check_decisions(told["decides"], shown)
             model = onnx_file.read(path, shown, values=tensors.mapped(values))
             if math.prod(model.shape) <= MAX_ELEMENTS:
                 process.ask("run_exported", **_files(model, folder))
                 _answer(process, shown, limit)
+                if do == "function":
+                    alone = _together(process, model, limit)
+                    model = _at_other_sizes(process, model, folder, limit)
         except RunnerError as error:
             unreadable(shown, f"{quoted(shown)} gave no model: {error.message.strip()}")
     notes = [ONE_WAY.format(place) for place in told["decides"]]
+    if alone:
+        notes.append(ALONE.format(alone))
     if told["left_out"]:
         notes.append(LEFT_OUT.format(", ".join(told["left_out"])))
     if told["computed"]:
         notes.append(COMPUTED.format(", ".join(told["computed"][:4])))
     model = model._replace(format="PyTorch", notes=(*model.notes, *notes))
     return Source(model, ("torch",), lambda: np.load(folder / _OUTPUT))
+
+
+def _check_decisions(asked: Mapping[str, bool], shown: str) -> None:
+    """RS953 for code whose numbers or conditions are others for other images."""
+    places = [place for place, varies in asked.items() if varies]
+    if places:
+        what = f"its code decides or computes at {', '.join(places[:4])} by values of the images"
+        unsaid(shown, Unsupported(f"{what}, outside of PyTorch's tensors", "the model", _DECIDES))
+
+
+def _together(process: Process, model: Model, limit: float) -> str:
+    """Why a model can't take two images at once; RS953 where they are mixed."""
+    process.ask("together", size=model.shape[1:])
+    told = _answer(process, model.shown, limit)
+    if "mixes" in told:
+        what = "what it gives for an image depends on the other images of its batch"
+        unsaid(model.shown, Unsupported(what, "the model"))
+    return str(told.get("fails", ""))
+
+
+def _at_other_sizes(process: Process, model: Model, folder: Path, limit: float) -> Model:
+    """A model with what it is for images of other sizes, if it takes any."""
+    outs = [folder / f"elsewhere{place}.onnx" for place in range(NUMBER)]
+    process.ask("at_other_sizes", batches=others(model.shape), outs=[*map(str, outs)])
+    try:
+        shapes = process.answer(limit)
+    except (RunnerError, TimeoutError):  # what it does to them is its own affair
+        return model
+    read = (
+        onnx_file.read(path, model.shown, values=model.constants) for path in outs[: len(shapes)]
+    )
+    return model._replace(elsewhere=tuple(read))
 
 
 def _check_outputs(names: Sequence[str], shown: str) -> None:

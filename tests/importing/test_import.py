@@ -659,7 +659,7 @@ def test_tensors_are_mapped_not_read(tmp_path: Path) -> None:
 def test_no_process_holds_the_values_of_an_export(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file of the graph is small, and the weights of the model are views of one file."""
+    """The files of the graph are small, and the weights of the model are views of one file."""
     sizes, original = [], onnx_file.read
 
     def read(path: Path, *arguments: Any, **named: Any) -> Any:
@@ -673,7 +673,7 @@ def test_no_process_holds_the_values_of_an_export(
     monkeypatch.setattr(onnx_file, "read", read)
     (tmp_path / "mynets.py").write_text(MODULE)
     assert run("mynets.py:build", "--out", "mine.yaml", "--input", "3x32x32").code == 0
-    assert len(sizes) == 1 and sizes[0] < 10_000
+    assert len(sizes) == 3 and max(sizes) < 10_000  # of its own size and two others
 
 
 def archive(path: Path) -> None:

@@ -220,9 +220,10 @@ def instance_norm(call: Call) -> View:
     attributes = {"groups": groups, "eps": epsilon(call)}
     channels = call.shape(view).channels
     parameters = {}
-    if groups == channels:
+    is_plain = call.parameter(1) is None and bool(np.all(scale == 1) and not np.any(shift))
+    if groups == channels and not is_plain:  # else the model's own may be applied after it
         parameters = {"weight": scale, "bias": shift}
-    elif not (np.all(scale == 1) and not np.any(shift)):
+    elif not is_plain:
         raise Unsupported("a norm with one scale for a group of channels")
     return view.of(call.add("group_norm", [view.value], attributes, parameters))
 

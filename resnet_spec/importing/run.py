@@ -192,6 +192,8 @@ def _first_sound(plan: Plan, options: Options, path: str, key: Key) -> tuple[str
             return text, network, made
     assert first is not None
     found = first.diagnostics[0]
+    if found.code == "RS503":  # names of layers were left out: it is the network's own
+        raise SpecError([found._replace(help="choose another one: --name")])
     unproven(path, f"the spec that was found is not sound: {found.code}: {found.message}", _REPORT)
 
 

@@ -7,11 +7,11 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from resnet_spec.diagnostics import quoted
+from resnet_spec.diagnostics import SpecError, quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import Unsupported, unreadable, unsaid
 from resnet_spec.importing.proof import MAX_ELEMENTS, WORKER, NotRun, images_for, installed
@@ -19,7 +19,9 @@ from resnet_spec.importing.readers import onnx_file, tensors
 from resnet_spec.importing.readers.model import LEFT_OUT, Model
 from resnet_spec.importing.sizes import NUMBER, others
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
-from resnet_spec.weights.checkpoint import MissingPackage
+from resnet_spec.weights import formats
+from resnet_spec.weights.checkpoint import CUT_OFF, MissingPackage
+from resnet_spec.weights.formats import exported, other_files
 
 KNOWN = (
     "ONNX (.onnx), Keras (.keras, and .h5 of a whole model), torch.export (.pt2), and "
@@ -27,8 +29,8 @@ KNOWN = (
 )
 LIMIT = 600.0  # seconds; the largest networks take some tens
 WEIGHTS_ALONE = (
-    "'resnet-spec weights match' finds the built-in network that weights are of; a PyTorch model "
-    "is imported by its function: module:function"
+    "{!r} finds the built-in network that weights are of; a PyTorch model is imported by its "
+    "function: module:function"
 )
 COMPUTED = (
     "checkpoints that the model gets later can't be converted: these weights are computed from "
@@ -47,13 +49,6 @@ _OF_KERAS = frozenset({"config.json", "metadata.json", "model.weights.h5"})
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF"
 _FUNCTION = re.compile(r"(?P<module>[\w.]+|[^:]+\.py):(?P<function>[A-Za-z_]\w*)")
-_OTHERS = {
-    b"{": "JSON, no model",
-    b"<": "a web page or XML, no model",
-    b"\x1f\x8b": "compressed by gzip: unpack it",
-    b"version https://git": "a pointer of Git LFS, whose file was not fetched",
-}
-
 Size = tuple[int, int, int]
 
 
@@ -79,6 +74,8 @@ def read(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Source:
     if runs_code(name):
         return _exported(name, folder, limit, "function", name=name, size=size)
     path = Path(name)
+    if path.is_dir():
+        _refuse_folder(path, name)
     head = _head(path, name)
     if head.startswith(_ONNX):
         return _of_onnx(path, onnx_file.read(path, name, size[1:]), folder)
@@ -86,22 +83,58 @@ def read(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Source:
         return _of_keras(path, name, size, folder)
     if head.startswith(_ZIP):
         return _of_archive(path, name, folder, limit)
-    what = next((text for start, text in _OTHERS.items() if head.startswith(start)), "no model")
-    hint = f"these can be read: {KNOWN}"
     if path.suffix == ".py":
-        hint = f"name its function: {name}:FUNCTION"
-    elif head.startswith(b"\x80") or head[8:9] == b"{":  # a pickle, safetensors
-        what, hint = "a file of weights alone: it has no graph", WEIGHTS_ALONE
-    unreadable(name, f"{quoted(name)} is {what}", hint)
+        unreadable(name, f"{quoted(name)} is no model", f"name its function: {name}:FUNCTION")
+    if head.startswith(b"\x80") or head[8:9] == b"{":  # a pickle, safetensors
+        _refuse_weights(path, name)
+    other = other_files.told(path, name)
+    what, hint = (other.what, other.help) if other else ("no model", None)
+    unreadable(name, f"{quoted(name)} is {what}", hint or f"these can be read: {KNOWN}")
+
+
+def _refuse_folder(path: Path, name: str) -> NoReturn:
+    """RS951 for a folder, which is no model, with what stands in it."""
+    found = other_files.folder(path, name)
+    hint = f"name a file: {KNOWN}"
+    if found.weights == name:
+        hint = (
+            "save the model as .keras, or convert it: python -m tf2onnx.convert "
+            f"--saved-model {name} --output net.onnx"
+        )
+    elif found.weights:
+        match = f"resnet-spec weights match {found.weights}"
+        hint = f"{WEIGHTS_ALONE.format(match)}"
+    unreadable(name, f"{quoted(name)} is {found.what}, no model with its graph", hint)
+
+
+def _refuse_weights(path: Path, name: str) -> NoReturn:
+    """RS951 for a file of weights, or for what it is in their stead."""
+    try:
+        with formats.opened(path, name):
+            pass
+    except SpecError as error:
+        _as_model(error, name)
+    except (MissingPackage, ModuleNotFoundError):
+        pass
+    hint = WEIGHTS_ALONE.format("resnet-spec weights match")
+    unreadable(name, f"{quoted(name)} is a file of weights alone: it has no graph", hint)
+
+
+def _as_model(error: SpecError, name: str) -> NoReturn:
+    """What is told of a file as one of weights, as of one that is to be a model."""
+    found = error.diagnostics[0]
+    if found.code != "RS901":
+        raise error
+    unreadable(name, found.message, found.help)
 
 
 def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Source:
-    from resnet_spec.weights import formats
-    from resnet_spec.weights.formats import exported
-
-    if formats.format_of(path, name) in ("pytorch", "npz"):
-        what = "a file of weights alone: it has no graph"
-        unreadable(name, f"{quoted(name)} is {what}", WEIGHTS_ALONE)
+    try:
+        kind = formats.format_of(path, name)
+    except SpecError as error:
+        _as_model(error, name)
+    if kind in ("pytorch", "npz"):
+        _refuse_weights(path, name)
     exported.check_archive(path, name)
     return _exported(name, folder, limit, "archive", path=str(path.resolve()))
 
@@ -157,7 +190,7 @@ def _head(path: Path, shown: str) -> bytes:
         reason = getattr(error, "strerror", None) or str(error)
         unreadable(shown, f"cannot read {quoted(shown)}: {reason.lower()}")
     if not head:
-        unreadable(shown, f"{quoted(shown)} is empty")
+        unreadable(shown, f"{quoted(shown)} is empty", CUT_OFF)
     return head
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -208,7 +209,7 @@ def of_file(name: str, is_open: bool) -> list[str]:
     import torch
 
     model = getattr(load_module(Path("mynets.py"), "mynets"), name)().eval()
-    options = {"input_names": ["x"], "dynamic_axes": {"x": {0: "n", 2: "h", 3: "w"}}}
+    options: dict[str, Any] = {"input_names": ["x"], "dynamic_axes": {"x": {0: "n", 2: "h", 3: "w"}}}
     torch.onnx.export(
         model,
         (torch.zeros(1, 3, 32, 32),),

@@ -209,7 +209,10 @@ def of_file(name: str, is_open: bool) -> list[str]:
     import torch
 
     model = getattr(load_module(Path("mynets.py"), "mynets"), name)().eval()
-    options: dict[str, Any] = {"input_names": ["x"], "dynamic_axes": {"x": {0: "n", 2: "h", 3: "w"}}}
+    options: dict[str, Any] = {
+        "input_names": ["x"],
+        "dynamic_axes": {"x": {0: "n", 2: "h", 3: "w"}},
+    }
     torch.onnx.export(
         model,
         (torch.zeros(1, 3, 32, 32),),

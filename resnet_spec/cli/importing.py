@@ -58,7 +58,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         check_network(name, Span(arguments.out))
     except SpecError as error:
         found = error.diagnostics[0]
-        raise UsageError(f"{found.message}: {found.help}; choose another --name") from None
+        raise UsageError(f"{found.message}; {found.help} (--name)") from None
     description = f"Imported from {source_name(arguments.model)}"
     return Options(name, description, not arguments.no_library, arguments.unfold_norms)
 

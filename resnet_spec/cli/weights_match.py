@@ -69,6 +69,8 @@ def _as_json(each: object) -> dict[str, object]:
         "share": each.share,
         "names": each.found.naming.label,
         "apart": each.apart,
+        "flag": each.flag or None,
+        "problem": each.problem or None,
     }
 
 
@@ -78,7 +80,9 @@ def _line(each: object) -> str:
     assert isinstance(each, Candidate)
     fit = "fits" if each.whole else f"{100 * each.share:3.0f}%"
     apart = "" if each.apart is None else f"  {each.apart:.1e} from what was stored"
-    return f"{fit}  {each.network.name:<24}  {each.found.naming.label}{apart}"
+    flag = f"  with {each.flag}: {each.problem}" if each.flag else ""
+    problem = f"  but {each.problem}" if each.problem and not each.flag else ""
+    return f"{fit}  {each.network.name:<24}  {each.found.naming.label}{flag}{problem}{apart}"
 
 
 def _tell(arguments: argparse.Namespace, fitting: int, untold: list[str]) -> None:

@@ -34,6 +34,7 @@ class Op:
     `name` is the dotted name of its layer as far as the source tells it, `place` how messages name
     it. A convolution that its norm was joined to keeps both in `parts`. `sources` has what the
     model's checkpoints call its parameters, `norm` what they call the norm that was folded into it.
+    `adaptive` is the size of the map that a pooling gives, where its window follows from that.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Op:
     whole: Op | None = None  # of half a convolution and norm: both
     sources: dict[str, str] = field(default_factory=dict)
     norm: str = ""
+    adaptive: int = 0
 
     @property
     def output(self) -> Value:
@@ -67,6 +69,7 @@ class Op:
             self.whole,
             self.sources,
             self.norm,
+            self.adaptive,
         )
         for key, value in changes.items():
             setattr(made, key, value)
@@ -86,7 +89,8 @@ class Graph:
     """Operations in an order in which they run, from one value to another.
 
     `dropouts` has the values some of whose numbers training drops, which no operation stands for;
-    `one_sided` the places where a padding of fixed rows is TensorFlow's rule for this size alone.
+    `one_sided` the places where a padding of fixed rows is TensorFlow's rule for this size alone,
+    `covering` by kind those of poolings whose window is all of the map for this size.
     """
 
     ops: list[Op]
@@ -95,6 +99,7 @@ class Graph:
     shapes: dict[Value, Shape]
     dropouts: dict[Value, Dropout] = field(default_factory=dict)
     one_sided: list[str] = field(default_factory=list)
+    covering: dict[str, list[str]] = field(default_factory=dict)
 
     def producers(self) -> dict[Value, Op]:
         """By each value, the operation that gives it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from resnet_spec.importing.graph import Graph, Op, Value, significant
 from resnet_spec.importing.normal_form import same_padding
@@ -60,7 +61,7 @@ def folded(graph: Graph, apart: bool = False) -> Graph:
                 # An epsilon is no part of what is folded, and one of what is trained further.
                 made.attributes["bias"] = f"norm {norm.attributes['eps']:g}" if apart else True
         ops.append(made)
-    result = Graph(ops, graph.input, graph.output, dict(graph.shapes), graph.dropouts)
+    result = replace(graph, ops=ops, shapes=dict(graph.shapes))
     _join_padding(result)
     _write_same_as_number(result)
     _split_strided_dilation(result)

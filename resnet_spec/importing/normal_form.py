@@ -58,7 +58,7 @@ def _as_windows(op: Op, height: int, width: int) -> None:
         op.kind, op.attributes = "global_avg_pool", {"keep_map": True}
     elif height == width and height % size == 0:
         kernel = height // size
-        op.kind = "avg_pool"
+        op.kind, op.adaptive = "avg_pool", size
         op.attributes = {"kernel": kernel, "stride": kernel, "padding": 0, "ceil": False}
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from resnet_spec.codegen.generate import generate
 from resnet_spec.diagnostics import SpecError
-from resnet_spec.importing import checkpoints, zero_biases
+from resnet_spec.importing import checkpoints, sizes, zero_biases
 from resnet_spec.importing.carry import COUNTER, Carried, carried
 from resnet_spec.importing.errors import Unsupported, unproven, unsaid
 from resnet_spec.importing.frontend.translate import translated
@@ -73,6 +73,7 @@ def imported(
         graph, model_notes = translated(model)
         graph, told = _without_softmax(graph)
         model_notes += told
+        read = graph
         if options.unfold == "auto" and any(len(op.parts) > 1 for op in folded(graph).ops):
             options = options._replace(unfold="no")  # a norm stands where one would be folded
         graph, told = _with_folded_norms(graph, options, progress)
@@ -91,7 +92,16 @@ def imported(
         reference = {"model": source_name(model.shown), "rename": dict(named.rules)}
         text = spec_text({**made.spec, "references": [reference]})
         lower(load(path, Library(), text=text.encode()))
-    told = [*_told(values, plan, options), *_left_out(made), *named.notes]
+    biased = graph is not read  # with zeros for those of norms that were folded
+
+    def other(model: Model) -> Graph:
+        found, _ = _without_softmax(translated(model)[0])
+        return folded(zero_biases.given(found) if biased else found, apart)
+
+    by_size = sizes.told(
+        model, folded(read, apart), other, lambda size: folded(_at(made, size, path), apart)
+    )
+    told = [*_told(values, plan, options), *_left_out(made), *by_size, *named.notes]
     notes = [*model.notes, *model_notes, *notes, *told]
     return Imported(text, network, with_counters(network, values.state), made, notes)
 
@@ -182,6 +192,8 @@ def _first_sound(plan: Plan, options: Options, path: str, key: Key) -> tuple[str
             return text, network, made
     assert first is not None
     found = first.diagnostics[0]
+    if found.code == "RS503":  # names of layers were left out: it is the network's own
+        raise SpecError([found._replace(help="choose another one: --name")])
     unproven(path, f"the spec that was found is not sound: {found.code}: {found.message}", _REPORT)
 
 
@@ -194,6 +206,13 @@ def _as_vector(made: Written, path: str) -> tuple[str, Network]:
         text = spec_text(made.spec)
         network = _lowered(text, path)
     return text, network
+
+
+def _at(made: Written, size: sizes.Size, path: str) -> Graph:
+    """The graph of a spec for images of another size."""
+    given = {**made.spec["input"], "height": size[0], "width": size[1]}
+    text = spec_text({**made.spec, "input": given})
+    return flattened(lower(load(path, Library(), text=text.encode())))
 
 
 def _lowered(text: str, path: str) -> Network:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from resnet_spec.diagnostics import quoted
+from resnet_spec.diagnostics import SpecError, quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import Unsupported, unreadable, unsaid
 from resnet_spec.importing.proof import MAX_ELEMENTS, WORKER, NotRun, images_for, installed
 from resnet_spec.importing.readers import onnx_file, tensors
 from resnet_spec.importing.readers.model import LEFT_OUT, Model
+from resnet_spec.importing.sizes import NUMBER, others
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
-from resnet_spec.weights.checkpoint import MissingPackage
+from resnet_spec.weights import formats
+from resnet_spec.weights.checkpoint import CUT_OFF, MissingPackage
+from resnet_spec.weights.formats import exported, other_files
 
 KNOWN = (
     "ONNX (.onnx), Keras (.keras, and .h5 of a whole model), torch.export (.pt2), and "
@@ -26,26 +29,26 @@ KNOWN = (
 )
 LIMIT = 600.0  # seconds; the largest networks take some tens
 WEIGHTS_ALONE = (
-    "'resnet-spec weights match' finds the built-in network that weights are of; a PyTorch model "
-    "is imported by its function: module:function"
+    "{!r} finds the built-in network that weights are of; a PyTorch model is imported by its "
+    "function: module:function"
 )
 COMPUTED = (
     "checkpoints that the model gets later can't be converted: these weights are computed from "
     "theirs: {}"
 )
-ONE_WAY = "its code decides at {} by a value: the spec has the way that it took for zeros"
+ONE_WAY = (
+    "its code decides at {} by a value of the images: the spec has the way that it took for zeros"
+)
+ALONE = "it takes one image at a time, and two at once fail ({}); the spec takes batches"
+_UNKNOWN = "{}: it can't be read, since PyTorch's exporter has no form for it"
+_DECIDES = (
+    "the language has no conditions on values, and a graph has the way that was taken for one image"
+)
 _ONNX = b"\x08"  # its first field, the version
 _OF_KERAS = frozenset({"config.json", "metadata.json", "model.weights.h5"})
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF"
 _FUNCTION = re.compile(r"(?P<module>[\w.]+|[^:]+\.py):(?P<function>[A-Za-z_]\w*)")
-_OTHERS = {
-    b"{": "JSON, no model",
-    b"<": "a web page or XML, no model",
-    b"\x1f\x8b": "compressed by gzip: unpack it",
-    b"version https://git": "a pointer of Git LFS, whose file was not fetched",
-}
-
 Size = tuple[int, int, int]
 
 
@@ -71,6 +74,8 @@ def read(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Source:
     if runs_code(name):
         return _exported(name, folder, limit, "function", name=name, size=size)
     path = Path(name)
+    if path.is_dir():
+        _refuse_folder(path, name)
     head = _head(path, name)
     if head.startswith(_ONNX):
         return _of_onnx(path, onnx_file.read(path, name, size[1:]), folder)
@@ -78,22 +83,58 @@ def read(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Source:
         return _of_keras(path, name, size, folder)
     if head.startswith(_ZIP):
         return _of_archive(path, name, folder, limit)
-    what = next((text for start, text in _OTHERS.items() if head.startswith(start)), "no model")
-    hint = f"these can be read: {KNOWN}"
     if path.suffix == ".py":
-        hint = f"name its function: {name}:FUNCTION"
-    elif head.startswith(b"\x80") or head[8:9] == b"{":  # a pickle, safetensors
-        what, hint = "a file of weights alone: it has no graph", WEIGHTS_ALONE
-    unreadable(name, f"{quoted(name)} is {what}", hint)
+        unreadable(name, f"{quoted(name)} is no model", f"name its function: {name}:FUNCTION")
+    if head.startswith(b"\x80") or head[8:9] == b"{":  # a pickle, safetensors
+        _refuse_weights(path, name)
+    other = other_files.told(path, name)
+    what, hint = (other.what, other.help) if other else ("no model", None)
+    unreadable(name, f"{quoted(name)} is {what}", hint or f"these can be read: {KNOWN}")
+
+
+def _refuse_folder(path: Path, name: str) -> NoReturn:
+    """RS951 for a folder, which is no model, with what stands in it."""
+    found = other_files.folder(path, name)
+    hint = f"name a file: {KNOWN}"
+    if found.weights == name:
+        hint = (
+            "save the model as .keras, or convert it: python -m tf2onnx.convert "
+            f"--saved-model {name} --output net.onnx"
+        )
+    elif found.weights:
+        match = f"resnet-spec weights match {found.weights}"
+        hint = f"{WEIGHTS_ALONE.format(match)}"
+    unreadable(name, f"{quoted(name)} is {found.what}, no model with its graph", hint)
+
+
+def _refuse_weights(path: Path, name: str) -> NoReturn:
+    """RS951 for a file of weights, or for what it is in their stead."""
+    try:
+        with formats.opened(path, name):
+            pass
+    except SpecError as error:
+        _as_model(error, name)
+    except (MissingPackage, ModuleNotFoundError):
+        pass
+    hint = WEIGHTS_ALONE.format("resnet-spec weights match")
+    unreadable(name, f"{quoted(name)} is a file of weights alone: it has no graph", hint)
+
+
+def _as_model(error: SpecError, name: str) -> NoReturn:
+    """What is told of a file as one of weights, as of one that is to be a model."""
+    found = error.diagnostics[0]
+    if found.code != "RS901":
+        raise error
+    unreadable(name, found.message, found.help)
 
 
 def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Source:
-    from resnet_spec.weights import formats
-    from resnet_spec.weights.formats import exported
-
-    if formats.format_of(path, name) in ("pytorch", "npz"):
-        what = "a file of weights alone: it has no graph"
-        unreadable(name, f"{quoted(name)} is {what}", WEIGHTS_ALONE)
+    try:
+        kind = formats.format_of(path, name)
+    except SpecError as error:
+        _as_model(error, name)
+    if kind in ("pytorch", "npz"):
+        _refuse_weights(path, name)
     exported.check_archive(path, name)
     return _exported(name, folder, limit, "archive", path=str(path.resolve()))
 
@@ -149,7 +190,7 @@ def _head(path: Path, shown: str) -> bytes:
         reason = getattr(error, "strerror", None) or str(error)
         unreadable(shown, f"cannot read {quoted(shown)}: {reason.lower()}")
     if not head:
-        unreadable(shown, f"{quoted(shown)} is empty")
+        unreadable(shown, f"{quoted(shown)} is empty", CUT_OFF)
     return head
 
 
@@ -186,25 +227,66 @@ def _exported(shown: str, folder: Path, limit: float, do: str, **asked: object) 
     for package in ("torch", "onnx"):
         if not installed(package):
             raise MissingPackage("reading a PyTorch model", package, package)
-    path, values = folder / "exported.onnx", folder / "exported"
+    path, values, alone = folder / "exported.onnx", folder / "exported", ""
     with _process("torch") as process:
         process.ask(do, out=str(path), values=str(values), **asked)
         try:
             told = _answer(process, shown, limit)
+            if "unknown" in told:
+                operator, place = told["unknown"]
+                unsaid(shown, Unsupported(_UNKNOWN.format(operator), place or "the model"))
             _check_outputs(told["outputs"], shown)
+            _check_decisions(told["decides"], shown)
             model = onnx_file.read(path, shown, values=tensors.mapped(values))
             if math.prod(model.shape) <= MAX_ELEMENTS:
                 process.ask("run_exported", **_files(model, folder))
                 _answer(process, shown, limit)
+                if do == "function":
+                    alone = _together(process, model, limit)
+                    model = _at_other_sizes(process, model, folder, limit)
         except RunnerError as error:
             unreadable(shown, f"{quoted(shown)} gave no model: {error.message.strip()}")
     notes = [ONE_WAY.format(place) for place in told["decides"]]
+    if alone:
+        notes.append(ALONE.format(alone))
     if told["left_out"]:
         notes.append(LEFT_OUT.format(", ".join(told["left_out"])))
     if told["computed"]:
         notes.append(COMPUTED.format(", ".join(told["computed"][:4])))
     model = model._replace(format="PyTorch", notes=(*model.notes, *notes))
     return Source(model, ("torch",), lambda: np.load(folder / _OUTPUT))
+
+
+def _check_decisions(asked: Mapping[str, bool], shown: str) -> None:
+    """RS953 for code whose numbers or conditions are others for other images."""
+    places = [place for place, varies in asked.items() if varies]
+    if places:
+        what = f"its code decides or computes at {', '.join(places[:4])} by values of the images"
+        unsaid(shown, Unsupported(f"{what}, outside of PyTorch's tensors", "the model", _DECIDES))
+
+
+def _together(process: Process, model: Model, limit: float) -> str:
+    """Why a model can't take two images at once; RS953 where they are mixed."""
+    process.ask("together", size=model.shape[1:])
+    told = _answer(process, model.shown, limit)
+    if "mixes" in told:
+        what = "what it gives for an image depends on the other images of its batch"
+        unsaid(model.shown, Unsupported(what, "the model"))
+    return str(told.get("fails", ""))
+
+
+def _at_other_sizes(process: Process, model: Model, folder: Path, limit: float) -> Model:
+    """A model with what it is for images of other sizes, if it takes any."""
+    outs = [folder / f"elsewhere{place}.onnx" for place in range(NUMBER)]
+    process.ask("at_other_sizes", batches=others(model.shape), outs=[*map(str, outs)])
+    try:
+        shapes = process.answer(limit)
+    except (RunnerError, TimeoutError):  # what it does to them is its own affair
+        return model
+    read = (
+        onnx_file.read(path, model.shown, values=model.constants) for path in outs[: len(shapes)]
+    )
+    return model._replace(elsewhere=tuple(read))
 
 
 def _check_outputs(names: Sequence[str], shown: str) -> None:

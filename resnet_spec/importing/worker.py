@@ -10,13 +10,14 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from resnet_spec.importing import exporting
 from resnet_spec.importing.readers import tensors
 from resnet_spec.verify import foreign
 from resnet_spec.verify.worker import load_module, run
@@ -44,12 +45,13 @@ class Worker:
             batches = torch.from_numpy(np.load(images))
             np.save(out, np.stack([model(batch).numpy() for batch in batches]))
 
-    def function(self, name: str, size: list[int], out: str, values: str) -> dict[str, list[str]]:
+    def function(self, name: str, size: list[int], out: str, values: str) -> dict[str, Any]:
         """Export what a function of the user's gives, a PyTorch model: this runs its code.
 
-        Gives under `decides` where its code decides by values, of which the export knows one way
-        alone, under `left_out` what it does in training alone that is no plain dropout, and under
-        `computed` the weights that checkpoints have in another form.
+        Gives under `decides` where its code asks for numbers that it computes of the images, of
+        which the export knows those for zeros alone, and whether they vary; under `left_out` what
+        it does in training alone that is no plain dropout, and under `computed` the weights that
+        checkpoints have in another form. Or under `unknown` an operator that has no export.
         """
         import importlib
 
@@ -71,9 +73,10 @@ class Worker:
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"{function}() gives a {type(model).__name__}, no torch.nn.Module")
         model, computed = _unwrapped(model)
-        return {**self._export(model.float().eval(), (1, *size), out, values), "computed": computed}
+        told = self._export(model.float().eval(), (1, *size), out, values)
+        return {**told, "computed": computed}
 
-    def archive(self, path: str, out: str, values: str) -> dict[str, list[str]]:
+    def archive(self, path: str, out: str, values: str) -> dict[str, Any]:
         """Export the graph of an archive that was looked through before."""
         import torch
 
@@ -81,11 +84,9 @@ class Worker:
         given = [n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
         model = foreign.in_single_precision(program.module())
         told = self._export(model, tuple(given[0].meta["val"].shape), out, values)
-        return {**told, "decides": [], "computed": []}  # only the checks of what is given to it
+        return {**told, "decides": {}, "computed": []}  # only the checks of what is given to it
 
-    def _export(
-        self, model: Any, shape: tuple[int, ...], out: str, values: str
-    ) -> dict[str, list[str]]:
+    def _export(self, model: Any, shape: tuple[int, ...], out: str, values: str) -> dict[str, Any]:
         """To ONNX, nothing folded, so that each norm keeps its own numbers; the values apart."""
         import warnings
 
@@ -93,38 +94,63 @@ class Worker:
 
         self.model, self.outputs = model, []
         model.register_forward_hook(self._keep_output)
-        left_out = {type(each).__name__ for each in model.modules()} & PATHS
+        left_out = {type(each).__name__ for each in model.modules()} & exporting.PATHS
         if isinstance(model, torch.fx.GraphModule):
-            left_out |= _tell_dropouts_of(model)
-        with (
-            _dropouts_told(left_out),
-            warnings.catch_warnings(record=True) as told,
-            torch.no_grad(),
-        ):
+            left_out |= exporting.tell_dropouts_of(model)
+        with exporting.dropouts_told(left_out), warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            torch.onnx.export(
-                model,
-                (torch.zeros(shape),),
-                out,
-                dynamo=False,
-                training=torch.onnx.TrainingMode.PRESERVE,
-                do_constant_folding=False,
-                export_params=False,
-            )
+            try:
+                exporting.write_graph(model, shape, out)
+            except torch.onnx.errors.OnnxExporterError as error:
+                return {"unknown": exporting.unknown(model, shape, str(error))}
         state = {k: v for k, v in model.state_dict().items() if isinstance(v, torch.Tensor)}
         tensors.write(Path(values), {name: _array(each) for name, each in state.items()})
-        decides = (each for each in told if "Python boolean" in str(each.message))
-        places = {
-            f"{Path(each.filename).name}:{each.lineno}"
-            for each in decides
-            # PyTorch's own layers only check sizes so, which a graph of fixed sizes has passed.
-            if not Path(each.filename).is_relative_to(Path(torch.__file__).parent)
-        }
+        asks = any(each.category.__name__ == "TracerWarning" for each in told)
         return {
-            "decides": sorted(places),
+            "decides": exporting.asked_of_images(model, shape) if asks else {},
             "left_out": sorted(left_out),
             "outputs": self.outputs,
         }
+
+    def together(self, size: list[int]) -> dict[str, str]:
+        """Whether two images give the same together as each alone.
+
+        Gives `fails` with the reason, where they can't be given together, or `mixes`.
+        """
+        import torch
+
+        images = torch.from_numpy(
+            np.random.default_rng(0).standard_normal((2, *size), dtype=np.float32)
+        )
+        with torch.no_grad():
+            try:
+                both = self.model(images)
+            except Exception as error:  # whatever code of a stranger raises
+                return {"fails": exporting.reason(error)}
+            alone = torch.cat([self.model(images[:1]), self.model(images[1:])])
+        apart = 1e-3 * float(alone.abs().max())
+        same = both.shape == alone.shape and torch.allclose(both, alone, atol=apart, equal_nan=True)
+        return {} if same else {"mixes": "yes"}
+
+    def at_other_sizes(self, batches: list[list[list[int]]], outs: list[str]) -> list[list[int]]:
+        """Export it for other images: the first batches of one shape for each file that it takes.
+
+        Gives these shapes; none where it takes none of them.
+        """
+        import torch
+
+        for shapes in batches:
+            try:
+                with torch.no_grad():
+                    for shape in shapes:
+                        self.model(torch.zeros(shape))
+            except Exception:  # whatever code of a stranger raises
+                continue
+            with exporting.dropouts_told(set()):
+                for shape, out in zip(shapes, outs, strict=True):
+                    exporting.write_graph(self.model, shape, out)
+            return shapes
+        return []
 
     def _keep_output(self, model: Any, images: Any, given: Any) -> Any:
         """The one tensor in what a model gives instead of what holds it."""
@@ -231,75 +257,6 @@ def _array(tensor: Any) -> Any:
     import torch
 
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-
-
-# Dropouts of PyTorch that drop whole channels or keep the mean, and modules that drop a branch.
-OTHERS = ("dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
-PATHS = frozenset({"DropPath", "StochasticDepth"})
-
-
-@contextmanager
-def _dropouts_told(left_out: set[str]) -> Iterator[None]:
-    """Let dropout in evaluation, which is nothing, be a node of what is exported.
-
-    The names of dropouts that the language has not are added to `left_out`.
-    """
-    from torch.nn import functional
-
-    original = functional.dropout
-    others = {name: getattr(functional, name) for name in OTHERS}
-
-    def named(name: str) -> Callable[..., Any]:
-        def told(*given: Any, **options: Any) -> Any:
-            left_out.add(name)
-            return others[name](*given, **options)
-
-        return told
-
-    def told(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-        return original(input, p, training, inplace) if training else _told_dropout(input, p)
-
-    functional.dropout = told
-    for name in others:
-        setattr(functional, name, named(name))
-    try:
-        yield
-    finally:
-        functional.dropout = original
-        for name, other in others.items():
-            setattr(functional, name, other)
-
-
-def _tell_dropouts_of(model: Any) -> set[str]:
-    """The same of a graph, which calls PyTorch's operators themselves; gives those left out."""
-    import torch
-
-    left_out = set()
-    for node in model.graph.nodes:
-        name = getattr(node.target, "_opname", "")
-        if name.endswith("dropout") and name != "dropout":
-            left_out.add(name)
-        if node.target is torch.ops.aten.dropout.default and node.args[2] is False:
-            node.target, node.args = _told_dropout, node.args[:2]
-    model.recompile()
-    return left_out
-
-
-def _told_dropout(values: Any, rate: float) -> Any:
-    import torch
-
-    class Dropout(torch.autograd.Function):
-        @staticmethod
-        def forward(context: Any, values: Any, rate: float) -> Any:
-            return values.clone()
-
-        @staticmethod
-        def symbolic(graph: Any, values: Any, rate: float) -> Any:
-            ratio = graph.op("Constant", value_t=torch.tensor(rate))
-            return graph.op("Dropout", values, ratio)
-
-    apply: Any = Dropout.apply
-    return apply(values, rate)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ So where no convolution has a bias, and nothing is a norm, each may have had one
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from resnet_spec.importing.graph import Graph, Op
@@ -24,8 +26,7 @@ def are_left_out(graph: Graph) -> bool:
 
 def given(graph: Graph) -> Graph:
     """The same graph with a bias of zeros in each convolution."""
-    ops = [_biased(op) if op.kind == "conv" else op for op in graph.ops]
-    return Graph(ops, graph.input, graph.output, graph.shapes, graph.dropouts)
+    return replace(graph, ops=[_biased(op) if op.kind == "conv" else op for op in graph.ops])
 
 
 def _biased(op: Op) -> Op:

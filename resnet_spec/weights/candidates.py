@@ -23,17 +23,30 @@ from resnet_spec.weights.match import Match, match
 from resnet_spec.weights.naming import namings
 from resnet_spec.weights.transforms import Asked, transformed
 
-_ALIKE = 0.5  # of a network's shapes that a file has to have, so that names are compared
+_ALIKE = 0.5  # of a network's kernels that a file has to have, so that names are compared
+# What is asked for with a flag, and so is not done here unless it makes a file fit.
+_UNFOLD = "--unfold-norms"
+_FLAGS = {
+    _UNFOLD: Asked(unfold_norms=True),
+    "--fold-norms": Asked(fold_norms=True),
+    "--fold-biases": Asked(fold_biases=True),
+}
 _MAX_TOLD = 3  # layers in which candidates differ, of each kind
 _UNTOLD = ("stride", "dilation", "padding", "eps", "kernel", "ceil", "rate", "slope", "size")
 
 
 class Candidate(NamedTuple):
-    """A network that a file may be of; `apart` is how far its outputs are from stored ones."""
+    """A network that a file may be of; `apart` is how far its outputs are from stored ones.
+
+    `flag` is the one of `weights convert` with which it fits, if it needs one; `problem` is what
+    the file does not tell.
+    """
 
     network: Network
     found: Match
     whole: bool
+    flag: str = ""
+    problem: str = ""
     apart: float | None = None
 
     @property
@@ -50,7 +63,7 @@ def candidates(
 ) -> list[Candidate]:
     """The networks of some specs that a file may be of, the likeliest first."""
     library, found = Library(), []
-    shapes = Counter(_sorted(tensor.shape) for tensor in checkpoint.tensors)
+    shapes = _kernels(tensor.shape for tensor in checkpoint.tensors)
     for name in specs:
         if progress is not None:
             progress(name)
@@ -60,12 +73,28 @@ def candidates(
             continue
         if _alike(shapes, network) < _ALIKE:
             continue
-        made, problems = transformed(
-            match(checkpoint, network, namings(network, None, {})), Asked()
-        )
-        if made.fitting:
-            found.append(Candidate(network, made, made.fits and not problems))
-    return sorted(found, key=lambda each: (not each.whole, -each.share, each.network.name))
+        made = _fitted(match(checkpoint, network, namings(network, None, {})))
+        if made.found.fitting:
+            found.append(made)
+    if any(
+        each.whole and not each.flag for each in found
+    ):  # norms that are there are no folded ones
+        found = [each for each in found if each.flag in ("", _UNFOLD)]
+    return sorted(
+        found, key=lambda each: (not each.whole, each.flag, -each.share, each.network.name)
+    )
+
+
+def _fitted(found: Match) -> Candidate:
+    """A network with its file as it is, or as a flag turns it if it fits then."""
+    made, problems = transformed(found, Asked())
+    for flag, asked in _FLAGS.items() if problems else ():
+        turned, others = transformed(found, asked)
+        if turned.fits and not others:
+            return Candidate(found.network, turned, True, flag, problems[0].message)
+    told = made.fits and problems
+    problem = f"{problems[0].message}: {problems[0].help}" if told else ""
+    return Candidate(found.network, made, made.fits and not problems, problem=problem)
 
 
 def _sorted(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -73,8 +102,14 @@ def _sorted(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(size for size in shape if size != 1))
 
 
+def _kernels(shapes: Iterable[tuple[int, ...]]) -> Counter[tuple[int, ...]]:
+    """The shapes that have more than one axis: numbers of norms may be folded into these."""
+    found = Counter(map(_sorted, shapes))
+    return Counter({shape: count for shape, count in found.items() if len(shape) > 1})
+
+
 def _alike(shapes: Counter[tuple[int, ...]], network: Network) -> float:
-    wanted = Counter(_sorted(entry.parameter.shape) for entry in entries(network).values())
+    wanted = _kernels(entry.parameter.shape for entry in entries(network).values())
     common = (shapes & wanted).total()
     return common / max(wanted.total(), 1)
 
@@ -83,7 +118,7 @@ def probed(found: Sequence[Candidate], probe: Path, shown: str) -> list[Candidat
     """Candidates that fit by how far their outputs are from stored ones, the nearest first."""
     from resnet_spec.weights.against.compare import compared
 
-    result = []
+    result, others = [], []
     for each in found:
         plan = adapt.plan(each.found, adapt.Options())
         if plan.problems:
@@ -92,10 +127,15 @@ def probed(found: Sequence[Candidate], probe: Path, shown: str) -> list[Candidat
         try:
             made = compared(each.network, state, probe, shown)
         except SpecError as error:
-            if error.diagnostics[0].code != "RS911":  # another size of images
+            if error.diagnostics[0].code != "RS911":  # images of another size, or other outputs
                 raise
+            others.append(error.diagnostics[0])
             continue
         result.append(each._replace(apart=made.output))
+    if others and not result:
+        size = others[0].help or ""
+        help = f"weights verify FILE {found[0].network.name} --against {shown} {size}".rstrip()
+        raise SpecError([others[0]._replace(help=f"one network at a time tells more: {help}")])
     return sorted(result, key=lambda each: each.apart or 0.0)
 
 

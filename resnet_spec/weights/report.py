@@ -8,7 +8,7 @@ from typing import Any
 from resnet_spec.diagnostics import quoted
 from resnet_spec.weights import convert
 from resnet_spec.weights.adapt import Plan, Step
-from resnet_spec.weights.checkpoint import Checkpoint, Layout, shape_text
+from resnet_spec.weights.checkpoint import FLOATS, Checkpoint, Layout, shape_text
 from resnet_spec.weights.match import Match, Pair, near
 
 MAX_ROWS = 2_000  # of a list; no network that anybody reads has more
@@ -45,10 +45,15 @@ def lists(found: Match, all_names: bool = False) -> str:
         (each.tensor.name, each.tensor.shape, _meant(close, each.tensor.name))
         for each in found.extra
     ]
-    wrong = [(pair.entry.name, pair.tensor.shape, _expected(pair, layout)) for pair in found.wrong]
-    lines += [*_list("missing", missing), *_list("extra", extra), *_list("wrong shape", wrong)]
+    lines += [*_list("missing", missing), *_list("extra", extra)]
+    typed = [pair for pair in found.wrong if pair.tensor.dtype not in FLOATS]
+    shaped = [pair for pair in found.wrong if pair.tensor.dtype in FLOATS]
+    for title, pairs in (("wrong shape", shaped), ("wrong type", typed)):
+        rows = [(each.entry.name, each.tensor.shape, _expected(each, layout)) for each in pairs]
+        lines += _list(title, rows)
     totals = f"{len(found.fitting):,} matched, {len(found.missing):,} missing, "
-    totals += f"{len(found.extra):,} extra, {len(found.wrong):,} of another shape"
+    totals += f"{len(found.extra):,} extra, {len(shaped):,} of another shape"
+    totals += f", {len(typed):,} of another type" if typed else ""
     return "\n".join([*lines, totals])
 
 
@@ -74,7 +79,7 @@ def _meant(close: Mapping[str, str], name: str) -> str:
 
 def _expected(pair: Pair, layout: Layout) -> str:
     wanted = pair.entry.shape(layout)
-    expected = "floating-point numbers" if pair.tensor.shape == wanted else shape_text(wanted)
+    expected = shape_text(wanted) if pair.tensor.dtype in FLOATS else f"one of {', '.join(FLOATS)}"
     return f" {pair.tensor.dtype}, expected {expected}"
 
 

@@ -123,6 +123,27 @@ def mixed_epsilons():
     return model
 
 
+def with_norms(norm):
+    model = Net()
+    for layer in model.modules():
+        for name, child in [*layer.named_children()]:
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(layer, name, norm(child.num_features))
+    return model
+
+
+def one_channel_a_group():
+    return with_norms(lambda channels: nn.GroupNorm(channels, channels))
+
+
+def one_group():
+    return with_norms(lambda channels: nn.GroupNorm(1, channels))
+
+
+def instances():
+    return with_norms(lambda channels: nn.InstanceNorm2d(channels, affine=True))
+
+
 def by_columns():
     last = nn.Linear(8 * 16 * 16, 5)
     return nn.Sequential(nn.Conv2d(3, 8, 2, 2), Columns(), last)
@@ -323,6 +344,18 @@ def test_each_norm_keeps_its_epsilon(here: Imported) -> None:
     text, _ = here.imported("mynets.py:mixed_epsilons")
     assert "eps: 0.001" in text
     later = saved_later(here.folder, "mixed_epsilons")
+    code, told = here.converted()
+    assert code == 0, told
+    assert here.difference(later) < TOLERANCE
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["one_channel_a_group", "one_group", "instances"])
+def test_norms_of_groups_keep_their_names(name: str, here: Imported) -> None:
+    a_model(here.folder)
+    _, told = here.imported(f"mynets.py:{name}")
+    assert "note" not in told
+    later = saved_later(here.folder, name)
     code, told = here.converted()
     assert code == 0, told
     assert here.difference(later) < TOLERANCE

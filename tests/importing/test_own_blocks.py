@@ -218,6 +218,25 @@ def test_a_block_of_its_own_takes_attention(tmp_path: Path) -> None:
         assert weighed == {"layer1"}
 
 
+@pytest.mark.parametrize(("weighs", "has_slot"), [(False, True), (True, False)])
+def test_a_gate_is_no_attention(weighs: bool, has_slot: bool, tmp_path: Path) -> None:
+    """A gate of each number leaves room for attention; one of each channel is attention."""
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.gate = nn.Conv2d(8, 8, 5, padding=2), nn.Conv2d(8, 8, 1)
+
+        def forward(self, x: Any) -> Any:
+            seen = x.mean((2, 3), keepdim=True) if weighs else x
+            return x + self.conv(x) * self.gate(seen).sigmoid()
+
+    stem, head = nn.Conv2d(3, 8, 3, padding=1), (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    found = brought(nn.Sequential(stem, Block(), Block(), *head, nn.Linear(8, 4)), tmp_path)
+    assert ("    slots: {attention: none}\n" in found.text) == has_slot, found.text
+
+
 def preactivated(window: int, fit: int, late: bool) -> Any:
     """Blocks that begin with a norm, whose projection takes what it gives, or the input."""
     import torch

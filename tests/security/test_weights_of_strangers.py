@@ -119,7 +119,7 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "npy": (npy, "is an array of NumPy (.npy), no file of weights"),
     "a zip": (lambda: zipped("a.txt"), "is a zip archive, without weights in it"),
-    "a web page": (lambda: b"<!DOCTYPE html><html>", "is a web page, no file of weights"),
+    "a web page": (lambda: b"<!DOCTYPE html><html>", "is a web page or XML, no file"),
     "Git LFS": (
         lambda: b"version https://git-lfs.github.com/spec/v1\noid",
         "is a pointer of Git LFS, whose file was not fetched, no file of weights",

@@ -295,9 +295,26 @@ def test_sources_that_cannot_be_meant(run: Run) -> None:
     np.savez("other.npz", a=np.zeros(3))
     code, told = run("verify", "net.safetensors", "net.yaml", "--against", "other.npz")
     assert (code, "RS901: 'other.npz' has no array 'input'" in told) == (1, True), told
-    np.savez("other.npz", input=np.zeros((2, 3, 9, 9)), output=np.zeros((2, 5)))
-    code, told = run("verify", "net.safetensors", "net.yaml", "--against", "other.npz")
-    assert (code, "RS911: the stored images are 3x9x9, those of the spec 3x24" in told) == (1, True)
+    for shape, message in (
+        ((2, 4, 9, 9), "RS911: 'other.npz' has images of 4 channels, the spec of 3"),
+        ((2, 3, 9), "RS911: the images in 'other.npz' are 2x3x9, not N x C x H x W"),
+    ):
+        np.savez("other.npz", input=np.zeros(shape), output=np.zeros((2, 5)))
+        code, told = run("verify", "net.safetensors", "net.yaml", "--against", "other.npz")
+        assert (code, message in told) == (1, True), told
+
+
+@pytest.mark.torch
+def test_stored_images_of_another_size(run: Run) -> None:
+    """A network runs them that averages its last map; one that flattens it says what to set."""
+    safetensors.save_file(drawn(), "net.safetensors")
+    images = np.random.default_rng(1).standard_normal((2, 3, 40, 32)).astype(np.float32)
+    network = read_network("net.yaml", ["input.height=40", "input.width=32"])
+    made = evaluate.outputs(network, drawn(), images)
+    for stored in (images, images.transpose(0, 2, 3, 1)):
+        np.savez("other.npz", input=stored, output=made.logits)
+        code, told = run("verify", "net.safetensors", "net.yaml", "--against", "other.npz")
+        assert (code, "2 images of 3x40x32" in told) == (0, True), told
 
 
 # --- what convert does by itself -----------------------------------------------------------------

@@ -114,6 +114,29 @@ def test_a_stored_pair_decides(run: Run) -> None:
     assert run("a.safetensors", "--probe", "io.npz")[0] == 1
 
 
+def test_a_stored_pair_that_can_not_be_compared(run: Run) -> None:
+    """Its images have another number of channels than those of all networks that fit."""
+    safetensors.save_file(drawn("resnet20"), "a.safetensors")
+    np.savez("io.npz", input=np.zeros((1, 5, 32, 32)), output=np.zeros((1, 10)))
+    code, told = run("a.safetensors", "--probe", "io.npz")
+    assert (code, "RS911: 'io.npz' has images of 5 channels, the spec of 3" in told) == (1, True)
+    assert "no built-in network" not in told and "weights verify FILE plain20" in told, told
+
+
+def test_folded_norms_are_told_with_their_flag(run: Run) -> None:
+    """A norm that was folded leaves its convolution a bias, which the network has not."""
+    state = drawn("resnet20")
+    folded = {name: each for name, each in state.items() if "bn" not in name}
+    for name in [name for name in folded if "conv" in name]:
+        bias = name.replace(".weight", ".bias")
+        folded[bias] = np.ones(len(folded[name]), np.float32)
+    safetensors.save_file(folded, "a.safetensors")
+    code, told = run("a.safetensors")
+    lines = [line for line in told.splitlines() if line.startswith("fits ")]
+    needing = [line for line in lines if "with --unfold-norms: 19 norms of " in line]
+    assert code == 0 and {"resnet20", "plain20"} <= {line.split()[1] for line in needing}, told
+
+
 def test_a_file_of_no_known_network(run: Run) -> None:
     safetensors.save_file({"a.weight": np.ones((3, 3), np.float32)}, "a.safetensors")
     code, told = run("a.safetensors")

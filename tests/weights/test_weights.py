@@ -131,9 +131,9 @@ def test_everything_that_does_not_fit_is_listed(run: Run) -> None:
         "  layer2.conv1.weight  8x4x3x3  did you mean 'layer2.conv_1.weight'?",
         "  layer2.conv_1.weight  8x4x3x3  did you mean 'layer2.conv1.weight'?",
         "  head.extra            3",
-        "  fc.bias     7 float32, expected 10",
-        "  bn1.weight  4 int32, expected floating-point numbers",
-        "29 matched, 1 missing, 2 extra, 2 of another shape",
+        "  fc.bias  7 float32, expected 10",
+        "  bn1.weight  4 int32, expected one of float16, bfloat16, float32, float64",
+        "29 matched, 1 missing, 2 extra, 1 of another shape, 1 of another type",
     ):
         assert f"{line}\n" in result.out
 
@@ -692,7 +692,7 @@ def test_files_that_are_not_there(run: Run) -> None:
     Path("folder").mkdir()
     for path, reason in (
         ("nothing.pt", "cannot read 'nothing.pt': no such file or directory"),
-        ("folder", "'folder' is no file"),
+        ("folder", "'folder' is a folder, no file"),
         ("a\0b", "cannot read 'a\\x00b'"),
     ):
         result = run("inspect", path, "small.yaml")

@@ -15,6 +15,7 @@ from resnet_spec.importing.frontend.call import Call, Rule
 from resnet_spec.importing.frontend.views import CHANNELS, COLUMNS, ROWS, View
 from resnet_spec.importing.graph import Value
 from resnet_spec.importing.normal_form import at_one_place, same_padding
+from resnet_spec.importing.readers.model import ADAPTIVE_POOL
 from resnet_spec.primitives import SAME, Shape
 
 Array = Any
@@ -219,9 +220,10 @@ def instance_norm(call: Call) -> View:
     attributes = {"groups": groups, "eps": epsilon(call)}
     channels = call.shape(view).channels
     parameters = {}
-    if groups == channels:
+    is_plain = call.parameter(1) is None and bool(np.all(scale == 1) and not np.any(shift))
+    if groups == channels and not is_plain:  # else the model's own may be applied after it
         parameters = {"weight": scale, "bias": shift}
-    elif not (np.all(scale == 1) and not np.any(shift)):
+    elif not is_plain:
         raise Unsupported("a norm with one scale for a group of channels")
     return view.of(call.add("group_norm", [view.value], attributes, parameters))
 
@@ -248,6 +250,10 @@ def group_norm(call: Call) -> View:
 def pool(kind: str) -> Rule:
     def rule(call: Call) -> View:
         value = call.map()
+        if _covers(call, value):
+            call.builder.graph.covering.setdefault(kind, []).append(call.node.place)
+            name = "global_avg_pool" if kind == "avg_pool" else "global_max_pool"
+            return call.new(name, [value], {"keep_map": True})
         kernel, stride = square(call, "kernel_shape"), square(call, "strides")
         if square(call, "dilations") != 1:
             raise Unsupported("a pooling with dilation")
@@ -267,6 +273,14 @@ def pool(kind: str) -> Rule:
     return rule
 
 
+def _covers(call: Call, value: Value) -> bool:
+    """Whether a window is all of a map that has more than one place."""
+    sizes = call.builder.shape(value).dimensions[1:]
+    alone = call.text("auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    padded = any(call.attributes.get("pads", ())) or not alone
+    return tuple(call.attributes.get("kernel_shape", ())) == sizes != (1, 1) and not padded
+
+
 def _drop_ceil(call: Call, value: Value, attributes: dict[str, Any]) -> None:
     """Where no window is cut off, the rule for those says nothing."""
     shape, kernel = call.builder.shape(value), attributes["kernel"]
@@ -279,6 +293,10 @@ def _drop_ceil(call: Call, value: Value, attributes: dict[str, Any]) -> None:
 
 def global_pool(kind: str) -> Rule:
     return lambda call: call.new(kind, [call.map()], {"keep_map": True})
+
+
+def adaptive_pool(call: Call) -> View:
+    return call.new("adaptive_avg_pool", [call.map()], {"size": square(call, "sizes")})
 
 
 # What a mean or maximum over some axes is, by which of the value's own these are.
@@ -399,6 +417,7 @@ RULES: dict[str, Rule] = {
     "GroupNormalization": group_norm,
     "MaxPool": pool("max_pool"),
     "AveragePool": pool("avg_pool"),
+    ADAPTIVE_POOL.replace("::", "."): adaptive_pool,
     "GlobalAveragePool": global_pool("global_avg_pool"),
     "GlobalMaxPool": global_pool("global_max_pool"),
     "ReduceMean": reduced("mean"),

@@ -68,16 +68,12 @@ def resolve(graph: Graph) -> list[str]:
         if op.kind not in PRIMITIVES:
             what = _WORDS[op.kind].format(**op.attributes)
             raise Unsupported(f"the language has no operation for {what}", op.place)
-    found = ((norms, _AFFINE), (factors, _SCALE), (graph.one_sided, _ONE_SIDED))
+    found = ((norms, _AFFINE), (factors, _SCALE))
     return [_told(places, what) for places, what in found if places]
 
 
 _AFFINE = "a product and a sum for each channel is a batch norm in the spec"
 _SCALE = "a factor for each channel is a convolution of 1x1 of each channel by itself in the spec"
-_ONE_SIDED = (
-    "rows and columns are padded on one side, which is 'padding: same' for images of this size; "
-    "for others it may pad otherwise"
-)
 
 
 def _told(places: Sequence[str], what: str) -> str:

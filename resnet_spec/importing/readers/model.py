@@ -12,6 +12,7 @@ MAX_FOLDED = 1 << 26  # elements of what is computed of constants alone
 # Where a model leaves the sizes of images open.
 LEFT_OUT = "what is done in training alone is left out: {}"
 ANY_SIZE = "it takes images of any size; the spec says {}x{}, or what --input says"
+ADAPTIVE_POOL = "resnet_spec::AdaptiveAveragePool"  # as we export it, since ONNX has none
 _PASSING = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze")
 
 
@@ -47,6 +48,8 @@ class Model(NamedTuple):
     output: str
     notes: tuple[str, ...] = ()
     stated_last: bool | None = None  # where the source says how images lie
+    takes_any_size: bool = False  # its nodes are the same for all sizes of images
+    elsewhere: tuple[Model, ...] = ()  # what it is for images of other sizes, where its code says
 
     @property
     def is_channels_last(self) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import Unsupported, refused, unreadable, unsaid
-from resnet_spec.importing.readers.model import ANY_SIZE, MAX_NODES, Model, Node
+from resnet_spec.importing.readers.model import ADAPTIVE_POOL, ANY_SIZE, MAX_NODES, Model, Node
 from resnet_spec.language.name_resolution import MAX_SIZE
 from resnet_spec.weights.checkpoint import CUT_OFF, MissingPackage
 from resnet_spec.weights.formats import onnx_model
@@ -88,6 +88,7 @@ def read(
         shape,
         outputs[0],
         notes,
+        takes_any_size=bool(notes),
     )
 
 
@@ -223,7 +224,8 @@ def _node(node: Any, tensors: _Tensors) -> Node:
     attributes = {each.name: _attribute(each, tensors) for each in node.attribute}
     kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
     shown = node.name or (node.output[0] if node.output else "")
-    place = f"{kind} {quoted(shown)}" if shown else kind
+    plain = node.op_type if kind == ADAPTIVE_POOL.replace("::", ".") else kind
+    place = f"{plain} {quoted(shown)}" if shown else plain
     inputs, outputs = tuple(node.input), tuple(node.output)
     return Node(kind, _scope(node), place, inputs, outputs, attributes, _norm(node))
 

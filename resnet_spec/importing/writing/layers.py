@@ -132,6 +132,8 @@ def _norm(op: Op, scope: Scope, wanted: str, conv: str | None = None) -> Layer:
 
 
 def _pool(op: Op, scope: Scope, stated: Mapping[str, Any]) -> Layer:
+    if op.adaptive and not stated:
+        return {"adaptive_avg_pool": scope.names.take("", "pool"), "size": op.adaptive}
     attributes = op.attributes
     layer: Layer = {op.kind: scope.names.take("", "pool"), "kernel": attributes["kernel"]}
     if attributes["stride"] != attributes["kernel"]:

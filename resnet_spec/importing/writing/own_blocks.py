@@ -240,8 +240,13 @@ class _Block:
         self.layers.append(add)
 
     def _weighs(self) -> bool:
-        """Whether its main branch weighs what it made, so has attention of some kind."""
-        return any(op.kind == "multiply" for op in self.drafts[0].main)
+        """Whether its main branch weighs channels or places, so has attention of some kind.
+
+        A gate of the value's own shape is none.
+        """
+        shapes = self.scope.graph.shapes
+        products = (op for op in self.drafts[0].main if op.kind == "multiply")
+        return any(len({shapes[value] for value in op.inputs}) > 1 for op in products)
 
     def _write_shortcut(self, flags: Sequence[bool]) -> None:
         places = [place for place, flag in enumerate(flags) if flag]

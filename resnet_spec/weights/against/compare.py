@@ -264,22 +264,26 @@ def _drawn(shape: Mapping[str, int | None], network: Network, shown: str) -> np.
     import numpy as np
 
     given = network.input
-    if shape["c"] not in (None, given.channels):
-        _fail(
-            shown,
-            f"{quoted(shown)} takes images of {shape['c']} channels, the spec of {given.channels}",
-        )
     size = (shape["h"] or given.height or 1, shape["w"] or given.width or 1)
-    if size != (given.height, given.width) and _is_fixed(network):
-        height, width = size
-        _fail(
-            shown,
-            f"{quoted(shown)} takes images of {height}x{width}, the spec of "
-            f"{given.height}x{given.width}",
-            f"--set input.height={height} --set input.width={width}",
-        )
+    _check_images((shape["c"] or given.channels, *size), network, shown, "takes")
     count = (shape["n"] or _BATCH, given.channels, *size)
     return np.random.default_rng(0).standard_normal(count).astype(np.float32)
+
+
+def _check_images(
+    shape: tuple[int, int, int], network: Network, shown: str, does: str = "has"
+) -> None:
+    """RS911 for images (C, H, W) that a network does not take."""
+    given, (channels, height, width) = network.input, shape
+    what = f"{quoted(shown)} {does} images of"
+    if channels != given.channels:
+        _fail(shown, f"{what} {channels} channels, the spec of {given.channels}")
+    if (height, width) != (given.height, given.width) and _is_fixed(network):
+        _fail(
+            shown,
+            f"{what} {height}x{width}, the spec of {given.height}x{given.width}",
+            f"--set input.height={height} --set input.width={width}",
+        )
 
 
 def _is_fixed(network: Network) -> bool:
@@ -299,12 +303,15 @@ def _stored(path: Path, shown: str, network: Network) -> tuple[np.ndarray, dict[
         arrays = {tensor.name: read(tensor, shown) for tensor in file.tensors}
     images = _one_of(arrays, _IMAGES, shown)
     output = _one_of(arrays, _OUTPUTS, shown)
-    wanted = network.input.dimensions
-    if images.ndim == 4 and (*images.shape[3:], *images.shape[1:3]) == wanted:
+    if images.ndim != 4:
+        _fail(
+            shown,
+            f"the images in {quoted(shown)} are {shape_text(images.shape)}, not N x C x H x W",
+        )
+    channels = network.input.channels
+    if images.shape[3] == channels != images.shape[1]:
         images = images.transpose(0, 3, 1, 2)
-    if images.shape[1:] != wanted:
-        sizes = ("x".join(map(str, each)) for each in (images.shape[1:], wanted))
-        _fail(shown, "the stored images are {}, those of the spec {}".format(*sizes))
+    _check_images(images.shape[1:], network, shown)
     values = {}
     for name, value in arrays.items():
         if value.ndim == 4:

@@ -15,6 +15,7 @@ from resnet_spec.disk.regular import open_regular
 from resnet_spec.ir import Network
 from resnet_spec.weights import keras_layers, states
 from resnet_spec.weights.checkpoint import CUT_OFF, Checkpoint, Layout, MissingPackage, unreadable
+from resnet_spec.weights.formats import other_files
 
 # The endings of a name, the module that knows the format, and whose names and axes it can hold.
 ENDINGS: dict[str, tuple[str, tuple[Layout, ...]]] = {
@@ -31,20 +32,6 @@ KNOWN = (
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
-# What people take for weights, by how it begins.
-_OTHERS = {
-    b"\x93NUMPY": "an array of NumPy (.npy)",
-    b"GGUF": "a GGUF file",
-    b"\x1f\x8b": "compressed by gzip",
-    b"BZh": "compressed by bzip2",
-    b"\xfd7zXZ": "compressed by xz",
-    b"(\xb5/\xfd": "compressed by zstd",
-    b"version https://": "a pointer of Git LFS, whose file was not fetched",
-    b"<!DOCTYPE": "a web page",
-    b"<!doctype": "a web page",
-    b"<html": "a web page",
-    b"{": "JSON",
-}
 _TFLITE = b"TFL3"  # after four bytes
 _TABLE = bytes.fromhex("57fb808b247547db")  # the end of the index of TensorFlow's checkpoints
 
@@ -133,7 +120,8 @@ def format_of(path: Path, shown: str) -> str:
     if head.startswith(_ZIP):
         return _format_of_archive(path, shown)
     # A length of eight bytes, then JSON.
-    if shown.lower().endswith(".safetensors") or head[8:9] == b"{":
+    is_named = shown.lower().endswith(".safetensors")
+    if (is_named and not head.startswith(other_files.POINTER)) or head[8:9] == b"{":
         return "safetensors"
     if head[:1] == b"\x80" and 2 <= head[1] <= 5:  # a pickle, as PyTorch wrote it before 1.6
         return "pytorch"
@@ -149,13 +137,17 @@ def format_of(path: Path, shown: str) -> str:
             f"{quoted(shown)} is a TensorFlow Lite model, whose weights are fused",
             "take the model that it was made of: .h5, .keras or a saved model",
         )
-    what = next((what for start, what in _OTHERS.items() if head.startswith(start)), None)
-    told = f"{what}, no file of weights" if what else "no file of weights"
-    unreadable(shown, f"{quoted(shown)} is {told}", f"these can be read: {KNOWN}")
+    other = other_files.told(path, shown)
+    told = f"{other.what}, no file of weights" if other else "no file of weights"
+    help = other.help if other else None
+    unreadable(shown, f"{quoted(shown)} is {told}", help or f"these can be read: {KNOWN}")
 
 
 def _head(path: Path, shown: str) -> bytes:
     try:
+        if path.is_dir():
+            found = other_files.folder(path, shown)
+            unreadable(shown, f"{quoted(shown)} is {found.what}, no file", found.help)
         if path.exists() and not path.is_file():
             unreadable(shown, f"{quoted(shown)} is no file")
         with open_regular(path) as file:
@@ -207,5 +199,5 @@ def _format_of_archive(path: Path, shown: str) -> str:
     unreadable(
         shown,
         f"{quoted(shown)} is a zip archive, without weights in it",
-        f"these can be read: {KNOWN}",
+        other_files.packed(path) or f"these can be read: {KNOWN}",
     )

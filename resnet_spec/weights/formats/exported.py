@@ -31,6 +31,14 @@ from resnet_spec.weights.formats import strided
 _MAX_JSON = 64 << 20  # bytes of one description; a thousand layers have some millions
 _MAX_MEMBERS = 100_000
 _HELP = "save it with torch.export.save(torch.export.export(model, (images,)), path)"
+# What else an export calls that was made of usual code, and what to do about it.
+_INSTEAD = {
+    "wrap_with_autocast": (
+        "export the model without torch.autocast in its forward: its weights are single precision"
+    ),
+    "wrap_with_set_grad_enabled": "export the model without torch.no_grad() in its forward",
+    "cond": "export the way that is taken in evaluation, without torch.cond",
+}
 _OPERATOR = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.getitem")
 _WEIGHTS = re.compile(r"(?P<folder>.*data/weights/)(?P<model>[^/]+)_weights_config\.json")
 _MODEL = re.compile(r".+/models/[^/]+\.json")
@@ -109,7 +117,11 @@ def _check_description(described: Any, shown: str) -> None:
     for each in _mappings(described):
         target = each.get("target")
         if "inputs" in each and isinstance(target, str) and not _OPERATOR.fullmatch(target):
-            refused(shown, f"{quoted(shown)} calls {quoted(target)}, no operator of a network")
+            refused(
+                shown,
+                f"{quoted(shown)} calls {quoted(target)}, no operator of a network",
+                _INSTEAD.get(target.rpartition(".")[2]),
+            )
         if each.get("use_pickle") is True:
             refused(shown, f"{quoted(shown)} holds a pickle, which could run code")
         if "expr_str" in each or each.get("range_constraints"):

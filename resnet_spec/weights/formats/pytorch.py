@@ -7,6 +7,7 @@ finds the parameters.
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +36,12 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
     if not isinstance(loaded, Mapping) and not modules.is_module(loaded):
         unreadable(shown, f"{quoted(shown)} holds {_kind(loaded)}, not tensors by name")
     states = dict(_states(loaded, "", shown, 0))
+    if not states and _is_optimizers(loaded):
+        unreadable(
+            shown,
+            f"{quoted(shown)} holds the state of an optimizer, and no weights",
+            "take the file of the same training that has them, saved from model.state_dict()",
+        )
     if not states:
         names = [str(name) for name in loaded] if isinstance(loaded, Mapping) else []
         hint = expected("state_dict", names) if names else None
@@ -46,6 +53,14 @@ def opened(path: Path, shown: str) -> Iterator[Checkpoint]:
         for name, state in states.items()
     }
     yield Checkpoint(shown, "PyTorch", "torch", read.get("", ()), tuple(notes), _inner(read))
+
+
+def _is_optimizers(loaded: Any) -> bool:
+    """Whether it is what an optimizer keeps, or has that under some name."""
+    if not isinstance(loaded, Mapping):
+        return False
+    held = (loaded, *loaded.values())
+    return any(isinstance(each, Mapping) and "param_groups" in each for each in held)
 
 
 def _inner(states: dict[str, tuple[Tensor, ...]]) -> dict[str, tuple[Tensor, ...]]:
@@ -71,7 +86,9 @@ def _load(path: Path, shown: str) -> tuple[Any, list[str]]:
 
     archive = zipfile.is_zipfile(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles by others than PyTorch
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
         return loaded, []
     except pickle.UnpicklingError as error:
         if archive:
@@ -79,7 +96,11 @@ def _load(path: Path, shown: str) -> tuple[Any, list[str]]:
         named = _GLOBAL.search(str(error))
         if named is not None:
             _refuse_program(named.group(1), shown)
-        unreadable(shown, f"{quoted(shown)} is no file that torch.save wrote")
+        unreadable(
+            shown,
+            f"{quoted(shown)} is a pickle that torch.save did not write",
+            "save its arrays by name: numpy.savez(path, **arrays)",
+        )
     except Exception as error:  # whatever a broken archive makes the library say
         _cut_off(error, shown)
 

@@ -1,0 +1,228 @@
+"""A PyTorch model as a graph of ONNX, and what its code does that no graph shows.
+
+In the process of `worker` alone.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_spec.importing.readers.model import ADAPTIVE_POOL
+
+
+def _adaptive_pool(graph: Any, values: Any, output_size: Any) -> Any:
+    """Means of parts of any map, for which ONNX has no operator but where it is all of the map."""
+    import torch
+    from torch.onnx import symbolic_helper
+
+    sizes = symbolic_helper._maybe_get_const(output_size, "is")
+    if not isinstance(sizes, list):
+        raise torch.onnx.errors.SymbolicValueError(
+            "operator adaptive_avg_pool2d with sizes that are not known", values
+        )
+    if [*sizes] == [1, 1]:
+        return graph.op("GlobalAveragePool", values)
+    made = graph.op(ADAPTIVE_POOL, values, sizes_i=[*sizes])
+    given = symbolic_helper._get_tensor_sizes(values)
+    return made.setType(values.type().with_sizes([*given[:-2], *sizes]))
+
+
+def write_graph(model: Any, shape: Sequence[int], out: str) -> None:
+    """What a model does to a batch of images of a shape (N, C, H, W), as ONNX without weights."""
+    import torch
+    from torch.onnx.utils import register_custom_op_symbolic
+
+    register_custom_op_symbolic("aten::adaptive_avg_pool2d", _adaptive_pool, 9)
+    with torch.no_grad():
+        torch.onnx.export(
+            model,
+            (torch.zeros(*shape),),
+            out,
+            dynamo=False,
+            training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False,
+            export_params=False,
+            custom_opsets={ADAPTIVE_POOL.partition(":")[0]: 1},
+        )
+
+
+def reason(error: Exception) -> str:
+    """What an error says, and where in the user's code it was."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [_place(each) for each in frames if _is_users(each)]
+    return f"{places[-1]}: {text[:120]}" if places else text[:120]
+
+
+def _place(frame: traceback.FrameSummary) -> str:
+    return f"{Path(frame.filename).name}:{frame.lineno}"
+
+
+def _is_users(frame: traceback.FrameSummary) -> bool:
+    """Whether a frame is of code that is neither PyTorch's nor ours."""
+    import torch
+
+    path = Path(frame.filename)
+    ours = Path(torch.__file__).parent, Path(__file__).parents[1]
+    return path.exists() and not any(path.is_relative_to(each) for each in ours)
+
+
+def _watched(see: Callable[[Any, Any, Any], None]) -> Any:
+    """Within it each operator that runs is seen, with what it takes and gives."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, function: Any, types: Any, given: Any = (), options: Any = None
+        ) -> Any:
+            made = function(*given, **(options or {}))
+            see(function, (given, options), made)
+            return made
+
+    watching: Any = Watching
+    return watching()
+
+
+_MARK = "is_of_images"
+
+
+def asked_of_images(model: Any, shape: tuple[int, ...]) -> dict[str, bool]:
+    """Where a model's code makes a Python number of what it computes of the images.
+
+    With whether that is another one for zeros, for an image and for its negative.
+    """
+    import torch
+    from torch.utils._pytree import tree_leaves
+
+    found: dict[str, set[Any]] = {}
+
+    def see(function: Any, given: Any, made: Any) -> None:
+        if not any(getattr(each, _MARK, False) for each in tree_leaves(given)):
+            return
+        if function is torch.ops.aten._local_scalar_dense.default:
+            frames = [each for each in traceback.extract_stack() if _is_users(each)]
+            found.setdefault(_place(frames[-1]) if frames else "", set()).add(made)
+        for each in tree_leaves(made):
+            if isinstance(each, torch.Tensor):
+                setattr(each, _MARK, True)
+
+    image = torch.from_numpy(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
+    for images in (0 * image, image, -image):
+        setattr(images, _MARK, True)
+        with _watched(see), torch.no_grad():
+            model(images)
+    return {place: len(numbers) > 1 for place, numbers in found.items() if place}
+
+
+def unknown(model: Any, shape: tuple[int, ...], error: str) -> list[str]:
+    """The operator that an error of the exporter names, and the layer that has it, if it is found.
+
+    Without an operator, what the error says.
+    """
+    import torch
+    from torch.nn.modules import module as hooks
+
+    match = re.search(r"operator '?(?:aten::)?(\w+)", error)
+    if match is None:
+        return [error.splitlines()[0], ""]
+    operator = match[1]
+    names = {id(each): (name, type(each).__name__) for name, each in model.named_modules()}
+    within: list[tuple[str, str]] = []
+    found: list[str] = []
+
+    def see(function: Any, given: Any, made: Any) -> None:
+        if within and function._schema.name.endswith(f"::{operator}"):
+            name, kind = within[-1]
+            found.append(f"{kind} {name!r}" if name else kind)
+
+    def enter(module: Any, given: Any) -> None:
+        within.append(names.get(id(module), ("", type(module).__name__)))
+
+    def leave(module: Any, given: Any, made: Any) -> None:
+        within.pop()
+
+    handles = (
+        hooks.register_module_forward_pre_hook(enter),
+        hooks.register_module_forward_hook(leave),
+    )
+    with _watched(see), torch.no_grad():
+        model(torch.zeros(shape))
+    for each in handles:
+        each.remove()
+    return [operator.strip("_"), next(iter(found), "")]
+
+
+# Dropouts of PyTorch that drop whole channels or keep the mean, and modules that drop a branch.
+OTHERS = ("dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
+PATHS = frozenset({"DropPath", "StochasticDepth"})
+
+
+@contextmanager
+def dropouts_told(left_out: set[str]) -> Iterator[None]:
+    """Let dropout in evaluation, which is nothing, be a node of what is exported.
+
+    The names of dropouts that the language has not are added to `left_out`.
+    """
+    from torch.nn import functional
+
+    original = functional.dropout
+    others = {name: getattr(functional, name) for name in OTHERS}
+
+    def named(name: str) -> Callable[..., Any]:
+        def told(*given: Any, **options: Any) -> Any:
+            left_out.add(name)
+            return others[name](*given, **options)
+
+        return told
+
+    def told(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+        return original(input, p, training, inplace) if training else _told_dropout(input, p)
+
+    functional.dropout = told
+    for name in others:
+        setattr(functional, name, named(name))
+    try:
+        yield
+    finally:
+        functional.dropout = original
+        for name, other in others.items():
+            setattr(functional, name, other)
+
+
+def tell_dropouts_of(model: Any) -> set[str]:
+    """The same of a graph, which calls PyTorch's operators themselves; gives those left out."""
+    import torch
+
+    left_out = set()
+    for node in model.graph.nodes:
+        name = getattr(node.target, "_opname", "")
+        if name.endswith("dropout") and name != "dropout":
+            left_out.add(name)
+        if node.target is torch.ops.aten.dropout.default and node.args[2] is False:
+            node.target, node.args = _told_dropout, node.args[:2]
+    model.recompile()
+    return left_out
+
+
+def _told_dropout(values: Any, rate: float) -> Any:
+    import torch
+
+    class Dropout(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, values: Any, rate: float) -> Any:
+            return values.clone()
+
+        @staticmethod
+        def symbolic(graph: Any, values: Any, rate: float) -> Any:
+            ratio = graph.op("Constant", value_t=torch.tensor(rate))
+            return graph.op("Dropout", values, ratio)
+
+    apply: Any = Dropout.apply
+    return apply(values, rate)

@@ -1,0 +1,187 @@
+"""Whether a spec is its model for images of other sizes, too.
+
+What a model computes of the size of its images, such as a window or a padding, is a number in its
+graph. So a model that can be asked is read for other sizes as well, and the spec must be the same
+graph there; else the layers that differ are told. Of a file with a fixed size only some are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from resnet_spec.diagnostics import SpecError
+from resnet_spec.importing.errors import Unsupported
+from resnet_spec.importing.graph import Graph, Op, Value, significant
+from resnet_spec.importing.matching import Hash, graph_key, hashes
+from resnet_spec.importing.readers.model import Model
+
+NUMBER = 2  # of other sizes for which a model is read
+_LARGE = 128  # rows; of larger images half of them do
+_WINDOW = ("kernel", "size", "height", "width")  # what tells most of another operation
+_MOST = 3  # differences that are told
+_OTHERWISE = (
+    "for images of {} the spec is another network than the model, in which {}: they are one for "
+    "images of {}"
+)
+_COVERING = (
+    "its window is all of the map for images of this size: the spec has the {} of the whole map, "
+    "whatever their size"
+)
+_ONE_SIDED = (
+    "rows and columns are padded on one side, which is 'padding: same' for images of this size; "
+    "for others it may pad otherwise"
+)
+
+Size = tuple[int, int]
+GraphOf = Callable[[Model], Graph]
+SpecAt = Callable[[Size], Graph]
+
+
+def others(shape: Sequence[int]) -> list[list[list[int]]]:
+    """Batches to read a model (N, C, H, W) for, those that tell most first.
+
+    They are odd where most sizes are even, also after they were halved, whether that rounds up
+    (above a multiple) or down (below one), and not square, in the first of each two.
+    """
+    batch, channels, rows, columns = shape
+    far = (-rows // 2, -columns // 2) if min(rows, columns) >= _LARGE else (rows, columns)
+    found = []
+    # A map before a fully connected layer may only grow by less than a window.
+    for down, right in (far, (32, 32), (8, 8), (4, 4), (2, 2)):
+        above, below, right_below = rows + down + 1, rows + down - 1, columns + right - 1
+        found.append(
+            [
+                [batch, channels, above, right_below],
+                [batch, channels, below, right_below],
+            ]
+        )
+    return found
+
+
+def told(model: Model, graph: Graph, graph_of: GraphOf, spec_at: SpecAt) -> list[str]:
+    """What is to be told of a spec for images of other sizes than those of its graph."""
+    compared = [*_compared(model, graph, graph_of, spec_at)]
+    if not compared:
+        return [*_fixed(graph)]
+    same = [size for size, differences in compared if not differences]
+    for size, differences in compared:
+        if differences:
+            given = graph.shapes[graph.input]
+            held = " and ".join(map(_shown, [(given.height or 1, given.width or 1), *same]))
+            return [_OTHERWISE.format(_shown(size), "; ".join(differences), held)]
+    return []
+
+
+def _fixed(graph: Graph) -> Iterator[str]:
+    """What a graph of one size shows."""
+    for kind, places in graph.covering.items():
+        yield _places(places, _COVERING.format({"avg_pool": "mean"}.get(kind, "maximum")))
+    if graph.one_sided:
+        yield _places(graph.one_sided, _ONE_SIDED)
+
+
+def _places(places: Sequence[str], what: str) -> str:
+    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+    return f"{places[0]}{more}: {what}"
+
+
+# --- other sizes ---------------------------------------------------------------------------------
+
+
+def _compared(
+    model: Model, graph: Graph, graph_of: GraphOf, spec_at: SpecAt
+) -> Iterator[tuple[Size, list[str]]]:
+    """Of each other size that the model can be read for what differs there."""
+    for size, found in _read(model, graph_of):
+        if isinstance(found, Unsupported):
+            yield size, [f"{found.place or 'an operation'} can't be said: {found.what}"]
+            continue
+        try:
+            yield size, _differences(found, spec_at(size))
+        except SpecError:  # it is none for that size, since it has what the model has for its own
+            yield size, _differences(found, graph)
+
+
+def _read(model: Model, graph_of: GraphOf) -> Iterator[tuple[Size, Graph | Unsupported]]:
+    """The graphs of a model for other sizes; of a file with open sizes for those that it allows."""
+    for other in model.elsewhere:
+        try:
+            yield other.shape[2:], graph_of(other)
+        except Unsupported as error:
+            yield other.shape[2:], error
+    if model.takes_any_size and not model.is_channels_last:
+        yield from _read_of_file(model, graph_of)
+
+
+def _read_of_file(model: Model, graph_of: GraphOf) -> Iterator[tuple[Size, Graph | Unsupported]]:
+    """The graphs of a file with open sizes, for the first that it can be read for."""
+    failed: list[tuple[Size, Unsupported]] = []
+    for batches in others(model.shape):
+        found = []
+        try:
+            for batch, channels, rows, columns in batches:
+                other = model._replace(shape=(batch, channels, rows, columns))
+                found.append(((rows, columns), graph_of(other)))
+        except Unsupported as error:
+            failed.append(((rows, columns), error))
+            continue
+        yield from found
+        return
+    yield failed[0]
+
+
+def _differences(theirs: Graph, ours: Graph) -> list[str]:
+    """The operations in which a model differs from its spec, as text."""
+    found: list[str] = []
+    equal: tuple[dict[Value, Hash], dict[Value, Hash]] = {theirs.input: "x"}, {ours.input: "x"}
+    if graph_key(theirs) == graph_key(ours):
+        return found
+    while len(found) < _MOST:
+        marks = _marks(theirs, equal[0]), _marks(ours, equal[1])
+        first = next(_new(theirs, marks[0], marks[1].values()), None)
+        if first is None:
+            break
+        wanted = [marks[0][value] for value in first.inputs]
+        instead = [
+            op
+            for op in _new(ours, marks[1], marks[0].values())
+            if [marks[1][value] for value in op.inputs] == wanted
+        ]
+        found.append(_said(first, instead))
+        if not instead or instead[0].kind != first.kind:
+            break  # what comes after can't be told from it
+        for op, known in zip((first, instead[0]), equal, strict=True):
+            known.update({value: f"{len(found)}.{k}" for k, value in enumerate(op.outputs)})
+    return found or ["its operations are connected otherwise"]
+
+
+def _marks(graph: Graph, equal: dict[Value, Hash]) -> dict[Value, Hash]:
+    """The hashes of all values, some of which are taken as what they are for another graph."""
+    return hashes([op for op in graph.ops if op.output not in equal], equal)
+
+
+def _new(graph: Graph, marks: dict[Value, Hash], known: Iterable[Hash]) -> Iterator[Op]:
+    """The operations that another graph has not, of values that it has."""
+    had = set(known)
+    for op in graph.ops:
+        if marks[op.output] not in had and all(marks[value] in had for value in op.inputs):
+            yield op
+
+
+def _said(op: Op, instead: Sequence[Op]) -> str:
+    place = op.place or op.name
+    if not instead:
+        return f"{place} is {_described(op, _WINDOW)}, which the spec has not"
+    other = instead[0]
+    names = significant(op.kind) if op.kind == other.kind else _WINDOW
+    differ = [name for name in names if op.attributes.get(name) != other.attributes.get(name)]
+    return f"{place} is {_described(op, differ)}, in the spec {_described(other, differ)}"
+
+
+def _described(op: Op, names: Iterable[str]) -> str:
+    stated = [f"{name} {op.attributes[name]}" for name in names if name in op.attributes]
+    return f"{op.kind} with {' and '.join(stated)}" if stated else op.kind
+
+
+def _shown(size: Size) -> str:
+    return "x".join(map(str, size))

@@ -1,0 +1,247 @@
+"""What a model decides by the size, the number or the values of its images is told, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnet_spec.diagnostics import SpecError
+from resnet_spec.importing import sources
+from resnet_spec.importing.readers import onnx_file
+from resnet_spec.importing.run import Imported, Options, imported
+from resnet_spec.verify.worker import load_module
+
+pytestmark = pytest.mark.torch
+
+MODULE = """\
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Block(nn.Module):
+    def __init__(self, inputs, outputs, stride, given):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        fit = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.fit = nn.Sequential(fit, nn.BatchNorm2d(outputs))
+        self.given = given
+
+    def forward(self, x):
+        x = self.given(x)
+        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + self.fit(x))
+
+
+def same(x):
+    return x
+
+
+class Net(nn.Module):
+    def __init__(self, head, size=1, images=same, given=same):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8)
+        self.blocks = nn.Sequential(Block(8, 8, 1, same), Block(8, 16, 2, given))
+        self.fc = nn.Linear(16 * size, 5)
+        self.head, self.images = head, images
+
+    def forward(self, x):
+        x = self.blocks(F.relu(self.bn(self.conv(self.images(x)))))
+        return self.fc(self.head(x))
+
+
+def mean(x):
+    return x.mean((2, 3))
+
+
+def even(x):
+    return F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+
+
+def like_tensorflow(x):
+    rows, columns = (max((math.ceil(n / 2) - 1) * 2 + 3 - n, 0) for n in x.shape[2:])
+    return F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+
+
+def tensorflow():
+    model = Net(mean)
+    model.blocks[1].conv1.padding = (0, 0)
+    model.blocks[1].conv1.register_forward_pre_hook(lambda _, given: like_tensorflow(*given))
+    return model
+
+
+def brighter(x):
+    return x * 2 if x.mean() > 0 else x
+
+
+def scaled(x):
+    return x / x.std().item()
+
+
+def checked(x):
+    return x if x.abs().max() < 100 else x / 255
+
+
+def plain(): return Net(mean)
+def adaptive(): return Net(lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1))
+def parts(): return Net(lambda x: F.adaptive_avg_pool2d(x, 4).flatten(1), 16)
+def odd_parts(): return Net(lambda x: F.adaptive_avg_pool2d(x, 3).flatten(1), 9)
+def whole(): return Net(lambda x: F.avg_pool2d(x, 16).flatten(1))
+def as_large_as_it(): return Net(lambda x: F.avg_pool2d(x, x.shape[2:]).flatten(1))
+def half(): return Net(lambda x: F.avg_pool2d(x, x.shape[-1] // 2).flatten(1), 4)
+def padded(): return Net(mean, given=even)
+def one_by_one(): return Net(lambda x: mean(x).view(1, -1))
+def mixed(): return Net(mean, images=lambda x: x - F.avg_pool3d(x[None], (len(x), 1, 1))[0])
+def decides(): return Net(mean, images=brighter)
+def computes(): return Net(mean, images=scaled)
+def checks(): return Net(mean, images=checked)
+def largest(): return Net(lambda x: F.adaptive_max_pool2d(x, 3).flatten(1), 9)
+def flat(): return Net(lambda x: x.flatten(1), 256)
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.over_places = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x):
+        places = x.flatten(2).transpose(1, 2)
+        return self.over_places(places, places, places)[0].mean(1)
+
+
+def attention(): return Net(Attention())
+"""
+
+Bring = Callable[[str], Imported]
+
+
+@pytest.fixture
+def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bring:
+    monkeypatch.chdir(tmp_path)
+    Path("mynets.py").write_text(MODULE)
+
+    def call(name: str) -> Imported:
+        source = sources.read(f"mynets.py:{name}", (3, 32, 32), tmp_path)
+        return imported(source.model, Options("net", "Net"), "net.yaml")
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "adaptive", "parts", "odd_parts", "as_large_as_it", "tensorflow", "flat"]
+)
+def test_what_is_one_for_all_sizes_is_not_told(name: str, bring: Bring) -> None:
+    notes = bring(name).notes
+    assert not any("images" in note for note in notes), notes
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("whole", "'/AveragePool' is avg_pool with kernel 16, in the spec global_avg_pool"),
+        ("half", "'/AveragePool' is avg_pool with kernel 16 and stride 16, in the spec"),
+        ("padded", "Pad '/blocks/blocks.1/Pad' can't be said: the language has no operation for"),
+    ],
+)
+def test_what_holds_for_one_size_is_told(name: str, told: str, bring: Bring) -> None:
+    notes = bring(name).notes
+    assert len(notes) == 1 and told in notes[0], notes
+    assert notes[0].endswith("they are one for images of 32x32")
+
+
+def test_parts_of_a_map_stay_parts(bring: Bring) -> None:
+    assert "adaptive_avg_pool: pool1, size: 4" in bring("parts").text
+
+
+def test_a_model_of_one_image_is_told(bring: Bring) -> None:
+    notes = bring("one_by_one").notes
+    assert len(notes) == 1 and "it takes one image at a time" in notes[0], notes
+    assert "(mynets.py:38: " in notes[0]
+
+
+@pytest.mark.parametrize("name", ["decides", "computes"])
+def test_what_varies_with_the_values_of_images_is_refused(name: str, bring: Bring) -> None:
+    line = next(
+        number
+        for number, text in enumerate(MODULE.splitlines(), 1)
+        if {"decides": "x.mean() > 0", "computes": "x.std()"}[name] in text
+    )
+    with pytest.raises(SpecError, match=f"at mynets.py:{line} by values of the images"):
+        bring(name)
+
+
+def test_a_check_of_values_is_told(bring: Bring) -> None:
+    notes = bring("checks").notes
+    assert len(notes) == 1 and "by a value of the images" in notes[0], notes
+
+
+def test_images_that_are_mixed_are_refused(bring: Bring) -> None:
+    with pytest.raises(SpecError, match="depends on the other images of its batch"):
+        bring("mixed")
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("attention", "MultiheadAttention 'head.over_places': native_multi_head_attention"),
+        ("largest", "Net: adaptive_max_pool2d"),
+    ],
+)
+def test_an_operator_without_an_export_is_named(name: str, place: str, bring: Bring) -> None:
+    with pytest.raises(SpecError) as error:
+        bring(name)
+    found = error.value.diagnostics[0]
+    assert found.code == "RS953" and found.message.startswith(place), found.message
+    assert "%" not in found.message and "github" not in found.message
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def of_file(name: str, is_open: bool) -> list[str]:
+    import torch
+
+    model = getattr(load_module(Path("mynets.py"), "mynets"), name)().eval()
+    options: dict[str, Any] = {
+        "input_names": ["x"],
+        "dynamic_axes": {"x": {0: "n", 2: "h", 3: "w"}},
+    }
+    torch.onnx.export(
+        model,
+        (torch.zeros(1, 3, 32, 32),),
+        "net.onnx",
+        dynamo=False,
+        training=torch.onnx.TrainingMode.PRESERVE,
+        do_constant_folding=False,
+        **(options if is_open else {}),
+    )
+    read = onnx_file.read(Path("net.onnx"), "net.onnx", (32, 32))
+    return imported(read, Options("net", "Net"), "net.yaml").notes
+
+
+@pytest.mark.usefixtures("bring")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("plain", ""),
+        ("whole", "for images of 41x39 the spec is another network than the model"),
+        ("padded", "for images of 65x63 the spec is another network than the model"),
+    ],
+)
+def test_a_file_with_open_sizes_is_read_for_others(name: str, told: str) -> None:
+    notes = [note for note in of_file(name, True) if "it takes images of any size" not in note]
+    assert len(notes) == bool(told) and told in "".join(notes), notes
+
+
+@pytest.mark.usefixtures("bring")
+def test_of_a_file_with_one_size_a_window_that_is_the_map_is_told() -> None:
+    notes = of_file("whole", False)
+    assert len(notes) == 1 and "its window is all of the map" in notes[0], notes
+    assert not of_file("plain", False)

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import os
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,10 +38,12 @@ def run(name: str, target: Target, seconds: float, guided: Path = GUIDED) -> tup
     (folder / "reached").mkdir(exist_ok=True)
     tokens = folder / "tokens"
     tokens.write_text("\n".join(map(quoted, filter(None, TOKENS))) + "\n")
+    # Linux counts the peak of the process that starts another as one of the other, too.
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     flags = (
         f"-max_total_time={max(1, round(seconds))}", f"-max_len={MAX_BYTES}", f"-timeout={HANG}",
         f"-report_slow_units={HANG}",
-        f"-rss_limit_mb={MEMORY}", f"-dict={tokens}", f"-artifact_prefix={folder}/broken-",
+        f"-rss_limit_mb={MEMORY + own}", f"-dict={tokens}", f"-artifact_prefix={folder}/broken-",
         "-print_final_stats=1",
     )  # fmt: skip
     folders = [folder / "reached", begins, CORPUS / name]

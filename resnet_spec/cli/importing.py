@@ -97,9 +97,7 @@ def _import(arguments: argparse.Namespace, options: Options) -> Exit:
         spec.write_text(found.text, encoding="utf-8")
         weights = _write_weights(arguments, found, folder, stack)
         progress.tell("running both networks", takes_long=True)
-        compared = proof.compared(
-            found.network, weights, source.model, source.packages, source.output, folder
-        )
+        compared = proof.compared(found.network, weights, source.model, source.runtime, folder)
         if compared.difference is not None and not compared.holds:
             _fail(arguments, compared)
     _print_done(arguments, found, compared)

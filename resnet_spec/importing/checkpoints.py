@@ -52,7 +52,7 @@ def names(model: Model, carried: Carried) -> Names:
     given.pop("", None)
     had = set(given.values())
     lacking = [ours for ours in carried.state if ours not in had and not _is_plain(ours, carried)]
-    if model.format == "ONNX" and len(lacking) > len(given):
+    if model.format == "ONNX" and lacking:
         return Names({}, [_NAMELESS.format(_shown(lacking))])
     rules = _rules(given, _others(model, given))
     return Names(rules, [*_told(model, rules, given, lacking, carried)])
@@ -67,8 +67,8 @@ def _told(
 ) -> Iterator[str]:
     unused = [name for name in _others(model, given) if name not in carried.used]
     if lacking:
-        yield (_NAMELESS if model.format == "ONNX" else _LACKING).format(_shown(lacking))
-    if unused:
+        yield _LACKING.format(_shown(lacking))
+    elif unused:
         yield _UNUSED.format(_shown(unused))
     if len(rules) > _MANY:
         yield _LONG.format(len(rules))

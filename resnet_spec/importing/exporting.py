@@ -96,7 +96,7 @@ _MARK = "is_of_images"
 def asked_of_images(model: Any, shape: tuple[int, ...]) -> dict[str, bool]:
     """Where a model's code makes a Python number of what it computes of the images.
 
-    With whether that is another one for zeros, for an image and for its negative.
+    With whether that is another one for zeros, for an image, for its negative, for its pixels.
     """
     import torch
     from torch.utils._pytree import tree_leaves
@@ -114,7 +114,7 @@ def asked_of_images(model: Any, shape: tuple[int, ...]) -> dict[str, bool]:
                 setattr(each, _MARK, True)
 
     image = torch.from_numpy(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
-    for images in (0 * image, image, -image):
+    for images in (0 * image, image, -image, 128 + 64 * image):
         setattr(images, _MARK, True)
         with _watched(see), torch.no_grad():
             model(images)

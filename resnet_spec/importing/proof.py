@@ -7,7 +7,7 @@ is not installed is told, and not proven.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from resnet_spec.codegen.generate import generate
 from resnet_spec.diagnostics import quoted
-from resnet_spec.importing.errors import unreadable
+from resnet_spec.importing.errors import Unsupported, unreadable, unsaid
 from resnet_spec.importing.readers.model import Model
 from resnet_spec.ir import Network
 from resnet_spec.verify.session import ENVIRONMENT, Process
@@ -24,11 +24,27 @@ WORKER = "resnet_spec.importing.worker"
 TOLERANCE = 1e-4  # of the largest output
 
 
+DECIDES = (
+    "the language has no conditions on values, and a graph has the way that was taken for one image"
+)
+_BY_VALUES = "its code decides by values of the images: for pixels from 0 to 255 it does otherwise"
 MAX_ELEMENTS = 1 << 28  # of the largest map of a batch: 1 GiB
 
 
 class NotRun(Exception):
     """A model that its own runtime can't run here; the text says why."""
+
+
+class Runtime(NamedTuple):
+    """What gives the output of a model for `images_for` it, and the packages that it needs.
+
+    It may raise `NotRun`. `of_pixels` gives that for `pixels_for` it, of code that may decide by
+    values.
+    """
+
+    packages: tuple[str, ...]
+    output: Callable[[], Any]
+    of_pixels: Callable[[], Any] | None = None
 
 
 class Compared(NamedTuple):
@@ -53,21 +69,25 @@ def images_for(model: Model, seed: int = 0) -> Any:
     return np.random.default_rng(seed).standard_normal(model.shape, dtype=np.float32)
 
 
+def pixels_for(model: Model) -> Any:
+    """Images of bytes that nothing has normalised, for which code may decide otherwise."""
+    return np.random.default_rng(2).integers(0, 256, model.shape).astype(np.float32)
+
+
 def compared(
     network: Network,
     weights: Path,
     model: Model,
-    packages: Iterable[str],
-    output: Callable[[], Any],
+    runtime: Runtime,
     folder: Path,
 ) -> Compared:
     """The compiled network's logits against the model's output.
 
     Those of other images tell whether they depend on the images at all: else nothing is proven.
-    `weights` is a safetensors file in PyTorch's names; `output` gives the model's output for
-    `images_for` it, and needs `packages`; it may raise `NotRun`. Raises `RunnerError`.
+    `weights` is a safetensors file in PyTorch's names. Raises `RunnerError`, and `SpecError`
+    (RS953) for code that decides by values of the images.
     """
-    for package in ("torch", "safetensors", *packages):
+    for package in ("torch", "safetensors", *runtime.packages):
         if not installed(package):
             return Compared(None, f"{package} is not installed")
     largest = model.shape[0] * _largest_map(network)
@@ -77,12 +97,12 @@ def compared(
             None, f"for images of {size} a map would take {largest * 4 / 1e9:,.1f} GB of memory"
         )
     ours, found = folder / "ours.npy", folder / "found.npy"
-    both = np.stack([images_for(model), images_for(model, seed=1)])
-    turned = both.transpose(0, 1, 4, 2, 3) if model.is_channels_last else both
+    batches = np.stack([images_for(model), images_for(model, seed=1), pixels_for(model)])
+    turned = batches.transpose(0, 1, 4, 2, 3) if model.is_channels_last else batches
     np.save(ours, np.ascontiguousarray(turned))
     _compiled(network, weights, ours, found, folder)
     try:
-        wanted = output()
+        wanted = runtime.output()
     except NotRun as error:
         return Compared(None, str(error))
     if not np.isfinite(wanted).all():
@@ -91,10 +111,15 @@ def compared(
             f"the output of {quoted(model.shown)} is not finite, so nothing can be proven of it",
             "are its weights numbers, and the variances of its norms not negative?",
         )
-    logits, others = np.load(found)
+    logits, others, of_pixels = np.load(found)
     made = _difference(logits, wanted, model.ends_in_softmax)
     if not made.holds:
         return made
+    if runtime.of_pixels is not None:
+        meant = runtime.of_pixels()
+        alike = _difference(of_pixels, meant, model.ends_in_softmax).holds
+        if np.isfinite(meant).all() and not alike:
+            unsaid(model.shown, Unsupported(_BY_VALUES, "the model", DECIDES))
     varies = _difference(others, logits, softmax=False).difference
     return made._replace(is_constant=varies is not None and varies <= TOLERANCE)
 

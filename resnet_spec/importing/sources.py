@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -14,7 +14,16 @@ import numpy as np
 from resnet_spec.diagnostics import SpecError, quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import Unsupported, unreadable, unsaid
-from resnet_spec.importing.proof import MAX_ELEMENTS, WORKER, NotRun, images_for, installed
+from resnet_spec.importing.proof import (
+    DECIDES,
+    MAX_ELEMENTS,
+    WORKER,
+    NotRun,
+    Runtime,
+    images_for,
+    installed,
+    pixels_for,
+)
 from resnet_spec.importing.readers import onnx_file, tensors
 from resnet_spec.importing.readers.model import LEFT_OUT, Model
 from resnet_spec.importing.sizes import NUMBER, others
@@ -41,8 +50,9 @@ ONE_WAY = (
 )
 ALONE = "it takes one image at a time, and two at once fail ({}); the spec takes batches"
 _UNKNOWN = "{}: it can't be read, since PyTorch's exporter has no form for it"
-_DECIDES = (
-    "the language has no conditions on values, and a graph has the way that was taken for one image"
+NO_FORM = (
+    "for images of {} PyTorch's exporter has no form for {}{}: "
+    "there the spec may be another network"
 )
 _ONNX = b"\x08"  # its first field, the version
 _OF_KERAS = frozenset({"config.json", "metadata.json", "model.weights.h5"})
@@ -53,11 +63,10 @@ Size = tuple[int, int, int]
 
 
 class Source(NamedTuple):
-    """A model that was read; `output` gives what it computes for `images_for` it."""
+    """A model that was read, and what runs it."""
 
     model: Model
-    packages: tuple[str, ...]  # which `output` needs
-    output: Callable[[], Any]
+    runtime: Runtime
 
 
 def runs_code(name: str) -> bool:
@@ -169,7 +178,7 @@ def _of_keras(path: Path, name: str, size: Size, folder: Path) -> Source:
                 raise NotRun(f"Keras can't run it here: {_plain(error.message)}") from None
         return np.load(folder / _OUTPUT)
 
-    return Source(model, ("keras",), output)
+    return Source(model, Runtime(("keras",), output))
 
 
 def _plain(reason: str) -> str:
@@ -198,6 +207,7 @@ def _head(path: Path, shown: str) -> bytes:
 
 
 _OUTPUT = "wanted.npy"
+_PIXELS, _OF_PIXELS = "pixels.npy", "of_pixels.npy"
 
 
 def _files(model: Model, folder: Path) -> dict[str, str]:
@@ -219,7 +229,7 @@ def _of_onnx(path: Path, model: Model, folder: Path) -> Source:
                 raise NotRun(f"ONNX Runtime can't run it: {_plain(error.message)}") from None
         return np.load(folder / _OUTPUT)
 
-    return Source(model, ("onnxruntime",), output)
+    return Source(model, Runtime(("onnxruntime",), output))
 
 
 def _exported(shown: str, folder: Path, limit: float, do: str, **asked: object) -> Source:
@@ -242,6 +252,10 @@ def _exported(shown: str, folder: Path, limit: float, do: str, **asked: object) 
                 process.ask("run_exported", **_files(model, folder))
                 _answer(process, shown, limit)
                 if do == "function":
+                    np.save(folder / _PIXELS, pixels_for(model))
+                    files = {"images": str(folder / _PIXELS), "out": str(folder / _OF_PIXELS)}
+                    process.ask("run_exported", **files)
+                    _answer(process, shown, limit)
                     alone = _together(process, model, limit)
                     model = _at_other_sizes(process, model, folder, limit)
         except RunnerError as error:
@@ -254,7 +268,8 @@ def _exported(shown: str, folder: Path, limit: float, do: str, **asked: object) 
     if told["computed"]:
         notes.append(COMPUTED.format(", ".join(told["computed"][:4])))
     model = model._replace(format="PyTorch", notes=(*model.notes, *notes))
-    return Source(model, ("torch",), lambda: np.load(folder / _OUTPUT))
+    pixels = (lambda: np.load(folder / _OF_PIXELS)) if do == "function" else None
+    return Source(model, Runtime(("torch",), lambda: np.load(folder / _OUTPUT), pixels))
 
 
 def _check_decisions(asked: Mapping[str, bool], shown: str) -> None:
@@ -262,7 +277,7 @@ def _check_decisions(asked: Mapping[str, bool], shown: str) -> None:
     places = [place for place, varies in asked.items() if varies]
     if places:
         what = f"its code decides or computes at {', '.join(places[:4])} by values of the images"
-        unsaid(shown, Unsupported(f"{what}, outside of PyTorch's tensors", "the model", _DECIDES))
+        unsaid(shown, Unsupported(f"{what}, outside of PyTorch's tensors", "the model", DECIDES))
 
 
 def _together(process: Process, model: Model, limit: float) -> str:
@@ -280,9 +295,13 @@ def _at_other_sizes(process: Process, model: Model, folder: Path, limit: float) 
     outs = [folder / f"elsewhere{place}.onnx" for place in range(NUMBER)]
     process.ask("at_other_sizes", batches=others(model.shape), outs=[*map(str, outs)])
     try:
-        shapes = process.answer(limit)
+        shapes, failed = process.answer(limit)
     except (RunnerError, TimeoutError):  # what it does to them is its own affair
         return model
+    if failed:
+        size, operator, place = failed
+        note = NO_FORM.format(size, operator, f" in {place}" if place else "")
+        return model._replace(notes=(*model.notes, note))
     read = (
         onnx_file.read(path, model.shown, values=model.constants) for path in outs[: len(shapes)]
     )

@@ -132,10 +132,13 @@ class Worker:
         same = both.shape == alone.shape and torch.allclose(both, alone, atol=apart, equal_nan=True)
         return {} if same else {"mixes": "yes"}
 
-    def at_other_sizes(self, batches: list[list[list[int]]], outs: list[str]) -> list[list[int]]:
+    def at_other_sizes(
+        self, batches: list[list[list[int]]], outs: list[str]
+    ) -> tuple[list[list[int]], list[str]]:
         """Export it for other images: the first batches of one shape for each file that it takes.
 
-        Gives these shapes; none where it takes none of them.
+        Gives these shapes; none where it takes none of them. Or a size for which an operator has
+        no export, with that operator and the layer that has it.
         """
         import torch
 
@@ -148,9 +151,13 @@ class Worker:
                 continue
             with exporting.dropouts_told(set()):
                 for shape, out in zip(shapes, outs, strict=True):
-                    exporting.write_graph(self.model, shape, out)
-            return shapes
-        return []
+                    try:
+                        exporting.write_graph(self.model, shape, out)
+                    except torch.onnx.errors.OnnxExporterError as error:
+                        size = "x".join(map(str, shape[2:]))
+                        return [], [size, *exporting.unknown(self.model, shape, str(error))]
+            return shapes, []
+        return [], []
 
     def _keep_output(self, model: Any, images: Any, given: Any) -> Any:
         """The one tensor in what a model gives instead of what holds it."""

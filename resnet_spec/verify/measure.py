@@ -293,7 +293,8 @@ class Measurements:
             float(np.abs(gradients[name]).max() / np.abs(self.before[name]).max())
             for name in self.parameters
         )
-        return min(PEAK, PACE / max(moves))
+        largest = max(moves)  # nothing moves where the gradients are zero
+        return min(PEAK, PACE / largest) if largest else PEAK
 
     # - training -
 

@@ -442,10 +442,14 @@ class Scaled(nn.Module):
 """
 
 
-def test_code_that_decides_by_values_is_told(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "mynets.py").write_text(MODULE)
-    result = run("mynets.py:Scaled", "--out", "mine.yaml", "--input", "3x32x32")
-    assert "note: its code decides at mynets.py:19 by a value" in result.out + result.err
+def test_code_that_decides_by_values_is_refused(run: Run, tmp_path: Path) -> None:
+    """Also where it decides outside of PyTorch, which no trace of it shows."""
+    outside = MODULE.replace("images.max() < 20", "images.numpy().max() < 20")
+    for text, where in ((MODULE, "at mynets.py:19 by values"), (outside, "for pixels from 0 to")):
+        (tmp_path / "mynets.py").write_text(text)
+        result = run("mynets.py:Scaled", "--out", "mine.yaml", "--input", "3x32x32")
+        assert result.code == 1 and "RS953" in result.err and where in result.err
+    assert not (tmp_path / "mine.yaml").exists()
 
 
 def test_a_function_of_the_users(run: Run, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def scaled(x):
 
 
 def checked(x):
-    return x if x.abs().max() < 100 else x / 255
+    return x if x.abs().max() < 1000 else x / 255
 
 
 def plain(): return Net(mean)
@@ -103,6 +103,7 @@ def decides(): return Net(mean, images=brighter)
 def computes(): return Net(mean, images=scaled)
 def checks(): return Net(mean, images=checked)
 def largest(): return Net(lambda x: F.adaptive_max_pool2d(x, 3).flatten(1), 9)
+def halves(): return Net(lambda x: F.adaptive_max_pool2d(x, 4).flatten(1), 16)
 def flat(): return Net(lambda x: x.flatten(1), 256)
 
 
@@ -180,6 +181,11 @@ def test_what_varies_with_the_values_of_images_is_refused(name: str, bring: Brin
 def test_a_check_of_values_is_told(bring: Bring) -> None:
     notes = bring("checks").notes
     assert len(notes) == 1 and "by a value of the images" in notes[0], notes
+
+
+def test_an_operator_without_an_export_for_other_sizes_is_told(bring: Bring) -> None:
+    notes = bring("halves").notes
+    assert any("no form for adaptive_max_pool2d in Net" in note for note in notes), notes
 
 
 def test_images_that_are_mixed_are_refused(bring: Bring) -> None:

@@ -31,6 +31,7 @@ class Written:
         self.parameters: dict[str, str] = {}
         self.ranks: dict[str, int] = {}
         self.unscaled: list[str] = []  # norms without a scale or a centre
+        self.always_last = False  # no layer has channels first, or turns axes
 
 
 class Value(NamedTuple):

@@ -130,6 +130,8 @@ def _graph(
     major = version.partition(".")[0]
     done = Written(variables, int(major) if major.isdigit() and len(major) < 4 else 2)
     done.ranks["images"] = 4
+    turns = any(layer.options.has("dims") for layer in topology.layers_of(scope))
+    done.always_last = is_last and not turns
     renamed: dict[str, str] = {}
     for step in steps:
         call = Call(done, step._replace(inputs=tuple(renamed.get(n, n) for n in step.inputs)))

@@ -199,6 +199,8 @@ def _on_channels(call: Call, value: Value, axis: int) -> bool:
     place = axis % value.rank
     if place not in (1, value.rank - 1):
         raise Unsupported(f"it works along axis {axis}, not along channels")
+    if place == 1 and value.rank == 4 and call.written.always_last:
+        raise Unsupported(f"it works along axis {axis}, the rows of its map, not along channels")
     return place == 1
 
 

@@ -1,4 +1,4 @@
-"""Shared by the trainers of all frameworks: recipe, flags, schedule and log."""
+"""Shared by the trainers of all frameworks: flags, schedule and log."""
 
 from __future__ import annotations
 
@@ -14,102 +14,22 @@ import re
 import signal
 import sys
 import time
-import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 if TYPE_CHECKING or not __package__:
+    from recipes import HERE, Flags, Options, recipe_of, within
     from sources import Args, Problem, Recipe, reading, write_whole
 else:
+    from .recipes import HERE, Flags, Options, recipe_of, within
     from .sources import Args, Problem, Recipe, reading, write_whole
 
-HERE = Path(__file__).resolve().parent
 CORES = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-LISTS = ("no_decay", "milestones", "scales", "mean", "std")
-Options = dict[str, dict[str, Any]]  # of each flag or key, for argparse
-
-
-def within(least: float, most: float, kind: Callable[[str], Any] = float) -> Any:
-    """A parser for numbers in a range, for argparse."""
-
-    def read(text: str) -> Any:
-        value = kind(text)
-        if not (least <= value <= most and math.isfinite(value)):
-            span = f"{least} or more" if most == math.inf else f"{least} to {most}"
-            raise argparse.ArgumentTypeError(f"{text}: expected {span}")
-        return value
-
-    read.__name__ = kind.__name__  # in argparse's message: invalid int value
-    return read
-
-
-# The values that keys of a recipe accept, as argparse has them.
-SHARES = "epsilon weight_decay factor final_rate warmup_start min_area erasing mean std"
-KEYS: Options = {}
-for _keys, _options in (
-    ("length", {"type": within(1, 10**9, int)}),
-    ("batch_size scales resize repeats ema_steps", {"type": within(1, 65_536, int)}),
-    ("milestones warmup patience", {"type": within(0, 10**9, int)}),
-    ("train_size", {"type": within(0, 65_536, int)}),
-    ("padding", {"type": within(0, 1000, int)}),
-    ("learning_rate clip_norm mixup cutmix", {"type": within(0, 1000)}),
-    ("momentum beta1 beta2 label_smoothing ema", {"type": within(0, 0.99999)}),
-    (SHARES, {"type": within(0, 1)}),
-    ("unit", {"choices": ("epochs", "steps")}),
-    ("optimizer", {"choices": ("sgd", "adamw")}),
-    ("no_decay", {"choices": ("norm", "bias")}),
-    ("schedule", {"choices": ("constant", "step", "cosine", "one_cycle")}),
-    ("warmup_shape", {"choices": ("linear", "constant")}),
-    ("class_weights", {"choices": ("equal", "balanced")}),
-    ("crop", {"choices": ("none", "pad", "resized", "scaled")}),
-    ("augment", {"choices": ("none", "trivial")}),
-    ("nesterov flip", {"action": argparse.BooleanOptionalAction}),
-):
-    for _key in _keys.split():
-        KEYS[_key] = _options | ({"nargs": "*"} if _key in LISTS else {})
-
-
-class Flags(argparse.ArgumentParser):
-    """Raises `Problem` for wrong flags; the text begins with `prog`."""
-
-    def error(self, message: str) -> NoReturn:
-        raise Problem(f"{self.prog}{message}")
-
-
-def recipe_of(name: str) -> tuple[Flags, Recipe]:
-    """The recipe of a network, and its keys as flags, which read it; raises `Problem`."""
-    path = HERE / f"{name}.toml"
-    if not (path.is_file() and path.with_suffix(".py").is_file()):
-        known = ", ".join(sorted(path.stem for path in HERE.glob("*.toml")))
-        wrong = f"there is no network {name!r} with a recipe in {HERE}"
-        raise Problem(f"{wrong}; there are: {known}")
-    keys = Flags(prog=f"{path}: ", add_help=False, argument_default=argparse.SUPPRESS)
-    group, words = keys.add_argument_group("recipe"), []
-    with reading(path, "a recipe"):
-        text = path.read_text(encoding="utf-8")
-        recipe = tomllib.loads(text)
-        meanings = dict(re.findall(r"^(\w+) = .*  # (.*)$", text, re.MULTILINE))
-        for key in sorted(recipe.keys() ^ {"input", "classes", *KEYS}):
-            wrong = "there is no" if key in recipe else "it lacks the"
-            raise ValueError(f"{wrong} key {key}")
-        for key, options in KEYS.items():
-            value, flag = recipe[key], f"--{key.replace('_', '-')}"
-            told = f"{meanings.get(key, '')} (default: {value})".replace("%", "%%")
-            group.add_argument(flag, help=told, **options)
-            if isinstance(value, bool):
-                words.append(flag if value else f"--no-{key}")
-            else:
-                many = isinstance(value, list) and key in LISTS
-                words += [flag, *map(str, value if many else [value])]
-        recipe |= vars(keys.parse_args(words))
-    return keys, recipe
 
 
 def parse(words: list[str], description: str, more: Options) -> Args:
@@ -120,7 +40,6 @@ def parse(words: list[str], description: str, more: Options) -> Args:
     elif not {"-h", "--help"} & set(words):
         raise Problem("the network's name comes first: train.py NETWORK --flag VALUE")
     parser = Flags(
-        prog="",
         usage="train.py NETWORK [--flag VALUE ...]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -22,7 +22,7 @@ from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
-MODULES = ("train", "devices", "fitting", "common", "data", "sources")
+MODULES = ("train", "devices", "fitting", "common", "recipes", "data", "sources")
 SPEC = """\
 spec_version: 1
 name: small

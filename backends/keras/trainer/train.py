@@ -22,7 +22,7 @@ if not __package__:
     # A network next to this file may be called json: search this folder last.
     HERE = os.path.dirname(os.path.realpath(__file__))
     sys.path[:] = [*(path for path in sys.path if path != HERE), HERE]
-    for name in ("sources", "common", "data", "devices", "fitting"):
+    for name in ("sources", "recipes", "common", "data", "devices", "fitting"):
         found = importlib.util.find_spec(name)
         if found and os.path.dirname(os.path.realpath(found.origin or "")) != HERE:
             sys.exit(f"train.py: {found.origin} hides {HERE}/{name}.py; run with -m")
@@ -42,16 +42,18 @@ if TYPE_CHECKING or not __package__:
     import data
     from devices import Place, Trained, evaluate, place_of
     from fitting import SGD, AdamW, Run, finite, keras_own, read
+    from recipes import Options
     from sources import Args, Images, Problem, Recipe, reading
 else:
     from . import common, data
     from .devices import Place, Trained, evaluate, place_of
     from .fitting import SGD, AdamW, Run, finite, keras_own, read
+    from .recipes import Options
     from .sources import Args, Images, Problem, Recipe, reading
 
 WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 ON = "store_true"
-FLAGS: common.Options = {
+FLAGS: Options = {
     "--precision": {"choices": ("fp32", "bf16", "fp64"), "help": "of the computation"},
     "--all-devices": {"action": ON, "help": "train on all devices of this host"},
     "--compile": {"action": ON, "help": "with XLA, even where Keras would not"},

@@ -24,7 +24,7 @@ if not __package__:
     # A network next to this file may be called json: search this folder last.
     HERE = os.path.dirname(os.path.realpath(__file__))
     sys.path[:] = [*(path for path in sys.path if path != HERE), HERE]
-    for name in ("sources", "common", "data", "devices"):
+    for name in ("sources", "recipes", "common", "data", "devices"):
         found = importlib.util.find_spec(name)
         if found and os.path.dirname(os.path.realpath(found.origin or "")) != HERE:
             sys.exit(f"train.py: {found.origin} hides {HERE}/{name}.py; run with -m")
@@ -51,15 +51,17 @@ if TYPE_CHECKING or not __package__:
     import common
     import data
     from devices import HALVES, Place, evaluate, leave, prepared
+    from recipes import Options
     from sources import Args, Images, Problem, Recipe, reading, write_whole
 else:
     from . import common, data
     from .devices import HALVES, Place, evaluate, leave, prepared
+    from .recipes import Options
     from .sources import Args, Images, Problem, Recipe, reading, write_whole
 
 Batches = Sequence[tuple[Tensor, Tensor]]  # images and targets
 ON = "store_true"
-FLAGS: common.Options = {
+FLAGS: Options = {
     "--device": {"choices": ("cpu", "cuda"), "help": "default: cuda, if there is one"},
     "--precision": {"choices": ("fp32", *HALVES, "fp64"), "help": "of the computation"},
     "--sync-batch-norm": {"action": ON, "help": "statistics over all processes"},

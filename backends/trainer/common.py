@@ -32,6 +32,13 @@ else:
 CORES = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def path(text: str) -> Path:
+    """A parser for argparse; an empty path, of an unset variable, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return Path(text)
+
+
 def parse(words: list[str], description: str, more: Options) -> Args:
     """The flags (`more` are the framework's), with the changed recipe as `recipe`."""
     keys, recipe = Flags(add_help=False), cast(Recipe, {})
@@ -49,7 +56,7 @@ def parse(words: list[str], description: str, more: Options) -> Args:
     add, number, on = parser.add_argument, within(1, math.inf, int), "store_true"
     add("network", metavar="NETWORK", help="its name; before --help, lists its recipe")
     add("--data", default="synthetic", help="a folder or file (default: random noise)")
-    add("--out", type=Path, default=f"runs/{words[0]}", help="default: runs/NETWORK")
+    add("--out", type=path, default=f"runs/{words[0]}", help="default: runs/NETWORK")
     add("--seed", type=within(0, 2**32 - 1, int), default=0, help="random seed")
     add("--accumulate", type=number, default=1, help="parts to split a batch into")
     add("--max-steps", type=number, help="stop after this step")
@@ -58,11 +65,11 @@ def parse(words: list[str], description: str, more: Options) -> Args:
     add("--tensorboard", action=on, help="also log to TensorBoard")
     add("--workers", type=within(0, math.inf, int), default=CORES, help="of the data")
     add("--resume", action=on, help="continue from the last checkpoint in --out")
-    add("--weights", type=Path, nargs="+", default=[], help="checkpoints to start from")
+    add("--weights", type=path, nargs="+", default=[], help="checkpoints to start from")
     add("--reset-head", action=on, help="with --weights: reset the last layer")
     add("--freeze-until", metavar="STAGE", help="freeze what runs before it")
     add("--evaluate", action=on, help="evaluate the mean of all --weights")
-    add("--confusion", type=Path, help="with --evaluate: CSV file to write")
+    add("--confusion", type=path, help="with --evaluate: CSV file to write")
     add("--ten-crop", action=on, help="evaluate ten crops of each image")
     add("--test-sizes", type=number, nargs="+", default=[0], help="resize to evaluate")
     add("--overfit-one-batch", action=on, help="train on one batch repeatedly")
@@ -86,6 +93,7 @@ def check(args: Args, devices: int, last: str, foreign: list[str]) -> None:
     """
     recipe, parts, many = args.recipe, devices * args.accumulate, len(args.weights) > 1
     batch, schedule, sizes = (recipe[k] for k in ("batch_size", "schedule", "scales"))
+    uneven = batch % parts and not args.evaluate
     late = recipe["warmup"] >= recipe["length"] and schedule != "constant"
     bare = schedule == "step" and not recipe["milestones"]
     still = recipe["optimizer"] == "sgd" and recipe["nesterov"]
@@ -97,7 +105,8 @@ def check(args: Args, devices: int, last: str, foreign: list[str]) -> None:
     taken = any([*out.glob(kind)] for kind in (foreign if args.resume else kinds))
     hint = "" if args.resume else "go on with --resume, or "
     for wrong, message in (
-        (batch % parts, f"{batch_of} cannot be dealt out evenly in {parts} parts"),
+        (uneven, f"{batch_of} cannot be dealt out evenly in {parts} parts"),
+        (not args.data, "--data is empty"),
         (late, f"--warmup leaves nothing of --length {recipe['length']}"),
         (bare, "--schedule step needs --milestones"),
         (still and not recipe["momentum"], "--nesterov needs --momentum"),
@@ -105,6 +114,7 @@ def check(args: Args, devices: int, last: str, foreign: list[str]) -> None:
         (0 in recipe["std"], "--std: no channel can have a deviation of 0"),
         (args.evaluate and not args.weights, "--evaluate needs --weights"),
         (args.reset_head and not args.weights, "--reset-head needs --weights"),
+        (args.confusion and not args.evaluate, "--confusion needs --evaluate"),
         (many and not args.evaluate, "--weights: --evaluate alone takes several"),
         (no_table, f"--confusion: {table} is no .csv file in a folder that exists"),
         (fresh and taken, f"{out} holds a run: {hint}give another --out"),

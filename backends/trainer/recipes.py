@@ -39,9 +39,9 @@ SHARES = "epsilon weight_decay factor final_rate warmup_start min_area erasing m
 KEYS: Options = {}
 for _keys, _options in (
     ("length", {"type": within(1, 10**9, int)}),
-    ("batch_size scales resize repeats ema_steps", {"type": within(1, 65_536, int)}),
+    ("batch_size scales repeats ema_steps", {"type": within(1, 65_536, int)}),
     ("milestones warmup patience", {"type": within(0, 10**9, int)}),
-    ("train_size", {"type": within(0, 65_536, int)}),
+    ("train_size resize", {"type": within(0, 65_536, int)}),
     ("padding", {"type": within(0, 1000, int)}),
     ("learning_rate clip_norm mixup cutmix", {"type": within(0, 1000)}),
     ("momentum beta1 beta2 label_smoothing ema", {"type": within(0, 0.99999)}),

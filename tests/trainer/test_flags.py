@@ -94,6 +94,8 @@ def test_choices_are_those_of_the_language(flags: ModuleType, key: str) -> None:
         ("--no-decay weight", "argument --no-decay: invalid choice: 'weight'"),
         ("--max-steps 0", "argument --max-steps: 0: expected 1 or more"),
         ("--seed -1", "argument --seed"),
+        ("--out=", "argument --out: it is empty"),
+        ("--weights=", "argument --weights: it is empty"),
         ("--workers -1", "argument --workers: -1: expected 0 or more"),
         ("--learning 0.1", "there is no flag --learning; did you mean --learning-rate?"),
         ("--input 3 8 8", "there is no flag --input; "),

@@ -304,8 +304,8 @@ def test_bf16_is_of_what_is_computed_not_of_what_is_kept(trainer: Trainer, tmp_p
 def test_a_checkpoint_is_evaluated_as_it_was_in_its_run(
     trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ("--evaluate", "--weights", trainer.weights(trainer.run))
-    found = []
+    flags = ("--evaluate", "--weights", trainer.weights(trainer.run), "--batch-size", 65)
+    found = []  # also with more in a batch than there are images
     for more in ((), ("--ten-crop",)):
         capsys.readouterr()
         called(trainer.folder, *trainer.flags(tmp_path / "none"), *flags, *more)
@@ -603,6 +603,7 @@ def test_what_does_not_fit_is_told(trainer: Trainer, tmp_path: Path) -> None:
         ((*new, "--weights", junk), f"{junk}: not "),
         ((*new, "--weights", tmp_path / "none.x"), "none.x: not "),
         ((*new, "--evaluate"), "--evaluate needs --weights"),
+        ((*new, "--confusion", tmp_path / "x.csv"), "--confusion needs --evaluate"),
         ((*new, "--reset-head"), "--reset-head needs --weights"),
         ((*new, "--freeze-until", "layer9"), "--freeze-until: not possible: there is no "),
         ((*new, "--accumulate", 3), "a batch of 8 cannot be dealt out evenly in 3 parts"),
@@ -615,6 +616,7 @@ def test_what_does_not_fit_is_told(trainer: Trainer, tmp_path: Path) -> None:
         ((*new, "--batch-size", 65), "64 training images do not fill a batch of 65"),
         (trainer.flags(junk / "run"), "not a folder to write to"),
         (("--data", tmp_path / "none"), "there is no folder"),
+        (("--data", ""), "--data is empty"),
     ):
         assert message in problem(trainer.folder, *flags)
     for more in ((), ("--reset-head",)):

@@ -23,10 +23,10 @@ from matplotlib.figure import Figure
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 if TYPE_CHECKING or not __package__:
-    from recipes import HERE, Flags, Options, recipe_of, within
+    from recipes import HERE, Flags, Options, recipe_of, same_classes, within
     from sources import Args, Problem, Recipe, reading, write_whole
 else:
-    from .recipes import HERE, Flags, Options, recipe_of, within
+    from .recipes import HERE, Flags, Options, recipe_of, same_classes, within
     from .sources import Args, Problem, Recipe, reading, write_whole
 
 CORES = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -163,7 +163,9 @@ def check_same(saved: Recipe, args: Args) -> None:
         raise ValueError(f"step {saved['step']}")
     then = {**saved, **saved["recipe"]}
     for key, value in {**args.recipe, **identity(args)}.items():
-        if value != then.get(key):
+        if key == "class_names":  # which may be many
+            same_classes(then.get(key, []), value)
+        elif value != then.get(key):
             was = f"{args.out}: the checkpoint was trained with {key} {then.get(key)}"
             raise Problem(f"{was}, not {value}; give the same, or another --out")
 

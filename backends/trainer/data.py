@@ -25,8 +25,10 @@ from absl import flags
 from PIL import Image, ImageEnhance, ImageOps
 
 if TYPE_CHECKING or not __package__:
+    from recipes import same_classes
     from sources import Args, Images, Planes, Problem, Recipe, load, say, write_whole
 else:
+    from .recipes import same_classes
     from .sources import Args, Images, Planes, Problem, Recipe, load, say, write_whole
 
 Size = tuple[int, int]  # height and width
@@ -35,17 +37,6 @@ Box = tuple[int, int, int, int]  # top, left, bottom, right
 Chance = np.random.Generator
 Change = Callable[[Image.Image], Image.Image]
 BILINEAR = Image.Resampling.BILINEAR
-EVALUATED = ("mean", "std", "crop", "padding", "resize")  # of a run, to evaluate it
-
-
-def as_trained(args: Args, trained: list[Any]) -> None:
-    """Evaluate checkpoints with the recipe that they have, but for flags given."""
-    for key in sorted({*EVALUATED} - args.given):
-        values = [one[key] for one in trained if isinstance(one, dict) and key in one]
-        for value in values:
-            if value != values[0]:
-                raise Problem(f"--weights have different {key}s: give --{key}")
-            args.recipe[key] = value
 
 
 def prepare(args: Args) -> tuple[Images, Images]:
@@ -64,6 +55,8 @@ def prepare(args: Args) -> tuple[Images, Images]:
     recipe |= {key: unit * recipe[key] for key in ("length", "warmup")}
     recipe |= {"milestones": [unit * n for n in recipe["milestones"]], "unit": "steps"}
     recipe |= {"input": [images.channels, *recipe["input"][1:]], "classes": classes}
+    trained_on = recipe.setdefault("class_names", images.classes)
+    same_classes(trained_on, images.classes)
     recipe["loss_weights"] = []
     if recipe["class_weights"] == "balanced":  # all classes have equal total weight
         counts = np.maximum(np.bincount(images.labels, minlength=classes), 1)

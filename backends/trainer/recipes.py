@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import math
 import re
 import tomllib
@@ -11,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING or not __package__:
-    from sources import Problem, Recipe, reading
+    from sources import MAX_CLASSES, Args, Problem, Recipe, reading, say
 else:
-    from .sources import Problem, Recipe, reading
+    from .sources import MAX_CLASSES, Args, Problem, Recipe, reading, say
 
 HERE = Path(__file__).resolve().parent
 LISTS = ("no_decay", "milestones", "scales", "mean", "std")
@@ -123,3 +125,55 @@ def recipe_of(name: str) -> tuple[Flags, Recipe]:
             flag = f"--{key.replace('_', '-')}"
             group.add_argument(flag, help=told.replace("%", "%%"), **options)
     return keys, recipe
+
+
+# --- of weights -----------------------------------------------------------------------
+
+EVALUATED = ("mean", "std", "crop", "padding", "resize")  # of a run, to evaluate it
+
+
+def packed(recipe: Recipe) -> str:
+    """What an evaluation needs of a recipe, as JSON to keep with the weights."""
+    return json.dumps({key: recipe[key] for key in ("class_names", *EVALUATED)})
+
+
+def unpacked(text: str) -> Recipe:
+    """The recipe in JSON; `ValueError` for any other, such as one nested too deeply."""
+    bare = re.sub(r'"(\\.|[^"\\])*"', "", text)
+    if bare.count("[") + bare.count("{") > 10:
+        raise ValueError("it is nested too deeply")
+    found: Recipe = json.loads(text)
+    return found
+
+
+def as_trained(args: Args, kept: dict[Path, Any]) -> None:
+    """Evaluate weights with the recipe that they have, but for flags given.
+
+    `kept` has for each file its recipe, or the JSON of one, or None; raises `Problem`.
+    """
+    found = []
+    for path, recipe in kept.items():
+        if not isinstance(recipe, (dict, str)):
+            own = f"mean, std, crop and resize are those of {args.network}.toml"
+            say(f"{path} has no recipe: {own}, unless flags give others")
+            continue
+        with reading(path, "weights with a recipe"):
+            recipe = unpacked(recipe) if isinstance(recipe, str) else recipe
+            known = [key for key in EVALUATED if key in recipe]
+            found.append({key: checked(key, recipe[key]) for key in known})
+            if names := recipe.get("class_names"):
+                found[-1]["class_names"] = [*map(str, names[:MAX_CLASSES])]
+    for key in sorted({"class_names", *EVALUATED} - args.given):
+        for value in (values := [one[key] for one in found if key in one]):
+            if value != values[0]:
+                hint = "" if key == "class_names" else f": give --{key}"
+                raise Problem(f"--weights have different {key}s{hint}")
+            args.recipe[key] = value
+
+
+def same_classes(then: list[str], now: list[str]) -> None:
+    """Raise `Problem` if the classes of the data are not those of the training."""
+    for number, (old, new) in enumerate(itertools.zip_longest(then, now)):
+        if old != new:
+            was = f"class {number} was {old!r:.80} in training and is {new!r:.80}"
+            raise Problem(f"--data: {was}; give data with the same classes")

@@ -215,8 +215,8 @@ def tree(folder: Path, part: str) -> Part:
     paths: list[bytes] = []
     labels: list[str] = []
     with reading(root, "a folder with a folder for each class"):
-        folders = (path.name for path in root.iterdir() if path.is_dir())
-        names = sorted(name for name in folders if not name.startswith("."))
+        inside = (path.name for path in root.iterdir() if path.is_dir())
+        names = sorted(name for name in inside if not name.startswith("."))
     for name in names:
         every: list[str] = []
         for where, folders, files in os.walk(root / name):

@@ -296,7 +296,7 @@ def train(args: Args, place: Place) -> int:
                     whole = best_model.state_dict()
                     plain = {key: value.contiguous() for key, value in whole.items()}
                     path = args.out / "best_weights.safetensors"
-                    about = {"format": "pt", "recipe": packed(recipe)}
+                    about = {"recipe": packed(recipe)}  # two would be in any order
                     write_whole(path, safetensors.torch.save(plain, about))
             if place.rank == 0:
                 save("last.pt")

@@ -18,7 +18,7 @@ class KerasBackend(PythonBackend):
     framework = "Keras"
     trainer = (
         *("train.py", "devices.py", "fitting.py"),
-        *("common.py", "data.py", "sources.py"),
+        *("common.py", "data.py", "recipes.py", "sources.py"),
     )
     imports = """\
 import math

@@ -19,7 +19,7 @@ class TorchBackend(ClassBackend):
     framework = "PyTorch"
     trainer = (
         *("train.py", "devices.py"),
-        *("common.py", "data.py", "sources.py"),
+        *("common.py", "data.py", "recipes.py", "sources.py"),
     )
     imports = """\
 import math

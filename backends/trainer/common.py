@@ -1,4 +1,4 @@
-"""Shared by the trainers of all frameworks: recipe, flags, schedule and log."""
+"""Shared by the trainers of all frameworks: flags, schedule and log."""
 
 from __future__ import annotations
 
@@ -14,102 +14,29 @@ import re
 import signal
 import sys
 import time
-import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 if TYPE_CHECKING or not __package__:
+    from recipes import HERE, Flags, Options, recipe_of, same_classes, within
     from sources import Args, Problem, Recipe, reading, write_whole
 else:
+    from .recipes import HERE, Flags, Options, recipe_of, same_classes, within
     from .sources import Args, Problem, Recipe, reading, write_whole
 
-HERE = Path(__file__).resolve().parent
 CORES = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
-LISTS = ("no_decay", "milestones", "scales", "mean", "std")
-Options = dict[str, dict[str, Any]]  # of each flag or key, for argparse
 
-
-def within(least: float, most: float, kind: Callable[[str], Any] = float) -> Any:
-    """A parser for numbers in a range, for argparse."""
-
-    def read(text: str) -> Any:
-        value = kind(text)
-        if not (least <= value <= most and math.isfinite(value)):
-            span = f"{least} or more" if most == math.inf else f"{least} to {most}"
-            raise argparse.ArgumentTypeError(f"{text}: expected {span}")
-        return value
-
-    read.__name__ = kind.__name__  # in argparse's message: invalid int value
-    return read
-
-
-# The values that keys of a recipe accept, as argparse has them.
-SHARES = "epsilon weight_decay factor final_rate warmup_start min_area erasing mean std"
-KEYS: Options = {}
-for _keys, _options in (
-    ("length", {"type": within(1, 10**9, int)}),
-    ("batch_size scales resize repeats ema_steps", {"type": within(1, 65_536, int)}),
-    ("milestones warmup patience", {"type": within(0, 10**9, int)}),
-    ("train_size", {"type": within(0, 65_536, int)}),
-    ("padding", {"type": within(0, 1000, int)}),
-    ("learning_rate clip_norm mixup cutmix", {"type": within(0, 1000)}),
-    ("momentum beta1 beta2 label_smoothing ema", {"type": within(0, 0.99999)}),
-    (SHARES, {"type": within(0, 1)}),
-    ("unit", {"choices": ("epochs", "steps")}),
-    ("optimizer", {"choices": ("sgd", "adamw")}),
-    ("no_decay", {"choices": ("norm", "bias")}),
-    ("schedule", {"choices": ("constant", "step", "cosine", "one_cycle")}),
-    ("warmup_shape", {"choices": ("linear", "constant")}),
-    ("class_weights", {"choices": ("equal", "balanced")}),
-    ("crop", {"choices": ("none", "pad", "resized", "scaled")}),
-    ("augment", {"choices": ("none", "trivial")}),
-    ("nesterov flip", {"action": argparse.BooleanOptionalAction}),
-):
-    for _key in _keys.split():
-        KEYS[_key] = _options | ({"nargs": "*"} if _key in LISTS else {})
-
-
-class Flags(argparse.ArgumentParser):
-    """Raises `Problem` for wrong flags; the text begins with `prog`."""
-
-    def error(self, message: str) -> NoReturn:
-        raise Problem(f"{self.prog}{message}")
-
-
-def recipe_of(name: str) -> tuple[Flags, Recipe]:
-    """The recipe of a network, and its keys as flags, which read it; raises `Problem`."""
-    path = HERE / f"{name}.toml"
-    if not (path.is_file() and path.with_suffix(".py").is_file()):
-        known = ", ".join(sorted(path.stem for path in HERE.glob("*.toml")))
-        wrong = f"there is no network {name!r} with a recipe in {HERE}"
-        raise Problem(f"{wrong}; there are: {known}")
-    keys = Flags(prog=f"{path}: ", add_help=False, argument_default=argparse.SUPPRESS)
-    group, words = keys.add_argument_group("recipe"), []
-    with reading(path, "a recipe"):
-        text = path.read_text(encoding="utf-8")
-        recipe = tomllib.loads(text)
-        meanings = dict(re.findall(r"^(\w+) = .*  # (.*)$", text, re.MULTILINE))
-        for key in sorted(recipe.keys() ^ {"input", "classes", *KEYS}):
-            wrong = "there is no" if key in recipe else "it lacks the"
-            raise ValueError(f"{wrong} key {key}")
-        for key, options in KEYS.items():
-            value, flag = recipe[key], f"--{key.replace('_', '-')}"
-            told = f"{meanings.get(key, '')} (default: {value})".replace("%", "%%")
-            group.add_argument(flag, help=told, **options)
-            if isinstance(value, bool):
-                words.append(flag if value else f"--no-{key}")
-            else:
-                many = isinstance(value, list) and key in LISTS
-                words += [flag, *map(str, value if many else [value])]
-        recipe |= vars(keys.parse_args(words))
-    return keys, recipe
+def path(text: str) -> Path:
+    """A parser for argparse; an empty path, of an unset variable, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return Path(text)
 
 
 def parse(words: list[str], description: str, more: Options) -> Args:
@@ -120,7 +47,6 @@ def parse(words: list[str], description: str, more: Options) -> Args:
     elif not {"-h", "--help"} & set(words):
         raise Problem("the network's name comes first: train.py NETWORK --flag VALUE")
     parser = Flags(
-        prog="",
         usage="train.py NETWORK [--flag VALUE ...]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -130,7 +56,7 @@ def parse(words: list[str], description: str, more: Options) -> Args:
     add, number, on = parser.add_argument, within(1, math.inf, int), "store_true"
     add("network", metavar="NETWORK", help="its name; before --help, lists its recipe")
     add("--data", default="synthetic", help="a folder or file (default: random noise)")
-    add("--out", type=Path, default=f"runs/{words[0]}", help="default: runs/NETWORK")
+    add("--out", type=path, default=f"runs/{words[0]}", help="default: runs/NETWORK")
     add("--seed", type=within(0, 2**32 - 1, int), default=0, help="random seed")
     add("--accumulate", type=number, default=1, help="parts to split a batch into")
     add("--max-steps", type=number, help="stop after this step")
@@ -139,11 +65,11 @@ def parse(words: list[str], description: str, more: Options) -> Args:
     add("--tensorboard", action=on, help="also log to TensorBoard")
     add("--workers", type=within(0, math.inf, int), default=CORES, help="of the data")
     add("--resume", action=on, help="continue from the last checkpoint in --out")
-    add("--weights", type=Path, nargs="+", default=[], help="checkpoints to start from")
+    add("--weights", type=path, nargs="+", default=[], help="checkpoints to start from")
     add("--reset-head", action=on, help="with --weights: reset the last layer")
     add("--freeze-until", metavar="STAGE", help="freeze what runs before it")
     add("--evaluate", action=on, help="evaluate the mean of all --weights")
-    add("--confusion", type=Path, help="with --evaluate: CSV file to write")
+    add("--confusion", type=path, help="with --evaluate: CSV file to write")
     add("--ten-crop", action=on, help="evaluate ten crops of each image")
     add("--test-sizes", type=number, nargs="+", default=[0], help="resize to evaluate")
     add("--overfit-one-batch", action=on, help="train on one batch repeatedly")
@@ -167,6 +93,7 @@ def check(args: Args, devices: int, last: str, foreign: list[str]) -> None:
     """
     recipe, parts, many = args.recipe, devices * args.accumulate, len(args.weights) > 1
     batch, schedule, sizes = (recipe[k] for k in ("batch_size", "schedule", "scales"))
+    uneven = batch % parts and not args.evaluate
     late = recipe["warmup"] >= recipe["length"] and schedule != "constant"
     bare = schedule == "step" and not recipe["milestones"]
     still = recipe["optimizer"] == "sgd" and recipe["nesterov"]
@@ -178,7 +105,8 @@ def check(args: Args, devices: int, last: str, foreign: list[str]) -> None:
     taken = any([*out.glob(kind)] for kind in (foreign if args.resume else kinds))
     hint = "" if args.resume else "go on with --resume, or "
     for wrong, message in (
-        (batch % parts, f"{batch_of} cannot be dealt out evenly in {parts} parts"),
+        (uneven, f"{batch_of} cannot be dealt out evenly in {parts} parts"),
+        (not args.data, "--data is empty"),
         (late, f"--warmup leaves nothing of --length {recipe['length']}"),
         (bare, "--schedule step needs --milestones"),
         (still and not recipe["momentum"], "--nesterov needs --momentum"),
@@ -186,6 +114,7 @@ def check(args: Args, devices: int, last: str, foreign: list[str]) -> None:
         (0 in recipe["std"], "--std: no channel can have a deviation of 0"),
         (args.evaluate and not args.weights, "--evaluate needs --weights"),
         (args.reset_head and not args.weights, "--reset-head needs --weights"),
+        (args.confusion and not args.evaluate, "--confusion needs --evaluate"),
         (many and not args.evaluate, "--weights: --evaluate alone takes several"),
         (no_table, f"--confusion: {table} is no .csv file in a folder that exists"),
         (fresh and taken, f"{out} holds a run: {hint}give another --out"),
@@ -234,7 +163,9 @@ def check_same(saved: Recipe, args: Args) -> None:
         raise ValueError(f"step {saved['step']}")
     then = {**saved, **saved["recipe"]}
     for key, value in {**args.recipe, **identity(args)}.items():
-        if value != then.get(key):
+        if key == "class_names":  # which may be many
+            same_classes(then.get(key, []), value)
+        elif value != then.get(key):
             was = f"{args.out}: the checkpoint was trained with {key} {then.get(key)}"
             raise Problem(f"{was}, not {value}; give the same, or another --out")
 

@@ -25,9 +25,11 @@ from absl import flags
 from PIL import Image, ImageEnhance, ImageOps
 
 if TYPE_CHECKING or not __package__:
-    from sources import Args, Images, Planes, Problem, Recipe, load, write_whole
+    from recipes import same_classes
+    from sources import Args, Images, Planes, Problem, Recipe, load, say, write_whole
 else:
-    from .sources import Args, Images, Planes, Problem, Recipe, load, write_whole
+    from .recipes import same_classes
+    from .sources import Args, Images, Planes, Problem, Recipe, load, say, write_whole
 
 Size = tuple[int, int]  # height and width
 Span = tuple[float, float]  # least and most
@@ -35,17 +37,6 @@ Box = tuple[int, int, int, int]  # top, left, bottom, right
 Chance = np.random.Generator
 Change = Callable[[Image.Image], Image.Image]
 BILINEAR = Image.Resampling.BILINEAR
-EVALUATED = ("mean", "std", "crop", "padding", "resize")  # of a run, to evaluate it
-
-
-def as_trained(args: Args, trained: list[Any]) -> None:
-    """Evaluate checkpoints with the recipe that they have, but for flags given."""
-    for key in sorted({*EVALUATED} - args.given):
-        values = [one[key] for one in trained if isinstance(one, dict) and key in one]
-        for value in values:
-            if value != values[0]:
-                raise Problem(f"--weights have different {key}s: give --{key}")
-            args.recipe[key] = value
 
 
 def prepare(args: Args) -> tuple[Images, Images]:
@@ -57,13 +48,15 @@ def prepare(args: Args) -> tuple[Images, Images]:
     """
     images, others = load(args.data, args.recipe)
     recipe, batch, classes = args.recipe, args.recipe["batch_size"], len(images.classes)
-    if (epoch := len(images) // batch) == 0:
+    if (epoch := len(images) // batch) == 0 and not args.evaluate:
         few = f"{len(images)} training images do not fill a batch of {batch}"
         raise Problem(f"--data: {args.data}: {few}")
     unit = epoch if recipe["unit"] == "epochs" else 1
     recipe |= {key: unit * recipe[key] for key in ("length", "warmup")}
     recipe |= {"milestones": [unit * n for n in recipe["milestones"]], "unit": "steps"}
     recipe |= {"input": [images.channels, *recipe["input"][1:]], "classes": classes}
+    trained_on = recipe.setdefault("class_names", images.classes)
+    same_classes(trained_on, images.classes)
     recipe["loss_weights"] = []
     if recipe["class_weights"] == "balanced":  # all classes have equal total weight
         counts = np.maximum(np.bincount(images.labels, minlength=classes), 1)
@@ -76,6 +69,7 @@ def prepare(args: Args) -> tuple[Images, Images]:
         images = others = dataclasses.replace(images, source=source, labels=labels)
         recipe |= dict.fromkeys(("flip", "mixup", "cutmix", "erasing"), 0)
         recipe |= {"crop": "none", "augment": "none"}
+    say_what_is_seen(images, recipe)
     args.epoch = epoch if epoch > 1 and not args.overfit_one_batch else args.steps
     args.recipe = measured(images, recipe)
     return images, others
@@ -104,6 +98,17 @@ def input_size(images: Images, recipe: Recipe, training: bool = False) -> Size:
         return images.size
     own = training and recipe["train_size"]
     return (own, own) if own else (recipe["input"][1], recipe["input"][2])
+
+
+def say_what_is_seen(images: Images, recipe: Recipe) -> None:
+    """Tell the user if the network sees but a small part of each image."""
+    if images.size is not None and recipe["crop"] in ("none", "pad"):
+        return
+    rows, columns = input_size(images, recipe)
+    for key in ("resize", "scales") if recipe["crop"] == "scaled" else ("resize",):
+        side = np.min(recipe[key])
+        if side > 2 * max(rows, columns):
+            say(f"--{key} {side}: the network sees only {rows}x{columns} pixels of it")
 
 
 def trained(images: Images, recipe: Recipe, index: int, rng: Chance) -> Any:
@@ -146,13 +151,16 @@ def viewed(images: Images, recipe: Recipe, ten: bool, sides: Any, index: int) ->
 
 
 def crop(planes: Planes, size: Size, recipe: Recipe, side: int, *at: float) -> Planes:
-    """A crop of the padded image if that has the input size, else of the resized one.
+    """A crop of an image whose shorter side is resized to `side`, or as the recipe says.
 
-    The shorter side is resized to `side`, or if that is 0, as the recipe says. `at` is
-    the relative position, across and down: (0, 1) is the lower left corner.
+    For pad, it is of the padded middle. An image of the input size is not resized for
+    none and pad. `at` is the relative position: (0, 1) is the lower left corner.
     """
     own, border, ends = planes[0].size[::-1], 0, []
-    short = max(side or recipe["resize"], *size)
+    if recipe["crop"] == "pad" and own != size and not side:
+        side = recipe["resize"] or max(size)
+        planes, own, side = crop(planes, size, recipe, side, 0.5, 0.5), size, 0
+    short = max(side or recipe["resize"] or round(max(size) / 0.875), *size)
     sides = [max(short, round(n * short / min(own))) for n in own]
     if own == size and recipe["crop"] in ("none", "pad") and not side:
         sides, border = list(own), recipe["padding"] if recipe["crop"] == "pad" else 0

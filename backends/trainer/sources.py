@@ -44,6 +44,12 @@ class Problem(Exception):
         )
 
 
+def say(text: str) -> None:
+    """Tell the user, once for all processes, something that does not end the run."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"train.py: {text}", file=sys.stderr)
+
+
 @contextlib.contextmanager
 def reading(path: object, what: str) -> Iterator[None]:
     """Raise `Problem` for whatever is raised while a file is read that is not `what`."""
@@ -137,7 +143,11 @@ def idx(folder: Path, part: str) -> Part:
     arrays = []
     for kind, rank in (("images-idx3", 3), ("labels-idx1", 1)):
         name = f"{part}-{kind}-ubyte"
-        path = max(folder.glob(f"*{name}*"), default=folder / name)
+        found = sorted(folder.glob(f"*{name}*"))  # packed ones are the last
+        path = (found or [folder / name])[-1]
+        if len({str(each).removesuffix(".gz") for each in found}) > 1:
+            several = ", ".join(each.name for each in found)
+            raise Problem(f"--data: {folder}: give a folder with one of {several}")
         with reading(path, f"a whole idx file of bytes with {rank} dimensions"):
             with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
                 head = file.read(4 + 4 * rank)
@@ -172,6 +182,10 @@ def arrays(path: Path, part: str) -> Part:
             images, labels = file[f"x_{part}"], file[f"y_{part}"].squeeze()
         if images.dtype != np.uint8 or images.ndim not in (3, 4):
             raise ValueError(f"{images.dtype} {images.shape}, not uint8 (N, H, W, C)")
+        shape = images.shape
+        if len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3] > 4:
+            hint = "np.moveaxis(x, 1, 3) makes (N, H, W, C) of it"
+            raise ValueError(f"{shape} looks like (N, C, H, W); {hint}")
         if labels.dtype.kind not in "iu" or labels.ndim != 1:
             raise ValueError(f"labels of {labels.dtype} {labels.shape}, not int (N,)")
     return images if images.ndim == 4 else images[..., None], labels
@@ -180,10 +194,13 @@ def arrays(path: Path, part: str) -> Part:
 def table(folder: Path, part: str) -> Part:
     """A CSV file with the columns path, relative to the folder, and label."""
     path, paths, labels = folder / f"{part}.csv", [], []
-    with reading(path, "a table with the columns path and label"):
+    with reading(path, "a table with the columns path and label, with commas between"):
         text = path.read_text(encoding="utf-8-sig")
-        for row in csv.DictReader(io.StringIO(text)):
-            name, label = row["path"] or "", row["label"] or ""
+        rows = csv.DictReader(io.StringIO(text))
+        if not {"path", "label"} <= {*(rows.fieldnames or ())}:
+            raise ValueError(f"it begins with {text[:80]!r}")
+        for row in rows:
+            name, label = row["path"] or "", (row["label"] or "").strip()
             outside = os.path.isabs(name) or ".." in Path(name).parts
             if outside or not (name and label) or len(name + label) > MAX_TEXT:
                 raise ValueError(f"no label and path into its folder: {name[:80]!r}")
@@ -198,22 +215,24 @@ def tree(folder: Path, part: str) -> Part:
     paths: list[bytes] = []
     labels: list[str] = []
     with reading(root, "a folder with a folder for each class"):
-        names = sorted(path.name for path in root.iterdir() if path.is_dir())
+        inside = (path.name for path in root.iterdir() if path.is_dir())
+        names = sorted(name for name in inside if not name.startswith("."))
     for name in names:
         every: list[str] = []
         for where, folders, files in os.walk(root / name):
+            folders[:] = [each for each in folders if not each.startswith(".")]
             links = (each for each in folders if os.path.islink(f"{where}/{each}"))
             every += [f"{where}/{each}" for each in (*files, *links)]
-        encoded = sorted(map(os.fsencode, every))
+        shown = (each for each in every if not os.path.basename(each).startswith("."))
+        encoded = sorted(map(os.fsencode, shown))
         found = [p for p in encoded if p[p.rfind(b".") :].lower() in SUFFIXES]
         if not found:
             raise Problem(f"{root / name}: no images")
         paths, labels = paths + found, labels + [name] * len(found)
         others += len(every) - len(found)
-    if others and os.environ.get("RANK", "0") == "0":
+    if others:
         known = b", ".join(sorted(SUFFIXES)).decode()
-        what = f"{others:,} files or links skipped that are not {known}"
-        print(f"{root}: {what}", file=sys.stderr)
+        say(f"{root}: {others:,} files or links skipped that are hidden or not {known}")
     return np.array(paths, "S"), np.array(labels, "U")
 
 
@@ -252,6 +271,7 @@ HOW_TO_GET = (
 def load(data: str, recipe: Recipe) -> tuple[Images, Images]:
     """The training and evaluation images of --data; raises `Problem`."""
     if data == "synthetic":
+        say("--data synthetic: random noise, to measure speed")
         return synthetic(recipe), synthetic(recipe)
     folder = FASHION_MNIST if data == "fashion-mnist" else Path(data)
     kinds = (READERS[name] for name in READERS if any(folder.glob(name)))

@@ -253,8 +253,10 @@ class TrainingKeys(Model):
         1, description="repeated augmentation: how often an image is seen in a row"
     )
     flip: Switch = Field(False, description="flip half of the training images horizontally")
-    resize: Size = Field(
-        256, description="shorter side before the evaluation crop, for image files"
+    resize: Annotated[int, Field(strict=True, ge=0, le=MAX_SIZE)] = Field(
+        0,
+        description="shorter side of image files before the evaluation crop; 0: for pad the input "
+        "size, else the input size / 0.875",
     )
     mean: list[Share] = Field(
         [0.485, 0.456, 0.406],

@@ -137,7 +137,7 @@ def test_folders_are_read(
     assert (len(found), found.size, found.classes) == (6, None, ["class0", "class1"])
     assert found.planes(4)[0].size == (14, 10)
     assert found.planes(4)[0].getpixel((0, 0)) == 101
-    assert "train: 1 files or links skipped that are not .bmp, .jpeg" in capsys.readouterr().err
+    assert "train: 1 files or links skipped that are hidden or not .bmp" in capsys.readouterr().err
 
 
 def test_tables_are_read(sources: ModuleType, recipe: Recipe, tmp_path: Path) -> None:
@@ -241,6 +241,37 @@ def test_boxes_of_cutmix_lie_around_any_pixel(data: ModuleType, recipe: Recipe) 
     assert sides == {2, 3, 4}
 
 
+def test_what_is_hidden_is_no_class_and_no_image(
+    sources: ModuleType, recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_folder(tmp_path / "data")
+    for hidden in (".ipynb_checkpoints", "class0/.cache"):
+        shutil.copytree(root / "train/class1", root / "train" / hidden)
+    (root / "train/class0/._0.png").write_bytes(b"of another system")
+    found, _ = sources.load(str(root), recipe)
+    assert (len(found), found.classes) == (6, ["class0", "class1"])
+    assert "train: 1 files or links skipped that are hidden or not" in capsys.readouterr().err
+
+
+def test_labels_of_tables_have_no_blanks_around(
+    sources: ModuleType, recipe: Recipe, tmp_path: Path
+) -> None:
+    root = write_folder(tmp_path / "data")
+    for part in ("train", "val"):
+        rows = [f"{part}/class0/0.png, a", f"{part}/class0/1.png,a", f"{part}/class1/0.png,b "]
+        (root / f"{part}.csv").write_text("\n".join(["path,label", *rows]))
+    assert sources.load(str(root), recipe)[0].classes == ["a", "b"]
+
+
+def test_noise_is_told(
+    sources: ModuleType, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources.load("synthetic", recipe)
+    assert capsys.readouterr().err == (
+        "train.py: --data synthetic: random noise, to measure speed\n"
+    )
+
+
 # --- refusing ------------------------------------------------------------------------------------
 
 
@@ -250,6 +281,8 @@ def write_arrays(path: Path, kind: str) -> Path:
 
     images: Any = np.zeros((4, 8, 8, 3), np.float32 if kind == "npz float" else np.uint8)
     labels: Any = np.arange(4) / 2 if kind == "npz halves" else np.arange(4)
+    if kind == "npz transposed":
+        images = images.transpose(0, 3, 1, 2)
     if kind == "npz objects":
         labels = np.array([print] * 4, object)
     if kind == "npz classes":
@@ -309,7 +342,9 @@ def broken_idx(kind: str, root: Path) -> Path:
     text = path.read_bytes()
     wrong = {"idx cut": text[:-1], "idx long": text + b"x", "idx magic": b"x" + text}
     path.write_bytes(wrong.get(kind, text))
-    if kind == "idx label":
+    if kind == "idx several":
+        (path.parent / f"emnist-{path.name}.gz").write_bytes(gzip.compress(text))
+    elif kind == "idx label":
         path = path.with_name("t10k-labels-idx1-ubyte")
         path.write_bytes(path.read_bytes()[:-1] + b"\n")
     elif kind in ("idx bomb", "idx packed bomb"):
@@ -336,7 +371,9 @@ def broken(kind: str, root: Path) -> Path:
         (root / "empty").mkdir()
         return root / "empty"
     data = write_folder(root / "data", (3,) if kind == "one class" else (3, 3))
-    if kind == "corrupt image":
+    if kind == "semicolons":
+        (data / "train.csv").write_text("path;label\ntrain/class0/0.png;a\n")
+    elif kind == "corrupt image":
         (data / "train" / "class1" / "1.png").write_bytes(b"no image")
     elif kind in FILES:
         FILES[kind](data / "train" / "class1" / "1.png")
@@ -364,6 +401,9 @@ def broken(kind: str, root: Path) -> Path:
         ("idx bomb", "train-images-idx3-ubyte.gz: not a whole idx file"),
         ("idx packed bomb", "train-images-idx3-ubyte.gz: not a whole idx file"),
         ("npz float", "some.npz: not arrays x_train and y_train: float32 "),
+        ("npz transposed", r"looks like \(N, C, H, W\); np.moveaxis\(x, 1, 3\) makes"),
+        ("idx several", "give a folder with one of emnist-train-labels-idx1-ubyte.gz, train-la"),
+        ("semicolons", "train.csv: not a table .*, with commas between: it begins with 'path;la"),
         ("npz halves", "labels of float64"),
         ("npz objects", "not arrays x_train and y_train: Object arrays cannot be loaded"),
         ("npz less", "not arrays x_test and y_test: .*x_test"),
@@ -516,6 +556,63 @@ def test_crops_have_the_size_of_the_network(
         assert not box.any()
         again, *_ = data.trained(images, changed, 0, np.random.default_rng(seed))
         assert (made == again).all()
+
+
+@pytest.mark.parametrize(("crop", "side"), [("pad", 8), ("none", 9)])
+def test_files_are_seen_whole(
+    folder: Path, recipe: Recipe, tmp_path: Path, crop: str, side: int
+) -> None:
+    """By default, the shorter side becomes that of the input, or an eighth longer.
+
+    Training and evaluation see the same scale; to pad, a border is put around its middle.
+    """
+    import numpy as np
+    from PIL import Image
+
+    data, sources = imported(folder, "data"), sys.modules["sources"]
+    noise = np.random.default_rng(0).integers(1, 256, (64, 96), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "image.png")
+    paths = np.array([bytes(tmp_path / "image.png")])
+    images = sources.Images(paths, np.array([0]), 1, ["a", "b"])
+    changed = {**recipe, "crop": crop, "flip": False}
+    short, long = side, round(96 * side / 64)
+    whole = Image.fromarray(noise).resize((long, short), Image.Resampling.BILINEAR)
+    top, left = (short - 7) // 2, (long - 7) // 2
+    middle = np.asarray(whole)[top : top + 8, left : left + 8].astype(int)
+    views, _ = data.evaluation(images, changed)[0]
+    assert np.abs(views[0, 0, ..., 0] - middle).max() <= 1
+    border = np.pad(middle, recipe["padding"] if crop == "pad" else 0)
+    places = [border[y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
+    places = [each for each in places if each.shape == (8, 8)]
+    seen = set()
+    for seed in range(100):
+        made = data.trained(images, changed, 0, np.random.default_rng(seed))[0][..., 0]
+        seen |= {i for i, each in enumerate(places) if np.abs(made - each).max() <= 1}
+    assert seen == set(range(9 if crop == "pad" else 1))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), ""),
+        (("--resize", 16), ""),
+        (("--resize", 17), "--resize 17: the network sees only 8x8 pixels of it"),
+        (("--crop", "scaled"), "--scales 256: the network sees only 8x8 pixels of it"),
+    ],
+)
+def test_small_parts_of_images_are_told(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[object, ...],
+    told: str,
+) -> None:
+    imported(folder, "train")
+    common, data = sys.modules["common"], sys.modules["data"]
+    where = str(write_folder(tmp_path / "data", (6, 2)))
+    more = ["--mean", "0.5", "--std", "0.5", *map(str, words)]
+    data.prepare(common.parse(["small", "--data", where, *more], "", {}))
+    assert capsys.readouterr().err == (f"train.py: {told}\n" if told else "")
 
 
 def test_padding_and_mirrors(folder: Path, recipe: Recipe) -> None:

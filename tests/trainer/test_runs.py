@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -76,7 +77,8 @@ class Trainer:
         return out / {"torch": "last.pt", "keras": "last.weights.h5"}[self.backend]
 
     def state(self, out: Path) -> dict[str, Any]:
-        read: dict[str, Any] = imported(self.folder, "train").read(self.last(out))
+        module = {"torch": "train", "keras": "fitting"}[self.backend]
+        read: dict[str, Any] = imported(self.folder, module).read(self.last(out))
         return read
 
 
@@ -304,8 +306,8 @@ def test_bf16_is_of_what_is_computed_not_of_what_is_kept(trainer: Trainer, tmp_p
 def test_a_checkpoint_is_evaluated_as_it_was_in_its_run(
     trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ("--evaluate", "--weights", trainer.weights(trainer.run))
-    found = []
+    flags = ("--evaluate", "--weights", trainer.weights(trainer.run), "--batch-size", 65)
+    found = []  # also with more in a batch than there are images
     for more in ((), ("--ten-crop",)):
         capsys.readouterr()
         called(trainer.folder, *trainer.flags(tmp_path / "none"), *flags, *more)
@@ -314,6 +316,70 @@ def test_a_checkpoint_is_evaluated_as_it_was_in_its_run(
     assert found[0] == pytest.approx(expected, abs=1e-6)
     assert found[1]["val_loss"] != pytest.approx(found[0]["val_loss"], abs=1e-6)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_carry_what_their_evaluation_needs(
+    trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also far from their run; where they do not, that is said."""
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    more = ("--mean", 0.9, "--std", 0.1, "--resize", 12)
+    called(trainer.folder, *trainer.flags(run), "--max-steps", 3, *more)
+    best = {"torch": "best_weights.safetensors", "keras": "best.weights.h5"}[trainer.backend]
+    moved.mkdir()
+    shutil.copy(run / best, moved)
+    flags = (*trainer.flags(tmp_path / "none"), "--evaluate", "--weights", moved / best)
+    capsys.readouterr()
+    called(trainer.folder, *flags)
+    found = capsys.readouterr()
+    expected = trainers.told(run)[-1]["val_loss"]
+    assert json.loads(found.out)["val_loss"] == pytest.approx(expected, rel=1e-6)
+    assert "has no recipe" not in found.err
+    if trainer.backend == "torch":
+        from safetensors.torch import load_file, save_file
+
+        save_file(load_file(moved / best), moved / best)
+    else:
+        import h5py
+
+        with h5py.File(moved / best, "r+") as file:
+            assert json.loads(file["recipe"].asstr()[()])["resize"] == 12
+            del file["recipe"]
+    called(trainer.folder, *flags)
+    found = capsys.readouterr()
+    assert json.loads(found.out)["val_loss"] != pytest.approx(expected, rel=1e-3)
+    assert f"{moved / best} has no recipe: mean, std, crop and resize are those of" in found.err
+
+
+@pytest.mark.parametrize("recipe", ["no JSON", "[" * 100_000, '{"mean": "x"}', '{"crop": 3}'])
+def test_a_wrong_recipe_of_weights_is_told(trainer: Trainer, tmp_path: Path, recipe: str) -> None:
+    best = {"torch": "best_weights.safetensors", "keras": "best.weights.h5"}[trainer.backend]
+    path = shutil.copy(trainer.run / best, tmp_path / best)
+    if trainer.backend == "torch":
+        from safetensors.torch import load_file, save_file
+
+        save_file(load_file(path), path, {"recipe": recipe})
+    else:
+        import h5py
+
+        with h5py.File(path, "r+") as file:
+            del file["recipe"]
+            file["recipe"] = recipe
+    message = problem(trainer.folder, *trainer.flags(tmp_path), "--evaluate", "--weights", path)
+    assert message.startswith(f"{path}: not weights with a recipe: ")
+
+
+def test_classes_keep_their_names(trainer: Trainer, tmp_path: Path) -> None:
+    """A run does not go on with others, nor are its weights evaluated with them."""
+    small = ("--mean", 0.5, "--std", 0.25, "--batch-size", 4, "--out", tmp_path / "run")
+    data = write_folder(tmp_path / "data", ("cat", "dog"))
+    called(trainer.folder, "--data", data, *small, "--max-steps", 1)
+    other = write_folder(tmp_path / "other", ("cat", "ape"))
+    told = "--data: class 0 was 'cat' in training and is 'ape'; give data with the same classes"
+    go_on = ("--data", other, *small)
+    assert problem(trainer.folder, *go_on, "--resume", "--max-steps", 2) == told
+    for path in (tmp_path / "run").glob("best*"):
+        assert problem(trainer.folder, *go_on, "--evaluate", "--weights", path) == told
 
 
 def test_fine_tuning_leaves_frozen_parts_alone(trainer: Trainer, tmp_path: Path) -> None:
@@ -447,18 +513,21 @@ def is_bias(group: Any) -> bool:
     return getattr(group, "shape", None) == (10,)
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1j, 1e300])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1j, 1e300, 3])
 def test_weights_that_are_no_numbers_are_refused(
     trainer: Trainer, tmp_path: Path, wrong: complex
 ) -> None:
-    """In PyTorch and in HDF5, which Keras reads; also where Python shows no warnings."""
+    """In PyTorch and in HDF5, which Keras reads; also where Python shows no warnings.
+
+    Nor are integers, such as those of quantised weights.
+    """
     path = tmp_path / trainer.weights(trainer.run).name
     shutil.copy(trainer.weights(trainer.run), path)
     if trainer.backend == "torch":
         import torch
 
         saved = torch.load(path)
-        kind = {1j: torch.complex64, 1e300: torch.float64}.get(wrong, torch.float32)
+        kind = {1j: torch.complex64, 1e300: torch.float64, 3: torch.int8}.get(wrong, torch.float32)
         bias = saved["model"]["fc.bias"].to(kind)
         bias[0] = wrong
         torch.save({"model": {**saved["model"], "fc.bias": bias}}, path)
@@ -468,7 +537,7 @@ def test_weights_that_are_no_numbers_are_refused(
         with h5py.File(path, "r+") as file:
             names: list[str] = []
             file.visititems(lambda name, each: names.append(name) if is_bias(each) else None)
-            kind = {1j: np.complex64, 1e300: np.float64}.get(wrong, np.float32)
+            kind = {1j: np.complex64, 1e300: np.float64, 3: np.int8}.get(wrong, np.float32)
             bias = file[names[0]][:].astype(kind)
             bias[0] = wrong
             del file[names[0]]
@@ -477,7 +546,8 @@ def test_weights_that_are_no_numbers_are_refused(
         warnings.simplefilter("ignore")
         message = problem(trainer.folder, *trainer.flags(tmp_path / "run"), "--weights", path)
     assert path.name in message
-    assert "no finite number" in message or "imaginary" in message or "complex" in message
+    expected = {1j: r"imaginary|complex", 3: "int8, not (torch.)?float"}
+    assert re.search(expected.get(wrong, "no finite number"), message)
     assert not (tmp_path / "run").exists()
 
 
@@ -603,6 +673,7 @@ def test_what_does_not_fit_is_told(trainer: Trainer, tmp_path: Path) -> None:
         ((*new, "--weights", junk), f"{junk}: not "),
         ((*new, "--weights", tmp_path / "none.x"), "none.x: not "),
         ((*new, "--evaluate"), "--evaluate needs --weights"),
+        ((*new, "--confusion", tmp_path / "x.csv"), "--confusion needs --evaluate"),
         ((*new, "--reset-head"), "--reset-head needs --weights"),
         ((*new, "--freeze-until", "layer9"), "--freeze-until: not possible: there is no "),
         ((*new, "--accumulate", 3), "a batch of 8 cannot be dealt out evenly in 3 parts"),
@@ -615,12 +686,19 @@ def test_what_does_not_fit_is_told(trainer: Trainer, tmp_path: Path) -> None:
         ((*new, "--batch-size", 65), "64 training images do not fill a batch of 65"),
         (trainer.flags(junk / "run"), "not a folder to write to"),
         (("--data", tmp_path / "none"), "there is no folder"),
+        (("--data", ""), "--data is empty"),
     ):
         assert message in problem(trainer.folder, *flags)
     for more in ((), ("--reset-head",)):
-        assert ": not weights of this network (" in problem(
-            trainer.other, *new, "--weights", weights, *more
-        )
+        message = problem(trainer.other, *new, "--weights", weights, *more)
+        assert ": not weights of this network: " in message
+        assert "try --reset-head" not in message  # which would not help
+    two = ("--data", write_folder(tmp_path / "two", ("a", "b")), "--batch-size", 4)
+    more = ("--mean", 0.5, "--std", 0.5, "--out", tmp_path / "new", "--weights", weights)
+    message = problem(trainer.folder, *two, *more)
+    assert message.endswith(
+        ": not weights of this network: fc is for other classes; try --reset-head"
+    )
     assert {path: path.read_bytes() for path in trainer.run.iterdir()} == before
     assert not (tmp_path / "new").exists()
 

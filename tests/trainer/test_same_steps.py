@@ -65,7 +65,7 @@ def evaluated(folder: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_the_shared_files_are_the_same(root: Path) -> None:
     """Recipe, schedule and images are one text in both folders."""
-    for name in ("common.py", "data.py", "sources.py"):
+    for name in ("common.py", "data.py", "recipes.py", "sources.py"):
         bodies = [
             (root / backend / name).read_text().split('"""', 1)[1] for backend in ("torch", "keras")
         ]

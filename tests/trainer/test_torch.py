@@ -124,6 +124,44 @@ def test_processes_stop_together(folder: Path, data: Path, tmp_path: Path) -> No
     assert 0 < saved(last)["step"] < 300
 
 
+def test_weights_of_other_trainers_are_read(folder: Path, data: Path, tmp_path: Path) -> None:
+    """In a dictionary of their own, and with the prefix of DistributedDataParallel."""
+    import torch
+
+    state = imported(folder, "small").small().state_dict()
+    path, flags = tmp_path / "theirs.pth", ("--data", data, "--max-steps", 1, "--learning-rate", 0)
+    wrapped = {f"module.{name}": value for name, value in state.items()}
+    for number, theirs in enumerate((wrapped, {"state_dict": wrapped, "epoch": 3})):
+        torch.save(theirs, path)
+        out = tmp_path / str(number)
+        called(folder, *flags, "--weights", path, "--out", out)
+        assert torch.equal(saved(out / "last.pt")["model"]["fc.weight"], state["fc.weight"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("text", "not a file of weights: expected a dict of tensors, as torch.save writes it"),
+        ("empty", "not a file of weights: expected a dict of tensors, as torch.save writes it"),
+        ("list", "not a file of weights: expected a dict of tensors, as torch.save writes it"),
+        ("code", "as torch.save writes it; it holds print"),
+        ("other", "not weights of this network: epoch: int, not a tensor"),
+    ],
+)
+def test_what_holds_no_weights_is_told(
+    folder: Path, data: Path, tmp_path: Path, kind: str, message: str
+) -> None:
+    import torch
+
+    path = tmp_path / "weights.pt"
+    if kind in ("text", "empty"):
+        path.write_text("hello, this is no file of weights\n" if kind == "text" else "")
+    else:
+        torch.save({"list": [1], "code": {"x": print}, "other": {"epoch": 3}}[kind], path)
+    told = problem(folder, "--data", data, "--out", tmp_path / "run", "--weights", path)
+    assert told.startswith(f"{path}: not ") and told.endswith(message)
+
+
 def test_torchrun_repeats_what_is_wrong(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

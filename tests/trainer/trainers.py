@@ -22,7 +22,7 @@ from resnet_spec.language.library import Library
 from resnet_spec.language.load import load
 from resnet_spec.lower import lower
 
-MODULES = ("train", "devices", "fitting", "common", "data", "sources")
+MODULES = ("train", "devices", "fitting", "common", "recipes", "data", "sources")
 SPEC = """\
 spec_version: 1
 name: small
@@ -252,8 +252,8 @@ def contents(out: Path) -> dict[str, Any]:
 
 def arrays(folder: Path, out: Path) -> dict[str, np.ndarray]:
     """Every number of a run's last checkpoint, by its group and name, such as `model|fc/bias`."""
-    suffix = {"torch": "pt", "keras": "npz"}[folder.name]
-    saved = imported(folder, "train").read(out / f"last.{suffix}")
+    module, suffix = {"torch": ("train", "pt"), "keras": ("fitting", "npz")}[folder.name]
+    saved = imported(folder, module).read(out / f"last.{suffix}")
     return {key: np.asarray(value) for key, value in _flat(saved) if not key.startswith("recipe")}
 
 

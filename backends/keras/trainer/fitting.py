@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py  # type: ignore[import-untyped]
 import keras
 import numpy as np
 from keras import ops
@@ -22,10 +23,12 @@ from keras import ops
 if TYPE_CHECKING or not __package__:
     import common
     from devices import Place, Trained, evaluate
+    from recipes import packed
     from sources import Args, Images, Problem, Recipe, reading, write_whole
 else:
     from . import common
     from .devices import Place, Trained, evaluate
+    from .recipes import packed
     from .sources import Args, Images, Problem, Recipe, reading, write_whole
 
 Changes = list[tuple[Any, Any]]  # variables with their new values
@@ -156,8 +159,11 @@ def save(path: Path, state: dict[str, Any], **groups: dict[str, Any]) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def save_weights(path: Path, model: keras.Model) -> None:
-    """Write weights for Keras' `load_weights`, completely or not at all."""
+def save_weights(path: Path, model: keras.Model, recipe: Recipe) -> None:
+    """Write weights for Keras' `load_weights`, and what an evaluation of them needs.
+
+    Completely or not at all; raises `Problem`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder, "whole.weights.h5")
         try:
@@ -165,6 +171,8 @@ def save_weights(path: Path, model: keras.Model) -> None:
             size = sum(weight.nbytes for weight in model.get_weights())
             whole.write_bytes(bytes(size + 4096 * len(model.weights)))
             model.save_weights(whole, overwrite=True)
+            with h5py.File(whole, "r+") as file:
+                file["recipe"] = packed(recipe)
         except OSError as error:
             what = f"cannot write {path}: {error.strerror or error}"
             raise Problem(f"{what}; the last checkpoint is as before") from None
@@ -179,6 +187,29 @@ def read(path: Path) -> dict[str, Any]:
             group, _, name = key.partition("|")
             saved.setdefault(group, {})[name] = file[key]
         return {"model": {}, "ema": {}, **saved}
+
+
+def recipe_with(path: Path) -> Any:
+    """The recipe in a file of weights, or of the run beside it, or None."""
+    with reading(path, "a file of weights"):
+        if path.is_file() and h5py.is_hdf5(path):
+            with h5py.File(path) as file:
+                if "recipe" in file and file["recipe"].shape == ():
+                    return file["recipe"].asstr()[()]
+    beside = path.with_name("last.npz")
+    return read(beside).get("recipe") if beside.is_file() else None
+
+
+def check_numbers(path: Path) -> None:
+    """Raise `ValueError` for integers, of quantised weights, which Keras would cast."""
+
+    def check(name: str, found: Any) -> None:
+        if getattr(found, "dtype", np.dtype("f")).kind in "iu" and "seed" not in name:
+            raise ValueError(f"{name}: {found.dtype}, not floating-point numbers")
+
+    if h5py.is_hdf5(path):
+        with h5py.File(path) as file:
+            file.visititems(check)
 
 
 def finite(model: keras.Model) -> bool:
@@ -281,7 +312,9 @@ class Run(keras.callbacks.Callback):
             return
         # In this order, so that no kill loses the best.
         for name in ("best", "last") if best else ("last",):
-            save_weights(self.args.out / f"{name}.weights.h5", self.evaluated)
+            save_weights(
+                self.args.out / f"{name}.weights.h5", self.evaluated, self.recipe
+            )
         save(
             self.args.out / "last.npz", common.identity(self.args) | own, **self.groups
         )

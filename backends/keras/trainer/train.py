@@ -22,11 +22,12 @@ if not __package__:
     # A network next to this file may be called json: search this folder last.
     HERE = os.path.dirname(os.path.realpath(__file__))
     sys.path[:] = [*(path for path in sys.path if path != HERE), HERE]
-    for name in ("sources", "common", "data", "devices", "fitting"):
+    for name in ("sources", "recipes", "common", "data", "devices", "fitting"):
         found = importlib.util.find_spec(name)
         if found and os.path.dirname(os.path.realpath(found.origin or "")) != HERE:
             sys.exit(f"train.py: {found.origin} hides {HERE}/{name}.py; run with -m")
 
+import re
 import signal
 import warnings
 from collections.abc import Iterator
@@ -41,17 +42,19 @@ if TYPE_CHECKING or not __package__:
     import common
     import data
     from devices import Place, Trained, evaluate, place_of
-    from fitting import SGD, AdamW, Run, finite, keras_own, read
+    from fitting import SGD, AdamW, Run, check_numbers, finite, keras_own, recipe_with
+    from recipes import Options, as_trained
     from sources import Args, Images, Problem, Recipe, reading
 else:
     from . import common, data
     from .devices import Place, Trained, evaluate, place_of
-    from .fitting import SGD, AdamW, Run, finite, keras_own, read
+    from .fitting import SGD, AdamW, Run, check_numbers, finite, keras_own, recipe_with
+    from .recipes import Options, as_trained
     from .sources import Args, Images, Problem, Recipe, reading
 
 WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 ON = "store_true"
-FLAGS: common.Options = {
+FLAGS: Options = {
     "--precision": {"choices": ("fp32", "bf16", "fp64"), "help": "of the computation"},
     "--all-devices": {"action": ON, "help": "train on all devices of this host"},
     "--compile": {"action": ON, "help": "with XLA, even where Keras would not"},
@@ -81,17 +84,23 @@ def build(args: Args, images: Images, weights: Path | None) -> keras.Model:
 def load_weights(model: keras.Model, path: Path, reset_head: bool) -> None:
     """Load weights, with --reset-head except the last layer's; raises `Problem`."""
     head, kept = model.layers[-1], model.layers[-1].get_weights()
-    what = (
-        f"weights of this network (for other classes try --reset-head, of {head.name})"
-    )
+    alone = f"A total of 1 objects could not be loaded.* name={head.name},"
+    what = "weights of this network"
     with reading(path, what), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")  # whatever python -W says
-        model.load_weights(path, skip_mismatch=reset_head)
+        check_numbers(path)
+        try:
+            model.load_weights(path, skip_mismatch=reset_head)
+        except ValueError as error:
+            if re.match(alone, str(error)):
+                other = f"{head.name} is for other classes; try --reset-head"
+                raise ValueError(other) from None
+            raise
         if reset_head:
             head.set_weights(kept)
         for text in (" ".join(str(each.message).split()) for each in told):
-            only = text.startswith("A total of 1 objects") and head.name in text
-            if ("could not be loaded" in text or "imaginary" in text) and not only:
+            lost = "could not be loaded" in text and not re.match(alone, text)
+            if lost or "imaginary" in text:
                 raise ValueError(text)
         if not finite(model):
             raise ValueError("it holds what is no finite number")
@@ -172,9 +181,7 @@ def train(args: Args, place: Place) -> None:
     foreign = ["last.pt", "best.pt", "*.safetensors"]
     common.check(args, place.devices, "last.npz", foreign)
     if args.evaluate:
-        beside = [path.with_name("last.npz") for path in args.weights]
-        kept = [read(path).get("recipe") for path in beside if path.is_file()]
-        data.as_trained(args, kept)
+        as_trained(args, {path: recipe_with(path) for path in args.weights})
     images, held_out = data.prepare(args)
     if args.evaluate:
         evaluate_all(args, place, held_out)

@@ -24,7 +24,7 @@ if not __package__:
     # A network next to this file may be called json: search this folder last.
     HERE = os.path.dirname(os.path.realpath(__file__))
     sys.path[:] = [*(path for path in sys.path if path != HERE), HERE]
-    for name in ("sources", "common", "data", "devices"):
+    for name in ("sources", "recipes", "common", "data", "devices"):
         found = importlib.util.find_spec(name)
         if found and os.path.dirname(os.path.realpath(found.origin or "")) != HERE:
             sys.exit(f"train.py: {found.origin} hides {HERE}/{name}.py; run with -m")
@@ -32,11 +32,13 @@ if not __package__:
 import io
 import itertools
 import math
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import safetensors
 import safetensors.torch
 import torch
 import torch.nn.functional as F
@@ -51,15 +53,17 @@ if TYPE_CHECKING or not __package__:
     import common
     import data
     from devices import HALVES, Place, evaluate, leave, prepared
+    from recipes import Options, as_trained, packed
     from sources import Args, Images, Problem, Recipe, reading, write_whole
 else:
     from . import common, data
     from .devices import HALVES, Place, evaluate, leave, prepared
+    from .recipes import Options, as_trained, packed
     from .sources import Args, Images, Problem, Recipe, reading, write_whole
 
 Batches = Sequence[tuple[Tensor, Tensor]]  # images and targets
 ON = "store_true"
-FLAGS: common.Options = {
+FLAGS: Options = {
     "--device": {"choices": ("cpu", "cuda"), "help": "default: cuda, if there is one"},
     "--precision": {"choices": ("fp32", *HALVES, "fp64"), "help": "of the computation"},
     "--sync-batch-norm": {"action": ON, "help": "statistics over all processes"},
@@ -91,9 +95,25 @@ def read(path: Path) -> dict[str, Any]:
     """The contents of a file of weights; raises `Problem`."""
     with reading(path, "a file of weights"):
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        return {**saved}
+            with safetensors.safe_open(path, "pt") as file:
+                found = {name: file.get_tensor(name) for name in file.keys()}
+                return {"model": found, "recipe": (file.metadata() or {}).get("recipe")}
+        try:
+            return {**torch.load(path, map_location="cpu", weights_only=True)}
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - advises to run what the file says
+            kind = re.search(r"GLOBAL ([\w.]+)", str(error))
+            what = f"; it holds {kind[1]}" if kind else ""
+            form = f"a dict of tensors, as torch.save writes it{what}"
+            raise ValueError(f"expected {form}") from None
+
+
+def recipe_with(path: Path) -> Any:
+    """The recipe in a file of weights, or of the run beside it, or None."""
+    files = [each for each in (path, path.with_name("last.pt")) if each.is_file()]
+    found = (read(each).get("recipe") for each in files)
+    return next((each for each in found if each is not None), None)
 
 
 def load_weights(model: nn.Module, path: Path, reset_head: bool) -> None:
@@ -101,11 +121,20 @@ def load_weights(model: nn.Module, path: Path, reset_head: bool) -> None:
     saved, own = read(path), model.state_dict()
     head = list(own)[-1].rpartition(".")[0]
     kept = {k: v for k, v in own.items() if reset_head and k.startswith(f"{head}.")}
-    what = f"weights of this network (for other classes try --reset-head, of {head})"
-    with reading(path, what):
-        weights = {**saved.get("ema", saved.get("model", saved)), **kept}
-        if any(value.is_complex() for value in weights.values()):
-            raise ValueError("complex numbers")
+    groups = (saved.get(key) for key in ("ema", "model", "state_dict"))
+    found = next((each for each in groups if isinstance(each, dict)), saved)
+    with reading(path, "weights of this network"):
+        plain = {name.removeprefix("module."): value for name, value in found.items()}
+        weights, wrong = {**plain, **kept}, []
+        for name, value in weights.items():
+            if not isinstance(value, Tensor):
+                raise ValueError(f"{name}: {type(value).__name__}, not a tensor")
+            like = own.get(name, value)
+            if value.is_floating_point() != like.is_floating_point():
+                raise ValueError(f"{name}: {value.dtype}, not {like.dtype}")
+            wrong += [name] if value.shape != like.shape else []
+        if wrong and all(name.startswith(f"{head}.") for name in wrong):
+            raise ValueError(f"{head} is for other classes; try --reset-head")
         model.load_state_dict(weights)
         if not finite(model):
             raise ValueError("it holds what is no finite number")
@@ -175,10 +204,7 @@ def train(args: Args, place: Place) -> int:
     # data
     common.check(args, place.world, "last.pt", ["last.npz", "*.weights.h5"])
     if args.evaluate:
-        names = {".safetensors": "last.pt"}  # where there is the recipe
-        files = [p.with_name(names.get(p.suffix, p.name)) for p in args.weights]
-        kept = [read(path).get("recipe") for path in files if path.is_file()]
-        data.as_trained(args, kept)
+        as_trained(args, {path: recipe_with(path) for path in args.weights})
     images, held_out = data.prepare(args)
     recipe = args.recipe
     torch.manual_seed(args.seed)
@@ -270,7 +296,8 @@ def train(args: Args, place: Place) -> int:
                     whole = best_model.state_dict()
                     plain = {key: value.contiguous() for key, value in whole.items()}
                     path = args.out / "best_weights.safetensors"
-                    write_whole(path, safetensors.torch.save(plain))
+                    about = {"recipe": packed(recipe)}  # two would be in any order
+                    write_whole(path, safetensors.torch.save(plain, about))
             if place.rank == 0:
                 save("last.pt")
             if halt or (recipe["patience"] and worse >= recipe["patience"]):

@@ -7,6 +7,7 @@ Pillow crops and resizes; normalising and mixing happen on the device.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import csv
 import dataclasses
@@ -15,8 +16,13 @@ import io
 import itertools
 import json
 import math
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import grain  # type: ignore[import-untyped]
@@ -123,7 +129,7 @@ def trained(images: Images, recipe: Recipe, index: int, rng: Chance) -> Any:
         planes = altered(planes, rng)
     pixels = np.dstack([*map(np.asarray, planes)])
     if recipe["flip"] and rng.random() < 0.5:
-        pixels = pixels[:, ::-1]
+        pixels = np.ascontiguousarray(pixels[:, ::-1])
     box = (0, 0, 0, 0)
     if rng.random() < recipe["erasing"]:  # like torchvision's RandomErasing
         box = random_box(size, (0.02, 0.33), (0.3, 3.3), rng) or box
@@ -242,7 +248,7 @@ def training(
         once = grain.MapDataset.mix([once] * recipe["repeats"])
     order = once[:whole].repeat()
     each = order.random_map(functools.partial(trained, images, recipe))[rank::world]
-    batches = each.batch(batch // (world * accumulate))
+    batches = each.batch(batch // (world * accumulate), drop_remainder=True)
     size = input_size(images, recipe, training=True)
     mixed = functools.partial(mixture, size, recipe, seed)
     return batches.map_with_index(mixed)[start * accumulate :]
@@ -290,17 +296,49 @@ def ahead(batches: Any, workers: int, files: bool) -> Iterator[Any]:
     threads = 0 if files else workers
     found = batches.to_iter_dataset(grain.ReadOptions(threads, 2 * threads))
     if files and workers:
-        found = found.mp_prefetch(grain.MultiprocessingOptions(workers, 2))
+        options = grain.MultiprocessingOptions(workers, 2)
+        found = found.mp_prefetch(options, end_with_parent)
     flags.FLAGS.mark_as_parsed()  # absl's flags, which grain's workers read
-    # Workers import the main module: make it this one, which needs no framework.
+    try:
+        with contextlib.closing(iter(found)) as iterator:
+            if files and workers:  # all have started when each has made a batch
+                with starting():
+                    first = [*itertools.islice(iterator, workers)]
+                yield from first
+                del first
+            yield from iterator
+    except RuntimeError as error:
+        if "Worker process was terminated" not in str(error):
+            raise
+        raise Problem(f"--workers: {error} If memory is short, give fewer") from None
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Start processes that import no framework and leave signals to this one."""
+    resource_tracker.ensure_running()  # which would unblock them if it started later
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    # Workers import the main module: make it this one.
     main, sys.modules["__main__"] = sys.modules["__main__"], sys.modules[__name__]
     try:
-        iterator = iter(found)
-        iterator.start_prefetch()
+        yield
     finally:
         sys.modules["__main__"] = main
-    with contextlib.closing(iterator):
-        yield from iterator
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def end_with_parent(*_: int) -> None:
+    """End this worker when its parent ends, which may have been killed."""
+    parent: Any = multiprocessing.parent_process()
+    wait = threading.Thread(target=lambda: parent.join() or os._exit(1), daemon=True)
+    wait.start()
+
+
+@atexit.register
+def free() -> None:
+    """Wait for grain's thread that frees the shared memory of batches."""
+    if pool := grain.multiprocessing.SharedMemoryArray._del_thread_pool:
+        pool.apply(int)
 
 
 def report(args: Args, errors: dict[str, float], counts: Any, images: Images) -> None:

@@ -424,6 +424,18 @@ def test_it_ends_where_it_gets_no_better(trainer: Trainer, tmp_path: Path) -> No
     assert max(told(tmp_path, "step")) == 24
 
 
+@pytest.mark.traced
+def test_a_batch_may_be_one_image(trainer: Trainer, tmp_path: Path) -> None:
+    """Mirrored or not; in PyTorch, batch norm needs more than one pixel then."""
+    one = ("--batch-size", 1, "--max-steps", 6)
+    called(trainer.folder, *trainer.flags(tmp_path / "run"), *one)
+    assert told(tmp_path / "run", "step") == [6, 6]
+    if trainer.backend == "torch":
+        data = write_idx(tmp_path / "pixels", size=1)
+        message = problem(trainer.folder, "--data", data, "--out", tmp_path / "one", *one)
+        assert message.startswith("--batch-size is too small: Expected more than 1 value")
+
+
 def test_averages_follow_now_and_then_and_from_the_warm_up_on(
     trainer: Trainer, tmp_path: Path
 ) -> None:

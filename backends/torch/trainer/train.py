@@ -154,7 +154,10 @@ def update(
         if isinstance(model, DistributedDataParallel):
             model.require_backward_grad_sync = number == len(batches)
         with torch.autocast(place.device.type, place.half, enabled=bool(place.half)):
-            logits.append(model(images))
+            try:
+                logits.append(model(images))
+            except ValueError as error:  # batch norm has no variance of one value
+                raise Problem(f"--batch-size is too small: {error}") from None
             loss = F.cross_entropy(logits[-1], targets) / len(batches)
         place.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()

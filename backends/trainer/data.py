@@ -316,15 +316,18 @@ def ahead(batches: Any, workers: int, files: bool) -> Iterator[Any]:
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
     """Start processes that import no framework and leave signals to this one."""
-    resource_tracker.ensure_running()  # which would unblock them if it started later
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    if sys.platform != "win32":
+        resource_tracker.ensure_running()  # which would unblock them, started later
+        both = {signal.SIGINT, signal.SIGTERM}
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, both)
     # Workers import the main module: make it this one.
     main, sys.modules["__main__"] = sys.modules["__main__"], sys.modules[__name__]
     try:
         yield
     finally:
         sys.modules["__main__"] = main
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def end_with_parent(*_: int) -> None:

@@ -19,6 +19,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+if sys.platform != "win32":
+    import fcntl
+
 # Where Debian's package dataset-fashion-mnist puts it.
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 SUFFIXES = {b".jpg", b".jpeg", b".png", b".bmp", b".webp", b".tif", b".tiff"}
@@ -66,9 +69,32 @@ def write_whole(path: Path, data: bytes, append: bool = False) -> None:
         if not append:
             os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         what = f"cannot write {path}: {error.strerror or error}"
-        raise Problem(f"{what}; the last checkpoint is as before") from None
+        raise Problem(f"{what}; what was there before stays") from None
+
+
+@contextlib.contextmanager
+def alone(folder: Path, writes: bool = True) -> Iterator[None]:
+    """Make a folder and keep other runs out of it; raises `Problem`."""
+    if not writes or sys.platform == "win32":  # which locks no folders
+        yield
+        return
+    with reading(folder, "a folder to write to"):
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the process ends
+        except BlockingIOError:
+            told = "another process trains there; give another --out"
+            raise Problem(f"{folder}: {told}") from None
+        except OSError:  # some network file systems cannot lock a folder
+            pass
+        yield
+    finally:
+        os.close(held)
 
 
 @dataclasses.dataclass(frozen=True)

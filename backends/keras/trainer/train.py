@@ -33,7 +33,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import keras
+try:
+    import keras
+except (ImportError, ValueError) as error:
+    known = "KERAS_BACKEND may be tensorflow, jax or torch"
+    sys.exit(f"train.py: cannot import Keras: {error}; {known}")
 import numpy as np
 from keras import layers, metrics, ops
 
@@ -42,12 +46,12 @@ if TYPE_CHECKING or not __package__:
     import data
     from devices import Place, Trained, evaluate, place_of
     from fitting import SGD, AdamW, Run, finite, keras_own, read
-    from sources import Args, Images, Problem, Recipe, reading
+    from sources import Args, Images, Problem, Recipe, alone, reading
 else:
     from . import common, data
     from .devices import Place, Trained, evaluate, place_of
     from .fitting import SGD, AdamW, Run, finite, keras_own, read
-    from .sources import Args, Images, Problem, Recipe, reading
+    from .sources import Args, Images, Problem, Recipe, alone, reading
 
 WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 ON = "store_true"
@@ -169,8 +173,7 @@ def cross_entropy(targets: Any, logits: Any) -> Any:
 def train(args: Args, place: Place) -> None:
     """Train or evaluate; exits with a status after a signal."""
     # data
-    foreign = ["last.pt", "best.pt", "*.safetensors"]
-    common.check(args, place.devices, "last.npz", foreign)
+    common.check(args, place.devices, "last.npz")
     if args.evaluate:
         beside = [path.with_name("last.npz") for path in args.weights]
         kept = [read(path).get("recipe") for path in beside if path.is_file()]
@@ -198,7 +201,10 @@ def train(args: Args, place: Place) -> None:
         for x, chances, y in data.ahead(order, args.workers, images.size is None):
             yield (x, chances), y
 
-    with common.Log(args, run.step, place.rank > 0) as run.log:
+    quiet = place.rank > 0
+    with alone(args.out, not quiet), common.Log(args, run.step, quiet) as run.log:
+        if run.step == 0:
+            run.save(best=False)  # first, so that no run is without
         if left > 0 and not run.done:
             model.fit(
                 place.dealt(batches),
@@ -208,9 +214,8 @@ def train(args: Args, place: Place) -> None:
                 verbose=0,
             )
     place.summed(np.zeros(1))  # wait for the process that saves
-    if run.halted and run.step < args.steps:
-        print(f"stopped after step {run.step}; go on with --resume", file=sys.stderr)
-        sys.exit(128 + (run.log.stopped or [signal.SIGTERM])[0])
+    if status := run.log.end(args, run.worse, run.halted):
+        sys.exit(status)
 
 
 def evaluate_all(args: Args, place: Place, images: Images) -> None:

@@ -51,11 +51,11 @@ if TYPE_CHECKING or not __package__:
     import common
     import data
     from devices import HALVES, Place, evaluate, leave, prepared
-    from sources import Args, Images, Problem, Recipe, reading, write_whole
+    from sources import Args, Images, Problem, Recipe, alone, reading, write_whole
 else:
     from . import common, data
     from .devices import HALVES, Place, evaluate, leave, prepared
-    from .sources import Args, Images, Problem, Recipe, reading, write_whole
+    from .sources import Args, Images, Problem, Recipe, alone, reading, write_whole
 
 Batches = Sequence[tuple[Tensor, Tensor]]  # images and targets
 ON = "store_true"
@@ -176,7 +176,7 @@ def update(
 def train(args: Args, place: Place) -> int:
     """Train or evaluate; returns the exit status."""
     # data
-    common.check(args, place.world, "last.pt", ["last.npz", "*.weights.h5"])
+    common.check(args, place.world, "last.pt")
     if args.evaluate:
         names = {".safetensors": "last.pt"}  # where there is the recipe
         files = [p.with_name(names.get(p.suffix, p.name)) for p in args.weights]
@@ -229,7 +229,10 @@ def train(args: Args, place: Place) -> int:
     order = data.training(images, recipe, args.seed, step, share)
     loaded = data.ahead(order, args.workers, images.size is None)
     left = 0 if 0 < recipe["patience"] <= worse else max(args.steps - step, 0)
-    with common.Log(args, step, place.rank > 0) as log:
+    quiet = place.rank > 0
+    with alone(args.out, not quiet), common.Log(args, step, quiet) as log:
+        if step == 0 and not quiet:
+            save("last.pt")  # first, so that no run is without
         model.train()
         for _ in range(left):
             torch.manual_seed((args.seed << 32) + step * place.world + place.rank)
@@ -278,10 +281,7 @@ def train(args: Args, place: Place) -> int:
                 save("last.pt")
             if halt or (recipe["patience"] and worse >= recipe["patience"]):
                 break
-    if halt and step < args.steps:
-        print(f"stopped after step {step}; go on with --resume", file=sys.stderr)
-        return 128 + (log.stopped or [signal.SIGTERM])[0]
-    return 0
+    return log.end(args, worse, halt)
 
 
 def main() -> None:

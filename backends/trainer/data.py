@@ -21,6 +21,7 @@ import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ Box = tuple[int, int, int, int]  # top, left, bottom, right
 Chance = np.random.Generator
 Change = Callable[[Image.Image], Image.Image]
 BILINEAR = Image.Resampling.BILINEAR
+OPEN: Any = weakref.WeakKeyDictionary()  # iterators over batches, and their first ones
 EVALUATED = ("mean", "std", "crop", "padding", "resize")  # of a run, to evaluate it
 
 
@@ -301,11 +303,12 @@ def ahead(batches: Any, workers: int, files: bool) -> Iterator[Any]:
     flags.FLAGS.mark_as_parsed()  # absl's flags, which grain's workers read
     try:
         with contextlib.closing(iter(found)) as iterator:
+            first = OPEN[iterator] = []
             if files and workers:  # all have started when each has made a batch
                 with starting():
-                    first = [*itertools.islice(iterator, workers)]
-                yield from first
-                del first
+                    first += itertools.islice(iterator, workers)
+            while first:
+                yield first.pop(0)
             yield from iterator
     except RuntimeError as error:
         if "Worker process was terminated" not in str(error):
@@ -339,7 +342,10 @@ def end_with_parent(*_: int) -> None:
 
 @atexit.register
 def free() -> None:
-    """Wait for grain's thread that frees the shared memory of batches."""
+    """End workers, and wait for grain's thread that frees the memory shared with them."""
+    for iterator, first in [*OPEN.items()]:  # that a framework has kept
+        first.clear()
+        iterator.close()
     if pool := grain.multiprocessing.SharedMemoryArray._del_thread_pool:
         pool.apply(int)
 

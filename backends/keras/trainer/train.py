@@ -44,12 +44,12 @@ from keras import layers, metrics, ops
 if TYPE_CHECKING or not __package__:
     import common
     import data
-    from devices import Place, Trained, evaluate, place_of
+    from devices import Place, Trained, evaluate, loaded, place_of
     from fitting import SGD, AdamW, Run, finite, keras_own, read
     from sources import Args, Images, Problem, Recipe, alone, reading
 else:
     from . import common, data
-    from .devices import Place, Trained, evaluate, place_of
+    from .devices import Place, Trained, evaluate, loaded, place_of
     from .fitting import SGD, AdamW, Run, finite, keras_own, read
     from .sources import Args, Images, Problem, Recipe, alone, reading
 
@@ -170,8 +170,8 @@ def cross_entropy(targets: Any, logits: Any) -> Any:
 # --- training -------------------------------------------------------------------------
 
 
-def train(args: Args, place: Place) -> None:
-    """Train or evaluate; exits with a status after a signal."""
+def train(args: Args, place: Place) -> int:
+    """Train or evaluate; returns the exit status."""
     # data
     common.check(args, place.devices, "last.npz")
     if args.evaluate:
@@ -181,7 +181,7 @@ def train(args: Args, place: Place) -> None:
     images, held_out = data.prepare(args)
     if args.evaluate:
         evaluate_all(args, place, held_out)
-        return
+        return 0
 
     # model
     raw = build(args, images, args.weights[0] if args.weights else None)
@@ -198,7 +198,7 @@ def train(args: Args, place: Place) -> None:
     order = data.training(images, args.recipe, args.seed, run.step, share)
 
     def batches() -> Iterator[Any]:
-        for x, chances, y in data.ahead(order, args.workers, images.size is None):
+        for x, chances, y in loaded(order, args, images):
             yield (x, chances), y
 
     quiet = place.rank > 0
@@ -214,8 +214,7 @@ def train(args: Args, place: Place) -> None:
                 verbose=0,
             )
     place.summed(np.zeros(1))  # wait for the process that saves
-    if status := run.log.end(args, run.worse, run.halted):
-        sys.exit(status)
+    return run.log.end(args, run.worse, run.halted)
 
 
 def evaluate_all(args: Args, place: Place, images: Images) -> None:
@@ -232,15 +231,18 @@ def evaluate_all(args: Args, place: Place, images: Images) -> None:
 
 def main() -> None:
     """Train or evaluate; problems end the program with one line."""
+    status: int | str
     try:
         args = common.parse(sys.argv[1:], __doc__ or "", FLAGS)
         place = place_of(args)
         with place.scope():
-            train(args, place)
+            status = train(args, place)
     except Problem as problem:  # from a worker process, its text has a traceback
-        sys.exit(f"train.py: {str(problem).rpartition('Problem: ')[2]}")
+        status = f"train.py: {str(problem).rpartition('Problem: ')[2]}"
     except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+        status = 128 + signal.SIGINT
+    if status:  # not in a handler, where what was raised keeps the workers
+        sys.exit(status)
 
 
 if __name__ == "__main__":

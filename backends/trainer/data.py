@@ -303,7 +303,7 @@ def ahead(batches: Any, workers: int, files: bool) -> Iterator[Any]:
     flags.FLAGS.mark_as_parsed()  # absl's flags, which grain's workers read
     try:
         with contextlib.closing(iter(found)) as iterator:
-            first = OPEN[iterator] = []
+            first: list[Any] = OPEN.setdefault(iterator, [])
             if files and workers:  # all have started when each has made a batch
                 with starting():
                     first += itertools.islice(iterator, workers)

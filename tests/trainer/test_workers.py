@@ -53,7 +53,7 @@ def workers_of(process: int) -> list[int]:
 
 def until(true: Callable[[], bool]) -> None:
     """Wait until something holds."""
-    end = time.monotonic() + 100
+    end = time.monotonic() + 60
     while not true():
         assert time.monotonic() < end
         time.sleep(0.05)

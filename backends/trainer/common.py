@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import difflib
 import importlib.util
 import io
@@ -14,6 +15,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -24,12 +26,13 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 if TYPE_CHECKING or not __package__:
     from recipes import HERE, Flags, Options, recipe_of, same_classes, within
-    from sources import Args, Problem, Recipe, reading, write_whole
+    from sources import Args, Images, Problem, Recipe, reading, write_whole
 else:
     from .recipes import HERE, Flags, Options, recipe_of, same_classes, within
-    from .sources import Args, Problem, Recipe, reading, write_whole
+    from .sources import Args, Images, Problem, Recipe, reading, write_whole
 
-CORES = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+if sys.platform != "win32":
+    import fcntl
 
 
 def path(text: str) -> Path:
@@ -54,6 +57,8 @@ def parse(words: list[str], description: str, more: Options) -> Args:
         parents=[keys],
     )
     add, number, on = parser.add_argument, within(1, math.inf, int), "store_true"
+    with reading("LOCAL_WORLD_SIZE", "a number of processes"):
+        cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     add("network", metavar="NETWORK", help="its name; before --help, lists its recipe")
     add("--data", default="synthetic", help="a folder or file (default: random noise)")
     add("--out", type=path, default=f"runs/{words[0]}", help="default: runs/NETWORK")
@@ -63,7 +68,7 @@ def parse(words: list[str], description: str, more: Options) -> Args:
     add("--save-every", type=number, help="steps between checkpoints")
     add("--log-every", type=number, default=10, help="steps between log lines")
     add("--tensorboard", action=on, help="also log to TensorBoard")
-    add("--workers", type=within(0, math.inf, int), default=CORES, help="of the data")
+    add("--workers", type=within(0, math.inf, int), default=cores, help="of the data")
     add("--resume", action=on, help="continue from the last checkpoint in --out")
     add("--weights", type=path, nargs="+", default=[], help="checkpoints to start from")
     add("--reset-head", action=on, help="with --weights: reset the last layer")
@@ -86,10 +91,11 @@ def parse(words: list[str], description: str, more: Options) -> Args:
     return args
 
 
-def check(args: Args, devices: int, last: str, foreign: list[str]) -> None:
+def check(args: Args, devices: int, last: str) -> None:
     """Raise `Problem` for flags that contradict each other, or a run in --out.
 
-    `last` is the name of its checkpoint; `foreign` are files of another framework.
+    `last` is the name of its checkpoint. A run that was killed before it had one left
+    only an empty log.
     """
     recipe, parts, many = args.recipe, devices * args.accumulate, len(args.weights) > 1
     batch, schedule, sizes = (recipe[k] for k in ("batch_size", "schedule", "scales"))
@@ -102,8 +108,11 @@ def check(args: Args, devices: int, last: str, foreign: list[str]) -> None:
     no_table = table.suffix != ".csv" or not table.parent.is_dir()
     fresh = not args.evaluate and not (args.resume and (out / last).is_file())
     kinds = ["last.*", "best*", "metrics.jsonl", "events.out.tfevents.*"]
-    taken = any([*out.glob(kind)] for kind in (foreign if args.resume else kinds))
-    hint = "" if args.resume else "go on with --resume, or "
+    found = [
+        path for kind in kinds[: 3 if args.resume else 4] for path in out.glob(kind)
+    ]
+    taken = any(path.stat().st_size or not args.resume for path in found)
+    hint = f"it lacks {last}; " if args.resume else "go on with --resume, or "
     for wrong, message in (
         (uneven, f"{batch_of} cannot be dealt out evenly in {parts} parts"),
         (not args.data, "--data is empty"),
@@ -159,8 +168,9 @@ def identity(args: Args) -> Recipe:
 
 def check_same(saved: Recipe, args: Args) -> None:
     """Raise `Problem` if a checkpoint is of another network, recipe or seed."""
-    if int(saved["step"]) < 0:
-        raise ValueError(f"step {saved['step']}")
+    for key, kind in (("step", int), ("worse", int), ("best", (int, float))):
+        if not (isinstance(saved[key], kind) and saved[key] >= 0):
+            raise ValueError(f"{key} is {saved[key]!r}")
     then = {**saved, **saved["recipe"]}
     for key, value in {**args.recipe, **identity(args)}.items():
         if key == "class_names":  # which may be many
@@ -170,12 +180,51 @@ def check_same(saved: Recipe, args: Args) -> None:
             raise Problem(f"{was}, not {value}; give the same, or another --out")
 
 
+@contextlib.contextmanager
+def alone(folder: Path, writes: bool = True) -> Iterator[None]:
+    """Make a folder and keep other runs out of it; raises `Problem`."""
+    if not writes or sys.platform == "win32":  # which locks no folders
+        yield
+        return
+    with reading(folder, "a folder to write to"):
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the process ends
+        except BlockingIOError:
+            told = "another process trains there; give another --out"
+            raise Problem(f"{folder}: {told}") from None
+        except OSError:  # some network file systems cannot lock a folder
+            pass
+        yield
+    finally:
+        os.close(held)
+
+
+def report(args: Args, errors: dict[str, float], counts: Any, images: Images) -> None:
+    """Print the errors; write the confusion matrix as CSV, true classes as rows."""
+    if not all(map(math.isfinite, errors.values())):
+        raise Problem("--weights: the loss is not finite")
+    print(json.dumps(errors))
+    if args.confusion is None:
+        return
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["class", "accuracy", *images.classes])
+    for name, row, right in zip(images.classes, counts, counts.diagonal()):
+        table.writerow([name, round(right / max(row.sum(), 1), 6), *row])
+    write_whole(args.confusion, text.getvalue().encode(errors="surrogateescape"))
+
+
 class Log(contextlib.AbstractContextManager["Log"]):
     """Logs a run: progress bar, metrics.jsonl, TensorBoard and curve.png."""
 
     def __init__(self, args: Args, step: int, quiet: bool) -> None:
         self.path, self.batch = args.out / "metrics.jsonl", args.recipe["batch_size"]
         self.quiet, self.board = quiet, cast(Any, None)
+        if args.resume and not step and not quiet:
+            print(f"{args.out}: no step to go on from; starts at 0", file=sys.stderr)
         self.step, self.logged, self.since = step, step, time.perf_counter()
         self.bar = tqdm(total=args.steps, initial=step, unit="step", disable=quiet)
         self.lines: list[dict[str, Any]] = []
@@ -191,7 +240,6 @@ class Log(contextlib.AbstractContextManager["Log"]):
                 lines = [json.loads(line) for line in whole.splitlines()]
                 self.lines = [line for line in lines if line["step"] <= step]
         with reading(args.out, "a folder to write to"):
-            args.out.mkdir(parents=True, exist_ok=True)
             # Left by a run that was killed, or rewritten below, without gaps.
             old = [".*.*.[0-9]*", *(["events.out.*"] if args.tensorboard else [])]
             for path in [path for kind in old for path in args.out.glob(kind)]:
@@ -210,6 +258,18 @@ class Log(contextlib.AbstractContextManager["Log"]):
         if self.stopped:
             raise KeyboardInterrupt
         self.stopped.append(number)
+
+    def end(self, args: Args, worse: int, halted: bool) -> int:
+        """Say why a run ends; the exit status of its process."""
+        why, patience = f"; the last is {args.steps}", args.recipe["patience"]
+        if early := 0 < patience <= worse:
+            why = f": {worse} evaluations without improvement (--patience)"
+        elif halted := halted and self.step < args.steps:
+            why = "; go on with --resume"
+        if not self.quiet:
+            print(f"stopped after step {self.step}{why}", file=sys.stderr)
+        signals = self.stopped or [signal.SIGTERM]  # another process had it
+        return 128 + signals[0] if halted and not early else 0
 
     def advance(self) -> None:
         """Count a step."""

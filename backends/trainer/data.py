@@ -7,16 +7,20 @@ Pillow crops and resizes; normalising and mixing happen on the device.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import csv
 import dataclasses
 import functools
-import io
 import itertools
-import json
 import math
+import multiprocessing
+import os
+import signal
 import sys
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import grain  # type: ignore[import-untyped]
@@ -25,11 +29,11 @@ from absl import flags
 from PIL import Image, ImageEnhance, ImageOps
 
 if TYPE_CHECKING or not __package__:
-    from recipes import same_classes
-    from sources import Args, Images, Planes, Problem, Recipe, load, say, write_whole
+    from recipes import measured, same_classes
+    from sources import Args, Images, Planes, Problem, Recipe, load, say
 else:
-    from .recipes import same_classes
-    from .sources import Args, Images, Planes, Problem, Recipe, load, say, write_whole
+    from .recipes import measured, same_classes
+    from .sources import Args, Images, Planes, Problem, Recipe, load, say
 
 Size = tuple[int, int]  # height and width
 Span = tuple[float, float]  # least and most
@@ -37,6 +41,7 @@ Box = tuple[int, int, int, int]  # top, left, bottom, right
 Chance = np.random.Generator
 Change = Callable[[Image.Image], Image.Image]
 BILINEAR = Image.Resampling.BILINEAR
+OPEN: Any = weakref.WeakKeyDictionary()  # iterators over batches, and their first ones
 
 
 def prepare(args: Args) -> tuple[Images, Images]:
@@ -75,23 +80,6 @@ def prepare(args: Args) -> tuple[Images, Images]:
     return images, others
 
 
-def measured(images: Images, recipe: Recipe) -> Recipe:
-    """The recipe with mean and deviation of each channel, measured if it has none."""
-    mean, std = recipe["mean"], recipe["std"]
-    if not mean and not std and images.size is not None:
-        levels, planes = np.arange(256) / 255, np.moveaxis(images.source, 3, 0)
-        shares = [np.bincount(p.ravel(), minlength=256) / p.size for p in planes]
-        mean = [float(share @ levels) for share in shares]
-        spread = [share @ (levels - m) ** 2 for share, m in zip(shares, mean)]
-        std = [math.sqrt(each) for each in spread]
-    for key, values in (("mean", mean), ("std", std)):
-        if len(values) != images.channels:
-            count = f"--{key}: {len(values)} values for {images.channels} channels"
-            hint = "give --mean and --std for each or, for arrays, neither"
-            raise Problem(f"{count}; {hint}")
-    return {**recipe, "mean": mean, "std": std}
-
-
 def input_size(images: Images, recipe: Recipe, training: bool = False) -> Size:
     """Height and width of the network's input: the images' own, or the recipe's."""
     if images.size is not None and recipe["crop"] in ("none", "pad"):
@@ -128,7 +116,7 @@ def trained(images: Images, recipe: Recipe, index: int, rng: Chance) -> Any:
         planes = altered(planes, rng)
     pixels = np.dstack([*map(np.asarray, planes)])
     if recipe["flip"] and rng.random() < 0.5:
-        pixels = pixels[:, ::-1]
+        pixels = np.ascontiguousarray(pixels[:, ::-1])
     box = (0, 0, 0, 0)
     if rng.random() < recipe["erasing"]:  # like torchvision's RandomErasing
         box = random_box(size, (0.02, 0.33), (0.3, 3.3), rng) or box
@@ -250,7 +238,7 @@ def training(
         once = grain.MapDataset.mix([once] * recipe["repeats"])
     order = once[:whole].repeat()
     each = order.random_map(functools.partial(trained, images, recipe))[rank::world]
-    batches = each.batch(batch // (world * accumulate))
+    batches = each.batch(batch // (world * accumulate), drop_remainder=True)
     size = input_size(images, recipe, training=True)
     mixed = functools.partial(mixture, size, recipe, seed)
     return batches.map_with_index(mixed)[start * accumulate :]
@@ -298,29 +286,53 @@ def ahead(batches: Any, workers: int, files: bool) -> Iterator[Any]:
     threads = 0 if files else workers
     found = batches.to_iter_dataset(grain.ReadOptions(threads, 2 * threads))
     if files and workers:
-        found = found.mp_prefetch(grain.MultiprocessingOptions(workers, 2))
+        options = grain.MultiprocessingOptions(workers, 2)
+        found = found.mp_prefetch(options, end_with_parent)
     flags.FLAGS.mark_as_parsed()  # absl's flags, which grain's workers read
-    # Workers import the main module: make it this one, which needs no framework.
+    try:
+        with contextlib.closing(iter(found)) as iterator:
+            first: list[Any] = OPEN.setdefault(iterator, [])
+            if files and workers:  # all have started when each has made a batch
+                with starting():
+                    first += itertools.islice(iterator, workers)
+            while first:
+                yield first.pop(0)
+            yield from iterator
+    except RuntimeError as error:
+        if "Worker process was terminated" not in str(error):
+            raise
+        raise Problem(f"--workers: {error} If memory is short, give fewer") from None
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Start processes that import no framework and leave signals to this one."""
+    if sys.platform != "win32":
+        resource_tracker.ensure_running()  # which would unblock them, started later
+        both = {signal.SIGINT, signal.SIGTERM}
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, both)
+    # Workers import the main module: make it this one.
     main, sys.modules["__main__"] = sys.modules["__main__"], sys.modules[__name__]
     try:
-        iterator = iter(found)
-        iterator.start_prefetch()
+        yield
     finally:
         sys.modules["__main__"] = main
-    with contextlib.closing(iterator):
-        yield from iterator
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def report(args: Args, errors: dict[str, float], counts: Any, images: Images) -> None:
-    """Print the errors; write the confusion matrix as CSV, true classes as rows."""
-    if not all(map(math.isfinite, errors.values())):
-        raise Problem("--weights: the loss is not finite")
-    print(json.dumps(errors))
-    if args.confusion is None:
-        return
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(["class", "accuracy", *images.classes])
-    for name, row, right in zip(images.classes, counts, counts.diagonal()):
-        table.writerow([name, round(right / max(row.sum(), 1), 6), *row])
-    write_whole(args.confusion, text.getvalue().encode(errors="surrogateescape"))
+def end_with_parent(*_: int) -> None:
+    """End this worker when its parent ends, which may have been killed."""
+    parent: Any = multiprocessing.parent_process()
+    wait = threading.Thread(target=lambda: parent.join() or os._exit(1), daemon=True)
+    wait.start()
+
+
+@atexit.register
+def free() -> None:
+    """End workers, and wait for grain's thread that frees the memory shared with them."""
+    for iterator, first in [*OPEN.items()]:  # that a framework has kept
+        first.clear()
+        iterator.close()
+    if pool := grain.multiprocessing.SharedMemoryArray._del_thread_pool:
+        pool.apply(int)

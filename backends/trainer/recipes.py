@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+
 if TYPE_CHECKING or not __package__:
-    from sources import MAX_CLASSES, Args, Problem, Recipe, reading, say
+    from sources import MAX_CLASSES, Args, Images, Problem, Recipe, reading, say
 else:
-    from .sources import MAX_CLASSES, Args, Problem, Recipe, reading, say
+    from .sources import MAX_CLASSES, Args, Images, Problem, Recipe, reading, say
 
 HERE = Path(__file__).resolve().parent
 LISTS = ("no_decay", "milestones", "scales", "mean", "std")
@@ -177,3 +179,20 @@ def same_classes(then: list[str], now: list[str]) -> None:
         if old != new:
             was = f"class {number} was {old!r:.80} in training and is {new!r:.80}"
             raise Problem(f"--data: {was}; give data with the same classes")
+
+
+def measured(images: Images, recipe: Recipe) -> Recipe:
+    """The recipe with mean and deviation of each channel, measured if it has none."""
+    mean, std = recipe["mean"], recipe["std"]
+    if not mean and not std and images.size is not None:
+        levels, planes = np.arange(256) / 255, np.moveaxis(images.source, 3, 0)
+        shares = [np.bincount(p.ravel(), minlength=256) / p.size for p in planes]
+        mean = [float(share @ levels) for share in shares]
+        spread = [share @ (levels - m) ** 2 for share, m in zip(shares, mean)]
+        std = [math.sqrt(each) for each in spread]
+    for key, values in (("mean", mean), ("std", std)):
+        if len(values) != images.channels:
+            count = f"--{key}: {len(values)} values for {images.channels} channels"
+            hint = "give --mean and --std for each or, for arrays, neither"
+            raise Problem(f"{count}; {hint}")
+    return {**recipe, "mean": mean, "std": std}

@@ -72,9 +72,10 @@ def write_whole(path: Path, data: bytes, append: bool = False) -> None:
         if not append:
             os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         what = f"cannot write {path}: {error.strerror or error}"
-        raise Problem(f"{what}; the last checkpoint is as before") from None
+        raise Problem(f"{what}; what was there before stays") from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -190,18 +190,22 @@ def test_killed_wherever_it_saves_a_run_goes_on(
 ) -> None:
     """One after the other, each process dies at the first place where none has died before."""
     died: dict[str, None] = {}
+    run = tmp_path / "run"
 
     def at(place: str) -> bool:
+        place += " again" * trainer.last(run).exists()
         new = place not in died
         died[place] = None
         return new
 
-    while not ends(trainer, tmp_path / "run", at, "--resume"):
-        assert len(died) < 20
-    assert contents(tmp_path / "run") == whole
-    files = {path.name for path in (tmp_path / "run").iterdir() if path.name[0] != "."}
-    places = {f"{does}{name}" for name in files for does in ("fsync .", "replace ")}
-    assert set(died) == {*places, "fsync metrics.jsonl"}
+    while not ends(trainer, run, at, "--resume"):
+        assert len(died) < 30
+    assert contents(run) == whole
+    files = {path.name for path in run.iterdir() if path.name[0] != "."}
+    first = {"metrics.jsonl", trainer.last(run).name}  # written before there is a checkpoint
+    places = {f"{does}{name}" for name in first for does in ("fsync .", "replace ")}
+    places |= {f"{does}{name} again" for name in files for does in ("fsync .", "replace ")}
+    assert set(died) == {*places, "fsync metrics.jsonl again"}
 
 
 def nth(number: int) -> Callable[[str], bool]:
@@ -490,6 +494,18 @@ def test_it_ends_where_it_gets_no_better(trainer: Trainer, tmp_path: Path) -> No
     assert max(told(tmp_path, "step")) == 24
 
 
+@pytest.mark.traced
+def test_a_batch_may_be_one_image(trainer: Trainer, tmp_path: Path) -> None:
+    """Mirrored or not; in PyTorch, batch norm needs more than one pixel then."""
+    one = ("--batch-size", 1, "--max-steps", 6)
+    called(trainer.folder, *trainer.flags(tmp_path / "run"), *one)
+    assert told(tmp_path / "run", "step") == [6, 6]
+    if trainer.backend == "torch":
+        data = write_idx(tmp_path / "pixels", size=1)
+        message = problem(trainer.folder, "--data", data, "--out", tmp_path / "one", *one)
+        assert message.startswith("--batch-size is too small: Expected more than 1 value")
+
+
 def test_averages_follow_now_and_then_and_from_the_warm_up_on(
     trainer: Trainer, tmp_path: Path
 ) -> None:
@@ -606,7 +622,7 @@ def test_a_second_signal_ends_at_once(trainer: Trainer, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stopped:
         called(trainer.folder, *trainer.flags(run), change=twice)
     assert stopped.value.code == 128 + signal.SIGINT
-    assert not trainer.last(run).exists()
+    assert trainer.state(run)["step"] == 0
 
 
 def test_diverged_training_stops_and_keeps_its_checkpoint(trainer: Trainer, tmp_path: Path) -> None:
@@ -644,11 +660,115 @@ def test_a_full_disk_loses_nothing(
         message = problem(trainer.folder, *trainer.flags(run), "--resume", "--max-steps", 5)
     assert message.startswith(f"cannot write {run / file}")
     assert "File too large" in message
-    assert message.endswith("; the last checkpoint is as before")
+    assert message.endswith("; what was there before stays")
     after = {path.name: path.read_bytes() for path in run.iterdir() if path.stem != "metrics"}
     assert after == before
     called(trainer.folder, *trainer.flags(run), "--resume", "--max-steps", 5)
     assert trainer.state(run)["step"] == 5
+
+
+def test_a_run_that_lost_its_checkpoint_is_left_alone(
+    trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And one that has not begun says that it does."""
+    flags = (*trainer.flags(tmp_path / "run"), "--max-steps", 3, "--resume")
+    called(trainer.folder, *flags)
+    assert f"{tmp_path / 'run'}: no step to go on from; starts at 0\n" in capsys.readouterr().err
+    trainer.last(tmp_path / "run").unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    lacks = f"holds a run: it lacks {trainer.last(tmp_path).name}; give another --out"
+    assert problem(trainer.folder, *flags) == f"{tmp_path / 'run'} {lacks}"
+    for path in before:
+        if path.name != "metrics.jsonl":
+            path.unlink()
+    assert problem(trainer.folder, *flags) == f"{tmp_path / 'run'} {lacks}"
+    assert all(path.read_bytes() == before[path] for path in (tmp_path / "run").iterdir())
+
+
+def test_two_runs_do_not_share_a_folder(trainer: Trainer, tmp_path: Path) -> None:
+    """Whether the second is new or goes on; another process holds the folder."""
+    run = tmp_path / "run"
+    shutil.copytree(trainer.run, run)
+    hold = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"{hold}; print(flush=True); input()", str(run)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    message = problem(trainer.folder, *trainer.flags(run), "--resume", "--max-steps", 5)
+    assert message == f"{run}: another process trains there; give another --out"
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+    holder.kill()
+    holder.communicate()
+    called(trainer.folder, *trainer.flags(run), "--resume", "--max-steps", 5)
+
+
+def test_a_run_says_why_it_ends(
+    trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = ("--learning-rate", 0, "--patience", 1)
+    for flags, why in (
+        (("--max-steps", 3), "stopped after step 3; the last is 3"),
+        (still, "stopped after step 16: 1 evaluations without improvement (--patience)"),
+    ):
+        for _ in range(2):  # also when there is nothing to go on with
+            called(trainer.folder, *trainer.flags(tmp_path / why[19:21]), "--resume", *flags)
+            assert capsys.readouterr().err.endswith(f"\n{why}\n")
+
+
+@pytest.mark.parametrize(("key", "value"), [("step", 3.7), ("best", "x"), ("worse", -1)])
+def test_a_checkpoint_of_other_values_is_told(
+    trainer: Trainer, tmp_path: Path, key: str, value: object
+) -> None:
+    last = trainer.last(tmp_path / "run")
+    shutil.copytree(trainer.run, tmp_path / "run")
+    state = trainer.state(trainer.run)
+    if trainer.backend == "torch":
+        import torch
+
+        torch.save({**state, key: value}, last)
+    else:
+        with np.load(last) as file:
+            changed = {**json.loads(str(file["state"])), key: value}
+            np.savez(last, **{**file, "state": np.array(json.dumps(changed))})
+    message = problem(trainer.folder, *trainer.flags(tmp_path / "run"), "--resume")
+    assert message == f"{last}: not a checkpoint of this trainer: {key} is {value!r}"
+
+
+def test_what_cannot_be_written_is_told(trainer: Trainer, tmp_path: Path) -> None:
+    """Where nothing can be removed either: the folder is none."""
+    sources = imported(trainer.folder, "sources")
+    (tmp_path / "file").touch()
+    with pytest.raises(sources.Problem, match="file/x: Not a directory; what was there before"):
+        sources.write_whole(tmp_path / "file" / "x", b"")
+
+
+@PYTORCH_USUALLY
+def test_an_environment_that_is_wrong_is_told(trainer: Trainer, tmp_path: Path) -> None:
+    cases = {
+        "torch": [
+            ({"WORLD_SIZE": "abc"}, "WORLD_SIZE, RANK, LOCAL_RANK: not numbers, as torchrun"),
+            ({"WORLD_SIZE": "2"}, "WORLD_SIZE: not as torchrun sets it: "),
+            ({"LOCAL_WORLD_SIZE": "abc"}, "LOCAL_WORLD_SIZE: not a number of processes: "),
+        ],
+        "keras": [
+            ({"KERAS_BACKEND": "foo"}, "cannot import Keras: Unable to import backend : foo")
+        ],
+    }
+    for variables, message in cases[trainer.backend]:
+        done = subprocess.run(
+            command(trainer.folder, *trainer.flags(tmp_path / "run")),
+            env={**trainers.environment(), **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith(f"train.py: {message}")
+        assert "Traceback" not in done.stderr
 
 
 def test_metrics_that_were_cut_off_are_mended(trainer: Trainer, tmp_path: Path) -> None:

@@ -265,6 +265,12 @@ def inside(box: Any, images: Any) -> Any:
     return ops.cast(found, images.dtype)
 
 
+def loaded(order: Any, args: Args, images: Images) -> Iterator[Any]:
+    """Batches outside the memory shared with workers: Keras keeps some to its end."""
+    batches = data.ahead(order, args.workers, images.size is None)
+    return map(lambda batch: [*map(np.array, batch)], batches)
+
+
 def evaluate(
     model: keras.Model, images: Images, args: Args, place: Place
 ) -> dict[str, float]:
@@ -273,7 +279,7 @@ def evaluate(
     order = data.evaluation(images, args.recipe, share, args.ten_crop, args.test_sizes)
 
     def weighed() -> Iterator[Any]:  # padding of the last batch has weight 0
-        for views, labels in data.ahead(order, args.workers, images.size is None):
+        for views, labels in loaded(order, args, images):
             yield views, np.maximum(labels, 0), (labels >= 0).astype(np.float32)
 
     place.agree(model)

@@ -175,7 +175,7 @@ def save_weights(path: Path, model: keras.Model, recipe: Recipe) -> None:
                 file["recipe"] = packed(recipe)
         except OSError as error:
             what = f"cannot write {path}: {error.strerror or error}"
-            raise Problem(f"{what}; the last checkpoint is as before") from None
+            raise Problem(f"{what}; what was there before stays") from None
         write_whole(path, whole.read_bytes())
 
 
@@ -229,6 +229,7 @@ class Run(keras.callbacks.Callback):
         self, model: Trained, images: Images, args: Args, place: Place
     ) -> None:
         super().__init__()
+        self.set_model(model)
         self.images, self.args, self.recipe = images, args, args.recipe
         self.place, self.raw, self.evaluated = place, model.network, model.evaluated[0]
         self.step, self.best, self.worse, self.halted = 0, math.inf, 0, False
@@ -311,7 +312,7 @@ class Run(keras.callbacks.Callback):
         if self.place.rank:
             return
         # In this order, so that no kill loses the best.
-        for name in ("best", "last") if best else ("last",):
+        for name in ["best"] * best + ["last"] * (self.step > 0):
             save_weights(
                 self.args.out / f"{name}.weights.h5", self.evaluated, self.recipe
             )

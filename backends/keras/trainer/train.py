@@ -34,20 +34,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import keras
+try:
+    import keras
+except (ImportError, ValueError) as error:
+    known = "KERAS_BACKEND may be tensorflow, jax or torch"
+    sys.exit(f"train.py: cannot import Keras: {error}; {known}")
 import numpy as np
 from keras import layers, metrics, ops
 
 if TYPE_CHECKING or not __package__:
     import common
     import data
-    from devices import Place, Trained, evaluate, place_of
+    from devices import Place, Trained, evaluate, loaded, place_of
     from fitting import SGD, AdamW, Run, check_numbers, finite, keras_own, recipe_with
     from recipes import Options, as_trained
     from sources import Args, Images, Problem, Recipe, reading
 else:
     from . import common, data
-    from .devices import Place, Trained, evaluate, place_of
+    from .devices import Place, Trained, evaluate, loaded, place_of
     from .fitting import SGD, AdamW, Run, check_numbers, finite, keras_own, recipe_with
     from .recipes import Options, as_trained
     from .sources import Args, Images, Problem, Recipe, reading
@@ -84,7 +88,7 @@ def build(args: Args, images: Images, weights: Path | None) -> keras.Model:
 def load_weights(model: keras.Model, path: Path, reset_head: bool) -> None:
     """Load weights, with --reset-head except the last layer's; raises `Problem`."""
     head, kept = model.layers[-1], model.layers[-1].get_weights()
-    alone = f"A total of 1 objects could not be loaded.* name={head.name},"
+    of_head = f"A total of 1 objects could not be loaded.* name={head.name},"
     what = "weights of this network"
     with reading(path, what), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")  # whatever python -W says
@@ -92,14 +96,14 @@ def load_weights(model: keras.Model, path: Path, reset_head: bool) -> None:
         try:
             model.load_weights(path, skip_mismatch=reset_head)
         except ValueError as error:
-            if re.match(alone, str(error)):
+            if re.match(of_head, str(error)):
                 other = f"{head.name} is for other classes; try --reset-head"
                 raise ValueError(other) from None
             raise
         if reset_head:
             head.set_weights(kept)
         for text in (" ".join(str(each.message).split()) for each in told):
-            lost = "could not be loaded" in text and not re.match(alone, text)
+            lost = "could not be loaded" in text and not re.match(of_head, text)
             if lost or "imaginary" in text:
                 raise ValueError(text)
         if not finite(model):
@@ -175,17 +179,16 @@ def cross_entropy(targets: Any, logits: Any) -> Any:
 # --- training -------------------------------------------------------------------------
 
 
-def train(args: Args, place: Place) -> None:
-    """Train or evaluate; exits with a status after a signal."""
+def train(args: Args, place: Place) -> int:
+    """Train or evaluate; returns the exit status."""
     # data
-    foreign = ["last.pt", "best.pt", "*.safetensors"]
-    common.check(args, place.devices, "last.npz", foreign)
+    common.check(args, place.devices, "last.npz")
     if args.evaluate:
         as_trained(args, {path: recipe_with(path) for path in args.weights})
     images, held_out = data.prepare(args)
     if args.evaluate:
         evaluate_all(args, place, held_out)
-        return
+        return 0
 
     # model
     raw = build(args, images, args.weights[0] if args.weights else None)
@@ -202,10 +205,16 @@ def train(args: Args, place: Place) -> None:
     order = data.training(images, args.recipe, args.seed, run.step, share)
 
     def batches() -> Iterator[Any]:
-        for x, chances, y in data.ahead(order, args.workers, images.size is None):
+        for x, chances, y in loaded(order, args, images):
             yield (x, chances), y
 
-    with common.Log(args, run.step, place.rank > 0) as run.log:
+    quiet = place.rank > 0
+    with (
+        common.alone(args.out, not quiet),
+        common.Log(args, run.step, quiet) as run.log,
+    ):
+        if run.step == 0:
+            run.save(best=False)  # first, so that no run is without
         if left > 0 and not run.done:
             model.fit(
                 place.dealt(batches),
@@ -215,9 +224,7 @@ def train(args: Args, place: Place) -> None:
                 verbose=0,
             )
     place.summed(np.zeros(1))  # wait for the process that saves
-    if run.halted and run.step < args.steps:
-        print(f"stopped after step {run.step}; go on with --resume", file=sys.stderr)
-        sys.exit(128 + (run.log.stopped or [signal.SIGTERM])[0])
+    return run.log.end(args, run.worse, run.halted)
 
 
 def evaluate_all(args: Args, place: Place, images: Images) -> None:
@@ -229,20 +236,23 @@ def evaluate_all(args: Args, place: Place, images: Images) -> None:
     errors = evaluate(model, images, args, place)
     if place.rank == 0:
         counts = ops.convert_to_numpy(table.total_cm).astype(int)
-        data.report(args, errors, counts, images)
+        common.report(args, errors, counts, images)
 
 
 def main() -> None:
     """Train or evaluate; problems end the program with one line."""
+    status: int | str
     try:
         args = common.parse(sys.argv[1:], __doc__ or "", FLAGS)
         place = place_of(args)
         with place.scope():
-            train(args, place)
+            status = train(args, place)
     except Problem as problem:  # from a worker process, its text has a traceback
-        sys.exit(f"train.py: {str(problem).rpartition('Problem: ')[2]}")
+        status = f"train.py: {str(problem).rpartition('Problem: ')[2]}"
     except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+        status = 128 + signal.SIGINT
+    if status:  # not in a handler, where what was raised keeps the workers
+        sys.exit(status)
 
 
 if __name__ == "__main__":

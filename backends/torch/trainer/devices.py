@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING or not __package__:
     import data
-    from sources import Args, Images, Problem, Recipe
+    from sources import Args, Images, Problem, Recipe, reading
 else:
     from . import data
-    from .sources import Args, Images, Problem, Recipe
+    from .sources import Args, Images, Problem, Recipe, reading
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -28,8 +28,9 @@ class Place:
     """This process's device, and its rank among those that torchrun started."""
 
     def __init__(self, args: Args) -> None:
-        self.world = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0"))
+        with reading("WORLD_SIZE, RANK, LOCAL_RANK", "numbers, as torchrun sets them"):
+            names = ("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0")
+            self.world, self.rank, local = (int(os.environ.get(*n)) for n in names)
         self.half = HALVES.get(args.precision)
         self.dtype = torch.float64 if args.precision == "fp64" else torch.float32
         found = torch.cuda.is_available()
@@ -38,12 +39,12 @@ class Place:
             raise Problem("--device: PyTorch finds no cuda here")
         if args.sync_batch_norm and not cuda:
             raise Problem("--sync-batch-norm: PyTorch does it on cuda alone")
-        local = int(os.environ.get("LOCAL_RANK", "0"))
         self.device = torch.device("cuda", local) if cuda else torch.device("cpu")
         if cuda:
             torch.cuda.set_device(self.device)
         if self.world > 1:
-            dist.init_process_group("nccl" if cuda else "gloo")
+            with reading("WORLD_SIZE", "as torchrun sets it"):
+                dist.init_process_group("nccl" if cuda else "gloo")
         last = args.channels_last or cuda
         self.layout = torch.channels_last if last else torch.contiguous_format
         half = self.half == torch.float16  # whose gradients are scaled

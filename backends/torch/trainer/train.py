@@ -183,7 +183,10 @@ def update(
         if isinstance(model, DistributedDataParallel):
             model.require_backward_grad_sync = number == len(batches)
         with torch.autocast(place.device.type, place.half, enabled=bool(place.half)):
-            logits.append(model(images))
+            try:
+                logits.append(model(images))
+            except ValueError as error:  # batch norm has no variance of one value
+                raise Problem(f"--batch-size is too small: {error}") from None
             loss = F.cross_entropy(logits[-1], targets) / len(batches)
         place.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total = total + loss.detach()
@@ -202,7 +205,7 @@ def update(
 def train(args: Args, place: Place) -> int:
     """Train or evaluate; returns the exit status."""
     # data
-    common.check(args, place.world, "last.pt", ["last.npz", "*.weights.h5"])
+    common.check(args, place.world, "last.pt")
     if args.evaluate:
         as_trained(args, {path: recipe_with(path) for path in args.weights})
     images, held_out = data.prepare(args)
@@ -212,7 +215,7 @@ def train(args: Args, place: Place) -> int:
         models = [build(args, images, place, path) for path in args.weights]
         errors, counts = evaluate(models, held_out, args, place)
         if place.rank == 0:
-            data.report(args, errors, counts.numpy(), images)
+            common.report(args, errors, counts.numpy(), images)
         return 0
 
     # model
@@ -252,7 +255,10 @@ def train(args: Args, place: Place) -> int:
     order = data.training(images, recipe, args.seed, step, share)
     loaded = data.ahead(order, args.workers, images.size is None)
     left = 0 if 0 < recipe["patience"] <= worse else max(args.steps - step, 0)
-    with common.Log(args, step, place.rank > 0) as log:
+    quiet = place.rank > 0
+    with common.alone(args.out, not quiet), common.Log(args, step, quiet) as log:
+        if step == 0 and not quiet:
+            save("last.pt")  # first, so that no run is without
         model.train()
         for _ in range(left):
             torch.manual_seed((args.seed << 32) + step * place.world + place.rank)
@@ -302,10 +308,7 @@ def train(args: Args, place: Place) -> int:
                 save("last.pt")
             if halt or (recipe["patience"] and worse >= recipe["patience"]):
                 break
-    if halt and step < args.steps:
-        print(f"stopped after step {step}; go on with --resume", file=sys.stderr)
-        return 128 + (log.stopped or [signal.SIGTERM])[0]
-    return 0
+    return log.end(args, worse, halt)
 
 
 def main() -> None:

@@ -155,7 +155,7 @@ class Worker:
                         exporting.write_graph(self.model, shape, out)
                     except torch.onnx.errors.OnnxExporterError as error:
                         size = "x".join(map(str, shape[2:]))
-                        return [], [size, *exporting.unknown(self.model, shape, str(error))]
+                        return [], [size, *exporting.unknown(self.model, tuple(shape), str(error))]
             return shapes, []
         return [], []
 

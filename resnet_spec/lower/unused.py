@@ -180,9 +180,10 @@ def _check_lets(loaded: Loaded, report: Report) -> None:
 
 
 def _check_classes(loaded: Loaded, network: Network, report: Report) -> None:
-    """The number of classes, where the layers have numbers of their own."""
+    """The number of classes, where the layers, or those behind the logits, have their own."""
+    is_read = "classes" in _read(loaded.node)
     for key, child, owner in _own(loaded, loaded.node):
-        if key != "classes" or plain(child) is None or "classes" in _read(loaded.node):
+        if key != "classes" or plain(child) is None or (is_read and network.root.output.open):
             continue
         last = next(
             (s for s in reversed(network.root.steps[network.head :]) if _is_linear(s)), None
@@ -191,7 +192,8 @@ def _check_classes(loaded: Loaded, network: Network, report: Report) -> None:
         if last is not None:
             where = f"{last.statement.span.path}:{last.statement.span.line}"
             hint = f"write 'features: classes' in the layer {quoted(last.name)} ({where})"
-        report.add("RS108", "'classes' has no effect: no layer reads it", owner.keys[key], hint)
+        wrong = "the output does not depend on it" if is_read else "no layer reads it"
+        report.add("RS108", f"'classes' has no effect: {wrong}", owner.keys[key], hint)
 
 
 def _is_linear(step: Step) -> bool:

@@ -85,6 +85,11 @@ def test_constants_of_the_command_line() -> None:
         ("4 * classes", []),
         ("logits", []),
         ("10", ["'classes' has no effect: no layer reads it"]),
+        (
+            "classes}, {linear: last, features: 5",
+            ["'classes' has no effect: the output does not depend on it"],
+        ),
+        ("classes}, {rescale: last, factor: 2", []),
     ],
 )
 def test_classes(features: str, expected: list[str]) -> None:

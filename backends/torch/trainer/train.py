@@ -96,7 +96,7 @@ def read(path: Path) -> dict[str, Any]:
     with reading(path, "a file of weights"):
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, "pt") as file:
-                found = {name: file.get_tensor(name) for name in file.keys()}
+                found = {name: file.get_tensor(name) for name in [*file.keys()]}
                 return {"model": found, "recipe": (file.metadata() or {}).get("recipe")}
         try:
             return {**torch.load(path, map_location="cpu", weights_only=True)}
@@ -128,7 +128,7 @@ def load_weights(model: nn.Module, path: Path, reset_head: bool) -> None:
         weights, wrong = {**plain, **kept}, []
         for name, value in weights.items():
             if not isinstance(value, Tensor):
-                raise ValueError(f"{name}: {type(value).__name__}, not a tensor")
+                raise TypeError(f"{name}: {type(value).__name__}, not a tensor")
             like = own.get(name, value)
             if value.is_floating_point() != like.is_floating_point():
                 raise ValueError(f"{name}: {value.dtype}, not {like.dtype}")

@@ -268,7 +268,7 @@ def inside(box: Any, images: Any) -> Any:
 def loaded(order: Any, args: Args, images: Images) -> Iterator[Any]:
     """Batches outside the memory shared with workers: Keras keeps some to its end."""
     batches = data.ahead(order, args.workers, images.size is None)
-    return map(lambda batch: [*map(np.array, batch)], batches)
+    return ([*map(np.array, batch)] for batch in batches)
 
 
 def evaluate(

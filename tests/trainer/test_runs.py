@@ -644,7 +644,17 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize(("size", "file"), [(10, "metrics.jsonl"), (5_000, "best")])
+@pytest.mark.parametrize(
+    ("trainer", "size", "file"),
+    [
+        pytest.param("torch", 10, "metrics.jsonl", marks=pytest.mark.torch),
+        pytest.param("torch", 5_000, "best", marks=pytest.mark.torch),
+        pytest.param("keras", 5_000, "best", marks=pytest.mark.keras),
+        # The log is the same text in both.
+        pytest.param("keras", 10, "metrics.jsonl", marks=[pytest.mark.keras, pytest.mark.slow]),
+    ],
+    indirect=["trainer"],
+)
 def test_a_full_disk_loses_nothing(
     trainer: Trainer,
     tmp_path: Path,
@@ -746,29 +756,33 @@ def test_what_cannot_be_written_is_told(trainer: Trainer, tmp_path: Path) -> Non
         sources.write_whole(tmp_path / "file" / "x", b"")
 
 
-@PYTORCH_USUALLY
-def test_an_environment_that_is_wrong_is_told(trainer: Trainer, tmp_path: Path) -> None:
-    cases = {
-        "torch": [
-            ({"WORLD_SIZE": "abc"}, "WORLD_SIZE, RANK, LOCAL_RANK: not numbers, as torchrun"),
-            ({"WORLD_SIZE": "2"}, "WORLD_SIZE: not as torchrun sets it: "),
-            ({"LOCAL_WORLD_SIZE": "abc"}, "LOCAL_WORLD_SIZE: not a number of processes: "),
-        ],
-        "keras": [
-            ({"KERAS_BACKEND": "foo"}, "cannot import Keras: Unable to import backend : foo")
-        ],
-    }
-    for variables, message in cases[trainer.backend]:
-        done = subprocess.run(
-            command(trainer.folder, *trainer.flags(tmp_path / "run")),
-            env={**trainers.environment(), **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 1
-        assert done.stderr.splitlines()[-1].startswith(f"train.py: {message}")
-        assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    ("trainer", "name", "value", "message"),
+    [
+        pytest.param("torch", "WORLD_SIZE", "abc", "WORLD_SIZE, RANK, LOCAL_RANK: not numbers, as",
+                     marks=pytest.mark.torch),
+        pytest.param("torch", "WORLD_SIZE", "2", "WORLD_SIZE: not as torchrun sets it: ",
+                     marks=[pytest.mark.torch, pytest.mark.slow]),
+        pytest.param("torch", "LOCAL_WORLD_SIZE", "a", "LOCAL_WORLD_SIZE: not a number of ",
+                     marks=[pytest.mark.torch, pytest.mark.slow]),
+        pytest.param("keras", "KERAS_BACKEND", "foo", "cannot import Keras: Unable to import ",
+                     marks=[pytest.mark.keras, pytest.mark.slow]),
+    ],
+    indirect=["trainer"],
+)  # fmt: skip
+def test_an_environment_that_is_wrong_is_told(
+    trainer: Trainer, tmp_path: Path, name: str, value: str, message: str
+) -> None:
+    done = subprocess.run(
+        command(trainer.folder, *trainer.flags(tmp_path / "run")),
+        env={**trainers.environment(), name: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"train.py: {message}")
+    assert "Traceback" not in done.stderr
 
 
 def test_metrics_that_were_cut_off_are_mended(trainer: Trainer, tmp_path: Path) -> None:

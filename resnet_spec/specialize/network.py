@@ -30,6 +30,7 @@ from resnet_spec.specialize.numbers import Numbers, common_value, read_locals
 from resnet_spec.specialize.program import (
     FeatureInfo,
     FeatureLine,
+    LeftOutLine,
     Line,
     OperationLine,
     Parameter,
@@ -186,7 +187,7 @@ class _Specialization:
         drafts = drop_unused(builder.drafts, [result])
         reserved = {*names, *(name for name, _ in locals_), *builder.counters}
         assign_variables(drafts, builder.input, result, reserved)
-        body = (*builder.requirements(), *finished_lines(drafts))
+        body = (*_left_out(builder), *finished_lines(drafts))
         kept, body, channels = inline_locals(locals_, body, result.channels)
         body = tuple(map(where_it_runs, body))
         used = used_names(body, kept)
@@ -249,7 +250,7 @@ class _Specialization:
         before = sum(node.position < self.first_of_head() for node in builder.nodes)
         boundary = self.stages(builder, before)
         first_drafts, builder.drafts = builder.drafts, []
-        required = builder.requirements()
+        required = _left_out(builder)
         builder.build(builder.nodes[before:])
         result = builder.result
         self.check_head(builder.drafts, boundary)
@@ -260,7 +261,7 @@ class _Specialization:
         assign_variables(drafts, builder.input, result, reserved)
         first_lines = (*required, *finished_lines([d for d in drafts if id(d) in split]))
         head_lines = finished_lines([d for d in drafts if id(d) not in split])
-        lines = (*first_lines, *builder.requirements(), *head_lines)
+        lines = (*first_lines, *_left_out(builder), *head_lines)
         if network.is_flat:
             lines = tuple(map(_as_child, lines))
         info = _feature_info(network, builder, dict(expanded_locals(locals_)))
@@ -341,6 +342,12 @@ def _feature_info(
 
 def _feature(name: str, value: Symbol) -> Draft:
     return Draft("feature", (value,), None, lambda inputs, _: FeatureLine(name, inputs[0]))
+
+
+def _left_out(builder: Builder) -> list[LeftOutLine]:
+    """What was left out since this was last asked, the layers of one condition together."""
+    noted, builder.left_out = builder.left_out, {}
+    return [LeftOutLine(tuple(layers), when) for when, layers in noted.items()]
 
 
 class _Everything(Collection[Position]):

@@ -21,7 +21,6 @@ from resnet_spec.specialize.numbers import Numbers
 from resnet_spec.specialize.program import (
     AssignLine,
     CallLine,
-    LeftOutLine,
     LoopLine,
     OperationLine,
     Path,
@@ -249,11 +248,6 @@ class Builder:
             raise Unfit("is left out in every turn")
         name = node.statement.name
         self.left_out.setdefault(when, {})[name.text if name else node.statement.target] = None
-
-    def requirements(self) -> list[LeftOutLine]:
-        """What was left out since this was last asked, the layers of one condition together."""
-        noted, self.left_out = self.left_out, {}
-        return [LeftOutLine(tuple(layers), when) for when, layers in noted.items()]
 
     def condition(self, node: StatementNode, ran: Sequence[Occurrence]) -> Expr | None:
         """The condition of a statement; None for one that always runs."""

@@ -393,6 +393,10 @@ REFUSED: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
         lambda kl: [kl.Activation("relu6", name="six")],
         "Activation 'six': the language has no operation for bounds from 0.0 to 6.0",
     ),
+    "a norm along rows": (
+        lambda kl: [kl.BatchNormalization(axis=1, name="rows")],
+        "BatchNormalization 'rows': it works along axis 1, the rows of its map, not along channels",
+    ),
     "threshold": (lambda kl: [kl.ReLU(threshold=1, name="a")], "ReLU 'a': a threshold of 1"),
     "an activation": (
         lambda kl: [conv(activation="selu", name="c")],

@@ -6,7 +6,8 @@ import io
 import json
 import math
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import parity
@@ -21,7 +22,7 @@ from resnet_spec.lower import lower
 from resnet_spec.primitives import PRIMITIVES
 from resnet_spec.verify import compare, float32, initialization, optimizers, random_inputs
 from resnet_spec.verify.align import IMAGES, Node, align
-from resnet_spec.verify.measure import Measurements, Row
+from resnet_spec.verify.measure import PEAK, Measurements, Row
 from resnet_spec.verify.optimizers import Recipe
 from resnet_spec.verify.plan import (
     ENOUGH,
@@ -491,3 +492,13 @@ def test_a_network_that_does_not_run_is_a_finding(tmp_path: Path) -> None:
     (found,) = verification.found
     assert found.code == "RS802"
     assert found.message == "blur: keras failed to open: ImportError: not here"
+
+
+def test_gradients_that_are_all_zero_move_nothing() -> None:
+    """So any rate will do, also the largest."""
+    found = SimpleNamespace(
+        read=lambda file: {"fc.weight": np.zeros(3)},
+        before={"fc.weight": np.ones(3)},
+        parameters=["fc.weight"],
+    )
+    assert Measurements.peak(cast(Any, found)) == PEAK

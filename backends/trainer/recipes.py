@@ -106,7 +106,7 @@ def one(key: str, value: Any, options: dict[str, Any]) -> Any:
 
 
 def recipe_of(name: str) -> tuple[Flags, Recipe]:
-    """The recipe of a network, and its keys as flags, which read it; raises `Problem`."""
+    """The recipe of a network, and its keys as flags; raises `Problem`."""
     path = HERE / f"{name}.toml"
     if not (path.is_file() and path.with_suffix(".py").is_file()):
         known = ", ".join(sorted(path.stem for path in HERE.glob("*.toml")))

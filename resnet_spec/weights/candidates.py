@@ -76,9 +76,8 @@ def candidates(
         made = _fitted(match(checkpoint, network, namings(network, None, {})))
         if made.found.fitting:
             found.append(made)
-    if any(
-        each.whole and not each.flag for each in found
-    ):  # norms that are there are no folded ones
+    if any(each.whole and not each.flag for each in found):
+        # Norms that are there are no folded ones.
         found = [each for each in found if each.flag in ("", _UNFOLD)]
     return sorted(
         found, key=lambda each: (not each.whole, each.flag, -each.share, each.network.name)

@@ -186,6 +186,8 @@ def update(
             try:
                 logits.append(model(images))
             except ValueError as error:  # batch norm has no variance of one value
+                if "value per channel" not in str(error):
+                    raise
                 raise Problem(f"--batch-size is too small: {error}") from None
             loss = F.cross_entropy(logits[-1], targets) / len(batches)
         place.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

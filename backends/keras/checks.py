@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
 
 from resnet_spec.backends.keras.primitives import RULES
 from resnet_spec.backends.keras.variables import layer_name
-from resnet_spec.diagnostics import Diagnostic, Span, SpecError, fail, quoted
+from resnet_spec.diagnostics import Diagnostic, Span, fail, quoted
 from resnet_spec.ir import Network, Operation
-from resnet_spec.ir.origins import trail_to
+from resnet_spec.ir.origins import error_at_origin
 from resnet_spec.primitives import SAME
 
 Places = Sequence[tuple[str, Operation, Span]]  # operations of a network
@@ -30,23 +29,17 @@ def check(network: Network, text: str) -> None:
     for canonical, operation, span in places:
         stride, dilation = (operation.attributes.get(key) for key in ("stride", "dilation"))
         if operation.primitive.name == "conv" and stride != 1 and dilation != 1:
-            _refuse_dilation(network, canonical, span)
+            # The stride or the dilation is told where it is given, which may be far away.
+            found = Diagnostic(
+                "RS502",
+                f"{quoted(canonical)}: a Keras convolution can't have both a stride and a dilation",
+                span,
+                help="give 'stride' to another layer, or leave out the backend keras",
+            )
+            raise error_at_origin(network, canonical, found, ("stride", "dilation"))
     _check_collisions(places)
     _check_stages(network, places)
     _check_functions(places, text)
-
-
-def _refuse_dilation(network: Network, canonical: str, span: Span) -> NoReturn:
-    """RS502 where the stride or the dilation is given, which may be far outside of the block."""
-    found = Diagnostic(
-        "RS502",
-        f"{quoted(canonical)}: a Keras convolution can't have both a stride and a dilation",
-        span,
-        help="give 'stride' to another layer, or leave out the backend keras",
-    )
-    trail, step = trail_to(network, canonical)
-    sources = trail.sources(step.statement, "conv", step.sources, ("stride", "dilation"))
-    raise trail.moved(SpecError([found]), sources, step.name)
 
 
 def _names(canonical: str, operation: Operation) -> Iterator[str]:
@@ -67,14 +60,6 @@ def _check_collisions(places: Places) -> None:
     seen: dict[str, str] = {}
     for canonical, operation, span in places:
         for name in _names(canonical, operation):
-            if name == _INPUT:
-                fail(
-                    "RS503",
-                    f"a layer can't be called {quoted(canonical)} in Keras, where the input of a "
-                    "model is",
-                    span,
-                    help="rename the layer",
-                )
             if seen.setdefault(name, canonical) != canonical:
                 fail(
                     "RS503",
@@ -104,18 +89,20 @@ def _check_stages(network: Network, places: Places) -> None:
 
 
 def _check_functions(places: Places, text: str) -> None:
-    """RS503 for a layer with a name that Keras gives to a function of `keras.ops` itself."""
+    """RS503 for a layer with a name that is taken: by the input, or a function of `keras.ops`."""
     functions = set(re.findall(r"\bops\.(\w+)\(", text))
     if any(operation.primitive.name == "rescale" for _, operation, _ in places):
         functions |= {"add", "multiply", "subtract"}  # what Keras calls arithmetic
     for canonical, operation, span in places:
         own = next(_names(canonical, operation), "")
         name, _, number = own.rpartition("_")
-        if (name if name and number.isdigit() else own) in functions:
+        called_after = name if name and number.isdigit() else own
+        if own == _INPUT or called_after in functions:
+            has = "an input" if own == _INPUT else "a function"
             fail(
                 "RS503",
-                f"a layer can't be called {quoted(canonical)} in Keras, which has a function of "
-                "that name",
+                f"a layer can't be called {quoted(canonical)} in Keras, which has {has} of that "
+                "name",
                 span,
                 help="rename the layer",
             )

@@ -62,9 +62,7 @@ class Usage:
         if self.by_size or not self.pads:
             self.known["same"] = str(self.by_size)
         kernel, *others = {line.attributes.get("kernel") for line in lines}
-        passed = {}
-        if isinstance(kernel, Const) and not others:
-            passed["kernel_size"] = text(kernel)
+        passed = {"kernel_size": text(kernel)} if isinstance(kernel, Const) and not others else {}
         self.function = Function(FUNCTIONS[name], Use(self.known, passed, _DEFAULTS))
         self.varying = {k: usual for k, usual in varying.items() if k in self.function.read}
 
@@ -82,8 +80,7 @@ class Usage:
         """The source of the function."""
         defaults = {k: None if v is None else text(v) for k, v in self.varying.items()}
         biased = {"True": " with a bias", "False": " without a bias"}
-        padded = ", symmetrically padded" if self.pads else ""
-        if self.by_size:
-            padded = ", with padding that depends on the input size"
+        by_size = ", with padding that depends on the input size" if self.by_size else ""
+        padded = ", symmetrically padded" if self.pads else by_size
         words = {"biased": biased.get(self.known.get("bias", ""), ""), "padded": padded}
         return self.function.written(self.name, defaults, words)

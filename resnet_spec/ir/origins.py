@@ -6,13 +6,13 @@ can mend it, so it is told at that place, with the block's own line in the chain
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from resnet_spec.diagnostics import Diagnostic, Span, SpecError, Use, quoted
 from resnet_spec.expressions import Const, Number
-from resnet_spec.ir.graph import Instance, Network, Step
+from resnet_spec.ir.graph import Instance, Network, Operation, Step
 from resnet_spec.language.nodes import EMPTY, Node, Scalar, plain
 from resnet_spec.language.nodes import Mapping as MappingNode
 from resnet_spec.language.scalars import plain_text, read_expression
@@ -240,13 +240,23 @@ def _filled(node: Node | None, key: str) -> Node | None:
     return _entry(next(iter(_entries(node).values()), None), key) if node is not None else None
 
 
-def trail_to(network: Network, name: str) -> tuple[Trail, Step]:
+def error_at_origin(
+    network: Network, name: str, found: Diagnostic, attributes: Sequence[str]
+) -> SpecError:
+    """What was found of an operation, by its dotted name, where these attributes are given."""
+    trail, step, operation = _trail_to(network, name)
+    key = operation.primitive.name
+    sources = trail.sources(step.statement, key, step.sources, attributes)
+    return trail.moved(SpecError([found]), sources, step.name)
+
+
+def _trail_to(network: Network, name: str) -> tuple[Trail, Step, Operation]:
     """The calls that lead to an operation of a network, by its dotted name, and its step."""
     trail, instance = Trail(network.root.definition.node.get("defaults")), network.root
     while True:
         step = next(s for s in instance.steps if f"{name}.".startswith(f"{s.name}."))
         if not isinstance(step.node, Instance):
-            return trail, step
+            return trail, step, step.node
         block = step.node.definition
         trail.uses += [Use(step.name, step.statement.span), Use(f"block {block.name}", block.span)]
         trail.calls.append(Call(step.statement, block, step.sources))

@@ -49,7 +49,7 @@ LIMITS = tuple(
         # A clash of the spec's own names; names that it leaves to the compiler must not clash.
         r"RS503 the layers .* are both .* in Keras",
         r"RS503 in Keras, the layer .* looks like one of",
-        r"RS503 a layer can't be called .* in Keras, which has a function of that name",
+        r"RS503 a layer can't be called .* in Keras, which has an? (function|input) of that name",
         r"RS503 a network can't be called .* (a name of Python|uses this name)",
     )
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import sys
@@ -69,46 +70,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     clear_backends()
 
 
-def run_page(path: Path, folder: Path, frameworks: set[str], update: bool) -> None:
-    page = Page(path, folder, {"", *frameworks}, update)
-    wrong = page.run()
-    if update:
-        path.write_text(page.updated(), encoding="utf-8")
-    assert not wrong, "\n\n".join([*wrong, FIX])
-
-
+# Bears no marks: of a page's blocks, those run whose framework is installed.
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_page(path: Path, folder: Path, update_goldens: bool) -> None:
-    run_page(path, folder, set(), update_goldens)
-
-
-def needing(framework: str) -> list[Path]:
-    return [
-        path
-        for path in PAGES
-        if path.exists()
-        and any(f.options.get("needs") == framework for f in fences(path.read_text("utf-8")))
-    ]
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize("path", needing("torch"), ids=lambda path: path.stem)
-def test_page_with_torch(path: Path, folder: Path) -> None:
-    if "torchvision" in path.read_text("utf-8"):
+    text = path.read_text("utf-8")
+    needed = {fence.options.get("needs", "") for fence in fences(text)}
+    installed = {name for name in needed if not name or importlib.util.find_spec(name)}
+    if "torchvision" in text and "torch" in installed:
         reference.torchvision_detection()
-    run_page(path, folder, {"torch"}, update=False)
-
-
-@pytest.mark.keras
-@pytest.mark.parametrize("path", needing("keras"), ids=lambda path: path.stem)
-def test_page_with_keras(path: Path, folder: Path) -> None:
-    run_page(path, folder, {"keras"}, update=False)
-
-
-@pytest.mark.flax
-@pytest.mark.parametrize("path", needing("flax"), ids=lambda path: path.stem)
-def test_page_with_flax(path: Path, folder: Path) -> None:
-    run_page(path, folder, {"flax"}, update=False)
+    page = Page(path, folder, {""} if update_goldens else {"", *installed}, update_goldens)
+    wrong = page.run()
+    if update_goldens:
+        path.write_text(page.updated(), encoding="utf-8")
+    assert not wrong, "\n\n".join([*wrong, FIX])
 
 
 PARTS: dict[Path, Callable[[], dict[str, str]]] = {

@@ -98,6 +98,9 @@ class Module:
 
     def _nodes(self, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
         """All that holds data, each with its path; the innermost first, as Flax has it."""
+        built: list[tuple[tuple[str, ...], Any]] | None = self.__dict__.get("_built")
+        if built is not None and not path:
+            return built
         found: list[tuple[tuple[str, ...], Any]] = []
         for name, value in sorted(each for each in self._children() if is_data(each[1])):
             inner = (*path, name)
@@ -105,9 +108,11 @@ class Module:
         return [*found, (path, self)]
 
     def _build(self) -> None:
-        """Tells every module its path."""
+        """Tells every module its path, and notes what there is for good: asking is quick then."""
         seen: set[int] = set()
-        for path, node in self._nodes():
+        nodes = self._nodes()
+        self.__dict__["_built"] = nodes
+        for path, node in nodes:
             if id(node) in seen:
                 raise Difference(f"{'.'.join(path)} has several names")
             seen.add(id(node))

@@ -71,7 +71,8 @@ def run_torch(text: str, expected: Expected, given: bool) -> TorchRun:
     features = _forward(model.forward_features, run)
     run.results = [(name, value.seen(), value.dimensions) for name, value in features.items()]
     run.found += [f"forward_features: {each}" for each in misnamed(run)]
-    check_feature_info(run, model.feature_info, lambda name: _hooked(model, name))
+    modules = dict(model.named_modules())
+    check_feature_info(run, model.feature_info, lambda name: _hooked(modules, name))
     run.layers.clear()  # `forward` runs the same layers again, and those of the head
     result = _forward(model.forward, run)
     run.results.append(("", result.seen(), result.dimensions))
@@ -177,7 +178,8 @@ def _check_maps(model: Any, run: TorchRun) -> None:
     network = run.expected.network
     if not _is_chain(network.root.steps[: network.head], network.is_flat):
         return
-    wanted = {each["module"]: _hooked(model, each["module"]) for each in model.feature_info}
+    modules = dict(model.named_modules())
+    wanted = {each["module"]: _hooked(modules, each["module"]) for each in model.feature_info}
     last = next(reversed(wanted), "").split(".")[0]
     names = [name for name, _ in model.named_children()]
     children = [*model.children()][: names.index(last) + 1] if last else []
@@ -187,16 +189,15 @@ def _check_maps(model: Any, run: TorchRun) -> None:
     _forward(Sequential(*children), run)
     run.layers[:] = layers
     for name, value in wanted.items():
-        found = _hooked(model, name)
+        found = _hooked(modules, name)
         if value is not None and found is not None and found.number != value.number:
             run.note(f"the children in turn give another {name}")
     run.children_give_the_maps = True
 
 
-def _hooked(model: Module, name: str) -> Tensor | None:
+def _hooked(modules: Mapping[str, Module], name: str) -> Tensor | None:
     """What a hook on a module is given."""
-    module = dict(model.named_modules()).get(name)
-    return module.hooked() if module is not None else None
+    return modules[name].hooked() if name in modules else None
 
 
 def _freeze(model: Any, run: Run) -> None:

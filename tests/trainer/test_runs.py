@@ -567,7 +567,7 @@ def test_weights_that_are_no_numbers_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("form", ["nothing", "numbers", "no recipe", "other shapes"])
+@pytest.mark.parametrize("form", ["nothing", "numbers", "no recipe", "other shapes", "nested"])
 def test_a_checkpoint_of_another_form_is_told(trainer: Trainer, tmp_path: Path, form: str) -> None:
     last = trainer.last(tmp_path / "run")
     shutil.copytree(trainer.run, tmp_path / "run")
@@ -583,7 +583,8 @@ def test_a_checkpoint_of_another_form_is_told(trainer: Trainer, tmp_path: Path, 
         with np.load(last) as file:
             np.savez(last, **{**file, "model|fc/bias": np.zeros(3)})
     else:
-        np.savez(last, state=np.array(json.dumps(state)))
+        text = "[" * 100_000 if form == "nested" else json.dumps(state)
+        np.savez(last, state=np.array(text))
     before = last.read_bytes()
     message = problem(trainer.folder, *trainer.flags(tmp_path / "run"), "--resume")
     assert str(last) in message

@@ -207,10 +207,11 @@ def signals(number: signal.Signals, *steps: int) -> Callable[[ModuleType], None]
     def change(train: ModuleType) -> None:
         advance = train.common.Log.advance
 
-        def advanced(log: Any) -> None:
-            advance(log)
+        def advanced(log: Any) -> Any:
+            due = advance(log)
             if log.step in steps:
                 os.kill(os.getpid(), number)
+            return due
 
         train.common.Log.advance = advanced
 

@@ -89,7 +89,8 @@ class Optimizer(keras.optimizers.Optimizer):
         changes = self.changes(index, gradient, variable, rate)
         if self.parts > 1:
             last, total = self.last(), self.sums[index]
-            changes = [(each, ops.where(last, to, each)) for each, to in changes]
+            was = [ops.convert_to_tensor(each) for each, _ in changes]
+            changes = [(v, ops.where(last, to, w)) for (v, to), w in zip(changes, was)]
             changes.append((total, ops.where(last, ops.zeros_like(gradient), gradient)))
         for each, to in changes:
             self.assign(each, to)

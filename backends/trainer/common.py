@@ -326,7 +326,8 @@ class Log(contextlib.AbstractContextManager["Log"]):
                 axis.plot(*zip(*points), ".-", color=colour, label=label)
         left.set(xlabel="step", ylabel="loss", ylim=(0, None))
         right.set(ylabel="error", ylim=(0, 1))
-        figure.legend(loc="outside upper center", ncols=3)
+        if self.lines:
+            figure.legend(loc="outside upper center", ncols=3)
         picture = io.BytesIO()
         figure.savefig(picture)
         write_whole(self.path.with_name("curve.png"), picture.getvalue())

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import difflib
-import importlib.util
+import importlib
 import io
 import json
 import math
@@ -17,7 +16,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -25,14 +23,16 @@ from matplotlib.figure import Figure
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 if TYPE_CHECKING or not __package__:
-    from recipes import HERE, Flags, Options, recipe_of, same_classes, within
-    from sources import Args, Images, Problem, Recipe, reading, write_whole
+    from recipes import Flags, Options, recipe_of, same_classes, unpacked, within
+    from sources import Args, Problem, Recipe, reading, write_whole
 else:
-    from .recipes import HERE, Flags, Options, recipe_of, same_classes, within
-    from .sources import Args, Images, Problem, Recipe, reading, write_whole
+    from .recipes import Flags, Options, recipe_of, same_classes, unpacked, within
+    from .sources import Args, Problem, Recipe, reading, write_whole
 
 if sys.platform != "win32":
     import fcntl
+
+EVENTS = "events.out.tfevents.*"  # of TensorBoard
 
 
 def path(text: str) -> Path:
@@ -44,18 +44,17 @@ def path(text: str) -> Path:
 
 def parse(words: list[str], description: str, more: Options) -> Args:
     """The flags (`more` are the framework's), with the changed recipe as `recipe`."""
-    keys, recipe = Flags(add_help=False), cast(Recipe, {})
-    if words and not words[0].startswith("-"):
-        keys, recipe = recipe_of(words[0])
-    elif not {"-h", "--help"} & set(words):
-        raise Problem("the network's name comes first: train.py NETWORK --flag VALUE")
+    recipe: Recipe = {}
     parser = Flags(
         usage="train.py NETWORK [--flag VALUE ...]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        parents=[keys],
     )
+    if words and not words[0].startswith("-"):
+        recipe = recipe_of(words[0], parser)
+    elif not {"-h", "--help"} & set(words):
+        raise Problem("the network's name comes first: train.py NETWORK --flag VALUE")
     add, number, on = parser.add_argument, within(1, math.inf, int), "store_true"
     with reading("LOCAL_WORLD_SIZE", "a number of processes"):
         cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -107,10 +106,8 @@ def check(args: Args, devices: int, last: str) -> None:
     table, out = args.confusion or Path("table.csv"), args.out
     no_table = table.suffix != ".csv" or not table.parent.is_dir()
     fresh = not args.evaluate and not (args.resume and (out / last).is_file())
-    kinds = ["last.*", "best*", "metrics.jsonl", "events.out.tfevents.*"]
-    found = [
-        path for kind in kinds[: 3 if args.resume else 4] for path in out.glob(kind)
-    ]
+    kinds = ["last.*", "best*", "metrics.jsonl"] + [EVENTS] * (not args.resume)
+    found = [path for kind in kinds for path in out.glob(kind)]
     taken = any(path.stat().st_size or not args.resume for path in found)
     hint = f"it lacks {last}; " if args.resume else "go on with --resume, or "
     for wrong, message in (
@@ -130,16 +127,6 @@ def check(args: Args, devices: int, last: str) -> None:
     ):
         if wrong:
             raise Problem(message)
-
-
-def network_of(name: str) -> ModuleType:
-    """Import a network from its file, since another module may have its name."""
-    path = HERE / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"network_{name}", path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def rate_at(step: Any, recipe: Recipe, ops: Any = np) -> Any:
@@ -183,12 +170,13 @@ def check_same(saved: Recipe, args: Args) -> None:
 @contextlib.contextmanager
 def alone(folder: Path, writes: bool = True) -> Iterator[None]:
     """Make a folder and keep other runs out of it; raises `Problem`."""
+    with reading(folder, "a folder to write to"):
+        if writes:
+            folder.mkdir(parents=True, exist_ok=True)
     if not writes or sys.platform == "win32":  # which locks no folders
         yield
         return
-    with reading(folder, "a folder to write to"):
-        folder.mkdir(parents=True, exist_ok=True)
-        held = os.open(folder, os.O_RDONLY)
+    held = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the process ends
@@ -202,48 +190,37 @@ def alone(folder: Path, writes: bool = True) -> Iterator[None]:
         os.close(held)
 
 
-def report(args: Args, errors: dict[str, float], counts: Any, images: Images) -> None:
-    """Print the errors; write the confusion matrix as CSV, true classes as rows."""
-    if not all(map(math.isfinite, errors.values())):
-        raise Problem("--weights: the loss is not finite")
-    print(json.dumps(errors))
-    if args.confusion is None:
-        return
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(["class", "accuracy", *images.classes])
-    for name, row, right in zip(images.classes, counts, counts.diagonal()):
-        table.writerow([name, round(right / max(row.sum(), 1), 6), *row])
-    write_whole(args.confusion, text.getvalue().encode(errors="surrogateescape"))
-
-
 class Log(contextlib.AbstractContextManager["Log"]):
-    """Logs a run: progress bar, metrics.jsonl, TensorBoard and curve.png."""
+    """Where a run is; its progress bar, metrics.jsonl, TensorBoard and curve.png."""
 
-    def __init__(self, args: Args, step: int, quiet: bool) -> None:
-        self.path, self.batch = args.out / "metrics.jsonl", args.recipe["batch_size"]
-        self.quiet, self.board = quiet, cast(Any, None)
-        if args.resume and not step and not quiet:
+    def __init__(self, args: Args, saved: Recipe, quiet: bool) -> None:
+        """Go on from what a checkpoint has saved, if there is one."""
+        self.args, self.path, self.quiet = args, args.out / "metrics.jsonl", quiet
+        self.step: int = saved.get("step", 0)
+        self.best: float = saved.get("best", math.inf)
+        self.worse: int = saved.get("worse", 0)  # evaluations since then
+        if args.resume and not self.step and not quiet:
             print(f"{args.out}: no step to go on from; starts at 0", file=sys.stderr)
-        self.step, self.logged, self.since = step, step, time.perf_counter()
-        self.bar = tqdm(total=args.steps, initial=step, unit="step", disable=quiet)
+        self.logged, self.since = self.step, time.perf_counter()
+        self.bar = tqdm(total=args.steps, initial=self.step, unit="step", disable=quiet)
+        self.board = cast(Any, None)
         self.lines: list[dict[str, Any]] = []
         self.stopped: list[int] = []  # signals to stop after this step
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
         if quiet:
             return
-        if step and self.path.exists():
+        if self.step and self.path.exists():
             with reading(self.path, "a log of this trainer; --resume works without it"):
                 # Lines after the checkpoint will be logged again.
                 whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0]
-                lines = [json.loads(line) for line in whole.splitlines()]
-                self.lines = [line for line in lines if line["step"] <= step]
+                lines = [unpacked(line) for line in whole.splitlines()]
+                self.lines = [line for line in lines if line["step"] <= self.step]
         with reading(args.out, "a folder to write to"):
             # Left by a run that was killed, or rewritten below, without gaps.
-            old = [".*.*.[0-9]*", *(["events.out.*"] if args.tensorboard else [])]
-            for path in [path for kind in old for path in args.out.glob(kind)]:
-                path.unlink()
+            for kind in [".*.*.[0-9]*"] + [EVENTS] * args.tensorboard:
+                for path in [*args.out.glob(kind)]:
+                    path.unlink()
         if args.tensorboard:
             with reading("--tensorboard", "possible; pip install tensorboard"):
                 board = importlib.import_module("tensorboard.summary")
@@ -253,28 +230,52 @@ class Log(contextlib.AbstractContextManager["Log"]):
         for line in self.lines:
             self.show(line)
 
+    @property
+    def state(self) -> Recipe:
+        """What a checkpoint keeps of it, and what must be unchanged to resume."""
+        own = {"step": self.step, "best": self.best, "worse": self.worse}
+        return identity(self.args) | own
+
+    @property
+    def left(self) -> int:
+        """How many steps there are to go; none when the patience is exhausted."""
+        exhausted = 0 < self.args.recipe["patience"] <= self.worse
+        return 0 if exhausted else max(self.args.steps - self.step, 0)
+
     def stop(self, number: int, _: Any) -> None:
         """Note a signal; a second one stops at once."""
         if self.stopped:
             raise KeyboardInterrupt
         self.stopped.append(number)
 
-    def end(self, args: Args, worse: int, halted: bool) -> int:
+    def end(self, halted: bool) -> int:
         """Say why a run ends; the exit status of its process."""
-        why, patience = f"; the last is {args.steps}", args.recipe["patience"]
-        if early := 0 < patience <= worse:
-            why = f": {worse} evaluations without improvement (--patience)"
-        elif halted := halted and self.step < args.steps:
+        halted = halted and self.left > 0
+        why = f"; the last is {self.args.steps}"
+        if halted:
             why = "; go on with --resume"
+        elif 0 < self.args.recipe["patience"] <= self.worse:
+            why = f": {self.worse} evaluations without improvement (--patience)"
         if not self.quiet:
             print(f"stopped after step {self.step}{why}", file=sys.stderr)
         signals = self.stopped or [signal.SIGTERM]  # another process had it
-        return 128 + signals[0] if halted and not early else 0
+        return 128 + signals[0] if halted else 0
 
-    def advance(self) -> None:
-        """Count a step."""
+    def advance(self) -> tuple[bool, bool, bool]:
+        """Count a step; whether to evaluate, to save and to log after it."""
         self.step += 1
         self.bar.update()
+        args, step = self.args, self.step
+        evaluates = step == args.steps or step % args.epoch == 0
+        saves = evaluates or bool(args.save_every and step % args.save_every == 0)
+        return evaluates, saves, saves or step % args.log_every == 0
+
+    def improves(self, found: dict[str, float]) -> bool:
+        """Log an evaluation; whether its error is the lowest of the run."""
+        self.tell(**found)
+        self.worse = 0 if found["val_error"] < self.best else self.worse + 1
+        self.best = min(self.best, found["val_error"])
+        return self.worse == 0
 
     def require(self, sound: bool, wrong: str) -> None:
         """Raise `Problem` if training has diverged."""
@@ -289,7 +290,8 @@ class Log(contextlib.AbstractContextManager["Log"]):
             self.require(math.isfinite(value), f"{key} is {value}")
         steps, now = self.step - self.logged, time.perf_counter()
         if steps:  # none between the line of a step and that of its evaluation
-            values["images_per_second"] = steps * self.batch / (now - self.since)
+            seen = steps * self.args.recipe["batch_size"]
+            values["images_per_second"] = seen / (now - self.since)
         self.logged, self.since = self.step, now
         if self.quiet:
             return
@@ -313,15 +315,19 @@ class Log(contextlib.AbstractContextManager["Log"]):
         figure = Figure(figsize=(8, 4), layout="constrained")
         left = figure.subplots()
         right = left.twinx()
-        colours = {"loss": "royalblue", "error": "lightcoral", "val_error": "crimson"}
-        for key, colour in colours.items():
+        for key, colour, axis in (
+            ("loss", "royalblue", left),
+            ("error", "lightcoral", right),
+            ("val_error", "crimson", right),
+        ):
             points = [(line["step"], line[key]) for line in self.lines if key in line]
             if points:
-                told, axis = points[-1][1], left if key == "loss" else right
-                axis.plot(*zip(*points), ".-", color=colour, label=f"{key}: {told:.4f}")
+                label = f"{key}: {points[-1][1]:.4f}"
+                axis.plot(*zip(*points), ".-", color=colour, label=label)
         left.set(xlabel="step", ylabel="loss", ylim=(0, None))
         right.set(ylabel="error", ylim=(0, 1))
-        figure.legend(loc="outside upper center", ncols=3)
+        if self.lines:
+            figure.legend(loc="outside upper center", ncols=3)
         picture = io.BytesIO()
         figure.savefig(picture)
         write_whole(self.path.with_name("curve.png"), picture.getvalue())

@@ -38,6 +38,7 @@ else:
 Size = tuple[int, int]  # height and width
 Span = tuple[float, float]  # least and most
 Box = tuple[int, int, int, int]  # top, left, bottom, right
+Share = tuple[int, int, int]  # rank, number of processes, batches per step
 Chance = np.random.Generator
 Change = Callable[[Image.Image], Image.Image]
 BILINEAR = Image.Resampling.BILINEAR
@@ -219,17 +220,12 @@ def random_box(size: Size, areas: Span, aspects: Span, rng: Chance) -> Box | Non
 
 
 def training(
-    images: Images,
-    recipe: Recipe,
-    seed: int,
-    start: int = 0,
-    share: tuple[int, int, int] = (0, 1, 1),
+    images: Images, recipe: Recipe, seed: int, start: int = 0, share: Share = (0, 1, 1)
 ) -> Any:
     """Endless batches of a process, from a step on: images, random numbers, labels.
 
-    `share` is (rank, number of processes, batches per step). The incomplete batch at
-    the end of an epoch is dropped. Repeated images are consecutive, in different
-    processes, and an epoch then has fewer different ones.
+    The incomplete batch at the end of an epoch is dropped. Repeated images are
+    consecutive, in different processes; an epoch then has fewer different ones.
     """
     batch, (rank, world, accumulate) = recipe["batch_size"], share
     whole = len(images) // batch * batch

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import importlib.util
+import io
 import itertools
 import json
 import math
 import re
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 if TYPE_CHECKING or not __package__:
-    from sources import MAX_CLASSES, Args, Images, Problem, Recipe, reading, say
+    from sources import Args, Images, Problem, Recipe, reading, say, write_whole
 else:
-    from .sources import MAX_CLASSES, Args, Images, Problem, Recipe, reading, say
+    from .sources import Args, Images, Problem, Recipe, reading, say, write_whole
 
 HERE = Path(__file__).resolve().parent
 LISTS = ("no_decay", "milestones", "scales", "mean", "std")
@@ -78,42 +83,35 @@ class Flags(argparse.ArgumentParser):
 def checked(key: str, value: Any) -> Any:
     """The value of a key from a file, as its flag gives it; raises `ValueError`."""
     options = {**KEYS, **FACTS}[key]
-    if "nargs" in options:
-        several = value if isinstance(value, list) else [value]
-        if options["nargs"] not in ("*", len(several)):
-            raise ValueError(f"{key} = {value}: expected {options['nargs']} values")
-        return [one(key, each, options) for each in several]
-    return one(key, value, options)
-
-
-def one(key: str, value: Any, options: dict[str, Any]) -> Any:
-    """A single value, checked like the word of a flag; raises `ValueError`."""
-    choices = options.get("choices", (True, False))
-    if "type" not in options:
-        if value not in choices or type(value) is not type(choices[0]):
-            known = ", ".join(str(each).lower() for each in choices)
-            raise ValueError(f"{key} = {value!r}: expected one of {known}")
-        return value
+    read, count = options.get("type"), options.get("nargs")
+    several = value if count and isinstance(value, list) else [value]
+    if count not in (None, "*", len(several)):
+        raise ValueError(f"{key} = {value}: expected {count} values")
+    known: Any = options.get("choices", (True, False))
+    if read is None:
+        kinds = [type(known[0])]
+        expected = f"one of {', '.join(str(each).lower() for each in known)}"
+    else:
+        kinds = [int] if read.__name__ == "int" else [int, float]
+        expected = "a number" if float in kinds else "a whole number"
+    for each in several:
+        if type(each) not in kinds or (read is None and each not in known):
+            raise ValueError(f"{key} = {each!r}: expected {expected}")
     try:
-        if type(value) not in (int, float):
-            raise ValueError
-        return options["type"](str(value))
+        found = [read(str(each)) if read else each for each in several]
     except argparse.ArgumentTypeError as error:
         raise ValueError(f"{key} = {error}") from None
-    except ValueError:
-        kind = {"int": "a whole number"}.get(options["type"].__name__, "a number")
-        raise ValueError(f"{key} = {value!r}: expected {kind}") from None
+    return found if count else found[0]
 
 
-def recipe_of(name: str) -> tuple[Flags, Recipe]:
-    """The recipe of a network, and its keys as flags; raises `Problem`."""
+def recipe_of(name: str, parser: Flags) -> Recipe:
+    """The recipe of a network, whose keys become flags; raises `Problem`."""
     path = HERE / f"{name}.toml"
     if not (path.is_file() and path.with_suffix(".py").is_file()):
         known = ", ".join(sorted(path.stem for path in HERE.glob("*.toml")))
         wrong = f"there is no network {name!r} with a recipe in {HERE}"
         raise Problem(f"{wrong}; there are: {known}")
-    keys = Flags(add_help=False, argument_default=argparse.SUPPRESS)
-    group = keys.add_argument_group("recipe")
+    group = parser.add_argument_group("recipe", argument_default=argparse.SUPPRESS)
     with reading(path, "a recipe"):
         text = path.read_text(encoding="utf-8")
         recipe = tomllib.loads(text)
@@ -126,7 +124,17 @@ def recipe_of(name: str) -> tuple[Flags, Recipe]:
             told = f"{meanings.get(key, '')} (default: {recipe[key]})"
             flag = f"--{key.replace('_', '-')}"
             group.add_argument(flag, help=told.replace("%", "%%"), **options)
-    return keys, recipe
+    return recipe
+
+
+def network_of(name: str) -> ModuleType:
+    """Import a network from its file, since another module may have its name."""
+    path = HERE / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"network_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 # --- of weights -----------------------------------------------------------------------
@@ -140,9 +148,9 @@ def packed(recipe: Recipe) -> str:
 
 
 def unpacked(text: str) -> Recipe:
-    """The recipe in JSON; `ValueError` for any other, such as one nested too deeply."""
+    """The dict in JSON; `ValueError` for any other, such as one nested too deeply."""
     bare = re.sub(r'"(\\.|[^"\\])*"', "", text)
-    if bare.count("[") + bare.count("{") > 10:
+    if bare.count("[") + bare.count("{") > 100:
         raise ValueError("it is nested too deeply")
     found: Recipe = json.loads(text)
     return found
@@ -161,16 +169,33 @@ def as_trained(args: Args, kept: dict[Path, Any]) -> None:
             continue
         with reading(path, "weights with a recipe"):
             recipe = unpacked(recipe) if isinstance(recipe, str) else recipe
-            known = [key for key in EVALUATED if key in recipe]
-            found.append({key: checked(key, recipe[key]) for key in known})
+            known = {
+                key: checked(key, recipe[key]) for key in EVALUATED if key in recipe
+            }
             if names := recipe.get("class_names"):
-                found[-1]["class_names"] = [*map(str, names[:MAX_CLASSES])]
+                known["class_names"] = [*map(str, names)]
+            found.append(known)
     for key in sorted({"class_names", *EVALUATED} - args.given):
         for value in (values := [one[key] for one in found if key in one]):
             if value != values[0]:
                 hint = "" if key == "class_names" else f": give --{key}"
                 raise Problem(f"--weights have different {key}s{hint}")
             args.recipe[key] = value
+
+
+def report(args: Args, errors: dict[str, float], counts: Any, images: Images) -> None:
+    """Print the errors; write the confusion matrix as CSV, true classes as rows."""
+    if not all(map(math.isfinite, errors.values())):
+        raise Problem("--weights: the loss is not finite")
+    print(json.dumps(errors))
+    if args.confusion is None:
+        return
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["class", "accuracy", *images.classes])
+    for name, row, right in zip(images.classes, counts, counts.diagonal()):
+        table.writerow([name, round(right / max(row.sum(), 1), 6), *row])
+    write_whole(args.confusion, text.getvalue().encode(errors="surrogateescape"))
 
 
 def same_classes(then: list[str], now: list[str]) -> None:

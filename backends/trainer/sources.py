@@ -38,10 +38,9 @@ class Problem(Exception):
     """Something that the user can fix; the text, of one line, says what and how."""
 
     def __init__(self, text: str) -> None:
-        line = " ".join(text.split())
-        super().__init__(
-            "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-        )
+        letters = " ".join(text.split())
+        shown = (c if c.isprintable() else ascii(c)[1:-1] for c in letters)
+        super().__init__("".join(shown))
 
 
 def say(text: str) -> None:
@@ -216,21 +215,20 @@ def tree(folder: Path, part: str) -> Part:
     paths: list[bytes] = []
     labels: list[str] = []
     with reading(root, "a folder with a folder for each class"):
-        inside = (path.name for path in root.iterdir() if path.is_dir())
-        names = sorted(name for name in inside if not name.startswith("."))
+        names = sorted(path.name for path in root.glob("[!.]*") if path.is_dir())
     for name in names:
-        every: list[str] = []
-        for where, folders, files in os.walk(root / name):
-            folders[:] = [each for each in folders if not each.startswith(".")]
-            links = (each for each in folders if os.path.islink(f"{where}/{each}"))
-            every += [f"{where}/{each}" for each in (*files, *links)]
-        shown = (each for each in every if not os.path.basename(each).startswith("."))
-        encoded = sorted(map(os.fsencode, shown))
-        found = [p for p in encoded if p[p.rfind(b".") :].lower() in SUFFIXES]
+        found: list[bytes] = []
+        for where, folders, files in os.walk(os.fsencode(root / name)):
+            folders[:] = [each for each in folders if not each.startswith(b".")]
+            others += sum(os.path.islink(os.path.join(where, each)) for each in folders)
+            shown = (each for each in files if not each.startswith(b"."))
+            images = [p for p in shown if os.path.splitext(p)[1].lower() in SUFFIXES]
+            others += len(files) - len(images)
+            found += [os.path.join(where, each) for each in images]
         if not found:
             raise Problem(f"{root / name}: no images")
-        paths, labels = paths + found, labels + [name] * len(found)
-        others += len(every) - len(found)
+        paths += sorted(found)
+        labels += [name] * len(found)
     if others:
         known = b", ".join(sorted(SUFFIXES)).decode()
         say(f"{root}: {others:,} files or links skipped that are hidden or not {known}")

@@ -121,7 +121,7 @@ MISTAKES = [
     Mistake(
         "torch: the first batches again",
         "torch/train.py",
-        {"args.seed, step, share": "args.seed, 0, share"},
+        {"args.seed, log.step, share": "args.seed, 0, share"},
         resumed,
     ),
     Mistake(
@@ -151,7 +151,7 @@ MISTAKES = [
     Mistake(
         "torch: chance goes on by itself",
         "torch/train.py",
-        {"torch.manual_seed((args.seed << 32) + step * place.world + place.rank)": "pass"},
+        {"torch.manual_seed((args.seed << 32) + log.step * place.world + place.rank)": "pass"},
         resumed,
     ),
     Mistake(
@@ -163,13 +163,13 @@ MISTAKES = [
     Mistake(
         "torch: the averages are copies",
         "torch/train.py",
-        {'ema.n_averaged.fill_(step > recipe["warmup"])': "ema.n_averaged.fill_(0)"},
+        {'ema.n_averaged.fill_(log.step > recipe["warmup"])': "ema.n_averaged.fill_(0)"},
         run,
     ),
     Mistake(
         "torch: the averages follow through the warm-up",
         "torch/train.py",
-        {'ema.n_averaged.fill_(step > recipe["warmup"])': "ema.n_averaged.fill_(1)"},
+        {'ema.n_averaged.fill_(log.step > recipe["warmup"])': "ema.n_averaged.fill_(1)"},
         run,
     ),
     Mistake(
@@ -232,13 +232,13 @@ MISTAKES = [
     Mistake(
         "keras: a step for each part",
         "keras/fitting.py",
-        {"last = ops.equal((self.iterations + 1) % self.parts, 0)": "last = True"},
+        {"return ops.equal((self.iterations + 1) % self.parts, 0)": "return True"},
         steps("the paper's", parts=2),
     ),
     Mistake(
         "keras: the first batches again",
         "keras/train.py",
-        {"args.seed, run.step, share": "args.seed, 0, share"},
+        {"args.seed, log.step, share": "args.seed, 0, share"},
         resumed,
     ),
     Mistake(

@@ -146,7 +146,7 @@ class Killed(BaseException):
     """Ends a run as SIGKILL would: nothing of the trainers catches it."""
 
 
-SAVES = ("--max-steps", 4, "--save-every", 2, "--ema", 0.5, "--length", 1, "--schedule", "cosine")
+SAVES = ("--max-steps", 2, "--save-every", 1, "--ema", 0.5, "--length", 1, "--schedule", "cosine")
 
 
 @contextlib.contextmanager
@@ -512,7 +512,7 @@ def test_averages_follow_now_and_then_and_from_the_warm_up_on(
     flags = (*trainer.flags(tmp_path), "--ema", 0.5, "--ema-steps", 2, "--unit", "steps")
     more = ("--length", 9, "--warmup", 2, "--warmup-start", 0.5, "--schedule", "cosine")
     states = []
-    for step in range(1, 7):
+    for step in range(1, 5):
         called(trainer.folder, *flags, *more, "--max-steps", step, "--resume")
         state = trainer.state(tmp_path)
         name = {"torch": "fc.weight", "keras": "fc/kernel"}[trainer.backend]
@@ -567,7 +567,7 @@ def test_weights_that_are_no_numbers_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("form", ["nothing", "numbers", "no recipe", "other shapes"])
+@pytest.mark.parametrize("form", ["nothing", "numbers", "no recipe", "other shapes", "nested"])
 def test_a_checkpoint_of_another_form_is_told(trainer: Trainer, tmp_path: Path, form: str) -> None:
     last = trainer.last(tmp_path / "run")
     shutil.copytree(trainer.run, tmp_path / "run")
@@ -583,7 +583,8 @@ def test_a_checkpoint_of_another_form_is_told(trainer: Trainer, tmp_path: Path, 
         with np.load(last) as file:
             np.savez(last, **{**file, "model|fc/bias": np.zeros(3)})
     else:
-        np.savez(last, state=np.array(json.dumps(state)))
+        text = "[" * 100_000 if form == "nested" else json.dumps(state)
+        np.savez(last, state=np.array(text))
     before = last.read_bytes()
     message = problem(trainer.folder, *trainer.flags(tmp_path / "run"), "--resume")
     assert str(last) in message
@@ -760,7 +761,7 @@ def test_what_cannot_be_written_is_told(trainer: Trainer, tmp_path: Path) -> Non
     ("trainer", "name", "value", "message"),
     [
         pytest.param("torch", "WORLD_SIZE", "abc", "WORLD_SIZE, RANK, LOCAL_RANK: not numbers, as",
-                     marks=pytest.mark.torch),
+                     marks=[pytest.mark.torch, pytest.mark.slow]),
         pytest.param("torch", "WORLD_SIZE", "2", "WORLD_SIZE: not as torchrun sets it: ",
                      marks=[pytest.mark.torch, pytest.mark.slow]),
         pytest.param("torch", "LOCAL_WORLD_SIZE", "a", "LOCAL_WORLD_SIZE: not a number of ",
@@ -783,6 +784,24 @@ def test_an_environment_that_is_wrong_is_told(
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"train.py: {message}")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("trainer", "name", "message"),
+    [
+        pytest.param("torch", "WORLD_SIZE", "WORLD_SIZE, RANK, LOCAL_RANK: not numbers, as torch",
+                     marks=pytest.mark.torch),
+        pytest.param("torch", "LOCAL_WORLD_SIZE", "LOCAL_WORLD_SIZE: not a number of processes: ",
+                     marks=pytest.mark.torch),
+    ],
+    indirect=["trainer"],
+)  # fmt: skip
+def test_numbers_of_processes_that_are_none_are_told(
+    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    """As above, within this process."""
+    monkeypatch.setenv(name, "abc")
+    assert problem(trainer.folder, *trainer.flags(tmp_path / "run")).startswith(message)
 
 
 def test_metrics_that_were_cut_off_are_mended(trainer: Trainer, tmp_path: Path) -> None:

@@ -117,8 +117,35 @@ def test_processes_and_parts_of_a_step_change_nothing(data: Path, tmp_path: Path
             torch.testing.assert_close(found["model"][key], value, rtol=1e-9, atol=1e-11)
 
 
+# Runs the trainer beside it, of which only the second process is told to stop, in its fourth step.
+STOPS = """\
+import os, signal
+from train import common, main
+
+advance = common.Log.advance
+
+def advanced(log):
+    if log.step == 3 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGTERM)
+    return advance(log)
+
+common.Log.advance = advanced
+main()
+"""
+
+
 def test_processes_stop_together(folder: Path, data: Path, tmp_path: Path) -> None:
-    """Under torchrun, which tells all of them."""
+    """All, after the next step that is logged, if one is told to."""
+    (folder / "stops.py").write_text(STOPS)
+    flags = ("--data", data, "--out", tmp_path / "run", "--log-every", 5)
+    done = run(forked(folder / "stops.py", *flags))
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert "stopped after step 5; go on with --resume" in done.stderr
+    assert saved(tmp_path / "run" / "last.pt")["step"] == 5
+
+
+@pytest.mark.slow
+def test_torchrun_stops_all_processes(folder: Path, data: Path, tmp_path: Path) -> None:
     words = command(folder, "--data", data, "--out", tmp_path / "run", processes=2)
     last = tmp_path / "run" / "last.pt"
     interrupted(words, last, signal.SIGTERM)

@@ -102,7 +102,7 @@ def command(folder: Path, *flags: object, processes: int = 1) -> list[str]:
 
 
 # Starts processes as torchrun does, but imports what they need once, and has no process of its own
-# beside them. The first that fails ends the others.
+# beside them. The first that fails ends the others; those that a signal stopped end by themselves.
 FORKS = """\
 import os, runpy, signal, socket, sys
 import grain, matplotlib.figure, safetensors.torch, torch.distributed.nn, torch.optim.swa_utils
@@ -113,7 +113,7 @@ with socket.socket() as probe:
     probe.bind(("localhost", 0))
     port = probe.getsockname()[1]
 os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(port), WORLD_SIZE=str(world))
-left = set()
+left, code = set(), 0
 for rank in range(world):
     process = os.fork()
     if not process:
@@ -124,10 +124,10 @@ for rank in range(world):
 while left:
     process, status = os.wait()
     left.remove(process)
-    for other in left if status else ():
+    code = code or os.waitstatus_to_exitcode(status)
+    for other in left if status and code != 128 + signal.SIGTERM else ():
         os.kill(other, signal.SIGKILL)
-    if status:
-        sys.exit(os.waitstatus_to_exitcode(status))
+sys.exit(code)
 """
 
 
@@ -207,10 +207,11 @@ def signals(number: signal.Signals, *steps: int) -> Callable[[ModuleType], None]
     def change(train: ModuleType) -> None:
         advance = train.common.Log.advance
 
-        def advanced(log: Any) -> None:
-            advance(log)
+        def advanced(log: Any) -> Any:
+            due = advance(log)
             if log.step in steps:
                 os.kill(os.getpid(), number)
+            return due
 
         train.common.Log.advance = advanced
 

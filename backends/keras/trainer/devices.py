@@ -268,7 +268,12 @@ def inside(box: Any, images: Any) -> Any:
 def loaded(order: Any, args: Args, images: Images) -> Iterator[Any]:
     """Batches outside the memory shared with workers: Keras keeps some to its end."""
     batches = data.ahead(order, args.workers, images.size is None)
-    return ([*map(np.array, batch)] for batch in batches)
+    return map(copied, batches)  # a generator would keep the last one that was shared
+
+
+def copied(batch: Any) -> list[np.ndarray]:
+    """A batch of the process's own."""
+    return [*map(np.array, batch)]
 
 
 def evaluate(

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +21,12 @@ from keras import ops
 if TYPE_CHECKING or not __package__:
     import common
     from devices import Place, Trained, evaluate
-    from recipes import packed
+    from recipes import packed, unpacked
     from sources import Args, Images, Problem, Recipe, reading, write_whole
 else:
     from . import common
     from .devices import Place, Trained, evaluate
-    from .recipes import packed
+    from .recipes import packed, unpacked
     from .sources import Args, Images, Problem, Recipe, reading, write_whole
 
 Changes = list[tuple[Any, Any]]  # variables with their new values
@@ -55,8 +53,8 @@ class Optimizer(keras.optimizers.Optimizer):
     def __init__(self, recipe: Recipe, decayed: list[str], parts: int = 1) -> None:
         super().__init__(learning_rate=Rate(recipe, parts))
         self.recipe, self.decayed, self.parts = recipe, set(decayed), parts
-        # Sums gradients over devices, where each has those of its own images.
-        self.total: Callable[[list[Any]], Any] = lambda gradients: gradients
+        # On several devices, each with the gradients of its own images: their sum.
+        self.devices, self.total = 1, list
 
     def build(self, variables: list[Any]) -> None:
         if self.built:
@@ -70,26 +68,30 @@ class Optimizer(keras.optimizers.Optimizer):
         if self.parts > 1:
             self.sums = [new(v, name="sum") for v in variables]
 
-    def _clip_gradients(self, grads: list[Any]) -> list[Any]:
-        if self.parts > 1:
-            shares = [grad / self.parts for grad in grads]
-            self._backend_increment_gradient_accumulators(shares, self.sums)
-            grads = [ops.convert_to_tensor(each) for each in self.sums]
-        most = self.recipe["clip_norm"]
-        if not most:
-            return grads
-        norm = ops.sqrt(sum(ops.sum(ops.square(g)) for g in self.total(grads)))
-        return [grad * ops.minimum(most / (norm + 1e-6), 1.0) for grad in grads]
+    def last(self) -> Any:
+        """Whether this part is the last one of its step."""
+        return ops.equal((self.iterations + 1) % self.parts, 0)
+
+    def apply(self, grads: list[Any], trainable_variables: Any = None) -> None:
+        if self.parts > 1:  # Keras adds up what the devices give
+            pairs = zip(grads, self.sums)
+            grads = [new / self.parts + total / self.devices for new, total in pairs]
+        if most := self.recipe["clip_norm"]:
+            norm = ops.sqrt(sum(ops.sum(ops.square(g)) for g in self.total(grads)))
+            share = ops.minimum(most / (norm + 1e-6), 1.0)
+            share = ops.where(self.last(), share, 1.0)
+            grads = [grad * share for grad in grads]
+        super().apply(grads, trainable_variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         index, dtype = self._get_variable_index(variable), variable.dtype
         rate, gradient = ops.cast(learning_rate, dtype), ops.cast(gradient, dtype)
         changes = self.changes(index, gradient, variable, rate)
         if self.parts > 1:
-            last = ops.equal((self.iterations + 1) % self.parts, 0)
-            changes.append((self.sums[index], ops.zeros_like(gradient)))
+            last, total = self.last(), self.sums[index]
             was = [ops.convert_to_tensor(each) for each, _ in changes]
             changes = [(v, ops.where(last, to, w)) for (v, to), w in zip(changes, was)]
+            changes.append((total, ops.where(last, ops.zeros_like(gradient), gradient)))
         for each, to in changes:
             self.assign(each, to)
 
@@ -182,7 +184,7 @@ def save_weights(path: Path, model: keras.Model, recipe: Recipe) -> None:
 def read(path: Path) -> dict[str, Any]:
     """The contents of a checkpoint; raises `Problem`."""
     with reading(path, "a checkpoint"), np.load(path, allow_pickle=False) as file:
-        saved: dict[str, Any] = json.loads(str(file["state"]))
+        saved = unpacked(str(file["state"]))
         for key in file.files[1:]:
             group, _, name = key.partition("|")
             saved.setdefault(group, {})[name] = file[key]
@@ -232,7 +234,7 @@ class Run(keras.callbacks.Callback):
         self.set_model(model)
         self.images, self.args, self.recipe = images, args, args.recipe
         self.place, self.raw, self.evaluated = place, model.network, model.evaluated[0]
-        self.step, self.best, self.worse, self.halted = 0, math.inf, 0, False
+        self.part, self.halted = 0, False
         self.measured: list[float] = []  # in the metrics, since the last log line
         averages = self.evaluated.weights if self.recipe["ema"] else []
         kept = {id(weight) for weight in self.raw.weights}
@@ -243,23 +245,15 @@ class Run(keras.callbacks.Callback):
             "optimizer": dict(enumerate(model.optimizer.variables)),
             "seeds": dict(enumerate(seeds)),
         }
-        last = args.out / "last.npz"
+        self.saved, last = {}, args.out / "last.npz"
         if last.is_file():  # only with --resume: see common.check
-            saved = read(last)
+            self.saved = saved = read(last)
             with reading(last, "a checkpoint of this trainer"):
                 common.check_same(saved, args)
                 for group, variables in self.groups.items():
                     for name, variable in variables.items():
                         variable.assign(saved[group][str(name)])
-                self.step, self.best = saved["step"], saved["best"]
-                self.worse = saved["worse"]
                 self.measured = [float(value) for value in saved["measured"]]
-        self.calls = self.step * args.accumulate
-
-    @property
-    def done(self) -> bool:
-        """Whether the recipe's patience is exhausted."""
-        return 0 < self.recipe["patience"] <= self.worse
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Go on with the checkpoint's metrics, which `fit` has just reset."""
@@ -269,53 +263,44 @@ class Run(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """On PyTorch, seed dropout, whose generator is in no checkpoint."""
         if keras.backend.backend() == "torch":
-            seed = (self.args.seed << 16) + self.calls
-            keras.utils.set_random_seed(seed & 0xFFFFFFFF)
+            calls = self.log.step * self.args.accumulate + self.part
+            keras.utils.set_random_seed((self.args.seed << 16) + calls & 0xFFFFFFFF)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Count a step; log, evaluate, save or stop if it is time."""
-        args, self.calls = self.args, self.calls + 1
-        if self.calls % args.accumulate:
+        self.part = (self.part + 1) % self.args.accumulate
+        if self.part:
             return
-        self.step += 1
-        self.log.advance()
-        ends = self.step == args.steps or self.step % args.epoch == 0
-        saves = ends or (args.save_every and self.step % args.save_every == 0)
-        tells = saves or self.step % args.log_every == 0
+        evaluates, saves, tells = self.log.advance()
         self.halted = self.place.world == 1 and bool(self.log.stopped)
         if not (tells or self.halted):
             return
         getattr(self.model, "jax_state_sync", lambda: None)()
+        best = False
         if tells:
+            rate = float(common.rate_at(self.log.step - 1, self.recipe))
             mean = {"loss": float(logs["loss"]), "error": 1 - float(logs["top1"])}
-            rate = float(common.rate_at(self.step - 1, self.recipe))
             self.log.tell(**mean, rate=rate)
             halts: np.ndarray = self.place.summed(np.array([len(self.log.stopped)]))
             self.halted = bool(halts[0] > 0)  # several hosts stop when they log
-            if ends:
-                found = evaluate(self.model, self.images, args, self.place)
-                self.log.tell(**found)
-                self.worse = 0 if found["val_error"] < self.best else self.worse + 1
-                self.best = min(self.best, found["val_error"])
+            if evaluates:
+                found = evaluate(self.model, self.images, self.args, self.place)
+                best = self.log.improves(found)
             self.model.reset_metrics()
         if saves or self.halted:
-            self.save(best=bool(ends) and self.worse == 0)
-        self.model.stop_training = self.halted or self.done
+            self.save(best)
+        self.model.stop_training = self.halted or not self.log.left
 
     def save(self, best: bool) -> None:
         """Save the evaluated weights, and the checkpoint to resume from."""
         self.log.require(finite(self.raw), "a weight is not finite")
-        own = {"step": self.step, "best": self.best, "worse": self.worse}
         measured = map(ops.convert_to_numpy, self.model.metrics_variables)
-        own["measured"] = [float(value) for value in measured]  # summed over hosts
+        sums = {"measured": [float(value) for value in measured]}  # summed over hosts
         self.place.agree(self.model)
         if self.place.rank:
             return
         # In this order, so that no kill loses the best.
-        for name in ["best"] * best + ["last"] * (self.step > 0):
-            save_weights(
-                self.args.out / f"{name}.weights.h5", self.evaluated, self.recipe
-            )
-        save(
-            self.args.out / "last.npz", common.identity(self.args) | own, **self.groups
-        )
+        for name in ["best"] * best + ["last"] * (self.log.step > 0):
+            path = self.args.out / f"{name}.weights.h5"
+            save_weights(path, self.evaluated, self.recipe)
+        save(self.args.out / "last.npz", self.log.state | sums, **self.groups)

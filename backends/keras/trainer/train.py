@@ -47,13 +47,13 @@ if TYPE_CHECKING or not __package__:
     import data
     from devices import Place, Trained, evaluate, loaded, place_of
     from fitting import SGD, AdamW, Run, check_numbers, finite, keras_own, recipe_with
-    from recipes import Options, as_trained
+    from recipes import Options, as_trained, network_of, report
     from sources import Args, Images, Problem, Recipe, reading
 else:
     from . import common, data
     from .devices import Place, Trained, evaluate, loaded, place_of
     from .fitting import SGD, AdamW, Run, check_numbers, finite, keras_own, recipe_with
-    from .recipes import Options, as_trained
+    from .recipes import Options, as_trained, network_of, report
     from .sources import Args, Images, Problem, Recipe, reading
 
 WITH_KERNEL = (layers.Conv1D, layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
@@ -73,7 +73,7 @@ def build(args: Args, images: Images, weights: Path | None) -> keras.Model:
     """The network for these images, with initial weights or those of a file."""
     keras.utils.set_random_seed(args.seed)
     sys.setrecursionlimit(100_000)  # Keras goes back through the layers by recursion
-    module, size = common.network_of(args.network), data.input_size(images, args.recipe)
+    module, size = network_of(args.network), data.input_size(images, args.recipe)
     if size != data.input_size(images, args.recipe, training=True):
         size = (None, None)
     model = getattr(module, args.network)(len(images.classes), (*size, images.channels))
@@ -197,34 +197,28 @@ def train(args: Args, place: Place) -> int:
     parts, own = args.accumulate, args.keras_optimizer
     model = make_ready(raw, args.recipe, parts, jit, own)
     if several and not own:
-        model.optimizer.total = place.total
+        model.optimizer.devices, model.optimizer.total = place.devices, place.total
 
     # loop
     run = Run(model, held_out, args, place)
-    share, left = (place.rank, place.world, parts), args.steps - run.step
-    order = data.training(images, args.recipe, args.seed, run.step, share)
-
-    def batches() -> Iterator[Any]:
-        for x, chances, y in loaded(order, args, images):
-            yield (x, chances), y
-
-    quiet = place.rank > 0
-    with (
-        common.alone(args.out, not quiet),
-        common.Log(args, run.step, quiet) as run.log,
-    ):
-        if run.step == 0:
+    quiet, share = place.rank > 0, (place.rank, place.world, parts)
+    with common.alone(args.out, not quiet), common.Log(args, run.saved, quiet) as log:
+        run.log = log
+        if log.step == 0:
             run.save(best=False)  # first, so that no run is without
-        if left > 0 and not run.done:
-            model.fit(
-                place.dealt(batches),
-                steps_per_epoch=left * parts,
-                callbacks=[run],
-                shuffle=False,
-                verbose=0,
-            )
+        if log.left:
+            order = data.training(images, args.recipe, args.seed, log.step, share)
+            given = place.dealt(lambda: paired(order, args, images))
+            options: Any = {"callbacks": [run], "shuffle": False, "verbose": 0}
+            model.fit(given, steps_per_epoch=log.left * parts, **options)
     place.summed(np.zeros(1))  # wait for the process that saves
-    return run.log.end(args, run.worse, run.halted)
+    return log.end(run.halted)
+
+
+def paired(order: Any, args: Args, images: Images) -> Iterator[Any]:
+    """Batches for `fit`: images with their random numbers, and labels."""
+    for pixels, chances, labels in loaded(order, args, images):
+        yield (pixels, chances), labels
 
 
 def evaluate_all(args: Args, place: Place, images: Images) -> None:
@@ -236,7 +230,7 @@ def evaluate_all(args: Args, place: Place, images: Images) -> None:
     errors = evaluate(model, images, args, place)
     if place.rank == 0:
         counts = ops.convert_to_numpy(table.total_cm).astype(int)
-        common.report(args, errors, counts, images)
+        report(args, errors, counts, images)
 
 
 def main() -> None:

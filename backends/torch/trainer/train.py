@@ -31,7 +31,6 @@ if not __package__:
 
 import io
 import itertools
-import math
 import re
 import signal
 from collections.abc import Sequence
@@ -53,12 +52,12 @@ if TYPE_CHECKING or not __package__:
     import common
     import data
     from devices import HALVES, Place, evaluate, leave, prepared
-    from recipes import Options, as_trained, packed
+    from recipes import Options, as_trained, network_of, packed, report
     from sources import Args, Images, Problem, Recipe, reading, write_whole
 else:
     from . import common, data
     from .devices import HALVES, Place, evaluate, leave, prepared
-    from .recipes import Options, as_trained, packed
+    from .recipes import Options, as_trained, network_of, packed, report
     from .sources import Args, Images, Problem, Recipe, reading, write_whole
 
 Batches = Sequence[tuple[Tensor, Tensor]]  # images and targets
@@ -77,7 +76,7 @@ FLAGS: Options = {
 
 def build(args: Args, images: Images, place: Place, weights: Path | None) -> nn.Module:
     """The network for these images, with initial weights or those of a file."""
-    network = getattr(common.network_of(args.network), args.network)
+    network = getattr(network_of(args.network), args.network)
     model: nn.Module = network(len(images.classes), images.channels)
     if args.sync_batch_norm:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
@@ -217,7 +216,7 @@ def train(args: Args, place: Place) -> int:
         models = [build(args, images, place, path) for path in args.weights]
         errors, counts = evaluate(models, held_out, args, place)
         if place.rank == 0:
-            common.report(args, errors, counts.numpy(), images)
+            report(args, errors, counts.numpy(), images)
         return 0
 
     # model
@@ -230,7 +229,7 @@ def train(args: Args, place: Place) -> int:
     parts |= {"scaler": place.scaler} | ({"ema": ema.module} if recipe["ema"] else {})
 
     # resume
-    step, best, worse, last = 0, math.inf, 0, args.out / "last.pt"
+    last, saved = args.out / "last.pt", {}
     # Since the last log line: loss, errors, images, and processes that are to stop.
     sums = torch.zeros(4, device=place.device)
     if last.is_file():  # only with --resume: see common.check
@@ -239,7 +238,6 @@ def train(args: Args, place: Place) -> int:
             common.check_same(saved, args)
             for name, part in parts.items():
                 part.load_state_dict(saved[name])
-            step, best, worse = int(saved["step"]), saved["best"], int(saved["worse"])
             sums.copy_(torch.tensor(saved["sums"]) * (place.rank == 0))
     model: nn.Module = DistributedDataParallel(raw) if place.world > 1 else raw
     model = torch.compile(model) if args.compile else model  # type: ignore[assignment]
@@ -247,23 +245,21 @@ def train(args: Args, place: Place) -> int:
 
     def save(name: str) -> None:
         state = {key: part.state_dict() for key, part in parts.items()}
-        state |= {"step": step, "best": best, "worse": worse, "sums": sums.tolist()}
         buffer = io.BytesIO()
-        torch.save(common.identity(args) | state, buffer)
+        torch.save(log.state | state | {"sums": sums.tolist()}, buffer)
         write_whole(args.out / name, buffer.getvalue())
 
     # loop
-    halt, share = False, (place.rank, place.world, args.accumulate)
-    order = data.training(images, recipe, args.seed, step, share)
-    loaded = data.ahead(order, args.workers, images.size is None)
-    left = 0 if 0 < recipe["patience"] <= worse else max(args.steps - step, 0)
-    quiet = place.rank > 0
-    with common.alone(args.out, not quiet), common.Log(args, step, quiet) as log:
-        if step == 0 and not quiet:
+    halt, quiet = False, place.rank > 0
+    with common.alone(args.out, not quiet), common.Log(args, saved, quiet) as log:
+        share = (place.rank, place.world, args.accumulate)
+        order = data.training(images, recipe, args.seed, log.step, share)
+        loaded = data.ahead(order, args.workers, images.size is None)
+        if log.step == 0 and not quiet:
             save("last.pt")  # first, so that no run is without
         model.train()
-        for _ in range(left):
-            torch.manual_seed((args.seed << 32) + step * place.world + place.rank)
+        while log.left and not halt:
+            torch.manual_seed((args.seed << 32) + log.step * place.world + place.rank)
             arrays = itertools.islice(loaded, args.accumulate)
             batches = [tuple(map(place.there, each)) for each in arrays]
             made = [make(x, c, y, recipe, place) for x, c, y in batches]
@@ -271,20 +267,17 @@ def train(args: Args, place: Place) -> int:
             loss, logits = update(model, optimizer, made, recipe["clip_norm"], place)
             rate = float(rates.get_last_lr()[0])
             rates.step()
-            step += 1
-            if recipe["ema"] and step % recipe["ema_steps"] == 0:
-                ema.n_averaged.fill_(step > recipe["warmup"])  # 0: copied
-                ema.update_parameters(raw)
             wrong = (logits.argmax(dim=1) != labels).sum()
             sums[:2] += torch.stack([loss * len(labels), wrong])
             sums[2] += len(labels)
-            log.advance()
+            evaluates, saves, logs = log.advance()
+            if recipe["ema"] and log.step % recipe["ema_steps"] == 0:
+                ema.n_averaged.fill_(log.step > recipe["warmup"])  # 0: copied
+                ema.update_parameters(raw)
 
-            # log; evaluate and save after each epoch
-            ends = step == args.steps or step % args.epoch == 0
-            saves = ends or (args.save_every and step % args.save_every == 0)
+            # log, evaluate, save
             halt = place.world == 1 and bool(log.stopped)
-            if saves or step % args.log_every == 0:
+            if logs:
                 sums[3] = len(log.stopped)  # several processes stop when they log
                 losses, errors, seen, halts = place.summed(sums).tolist()
                 log.tell(loss=losses / seen, error=errors / seen, rate=rate)
@@ -293,24 +286,19 @@ def train(args: Args, place: Place) -> int:
             if not (saves or halt):
                 continue
             log.require(finite(raw), "a weight is not finite")
-            if ends:
+            if evaluates:
                 found, _ = evaluate([best_model], held_out, args, place)
                 model.train()
-                log.tell(**found)
-                worse = 0 if found["val_error"] < best else worse + 1
-                best = min(best, found["val_error"])
-                if place.rank == 0 and not worse:  # first, so that no kill loses it
+                if log.improves(found) and not quiet:  # first, so that no kill loses it
                     save("best.pt")
                     whole = best_model.state_dict()
                     plain = {key: value.contiguous() for key, value in whole.items()}
                     path = args.out / "best_weights.safetensors"
                     about = {"recipe": packed(recipe)}  # two would be in any order
                     write_whole(path, safetensors.torch.save(plain, about))
-            if place.rank == 0:
+            if not quiet:
                 save("last.pt")
-            if halt or (recipe["patience"] and worse >= recipe["patience"]):
-                break
-    return log.end(args, worse, halt)
+    return log.end(halt)
 
 
 def main() -> None:

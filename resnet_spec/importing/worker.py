@@ -10,6 +10,7 @@ import math
 import os
 import re
 import sys
+import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,10 @@ class Worker:
         self.model: Any = None
         self.outputs: list[str] = []  # the names of what it gives
         self.has_run_users_code = False
+
+    def prepare(self) -> None:
+        """Import PyTorch, before there is something to run."""
+        import torch  # noqa: F401
 
     def run_compiled(self, source: str, name: str, weights: str, images: str, out: str) -> None:
         """The logits of a compiled PyTorch network with all of its weights, for several batches."""
@@ -80,7 +85,8 @@ class Worker:
         """Export the graph of an archive that was looked through before."""
         import torch
 
-        program = torch.export.load(path)
+        with _hints_kept():
+            program = torch.export.load(path)
         given = [n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
         model = foreign.in_single_precision(program.module())
         told = self._export(model, tuple(given[0].meta["val"].shape), out, values)
@@ -112,25 +118,30 @@ class Worker:
             "outputs": self.outputs,
         }
 
-    def together(self, size: list[int]) -> dict[str, str]:
-        """Whether two images give the same together as each alone.
+    def together(self, images: str, out: str) -> dict[str, str]:
+        """Whether an image gives the same beside another one as alone, which is what is in `out`.
 
-        Gives `fails` with the reason, where they can't be given together, or `mixes`.
+        Gives `fails` with the reason, where they can't be given together, or `mixes` with what it
+        does instead.
         """
         import torch
 
-        images = torch.from_numpy(
-            np.random.default_rng(0).standard_normal((2, *size), dtype=np.float32)
-        )
+        first = torch.from_numpy(np.load(images))
+        drawn = np.random.default_rng(1).standard_normal(first.shape, dtype=np.float32)
+        second = torch.from_numpy(drawn)
         with torch.no_grad():
             try:
-                both = self.model(images)
+                both = self.model(torch.cat([first, second]))
             except Exception as error:  # whatever code of a stranger raises
                 return {"fails": exporting.reason(error)}
-            alone = torch.cat([self.model(images[:1]), self.model(images[1:])])
-        apart = 1e-3 * float(alone.abs().max())
-        same = both.shape == alone.shape and torch.allclose(both, alone, atol=apart, equal_nan=True)
-        return {} if same else {"mixes": "yes"}
+            alone = torch.cat([torch.from_numpy(np.load(out)), self.model(second)])
+        if _alike(both, alone):
+            return {}
+        with torch.no_grad():
+            again = self.model(torch.from_numpy(np.load(images)))
+        if _alike(again, alone[:1]):
+            return {"mixes": "what it gives for an image depends on the other images of its batch"}
+        return {"mixes": "what it gives for one image is another each time: it draws at random"}
 
     def at_other_sizes(
         self, batches: list[list[list[int]]], outs: list[str]
@@ -138,24 +149,21 @@ class Worker:
         """Export it for other images: the first batches of one shape for each file that it takes.
 
         Gives these shapes; none where it takes none of them. Or a size for which an operator has
-        no export, with that operator and the layer that has it.
+        no export, with that operator and the layer that has it. That is the last of the model.
         """
         import torch
 
+        model, self.model = self.model, None  # whose memory others need while this process ends
         for shapes in batches:
             try:
-                with torch.no_grad():
-                    for shape in shapes:
-                        self.model(torch.zeros(shape))
+                with exporting.dropouts_told(set()):
+                    for shape, out in zip(shapes, outs, strict=True):
+                        exporting.write_graph(model, shape, out)
+            except torch.onnx.errors.OnnxExporterError as error:
+                size = "x".join(map(str, shape[2:]))
+                return [], [size, *exporting.unknown(model, tuple(shape), str(error))]
             except Exception:  # whatever code of a stranger raises
                 continue
-            with exporting.dropouts_told(set()):
-                for shape, out in zip(shapes, outs, strict=True):
-                    try:
-                        exporting.write_graph(self.model, shape, out)
-                    except torch.onnx.errors.OnnxExporterError as error:
-                        size = "x".join(map(str, shape[2:]))
-                        return [], [size, *exporting.unknown(self.model, tuple(shape), str(error))]
             return shapes, []
         return [], []
 
@@ -197,6 +205,32 @@ class Worker:
         kind = np.float64 if given.type == "tensor(double)" else np.float32
         found = session.run(None, {given.name: np.load(images).astype(kind)})
         np.save(out, found[0])
+
+
+def _alike(found: Any, wanted: Any) -> bool:
+    """Whether two outputs are the same but for rounding."""
+    import torch
+
+    apart = 1e-3 * float(wanted.abs().max())
+    return found.shape == wanted.shape and torch.allclose(found, wanted, atol=apart, equal_nan=True)
+
+
+@contextmanager
+def _hints_kept() -> Iterator[None]:
+    """Look the types of a class up once: PyTorch does for each of 10,000 parts of an archive."""
+    original = typing.get_type_hints
+    kept: dict[Any, dict[str, Any]] = {}
+
+    def hints(of: Any, *given: Any, **options: Any) -> dict[str, Any]:
+        if of not in kept:
+            kept[of] = original(of, *given, **options)
+        return kept[of]
+
+    typing.get_type_hints = hints
+    try:
+        yield
+    finally:
+        typing.get_type_hints = original
 
 
 # What NumPy has of the types of safetensors.

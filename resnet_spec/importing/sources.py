@@ -257,6 +257,7 @@ class _Examining:
         if "unknown" in told:
             operator, place = told["unknown"]
             unsaid(self.shown, Unsupported(_UNKNOWN.format(operator), place or "the model"))
+        _check_inputs(told.get("inputs", ()), self.shown)
         _check_outputs(told["outputs"], self.shown)
         _check_decisions(told["decides"], self.shown)
         model = onnx_file.read(path, self.shown, values=tensors.mapped(values))
@@ -354,6 +355,13 @@ def _check_decisions(asked: Mapping[str, bool], shown: str) -> None:
     if places:
         what = f"its code decides or computes at {', '.join(places[:4])} by values of the images"
         unsaid(shown, Unsupported(f"{what}, outside of PyTorch's tensors", "the model", DECIDES))
+
+
+def _check_inputs(names: Sequence[str], shown: str) -> None:
+    """RS953 for a model that takes more than images."""
+    if names:
+        what = f"several inputs: {', '.join(map(quoted, names[:4]))}"
+        unsaid(shown, Unsupported(what, "the model", "wrap it in a module that takes images alone"))
 
 
 def _check_outputs(names: Sequence[str], shown: str) -> None:

@@ -5,6 +5,7 @@ Started by `verify.session`, which asks it by lines of JSON; arrays go through f
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -56,7 +57,8 @@ class Worker:
         Gives under `decides` where its code asks for numbers that it computes of the images, of
         which the export knows those for zeros alone, and whether they vary; under `left_out` what
         it does in training alone that is no plain dropout, and under `computed` the weights that
-        checkpoints have in another form. Or under `unknown` an operator that has no export.
+        checkpoints have in another form. Or under `unknown` an operator that has no export, under
+        `inputs` the names of several.
         """
         import importlib
 
@@ -78,6 +80,9 @@ class Worker:
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"{function}() gives a {type(model).__name__}, no torch.nn.Module")
         model, computed = _unwrapped(model)
+        inputs = _inputs(model)
+        if len(inputs) > 1:
+            return {"inputs": inputs}
         told = self._export(model.float().eval(), (1, *size), out, values)
         return {**told, "computed": computed}
 
@@ -88,6 +93,8 @@ class Worker:
         with _hints_kept():
             program = torch.export.load(path)
         given = [n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
+        if len(given) > 1:
+            return {"inputs": [each.name for each in given]}
         model = foreign.in_single_precision(program.module())
         told = self._export(model, tuple(given[0].meta["val"].shape), out, values)
         return {**told, "decides": {}, "computed": []}  # only the checks of what is given to it
@@ -211,7 +218,7 @@ def _alike(found: Any, wanted: Any) -> bool:
     """Whether two outputs are the same but for rounding."""
     import torch
 
-    apart = 1e-3 * float(wanted.abs().max())
+    apart = 1e-3 * float(wanted.nan_to_num(0, 0, 0).abs().max())  # others tell what is not finite
     return found.shape == wanted.shape and torch.allclose(found, wanted, atol=apart, equal_nan=True)
 
 
@@ -262,6 +269,13 @@ def _undrawn() -> Iterator[None]:
         yield
     finally:
         vars(init).update(drawing)
+
+
+def _inputs(model: Any) -> list[str]:
+    """The names of what a model has to be given."""
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    stated = inspect.signature(model.forward).parameters.values()
+    return [each.name for each in stated if each.kind in kinds and each.default is each.empty]
 
 
 def _unwrapped(model: Any) -> tuple[Any, list[str]]:

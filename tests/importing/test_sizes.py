@@ -128,6 +128,15 @@ class Attention(nn.Module):
         return self.over_places(places, places, places)[0].mean(1)
 
 
+class Masked(Net):
+    def forward(self, image, mask):
+        return super().forward(image * mask)
+
+
+def masked(): return Masked(mean)
+def divided(): return Net(lambda x: mean(F.avg_pool2d(x, 2, divisor_override=3)))
+def own_divisor(): return Net(lambda x: mean(nn.AvgPool2d(2, divisor_override=4)(x)))
+def as_map(): return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 5, 1))
 def attention(): return Net(Attention())
 """
 
@@ -159,6 +168,7 @@ def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bring:
         "tensorflow",
         "flat",
         "in_place",
+        "own_divisor",
     ],
 )
 def test_what_is_one_for_all_sizes_is_not_told(name: str, bring: Bring) -> None:
@@ -233,14 +243,21 @@ def test_a_model_of_one_size_has_no_note_of_others(bring: Bring) -> None:
     [
         ("attention", "MultiheadAttention 'head.over_places': native_multi_head_attention"),
         ("largest", "Net: adaptive_max_pool2d"),
+        ("divided", "Net: avg_pool2d with a divisor of its own"),
+        ("masked", "the model: several inputs: 'image', 'mask'"),
     ],
 )
-def test_an_operator_without_an_export_is_named(name: str, place: str, bring: Bring) -> None:
+def test_what_has_no_export_is_named(name: str, place: str, bring: Bring) -> None:
     with pytest.raises(SpecError) as error:
         bring(name)
     found = error.value.diagnostics[0]
     assert found.code == "RS953" and found.message.startswith(place), found.message
     assert "%" not in found.message and "github" not in found.message
+
+
+def test_logits_that_are_a_map_of_one_place_are_told(bring: Bring) -> None:
+    told = "its logits are 1x5x1x1, a map of one place; those of the spec are 1x5"
+    assert bring("as_map").notes == [told]
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -233,11 +233,11 @@ def _hints_kept() -> Iterator[None]:
             kept[of] = original(of, *given, **options)
         return kept[of]
 
-    typing.get_type_hints = hints
+    vars(typing)["get_type_hints"] = hints
     try:
         yield
     finally:
-        typing.get_type_hints = original
+        vars(typing)["get_type_hints"] = original
 
 
 # What NumPy has of the types of safetensors.

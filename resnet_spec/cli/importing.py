@@ -89,15 +89,18 @@ def _import(arguments: argparse.Namespace, options: Options) -> Exit:
         else:
             progress.tell(f"reading {arguments.model}", takes_long=True)
         limit = _seconds(arguments.time_limit)
-        source = sources.read(arguments.model, size, folder, limit)
-        found = imported(source.model, options, arguments.out, progress.tell)
+        source = sources.read(arguments.model, size, folder, stack, limit)
+        runner = proof.runner(stack)
+        found = imported(source.model, options, arguments.out, progress.tell, source.examined)
         spec = stack.enter_context(
             files.replacing(Path(arguments.out), arguments.out, ".yaml", arguments.force)
         )
         spec.write_text(found.text, encoding="utf-8")
         weights = _write_weights(arguments, found, folder, stack)
         progress.tell("running both networks", takes_long=True)
-        compared = proof.compared(found.network, weights, source.model, source.runtime, folder)
+        compared = proof.compared(
+            found.network, weights, source.model, source.runtime, folder, runner
+        )
         if compared.difference is not None and not compared.holds:
             _fail(arguments, compared)
     _print_done(arguments, found, compared)

@@ -34,13 +34,38 @@ def _adaptive_pool(graph: Any, values: Any, output_size: Any) -> Any:
     return made.setType(values.type().with_sizes([*given[:-2], *sizes]))
 
 
+OWN_DIVISOR = " with a divisor of its own"
+
+
+@contextmanager
+def _divisors_refused() -> Iterator[None]:
+    """Let a mean with another divisor than its window be an error: the exporter drops that."""
+    import torch
+    from torch.nn import functional
+
+    original = functional.avg_pool2d
+
+    def checked(input: Any, kernel_size: Any, *given: Any, **options: Any) -> Any:
+        divisor = options.get("divisor_override", given[4] if len(given) > 4 else None)
+        rows, columns = kernel_size if isinstance(kernel_size, Sequence) else [kernel_size] * 2
+        if divisor not in (None, rows * columns):
+            raise torch.onnx.errors.OnnxExporterError(f"operator avg_pool2d{OWN_DIVISOR}")
+        return original(input, kernel_size, *given, **options)
+
+    functional.avg_pool2d = checked
+    try:
+        yield
+    finally:
+        functional.avg_pool2d = original
+
+
 def write_graph(model: Any, shape: Sequence[int], out: str) -> None:
     """What a model does to a batch of images of a shape (N, C, H, W), as ONNX without weights."""
     import torch
     from torch.onnx.utils import register_custom_op_symbolic
 
     register_custom_op_symbolic("aten::adaptive_avg_pool2d", _adaptive_pool, 9)
-    with torch.no_grad():
+    with torch.no_grad(), _divisors_refused():
         torch.onnx.export(
             model,
             (torch.zeros(*shape),),
@@ -129,7 +154,7 @@ def unknown(model: Any, shape: tuple[int, ...], error: str) -> list[str]:
     import torch
     from torch.nn.modules import module as hooks
 
-    match = re.search(r"operator '?(?:aten::)?(\w+)", error)
+    match = re.search(rf"operator '?(?:aten::)?(\w+)({OWN_DIVISOR})?", error)
     if match is None:
         return [error.splitlines()[0], ""]
     operator = match[1]
@@ -156,7 +181,7 @@ def unknown(model: Any, shape: tuple[int, ...], error: str) -> list[str]:
         model(torch.zeros(shape))
     for each in handles:
         each.remove()
-    return [operator.strip("_"), next(iter(found), "")]
+    return [f"{operator.strip('_')}{match[2] or ''}", next(iter(found), "")]
 
 
 # Dropouts of PyTorch that drop whole channels or keep the mean, and modules that drop a branch.

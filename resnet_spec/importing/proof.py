@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,18 +75,28 @@ def pixels_for(model: Model) -> Any:
     return np.random.default_rng(2).integers(0, 256, model.shape).astype(np.float32)
 
 
+def runner(within: ExitStack) -> Process | None:
+    """A process for the compiled network, which imports PyTorch meanwhile; None without it."""
+    if not installed("torch"):
+        return None
+    process = within.enter_context(Process("torch", ENVIRONMENT, WORKER))
+    process.ask("prepare")
+    return process
+
+
 def compared(
     network: Network,
     weights: Path,
     model: Model,
     runtime: Runtime,
     folder: Path,
+    process: Process | None,
 ) -> Compared:
     """The compiled network's logits against the model's output.
 
     Those of other images tell whether they depend on the images at all: else nothing is proven.
-    `weights` is a safetensors file in PyTorch's names. Raises `RunnerError`, and `SpecError`
-    (RS953) for code that decides by values of the images.
+    `weights` is a safetensors file in PyTorch's names, `process` a `runner`. Raises `RunnerError`,
+    and `SpecError` (RS953) for code that decides by values of the images.
     """
     for package in ("torch", "safetensors", *runtime.packages):
         if not installed(package):
@@ -100,7 +111,8 @@ def compared(
     batches = np.stack([images_for(model), images_for(model, seed=1), pixels_for(model)])
     turned = batches.transpose(0, 1, 4, 2, 3) if model.is_channels_last else batches
     np.save(ours, np.ascontiguousarray(turned))
-    _compiled(network, weights, ours, found, folder)
+    assert process is not None  # PyTorch is installed
+    _compiled(process, network, weights, ours, found, folder)
     try:
         wanted = runtime.output()
     except NotRun as error:
@@ -130,15 +142,18 @@ def _largest_map(network: Network) -> int:
     return max(each.elements for each in values)
 
 
-def _compiled(network: Network, weights: Path, images: Path, out: Path, folder: Path) -> None:
+def _compiled(
+    process: Process, network: Network, weights: Path, images: Path, out: Path, folder: Path
+) -> None:
     """The logits of the network's PyTorch source, by a process that ends with them."""
     path = folder / f"{network.name}.py"
     path.write_text(next(iter(generate(network, ("torch",)).values())), encoding="utf-8")
     files = {"source": path, "weights": weights, "images": images, "out": out}
     named = {key: str(value.resolve()) for key, value in files.items()}
-    with Process("torch", ENVIRONMENT, WORKER) as process:
-        process.ask("run_compiled", name=network.name, **named)
-        process.answer()
+    process.answer()  # that it is prepared
+    process.ask("run_compiled", name=network.name, **named)
+    process.answer()
+    process.close()
 
 
 def _difference(found: Any, wanted: Any, softmax: bool) -> Compared:

@@ -59,12 +59,17 @@ class Imported:
 
 
 def imported(
-    model: Model, options: Options, path: str, progress: Progress = lambda text: None
+    model: Model,
+    options: Options,
+    path: str,
+    progress: Progress = lambda text: None,
+    examined: Callable[[], Model] | None = None,
 ) -> Imported:
     """The spec of a model, to be written to `path`, and its weights.
 
-    Raises `SpecError`: RS953 for what the language can't say, RS954 where the result is another
-    graph, which is a mistake of ours.
+    `examined` gives the model with what was found of it while its graph was understood. Raises
+    `SpecError`: RS953 for what the language can't say, RS954 where the result is another graph,
+    which is a mistake of ours.
     """
     progress(f"reading the graph: {len(model.nodes)} nodes")
     if options.unfold == "auto" and model.format in ("PyTorch", "Keras"):
@@ -85,6 +90,7 @@ def imported(
     except Unsupported as error:
         unsaid(model.shown, error)
     text, network, made = result
+    model = examined() if examined else model
     progress("comparing the graphs")
     values = _carried(model, folded(graph, apart), network, apart)
     named = checkpoints.names(model, values)

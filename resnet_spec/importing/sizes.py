@@ -49,17 +49,23 @@ def others(shape: Sequence[int]) -> list[list[list[int]]]:
     # A map before a fully connected layer may only grow by less than a window.
     for down, right in (far, (32, 32), (8, 8), (4, 4), (2, 2)):
         above, below, right_below = rows + down + 1, rows + down - 1, columns + right - 1
-        found.append(
-            [
-                [batch, channels, above, right_below],
-                [batch, channels, below, right_below],
-            ]
-        )
-    return found
+        found.append([(above, right_below), (below, right_below)])
+    return [[[batch, channels, *size] for size in sizes] for sizes in found]
+
+
+def multiples(shape: Sequence[int]) -> list[list[int]]:
+    """A batch to read a model (N, C, H, W) for that takes no odd sizes."""
+    batch, channels, rows, columns = shape
+    return [
+        [batch, channels, rows + 32, columns + 64],
+        [batch, channels, 2 * rows, columns + 32],
+    ]
 
 
 def told(model: Model, graph: Graph, graph_of: GraphOf, spec_at: SpecAt) -> list[str]:
     """What is to be told of a spec for images of other sizes than those of its graph."""
+    if model.takes_one_size:  # so there is nothing that the spec could do otherwise
+        return []
     compared = [*_compared(model, graph, graph_of, spec_at)]
     if not compared:
         return [*_fixed(graph)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -26,7 +27,7 @@ from resnet_spec.importing.proof import (
 )
 from resnet_spec.importing.readers import onnx_file, tensors
 from resnet_spec.importing.readers.model import LEFT_OUT, Model
-from resnet_spec.importing.sizes import NUMBER, others
+from resnet_spec.importing.sizes import NUMBER, multiples, others
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
 from resnet_spec.weights import formats
 from resnet_spec.weights.checkpoint import CUT_OFF, MissingPackage
@@ -63,10 +64,14 @@ Size = tuple[int, int, int]
 
 
 class Source(NamedTuple):
-    """A model that was read, and what runs it."""
+    """A model that was read, and what runs it.
+
+    `examined` gives the model with what its process found of it since then.
+    """
 
     model: Model
     runtime: Runtime
+    examined: Callable[[], Model]
 
 
 def runs_code(name: str) -> bool:
@@ -74,14 +79,16 @@ def runs_code(name: str) -> bool:
     return _FUNCTION.fullmatch(name) is not None and not Path(name).exists()
 
 
-def read(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Source:
+def read(name: str, size: Size, folder: Path, within: ExitStack, limit: float = LIMIT) -> Source:
     """A model by what it is called on the command line; `size` is of images it leaves open.
 
-    `limit`: seconds that code of a stranger may take each time that it is asked. Raises `SpecError`
-    (RS901, RS902, RS951 to RS953), `MissingPackage` and `RunnerError`.
+    `within` ends the process that goes on to examine the model. `limit`: seconds that code of a
+    stranger may take each time that it is asked. Raises `SpecError` (RS901, RS902, RS951 to
+    RS953), `MissingPackage` and `RunnerError`, as does what it gives.
     """
     if runs_code(name):
-        return _exported(name, folder, limit, "function", name=name, size=size)
+        process = _Examining(name, folder, within, limit)
+        return process.read("function", name=name, size=size)
     path = Path(name)
     if path.is_dir():
         _refuse_folder(path, name)
@@ -91,7 +98,7 @@ def read(name: str, size: Size, folder: Path, limit: float = LIMIT) -> Source:
     if head.startswith(_HDF5) or (head.startswith(_ZIP) and _is_keras(path)):
         return _of_keras(path, name, size, folder)
     if head.startswith(_ZIP):
-        return _of_archive(path, name, folder, limit)
+        return _of_archive(path, name, folder, within, limit)
     if path.suffix == ".py":
         unreadable(name, f"{quoted(name)} is no model", f"name its function: {name}:FUNCTION")
     if head.startswith(b"\x80") or head[8:9] == b"{":  # a pickle, safetensors
@@ -137,7 +144,7 @@ def _as_model(error: SpecError, name: str) -> NoReturn:
     unreadable(name, found.message, found.help)
 
 
-def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Source:
+def _of_archive(path: Path, name: str, folder: Path, within: ExitStack, limit: float) -> Source:
     try:
         kind = formats.format_of(path, name)
     except SpecError as error:
@@ -145,7 +152,7 @@ def _of_archive(path: Path, name: str, folder: Path, limit: float) -> Source:
     if kind in ("pytorch", "npz"):
         _refuse_weights(path, name)
     exported.check_archive(path, name)
-    return _exported(name, folder, limit, "archive", path=str(path.resolve()))
+    return _Examining(name, folder, within, limit).read("archive", path=str(path.resolve()))
 
 
 def _is_keras(path: Path) -> bool:
@@ -178,7 +185,7 @@ def _of_keras(path: Path, name: str, size: Size, folder: Path) -> Source:
                 raise NotRun(f"Keras can't run it here: {_plain(error.message)}") from None
         return np.load(folder / _OUTPUT)
 
-    return Source(model, Runtime(("keras",), output))
+    return Source(model, Runtime(("keras",), output), lambda: model)
 
 
 def _plain(reason: str) -> str:
@@ -229,47 +236,117 @@ def _of_onnx(path: Path, model: Model, folder: Path) -> Source:
                 raise NotRun(f"ONNX Runtime can't run it: {_plain(error.message)}") from None
         return np.load(folder / _OUTPUT)
 
-    return Source(model, Runtime(("onnxruntime",), output))
+    return Source(model, Runtime(("onnxruntime",), output), lambda: model)
 
 
-def _exported(shown: str, folder: Path, limit: float, do: str, **asked: object) -> Source:
-    """A PyTorch model with its output, by a process that has ended, and its memory with it."""
-    for package in ("torch", "onnx"):
-        if not installed(package):
-            raise MissingPackage("reading a PyTorch model", package, package)
-    path, values, alone = folder / "exported.onnx", folder / "exported", ""
-    with _process("torch") as process:
-        process.ask(do, out=str(path), values=str(values), **asked)
+class _Examining:
+    """A PyTorch model in a process of its own, which runs it while its graph is understood."""
+
+    def __init__(self, shown: str, folder: Path, within: ExitStack, limit: float) -> None:
+        for package in ("torch", "onnx"):
+            if not installed(package):
+                raise MissingPackage("reading a PyTorch model", package, package)
+        self.shown, self.folder, self.limit = shown, folder, limit
+        self.process = within.enter_context(_process("torch"))
+
+    def read(self, do: str, **asked: object) -> Source:
+        """Its graph and its weights; what else is asked for, it does meanwhile."""
+        path, values = self.folder / "exported.onnx", self.folder / "exported"
+        self.process.ask(do, out=str(path), values=str(values), **asked)
+        told = self._answer()
+        if "unknown" in told:
+            operator, place = told["unknown"]
+            unsaid(self.shown, Unsupported(_UNKNOWN.format(operator), place or "the model"))
+        _check_inputs(told.get("inputs", ()), self.shown)
+        _check_outputs(told["outputs"], self.shown)
+        _check_decisions(told["decides"], self.shown)
+        model = onnx_file.read(path, self.shown, values=tensors.mapped(values))
+        model = model._replace(format="PyTorch", notes=(*model.notes, *_notes(told)))
+        pixels = None
+        runs = math.prod(model.shape) <= MAX_ELEMENTS
+        if runs:
+            files = _files(model, self.folder)
+            self.process.ask("run_exported", **files)
+            if do == "function":
+                self._ask_of_code(model, files)
+                pixels = self._of_pixels
+        self.process.ask_no_more()
+        runtime = Runtime(("torch",), lambda: np.load(self.folder / _OUTPUT), pixels)
+        if pixels:
+            return Source(model, runtime, lambda: self._examined(model))
+        if runs:
+            self._answer()
+        self.process.close()  # it has more in memory than code that makes a model
+        return Source(model, runtime, lambda: model)
+
+    def _ask_of_code(self, model: Model, files: Mapping[str, str]) -> None:
+        pixels = {"images": str(self.folder / _PIXELS), "out": str(self.folder / _OF_PIXELS)}
+        np.save(pixels["images"], pixels_for(model))
+        self.process.ask("together", **files)
+        self.process.ask("run_exported", **pixels)
+        outs = [str(path) for path in self._elsewhere()]
+        batches = [*others(model.shape), multiples(model.shape)]
+        self.process.ask("at_other_sizes", batches=batches, outs=outs)
+
+    def _of_pixels(self) -> Any:
+        return np.load(self.folder / _OF_PIXELS)
+
+    def _examined(self, model: Model) -> Model:
+        self._answer()
+        model = _taking_several(model, self._answer())
+        self._answer()
+        return self._at_other_sizes(model)
+
+    def _elsewhere(self) -> list[Path]:
+        return [self.folder / f"elsewhere{place}.onnx" for place in range(NUMBER)]
+
+    def _at_other_sizes(self, model: Model) -> Model:
+        """A model with what it is for images of other sizes, if it takes any."""
         try:
-            told = _answer(process, shown, limit)
-            if "unknown" in told:
-                operator, place = told["unknown"]
-                unsaid(shown, Unsupported(_UNKNOWN.format(operator), place or "the model"))
-            _check_outputs(told["outputs"], shown)
-            _check_decisions(told["decides"], shown)
-            model = onnx_file.read(path, shown, values=tensors.mapped(values))
-            if math.prod(model.shape) <= MAX_ELEMENTS:
-                process.ask("run_exported", **_files(model, folder))
-                _answer(process, shown, limit)
-                if do == "function":
-                    np.save(folder / _PIXELS, pixels_for(model))
-                    files = {"images": str(folder / _PIXELS), "out": str(folder / _OF_PIXELS)}
-                    process.ask("run_exported", **files)
-                    _answer(process, shown, limit)
-                    alone = _together(process, model, limit)
-                    model = _at_other_sizes(process, model, folder, limit)
+            shapes, failed = self.process.answer(self.limit)
+        except (RunnerError, TimeoutError):  # what it does to them is its own affair
+            self.process.kill()
+            return model
+        if failed:
+            size, operator, place = failed
+            note = NO_FORM.format(size, operator, f" in {place}" if place else "")
+            return model._replace(notes=(*model.notes, note))
+        paths = self._elsewhere()[: len(shapes)]
+        read = (onnx_file.read(path, model.shown, values=model.constants) for path in paths)
+        return model._replace(elsewhere=tuple(read), takes_one_size=not shapes)
+
+    def _answer(self) -> Any:
+        """An answer, if there is one in so many seconds."""
+        shown = quoted(self.shown)
+        try:
+            return self.process.answer(self.limit)
+        except TimeoutError:
+            unreadable(
+                self.shown,
+                f"{shown} gave no answer within {self.limit:g} seconds",
+                f"give it more time: --time-limit {2 * self.limit:g}",
+            )
         except RunnerError as error:
-            unreadable(shown, f"{quoted(shown)} gave no model: {error.message.strip()}")
+            unreadable(self.shown, f"{shown} gave no model: {error.message.strip()}")
+
+
+def _notes(told: Mapping[str, Any]) -> list[str]:
+    """What is to be told of an export."""
     notes = [ONE_WAY.format(place) for place in told["decides"]]
-    if alone:
-        notes.append(ALONE.format(alone))
     if told["left_out"]:
         notes.append(LEFT_OUT.format(", ".join(told["left_out"])))
     if told["computed"]:
         notes.append(COMPUTED.format(", ".join(told["computed"][:4])))
-    model = model._replace(format="PyTorch", notes=(*model.notes, *notes))
-    pixels = (lambda: np.load(folder / _OF_PIXELS)) if do == "function" else None
-    return Source(model, Runtime(("torch",), lambda: np.load(folder / _OUTPUT), pixels))
+    return notes
+
+
+def _taking_several(model: Model, told: Mapping[str, str]) -> Model:
+    """A model with a note where it can't take two images at once; RS953 where they are mixed."""
+    if "mixes" in told:
+        unsaid(model.shown, Unsupported(told["mixes"], "the model"))
+    if "fails" not in told:
+        return model
+    return model._replace(notes=(*model.notes, ALONE.format(told["fails"])))
 
 
 def _check_decisions(asked: Mapping[str, bool], shown: str) -> None:
@@ -280,32 +357,11 @@ def _check_decisions(asked: Mapping[str, bool], shown: str) -> None:
         unsaid(shown, Unsupported(f"{what}, outside of PyTorch's tensors", "the model", DECIDES))
 
 
-def _together(process: Process, model: Model, limit: float) -> str:
-    """Why a model can't take two images at once; RS953 where they are mixed."""
-    process.ask("together", size=model.shape[1:])
-    told = _answer(process, model.shown, limit)
-    if "mixes" in told:
-        what = "what it gives for an image depends on the other images of its batch"
-        unsaid(model.shown, Unsupported(what, "the model"))
-    return str(told.get("fails", ""))
-
-
-def _at_other_sizes(process: Process, model: Model, folder: Path, limit: float) -> Model:
-    """A model with what it is for images of other sizes, if it takes any."""
-    outs = [folder / f"elsewhere{place}.onnx" for place in range(NUMBER)]
-    process.ask("at_other_sizes", batches=others(model.shape), outs=[*map(str, outs)])
-    try:
-        shapes, failed = process.answer(limit)
-    except (RunnerError, TimeoutError):  # what it does to them is its own affair
-        return model
-    if failed:
-        size, operator, place = failed
-        note = NO_FORM.format(size, operator, f" in {place}" if place else "")
-        return model._replace(notes=(*model.notes, note))
-    read = (
-        onnx_file.read(path, model.shown, values=model.constants) for path in outs[: len(shapes)]
-    )
-    return model._replace(elsewhere=tuple(read))
+def _check_inputs(names: Sequence[str], shown: str) -> None:
+    """RS953 for a model that takes more than images."""
+    if names:
+        what = f"several inputs: {', '.join(map(quoted, names[:4]))}"
+        unsaid(shown, Unsupported(what, "the model", "wrap it in a module that takes images alone"))
 
 
 def _check_outputs(names: Sequence[str], shown: str) -> None:
@@ -315,18 +371,6 @@ def _check_outputs(names: Sequence[str], shown: str) -> None:
     listed = ", ".join(map(quoted, names[:4]))
     what = f"several outputs: {listed}" if names else "no tensor as its output"
     unsaid(shown, Unsupported(what, "the model", "wrap it in a module that gives the logits alone"))
-
-
-def _answer(process: Process, shown: str, limit: float) -> Any:
-    """An answer, if there is one in so many seconds."""
-    try:
-        return process.answer(limit)
-    except TimeoutError:
-        unreadable(
-            shown,
-            f"{quoted(shown)} gave no answer within {limit:g} seconds",
-            f"give it more time: --time-limit {2 * limit:g}",
-        )
 
 
 def _process(kind: str) -> Process:

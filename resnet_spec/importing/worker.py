@@ -5,11 +5,13 @@ Started by `verify.session`, which asks it by lines of JSON; arrays go through f
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
 import re
 import sys
+import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,10 @@ class Worker:
         self.outputs: list[str] = []  # the names of what it gives
         self.has_run_users_code = False
 
+    def prepare(self) -> None:
+        """Import PyTorch, before there is something to run."""
+        import torch  # noqa: F401
+
     def run_compiled(self, source: str, name: str, weights: str, images: str, out: str) -> None:
         """The logits of a compiled PyTorch network with all of its weights, for several batches."""
         import torch
@@ -51,7 +57,8 @@ class Worker:
         Gives under `decides` where its code asks for numbers that it computes of the images, of
         which the export knows those for zeros alone, and whether they vary; under `left_out` what
         it does in training alone that is no plain dropout, and under `computed` the weights that
-        checkpoints have in another form. Or under `unknown` an operator that has no export.
+        checkpoints have in another form. Or under `unknown` an operator that has no export, under
+        `inputs` the names of several.
         """
         import importlib
 
@@ -73,6 +80,9 @@ class Worker:
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"{function}() gives a {type(model).__name__}, no torch.nn.Module")
         model, computed = _unwrapped(model)
+        inputs = _inputs(model)
+        if len(inputs) > 1:
+            return {"inputs": inputs}
         told = self._export(model.float().eval(), (1, *size), out, values)
         return {**told, "computed": computed}
 
@@ -80,8 +90,11 @@ class Worker:
         """Export the graph of an archive that was looked through before."""
         import torch
 
-        program = torch.export.load(path)
+        with _hints_kept():
+            program = torch.export.load(path)
         given = [n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs]
+        if len(given) > 1:
+            return {"inputs": [each.name for each in given]}
         model = foreign.in_single_precision(program.module())
         told = self._export(model, tuple(given[0].meta["val"].shape), out, values)
         return {**told, "decides": {}, "computed": []}  # only the checks of what is given to it
@@ -112,25 +125,30 @@ class Worker:
             "outputs": self.outputs,
         }
 
-    def together(self, size: list[int]) -> dict[str, str]:
-        """Whether two images give the same together as each alone.
+    def together(self, images: str, out: str) -> dict[str, str]:
+        """Whether an image gives the same beside another one as alone, which is what is in `out`.
 
-        Gives `fails` with the reason, where they can't be given together, or `mixes`.
+        Gives `fails` with the reason, where they can't be given together, or `mixes` with what it
+        does instead.
         """
         import torch
 
-        images = torch.from_numpy(
-            np.random.default_rng(0).standard_normal((2, *size), dtype=np.float32)
-        )
+        first = torch.from_numpy(np.load(images))
+        drawn = np.random.default_rng(1).standard_normal(first.shape, dtype=np.float32)
+        second = torch.from_numpy(drawn)
         with torch.no_grad():
             try:
-                both = self.model(images)
+                both = self.model(torch.cat([first, second]))
             except Exception as error:  # whatever code of a stranger raises
                 return {"fails": exporting.reason(error)}
-            alone = torch.cat([self.model(images[:1]), self.model(images[1:])])
-        apart = 1e-3 * float(alone.abs().max())
-        same = both.shape == alone.shape and torch.allclose(both, alone, atol=apart, equal_nan=True)
-        return {} if same else {"mixes": "yes"}
+            alone = torch.cat([torch.from_numpy(np.load(out)), self.model(second)])
+        if _alike(both, alone):
+            return {}
+        with torch.no_grad():
+            again = self.model(torch.from_numpy(np.load(images)))
+        if _alike(again, alone[:1]):
+            return {"mixes": "what it gives for an image depends on the other images of its batch"}
+        return {"mixes": "what it gives for one image is another each time: it draws at random"}
 
     def at_other_sizes(
         self, batches: list[list[list[int]]], outs: list[str]
@@ -138,24 +156,21 @@ class Worker:
         """Export it for other images: the first batches of one shape for each file that it takes.
 
         Gives these shapes; none where it takes none of them. Or a size for which an operator has
-        no export, with that operator and the layer that has it.
+        no export, with that operator and the layer that has it. That is the last of the model.
         """
         import torch
 
+        model, self.model = self.model, None  # whose memory others need while this process ends
         for shapes in batches:
             try:
-                with torch.no_grad():
-                    for shape in shapes:
-                        self.model(torch.zeros(shape))
+                with exporting.dropouts_told(set()):
+                    for shape, out in zip(shapes, outs, strict=True):
+                        exporting.write_graph(model, shape, out)
+            except torch.onnx.errors.OnnxExporterError as error:
+                size = "x".join(map(str, shape[2:]))
+                return [], [size, *exporting.unknown(model, tuple(shape), str(error))]
             except Exception:  # whatever code of a stranger raises
                 continue
-            with exporting.dropouts_told(set()):
-                for shape, out in zip(shapes, outs, strict=True):
-                    try:
-                        exporting.write_graph(self.model, shape, out)
-                    except torch.onnx.errors.OnnxExporterError as error:
-                        size = "x".join(map(str, shape[2:]))
-                        return [], [size, *exporting.unknown(self.model, tuple(shape), str(error))]
             return shapes, []
         return [], []
 
@@ -199,6 +214,32 @@ class Worker:
         np.save(out, found[0])
 
 
+def _alike(found: Any, wanted: Any) -> bool:
+    """Whether two outputs are the same but for rounding."""
+    import torch
+
+    apart = 1e-3 * float(wanted.nan_to_num(0, 0, 0).abs().max())  # others tell what is not finite
+    return found.shape == wanted.shape and torch.allclose(found, wanted, atol=apart, equal_nan=True)
+
+
+@contextmanager
+def _hints_kept() -> Iterator[None]:
+    """Look the types of a class up once: PyTorch does for each of 10,000 parts of an archive."""
+    original = typing.get_type_hints
+    kept: dict[Any, dict[str, Any]] = {}
+
+    def hints(of: Any, *given: Any, **options: Any) -> dict[str, Any]:
+        if of not in kept:
+            kept[of] = original(of, *given, **options)
+        return kept[of]
+
+    vars(typing)["get_type_hints"] = hints
+    try:
+        yield
+    finally:
+        vars(typing)["get_type_hints"] = original
+
+
 # What NumPy has of the types of safetensors.
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8"}
 
@@ -228,6 +269,13 @@ def _undrawn() -> Iterator[None]:
         yield
     finally:
         vars(init).update(drawing)
+
+
+def _inputs(model: Any) -> list[str]:
+    """The names of what a model has to be given."""
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    stated = inspect.signature(model.forward).parameters.values()
+    return [each.name for each in stated if each.kind in kinds and each.default is each.empty]
 
 
 def _unwrapped(model: Any) -> tuple[Any, list[str]]:

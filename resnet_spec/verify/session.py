@@ -66,6 +66,12 @@ class Process:
         with contextlib.suppress(BrokenPipeError):  # told by what is missing: the answer
             print(json.dumps({"do": do, **arguments}), file=self.process.stdin, flush=True)
 
+    def ask_no_more(self) -> None:
+        """Let the process end when it has answered, rather than wait."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+
     def answer(self, seconds: float = float("inf")) -> Any:
         """What it answers; `TimeoutError` where it does not within so many seconds."""
         line = self._line(time.monotonic() + seconds)
@@ -118,14 +124,15 @@ class Process:
 
     def kill(self) -> None:
         """End the process and what it started."""
+        if self.log.closed:
+            return  # its number may be another's by now
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Let the process end, and end what it leaves."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
+        assert self.process.stdout is not None
+        self.ask_no_more()
         try:
             self.process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:

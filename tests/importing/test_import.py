@@ -352,6 +352,10 @@ def with_rounded_values(proto: Any) -> None:
     proto.graph.node.extend(order)
 
 
+def with_a_line_in_an_operator(proto: Any) -> None:
+    next(node for node in proto.graph.node if node.op_type == "Relu").op_type = "Bad\nx.py:1:1: y"
+
+
 def with_no_stride(proto: Any) -> None:
     conv = next(node for node in proto.graph.node if node.op_type == "Conv")
     next(each for each in conv.attribute if each.name == "strides").ints[:] = [0, 0]
@@ -367,6 +371,7 @@ def with_nodes_out_of_order(proto: Any) -> None:
     ("change", "message"),
     [
         (with_integers, "RS953: the model: its images are integers, which it converts itself"),
+        (with_a_line_in_an_operator, "RS953: Bad?x.py:1:1: y '/act1/Relu'"),
         (with_huge_images, "RS953: the model: images of 1x3x100000x32"),
         (with_no_numbers, "RS951: the output of 'model.onnx' is not finite"),
         (with_an_old_softmax, "a softmax over several axes at once"),

@@ -334,7 +334,7 @@ def test_images_too_large_to_prove_are_not_run(tmp_path: Path) -> None:
         raise AssertionError("it was run")
 
     compared = proof.compared(
-        found.network, tmp_path / "w", model, proof.Runtime((), never), tmp_path
+        found.network, tmp_path / "w", model, proof.Runtime((), never), tmp_path, None
     )
     assert compared.difference is None
     assert compared.reason == "for images of 250000x3x12x12 a map would take 1.2 GB of memory"

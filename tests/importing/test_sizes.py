@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.torch
 
 MODULE = """\
 import math
+import random
 
 import torch
 from torch import nn
@@ -89,6 +91,11 @@ def checked(x):
     return x if x.abs().max() < 1000 else x / 255
 
 
+def of_multiples(x):
+    assert x.shape[2] % 16 == x.shape[3] % 16 == 0
+    return mean(F.avg_pool2d(x, 16))
+
+
 def plain(): return Net(mean)
 def adaptive(): return Net(lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1))
 def parts(): return Net(lambda x: F.adaptive_avg_pool2d(x, 4).flatten(1), 16)
@@ -98,7 +105,11 @@ def as_large_as_it(): return Net(lambda x: F.avg_pool2d(x, x.shape[2:]).flatten(
 def half(): return Net(lambda x: F.avg_pool2d(x, x.shape[-1] // 2).flatten(1), 4)
 def padded(): return Net(mean, given=even)
 def one_by_one(): return Net(lambda x: mean(x).view(1, -1))
-def mixed(): return Net(mean, images=lambda x: x - F.avg_pool3d(x[None], (len(x), 1, 1))[0])
+def mixed(): return Net(mean, images=lambda x: x if len(x) == 1 else x - x.mean(0))
+def drawn(): return Net(mean, images=lambda x: x * random.random())
+def in_place(): return Net(mean, images=lambda x: x.mul_(2))
+def fixed(): return Net(lambda x: F.avg_pool2d(x.reshape(len(x), 16, 16, 16), 16).flatten(1))
+def multiples(): return Net(of_multiples)
 def decides(): return Net(mean, images=brighter)
 def computes(): return Net(mean, images=scaled)
 def checks(): return Net(mean, images=checked)
@@ -117,6 +128,15 @@ class Attention(nn.Module):
         return self.over_places(places, places, places)[0].mean(1)
 
 
+class Masked(Net):
+    def forward(self, image, mask):
+        return super().forward(image * mask)
+
+
+def masked(): return Masked(mean)
+def divided(): return Net(lambda x: mean(F.avg_pool2d(x, 2, divisor_override=3)))
+def own_divisor(): return Net(lambda x: mean(nn.AvgPool2d(2, divisor_override=4)(x)))
+def as_map(): return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 5, 1))
 def attention(): return Net(Attention())
 """
 
@@ -129,14 +149,27 @@ def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bring:
     Path("mynets.py").write_text(MODULE)
 
     def call(name: str) -> Imported:
-        source = sources.read(f"mynets.py:{name}", (3, 32, 32), tmp_path)
-        return imported(source.model, Options("net", "Net"), "net.yaml")
+        with ExitStack() as within:
+            source = sources.read(f"mynets.py:{name}", (3, 32, 32), tmp_path, within)
+            options = Options("net", "Net")
+            return imported(source.model, options, "net.yaml", examined=source.examined)
 
     return call
 
 
 @pytest.mark.parametrize(
-    "name", ["plain", "adaptive", "parts", "odd_parts", "as_large_as_it", "tensorflow", "flat"]
+    "name",
+    [
+        "plain",
+        "adaptive",
+        "parts",
+        "odd_parts",
+        "as_large_as_it",
+        "tensorflow",
+        "flat",
+        "in_place",
+        "own_divisor",
+    ],
 )
 def test_what_is_one_for_all_sizes_is_not_told(name: str, bring: Bring) -> None:
     notes = bring(name).notes
@@ -147,6 +180,7 @@ def test_what_is_one_for_all_sizes_is_not_told(name: str, bring: Bring) -> None:
     ("name", "told"),
     [
         ("whole", "'/AveragePool' is avg_pool with kernel 16, in the spec global_avg_pool"),
+        ("multiples", "is avg_pool with kernel 16"),
         ("half", "'/AveragePool' is avg_pool with kernel 16 and stride 16, in the spec"),
         ("padded", "Pad '/blocks/blocks.1/Pad' can't be said: the language has no operation for"),
     ],
@@ -164,7 +198,7 @@ def test_parts_of_a_map_stay_parts(bring: Bring) -> None:
 def test_a_model_of_one_image_is_told(bring: Bring) -> None:
     notes = bring("one_by_one").notes
     assert len(notes) == 1 and "it takes one image at a time" in notes[0], notes
-    assert "(mynets.py:38: " in notes[0]
+    assert "(mynets.py:39: " in notes[0]
 
 
 @pytest.mark.parametrize("name", ["decides", "computes"])
@@ -188,9 +222,20 @@ def test_an_operator_without_an_export_for_other_sizes_is_told(bring: Bring) -> 
     assert any("no form for adaptive_max_pool2d in Net" in note for note in notes), notes
 
 
-def test_images_that_are_mixed_are_refused(bring: Bring) -> None:
-    with pytest.raises(SpecError, match="depends on the other images of its batch"):
-        bring("mixed")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("mixed", "depends on the other images of its batch"),
+        ("drawn", "is another each time: it draws at random"),
+    ],
+)
+def test_what_is_no_function_of_one_image_is_refused(name: str, told: str, bring: Bring) -> None:
+    with pytest.raises(SpecError, match=told):
+        bring(name)
+
+
+def test_a_model_of_one_size_has_no_note_of_others(bring: Bring) -> None:
+    assert bring("fixed").notes == []
 
 
 @pytest.mark.parametrize(
@@ -198,14 +243,21 @@ def test_images_that_are_mixed_are_refused(bring: Bring) -> None:
     [
         ("attention", "MultiheadAttention 'head.over_places': native_multi_head_attention"),
         ("largest", "Net: adaptive_max_pool2d"),
+        ("divided", "Net: avg_pool2d with a divisor of its own"),
+        ("masked", "the model: several inputs: 'image', 'mask'"),
     ],
 )
-def test_an_operator_without_an_export_is_named(name: str, place: str, bring: Bring) -> None:
+def test_what_has_no_export_is_named(name: str, place: str, bring: Bring) -> None:
     with pytest.raises(SpecError) as error:
         bring(name)
     found = error.value.diagnostics[0]
     assert found.code == "RS953" and found.message.startswith(place), found.message
     assert "%" not in found.message and "github" not in found.message
+
+
+def test_logits_that_are_a_map_of_one_place_are_told(bring: Bring) -> None:
+    told = "its logits are 1x5x1x1, a map of one place; those of the spec are 1x5"
+    assert bring("as_map").notes == [told]
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -45,12 +45,12 @@ def _first_of_equal(ops: Iterable[Op], is_keras: bool) -> Iterator[Op]:
         weights = _weights(op)
         if not weights:
             continue
-        if all(np.all(each == each.flat[0]) for each in weights):
+        if all(map(_is_constant, weights)):
             if not is_keras:
                 continue
             key: object = id(op.parameters["weight"])
         else:
-            heads = (each.reshape(-1)[:_LOOKED_AT].tobytes() for each in weights)
+            heads = (_head(each).tobytes() for each in weights)
             key = (tuple(each.shape for each in weights), *heads)
         groups = found.setdefault(key, [])
         group = next((each for each in groups if _are_equal(_weights(each[0]), weights)), None)
@@ -69,6 +69,15 @@ def _weights(op: Op) -> list[Array]:
     names = op.parameters if is_norm else ("weight",)
     found = [np.asarray(op.parameters[name]) for name in names]
     return found if sum(each.size for each in found) > 1 else []
+
+
+def _head(weights: Array) -> Array:
+    """The first numbers: the others stay where they are, which may be a file."""
+    return weights.reshape(-1)[:_LOOKED_AT]
+
+
+def _is_constant(weights: Array) -> bool:
+    return all(np.all(each == weights.flat[0]) for each in (_head(weights), weights))
 
 
 def _are_equal(one: Iterable[Array], other: Iterable[Array]) -> bool:

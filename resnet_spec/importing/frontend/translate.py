@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from resnet_spec.primitives import Shape
 
 Array = Any
 _UNSCALED = "{} norm{} without a scale and a centre: ones and zeros stand for them"
+_ONE_PLACE = "its logits are {}, a map of one place; those of the spec are {}"
 _TURNED = (
     "it flattens maps along rows, columns, channels, the spec along channels, rows, columns: later "
     "checkpoints are converted with --flatten-order hwc"
@@ -155,6 +156,8 @@ def translated(model: Model) -> tuple[Graph, list[str]]:
     graph.sort()
     told = [*shared_weights.told(graph, model), *normalization.resolve(graph)]
     told += patterns.resolve(graph)
+    if len(found.dims) == 4:
+        told.append(_ONE_PLACE.format(*("x".join(map(str, each)) for each in _logits(found.dims))))
     if translation.known.turned and model.format == "PyTorch":
         told.append(_TURNED)
     normalized(graph)
@@ -164,6 +167,11 @@ def translated(model: Model) -> tuple[Graph, list[str]]:
     if unscaled:
         told.append(_UNSCALED.format(unscaled, "" if unscaled == 1 else "s"))
     return graph, told
+
+
+def _logits(dims: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """The shape of a map of one place, and that without its rows and columns."""
+    return dims, [dims[0], max(dims[1:])]
 
 
 def _is_unscaled(op: Op) -> bool:

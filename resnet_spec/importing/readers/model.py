@@ -49,6 +49,7 @@ class Model(NamedTuple):
     notes: tuple[str, ...] = ()
     stated_last: bool | None = None  # where the source says how images lie
     takes_any_size: bool = False  # its nodes are the same for all sizes of images
+    takes_one_size: bool = False  # its code takes no images of the other sizes that were tried
     elsewhere: tuple[Model, ...] = ()  # what it is for images of other sizes, where its code says
 
     @property

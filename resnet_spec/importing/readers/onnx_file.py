@@ -225,6 +225,7 @@ def _node(node: Any, tensors: _Tensors) -> Node:
     kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
     shown = node.name or (node.output[0] if node.output else "")
     plain = node.op_type if kind == ADAPTIVE_POOL.replace("::", ".") else kind
+    plain = "".join(each if each.isprintable() else "?" for each in plain)[:80]
     place = f"{plain} {quoted(shown)}" if shown else plain
     inputs, outputs = tuple(node.input), tuple(node.output)
     return Node(kind, _scope(node), place, inputs, outputs, attributes, _norm(node))

@@ -84,9 +84,9 @@ class Writer(ClassWriter):
         made = python.choice(code, condition, "None")
         return layout.statement(f"{target} = ", made, indent=BODY)
 
-    def within(self, container: str, key: str) -> str:
+    def within(self, head: str, key: str) -> str:
         usual = key.isidentifier() and not keyword.iskeyword(key)
-        return f"{container}.{key}" if usual else f'{container}["{key}"]'
+        return f"self.{head}.{key}" if usual else super().within(head, key)
 
     def empty_list(self, output: Value) -> str:
         return f"{output.name}: list[jax.Array]"

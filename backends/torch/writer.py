@@ -97,6 +97,19 @@ class Writer(ClassWriter):
             *layout.statement(f"{target} = ", code, indent=NESTED),
         ]
 
+    def chain(self, head: str) -> str:
+        # To a type checker, what a Sequential holds may be a tensor.
+        return "{}: Any = nn.Sequential()" if self.is_sequential(head) else super().chain(head)
+
+    def within(self, head: str, key: str) -> str:
+        return f"self.{head}.{key}" if self.is_sequential(head) else super().within(head, key)
+
+    def is_sequential(self, head: str) -> bool:
+        """Whether a container is a Sequential, and what it holds are its attributes."""
+        taken = self.modules.names | self.modules.sequence_names
+        fits = all(key.isidentifier() and key not in taken for key in self.placement.held[head])
+        return fits and self.is_network and self.placement.runs_in_turn(head)
+
     # Modules are typed to return anything; naming the type once is enough.
 
     def target(self, output: Value, many: bool = False) -> str:

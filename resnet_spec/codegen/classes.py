@@ -75,9 +75,13 @@ class ClassWriter(StatementWriter):
     def optional(self, target: str, code: layout.Code, condition: Expr) -> list[str]:
         """The statements that construct a layer if a condition holds, and set None otherwise."""
 
-    def within(self, container: str, key: str) -> str:
-        """A module of a dictionary of them."""
-        return f'{container}["{key}"]'
+    def chain(self, head: str) -> str:
+        """The pattern of an empty container whose layers run one after the other."""
+        return self.modules.chain
+
+    def within(self, head: str, key: str) -> str:
+        """A module of a container."""
+        return f'self.{head}["{key}"]'
 
     def more_parameters(self, name: str, constructor: Sequence[str]) -> Sequence[str]:
         """What the constructor of the class `name` takes beside the parameters of its block."""
@@ -204,9 +208,9 @@ class ClassWriter(StatementWriter):
         if head not in self.containers:
             self.containers.add(head)
             in_turn = self.is_network and self.placement.runs_in_turn(head)
-            made = self.modules.chain if in_turn else self.modules.dictionary
+            made = self.chain(head) if in_turn else self.modules.dictionary
             before.append(f"{' ' * BODY}{made.replace('{}', f'self.{head}')}")
-        return self.within(f"self.{head}", rest), before
+        return self.within(head, rest), before
 
     def made(self, line: Layer) -> layout.Code:
         """The code for a layer, a block, or a sequence of blocks under their names."""
@@ -373,7 +377,7 @@ class ClassWriter(StatementWriter):
         head, _, rest = str(text_of(path)).partition(".")
         if self.placement.of(line) is Place.ELEMENT:
             return f"self.{head}[{rest}]"
-        return self.within(f"self.{head}", rest) if rest else f"self.{head}"
+        return self.within(head, rest) if rest else f"self.{head}"
 
     # - the maps that others build upon -
 

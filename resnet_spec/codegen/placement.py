@@ -127,8 +127,12 @@ class Placement:
         self.places = {id(line): _place(line, loops, modules) for line, loops in found}
         heads = {id(line): _head(line.path) for line, _ in found}
         self._find_shared(found, heads)
-        held = {heads[id(line)] for line, _ in found if self.of(line) is Place.KEY}
-        self.chains = {head for head in held if head and self._is_chain(lines, head)}
+        self.held: dict[str, list[str]] = {}  # what the containers hold, by its names in them
+        for line, _ in found:
+            if self.of(line) is Place.KEY:
+                head, _, key = str(text_of(container_of(line)[0])).partition(".")
+                self.held.setdefault(head, []).append(key)
+        self.chains = {head for head in self.held if self._is_chain(lines, head)}
         self.attributes = FirstParts(line.path for line, _ in found)
         self.elements: dict[str, list[Layer]] = {}
         for line, _ in found:

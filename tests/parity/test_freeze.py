@@ -166,7 +166,7 @@ def test_it_lasts_through_train_copies_and_files() -> None:
     wrapped.train()
     for each in copies:
         each.train()
-        frozen, moving = each.features["norm0"], each.features["layer2"].bn1
+        frozen, moving = each.features.norm0, each.features.layer2.bn1
         before = [norm.running_mean.clone() for norm in (frozen, moving)]
         assert each.training
         assert not frozen.training
@@ -178,7 +178,7 @@ def test_it_lasts_through_train_copies_and_files() -> None:
     fresh.load_state_dict(model.state_dict())
     model.freeze_until("features.conv0")
     assert not frozen_in_torch(model)
-    assert model.train().features["norm0"].training
+    assert model.train().features.norm0.training
     assert not model.eval().training
 
 

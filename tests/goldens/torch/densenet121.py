@@ -24,15 +24,6 @@ import torch
 from torch import Tensor, nn
 
 
-class SequentialDict(nn.ModuleDict):
-    """Named layers that run one after the other."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.values():
-            x = layer(x)
-        return x
-
-
 class DenseLayer(nn.Module):
     """Concatenates new channels to all previous ones (Huang et al. 2016)."""
 
@@ -83,40 +74,40 @@ class DenseNet121(nn.Module):
 
     def __init__(self, num_classes: int = 1000, in_channels: int = 3) -> None:
         super().__init__()
-        self.features = SequentialDict()
-        self.features["conv0"] = nn.Conv2d(
+        self.features: Any = nn.Sequential()
+        self.features.conv0 = nn.Conv2d(
             in_channels, 64, 7, stride=2, padding=3, bias=False
         )
-        self.features["norm0"] = nn.BatchNorm2d(64)
-        self.features["relu0"] = nn.ReLU(inplace=True)
-        self.features["pool0"] = nn.MaxPool2d(3, stride=2, padding=1)
+        self.features.norm0 = nn.BatchNorm2d(64)
+        self.features.relu0 = nn.ReLU(inplace=True)
+        self.features.pool0 = nn.MaxPool2d(3, stride=2, padding=1)
 
-        self.features["denseblock1"] = nn.Sequential(
+        self.features.denseblock1 = nn.Sequential(
             OrderedDict(
                 (f"denselayer{i + 1}", DenseLayer(64 + 32 * i)) for i in range(6)
             )
         )
-        self.features["transition1"] = Transition(256)
-        self.features["denseblock2"] = nn.Sequential(
+        self.features.transition1 = Transition(256)
+        self.features.denseblock2 = nn.Sequential(
             OrderedDict(
                 (f"denselayer{i + 1}", DenseLayer(128 + 32 * i)) for i in range(12)
             )
         )
-        self.features["transition2"] = Transition(512)
-        self.features["denseblock3"] = nn.Sequential(
+        self.features.transition2 = Transition(512)
+        self.features.denseblock3 = nn.Sequential(
             OrderedDict(
                 (f"denselayer{i + 1}", DenseLayer(256 + 32 * i)) for i in range(24)
             )
         )
-        self.features["transition3"] = Transition(1024)
-        self.features["denseblock4"] = nn.Sequential(
+        self.features.transition3 = Transition(1024)
+        self.features.denseblock4 = nn.Sequential(
             OrderedDict(
                 (f"denselayer{i + 1}", DenseLayer(512 + 32 * i)) for i in range(16)
             )
         )
 
-        self.features["norm5"] = nn.BatchNorm2d(1024)
-        self.features["relu5"] = nn.ReLU(inplace=True)
+        self.features.norm5 = nn.BatchNorm2d(1024)
+        self.features.relu5 = nn.ReLU(inplace=True)
 
         self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(1024, num_classes)
@@ -134,29 +125,29 @@ class DenseNet121(nn.Module):
     def forward_features(self, x: Tensor) -> dict[str, Tensor]:
         """The output of each stage, by its name, for a batch of images (N, C, H, W)."""
         features: dict[str, Tensor] = {}
-        x = self.features["conv0"](x)
-        x = self.features["norm0"](x)
-        x = self.features["relu0"](x)
-        x = self.features["pool0"](x)
+        x = self.features.conv0(x)
+        x = self.features.norm0(x)
+        x = self.features.relu0(x)
+        x = self.features.pool0(x)
 
-        x = self.features["denseblock1"](x)
+        x = self.features.denseblock1(x)
         features["features.denseblock1"] = x
-        x = self.features["transition1"](x)
-        x = self.features["denseblock2"](x)
+        x = self.features.transition1(x)
+        x = self.features.denseblock2(x)
         features["features.denseblock2"] = x
-        x = self.features["transition2"](x)
-        x = self.features["denseblock3"](x)
+        x = self.features.transition2(x)
+        x = self.features.denseblock3(x)
         features["features.denseblock3"] = x
-        x = self.features["transition3"](x)
-        x = self.features["denseblock4"](x)
+        x = self.features.transition3(x)
+        x = self.features.denseblock4(x)
         features["features.denseblock4"] = x
         return features
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits (N, num_classes) of a batch of images (N, C, H, W)."""
         x = self.forward_features(x)["features.denseblock4"]
-        x = self.features["norm5"](x)
-        x = self.features["relu5"](x)
+        x = self.features.norm5(x)
+        x = self.features.relu5(x)
 
         x = self.avgpool(x)
         return self.classifier(x)

@@ -21,8 +21,8 @@ Array = Any
 _MANY = 20  # rules: more than a person reads
 _NAMELESS = (
     "checkpoints that the model gets later can't be converted: its file has no names for {} of the "
-    "spec, for what exporters fold loses its name; export it without folding, or import "
-    "module:function"
+    "spec, for what exporters fold loses its name; export it without folding "
+    "(do_constant_folding=False, with dynamo optimize=False), or import module:function"
 )
 _LACKING = (
     "checkpoints that the model gets later can't be converted: {} of the spec are computed from "

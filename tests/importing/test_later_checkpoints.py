@@ -136,6 +136,10 @@ def one_channel_a_group():
     return with_norms(lambda channels: nn.GroupNorm(channels, channels))
 
 
+def four_groups():
+    return with_norms(lambda channels: nn.GroupNorm(4, channels))
+
+
 def one_group():
     return with_norms(lambda channels: nn.GroupNorm(1, channels))
 
@@ -184,7 +188,7 @@ def by_tracing_folded(model: Any, path: Path) -> str:
     return networks.exported(model, SHAPE, path.with_suffix(".onnx")).name
 
 
-def by_dynamo(model: Any, path: Path) -> str:
+def by_dynamo(model: Any, path: Path, optimize: bool = True) -> str:
     """Its norms are folded, and their names kept beside."""
     import torch
 
@@ -192,8 +196,13 @@ def by_dynamo(model: Any, path: Path) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         given = (torch.zeros(SHAPE),)
-        torch.onnx.export(model, given, str(path.with_suffix(".onnx")), dynamo=True, verbose=False)
+        options = {"dynamo": True, "verbose": False, "optimize": optimize}
+        torch.onnx.export(model, given, str(path.with_suffix(".onnx")), **options)
     return path.with_suffix(".onnx").name
+
+
+def by_dynamo_unfolded(model: Any, path: Path) -> str:
+    return by_dynamo(model, path, optimize=False)
 
 
 def by_export(model: Any, path: Path) -> str:
@@ -350,15 +359,37 @@ def test_each_norm_keeps_its_epsilon(here: Imported) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["one_channel_a_group", "one_group", "instances"])
-def test_norms_of_groups_keep_their_names(name: str, here: Imported) -> None:
-    a_model(here.folder)
-    _, told = here.imported(f"mynets.py:{name}")
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("one_channel_a_group", None),
+        ("one_group", None),
+        ("instances", None),
+        ("four_groups", by_tracing),
+        ("four_groups", by_dynamo_unfolded),
+        ("four_groups", by_export),
+    ],
+)
+def test_norms_of_groups_keep_their_names(
+    name: str, source: Callable[..., str] | None, here: Imported
+) -> None:
+    model = a_model(here.folder, name)
+    _, told = here.imported(source(model, here.folder / "net") if source else f"mynets.py:{name}")
     assert "note" not in told
     later = saved_later(here.folder, name)
     code, told = here.converted()
     assert code == 0, told
     assert here.difference(later) < TOLERANCE
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("source", [by_tracing_folded, by_dynamo])
+def test_norms_of_groups_whose_tensors_lost_their_names(
+    source: Callable[..., str], here: Imported
+) -> None:
+    _, told = here.imported(source(a_model(here.folder, "four_groups"), here.folder / "net"))
+    assert "its file has no names for 20 tensors ('parts.1.1.bn2.weight' …)" in told
+    assert "do_constant_folding=False, with dynamo optimize=False" in told
 
 
 @pytest.mark.torch

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from resnet_spec.diagnostics import SpecError
-from resnet_spec.importing import sources
+from resnet_spec.importing import sizes, sources
 from resnet_spec.importing.readers import onnx_file
 from resnet_spec.importing.run import Imported, Options, imported
+from resnet_spec.verify.session import Process
 from resnet_spec.verify.worker import load_module
 
 pytestmark = pytest.mark.torch
@@ -242,6 +243,28 @@ def test_an_operator_without_an_export_for_other_sizes_is_told(bring: Bring) -> 
 def test_what_is_no_function_of_one_image_is_refused(name: str, told: str, bring: Bring) -> None:
     with pytest.raises(SpecError, match=told):
         bring(name)
+
+
+def test_the_model_s_process_has_ended_before_the_proof(
+    bring: Bring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both together would need more memory than either."""
+    started: list[Process] = []
+    ended: list[int | None] = []
+    original = sources._process
+
+    def process(kind: str) -> Process:
+        started.append(original(kind))
+        return started[-1]
+
+    def told(*given: Any) -> list[str]:
+        ended.extend(each.process.returncode for each in started)
+        return []
+
+    monkeypatch.setattr(sources, "_process", process)
+    monkeypatch.setattr(sizes, "told", told)
+    bring("plain")
+    assert ended == [0]
 
 
 def test_a_model_of_one_size_has_no_note_of_others(bring: Bring) -> None:

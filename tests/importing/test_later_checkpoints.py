@@ -222,15 +222,15 @@ class Imported:
     def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
         self.folder, self.capture = folder, capture
 
-    def imported(self, source: str) -> tuple[str, str]:
+    def imported(self, source: str, *flags: str) -> tuple[str, str]:
         """The spec, and what was told."""
-        code, told = self.tried(source)
+        code, told = self.tried(source, *flags)
         assert code == 0, told
         return (self.folder / "net.yaml").read_text(), told
 
-    def tried(self, source: str) -> tuple[int, str]:
+    def tried(self, source: str, *flags: str) -> tuple[int, str]:
         given = ["--out", "net.yaml", "--weights", "net.safetensors", "--input", "3x32x32"]
-        code = cli.main(["import", source, *given, "--force"])
+        code = cli.main(["import", source, *given, *flags, "--force"])
         return code, "".join(self.capture.readouterr())
 
     def converted(self, *flags: str, file: str = "later.pth") -> tuple[int, str]:
@@ -284,6 +284,19 @@ def test_checkpoints_of_pytorch(source: Callable[..., str], here: Imported) -> N
     assert here.difference(later) < TOLERANCE
     saved_later(here.folder, wrapped=True)
     assert here.converted()[0] == 0
+    assert here.difference(later) < TOLERANCE
+
+
+@pytest.mark.torch
+def test_folded_norms_that_kept_their_names_come_back(here: Imported) -> None:
+    source = by_dynamo(a_model(here.folder), here.folder / "model")
+    _, told = here.imported(source, "--no-library", "--unfold-norms", "no")
+    assert "with --unfold-norms yes the spec has them, with their names" in told
+    _, told = here.imported(source, "--no-library", "--unfold-norms", "yes")
+    assert "can't be converted" not in told
+    later = saved_later(here.folder)
+    code, told = here.converted()
+    assert code == 0, told
     assert here.difference(later) < TOLERANCE
 
 

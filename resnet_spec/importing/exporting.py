@@ -44,7 +44,7 @@ def _avg_pool(graph: Any, *given: Any) -> Any:
     from torch.onnx import symbolic_helper
 
     values, *options = given
-    kinds = "is", "is", "is", "i", "i", "i"
+    kinds: Any = ("is", "is", "is", "i", "i", "i")
     found = [symbolic_helper._parse_arg(*each) for each in zip(options, kinds, strict=True)]
     kernel, stride, padding, ceil, counted, divisor = found
     if _is_own(divisor, kernel):

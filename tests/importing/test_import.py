@@ -387,13 +387,13 @@ def having(kind: str) -> Callable[[Any], None]:
         given, output = relu.input[0], helper.make_tensor_value_info("made", 1, None)
         body = helper.make_graph([helper.make_node("Relu", [given], ["made"])], "b", [], [output])
         proto.graph.initializer.append(helper.make_tensor("true", TensorProto.BOOL, [], [True]))
-        options: dict[str, Any] = {
+        bodies: dict[str, dict[str, Any]] = {
             "If": {"then_branch": body, "else_branch": body},
             "Loop": {"body": body},
             "Scan": {"body": body, "num_scan_inputs": 1},
-        }[kind]
+        }
         inputs = {"If": ["true"], "Loop": ["", "true", given], "Scan": [given]}[kind]
-        made = helper.make_node(kind, inputs, [*relu.output], name="inner", **options)
+        made = helper.make_node(kind, inputs, [*relu.output], name="inner", **bodies[kind])
         relu.CopyFrom(made)
 
     change.__name__ = f"having_{kind}"

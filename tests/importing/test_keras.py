@@ -548,6 +548,10 @@ def message(path: Path) -> str:
     return str(raised.value)
 
 
+def with_filters(stated: int | None) -> Callable[[Any], None]:
+    return lambda d: layer_of(d, "block0_conv1")["config"].update(filters=stated)
+
+
 CHANGES: dict[str, tuple[Callable[[Any], None], str]] = {
     "an option": (
         lambda d: layer_of(d, "block0_conv1")["config"].update(rotation=3),
@@ -555,7 +559,7 @@ CHANGES: dict[str, tuple[Callable[[Any], None], str]] = {
     ),
     **{
         f"filters {stated}": (
-            lambda d, stated=stated: layer_of(d, "block0_conv1")["config"].update(filters=stated),
+            with_filters(stated),
             f"Conv2D 'block0_conv1': its 'filters' is {shown}, not a whole number from 1 to 65,536",
         )
         for stated, shown in ((10**12, "1000000000000"), (-3, "-3"), (0, "0"), (None, "null"))

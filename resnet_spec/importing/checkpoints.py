@@ -21,8 +21,12 @@ Array = Any
 _MANY = 20  # rules: more than a person reads
 _NAMELESS = (
     "checkpoints that the model gets later can't be converted: its file has no names for {} of the "
-    "spec, for what exporters fold loses its name; export it without folding, or import "
-    "module:function"
+    "spec, for what exporters fold loses its name; export it without folding "
+    "(do_constant_folding=False, with dynamo optimize=False), or import module:function"
+)
+_FOLDED = (
+    "checkpoints that the model gets later can't be converted: they have norms, which its file has "
+    "folded into convolutions; with --unfold-norms yes the spec has them, with their names"
 )
 _LACKING = (
     "checkpoints that the model gets later can't be converted: {} of the spec are computed from "
@@ -53,7 +57,8 @@ def names(model: Model, carried: Carried) -> Names:
     had = set(given.values())
     lacking = [ours for ours in carried.state if ours not in had and not _is_plain(ours, carried)]
     if model.format == "ONNX" and lacking:
-        return Names({}, [_NAMELESS.format(_shown(lacking))])
+        folded = any(node.norm for node in model.nodes) and not carried.unfolded
+        return Names({}, [_FOLDED if folded else _NAMELESS.format(_shown(lacking))])
     rules = _rules(given, _others(model, given))
     return Names(rules, [*_told(model, rules, given, lacking, carried)])
 

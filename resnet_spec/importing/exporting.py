@@ -5,6 +5,7 @@ In the process of `worker` alone.
 
 from __future__ import annotations
 
+import math
 import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -37,26 +38,41 @@ def _adaptive_pool(graph: Any, values: Any, output_size: Any) -> Any:
 OWN_DIVISOR = " with a divisor of its own"
 
 
-@contextmanager
-def _divisors_refused() -> Iterator[None]:
-    """Let a mean with another divisor than its window be an error: the exporter drops that."""
+def _avg_pool(graph: Any, *given: Any) -> Any:
+    """Means of windows; PyTorch's own form drops the divisors that a call may have instead."""
     import torch
-    from torch.nn import functional
+    from torch.onnx import symbolic_helper
 
-    original = functional.avg_pool2d
+    values, *options = given
+    kinds: Any = ("is", "is", "is", "i", "i", "i")
+    found = [symbolic_helper._parse_arg(*each) for each in zip(options, kinds, strict=True)]
+    kernel, stride, padding, ceil, counted, divisor = found
+    if _is_own(divisor, kernel):
+        raise torch.onnx.errors.SymbolicValueError(f"operator avg_pool2d{OWN_DIVISOR}", values)
+    return graph.op(
+        "AveragePool",
+        values,
+        ceil_mode_i=ceil,
+        count_include_pad_i=counted,
+        kernel_shape_i=_both(kernel),
+        pads_i=_both(padding) * 2,
+        strides_i=_both(stride or kernel),
+    )
 
-    def checked(input: Any, kernel_size: Any, *given: Any, **options: Any) -> Any:
-        divisor = options.get("divisor_override", given[4] if len(given) > 4 else None)
-        rows, columns = kernel_size if isinstance(kernel_size, Sequence) else [kernel_size] * 2
-        if divisor not in (None, rows * columns):
-            raise torch.onnx.errors.OnnxExporterError(f"operator avg_pool2d{OWN_DIVISOR}")
-        return original(input, kernel_size, *given, **options)
 
-    functional.avg_pool2d = checked
-    try:
-        yield
-    finally:
-        functional.avg_pool2d = original
+def _is_own(divisor: int | None, kernel: Sequence[int]) -> bool:
+    """Whether it is another one than the number of places of a window."""
+    return divisor not in (None, math.prod(_both(kernel)))
+
+
+def _has_own_divisor(values: Any, kernel: Sequence[int], *given: Any) -> bool:
+    """The same of a call of PyTorch's operator."""
+    return len(given) > 4 and _is_own(given[4], kernel)
+
+
+def _both(sizes: Sequence[int]) -> list[int]:
+    """Rows and columns, of which PyTorch takes one for both."""
+    return [*sizes] * (2 // len(sizes))
 
 
 def write_graph(model: Any, shape: Sequence[int], out: str) -> None:
@@ -65,7 +81,8 @@ def write_graph(model: Any, shape: Sequence[int], out: str) -> None:
     from torch.onnx.utils import register_custom_op_symbolic
 
     register_custom_op_symbolic("aten::adaptive_avg_pool2d", _adaptive_pool, 9)
-    with torch.no_grad(), _divisors_refused():
+    register_custom_op_symbolic("aten::avg_pool2d", _avg_pool, 10)
+    with torch.no_grad():
         torch.onnx.export(
             model,
             (torch.zeros(*shape),),
@@ -163,7 +180,9 @@ def unknown(model: Any, shape: tuple[int, ...], error: str) -> list[str]:
     found: list[str] = []
 
     def see(function: Any, given: Any, made: Any) -> None:
-        if within and function._schema.name.endswith(f"::{operator}"):
+        if not function._schema.name.endswith(f"::{operator}"):
+            return
+        if within and (not match[2] or _has_own_divisor(*given[0])):
             name, kind = within[-1]
             found.append(f"{kind} {name!r}" if name else kind)
 
@@ -177,11 +196,30 @@ def unknown(model: Any, shape: tuple[int, ...], error: str) -> list[str]:
         hooks.register_module_forward_pre_hook(enter),
         hooks.register_module_forward_hook(leave),
     )
+    run = model
+    if isinstance(model, torch.fx.GraphModule):
+        run = _by_layers(model, within).run
     with _watched(see), torch.no_grad():
-        model(torch.zeros(shape))
+        run(torch.zeros(shape))
     for each in handles:
         each.remove()
     return [f"{operator.strip('_')}{match[2] or ''}", next(iter(found), "")]
+
+
+def _by_layers(graph: Any, within: list[tuple[str, str]]) -> Any:
+    """What runs a graph's nodes, with the layer of each at the end of `within`."""
+    from torch.fx import Interpreter
+
+    class Running(Interpreter):
+        def run_node(self, n: Any) -> Any:
+            name, kind = next(reversed(n.meta.get("nn_module_stack", {}).values()), ("", "model"))
+            within.append((name, str(kind).rpartition(".")[2]))
+            made = super().run_node(n)
+            within.pop()
+            return made
+
+    running: Any = Running
+    return running(graph)
 
 
 # Dropouts of PyTorch that drop whole channels or keep the mean, and modules that drop a branch.

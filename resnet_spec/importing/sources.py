@@ -295,7 +295,9 @@ class _Examining:
         self._answer()
         model = _taking_several(model, self._answer())
         self._answer()
-        return self._at_other_sizes(model)
+        model = self._at_other_sizes(model)
+        self.process.close()  # the proof needs the memory
+        return model
 
     def _elsewhere(self) -> list[Path]:
         return [self.folder / f"elsewhere{place}.onnx" for place in range(NUMBER)]

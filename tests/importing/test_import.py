@@ -367,6 +367,39 @@ def with_nodes_out_of_order(proto: Any) -> None:
     proto.graph.node.extend(order)
 
 
+def without_a_tensor(proto: Any) -> None:
+    held = proto.graph.initializer
+    held.remove(next(each for each in held if each.name == "fc.bias"))
+
+
+def with_a_sparse_tensor(proto: Any) -> None:
+    without_a_tensor(proto)
+    proto.graph.sparse_initializer.add().values.name = "fc.bias"
+
+
+def having(kind: str) -> Callable[[Any], None]:
+    """What has the first activation stand in a graph within the graph."""
+
+    def change(proto: Any) -> None:
+        from onnx import TensorProto, helper
+
+        relu = next(node for node in proto.graph.node if node.op_type == "Relu")
+        given, output = relu.input[0], helper.make_tensor_value_info("made", 1, None)
+        body = helper.make_graph([helper.make_node("Relu", [given], ["made"])], "b", [], [output])
+        proto.graph.initializer.append(helper.make_tensor("true", TensorProto.BOOL, [], [True]))
+        bodies: dict[str, dict[str, Any]] = {
+            "If": {"then_branch": body, "else_branch": body},
+            "Loop": {"body": body},
+            "Scan": {"body": body, "num_scan_inputs": 1},
+        }
+        inputs = {"If": ["true"], "Loop": ["", "true", given], "Scan": [given]}[kind]
+        made = helper.make_node(kind, inputs, [*relu.output], name="inner", **bodies[kind])
+        relu.CopyFrom(made)
+
+    change.__name__ = f"having_{kind}"
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -379,6 +412,15 @@ def with_nodes_out_of_order(proto: Any) -> None:
         (with_rounded_values, "RS953: Cast 'rounded': a cast to whole numbers or truth values"),
         (with_no_stride, "strides of [0, 0]: the language has at least 1"),
         (with_nodes_out_of_order, "which no node before it gives"),
+        (
+            without_a_tensor,
+            "RS951: Gemm '/fc/Gemm' takes 'fc.bias', which is no tensor of the file",
+        ),
+        (with_a_sparse_tensor, "RS953: the model: a sparse tensor, 'fc.bias'"),
+        *(
+            (having(kind), f"RS953: {kind} 'inner': the language has no {what}: a network is one")
+            for kind, what in (("If", "conditions"), ("Loop", "loops"), ("Scan", "loops"))
+        ),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )

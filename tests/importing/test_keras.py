@@ -548,14 +548,25 @@ def message(path: Path) -> str:
     return str(raised.value)
 
 
+def with_filters(stated: int | None) -> Callable[[Any], None]:
+    return lambda d: layer_of(d, "block0_conv1")["config"].update(filters=stated)
+
+
 CHANGES: dict[str, tuple[Callable[[Any], None], str]] = {
     "an option": (
         lambda d: layer_of(d, "block0_conv1")["config"].update(rotation=3),
         "Conv2D 'block0_conv1': its option 'rotation' is not known here",
     ),
-    "filters": (
-        lambda d: layer_of(d, "block0_conv1")["config"].update(filters=10**12),
-        "Conv2D 'block0_conv1': its 'filters' is not a whole number",
+    **{
+        f"filters {stated}": (
+            with_filters(stated),
+            f"Conv2D 'block0_conv1': its 'filters' is {shown}, not a whole number from 1 to 65,536",
+        )
+        for stated, shown in ((10**12, "1000000000000"), (-3, "-3"), (0, "0"), (None, "null"))
+    },
+    "a kernel": (
+        lambda d: layer_of(d, "block0_conv1")["config"].update(kernel_size=10**12),
+        "its 'kernel_size' is 1000000000000, not two whole numbers from 1 to 65,536",
     ),
     "another size": (
         lambda d: layer_of(d, "block0_conv1")["config"].update(filters=9),
@@ -590,7 +601,7 @@ CHANGES: dict[str, tuple[Callable[[Any], None], str]] = {
     "no layers": (lambda d: d["config"].update(layers=[]), "its configuration lists no layers"),
     "a stranger's slope": (
         lambda d: layer_of(d, "block0_act2")["config"].update(negative_slope=float("inf")),
-        "ReLU 'block0_act2': its 'negative_slope' is not a number",
+        "ReLU 'block0_act2': its 'negative_slope' is Infinity, not a number",
     ),
     "a side branch": (
         lambda d: layer_of(d, "block0_act2")["inbound_nodes"].append(

@@ -136,6 +136,10 @@ def one_channel_a_group():
     return with_norms(lambda channels: nn.GroupNorm(channels, channels))
 
 
+def four_groups():
+    return with_norms(lambda channels: nn.GroupNorm(4, channels))
+
+
 def one_group():
     return with_norms(lambda channels: nn.GroupNorm(1, channels))
 
@@ -184,7 +188,7 @@ def by_tracing_folded(model: Any, path: Path) -> str:
     return networks.exported(model, SHAPE, path.with_suffix(".onnx")).name
 
 
-def by_dynamo(model: Any, path: Path) -> str:
+def by_dynamo(model: Any, path: Path, optimize: bool = True) -> str:
     """Its norms are folded, and their names kept beside."""
     import torch
 
@@ -192,8 +196,13 @@ def by_dynamo(model: Any, path: Path) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         given = (torch.zeros(SHAPE),)
-        torch.onnx.export(model, given, str(path.with_suffix(".onnx")), dynamo=True, verbose=False)
+        options = {"dynamo": True, "verbose": False, "optimize": optimize}
+        torch.onnx.export(model, given, str(path.with_suffix(".onnx")), **options)
     return path.with_suffix(".onnx").name
+
+
+def by_dynamo_unfolded(model: Any, path: Path) -> str:
+    return by_dynamo(model, path, optimize=False)
 
 
 def by_export(model: Any, path: Path) -> str:
@@ -213,15 +222,15 @@ class Imported:
     def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
         self.folder, self.capture = folder, capture
 
-    def imported(self, source: str) -> tuple[str, str]:
+    def imported(self, source: str, *flags: str) -> tuple[str, str]:
         """The spec, and what was told."""
-        code, told = self.tried(source)
+        code, told = self.tried(source, *flags)
         assert code == 0, told
         return (self.folder / "net.yaml").read_text(), told
 
-    def tried(self, source: str) -> tuple[int, str]:
+    def tried(self, source: str, *flags: str) -> tuple[int, str]:
         given = ["--out", "net.yaml", "--weights", "net.safetensors", "--input", "3x32x32"]
-        code = cli.main(["import", source, *given, "--force"])
+        code = cli.main(["import", source, *given, *flags, "--force"])
         return code, "".join(self.capture.readouterr())
 
     def converted(self, *flags: str, file: str = "later.pth") -> tuple[int, str]:
@@ -275,6 +284,19 @@ def test_checkpoints_of_pytorch(source: Callable[..., str], here: Imported) -> N
     assert here.difference(later) < TOLERANCE
     saved_later(here.folder, wrapped=True)
     assert here.converted()[0] == 0
+    assert here.difference(later) < TOLERANCE
+
+
+@pytest.mark.torch
+def test_folded_norms_that_kept_their_names_come_back(here: Imported) -> None:
+    source = by_dynamo(a_model(here.folder), here.folder / "model")
+    _, told = here.imported(source, "--no-library", "--unfold-norms", "no")
+    assert "with --unfold-norms yes the spec has them, with their names" in told
+    _, told = here.imported(source, "--no-library", "--unfold-norms", "yes")
+    assert "can't be converted" not in told
+    later = saved_later(here.folder)
+    code, told = here.converted()
+    assert code == 0, told
     assert here.difference(later) < TOLERANCE
 
 
@@ -350,15 +372,37 @@ def test_each_norm_keeps_its_epsilon(here: Imported) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["one_channel_a_group", "one_group", "instances"])
-def test_norms_of_groups_keep_their_names(name: str, here: Imported) -> None:
-    a_model(here.folder)
-    _, told = here.imported(f"mynets.py:{name}")
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("one_channel_a_group", None),
+        ("one_group", None),
+        ("instances", None),
+        ("four_groups", by_tracing),
+        ("four_groups", by_dynamo_unfolded),
+        ("four_groups", by_export),
+    ],
+)
+def test_norms_of_groups_keep_their_names(
+    name: str, source: Callable[..., str] | None, here: Imported
+) -> None:
+    model = a_model(here.folder, name)
+    _, told = here.imported(source(model, here.folder / "net") if source else f"mynets.py:{name}")
     assert "note" not in told
     later = saved_later(here.folder, name)
     code, told = here.converted()
     assert code == 0, told
     assert here.difference(later) < TOLERANCE
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("source", [by_tracing_folded, by_dynamo])
+def test_norms_of_groups_whose_tensors_lost_their_names(
+    source: Callable[..., str], here: Imported
+) -> None:
+    _, told = here.imported(source(a_model(here.folder, "four_groups"), here.folder / "net"))
+    assert "its file has no names for 20 tensors ('parts.1.1.bn2.weight' …)" in told
+    assert "do_constant_folding=False, with dynamo optimize=False" in told
 
 
 @pytest.mark.torch

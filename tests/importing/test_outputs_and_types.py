@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from resnet_spec import cli
+from resnet_spec.verify.worker import load_module
 
 pytestmark = pytest.mark.torch
 
@@ -41,6 +42,12 @@ def nested(): return Net(lambda y: {"heads": [y], "loss": None})
 def several(): return Net(lambda y: {"out": y, "aux": y.relu()})
 def none(): return Net(lambda y: None)
 def groups(): return Net(lambda y: y, nn.GroupNorm(2, 8))
+def broken():
+    model = Net(lambda y: y)
+    model.conv1.weight.data.fill_(torch.nan)
+    return model
+
+
 def layers(): return Net(lambda y: y, nn.LayerNorm([8, 14, 14]))
 """
 
@@ -58,8 +65,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def built(name: str) -> Any:
-    from resnet_spec.verify.worker import load_module
-
     return networks.randomized(getattr(load_module(Path("mynets.py"), "mynets"), name)()).eval()
 
 
@@ -90,6 +95,16 @@ def test_several_outputs_are_named(run: Run) -> None:
         assert "wrap it in a module that gives the logits alone" in told
     code, told = run("mynets.py:none")
     assert (code, "RS953: the model: no tensor as its output" in told) == (1, True), told
+
+
+def test_weights_that_are_no_numbers_are_told(run: Run) -> None:
+    import torch
+
+    model = load_module(Path("mynets.py"), "mynets").broken().eval()
+    for source in ("mynets.py:broken", archive(model, torch.zeros(1, 3, 16, 16))):
+        code, told = run(source)
+        assert (code, f"RS951: the output of '{source}' is not finite" in told) == (1, True), told
+        assert "are its weights numbers" in told and not Path("net.yaml").exists()
 
 
 def test_norms_of_pytorch_decide_nothing(run: Run) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from resnet_spec.diagnostics import SpecError
-from resnet_spec.importing import sources
+from resnet_spec.importing import sizes, sources
 from resnet_spec.importing.readers import onnx_file
 from resnet_spec.importing.run import Imported, Options, imported
+from resnet_spec.verify.session import Process
 from resnet_spec.verify.worker import load_module
 
 pytestmark = pytest.mark.torch
@@ -133,13 +134,22 @@ class Masked(Net):
         return super().forward(image * mask)
 
 
+class Twice(nn.Sequential):
+    def __init__(self):
+        second = nn.AvgPool2d(8, divisor_override=3)
+        super().__init__(nn.AvgPool2d(2), second, nn.Flatten())
+
+
 def masked(): return Masked(mean)
 def divided(): return Net(lambda x: mean(F.avg_pool2d(x, 2, divisor_override=3)))
+def second(): return Net(Twice())
+def by_operator(): return Net(lambda x: mean(torch.ops.aten.avg_pool2d(x, [2], divisor_override=3)))
 def own_divisor(): return Net(lambda x: mean(nn.AvgPool2d(2, divisor_override=4)(x)))
 def as_map(): return nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 5, 1))
 def attention(): return Net(Attention())
 """
 
+SIZES = {"masked": [(3, 32, 32), (1, 32, 32)]}  # of what is no single image
 Bring = Callable[[str], Imported]
 
 
@@ -150,7 +160,8 @@ def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bring:
 
     def call(name: str) -> Imported:
         with ExitStack() as within:
-            source = sources.read(f"mynets.py:{name}", (3, 32, 32), tmp_path, within)
+            shown = name if name.endswith(".pt2") else f"mynets.py:{name}"
+            source = sources.read(shown, (3, 32, 32), tmp_path, within)
             options = Options("net", "Net")
             return imported(source.model, options, "net.yaml", examined=source.examined)
 
@@ -234,6 +245,28 @@ def test_what_is_no_function_of_one_image_is_refused(name: str, told: str, bring
         bring(name)
 
 
+def test_the_model_s_process_has_ended_before_the_proof(
+    bring: Bring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both together would need more memory than either."""
+    started: list[Process] = []
+    ended: list[int | None] = []
+    original = sources._process
+
+    def process(kind: str) -> Process:
+        started.append(original(kind))
+        return started[-1]
+
+    def told(*given: Any) -> list[str]:
+        ended.extend(each.process.returncode for each in started)
+        return []
+
+    monkeypatch.setattr(sources, "_process", process)
+    monkeypatch.setattr(sizes, "told", told)
+    bring("plain")
+    assert ended == [0]
+
+
 def test_a_model_of_one_size_has_no_note_of_others(bring: Bring) -> None:
     assert bring("fixed").notes == []
 
@@ -244,6 +277,8 @@ def test_a_model_of_one_size_has_no_note_of_others(bring: Bring) -> None:
         ("attention", "MultiheadAttention 'head.over_places': native_multi_head_attention"),
         ("largest", "Net: adaptive_max_pool2d"),
         ("divided", "Net: avg_pool2d with a divisor of its own"),
+        ("second", "AvgPool2d 'head.1': avg_pool2d with a divisor of its own"),
+        ("by_operator", "Net: avg_pool2d with a divisor of its own"),
         ("masked", "the model: several inputs: 'image', 'mask'"),
     ],
 )
@@ -253,6 +288,36 @@ def test_what_has_no_export_is_named(name: str, place: str, bring: Bring) -> Non
     found = error.value.diagnostics[0]
     assert found.code == "RS953" and found.message.startswith(place), found.message
     assert "%" not in found.message and "github" not in found.message
+
+
+def archived(name: str) -> str:
+    """A model of the module, saved by PyTorch."""
+    import torch
+
+    model = getattr(load_module(Path("mynets.py"), "mynets"), name)().eval()
+    images = tuple(torch.zeros(1, *size) for size in SIZES.get(name, [(3, 32, 32)]))
+    torch.export.save(torch.export.export(model, images), "net.pt2")
+    return "net.pt2"
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("largest", "Net: adaptive_max_pool2d"),
+        ("second", "AvgPool2d 'head.1': avg_pool2d with a divisor of its own"),
+        ("by_operator", "Net: avg_pool2d with a divisor of its own"),
+        ("masked", "the model: several inputs: 'image', 'mask'"),
+    ],
+)
+def test_what_has_no_export_is_named_in_an_archive(name: str, place: str, bring: Bring) -> None:
+    with pytest.raises(SpecError) as error:
+        bring(archived(name))
+    found = error.value.diagnostics[0]
+    assert found.code == "RS953" and found.message.startswith(place), found.message
+
+
+def test_a_divisor_that_is_the_window_is_read_from_an_archive(bring: Bring) -> None:
+    assert bring(archived("own_divisor")).notes == []
 
 
 def test_logits_that_are_a_map_of_one_place_are_told(bring: Bring) -> None:

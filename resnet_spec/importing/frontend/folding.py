@@ -71,7 +71,7 @@ def _divide(left: Array, right: Array) -> Array:
 
 
 def _cast(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
-    return inputs[0].astype(_TYPES[attributes["to"]])
+    return inputs[0].astype(_TYPES[attributes["to"]], copy=False)
 
 
 def _reshape(inputs: Sequence[Array], attributes: Mapping[str, Any]) -> Array:
@@ -198,7 +198,7 @@ _RULES: dict[str, Rule] = {
     "Identity": _plain(lambda x: x),
     "Dropout": _plain(lambda x: x),
     "Cast": _cast,
-    "CastLike": lambda inputs, attributes: inputs[0].astype(np.asarray(inputs[1]).dtype),
+    "CastLike": lambda inputs, _: inputs[0].astype(np.asarray(inputs[1]).dtype, copy=False),
     "Shape": lambda inputs, attributes: np.array(
         np.shape(inputs[0])[attributes.get("start", 0) : attributes.get("end")], np.int64
     ),

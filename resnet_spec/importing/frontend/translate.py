@@ -35,6 +35,9 @@ _TURNED = (
     "it flattens maps along rows, columns, channels, the spec along channels, rows, columns: later "
     "checkpoints are converted with --flatten-order hwc"
 )
+_WITHIN = {"If": "conditions", "Loop": "loops", "Scan": "loops"}  # graphs within a graph
+_DECIDES = "the language has no {}: a network is one graph for all images"
+_TRACED = "export it by tracing, for images of one size: its graph is then the way that they take"
 RULES: dict[str, Callable[[Call], View | list[View]]] = {
     **layers.RULES,
     **elementwise.RULES,
@@ -63,6 +66,8 @@ class Translation:
     def take(self, node: Node) -> None:
         """Translate one node; raises `Unsupported` with its place."""
         try:
+            if node.kind in _WITHIN:
+                raise Unsupported(_DECIDES.format(_WITHIN[node.kind]), help=_TRACED)
             if not self._folded(node):
                 self._translated(node)
         except Unsupported as error:

@@ -33,6 +33,7 @@ _PARAMETER = re.compile(
 _OF_A_LAYER = re.compile(r"\w+(\.\w+)+")
 _SCOPE = re.compile(r"/(.*)/[A-Za-z]\w*")
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_INCOMPLETE = "export the model with its weights in the file, or in one beside it that it names"
 _BEFORE = "take the model as it was before it was quantised"
 # By ONNX's numbers of types: numpy's, and the field that has its values where they are not raw.
 _TYPES = {
@@ -67,6 +68,7 @@ def read(
     given, shape, notes = _input(graph, constants, shown, size)
     version = max((e.version for e in proto.opset_import if not e.domain), default=1)
     nodes = tuple(_as_today(_node(each, tensors), version) for each in graph.node)
+    _check_given(nodes, (given, *constants), graph.sparse_initializer, shown)
     outputs = [each.name for each in graph.output]
     if not outputs:
         unreadable(shown, f"{quoted(shown)} has no output")
@@ -218,6 +220,22 @@ def _input(
     place = slice(1, 3) if last else slice(2, 4)
     is_open = any(each <= 0 for each in dims[place])
     return found[0].name, images, (ANY_SIZE.format(*list(images)[place]),) if is_open else ()
+
+
+def _check_given(
+    nodes: Iterable[Node], names: Iterable[str], sparse: Iterable[Any], shown: str
+) -> None:
+    """RS951 for a value that a node takes and nothing before it gives; "" is one left out."""
+    known = {"", *names}
+    for each in sparse:
+        what = f"a sparse tensor, {quoted(each.values.name)}"
+        unsaid(shown, Unsupported(what, "the model", "export it with its tensors whole"))
+    for node in nodes:
+        for name in node.inputs:
+            if name not in known:
+                reason = f"{node.place} takes {quoted(name)}, which is no tensor of the file"
+                unreadable(shown, f"{reason} and which no node before it gives", _INCOMPLETE)
+        known.update(node.outputs)
 
 
 def _node(node: Any, tensors: _Tensors) -> Node:

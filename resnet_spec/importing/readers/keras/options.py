@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
@@ -54,14 +55,14 @@ class Options:
     def flag(self, key: str, default: bool) -> bool:
         found = self._take(key, default)
         if not isinstance(found, bool):
-            raise _unclear(key, "true or false")
+            raise _unclear(key, found, "true or false")
         return found
 
     def integer(self, key: str, default: int | None = None, least: int = 1) -> int:
         """A whole number."""
         found = self._take(key, default)
         if not (_is_integer(found) and least <= found <= MAX_SIZE):
-            raise _unclear(key, "a whole number")
+            raise _unclear(key, found, f"a whole number from {least} to {MAX_SIZE:,}")
         return int(found)
 
     def axis(self, key: str, default: int = -1) -> int:
@@ -70,7 +71,7 @@ class Options:
         if isinstance(found, list) and len(found) == 1:
             found = found[0]
         if not (_is_integer(found) and -8 < found < 8):
-            raise _unclear(key, "an axis")
+            raise _unclear(key, found, "an axis from -7 to 7")
         if key in self.taken:
             self.taken[key] = int(found)
         return int(found)
@@ -78,7 +79,7 @@ class Options:
     def number(self, key: str, default: float | None = None) -> float:
         found = self._take(key, default)
         if not _is_number(found):
-            raise _unclear(key, "a number")
+            raise _unclear(key, found, "a number")
         return float(found)
 
     def numbers(self, key: str, default: float) -> float | list[float]:
@@ -89,45 +90,44 @@ class Options:
         if isinstance(found, list) and found and all(_is_number(each) for each in found):
             return [float(each) for each in found]
         if not _is_number(found):
-            raise _unclear(key, "a number, or one for each channel")
+            raise _unclear(key, found, "a number, or one for each channel")
         return float(found)
 
     def pair(self, key: str, default: int | tuple[int, int] | None = None) -> list[int]:
         """Whole numbers for rows and columns; one stands for both."""
-        found = self._take(key, default)
-        found = [found, found] if _is_integer(found) else found
-        if not (isinstance(found, list | tuple) and len(found) == 2):
-            raise _unclear(key, "two whole numbers")
-        if not all(_is_size(each) for each in found):
-            raise _unclear(key, "two whole numbers")
+        stated = self._take(key, default)
+        found = [stated, stated] if _is_integer(stated) else stated
+        is_pair = isinstance(found, list | tuple) and len(found) == 2
+        if not (is_pair and all(_is_size(each) for each in found)):
+            raise _unclear(key, stated, f"two whole numbers from 1 to {MAX_SIZE:,}")
         return [int(each) for each in found]
 
     def sizes(self, key: str, least: int = 1) -> list[int]:
         """A list of whole numbers."""
         found = self._take(key, None)
-        if not isinstance(found, list | tuple) or len(found) > 8:
-            raise _unclear(key, "a list of whole numbers")
-        if not all(_is_integer(each) and least <= each <= MAX_SIZE**2 for each in found):
-            raise _unclear(key, "a list of whole numbers")
+        is_short = isinstance(found, list | tuple) and len(found) <= 8
+        if not (is_short and all(_is_integer(k) and least <= k <= MAX_SIZE**2 for k in found)):
+            expected = f"up to 8 whole numbers from {least} to {MAX_SIZE**2:,}"
+            raise _unclear(key, found, expected)
         return [int(each) for each in found]
 
     def sides(self, key: str) -> list[list[int]]:
         """Rows above and below, columns to the left and right: a number, a pair or two pairs."""
-        found = self._take(key, 0)
-        found = [found, found] if _is_integer(found) else found
+        stated = self._take(key, 0)
+        found = [stated, stated] if _is_integer(stated) else stated
         if isinstance(found, list | tuple) and len(found) == 2:
             pairs = [[each, each] if _is_integer(each) else each for each in found]
             whole = all(isinstance(each, list | tuple) and len(each) == 2 for each in pairs)
             flat = [side for each in pairs for side in each] if whole else [None]
             if all(_is_integer(each) and 0 <= each <= MAX_SIZE for each in flat):
                 return [[int(side) for side in each] for each in pairs]
-        raise _unclear(key, "rows and columns")
+        raise _unclear(key, stated, f"rows and columns from 0 to {MAX_SIZE:,}")
 
     def text(self, key: str, default: str) -> str:
         found = self._take(key, default)
         found = default if found is None else found
         if not isinstance(found, str):
-            raise _unclear(key, "a word")
+            raise _unclear(key, found, "a word")
         return found
 
     def word(self, key: str, default: str, *known: str) -> str:
@@ -168,5 +168,5 @@ def _is_number(value: Any) -> bool:
     return (_is_integer(value) or isinstance(value, float)) and abs(value) < 1e15
 
 
-def _unclear(key: str, expected: str) -> Unsupported:
-    return Unsupported(f"its {quoted(key)} is not {expected}")
+def _unclear(key: str, found: Any, expected: str) -> Unsupported:
+    return Unsupported(f"its {quoted(key)} is {json.dumps(found)[:80]}, not {expected}")

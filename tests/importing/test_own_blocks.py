@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 from odd_models import SHAPE, Apply, brought, network, of, of_blocks, refused
 
+from resnet_spec.expressions import make_divisible
 from resnet_spec.importing.readers import onnx_file
 from resnet_spec.importing.run import Imported, Options, imported
-from resnet_spec.importing.writing.names import shared_word
+from resnet_spec.importing.writing.names import shared_word, stage_names
 from resnet_spec.ir import Network
 from resnet_spec.language.library import Library, builtin_blocks
 from resnet_spec.language.load import load
@@ -235,6 +237,91 @@ def test_a_gate_is_no_attention(weighs: bool, has_slot: bool, tmp_path: Path) ->
     stem, head = nn.Conv2d(3, 8, 3, padding=1), (nn.AdaptiveAvgPool2d(1), nn.Flatten())
     found = brought(nn.Sequential(stem, Block(), Block(), *head, nn.Linear(8, 4)), tmp_path)
     assert ("    slots: {attention: none}\n" in found.text) == has_slot, found.text
+
+
+def inverted(squeezed: Callable[[int], int]) -> Any:
+    """Inverted bottlenecks that weigh their channels, each within a list of its own."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+            super().__init__()
+            wide, few = inputs * expansion, squeezed(inputs)
+            self.wide = nn.Conv2d(inputs, wide, 1)
+            self.deep = nn.Conv2d(wide, wide, 3, stride, 1, groups=wide)
+            self.down, self.up = nn.Conv2d(wide, few, 1), nn.Conv2d(few, wide, 1)
+            self.narrow = nn.Conv2d(wide, outputs, 1)
+            self.adds = stride == 1 and inputs == outputs
+
+        def forward(self, x: Any) -> Any:
+            y = torch.relu(self.deep(torch.relu(self.wide(x))))
+            gate = self.up(torch.relu(self.down(y.mean((2, 3), keepdim=True))))
+            y = self.narrow(y * gate.sigmoid())
+            return x + y if self.adds else y
+
+    class Unit(nn.Module):
+        def __init__(self, body: nn.Module) -> None:
+            super().__init__()
+            self.body = body
+
+        def forward(self, x: Any) -> Any:
+            return self.body(x)
+
+    torch.manual_seed(0)
+    stages = []
+    for inputs, outputs, stride, expansion in ((16, 24, 2, 3), (24, 40, 2, 3), (40, 72, 1, 6)):
+        pairs = (inputs, outputs, stride), (outputs, outputs, 1), (outputs, outputs, 1)
+        blocks = (Block(*pair, expansion) for pair in pairs)
+        stages.append(nn.Sequential(*(Unit(each) for each in blocks)))
+    end = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(72, 4)
+    return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), *stages, *end)
+
+
+@pytest.mark.parametrize(
+    ("squeezed", "rule"),
+    [
+        (lambda width: make_divisible(width / 4, 8), '"make_divisible(in_channels / 4, 8)"'),
+        (
+            lambda width: make_divisible(width / 4, 8, round_limit=0),
+            '"make_divisible(in_channels / 4, 8, round_limit=0)"',
+        ),
+        (lambda width: width // 16, "in_channels // 16"),
+        (lambda width: round(width / 16), "round(in_channels / 16)"),
+    ],
+    ids=["MobileNet", "without a limit", "cut off", "rounded"],
+)
+def test_a_stage_says_how_many_times_wider_it_is(
+    squeezed: Callable[[int], int], rule: str, tmp_path: Path
+) -> None:
+    """Widths by which its blocks differ are rules of the block, and no stages of their own."""
+    found = brought(inverted(squeezed), tmp_path)
+    assert "    let:\n      width: in_channels * expansion\n" in found.text
+    assert f"{{conv: down, filters: {rule}, kernel: 1" in found.text
+    said = re.findall(r"name: (\d), names: (.*?), block: residual_block, repeat: 3", found.text)
+    assert said == [(str(k), '"{i}.body"') for k in (1, 2, 3)]
+    assert "references" not in found.text
+    more = changed(found, "stages.2.expansion=4", "stages.2.repeat=4", "stages.3.filters=48")
+    widths = {name: op.output.channels for name, op in more.operations() if name.endswith("wide")}
+    assert widths["2.0.body.wide"] == 24 * 4 and widths["2.3.body.wide"] == 40 * 4
+    assert widths["3.1.body.wide"] == 48 * 6
+
+
+@pytest.mark.parametrize(
+    ("blocks", "stage"),
+    [
+        (["s1.0", "s1.1"], ("s1", None, False)),
+        (["s1.u0", "s1.u1"], ("s1", "u{i}", False)),
+        (["s1.u1", "s1.u2"], ("s1", "u{i + 1}", False)),
+        (["s1.8.0.body", "s1.8.1.body"], ("s1.8", "{i}.body", False)),
+        (["s1.u2.main.path", "s1.u3.main.path"], ("s1", "u{i + 2}.main.path", False)),
+        (["s1.0.body", "s1.1.path"], ("s1", None, False)),
+        (["s1.0.body", "s1.2.body"], ("s1", None, False)),
+        (["s1.0.body"], ("s1.0.body", None, False)),
+    ],
+)
+def test_names_of_a_stage(blocks: list[str], stage: tuple[str, str | None, bool]) -> None:
+    assert stage_names([tuple(each.split(".")) for each in blocks]) == stage
 
 
 def preactivated(window: int, fit: int, late: bool) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from resnet_spec.importing.graph import Op
 
 _PART = re.compile(r"[A-Za-z_]\w*|0|[1-9]\d*")
-_NUMBERED = re.compile(r"(.*?)(\d+)")
+_NUMBERED = re.compile(r"(.*?)(\d+)(\.\D*)?")
 _WORD = re.compile(r"[a-z]{2,}\d*")
 
 Path = tuple[str, ...]
@@ -90,8 +90,9 @@ def block_path(ops: Sequence[Op]) -> Path:
 def stage_names(paths: Sequence[Path]) -> tuple[str, str | None, bool]:
     """The name of a stage, the pattern of its blocks', and whether one block alone is numbered.
 
-    From the names of the blocks: `layer1.0`, `layer1.1` are the stage `layer1`, and `b1.layer1`,
-    `b1.layer2` the stage `b1` with `layer{i + 1}`.
+    From the names of the blocks: `layer1.0`, `layer1.1` are the stage `layer1`, `b1.layer1`,
+    `b1.layer2` the stage `b1` with `layer{i + 1}`, and `s1.0.body`, `s1.1.body` the stage `s1` with
+    `{i}.body`.
     """
     if not paths or any(not path for path in paths):
         return "", None, False
@@ -105,15 +106,15 @@ def stage_names(paths: Sequence[Path]) -> tuple[str, str | None, bool]:
     numbers = [_NUMBERED.fullmatch(tail) for tail in tails]
     if not stem or not all(numbers):
         return "", None, False
-    prefixes = {match[1] for match in numbers if match}
+    around = {(match[1], match[3] or "") for match in numbers if match}
     values = [int(match[2]) for match in numbers if match]
-    if len(prefixes) != 1 or values != list(range(values[0], values[0] + len(values))):
+    if len(around) != 1 or values != list(range(values[0], values[0] + len(values))):
         return ".".join(stem), None, False
-    prefix, first = prefixes.pop(), values[0]
-    if (prefix, first) == ("", 0):
+    (before, behind), first = around.pop(), values[0]
+    if (before, first, behind) == ("", 0, ""):
         return ".".join(stem), None, False
     number = "i" if first == 0 else f"i + {first}"
-    return ".".join(stem), f"{prefix}{{{number}}}", False
+    return ".".join(stem), f"{before}{{{number}}}{behind}", False
 
 
 def shared_word(names: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from resnet_spec.importing.structure.arguments import Solution
 from resnet_spec.importing.structure.parse import Part
 from resnet_spec.importing.structure.roles import ACTIVATIONS
 from resnet_spec.importing.structure.segments import Segment, segments
-from resnet_spec.importing.writing.names import shared_start
+from resnet_spec.importing.writing.names import Path, block_path, shared_start
 from resnet_spec.importing.writing.stages import Use
 
 Kind = tuple[Any, ...]
@@ -74,25 +74,42 @@ def items(graph: Graph, parts: Sequence[Part], taken: Sequence[Solution | None])
 
 def alike_as_own(
     graph: Graph, parts: Sequence[Part], taken: Sequence[Solution | None]
-) -> list[Solution | None]:
-    """The solutions of parts, without those that are the same block as one that has none.
+) -> tuple[list[Part], list[Solution | None]]:
+    """Parts and their solutions, without those that are the same block as one that has none.
 
     A block whose projection is none of the library's is the library's where it has no projection:
-    it is one block of the spec's own with a condition.
+    it is one block of the spec's own with a condition. So are blocks of one of the model's stages
+    of which some have widths that the library has not.
     """
+    whole = [_segments(graph, part.segment) for part in parts]
+    drafts = [_residual(graph, each[0]) for each in whole]
     region = [part.segment for part in parts]
-    drafts = [_residual(graph, each) for each in region]
     tokens = [_token(each) for each in region]
     projected = {True: set[Kind](), False: set[Kind]()}
+    staged = {True: set[tuple[Kind, Path]](), False: set[tuple[Kind, Path]]()}
     for at, draft in enumerate(drafts):
         found = draft or _late_shortcut(region, drafts, tokens, at)
-        if found is not None and found.shortcut:
-            projected[taken[at + found.before] is not None].add(found.kind)
+        if found is None:
+            continue
+        is_known = taken[at + found.before] is not None
+        path = block_path(found.ops)
+        if found.shortcut:
+            projected[is_known].add(found.kind)
+        if len(path) > 1:
+            staged[is_known].add((found.kind, path[:-1]))
     own = projected[False] - projected[True]
-    return [
-        None if draft and draft.kind in own else solution
-        for draft, solution in zip(drafts, taken, strict=True)
-    ]
+    own |= {kind for kind, _ in staged[False] & staged[True]}
+    result: list[tuple[Part, Solution | None]] = []
+    for part, pieces, draft, solution in zip(parts, whole, drafts, taken, strict=True):
+        if solution is not None and draft is not None and draft.kind in own:
+            result += [(Part(each), None) for each in pieces]
+        else:
+            result.append((part, solution))
+    return [part for part, _ in result], [solution for _, solution in result]
+
+
+def _segments(graph: Graph, segment: Segment) -> list[Segment]:
+    return segments(Graph(list(segment.ops), segment.first, segment.last, graph.shapes))
 
 
 def first_stage(found: Sequence[Item], blocks: Sequence[int]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import networks
 import numpy as np
 import pytest
-from odd_models import SHAPE, Apply, brought, network, of, of_blocks, refused
+from odd_models import SHAPE, Apply, brought, network, of, of_blocks, read, refused
 
 from resnet_spec.expressions import make_divisible
 from resnet_spec.importing.readers import onnx_file
@@ -240,16 +240,18 @@ def test_a_gate_is_no_attention(weighs: bool, has_slot: bool, tmp_path: Path) ->
 
 
 def inverted(squeezed: Callable[[int], int]) -> Any:
-    """Inverted bottlenecks that weigh their channels, each within a list of its own."""
+    """Inverted bottlenecks of windows of 3x3 and 5x5 that weigh their channels."""
     import torch
     from torch import nn
 
     class Block(nn.Module):
-        def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+        def __init__(
+            self, inputs: int, outputs: int, stride: int, expansion: int, window: int
+        ) -> None:
             super().__init__()
             wide, few = inputs * expansion, squeezed(inputs)
             self.wide = nn.Conv2d(inputs, wide, 1)
-            self.deep = nn.Conv2d(wide, wide, 3, stride, 1, groups=wide)
+            self.deep = nn.Conv2d(wide, wide, window, stride, window // 2, groups=wide)
             self.down, self.up = nn.Conv2d(wide, few, 1), nn.Conv2d(few, wide, 1)
             self.narrow = nn.Conv2d(wide, outputs, 1)
             self.adds = stride == 1 and inputs == outputs
@@ -270,9 +272,10 @@ def inverted(squeezed: Callable[[int], int]) -> Any:
 
     torch.manual_seed(0)
     stages = []
-    for inputs, outputs, stride, expansion in ((16, 24, 2, 3), (24, 40, 2, 3), (40, 72, 1, 6)):
+    for given in ((16, 24, 2, 3, 3), (24, 40, 2, 3, 5), (40, 72, 1, 6, 5)):
+        inputs, outputs, stride, *numbers = given
         pairs = (inputs, outputs, stride), (outputs, outputs, 1), (outputs, outputs, 1)
-        blocks = (Block(*pair, expansion) for pair in pairs)
+        blocks = (Block(*pair, *numbers) for pair in pairs)
         stages.append(nn.Sequential(*(Unit(each) for each in blocks)))
     end = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(72, 4)
     return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), *stages, *end)
@@ -300,11 +303,72 @@ def test_a_stage_says_how_many_times_wider_it_is(
     assert f"{{conv: down, filters: {rule}, kernel: 1" in found.text
     said = re.findall(r"name: (\d), names: (.*?), block: residual_block, repeat: 3", found.text)
     assert said == [(str(k), '"{i}.body"') for k in (1, 2, 3)]
-    assert "references" not in found.text
-    more = changed(found, "stages.2.expansion=4", "stages.2.repeat=4", "stages.3.filters=48")
+    assert re.findall(r"expansion: (\d), kernel: (\d)", found.text.replace("\n    ", "")) == [
+        ("3", "3"),
+        ("3", "5"),
+        ("6", "5"),
+    ]
+    assert "Convolutions of 1x1, 3x3 or 5x5, 1x1, 1x1, 1x1 and a shortcut" in found.text
+    wider = "stages.2.expansion=4", "stages.2.repeat=4", "stages.3.filters=48"
+    more = changed(found, *wider, "stages.3.kernel=3", "classes=10")
     widths = {name: op.output.channels for name, op in more.operations() if name.endswith("wide")}
     assert widths["2.0.body.wide"] == 24 * 4 and widths["2.3.body.wide"] == 40 * 4
     assert widths["3.1.body.wide"] == 48 * 6
+
+
+def weighing(squeezed: Callable[[int], int]) -> Any:
+    """Basic blocks that weigh their channels, of which the library has some."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+            super().__init__()
+            few = squeezed(inputs)
+            self.c0 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+            self.c1 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+            self.n0, self.n1 = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
+            self.down, self.up = nn.Conv2d(outputs, few, 1), nn.Conv2d(few, outputs, 1)
+            self.fit: Any = nn.Identity()
+            if stride != 1:
+                conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+                self.fit = nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+        def forward(self, x: Any) -> Any:
+            y = self.n1(self.c1(torch.relu(self.n0(self.c0(x)))))
+            gate = self.up(torch.relu(self.down(y.mean((2, 3), keepdim=True))))
+            return torch.relu(y * gate.sigmoid() + self.fit(x))
+
+    torch.manual_seed(0)
+    stages = [nn.Sequential(Block(16, 16), Block(16, 16))]
+    for pair in ((16, 24), (24, 40), (40, 72)):
+        stages.append(nn.Sequential(Block(*pair, 2), Block(pair[1], pair[1])))
+    stem = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+    end = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(72, 4)
+    return nn.Sequential(*stem, *stages, *end)
+
+
+@pytest.mark.parametrize(
+    ("squeezed", "rule"),
+    [
+        (lambda width: width // 4, "in_channels // 4"),
+        (lambda width: make_divisible(width / 4, 8), '"make_divisible(in_channels / 4, 8)"'),
+    ],
+    ids=["part", "rounded"],
+)
+def test_a_stage_of_which_the_library_has_some_blocks(
+    squeezed: Callable[[int], int], rule: str, tmp_path: Path
+) -> None:
+    """Squeezed by their inputs, the blocks at the beginnings of stages are none of the library."""
+    options = Options("odd", "Odd", unfold="no")
+    model = weighing(squeezed)
+    found = imported(read(model, tmp_path), options, str(tmp_path / "odd.yaml"))
+    assert networks.distance(found, model, SHAPE) < 1e-6
+    said = re.findall(r"name: (\d), block: residual_block, repeat: 2, filters: (\d+)", found.text)
+    assert said == [("3", "16"), ("4", "24"), ("5", "40"), ("6", "72")]
+    assert f"{{conv: down, filters: {rule}, kernel: 1" in found.text
+    more = changed(found, "stages.4.repeat=3", "stages.5.filters=48", "classes=10")
+    assert {"4.2.down", "5.0.fit.0"} <= {name for name, _ in more.operations()}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_spec.importing.graph import GATED, Graph, Op, Value, is_point
@@ -193,10 +193,24 @@ def _late_shortcut(
 
 
 def _token(segment: Segment) -> Any:
-    """What a segment is but for numbers; a convolution with groups is another than one without."""
+    """What a segment is but for numbers; a convolution with groups is another than one without.
+
+    A convolution of each channel by itself may have any window, as those of mobile networks.
+    """
     groups = tuple(op.attributes["groups"] == 1 for op in segment.ops if op.kind == "conv")
     takes = sum(op.kind == "take" for op in segment.ops)  # rather than one split
-    return (key(segment.ops, segment.first, segment.last, skeleton=True), groups, takes)
+    ops = _of_any_window(segment.ops)
+    return (key(ops, segment.first, segment.last, skeleton=True), groups, takes)
+
+
+def _of_any_window(ops: Sequence[Op]) -> list[Op]:
+    """Operations without the windows of convolutions of each channel by itself."""
+    return [
+        op.copy(attributes={**op.attributes, "kernel": 0})
+        if op.kind == "conv" and op.attributes["groups"] == op.attributes["filters"] > 1
+        else op
+        for op in ops
+    ]
 
 
 def _begins(tokens: Sequence[Any], kind: Kind) -> bool:
@@ -335,11 +349,13 @@ def _main(graph: Graph, draft: Draft) -> Graph:
 
 
 def _as_in(first: Graph, other: Graph) -> list[Op]:
+    one, two = (replace(each, ops=_of_any_window(each.ops)) for each in (first, other))
+    own = {id(op): mine for op, mine in zip(two.ops, other.ops, strict=True)}
     try:
-        images = {id(one): two for one, two in isomorphism(first, other, skeleton=True)}
+        images = {id(op): own[id(image)] for op, image in isomorphism(one, two, skeleton=True)}
     except Ambiguous:
         return other.ops
-    return [images[id(op)] for op in first.ops]
+    return [images[id(op)] for op in one.ops]
 
 
 def by_kind(drafts: Iterable[Draft], apart: bool) -> list[list[Draft]]:

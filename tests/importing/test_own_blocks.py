@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -388,8 +389,11 @@ def test_names_of_a_stage(blocks: list[str], stage: tuple[str, str | None, bool]
     assert stage_names([tuple(each.split(".")) for each in blocks]) == stage
 
 
-def preactivated(window: int, fit: int, late: bool) -> Any:
-    """Blocks that begin with a norm, whose projection takes what it gives, or the input."""
+def preactivated(window: int, fit: int, late: bool, width: int = 8) -> Any:
+    """Blocks that begin with a norm, whose projection takes what it gives, or the input.
+
+    Those of the first stage have so many channels; they are called u0 and u1.
+    """
     import torch
     from torch import nn
 
@@ -409,8 +413,10 @@ def preactivated(window: int, fit: int, late: bool) -> Any:
             return self.conv2(torch.relu(self.bn2(self.conv1(y)))) + kept
 
     torch.manual_seed(0)
-    pairs = ((8, 8, 1), (8, 12, 2), (12, 16, 2))
-    stages = [nn.Sequential(Block(*pair), Block(pair[1], pair[1])) for pair in pairs]
+    stages = []
+    for pair in ((8, width, 1), (width, 12, 2), (12, 16, 2)):
+        blocks = {"u0": Block(*pair), "u1": Block(pair[1], pair[1])}
+        stages.append(nn.Sequential(OrderedDict(blocks)))
     end = nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)
     return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), *stages, *end)
 
@@ -427,6 +433,18 @@ def test_blocks_that_begin_with_a_norm_are_one(
     assert ("from: act1" in found.text) == ("else: x, as: shortcut" in found.text) == late
     more = changed(found, f"stages.{found.network.stages[0].name}.filters=24", "classes=10")
     assert sum(name.endswith("fit") for name, _ in more.operations()) == 3
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_a_norm_behind_the_stem_is_the_first_block_s(library: bool, tmp_path: Path) -> None:
+    """Where the first block widens, nothing but its norm takes what the stem gives."""
+    found = brought(preactivated(5, 1, True, width=10), tmp_path, library=library)
+    said = re.findall(r"name: (\d), names: (.*?), block: residual_block, repeat: 2", found.text)
+    assert said == [(str(k), '"u{i}"') for k in (1, 2, 3)]
+    assert "references" not in found.text
+    assert "stem:\n  - {conv: 0, filters: 8, kernel: 3}\n\n" in found.text
+    more = changed(found, "stages.1.filters=8", "stages.1.repeat=3", "classes=10")
+    assert not any(name.startswith("1.0.fit") for name, _ in more.operations())
 
 
 def plain() -> Any:

@@ -15,8 +15,8 @@ from resnet_spec.importing.graph import GATED, Graph, Op, Value, is_point
 from resnet_spec.importing.matching import Ambiguous, isomorphism, key, word
 from resnet_spec.importing.structure.arguments import Solution
 from resnet_spec.importing.structure.parse import Part
-from resnet_spec.importing.structure.roles import ACTIVATIONS
-from resnet_spec.importing.structure.segments import Segment, segments
+from resnet_spec.importing.structure.roles import ACTIVATIONS, USUAL_EPS
+from resnet_spec.importing.structure.segments import Segment, halved, segments
 from resnet_spec.importing.writing.names import Path, block_path, shared_start
 from resnet_spec.importing.writing.stages import Use
 
@@ -141,6 +141,7 @@ def last_stage(graph: Graph, found: Sequence[Item], blocks: Sequence[int]) -> in
 
 def _region(graph: Graph, region: Sequence[Segment]) -> list[Item]:
     """Segments between blocks of the library."""
+    region = _norms_apart(graph, region)
     units = [_residual(graph, each) for each in region]
     kinds = sorted({unit.kind for unit in units if unit is not None}, key=len, reverse=True)
     tokens = [_token(each) for each in region]
@@ -168,6 +169,30 @@ def _region(graph: Graph, region: Sequence[Segment]) -> list[Item]:
             found.append(region[at].ops[0])
             at += 1
     return _with_what_follows(found)
+
+
+def _norms_apart(graph: Graph, region: Sequence[Segment]) -> list[Segment]:
+    """The segments, with the norm that a unit begins with apart from the stem's convolution.
+
+    Other units begin behind a sum, so that nothing takes theirs as its own.
+    """
+    units = [_residual(graph, each) for each in region]
+    tokens = [_token(each) for each in region]
+    result: list[Segment] = []
+    for at, segment in enumerate(region, 1):
+        halves = _halves(graph, segment)
+        behind = [halves[-1], *region[at:]], [None, *units[at:]], [_token(halves[-1]), *tokens[at:]]
+        begins = len(halves) > 1 and _late_shortcut(*behind, 0) is not None
+        result += halves if begins else [segment]
+    return result
+
+
+def _halves(graph: Graph, segment: Segment) -> list[Segment]:
+    """A convolution without a bias and its norm as two segments; else the one."""
+    parts = segment.ops[0].parts
+    if len(segment.ops) > 1 or len(parts) < 2 or parts[0].attributes.get("bias"):
+        return [segment]
+    return halved(graph, [segment], USUAL_EPS)
 
 
 def _late_shortcut(

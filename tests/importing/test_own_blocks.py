@@ -196,6 +196,15 @@ def test_a_block_of_its_own_fits_other_widths(tmp_path: Path) -> None:
     assert not any(name.startswith("layer1.1.fit") for name, _ in more.operations())
 
 
+def test_names_that_begin_as_some_exporters_begin_all_names(tmp_path: Path) -> None:
+    from torch import nn
+
+    stem, *between, head = widening(1, 1)
+    layers = {"b_stem": stem, "body": nn.Sequential(*between), "p_head": head}
+    found = brought(nn.Sequential(OrderedDict(layers)), tmp_path)
+    assert "{conv: b_stem, " in found.text and "{linear: p_head, " in found.text
+
+
 def test_a_pooled_shortcut_stands_where_the_size_changes(tmp_path: Path) -> None:
     """It does not make other channels of its input."""
     from torch import nn
@@ -387,6 +396,22 @@ def test_a_stage_of_which_the_library_has_some_blocks(
 )
 def test_names_of_a_stage(blocks: list[str], stage: tuple[str, str | None, bool]) -> None:
     assert stage_names([tuple(each.split(".")) for each in blocks]) == stage
+
+
+@pytest.mark.parametrize(
+    ("block", "stage"),
+    [
+        ("s2.u0", ("s2", "u{i}", True)),
+        ("s2.1.body", ("s2", "{i + 1}.body", True)),
+        ("s2.0", ("s2", None, True)),
+        ("s2.u1", ("s2.u1", None, False)),
+        ("s2.0.body", ("s2.0.body", None, False)),
+        ("u0", ("u0", None, False)),
+    ],
+)
+def test_names_of_a_stage_of_one_block(block: str, stage: tuple[str, str | None, bool]) -> None:
+    """It can become longer where other stages tell what the next block is called."""
+    assert stage_names([tuple(block.split("."))], ["u{i}", "{i + 1}.body"]) == stage
 
 
 def preactivated(window: int, fit: int, late: bool, width: int = 8) -> Any:

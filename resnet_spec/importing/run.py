@@ -161,7 +161,7 @@ def _planned(matched: Graph, options: Options, progress: Progress) -> tuple[Plan
     parts = parse(matched, prober, known, words, found.eps, progress)
     taken = agreed(matched, parts, chosen(parts, words), prober, words)
     if not folds:
-        taken = alike_as_own(matched, parts, taken)
+        parts, taken = alike_as_own(matched, parts, taken)
     unfold = options.unfold == "yes" or (folds and any(each is not None for each in taken))
     if not unfold:
         found = _as_stated(found, matched, taken)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 import operator
 import re
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import networks
 import numpy as np
 import pytest
-from odd_models import SHAPE, Apply, brought, network, of, of_blocks, refused
+from odd_models import SHAPE, Apply, brought, network, of, of_blocks, read, refused
 
+from resnet_spec.expressions import make_divisible
 from resnet_spec.importing.readers import onnx_file
 from resnet_spec.importing.run import Imported, Options, imported
-from resnet_spec.importing.writing.names import shared_word
+from resnet_spec.importing.writing.names import shared_word, stage_names
 from resnet_spec.ir import Network
 from resnet_spec.language.library import Library, builtin_blocks
 from resnet_spec.language.load import load
@@ -193,6 +196,15 @@ def test_a_block_of_its_own_fits_other_widths(tmp_path: Path) -> None:
     assert not any(name.startswith("layer1.1.fit") for name, _ in more.operations())
 
 
+def test_names_that_begin_as_some_exporters_begin_all_names(tmp_path: Path) -> None:
+    from torch import nn
+
+    stem, *between, head = widening(1, 1)
+    layers = {"b_stem": stem, "body": nn.Sequential(*between), "p_head": head}
+    found = brought(nn.Sequential(OrderedDict(layers)), tmp_path)
+    assert "{conv: b_stem, " in found.text and "{linear: p_head, " in found.text
+
+
 def test_a_pooled_shortcut_stands_where_the_size_changes(tmp_path: Path) -> None:
     """It does not make other channels of its input."""
     from torch import nn
@@ -237,8 +249,176 @@ def test_a_gate_is_no_attention(weighs: bool, has_slot: bool, tmp_path: Path) ->
     assert ("    slots: {attention: none}\n" in found.text) == has_slot, found.text
 
 
-def preactivated(window: int, fit: int, late: bool) -> Any:
-    """Blocks that begin with a norm, whose projection takes what it gives, or the input."""
+def inverted(squeezed: Callable[[int], int]) -> Any:
+    """Inverted bottlenecks of windows of 3x3 and 5x5 that weigh their channels."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(
+            self, inputs: int, outputs: int, stride: int, expansion: int, window: int
+        ) -> None:
+            super().__init__()
+            wide, few = inputs * expansion, squeezed(inputs)
+            self.wide = nn.Conv2d(inputs, wide, 1)
+            self.deep = nn.Conv2d(wide, wide, window, stride, window // 2, groups=wide)
+            self.down, self.up = nn.Conv2d(wide, few, 1), nn.Conv2d(few, wide, 1)
+            self.narrow = nn.Conv2d(wide, outputs, 1)
+            self.adds = stride == 1 and inputs == outputs
+
+        def forward(self, x: Any) -> Any:
+            y = torch.relu(self.deep(torch.relu(self.wide(x))))
+            gate = self.up(torch.relu(self.down(y.mean((2, 3), keepdim=True))))
+            y = self.narrow(y * gate.sigmoid())
+            return x + y if self.adds else y
+
+    class Unit(nn.Module):
+        def __init__(self, body: nn.Module) -> None:
+            super().__init__()
+            self.body = body
+
+        def forward(self, x: Any) -> Any:
+            return self.body(x)
+
+    torch.manual_seed(0)
+    stages = []
+    for given in ((16, 24, 2, 3, 3), (24, 40, 2, 3, 5), (40, 72, 1, 6, 5)):
+        inputs, outputs, stride, *numbers = given
+        pairs = (inputs, outputs, stride), (outputs, outputs, 1), (outputs, outputs, 1)
+        blocks = (Block(*pair, *numbers) for pair in pairs)
+        stages.append(nn.Sequential(*(Unit(each) for each in blocks)))
+    end = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(72, 4)
+    return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), *stages, *end)
+
+
+@pytest.mark.parametrize(
+    ("squeezed", "rule"),
+    [
+        (lambda width: make_divisible(width / 4, 8), '"make_divisible(in_channels / 4, 8)"'),
+        (
+            lambda width: make_divisible(width / 4, 8, round_limit=0),
+            '"make_divisible(in_channels / 4, 8, round_limit=0)"',
+        ),
+        (lambda width: width // 16, "in_channels // 16"),
+        (lambda width: round(width / 16), "round(in_channels / 16)"),
+    ],
+    ids=["MobileNet", "without a limit", "cut off", "rounded"],
+)
+def test_a_stage_says_how_many_times_wider_it_is(
+    squeezed: Callable[[int], int], rule: str, tmp_path: Path
+) -> None:
+    """Widths by which its blocks differ are rules of the block, and no stages of their own."""
+    found = brought(inverted(squeezed), tmp_path)
+    assert "    let:\n      width: in_channels * expansion\n" in found.text
+    assert f"{{conv: down, filters: {rule}, kernel: 1" in found.text
+    said = re.findall(r"name: (\d), names: (.*?), block: residual_block, repeat: 3", found.text)
+    assert said == [(str(k), '"{i}.body"') for k in (1, 2, 3)]
+    assert re.findall(r"expansion: (\d), kernel: (\d)", found.text.replace("\n    ", "")) == [
+        ("3", "3"),
+        ("3", "5"),
+        ("6", "5"),
+    ]
+    assert "Convolutions of 1x1, 3x3 or 5x5, 1x1, 1x1, 1x1 and a shortcut" in found.text
+    wider = "stages.2.expansion=4", "stages.2.repeat=4", "stages.3.filters=48"
+    more = changed(found, *wider, "stages.3.kernel=3", "classes=10")
+    widths = {name: op.output.channels for name, op in more.operations() if name.endswith("wide")}
+    assert widths["2.0.body.wide"] == 24 * 4 and widths["2.3.body.wide"] == 40 * 4
+    assert widths["3.1.body.wide"] == 48 * 6
+
+
+def weighing(squeezed: Callable[[int], int]) -> Any:
+    """Basic blocks that weigh their channels, of which the library has some."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+            super().__init__()
+            few = squeezed(inputs)
+            self.c0 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+            self.c1 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+            self.n0, self.n1 = nn.BatchNorm2d(outputs), nn.BatchNorm2d(outputs)
+            self.down, self.up = nn.Conv2d(outputs, few, 1), nn.Conv2d(few, outputs, 1)
+            self.fit: Any = nn.Identity()
+            if stride != 1:
+                conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+                self.fit = nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+        def forward(self, x: Any) -> Any:
+            y = self.n1(self.c1(torch.relu(self.n0(self.c0(x)))))
+            gate = self.up(torch.relu(self.down(y.mean((2, 3), keepdim=True))))
+            return torch.relu(y * gate.sigmoid() + self.fit(x))
+
+    torch.manual_seed(0)
+    stages = [nn.Sequential(Block(16, 16), Block(16, 16))]
+    for pair in ((16, 24), (24, 40), (40, 72)):
+        stages.append(nn.Sequential(Block(*pair, 2), Block(pair[1], pair[1])))
+    stem = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+    end = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(72, 4)
+    return nn.Sequential(*stem, *stages, *end)
+
+
+@pytest.mark.parametrize(
+    ("squeezed", "rule"),
+    [
+        (lambda width: width // 4, "in_channels // 4"),
+        (lambda width: make_divisible(width / 4, 8), '"make_divisible(in_channels / 4, 8)"'),
+    ],
+    ids=["part", "rounded"],
+)
+def test_a_stage_of_which_the_library_has_some_blocks(
+    squeezed: Callable[[int], int], rule: str, tmp_path: Path
+) -> None:
+    """Squeezed by their inputs, the blocks at the beginnings of stages are none of the library."""
+    options = Options("odd", "Odd", unfold="no")
+    model = weighing(squeezed)
+    found = imported(read(model, tmp_path), options, str(tmp_path / "odd.yaml"))
+    assert networks.distance(found, model, SHAPE) < 1e-6
+    said = re.findall(r"name: (\d), block: residual_block, repeat: 2, filters: (\d+)", found.text)
+    assert said == [("3", "16"), ("4", "24"), ("5", "40"), ("6", "72")]
+    assert f"{{conv: down, filters: {rule}, kernel: 1" in found.text
+    more = changed(found, "stages.4.repeat=3", "stages.5.filters=48", "classes=10")
+    assert {"4.2.down", "5.0.fit.0"} <= {name for name, _ in more.operations()}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "stage"),
+    [
+        (["s1.0", "s1.1"], ("s1", None, False)),
+        (["s1.u0", "s1.u1"], ("s1", "u{i}", False)),
+        (["s1.u1", "s1.u2"], ("s1", "u{i + 1}", False)),
+        (["s1.8.0.body", "s1.8.1.body"], ("s1.8", "{i}.body", False)),
+        (["s1.u2.main.path", "s1.u3.main.path"], ("s1", "u{i + 2}.main.path", False)),
+        (["s1.0.body", "s1.1.path"], ("s1", None, False)),
+        (["s1.0.body", "s1.2.body"], ("s1", None, False)),
+        (["s1.0.body"], ("s1.0.body", None, False)),
+    ],
+)
+def test_names_of_a_stage(blocks: list[str], stage: tuple[str, str | None, bool]) -> None:
+    assert stage_names([tuple(each.split(".")) for each in blocks]) == stage
+
+
+@pytest.mark.parametrize(
+    ("block", "stage"),
+    [
+        ("s2.u0", ("s2", "u{i}", True)),
+        ("s2.1.body", ("s2", "{i + 1}.body", True)),
+        ("s2.0", ("s2", None, True)),
+        ("s2.u1", ("s2.u1", None, False)),
+        ("s2.0.body", ("s2.0.body", None, False)),
+        ("u0", ("u0", None, False)),
+    ],
+)
+def test_names_of_a_stage_of_one_block(block: str, stage: tuple[str, str | None, bool]) -> None:
+    """It can become longer where other stages tell what the next block is called."""
+    assert stage_names([tuple(block.split("."))], ["u{i}", "{i + 1}.body"]) == stage
+
+
+def preactivated(window: int, fit: int, late: bool, width: int = 8) -> Any:
+    """Blocks that begin with a norm, whose projection takes what it gives, or the input.
+
+    Those of the first stage have so many channels; they are called u0 and u1.
+    """
     import torch
     from torch import nn
 
@@ -258,8 +438,10 @@ def preactivated(window: int, fit: int, late: bool) -> Any:
             return self.conv2(torch.relu(self.bn2(self.conv1(y)))) + kept
 
     torch.manual_seed(0)
-    pairs = ((8, 8, 1), (8, 12, 2), (12, 16, 2))
-    stages = [nn.Sequential(Block(*pair), Block(pair[1], pair[1])) for pair in pairs]
+    stages = []
+    for pair in ((8, width, 1), (width, 12, 2), (12, 16, 2)):
+        blocks = {"u0": Block(*pair), "u1": Block(pair[1], pair[1])}
+        stages.append(nn.Sequential(OrderedDict(blocks)))
     end = nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)
     return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), *stages, *end)
 
@@ -276,6 +458,18 @@ def test_blocks_that_begin_with_a_norm_are_one(
     assert ("from: act1" in found.text) == ("else: x, as: shortcut" in found.text) == late
     more = changed(found, f"stages.{found.network.stages[0].name}.filters=24", "classes=10")
     assert sum(name.endswith("fit") for name, _ in more.operations()) == 3
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_a_norm_behind_the_stem_is_the_first_block_s(library: bool, tmp_path: Path) -> None:
+    """Where the first block widens, nothing but its norm takes what the stem gives."""
+    found = brought(preactivated(5, 1, True, width=10), tmp_path, library=library)
+    said = re.findall(r"name: (\d), names: (.*?), block: residual_block, repeat: 2", found.text)
+    assert said == [(str(k), '"u{i}"') for k in (1, 2, 3)]
+    assert "references" not in found.text
+    assert "stem:\n  - {conv: 0, filters: 8, kernel: 3}\n\n" in found.text
+    more = changed(found, "stages.1.filters=8", "stages.1.repeat=3", "classes=10")
+    assert not any(name.startswith("1.0.fit") for name, _ in more.operations())
 
 
 def plain() -> Any:

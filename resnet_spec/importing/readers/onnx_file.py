@@ -27,9 +27,7 @@ from resnet_spec.weights.formats import onnx_model
 _MAX_BYTES = 1 << 31  # protobuf's own limit
 _FLOATS = (1, 10, 11, 16)  # float32, float16, float64, bfloat16
 _MAX_AXES = 8  # of a tensor; NumPy knows up to 32, networks use 4
-_PARAMETER = re.compile(
-    r"(?:[pb]_)?(?P<layer>[A-Za-z_][\w.]*)\.(?:weight|bias|running_mean|running_var|\w+)"
-)
+_PARAMETER = re.compile(r"(?P<layer>[A-Za-z_][\w.]*)\.(?:weight|bias|running_mean|running_var|\w+)")
 _OF_A_LAYER = re.compile(r"\w+(\.\w+)+")
 _SCOPE = re.compile(r"/(.*)/[A-Za-z]\w*")
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -78,12 +76,12 @@ def read(
         unsaid(shown, Unsupported(f"several outputs: {names}", "the model", hint))
     copies = [name for each in graph.node if each.op_type == "Identity" for name in each.output]
     held = (*constants, *copies)
-    parameters = {name: _dotted(name) for name in held if _OF_A_LAYER.fullmatch(name)}
+    parameters = _dotted([name for name in held if _OF_A_LAYER.fullmatch(name)])
     parameters |= {name: name for name in values or ()}  # as the model itself calls them
     return Model(
         shown,
         "ONNX",
-        _named(nodes, constants),
+        _named(nodes, constants, parameters),
         constants,
         parameters,
         given,
@@ -315,13 +313,20 @@ def _norm(node: Any) -> str:
     return scopes[-2] if is_folded else ""
 
 
-def _dotted(name: str) -> str:
-    """A parameter's name without what an exporter puts before it."""
-    match = _PARAMETER.fullmatch(name)
-    return name.removeprefix("p_").removeprefix("b_") if match else name
+def _dotted(names: Iterable[str]) -> dict[str, str]:
+    """Parameters' names without what an exporter puts before all of them: `p_` or `b_`.
+
+    Where some have neither, the others are so called by the model.
+    """
+    matches = {name: _PARAMETER.fullmatch(name) is not None for name in names}
+    if all(name.startswith(("p_", "b_")) for name, is_one in matches.items() if is_one):
+        return {name: name[2:] if is_one else name for name, is_one in matches.items()}
+    return {name: name for name in matches}
 
 
-def _named(nodes: Iterable[Node], constants: Mapping[str, Any]) -> tuple[Node, ...]:
+def _named(
+    nodes: Iterable[Node], constants: Mapping[str, Any], parameters: Mapping[str, str]
+) -> tuple[Node, ...]:
     """Nodes with the names of the layers that own their parameters, where these have names.
 
     A container that is not called itself is in the names of parameters alone: it is put before
@@ -332,7 +337,8 @@ def _named(nodes: Iterable[Node], constants: Mapping[str, Any]) -> tuple[Node, .
     given = list(nodes)
     for place, node in enumerate(given):
         for each in node.inputs[1:]:
-            match = _PARAMETER.fullmatch(each) if each in constants else None
+            name = parameters.get(each, each)
+            match = _PARAMETER.fullmatch(name) if each in constants else None
             if match and not each.startswith("onnx::"):
                 layer = owned[place] = match["layer"]
                 if node.name and layer.endswith(f".{node.name}"):

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from resnet_spec.importing.graph import GATED, Graph, Op, Value, is_point
 from resnet_spec.importing.matching import Ambiguous, isomorphism, key, word
 from resnet_spec.importing.structure.arguments import Solution
 from resnet_spec.importing.structure.parse import Part
-from resnet_spec.importing.structure.roles import ACTIVATIONS
-from resnet_spec.importing.structure.segments import Segment, segments
-from resnet_spec.importing.writing.names import shared_start
+from resnet_spec.importing.structure.roles import ACTIVATIONS, USUAL_EPS
+from resnet_spec.importing.structure.segments import Segment, halved, segments
+from resnet_spec.importing.writing.names import Path, block_path, shared_start
 from resnet_spec.importing.writing.stages import Use
 
 Kind = tuple[Any, ...]
@@ -74,25 +74,42 @@ def items(graph: Graph, parts: Sequence[Part], taken: Sequence[Solution | None])
 
 def alike_as_own(
     graph: Graph, parts: Sequence[Part], taken: Sequence[Solution | None]
-) -> list[Solution | None]:
-    """The solutions of parts, without those that are the same block as one that has none.
+) -> tuple[list[Part], list[Solution | None]]:
+    """Parts and their solutions, without those that are the same block as one that has none.
 
     A block whose projection is none of the library's is the library's where it has no projection:
-    it is one block of the spec's own with a condition.
+    it is one block of the spec's own with a condition. So are blocks of one of the model's stages
+    of which some have widths that the library has not.
     """
+    whole = [_segments(graph, part.segment) for part in parts]
+    drafts = [_residual(graph, each[0]) for each in whole]
     region = [part.segment for part in parts]
-    drafts = [_residual(graph, each) for each in region]
     tokens = [_token(each) for each in region]
     projected = {True: set[Kind](), False: set[Kind]()}
+    staged = {True: set[tuple[Kind, Path]](), False: set[tuple[Kind, Path]]()}
     for at, draft in enumerate(drafts):
         found = draft or _late_shortcut(region, drafts, tokens, at)
-        if found is not None and found.shortcut:
-            projected[taken[at + found.before] is not None].add(found.kind)
+        if found is None:
+            continue
+        is_known = taken[at + found.before] is not None
+        path = block_path(found.ops)
+        if found.shortcut:
+            projected[is_known].add(found.kind)
+        if len(path) > 1:
+            staged[is_known].add((found.kind, path[:-1]))
     own = projected[False] - projected[True]
-    return [
-        None if draft and draft.kind in own else solution
-        for draft, solution in zip(drafts, taken, strict=True)
-    ]
+    own |= {kind for kind, _ in staged[False] & staged[True]}
+    result: list[tuple[Part, Solution | None]] = []
+    for part, pieces, draft, solution in zip(parts, whole, drafts, taken, strict=True):
+        if solution is not None and draft is not None and draft.kind in own:
+            result += [(Part(each), None) for each in pieces]
+        else:
+            result.append((part, solution))
+    return [part for part, _ in result], [solution for _, solution in result]
+
+
+def _segments(graph: Graph, segment: Segment) -> list[Segment]:
+    return segments(Graph(list(segment.ops), segment.first, segment.last, graph.shapes))
 
 
 def first_stage(found: Sequence[Item], blocks: Sequence[int]) -> int:
@@ -124,6 +141,7 @@ def last_stage(graph: Graph, found: Sequence[Item], blocks: Sequence[int]) -> in
 
 def _region(graph: Graph, region: Sequence[Segment]) -> list[Item]:
     """Segments between blocks of the library."""
+    region = _norms_apart(graph, region)
     units = [_residual(graph, each) for each in region]
     kinds = sorted({unit.kind for unit in units if unit is not None}, key=len, reverse=True)
     tokens = [_token(each) for each in region]
@@ -153,6 +171,30 @@ def _region(graph: Graph, region: Sequence[Segment]) -> list[Item]:
     return _with_what_follows(found)
 
 
+def _norms_apart(graph: Graph, region: Sequence[Segment]) -> list[Segment]:
+    """The segments, with the norm that a unit begins with apart from the stem's convolution.
+
+    Other units begin behind a sum, so that nothing takes theirs as its own.
+    """
+    units = [_residual(graph, each) for each in region]
+    tokens = [_token(each) for each in region]
+    result: list[Segment] = []
+    for at, segment in enumerate(region, 1):
+        halves = _halves(graph, segment)
+        behind = [halves[-1], *region[at:]], [None, *units[at:]], [_token(halves[-1]), *tokens[at:]]
+        begins = len(halves) > 1 and _late_shortcut(*behind, 0) is not None
+        result += halves if begins else [segment]
+    return result
+
+
+def _halves(graph: Graph, segment: Segment) -> list[Segment]:
+    """A convolution without a bias and its norm as two segments; else the one."""
+    parts = segment.ops[0].parts
+    if len(segment.ops) > 1 or len(parts) < 2 or parts[0].attributes.get("bias"):
+        return [segment]
+    return halved(graph, [segment], USUAL_EPS)
+
+
 def _late_shortcut(
     region: Sequence[Segment], units: Sequence[Draft | None], tokens: Sequence[Any], at: int
 ) -> Draft | None:
@@ -176,10 +218,24 @@ def _late_shortcut(
 
 
 def _token(segment: Segment) -> Any:
-    """What a segment is but for numbers; a convolution with groups is another than one without."""
+    """What a segment is but for numbers; a convolution with groups is another than one without.
+
+    A convolution of each channel by itself may have any window, as those of mobile networks.
+    """
     groups = tuple(op.attributes["groups"] == 1 for op in segment.ops if op.kind == "conv")
     takes = sum(op.kind == "take" for op in segment.ops)  # rather than one split
-    return (key(segment.ops, segment.first, segment.last, skeleton=True), groups, takes)
+    ops = _of_any_window(segment.ops)
+    return (key(ops, segment.first, segment.last, skeleton=True), groups, takes)
+
+
+def _of_any_window(ops: Sequence[Op]) -> list[Op]:
+    """Operations without the windows of convolutions of each channel by itself."""
+    return [
+        op.copy(attributes={**op.attributes, "kernel": 0})
+        if op.kind == "conv" and op.attributes["groups"] == op.attributes["filters"] > 1
+        else op
+        for op in ops
+    ]
 
 
 def _begins(tokens: Sequence[Any], kind: Kind) -> bool:
@@ -318,11 +374,13 @@ def _main(graph: Graph, draft: Draft) -> Graph:
 
 
 def _as_in(first: Graph, other: Graph) -> list[Op]:
+    one, two = (replace(each, ops=_of_any_window(each.ops)) for each in (first, other))
+    own = {id(op): mine for op, mine in zip(two.ops, other.ops, strict=True)}
     try:
-        images = {id(one): two for one, two in isomorphism(first, other, skeleton=True)}
+        images = {id(op): own[id(image)] for op, image in isomorphism(one, two, skeleton=True)}
     except Ambiguous:
         return other.ops
-    return [images[id(op)] for op in first.ops]
+    return [images[id(op)] for op in one.ops]
 
 
 def by_kind(drafts: Iterable[Draft], apart: bool) -> list[list[Draft]]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from resnet_spec.expressions import make_divisible
 from resnet_spec.importing.graph import Graph
 from resnet_spec.importing.writing.drafts import Draft
 
 _FACTORS = (2, 3, 4, 6, 8, 16, 32)
+_PARTS = (4, 2, 8, 16, 3, 6, 32)  # of a width, the most usual of squeezed channels first
 _DIVISORS = (8, 4, 16)
+_EXPANSION = "expansion"
 # How an argument is called that stands for an attribute alone.
 _CALLED = {"filters": "width", "features": "width", "start": "start", "stop": "stop"}
 
@@ -86,6 +90,8 @@ class Given:
             return None
         known = [(each, [column[place] for place in places]) for each, column in self.known]
         found = self._by_rule(values, known) if _is_whole(values) else None
+        if found is None and name == "filters" and len(places) == self.count:
+            found = self._expanded(values)
         return self._argument(name, values, places) if found is None else found
 
     def _by_rule(self, values: Sequence[int], known: Sequence[tuple[str, list[int]]]) -> str | None:
@@ -100,7 +106,25 @@ class Given:
                 whole = all(each % factor == 0 for each in column)
                 if whole and [each // factor for each in column] == list(values):
                     return f"{name} // {factor}"
-        return _divisible(values, known)
+        return _rounded(values, known)
+
+    def _expanded(self, values: Sequence[int]) -> str | None:
+        """A multiple that a stage says: of whose values fewer uses change than of the widths."""
+        found: tuple[int, str, list[int]] | None = None
+        for name, column in self.known:
+            pairs = list(zip(values, column, strict=True))
+            factors = [value // each for value, each in pairs]
+            if any(value % each for value, each in pairs) or _changes(factors) >= _changes(values):
+                continue
+            if found is None or _changes(factors) < found[0]:
+                found = _changes(factors), name, factors
+        if found is None or _EXPANSION in self.arguments:
+            return None
+        _, name, self.arguments[_EXPANSION] = found
+        called = next(each for each in ("width", "expanded") if each not in self.names())
+        self.lets[called] = f"{name} * {_EXPANSION}"
+        self.known.append((called, list(values)))
+        return called
 
     def _argument(self, name: str, values: Sequence[Any], places: Sequence[int]) -> str:
         """An argument of its own; where a use does not have it, it makes no difference."""
@@ -158,15 +182,23 @@ def _is_whole(values: Sequence[Any]) -> bool:
     return all(isinstance(each, int) and not isinstance(each, bool) for each in values)
 
 
-def _divisible(values: Sequence[int], known: Sequence[tuple[str, list[int]]]) -> str | None:
-    """`make_divisible`, as squeezed channels are rounded."""
-    for name, column in known:
-        for factor in (2, 4, 8, 16):
-            for divisor in _DIVISORS:
-                rounded = [
-                    max(divisor, int(each / factor + divisor / 2) // divisor * divisor)
-                    for each in column
-                ]
-                if rounded == list(values):
-                    return f"make_divisible({name} / {factor}, {divisor}, round_limit=0)"
+def _changes(values: Sequence[int]) -> int:
+    """How many uses have another value than the one before."""
+    return sum(one != other for one, other in itertools.pairwise(values))
+
+
+def _rounded(values: Sequence[int], known: Sequence[tuple[str, list[int]]]) -> str | None:
+    """A part, cut off or rounded to a whole number or to a multiple, as squeezed channels are."""
+    for (name, column), factor in itertools.product(known, _PARTS):
+        parts = [each / factor for each in column]
+        if [int(each) for each in parts] == list(values):
+            return f"{name} // {factor}"
+        if [round(each) for each in parts] == list(values):
+            return f"round({name} / {factor})"
+    for (name, column), factor in itertools.product(known, _PARTS):
+        for divisor, limit in itertools.product(_DIVISORS, (0.9, 0)):
+            rounded = [make_divisible(each / factor, divisor, None, limit) for each in column]
+            if rounded == list(values):
+                said = "" if limit else ", round_limit=0"
+                return f"make_divisible({name} / {factor}, {divisor}{said})"
     return None

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from resnet_spec.importing.graph import Op
 
 _PART = re.compile(r"[A-Za-z_]\w*|0|[1-9]\d*")
-_NUMBERED = re.compile(r"(.*?)(\d+)")
+_NUMBERED = re.compile(r"(.*?)(\d+)(\.\D*)?")
+_FIRST = re.compile(r"\{i(?: \+ (\d+))?\}")  # in the names of a stage's blocks
 _WORD = re.compile(r"[a-z]{2,}\d*")
 
 Path = tuple[str, ...]
@@ -25,7 +26,7 @@ class Names:
 
     def take(self, wanted: str, kind: str) -> str:
         """A wanted dotted name if it is one and free, else the kind with the next number."""
-        if wanted and is_name(wanted) and not self._clashes(wanted):
+        if self.is_free(wanted):
             self.taken.add(wanted)
             return wanted
         while True:
@@ -38,6 +39,10 @@ class Names:
     def only(self, kind: str) -> str:
         """The kind itself if it is free, else with a number."""
         return self.take(kind, kind)
+
+    def is_free(self, wanted: str) -> bool:
+        """Whether it is a name, and one that can be taken."""
+        return is_name(wanted) and not self._clashes(wanted)
 
     def _clashes(self, name: str) -> bool:
         """Whether a layer has the name, is within it, or has it within; also with `_` for `.`."""
@@ -87,11 +92,14 @@ def block_path(ops: Sequence[Op]) -> Path:
     return shared
 
 
-def stage_names(paths: Sequence[Path]) -> tuple[str, str | None, bool]:
+def stage_names(
+    paths: Sequence[Path], patterns: Iterable[str] = ()
+) -> tuple[str, str | None, bool]:
     """The name of a stage, the pattern of its blocks', and whether one block alone is numbered.
 
-    From the names of the blocks: `layer1.0`, `layer1.1` are the stage `layer1`, and `b1.layer1`,
-    `b1.layer2` the stage `b1` with `layer{i + 1}`.
+    From the names of the blocks: `layer1.0`, `layer1.1` are the stage `layer1`, `b1.layer1`,
+    `b1.layer2` the stage `b1` with `layer{i + 1}`, and `s1.0.body`, `s1.1.body` the stage `s1` with
+    `{i}.body`. One block alone is the first of a stage where one of the patterns gives its name.
     """
     if not paths or any(not path for path in paths):
         return "", None, False
@@ -99,21 +107,26 @@ def stage_names(paths: Sequence[Path]) -> tuple[str, str | None, bool]:
         *rest, last = paths[0]
         if last == "0" and rest:
             return ".".join(rest), None, True
-        return ".".join(paths[0]), None, False
+        whole = ".".join(paths[0])
+        for pattern in patterns:
+            first = f".{_FIRST.sub(lambda match: match[1] or '0', pattern)}"
+            if whole.endswith(first):
+                return whole.removesuffix(first), pattern, True
+        return whole, None, False
     stem = shared_start(paths)
     tails = [".".join(path[len(stem) :]) for path in paths]
     numbers = [_NUMBERED.fullmatch(tail) for tail in tails]
     if not stem or not all(numbers):
         return "", None, False
-    prefixes = {match[1] for match in numbers if match}
+    around = {(match[1], match[3] or "") for match in numbers if match}
     values = [int(match[2]) for match in numbers if match]
-    if len(prefixes) != 1 or values != list(range(values[0], values[0] + len(values))):
+    if len(around) != 1 or values != list(range(values[0], values[0] + len(values))):
         return ".".join(stem), None, False
-    prefix, first = prefixes.pop(), values[0]
-    if (prefix, first) == ("", 0):
+    (before, behind), first = around.pop(), values[0]
+    if (before, first, behind) == ("", 0, ""):
         return ".".join(stem), None, False
     number = "i" if first == 0 else f"i + {first}"
-    return ".".join(stem), f"{prefix}{{{number}}}", False
+    return ".".join(stem), f"{before}{{{number}}}{behind}", False
 
 
 def shared_word(names: Sequence[str]) -> str:

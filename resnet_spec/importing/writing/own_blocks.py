@@ -144,8 +144,8 @@ class _Block:
         return {name: value for name, value in lets.items() if re.search(rf"\b{name}\b", text)}
 
     def _description(self) -> str:
-        convs = [op for op in self.drafts[0].main if op.kind == "conv"]
-        windows = [f"{op.attributes['kernel']}x{op.attributes['kernel']}" for op in convs]
+        columns = zip(*(draft.main for draft in self.drafts), strict=True)
+        windows = [_windows(column) for column in columns if column[0].kind == "conv"]
         if not windows:
             return "Layers between two stages"
         shown = ", ".join(windows[:6]) + (", ..." if len(windows) > 6 else "")
@@ -290,6 +290,12 @@ def _shared_words(drafts: Sequence[Draft]) -> dict[str, str]:
             for parts in zip(*(op.parts or (op,) for op in column), strict=False):
                 found[parts[0].name] = shared_word([part.name for part in parts])
     return found
+
+
+def _windows(column: Iterable[Op]) -> str:
+    """The windows of a convolution in all uses."""
+    sizes = sorted({op.attributes["kernel"] for op in column})
+    return " or ".join(f"{size}x{size}" for size in sizes)
 
 
 def _attribute(op: Op, name: str) -> Any:

@@ -23,6 +23,7 @@ from resnet_spec.importing.writing.stages import (
     hoist,
     key_of,
     named,
+    patterns_of,
     runs,
     shortened,
 )
@@ -153,17 +154,19 @@ def _stages(
     plan: Plan, definitions: own_blocks.Definitions, names: Names
 ) -> list[tuple[Sequence[Use], dict[str, Any]]]:
     """The uses of each stage, and what it says."""
-    stages = []
 
     def signature(block: str) -> Signature:
         if block in definitions.blocks:
             return definitions.signature(block)
         return Signature.of(plan.prober.definition(block).arguments)
 
-    for run in runs(definitions.uses, signature):
-        for part in _checked(plan, definitions, run, signature(run[0].block)):
-            stages.append((part[0], named(part[0], part[1], names, plan.hints)))
-    return stages
+    stages = [
+        part
+        for run in runs(definitions.uses, signature)
+        for part in _checked(plan, definitions, run, signature(run[0].block))
+    ]
+    patterns = patterns_of(run for run, _ in stages) if plan.hints else None
+    return [(run, named(run, arguments, names, patterns)) for run, arguments in stages]
 
 
 def _checked(

@@ -138,11 +138,25 @@ def key_of(run: Sequence[Use]) -> Key:
     return key(ops, run[0].first, run[-1].last)
 
 
+def patterns_of(stages: Iterable[Sequence[Use]]) -> list[str]:
+    """How stages of several blocks call them, where not by numbers alone."""
+    found = (stage_names([use.path for use in run])[1] for run in stages if len(run) > 1)
+    return list(dict.fromkeys(pattern for pattern in found if pattern is not None))
+
+
 def named(
-    run: Sequence[Use], arguments: Mapping[str, Any], names: Names, hints: bool
+    run: Sequence[Use], arguments: Mapping[str, Any], names: Names, patterns: Iterable[str] | None
 ) -> dict[str, Any]:
-    """A stage with its name, and with the names of its blocks where the model has others."""
-    name, pattern, numbered = stage_names([use.path for use in run]) if hints else ("", None, False)
+    """A stage with its name, and with the names of its blocks where the model has others.
+
+    `patterns` are those of all stages; None where the model's names are not taken.
+    """
+    name, pattern, numbered = "", None, False
+    if patterns is not None:
+        paths = [use.path for use in run]
+        name, pattern, numbered = stage_names(paths, patterns)
+        if not names.is_free(name):
+            name, pattern, numbered = stage_names(paths)
     kind = "transition" if "transition" in run[0].block else "layer"
     stage: dict[str, Any] = {"name": names.take(name, kind), "block": run[0].block, **arguments}
     if pattern is not None and stage["name"] == name:

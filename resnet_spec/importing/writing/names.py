@@ -122,10 +122,10 @@ def stage_names(
     values = [int(match[2]) for match in numbers if match]
     if len(around) != 1 or values != list(range(values[0], values[0] + len(values))):
         return ".".join(stem), None, False
-    (before, behind), first = around.pop(), values[0]
-    if (before, first, behind) == ("", 0, ""):
+    (before, behind), start = around.pop(), values[0]
+    if (before, start, behind) == ("", 0, ""):
         return ".".join(stem), None, False
-    number = "i" if first == 0 else f"i + {first}"
+    number = "i" if start == 0 else f"i + {start}"
     return ".".join(stem), f"{before}{{{number}}}{behind}", False
 
 

@@ -104,8 +104,10 @@ def _missing_modules() -> set[str]:
 def kept_objects() -> None:
     """What is there stays there: nobody looks for garbage among two imported frameworks again.
 
-    Trainers ask for it by name, and went through millions of objects each time.
+    Trainers ask for it by name, and went through millions of objects each time. What the tests
+    before have left goes first; it would stay, too, and was gigabytes of Keras' models.
     """
+    gc.collect()
     gc.freeze()
 
 

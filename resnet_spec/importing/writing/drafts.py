@@ -181,9 +181,11 @@ def _norms_apart(graph: Graph, region: Sequence[Segment]) -> list[Segment]:
     result: list[Segment] = []
     for at, segment in enumerate(region, 1):
         halves = _halves(graph, segment)
-        behind = [halves[-1], *region[at:]], [None, *units[at:]], [_token(halves[-1]), *tokens[at:]]
-        begins = len(halves) > 1 and _late_shortcut(*behind, 0) is not None
-        result += halves if begins else [segment]
+        if len(halves) > 1:
+            norm = halves[-1]
+            behind = [norm, *region[at:]], [None, *units[at:]], [_token(norm), *tokens[at:]]
+            halves = halves if _late_shortcut(*behind, 0) is not None else [segment]
+        result += halves
     return result
 
 

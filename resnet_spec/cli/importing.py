@@ -75,6 +75,7 @@ def _import(arguments: argparse.Namespace, options: Options) -> Exit:
     """Write the spec and the weights, once the compiled network gave the model's output."""
     from resnet_spec.importing import proof, sources
     from resnet_spec.importing.run import imported
+    from resnet_spec.importing.structure.vocabulary import vocabulary
     from resnet_spec.verify.session import scratch
 
     progress = _Progress(arguments.quiet)
@@ -84,13 +85,16 @@ def _import(arguments: argparse.Namespace, options: Options) -> Exit:
     with ExitStack() as stack:
         folder = stack.enter_context(scratch())
         size = _size(arguments.input)
+        runner = None
         if sources.runs_code(arguments.model):
             output.note(f"running the code of {arguments.model}", arguments.quiet)
+            runner = proof.runner(stack)  # reading a file takes more memory: it comes later there
         else:
             progress.tell(f"reading {arguments.model}", takes_long=True)
         limit = _seconds(arguments.time_limit)
-        source = sources.read(arguments.model, size, folder, stack, limit)
-        runner = proof.runner(stack)
+        meanwhile = vocabulary if options.library else lambda: None
+        source = sources.read(arguments.model, size, folder, stack, limit, meanwhile)
+        runner = runner or proof.runner(stack)
         found = imported(source.model, options, arguments.out, progress.tell, source.examined)
         spec = stack.enter_context(
             files.replacing(Path(arguments.out), arguments.out, ".yaml", arguments.force)

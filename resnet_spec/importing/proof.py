@@ -21,7 +21,9 @@ from resnet_spec.importing.readers.model import Model
 from resnet_spec.ir import Network
 from resnet_spec.verify.session import ENVIRONMENT, Process
 
-WORKER = "resnet_spec.importing.worker"
+_WORKER = "resnet_spec.importing.worker"
+# Several processes work at a time: threads that wait leave the processors to the others.
+_ENVIRONMENT = {**ENVIRONMENT, "OMP_WAIT_POLICY": "PASSIVE"}
 TOLERANCE = 1e-4  # of the largest output
 
 
@@ -75,11 +77,16 @@ def pixels_for(model: Model) -> Any:
     return np.random.default_rng(2).integers(0, 256, model.shape).astype(np.float32)
 
 
+def process_of(kind: str) -> Process:
+    """A process that runs models of a kind."""
+    return Process(kind, _ENVIRONMENT, _WORKER)
+
+
 def runner(within: ExitStack) -> Process | None:
     """A process for the compiled network, which imports PyTorch meanwhile; None without it."""
     if not installed("torch"):
         return None
-    process = within.enter_context(Process("torch", ENVIRONMENT, WORKER))
+    process = within.enter_context(process_of("torch"))
     process.ask("prepare")
     return process
 

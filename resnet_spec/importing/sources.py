@@ -18,17 +18,17 @@ from resnet_spec.importing.errors import Unsupported, unreadable, unsaid
 from resnet_spec.importing.proof import (
     DECIDES,
     MAX_ELEMENTS,
-    WORKER,
     NotRun,
     Runtime,
     images_for,
     installed,
     pixels_for,
+    process_of,
 )
 from resnet_spec.importing.readers import onnx_file, tensors
 from resnet_spec.importing.readers.model import LEFT_OUT, Model
 from resnet_spec.importing.sizes import NUMBER, multiples, others
-from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError
+from resnet_spec.verify.session import RunnerError
 from resnet_spec.weights import formats
 from resnet_spec.weights.checkpoint import CUT_OFF, MissingPackage
 from resnet_spec.weights.formats import exported, other_files
@@ -79,16 +79,24 @@ def runs_code(name: str) -> bool:
     return _FUNCTION.fullmatch(name) is not None and not Path(name).exists()
 
 
-def read(name: str, size: Size, folder: Path, within: ExitStack, limit: float = LIMIT) -> Source:
+def read(
+    name: str,
+    size: Size,
+    folder: Path,
+    within: ExitStack,
+    limit: float = LIMIT,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Source:
     """A model by what it is called on the command line; `size` is of images it leaves open.
 
     `within` ends the process that goes on to examine the model. `limit`: seconds that code of a
-    stranger may take each time that it is asked. Raises `SpecError` (RS901, RS902, RS951 to
+    stranger may take each time that it is asked. What is needed later can be done `meanwhile`,
+    where a process has to export the model first. Raises `SpecError` (RS901, RS902, RS951 to
     RS953), `MissingPackage` and `RunnerError`, as does what it gives.
     """
+    examined = name, folder, within, limit, meanwhile
     if runs_code(name):
-        process = _Examining(name, folder, within, limit)
-        return process.read("function", name=name, size=size)
+        return _Examining(*examined).read("function", name=name, size=size)
     path = Path(name)
     if path.is_dir():
         _refuse_folder(path, name)
@@ -98,7 +106,8 @@ def read(name: str, size: Size, folder: Path, within: ExitStack, limit: float = 
     if head.startswith(_HDF5) or (head.startswith(_ZIP) and _is_keras(path)):
         return _of_keras(path, name, size, folder)
     if head.startswith(_ZIP):
-        return _of_archive(path, name, folder, within, limit)
+        _check_archive(path, name)
+        return _Examining(*examined).read("archive", path=str(path.resolve()))
     if path.suffix == ".py":
         unreadable(name, f"{quoted(name)} is no model", f"name its function: {name}:FUNCTION")
     if head.startswith(b"\x80") or head[8:9] == b"{":  # a pickle, safetensors
@@ -144,7 +153,8 @@ def _as_model(error: SpecError, name: str) -> NoReturn:
     unreadable(name, found.message, found.help)
 
 
-def _of_archive(path: Path, name: str, folder: Path, within: ExitStack, limit: float) -> Source:
+def _check_archive(path: Path, name: str) -> None:
+    """RS951 for an archive that is no program of torch.export, or one that can't be trusted."""
     try:
         kind = formats.format_of(path, name)
     except SpecError as error:
@@ -152,7 +162,6 @@ def _of_archive(path: Path, name: str, folder: Path, within: ExitStack, limit: f
     if kind in ("pytorch", "npz"):
         _refuse_weights(path, name)
     exported.check_archive(path, name)
-    return _Examining(name, folder, within, limit).read("archive", path=str(path.resolve()))
 
 
 def _is_keras(path: Path) -> bool:
@@ -176,7 +185,7 @@ def _of_keras(path: Path, name: str, size: Size, folder: Path) -> Source:
         # Keras tells by the ending how weights are kept.
         weights = folder / ("model.keras" if zipfile.is_zipfile(path) else "model.h5")
         weights.symlink_to(path.resolve())
-        with _process("keras") as process:
+        with process_of("keras") as process:
             asked = {"path": str(weights), "config": str(restated), **_files(model, folder)}
             process.ask("keras", **asked)
             try:
@@ -228,7 +237,7 @@ def _of_onnx(path: Path, model: Model, folder: Path) -> Source:
     """A graph of ONNX, which ONNX Runtime runs in a process of its own."""
 
     def output() -> Any:
-        with _process("onnx") as process:
+        with process_of("onnx") as process:
             process.ask("onnx", path=str(path), **_files(model, folder))
             try:
                 process.answer()
@@ -242,17 +251,25 @@ def _of_onnx(path: Path, model: Model, folder: Path) -> Source:
 class _Examining:
     """A PyTorch model in a process of its own, which runs it while its graph is understood."""
 
-    def __init__(self, shown: str, folder: Path, within: ExitStack, limit: float) -> None:
+    def __init__(
+        self,
+        shown: str,
+        folder: Path,
+        within: ExitStack,
+        limit: float,
+        meanwhile: Callable[[], object],
+    ) -> None:
         for package in ("torch", "onnx"):
             if not installed(package):
                 raise MissingPackage("reading a PyTorch model", package, package)
-        self.shown, self.folder, self.limit = shown, folder, limit
-        self.process = within.enter_context(_process("torch"))
+        self.shown, self.folder, self.limit, self.meanwhile = shown, folder, limit, meanwhile
+        self.process = within.enter_context(process_of("torch"))
 
     def read(self, do: str, **asked: object) -> Source:
         """Its graph and its weights; what else is asked for, it does meanwhile."""
         path, values = self.folder / "exported.onnx", self.folder / "exported"
         self.process.ask(do, out=str(path), values=str(values), **asked)
+        self.meanwhile()
         told = self._answer()
         if "unknown" in told:
             operator, place = told["unknown"]
@@ -373,7 +390,3 @@ def _check_outputs(names: Sequence[str], shown: str) -> None:
     listed = ", ".join(map(quoted, names[:4]))
     what = f"several outputs: {listed}" if names else "no tensor as its output"
     unsaid(shown, Unsupported(what, "the model", "wrap it in a module that gives the logits alone"))
-
-
-def _process(kind: str) -> Process:
-    return Process(kind, ENVIRONMENT, WORKER)

@@ -251,7 +251,7 @@ def test_the_model_s_process_has_ended_before_the_proof(
     """Both together would need more memory than either."""
     started: list[Process] = []
     ended: list[int | None] = []
-    original = sources._process
+    original = sources.process_of
 
     def process(kind: str) -> Process:
         started.append(original(kind))
@@ -261,7 +261,7 @@ def test_the_model_s_process_has_ended_before_the_proof(
         ended.extend(each.process.returncode for each in started)
         return []
 
-    monkeypatch.setattr(sources, "_process", process)
+    monkeypatch.setattr(sources, "process_of", process)
     monkeypatch.setattr(sizes, "told", told)
     bring("plain")
     assert ended == [0]

@@ -327,3 +327,26 @@ def test_a_list_of_strides_is_followed() -> None:
     )
     strides = {name: op.attributes.get("stride") for name, op in network.operations()}
     assert [strides[f"l.{block}.conv1"] for block in range(3)] == [1, 2, 1]
+
+
+C = "filters: 8, kernel: 3"
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        f"{{conv: f.a, {C}}}, {{conv: g, {C}}}, {{conv: f.b, {C}}}",
+        f"{{conv: f.a, {C}, as: y}}, {{conv: f.b, from: x, {C}, as: z}}, {{add: [y, z]}}",
+        f"{{conv: f.a, {C}, as: y}}, {{conv: f.b, {C}, as: z}}, {{conv: f.c, from: y, {C}, as: w}}, "
+        "{add: [z, w]}",
+        f"{{conv: f.a, {C}, as: y}}, {{conv: f.b, {C}, as: z}}, {{add: [y, z]}}",
+    ],
+    ids=["another between", "beside one another", "two of one", "the first is used again"],
+)
+def test_layers_below_one_name_run_as_they_are_wired(stem: str) -> None:
+    """They are no chain, which a container calls as a whole, only because they stand together."""
+    network = parity.network_of_text(
+        START + f"stem: [{stem}]\nstages: [{{name: l1, block: basic, filters: 8}}]\n" + HEAD
+    )
+    for backend in ("torch", "keras", "flax"):
+        assert differences(parity.source_of(network, backend), network, backend) == []

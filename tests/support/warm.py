@@ -32,7 +32,7 @@ PRELOADED = {
     "torchscript": ("torch.jit",),
 }
 # How names of variables begin that frameworks read when they are imported.
-READ = ("CUDA_", "JAX_", "KERAS_", "KMP_", "MKL_", "OMP_", "TF_", "XLA_")
+READ = ("CUDA_", "JAX_", "KERAS_", "KMP_", "MKL_", "OMP_NUM_", "TF_", "XLA_")
 
 
 def start(

@@ -337,8 +337,8 @@ C = "filters: 8, kernel: 3"
     [
         f"{{conv: f.a, {C}}}, {{conv: g, {C}}}, {{conv: f.b, {C}}}",
         f"{{conv: f.a, {C}, as: y}}, {{conv: f.b, from: x, {C}, as: z}}, {{add: [y, z]}}",
-        f"{{conv: f.a, {C}, as: y}}, {{conv: f.b, {C}, as: z}}, {{conv: f.c, from: y, {C}, as: w}}, "
-        "{add: [z, w]}",
+        f"{{conv: f.a, {C}, as: y}}, {{conv: f.b, {C}, as: z}}, "
+        f"{{conv: f.c, from: y, {C}, as: w}}, {{add: [z, w]}}",
         f"{{conv: f.a, {C}, as: y}}, {{conv: f.b, {C}, as: z}}, {{add: [y, z]}}",
     ],
     ids=["another between", "beside one another", "two of one", "the first is used again"],

@@ -53,6 +53,7 @@ def _options(arguments: argparse.Namespace) -> Options:
     path = Path(arguments.out)
     if path.suffix not in SUFFIXES:
         raise UsageError(f"--out {quoted(arguments.out)} must end in .yaml")
+    shared.check_is_not_read(arguments.model, "--out", arguments.out)
     name = arguments.name or network_name(path.stem)
     try:
         check_network(name, Span(arguments.out))
@@ -66,9 +67,12 @@ def _options(arguments: argparse.Namespace) -> Options:
 def _check_weights(arguments: argparse.Namespace) -> None:
     from resnet_spec.weights import formats
 
-    if arguments.weights is not None and formats.ending(arguments.weights) is None:
+    if arguments.weights is None:
+        return
+    if formats.ending(arguments.weights) is None:
         known = ", ".join(formats.ENDINGS)
         raise UsageError(f"--weights {quoted(arguments.weights)} must end in one of {known}")
+    shared.check_is_not_read(arguments.model, "--weights", arguments.weights)
 
 
 def _import(arguments: argparse.Namespace, options: Options) -> Exit:

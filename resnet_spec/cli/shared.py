@@ -53,6 +53,18 @@ def _given(arguments: argparse.Namespace, flag: str) -> bool:
     return found == value if value else found not in (None, False, [])
 
 
+def check_is_not_read(read: str, flag: str, written: str) -> None:
+    """`UsageError` where the file that is to be written is the one that is read."""
+    from resnet_spec.diagnostics import quoted
+
+    try:
+        same = os.path.samefile(read, written)
+    except (OSError, ValueError):
+        return
+    if same:
+        raise UsageError(f"{flag} {quoted(written)} is the file that is read")
+
+
 def check_text(flag: str, values: Iterable[str]) -> None:
     """`UsageError` for a value whose bytes are not UTF-8."""
     for value in values:

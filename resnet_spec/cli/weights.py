@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -187,12 +186,7 @@ def _check_out(arguments: argparse.Namespace) -> None:
         )
     if arguments.seed < 0:
         raise UsageError("--seed must not be negative")
-    try:
-        same = os.path.samefile(arguments.file, arguments.out)
-    except (OSError, ValueError):
-        return
-    if same:
-        raise UsageError(f"--out {quoted(arguments.out)} is the file that is read")
+    shared.check_is_not_read(arguments.file, "--out", arguments.out)
 
 
 def _write(arguments: argparse.Namespace, found: Match, problems: Sequence[Diagnostic]) -> Exit:

@@ -275,9 +275,14 @@ def replacing(path: Path, shown: str, suffix: str, force: bool) -> Iterator[Path
     try:
         _make_folder(path.parent, shown, folders)
         # Whoever writes to it may tell badly why it can't be written.
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        mode = os.fstat(descriptor).st_mode
+        os.close(descriptor)
         os.remove(temporary)
         yield temporary
+        if path.is_file() and not path.is_symlink():
+            mode = path.stat().st_mode
+        os.chmod(temporary, stat.S_IMODE(mode))  # safetensors' is readable by its owner alone
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -143,7 +143,7 @@ def _misfits(found: Match, options: Options, settled: set[str]) -> Iterator[Diag
     wrong = [pair for pair in found.wrong if pair.entry.name not in settled]
     if missing:
         message = f"{_count(len(missing), 'tensor')} of {name} {_is(missing)} missing"
-        yield _problem(found, "RS903", message, "draw them afresh with --partial")
+        yield _problem(found, "RS903", message, _MISSING)
     if found.extra and not options.partial:
         message = f"{_count(len(found.extra), 'tensor')} {_is(found.extra)} none of {name}'s"
         yield _problem(found, "RS904", message, "drop them with --partial")
@@ -153,15 +153,24 @@ def _misfits(found: Match, options: Options, settled: set[str]) -> Iterator[Diag
         yield _problem(found, "RS905", message, _shape_help(found, wrong))
 
 
+_MISSING = (
+    "if the file has them by other names, say so with --rename; --partial draws them afresh, to be "
+    "trained"
+)
+
+
 def _shape_help(found: Match, wrong: list[Pair]) -> str:
     kinds = sorted({pair.tensor.dtype for pair in wrong} - set(FLOATS))
     if kinds:
-        return f"the file is quantised ({', '.join(kinds)}): take the weights as they were before"
+        what = "has complex numbers" if "complex" in kinds[0] else "is quantised"
+        return f"the file {what} ({', '.join(kinds)}): take the weights as they were before"
     names = {pair.entry.name for pair in wrong}
     head, stem = set(_head(found.network)), set(_stem(found.network))
     hints = []
     if any(_is_turned(pair, found.checkpoint.layout) for pair in wrong):
         return "the kernels stand as height, width, in, out: --kernel-order hwio turns them"
+    if all(pair.tensor.shape == pair.entry.shape("torch")[::-1] for pair in wrong):
+        return "the matrices stand as in, out, where PyTorch has out, in: save them transposed"
     if names & head:
         hints.append("for another number of classes, begin the head anew with --reset-head")
     if names & stem:

@@ -7,7 +7,7 @@ What wrappers put within a name, such as `_orig_mod`, is taken out wherever it s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.weights.checkpoint import Checkpoint, Stated, Tensor
@@ -65,7 +65,8 @@ def _without_wrappers(checkpoint: Checkpoint, wanted: Mapping[str, Entry]) -> Ch
         return ".".join(part for part in name.split(".") if part not in there)
 
     listed = " and ".join(quoted(f"{part}.") for part in there)
-    return _renamed(checkpoint, short, f"{listed} was taken off every name")
+    held = [short(each.name) != each.name for each in checkpoint.tensors if not _counts(each)]
+    return _renamed(checkpoint, short, _taken(listed, held, len(there)))
 
 
 def _prefix(checkpoint: Checkpoint, naming: Naming, wanted: Mapping[str, Entry]) -> str | None:
@@ -87,9 +88,14 @@ def _without(checkpoint: Checkpoint, prefix: str) -> Checkpoint:
     """The file with a beginning taken off the names that have it."""
     written = prefix.replace(".", "/") if checkpoint.layout == "keras" else prefix
     held = [tensor.name.startswith(written) for tensor in checkpoint.tensors if not _counts(tensor)]
-    every = "every name" if all(held) else f"{sum(held):,} names"
-    note = f"{quoted(prefix)} was taken off {every}"
+    note = _taken(quoted(prefix), held)
     return _renamed(checkpoint, lambda name: name.removeprefix(written), note)
+
+
+def _taken(listed: str, held: Sequence[bool], number: int = 1) -> str:
+    """The note for prefixes, and for each name whether it had one."""
+    every = "every name" if all(held) else f"{sum(held):,} of {len(held):,} names"
+    return f"{listed} {'was' if number == 1 else 'were'} taken off {every}"
 
 
 def _counts(tensor: Tensor) -> bool:

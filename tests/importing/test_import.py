@@ -87,6 +87,16 @@ def test_nothing_is_replaced_without_force(run: Run, model: str, tmp_path: Path)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["mine.yaml", "model.onnx"]
 
 
+def test_the_model_is_never_replaced(run: Run, model: str, tmp_path: Path) -> None:
+    before = (tmp_path / model).read_bytes()
+    os.link(tmp_path / model, tmp_path / "link.yaml")
+    os.link(tmp_path / model, tmp_path / "link.safetensors")
+    for flags in (("--out", "link.yaml"), ("--out", "o.yaml", "--weights", "link.safetensors")):
+        result = run(model, *flags, "--force")
+        assert result.code == 2 and f"{flags[-1]}' is the file that is read" in result.err
+    assert (tmp_path / model).read_bytes() == before and not (tmp_path / "o.yaml").exists()
+
+
 def test_blocks_of_its_own(run: Run, model: str, tmp_path: Path) -> None:
     result = run(model, "--out", "mine.yaml", "--no-library", "--name", "other")
     assert result.code == 0, result.err

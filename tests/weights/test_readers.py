@@ -109,7 +109,7 @@ def test_what_stands_before_every_name(run: Run, name: str, beside: tuple[str, .
     safetensors.save_file(given, "a.safetensors")
     assert_same(converted(run, "a.safetensors"), state)
     code, told = run("inspect", "a.safetensors", "net.yaml")
-    assert (code, "was taken off every name" in told) == (0, True), told
+    assert (code, "taken off every name" in told) == (0, True), told
 
 
 def test_a_wrapper_within_the_names(run: Run) -> None:
@@ -118,6 +118,17 @@ def test_a_wrapper_within_the_names(run: Run) -> None:
     given = {name.replace("layer1.", "layer1._orig_mod."): value for name, value in state.items()}
     safetensors.save_file(given, "a.safetensors")
     assert_same(converted(run, "a.safetensors"), state)
+    count = sum("_orig_mod" in name for name in given)
+    told = f"note: '_orig_mod.' was taken off {count} of {len(given)} names"
+    assert told in run("inspect", "a.safetensors", "net.yaml")[1]
+
+
+def test_matrices_that_stand_the_other_way_round_are_told(run: Run) -> None:
+    state = drawn()
+    state["fc.weight"] = np.ascontiguousarray(state["fc.weight"].T)
+    safetensors.save_file(state, "a.safetensors")
+    told = run("convert", "a.safetensors", "net.yaml", "--out", "b.safetensors")[1]
+    assert "help: the matrices stand as in, out" in told and "--reset-head" not in told
 
 
 def test_a_prefix_of_most_names(run: Run) -> None:

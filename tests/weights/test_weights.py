@@ -517,6 +517,17 @@ def test_the_input_is_never_replaced(run: Run) -> None:
     assert Path("small.safetensors").read_bytes() == before
 
 
+def test_a_file_is_as_readable_as_others(run: Run) -> None:
+    save(random_state(small()))
+    Path("beside").touch()
+    for name in ("a.safetensors", "a.pt"):
+        assert run("convert", "small.safetensors", "small.yaml", "--out", name).code == 0
+        assert Path(name).stat().st_mode == Path("beside").stat().st_mode
+        Path(name).chmod(0o640)
+        assert run("convert", "small.safetensors", "small.yaml", "--out", name, "--force").code == 0
+        assert Path(name).stat().st_mode & 0o777 == 0o640
+
+
 def test_a_failure_leaves_nothing_behind(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from resnet_spec.weights import formats
 

@@ -85,6 +85,7 @@ def conv(call: Call) -> View:
     if groups < 1 or kernel.shape[1] * groups != given or kernel.shape[0] % groups:
         shape = "x".join(map(str, kernel.shape))
         raise Unsupported(f"a kernel of {shape} in {groups} groups on {given} channels")
+    _check_window(call, kernel)
     if kernel.shape[2] != kernel.shape[3]:
         size = f"{kernel.shape[2]}x{kernel.shape[3]}"
         raise Unsupported(f"a window of {size}: windows are square")
@@ -101,6 +102,13 @@ def conv(call: Call) -> View:
     }
     parameters = {"weight": kernel, **({} if bias is None else {"bias": numbers(bias)})}
     return call.new("conv", [value], attributes, parameters)
+
+
+def _check_window(call: Call, kernel: Array) -> None:
+    """A file may state a window that its kernel has not."""
+    stated = [int(each) for each in call.attributes.get("kernel_shape", kernel.shape[2:])]
+    if stated != [*kernel.shape[2:]]:
+        raise Unsupported(f"a kernel_shape of {stated} for a kernel of {[*kernel.shape[2:]]}")
 
 
 def _channel_conv(call: Call, kernel: Array, bias: Array) -> View:
@@ -263,14 +271,22 @@ def pool(kind: str) -> Rule:
             "padding": padding(call, value, kernel, stride),
             "ceil": bool(call.attributes.get("ceil_mode", 0)),
         }
-        counted = call.attributes.get("count_include_pad", 0)
-        if kind == "avg_pool" and attributes["padding"] not in (0, SAME) and not counted:
-            raise Unsupported("a mean that leaves its padding out (count_include_pad=0)")
+        if kind == "avg_pool" and attributes["padding"] != 0:
+            _check_counted(call, attributes["padding"])
         if attributes["ceil"]:
             _drop_ceil(call, value, attributes)
         return call.new(kind, [value], attributes)
 
     return rule
+
+
+def _check_counted(call: Call, padding: int | str) -> None:
+    """A mean counts its padding where that is a number, and leaves TensorFlow's out."""
+    counted = bool(call.attributes.get("count_include_pad", 0))
+    if counted and padding == SAME:
+        raise Unsupported("a mean that counts padding on one side (count_include_pad=1)")
+    if not counted and padding != SAME:
+        raise Unsupported("a mean that leaves its padding out (count_include_pad=0)")
 
 
 def _covers(call: Call, value: Value) -> bool:

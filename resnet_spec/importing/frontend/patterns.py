@@ -313,12 +313,16 @@ def _blur(around: Around, op: Op, before: Op | None) -> bool:
         wanted = np.outer([1, 2, 1], [1, 2, 1]) / 16
         if kernel.shape[1:] != (1, 3, 3) or not np.allclose(kernel, wanted, atol=1e-6):
             return False
+        blur = {"padding": 0, "dilation": 1, "groups": len(kernel), "bias": False}
+        if not blur.items() <= op.attributes.items():
+            return False
         border = before
     elif op.kind == "avg_pool" and before.kind == "avg_pool":
         stride = op.attributes["stride"]
-        windows = [(each.attributes["kernel"], each.attributes["padding"]) for each in (op, before)]
+        mean = {"kernel": 2, "padding": 0, "ceil": False}
+        means = all(mean.items() <= each.attributes.items() for each in (op, before))
         first = around.makers.get(before.inputs[0])
-        if windows != [(2, 0)] * 2 or before.attributes["stride"] != 1 or first is None:
+        if not means or before.attributes["stride"] != 1 or first is None:
             return False
         border = first
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ def test_a_factor_for_each_channel(place: str, tmp_path: Path) -> None:
 
     given: dict[str, Any] = {place: LayerScale()}
     found = brought(network(**given), tmp_path)
-    assert "kernel: 1, groups: 8" in found.text
+    assert "kernel: 1, groups: in_channels" in found.text
     (note,) = (each for each in found.notes if "a factor for each channel" in each)
     assert note.startswith("Mul '/")
 
@@ -290,6 +291,55 @@ def test_sums_that_are_larger_than_each_value_are_refused(tmp_path: Path) -> Non
 
     said = refused(network(tail=of(apply)), tmp_path)
     assert said.endswith("a sum of 8x1x1 and 1x12x12: the language adds values of one shape alone")
+
+
+@pytest.mark.parametrize(
+    ("operator", "stated", "told"),
+    [
+        ("AveragePool", {"pads": [0, 0, 1, 1]}, "a mean that counts padding on one side"),
+        ("Conv", {"kernel_shape": [1, 1]}, r"a kernel_shape of [1, 1] for a kernel of [3, 3]"),
+    ],
+)
+def test_what_a_node_states_is_what_is_read(
+    operator: str, stated: dict[str, list[int]], told: str, tmp_path: Path
+) -> None:
+    from torch import nn
+
+    model = read(network(tail=nn.AvgPool2d(3, 2, 1)), tmp_path)
+    nodes = [each._replace(attributes={**each.attributes, **stated})
+             if each.kind == operator else each for each in model.nodes]  # fmt: skip
+    with pytest.raises(SpecError, match=re.escape(told)):
+        imported(
+            model._replace(nodes=tuple(nodes)), Options("odd", "Odd", False), str(tmp_path / "o")
+        )
+
+
+@pytest.mark.parametrize("changed", [{"bias": True}, {"dilation": 2}, {"groups": 4}, {}])
+def test_a_blur_with_more_to_it_is_none(changed: dict[str, int], tmp_path: Path) -> None:
+    """A bias, another window, or another padding is no part of a blur."""
+    import torch
+    from torch import nn
+
+    stated = {"bias": False, "groups": 8, **changed}
+    padding = stated.get("dilation", 1)
+    blur = nn.Conv2d(8, 8, 3, 2, padding, padding_mode="reflect", **stated)
+    window = torch.outer(*2 * [torch.tensor([1.0, 2, 1])]) / 16
+
+    class Blur(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = blur
+
+        def forward(self, x: Any) -> Any:
+            kernel = window.expand(blur.weight.shape)
+            padded = nn.functional.pad(x, [1] * 4, "reflect")
+            beside = padding - 1
+            return nn.functional.conv2d(padded, kernel, blur.bias, 2, beside, padding, blur.groups)
+
+    if not changed:
+        assert "blur_pool" in brought(network(tail=Blur()), tmp_path).text
+    else:
+        assert "reflect" in refused(network(tail=Blur()), tmp_path)
 
 
 # --- what is told --------------------------------------------------------------------------------

@@ -13,17 +13,13 @@ from typing import Any
 import networks
 import numpy as np
 import pytest
-from odd_models import SHAPE, Apply, brought, network, of, of_blocks, read, refused
+from odd_models import SHAPE, Apply, brought, changed, network, of, of_blocks, read, refused
 
 from resnet_spec.expressions import make_divisible
 from resnet_spec.importing.readers import onnx_file
-from resnet_spec.importing.run import Imported, Options, imported
+from resnet_spec.importing.run import Options, imported
 from resnet_spec.importing.writing.names import shared_word, stage_names
-from resnet_spec.ir import Network
-from resnet_spec.language.library import Library, builtin_blocks
-from resnet_spec.language.load import load
-from resnet_spec.lower import lower
-from resnet_spec.lower.unused import findings
+from resnet_spec.language.library import builtin_blocks
 
 pytestmark = pytest.mark.torch
 
@@ -176,14 +172,6 @@ def widening(*strides: int, width: int = 2) -> Any:
     blocks = [Block(*pair, stride) for pair, stride in zip(pairs, strides, strict=True)]
     end = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 4)
     return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), *blocks, *end)
-
-
-def changed(found: Imported, *settings: str) -> Network:
-    """An imported network as somebody changes it, with no finding."""
-    loaded = load("odd.yaml", Library(), settings, found.text.encode())
-    network = lower(loaded)
-    assert not findings(loaded, network)
-    return network
 
 
 def test_a_block_of_its_own_fits_other_widths(tmp_path: Path) -> None:

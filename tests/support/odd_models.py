@@ -13,6 +13,11 @@ from resnet_spec.diagnostics import SpecError
 from resnet_spec.importing.readers import onnx_file
 from resnet_spec.importing.readers.model import Model
 from resnet_spec.importing.run import Imported, Options, imported
+from resnet_spec.ir import Network
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
+from resnet_spec.lower import lower
+from resnet_spec.lower.unused import findings
 
 SHAPE = (1, 3, 12, 12)
 Apply = Callable[[Any], Any]
@@ -60,6 +65,14 @@ def brought(model: Any, folder: Path, library: bool = False) -> Imported:
     found = imported(read(model, folder), options, str(folder / "odd.yaml"))
     assert networks.distance(found, model, SHAPE) < 1e-6, found.text
     return found
+
+
+def changed(found: Imported, *settings: str) -> Network:
+    """An imported network as somebody changes it, with no finding."""
+    loaded = load("odd.yaml", Library(), settings, found.text.encode())
+    network = lower(loaded)
+    assert not findings(loaded, network)
+    return network
 
 
 def refused(model: Any, folder: Path) -> str:

@@ -402,9 +402,32 @@ def _by_shortcut(drafts: Sequence[Draft]) -> list[list[Draft]]:
         words = tuple(word(op, skeleton=True) for op in draft.shortcut)
         groups.setdefault((draft.before, *words), []).append(draft)
     bare = groups.pop((0,), [])
+    for before, *words in [*groups]:
+        unpooled = groups.get((before, *words[1:]))
+        if (
+            unpooled
+            and all(map(_pools, groups[before, *words]))
+            and not any(map(_strided, unpooled))
+        ):
+            groups[before, *words] += groups.pop((before, *words[1:]))
     if not groups:
         return [bare]
     largest = max(groups.values(), key=len)
     members = {id(each) for each in (*largest, *bare)}
     rest = [group for group in groups.values() if group is not largest]
     return [[each for each in drafts if id(each) in members], *rest]
+
+
+def _pools(draft: Draft) -> bool:
+    """Whether a pooling makes the input of a projection smaller, which itself has no stride."""
+    pool, *rest = draft.shortcut
+    pools = pool.kind in ("avg_pool", "max_pool") and pool.attributes["stride"] > 1
+    return pools and bool(rest) and not any(map(_has_stride, rest))
+
+
+def _strided(draft: Draft) -> bool:
+    return any(map(_has_stride, draft.shortcut))
+
+
+def _has_stride(op: Op) -> bool:
+    return int(op.attributes.get("stride", 1)) > 1

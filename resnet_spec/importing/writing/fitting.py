@@ -13,6 +13,7 @@ from resnet_spec.importing.writing.drafts import Draft
 _FACTORS = (2, 3, 4, 6, 8, 16, 32)
 _PARTS = (4, 2, 8, 16, 3, 6, 32)  # of a width, the most usual of squeezed channels first
 _DIVISORS = (8, 4, 16)
+_ADDED = ("before", "after")  # zeros around channels: as many as a sum needs
 _EXPANSION = "expansion"
 # How an argument is called that stands for an attribute alone.
 _CALLED = {"filters": "width", "features": "width", "start": "start", "stop": "stop"}
@@ -86,9 +87,12 @@ class Given:
             return "stride" if set(values) != {1} else None
         results = [self.results[place] for place in places]
         varies = len(set(self.results)) > 1
+        known = [(each, [column[place] for place in places]) for each, column in self.known]
+        added = _difference(values, known) if varies and name in _ADDED else None
+        if added is not None:
+            return added
         if len(set(values)) == 1 and not (name == "filters" and varies and values == results):
             return None
-        known = [(each, [column[place] for place in places]) for each, column in self.known]
         found = self._by_rule(values, known) if _is_whole(values) else None
         if found is None and name == "filters" and len(places) == self.count:
             found = self._expanded(values)
@@ -185,6 +189,17 @@ def _is_whole(values: Sequence[Any]) -> bool:
 def _changes(values: Sequence[int]) -> int:
     """How many uses have another value than the one before."""
     return sum(one != other for one, other in itertools.pairwise(values))
+
+
+def _difference(values: Sequence[int], known: Sequence[tuple[str, list[int]]]) -> str | None:
+    """What one is more than another, or half of it, as zeros around channels are."""
+    for (more, column), (less, other) in itertools.permutations(known, 2):
+        apart = [one - two for one, two in zip(column, other, strict=True)]
+        if apart == list(values):
+            return f"{more} - {less}"
+        if [each // 2 for each in apart] == list(values):
+            return f"({more} - {less}) // 2"
+    return None
 
 
 def _rounded(values: Sequence[int], known: Sequence[tuple[str, list[int]]]) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from resnet_spec.importing.graph import Graph, Op, Value
+from resnet_spec.importing.graph import Graph, Op, Value, takes_any
 from resnet_spec.importing.structure.arguments import Piece
 from resnet_spec.importing.structure.segments import Segment, segments
 from resnet_spec.importing.writing.drafts import (
@@ -196,10 +196,10 @@ class _Block:
 
     def _stated(self, column: Sequence[Op], places: Sequence[int]) -> dict[str, Any]:
         """Expressions for those attributes of an operation that differ between uses."""
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = dict(self._of_the_input(column, places))
         for name in _NUMBERS:
             values = [_attribute(op, name) for op in column]
-            if values[0] is None or (name == "padding" and self._is_usual(column)):
+            if values[0] is None or name in found or (name == "padding" and self._is_usual(column)):
                 continue
             if name == "padding" and SAME in values:
                 found[name] = SAME
@@ -208,6 +208,33 @@ class _Block:
             if expression is not None:
                 found[name] = expression
         return found
+
+    def _of_the_input(self, column: Sequence[Op], places: Sequence[int]) -> dict[str, str]:
+        """What follows from the block's input, also where it is one number in all uses.
+
+        The groups of a convolution of each channel by itself, and the channels that a shuffle
+        deals out.
+        """
+        if not all(map(self._takes_input, column, places)):
+            return {}
+        channels = [self.given.channels[place] for place in places]
+        stated = [op.attributes for op in column]
+        if column[0].kind == "conv" and [each["groups"] for each in stated] == channels != [1]:
+            keeps = [each["filters"] for each in stated] == channels
+            return dict.fromkeys(("filters", "groups") if keeps else ("groups",), "in_channels")
+        if column[0].kind == "shuffle" and len({each["groups"] for each in stated}) == 1:
+            groups = stated[0]["groups"]
+            if [each["parts"] * groups for each in stated] == channels:
+                return {"parts": f"in_channels // {groups}"}
+        return {}
+
+    def _takes_input(self, op: Op, place: int) -> bool:
+        """Whether an operation takes the block's input, or that behind a norm or an activation."""
+        makers = {each.output: each for each in self.drafts[place].ops}
+        taken = op.inputs[0]
+        while (maker := makers.get(taken)) is not None and _keeps(maker):
+            taken = maker.inputs[0]
+        return taken == self.drafts[place].first
 
     def _is_usual(self, column: Iterable[Op]) -> bool:
         """Whether all have the padding that the language takes by itself."""
@@ -250,14 +277,18 @@ class _Block:
 
     def _write_shortcut(self, flags: Sequence[bool]) -> None:
         places = [place for place, flag in enumerate(flags) if flag]
+        # A pooling that some have and others do not stands before all else.
+        places.sort(key=lambda place: -len(self.drafts[place].shortcut))
         branches = [self.drafts[place].shortcut for place in places]
         first = self.drafts[places[0]]
         writer = self._wiring(branches[0][0].inputs[0], follows=False)
         if first.before:
             writer.labels[branches[0][0].inputs[0]] = self.main.label(self._branch(first))
-        for number, op in enumerate(branches[0]):
-            column = [each[number] for each in branches]
-            writer.add(op, self._stated(column, places), column)
+        for number, op in enumerate(branches[0], -len(branches[0])):
+            having = [place for place, each in zip(places, branches, strict=True)
+                      if len(each) >= -number]  # fmt: skip
+            column = [self.drafts[place].shortcut[number] for place in having]
+            writer.add(op, self._stated(column, having), column)
         layers = writer.finished()
         layers[0].setdefault("from", "x")
         if not all(flags):
@@ -267,6 +298,9 @@ class _Block:
                 layer["when"] = when
             if first.before:
                 layers[-1]["else"] = "x"
+        strided = "pool" in branches[0][0].kind and layers[0].get("stride") == "stride"
+        if strided and layers[0].get("when") != "stride != 1":
+            _pool_where_strided(layers)
         layers[-1]["as"] = "shortcut"
         self.layers += layers
 
@@ -275,6 +309,13 @@ class _Block:
         taken = draft.shortcut[0].inputs[0]
         place = next(k for k, op in enumerate(draft.main) if taken in op.outputs)
         return self.drafts[0].main[place].output
+
+
+def _pool_where_strided(layers: Sequence[Layer]) -> None:
+    """A pooling before a projection is there for another size, and not for other channels."""
+    if len(layers) > 1:
+        layers[0].update({"when": "stride != 1", "else": layers[0]["from"], "as": "pooled"})
+        layers[1]["from"] = "pooled"
 
 
 def _shared_words(drafts: Sequence[Draft]) -> dict[str, str]:
@@ -290,6 +331,11 @@ def _shared_words(drafts: Sequence[Draft]) -> dict[str, str]:
             for parts in zip(*(op.parts or (op,) for op in column), strict=False):
                 found[parts[0].name] = shared_word([part.name for part in parts])
     return found
+
+
+def _keeps(op: Op) -> bool:
+    """Whether what comes out has the channels of what goes in, such as a norm or an activation."""
+    return len(op.inputs) == 1 and takes_any(op.kind)
 
 
 def _windows(column: Iterable[Op]) -> str:

@@ -32,6 +32,10 @@ _LACKING = (
     "checkpoints that the model gets later can't be converted: {} of the spec are computed from "
     "theirs, or not in them"
 )
+_SHARED = (
+    "checkpoints that the model gets later can't be converted: {} of the spec are another layer's "
+    "in theirs, which has its weights at several places"
+)
 _ELSEWHERE = "elsewhere."  # begins what becomes of names that must be none of the spec's
 _ORDER = (
     "the model has the spec's names for other layers, so it must be told that a checkpoint has the "
@@ -59,7 +63,8 @@ def names(model: Model, carried: Carried) -> Names:
     if model.format == "ONNX" and lacking:
         folded = any(node.norm for node in model.nodes) and not carried.unfolded
         return Names({}, [_FOLDED if folded else _NAMELESS.format(_shown(lacking))])
-    rules = _rules(given, _others(model, given))
+    # What is lacking would be drawn afresh: rules for the rest would lead to another network.
+    rules = {} if lacking else _rules(given, _others(model, given))
     return Names(rules, [*_told(model, rules, given, lacking, carried)])
 
 
@@ -72,7 +77,8 @@ def _told(
 ) -> Iterator[str]:
     unused = [name for name in _others(model, given) if name not in carried.used]
     if lacking:
-        yield _LACKING.format(_shown(lacking))
+        shared = [ours for ours in lacking if carried.sources.get(ours)]
+        yield _SHARED.format(_shown(shared)) if shared else _LACKING.format(_shown(lacking))
     elif unused:
         yield _UNUSED.format(_shown(unused))
     if len(rules) > _MANY:

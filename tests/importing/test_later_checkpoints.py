@@ -86,6 +86,12 @@ def weight_normed():
     return model
 
 
+def tied():
+    model = Net()
+    model.parts[0][1].c1 = model.parts[0][0].c1
+    return model
+
+
 def with_unused():
     model = Net()
     model.unused = nn.Linear(4, 4)
@@ -410,6 +416,19 @@ def test_an_order_that_no_framework_flattens_along_is_refused(here: Imported) ->
     a_model(here.folder)
     code, told = here.tried("mynets.py:by_columns")
     assert code == 1 and "a map that is flattened along columns, rows, channels" in told
+
+
+@pytest.mark.torch
+def test_weights_that_layers_share(here: Imported) -> None:
+    """What is lacking would be drawn afresh, so nothing leads from one to the other."""
+    a_model(here.folder)
+    text, told = here.imported("mynets.py:tied", "--no-library")
+    assert "can't be converted: 1 tensor (" in told
+    assert "of the spec are another layer's in theirs, which has its weights at several" in told
+    assert "references" not in text
+    saved_later(here.folder, "tied")
+    code, told = here.converted()
+    assert code == 1 and "if the file has them by other names, say so with --rename" in told
 
 
 @pytest.mark.torch

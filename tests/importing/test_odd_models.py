@@ -293,6 +293,16 @@ def test_sums_that_are_larger_than_each_value_are_refused(tmp_path: Path) -> Non
     assert said.endswith("a sum of 8x1x1 and 1x12x12: the language adds values of one shape alone")
 
 
+def test_a_mean_over_one_axis_says_how_to_take_it_over_both(tmp_path: Path) -> None:
+    from torch import nn
+
+    model = nn.Sequential(*network()[:-3], of(lambda x: x.mean(3).mean(2)), nn.Linear(8, 4))
+    with pytest.raises(SpecError) as caught:
+        imported(read(model, tmp_path), Options("odd", "Odd", False), str(tmp_path / "odd.yaml"))
+    (found,) = caught.value.diagnostics
+    assert "a mean over the axes [3]" in found.message and "x.mean((2, 3))" in (found.help or "")
+
+
 @pytest.mark.parametrize(
     ("operator", "stated", "told"),
     [

@@ -344,6 +344,9 @@ def reduced(how: str) -> Rule:
     return rule
 
 
+_AT_ONCE = "take it over rows and columns at once, as x.mean((2, 3)) does"
+
+
 def _over_one_place(
     call: Call, view: View, axes: list[int], how: str
 ) -> tuple[str, View, list[int]]:
@@ -351,7 +354,8 @@ def _over_one_place(
     over = [factor.name for each in axes for factor in view.axes[each]]
     if sorted(over) == sorted((ROWS, COLUMNS)) and (how, "HW") in _OVER:
         return _OVER[how, "HW"], view, axes
-    raise Unsupported(f"a {how} over the axes {axes} of {described(view)}")
+    help = _AT_ONCE if over in ([ROWS], [COLUMNS]) else None
+    raise Unsupported(f"a {how} over the axes {axes} of {described(view)}", help=help)
 
 
 def _without(view: View, axes: Sequence[int], keep: bool) -> View:

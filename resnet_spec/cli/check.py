@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import STDIN, Exit, Reader
-from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, in_order, quoted
+from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, counted, in_order, quoted
 from resnet_spec.diagnostics.render import as_json
 from resnet_spec.language.library import BLOCKS, RECIPES, SUFFIXES
 from resnet_spec.language.nodes import Mapping
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> Exit:
     elif found:
         output.findings(found, reader.sources, arguments.format, arguments.color, sys.stdout)
     elif not arguments.quiet:
-        parts = [shared.counted(number, kind[:-1]) for kind, number in numbers.items() if number]
+        parts = [counted(number, kind[:-1]) for kind, number in numbers.items() if number]
         *most, last = parts or ["0 specs"]
         listed = f"{', '.join(most)} and {last}" if most else last
         output.say(f"{listed} checked, no errors")

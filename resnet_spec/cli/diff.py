@@ -11,7 +11,7 @@ from typing import NamedTuple
 from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import STDIN, Exit, Reader, UsageError
 from resnet_spec.compare import Comparison, Effect, compare, report
-from resnet_spec.diagnostics import Diagnostic, escapes
+from resnet_spec.diagnostics import Diagnostic, counted, escapes
 from resnet_spec.diagnostics.render import as_json as findings_json
 from resnet_spec.disk.revisions import Revision, RevisionError
 from resnet_spec.ir import Network
@@ -189,7 +189,7 @@ def _text_of(found: Comparison, limit: int | None) -> str:
 def _markdown(arguments: argparse.Namespace, outcomes: Sequence[Outcome], failed: int) -> str:
     parts = []
     if failed:
-        parts.append(f"**{shared.counted(failed, 'comparison')} failed: the log says why.**\n")
+        parts.append(f"**{counted(failed, 'comparison')} failed: the log says why.**\n")
     for network, found in outcomes:
         if found is None:
             parts.append(f"### {escapes.markdown(network.path)}\n\n{_new(network)}\n")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import Exit, UsageError
-from resnet_spec.diagnostics import Span, SpecError, quoted
+from resnet_spec.diagnostics import Span, SpecError, counted, quoted
 from resnet_spec.language.identifiers import check_network
 from resnet_spec.language.library import SUFFIXES
 from resnet_spec.language.name_resolution import MAX_SIZE
@@ -174,9 +174,9 @@ def _print_done(arguments: argparse.Namespace, found: Imported, compared: Compar
     for text in found.notes:
         output.note(f"note: {text}")
     network, written = found.network, found.written
-    stages = shared.counted(len(network.stages), "stage")
+    stages = counted(len(network.stages), "stage")
     blocks = [
-        f"{shared.counted(count, 'block')} {whose}"
+        f"{counted(count, 'block')} {whose}"
         for count, whose in ((written.from_library, "of the library"), (written.own, "of its own"))
         if count
     ]
@@ -190,7 +190,7 @@ def _print_done(arguments: argparse.Namespace, found: Imported, compared: Compar
     lines = found.text.count("\n")
     output.say(f"wrote {arguments.out}: {lines} lines, {network.root.parameters:,} parameters")
     if arguments.weights is not None:
-        output.say(f"wrote {arguments.weights}: {shared.counted(len(found.state), 'tensor')}")
+        output.say(f"wrote {arguments.weights}: {counted(len(found.state), 'tensor')}")
 
 
 class _Progress:

@@ -253,11 +253,6 @@ def write(arguments: argparse.Namespace, out: str, text: str) -> Exit:
 # --- printing ------------------------------------------------------------------------------------
 
 
-def counted(number: int, singular: str, plural: str | None = None) -> str:
-    """`1 spec`, `2 specs`."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
-
-
 def table(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
     """Rows in columns that are as wide as they need to be; the first row is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -14,7 +14,7 @@ from typing import Any
 from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import STDIN, Exit, Reader, UsageError
 from resnet_spec.codegen import header
-from resnet_spec.diagnostics import Diagnostic, SpecError, quoted
+from resnet_spec.diagnostics import Diagnostic, SpecError, counted, quoted
 from resnet_spec.disk import projects
 from resnet_spec.disk.files import DISK
 from resnet_spec.ir import Network
@@ -168,7 +168,7 @@ def _tell(arguments: argparse.Namespace, sweep: Sweep, rows: Sequence[Row]) -> N
         to_right = [not any(isinstance(row[n], str) for row in cells) for n in range(len(places))]
         output.say(shared.table([arguments.shown, *texts], to_right))
     failures = sweep.failures
-    told = [shared.counted(sweep.seen, "variant"), f"{len(rows):,} listed"]
+    told = [counted(sweep.seen, "variant"), f"{len(rows):,} listed"]
     if failures.count:
         told.append(f"{failures.count:,} failed")
     output.note(", ".join(told), arguments.quiet)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_spec.cli import output, shared
 from resnet_spec.cli.shared import Exit, Reader, UsageError
 from resnet_spec.codegen.generate import backend_names
-from resnet_spec.diagnostics import Diagnostic, SpecError, in_order
+from resnet_spec.diagnostics import Diagnostic, SpecError, counted, in_order
 from resnet_spec.diagnostics.render import as_json
 from resnet_spec.ir import Network
 from resnet_spec.language.load import load
@@ -84,7 +84,7 @@ def _verify(
     elif found:
         output.findings(found, reader.sources, arguments.format, arguments.color)
     elif shows:
-        output.say(f"{shared.counted(len(networks), 'network')}: the backends agree")
+        output.say(f"{counted(len(networks), 'network')}: the backends agree")
     return shared.outcome(found)
 
 

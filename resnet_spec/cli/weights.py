@@ -10,7 +10,16 @@ from pathlib import Path
 
 from resnet_spec.cli import output, shared, weights_against, weights_match
 from resnet_spec.cli.shared import Exit, Reader, UsageError
-from resnet_spec.diagnostics import Diagnostic, Report, Span, SpecError, expected, quoted, render
+from resnet_spec.diagnostics import (
+    Diagnostic,
+    Report,
+    Span,
+    SpecError,
+    counted,
+    expected,
+    quoted,
+    render,
+)
 from resnet_spec.ir import Network
 from resnet_spec.language.renames import RenameError, check, rule_of
 from resnet_spec.project import files
@@ -250,5 +259,5 @@ def _print_done(
     if not arguments.quiet:
         for text in found.checkpoint.notes:
             output.note(f"note: {text}")
-        count = shared.counted(len(plan.steps), "tensor")
+        count = counted(len(plan.steps), "tensor")
         output.note(f"wrote {arguments.out}: {count} of {found.network.name}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from resnet_spec.cli import output, shared
+from resnet_spec.cli import output
 from resnet_spec.cli.shared import Exit, UsageError
-from resnet_spec.diagnostics import SpecError, quoted
+from resnet_spec.diagnostics import SpecError, counted, quoted
 from resnet_spec.weights.checkpoint import MissingPackage
 
 _MAX_TOLD = 20
@@ -90,8 +90,7 @@ def _tell(arguments: argparse.Namespace, fitting: int, untold: list[str]) -> Non
         output.say("no built-in network is this one; 'resnet-spec init' begins a spec of your own")
     elif arguments.probe is None and fitting > 1:
         output.say(
-            f"{shared.counted(fitting, 'network')} fit; "
-            "they differ in what the weights do not show:"
+            f"{counted(fitting, 'network')} fit; they differ in what the weights do not show:"
         )
         for line in untold:
             output.say(f"  {line}")

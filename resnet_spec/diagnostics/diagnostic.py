@@ -124,6 +124,11 @@ def in_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     return tuple(unique[key] for key in sorted(unique))
 
 
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """`1 spec`, `2 specs`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
 def quoted(value: object, limit: int = 60) -> str:
     """A value as a message shows it: on one line, in quotes, control characters escaped, cut."""
     text = value if isinstance(value, str) else str(value)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from resnet_spec.codegen.generate import generate
-from resnet_spec.diagnostics import SpecError
+from resnet_spec.diagnostics import SpecError, counted
 from resnet_spec.importing import checkpoints, sizes, zero_biases
 from resnet_spec.importing.carry import COUNTER, Carried, carried
 from resnet_spec.importing.errors import Unsupported, unproven, unsaid
@@ -274,8 +274,8 @@ def _told(values: Carried, plan: Plan, options: Options) -> list[str]:
     notes = []
     if values.unfolded:
         notes.append(
-            f"{values.unfolded} convolutions have a bias and no norm, which is how exporters fold "
-            "the two: they are read as folded (--unfold-norms no: as they are)"
+            f"{counted(values.unfolded, 'convolution has', 'convolutions have')} a bias and no "
+            "norm, which is how exporters fold the two: read as folded (--unfold-norms no: as is)"
         )
     elif options.unfold == "auto" and plan.roles.bias and not plan.graph.norms():
         notes.append(
@@ -284,8 +284,8 @@ def _told(values: Carried, plan: Plan, options: Options) -> list[str]:
         )
     if values.shifted:
         notes.append(
-            f"{values.shifted} biases before norms went into the norms' means, as weights convert "
-            "--fold-biases does it with later checkpoints"
+            f"{counted(values.shifted, 'bias', 'biases')} before norms went into the norms' means, "
+            "as weights convert --fold-biases does it with later checkpoints"
         )
     return notes
 

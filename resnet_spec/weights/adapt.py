@@ -6,7 +6,7 @@ Nothing is adapted that was not asked for, and everything that is not taken as i
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from resnet_spec.diagnostics import Diagnostic, Span, quoted
+from resnet_spec.diagnostics import Diagnostic, Span, counted, quoted
 from resnet_spec.ir import Instance, Network, walk
 from resnet_spec.weights import wiring
 from resnet_spec.weights.checkpoint import FLOATS, Checkpoint, Layout, Tensor, read, shape_text
@@ -142,14 +142,14 @@ def _misfits(found: Match, options: Options, settled: set[str]) -> Iterator[Diag
     missing = [entry for entry in found.missing if entry.name not in settled]
     wrong = [pair for pair in found.wrong if pair.entry.name not in settled]
     if missing:
-        message = f"{_count(len(missing), 'tensor')} of {name} {_is(missing)} missing"
+        message = f"{counted(len(missing), 'tensor')} of {name} {_is(missing)} missing"
         yield _problem(found, "RS903", message, _MISSING)
     if found.extra and not options.partial:
-        message = f"{_count(len(found.extra), 'tensor')} {_is(found.extra)} none of {name}'s"
+        message = f"{counted(len(found.extra), 'tensor')} {_is(found.extra)} none of {name}'s"
         yield _problem(found, "RS904", message, "drop them with --partial")
     if wrong:
         verb = "has" if len(wrong) == 1 else "have"
-        message = f"{_count(len(wrong), 'tensor')} of {name} {verb} another shape or type"
+        message = f"{counted(len(wrong), 'tensor')} of {name} {verb} another shape or type"
         yield _problem(found, "RS905", message, _shape_help(found, wrong))
 
 
@@ -188,10 +188,6 @@ def _is_turned(pair: Pair, layout: Layout) -> bool:
 
 def _problem(found: Match, code: str, message: str, help: str | None = None) -> Diagnostic:
     return Diagnostic(code, message, Span(found.checkpoint.shown), help)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _is(things: object) -> str:

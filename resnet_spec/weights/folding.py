@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from resnet_spec.diagnostics import quoted
+from resnet_spec.diagnostics import counted, quoted
 from resnet_spec.weights.checkpoint import Tensor
 from resnet_spec.weights.fill import constant
 from resnet_spec.weights.wiring import wiring
@@ -43,10 +43,11 @@ def unfold_norms(work: Work, asked: bool) -> None:
         if asked:
             _unfold(work, norm, work.left.pop(bias))
     if count and asked:
-        work.notes.append(f"{count:,} norms were folded into convolutions: they do nothing but add")
+        said = counted(count, "norm was", "norms were")
+        work.notes.append(f"{said} folded into convolutions, to do nothing but add")
     elif count:
         work.problem(
-            f"{count:,} norms of {quoted(work.network.name)} are folded into the convolutions",
+            f"{counted(count, 'norm')} of {quoted(work.network.name)} folded into the convolutions",
             "--unfold-norms gives norms that add the biases and change nothing else",
             "RS908",
         )
@@ -88,11 +89,12 @@ def fold_biases(work: Work, asked: bool) -> None:
             held = work.left.pop(bias)
             work.turn(f"{norm}.running_mean", partial(_less, held))
     if count and asked:
-        work.notes.append(f"{count:,} biases went into the means of the norms behind them")
+        said = counted(count, "bias went into the mean", "biases went into the means")
+        work.notes.append(f"{said} of the norms behind")
     elif count:
         work.problem(
-            f"{count:,} convolutions of the file have a bias before their norm, those of "
-            f"{quoted(work.network.name)} have none",
+            f"{counted(count, 'convolution')} of the file with a bias before a norm, where "
+            f"{quoted(work.network.name)} has none",
             "--fold-biases takes them off the means of the norms, which does the same",
             "RS908",
         )
@@ -131,8 +133,8 @@ def fold_norms(work: Work, asked: bool) -> None:
     if not asked:
         if pairs:
             work.problem(
-                f"{len(pairs):,} convolutions of {quoted(work.network.name)} have a bias where the "
-                "file has norms",
+                f"{counted(len(pairs), 'convolution')} of {quoted(work.network.name)} with a bias, "
+                "where the file has norms",
                 "--fold-norms has the convolutions do what the norms did",
                 "RS908",
             )
@@ -142,7 +144,8 @@ def fold_norms(work: Work, asked: bool) -> None:
     for layer, norm in pairs:
         _fold(work, layer, norm)
     if pairs:
-        work.notes.append(f"{len(pairs):,} norms were folded into the convolutions before them")
+        said = counted(len(pairs), "norm was", "norms were")
+        work.notes.append(f"{said} folded into the convolutions before")
 
 
 def _norms(work: Work) -> dict[str, _Norm]:

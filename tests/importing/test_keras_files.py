@@ -71,7 +71,7 @@ def test_keras_2(ending: str, tmp_path: Path) -> None:
     notes = " ".join(found.notes)
     assert (
         "Conv2D 'body/conv', BatchNormalization 'body/bn'" in notes
-        and "1 norms without a scale" in notes
+        and "1 norm without a scale" in notes
     )
 
 

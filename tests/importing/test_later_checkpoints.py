@@ -446,7 +446,7 @@ def test_weights_that_are_computed(here: Imported) -> None:
     ("name", "told", "flag"),
     [
         ("with_unused", "lacks 2 tensors ('unused.weight' …) of the model", "--partial"),
-        ("biased", "1 biases before norms went into", "--fold-biases"),
+        ("biased", "1 bias before norms went into", "--fold-biases"),
         ("flattened", "it flattens maps along rows, columns, channels", "--flatten-order=hwc"),
     ],
 )
@@ -545,6 +545,14 @@ def test_rules_say_the_whole_map_and_nothing_else(seed: int) -> None:
     assert found is not None
     assert {name: renamed(name, found) for name in names} == names
     assert seed % 2 or len(found) < len(names)
+
+
+def test_a_number_that_counts_nothing_stays() -> None:
+    """The numbers of Keras' names are by chance those of the spec and one more or less."""
+    numbered = {"conv2d": "layer1.conv1", "conv2d_1": "layer1.conv2", "bn_3": "layer2.conv1.bn_3"}
+    assert renames.rules(numbered) == numbered
+    counted = {"stage2.0.fit": "stage2.0.downsample", "stage2.0.c": "stage2.0.c"}
+    assert renames.rules(counted) == {"stage{s}.{b}.fit": "stage{s}.{b}.downsample"}
 
 
 def test_a_wrong_rule_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -402,14 +402,11 @@ def _by_shortcut(drafts: Sequence[Draft]) -> list[list[Draft]]:
         words = tuple(word(op, skeleton=True) for op in draft.shortcut)
         groups.setdefault((draft.before, *words), []).append(draft)
     bare = groups.pop((0,), [])
-    for before, *words in [*groups]:
-        unpooled = groups.get((before, *words[1:]))
-        if (
-            unpooled
-            and all(map(_pools, groups[before, *words]))
-            and not any(map(_strided, unpooled))
-        ):
-            groups[before, *words] += groups.pop((before, *words[1:]))
+    for pooled in [*groups]:
+        unpooled = (pooled[0], *pooled[2:])
+        strided = any(map(_strided, groups.get(unpooled, ())))
+        if unpooled in groups and all(map(_pools, groups[pooled])) and not strided:
+            groups[pooled] += groups.pop(unpooled)
     if not groups:
         return [bare]
     largest = max(groups.values(), key=len)

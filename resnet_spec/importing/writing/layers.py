@@ -69,6 +69,8 @@ def dropout_of(column: Sequence[Value], scope: Scope) -> Layer | None:
     users = [len(scope.users.get(value, ())) for value in column]
     if first is None or max(users) > 1 or first.rate > (most or 1):
         return None
+    if not scope.dropped.isdisjoint(column):
+        return None
     if any(each is None or each.rate != first.rate for each in found):
         return None
     scope.dropped.update(column)

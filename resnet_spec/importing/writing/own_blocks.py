@@ -21,7 +21,7 @@ from resnet_spec.importing.writing.drafts import (
 )
 from resnet_spec.importing.writing.fillers import Filler
 from resnet_spec.importing.writing.fitting import Fitting, Given
-from resnet_spec.importing.writing.layers import Layer, Scope, usual_padding
+from resnet_spec.importing.writing.layers import Layer, Scope, dropout_of, usual_padding
 from resnet_spec.importing.writing.names import Names, block_path, shared_word
 from resnet_spec.importing.writing.stages import Signature, Use
 from resnet_spec.importing.writing.wiring import Wiring
@@ -125,6 +125,8 @@ class _Block:
         behind = [draft.behind or [] for draft in self.drafts]
         if behind[0]:
             self._write(behind, behind[0][0].inputs[0])
+        dropout = dropout_of([draft.last for draft in self.drafts], self.scope)
+        self.layers += [] if dropout is None else [dropout]
         lets = self._used(self.given.lets)
         text = _text([*self.layers, {"let": list(lets.values())}])
         arguments = {

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from resnet_spec.language.renames import renamed
+from resnet_spec.language.renames import renamed, rule_of
 
 _NUMBER = re.compile(r"(0|[1-9]\d*)")
 _COUNTERS = "sbnmk"
@@ -88,8 +88,30 @@ def rules(names: Mapping[str, str]) -> dict[str, str] | None:
     found: dict[str, str] = {}
     if any(theirs != ours for theirs, ours in names.items()):
         found = {rule.pattern(): rule.replacement() for rule in _chosen(names)}
+        found = _uncounted(found, names)
     holds = all(renamed(name, found) == wanted for name, wanted in names.items())
     return found if holds else None
+
+
+def _uncounted(found: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """The same rules, of which those for one beginning alone count by chance nothing.
+
+    A number within a word, such as that of `conv2d`, or one that is another afterwards.
+    """
+    begun: dict[str, set[str]] = {pattern: set() for pattern in found}
+    for name in names:
+        pattern = rule_of(name, found)
+        if pattern is not None:
+            begun[pattern].add(".".join(name.split(".")[: pattern.count(".") + 1]))
+    result: dict[str, str] = {}
+    for pattern, beginnings in begun.items():
+        rule = {pattern: found[pattern]}
+        chance = re.search(r"\}[A-Za-z]", pattern) or re.search(r" [+-] ", found[pattern])
+        if len(beginnings) > 1 or not chance:
+            result |= rule
+        else:
+            result |= {each: renamed(each, rule) for each in beginnings}
+    return result
 
 
 def _chosen(names: Mapping[str, str]) -> list[_Rule]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from resnet_spec.diagnostics import quoted
+from resnet_spec.diagnostics import counted, quoted
 from resnet_spec.importing.errors import Unsupported, unreadable, unsaid
 from resnet_spec.importing.readers.keras import layers, topology
 from resnet_spec.importing.readers.keras.emitter import Call, Written
@@ -202,8 +202,8 @@ def _notes(scope: Scope, done: Written) -> Iterator[str]:
     if half:
         yield f"it computes in {', '.join(sorted(half))}; here it does in single precision"
     if done.unscaled:
-        count = len(done.unscaled)
-        yield f"{count} norms without a scale or a centre have ones or zeros for it"
+        norms = counted(len(done.unscaled), "norm")
+        yield f"{norms} without a scale or a centre: ones or zeros stand for it"
     unused = done.variables.unused()
     if unused:
         names = ", ".join(quoted(each) for each in unused[:4])

@@ -333,6 +333,21 @@ def test_weights_that_are_used_twice(tmp_path: Path) -> None:
     assert "are trained apart: Conv2D 'again'" in " ".join(found.notes)
 
 
+def test_a_dropout_behind_all_uses_of_a_block_is_the_block_s(tmp_path: Path) -> None:
+    from keras import layers as kl
+
+    stages: list[Any] = []
+    for filters in (8, 16, 24):
+        for _ in range(2):
+            stages += conv(filters, padding="same"), kl.ReLU()
+        stages += kl.MaxPooling2D(), kl.Dropout(0.25)
+    model = single(*stages, size=(16, 16, 3))
+    found = brought(model, tmp_path)
+    assert found.text.count("rate: 0.25") == 1 and not found.written.left_out
+    dropouts = [name for name, op in found.network.operations() if op.primitive.name == "dropout"]
+    assert len(dropouts) == 3
+
+
 def test_dropout_comes_back(tmp_path: Path) -> None:
     from keras import layers as kl
 

@@ -92,17 +92,3 @@ def test_what_is_the_number_of_channels_is_not_written_as_a_number(tmp_path: Pat
     found = brought(nn.Sequential(nn.Conv2d(3, 8, 3), Down(), *head), tmp_path)
     assert "filters: in_channels, kernel: 3, stride: 2, groups: in_channels" in found.text
     assert "parts: in_channels // 2" in found.text and "groups: 8" not in found.text
-
-
-def test_a_dropout_behind_all_uses_of_a_block_is_the_block_s(tmp_path: Path) -> None:
-    from torch import nn
-
-    def stage(inputs: int, outputs: int) -> nn.Sequential:
-        conv = nn.Conv2d(inputs, outputs, 3, padding=1)
-        return nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25))
-
-    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 4)
-    found = brought(nn.Sequential(stage(3, 8), stage(8, 16), stage(16, 24), *head), tmp_path)
-    assert found.text.count("rate: 0.25") == 1 and not found.written.left_out
-    dropouts = [name for name, op in found.network.operations() if op.primitive.name == "dropout"]
-    assert len(dropouts) == 3

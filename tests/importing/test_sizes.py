@@ -117,6 +117,7 @@ def checks(): return Net(mean, images=checked)
 def largest(): return Net(lambda x: F.adaptive_max_pool2d(x, 3).flatten(1), 9)
 def halves(): return Net(lambda x: F.adaptive_max_pool2d(x, 4).flatten(1), 16)
 def flat(): return Net(lambda x: x.flatten(1), 256)
+def rows_first(): return Net(lambda x: x.permute(0, 2, 3, 1).flatten(1), 256)
 
 
 class Chosen(nn.Module):
@@ -402,6 +403,7 @@ def of_file(name: str, is_open: bool) -> list[str]:
         ("whole", "for images of 41x39 the spec is another network than the model"),
         ("padded", "for images of 65x63 the spec is another network than the model"),
         ("kernels", "Conv '/blocks/blocks.1/given/Conv' has other weights: they are one"),
+        ("rows_first", "can't be said: a fully connected layer of 4096 on a vector of 16896"),
     ],
 )
 def test_a_file_with_open_sizes_is_read_for_others(name: str, told: str) -> None:

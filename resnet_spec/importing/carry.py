@@ -7,7 +7,7 @@ convolution's bias was; a bias before a norm is a part of the norm's mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Carried:
         self.used: set[str] = set()  # names of the model that the spec has in some way
         self.unfolded = 0  # norms that the model has no longer
         self.shifted = 0  # biases that went into a norm's mean
+        self.layers: dict[str, Op] = {}  # by the spec's names what they are in the model
 
     def put(self, op: Op, values: Mapping[str, Array], sources: Mapping[str, str]) -> None:
         """The parameters of one operation of the spec, each in the shape that it asks for."""
@@ -44,14 +45,22 @@ class Carried:
 def carried(model: Graph, spec: Graph) -> Carried:
     """Every tensor of a spec from a model; both graphs folded, and alike."""
     result = Carried()
-    for theirs, ours in isomorphism(model, spec):
+    for theirs, ours in layers_of(model, spec):
+        result.layers[ours.parts[0].name] = theirs
         result.used.update(name for part in theirs.parts for name in part.sources.values())
         if ours.kind in ("conv", "linear"):
             _weights(result, theirs.parts, ours.parts)
-        elif ours.parts and ours.parts[0].parameters:
+        else:
             values = _values(theirs.parts[0], ours.parts[0])
             result.put(ours.parts[0], values, theirs.parts[0].sources)
     return result
+
+
+def layers_of(model: Graph, spec: Graph) -> Iterator[tuple[Op, Op]]:
+    """What has weights, as it is in a model and in its spec; both graphs folded, and alike."""
+    for theirs, ours in isomorphism(model, spec):
+        if ours.parts and ours.parts[0].parameters:
+            yield theirs, ours
 
 
 def _values(theirs: Op, ours: Op) -> dict[str, Array]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from resnet_spec.importing.graph import Graph, Op, Value, significant
-from resnet_spec.importing.normal_form import same_padding
+from resnet_spec.importing.normal_form import pads_nothing, same_padding
 from resnet_spec.primitives import SAME, Shape
 
 # What has one meaning in whatever order its inputs stand.
@@ -86,12 +86,21 @@ def _join_padding(graph: Graph) -> None:
 
 
 def _write_same_as_number(graph: Graph) -> None:
-    """`padding: same` where the graph's own size asks for as much on every side."""
+    """`padding: same` where the graph's own size asks for as much on every side.
+
+    What a pooling adds is no zeros. Where that is at most the last row and column, its windows are
+    cut off, as by `ceil: true`; else it stays the rule.
+    """
     for op in graph.ops:
+        given = graph.shapes[op.inputs[0]]
         if op.kind == "conv" and op.attributes["padding"] == SAME:
-            sides = same_sides(op, graph.shapes[op.inputs[0]])
+            sides = same_sides(op, given)
             if len(sides) == 1:
                 op.attributes["padding"] = sides.pop()
+        elif op.kind in ("max_pool", "avg_pool") and op.attributes["padding"] == SAME:
+            is_whole = pads_nothing(op, given)
+            if is_whole or op.attributes["kernel"] == op.attributes["stride"] == 2:
+                op.attributes.update(padding=0, ceil=not is_whole)
 
 
 def same_sides(op: Op, given: Shape) -> set[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from resnet_spec.importing.graph import GATED, Graph, Op, Value, is_point, takes_any
-from resnet_spec.primitives import SAME
+from resnet_spec.primitives import SAME, Shape
 
 
 def normalized(graph: Graph) -> Graph:
@@ -69,13 +69,10 @@ def _simplify_pool(graph: Graph, op: Op) -> None:
     if kernel == 1 and padding in (0, SAME):
         op.kind, op.attributes = "subsample", {"stride": stride}
         return
-    if padding == SAME:
-        if all(same_padding(size, kernel, stride) == (0, 0) for size in sizes):
-            attributes["padding"] = 0
-    elif attributes["ceil"]:
+    if padding != SAME and attributes["ceil"]:
         cut = any((size + 2 * padding - kernel) % stride for size in sizes)
         attributes["ceil"] = cut
-    if sizes == (kernel, kernel) and attributes["padding"] == 0:
+    if sizes == (kernel, kernel) and (padding == 0 or pads_nothing(op, given)):
         op.kind = "global_avg_pool" if op.kind == "avg_pool" else "global_max_pool"
         op.attributes = {"keep_map": True}
 
@@ -85,6 +82,13 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tupl
     last = (size - 1) // stride * stride
     total = max(last + dilation * (kernel - 1) + 1 - size, 0)
     return total // 2, total - total // 2
+
+
+def pads_nothing(op: Op, given: Shape) -> bool:
+    """Whether a pooling has TensorFlow's rule, and a map of a size for which that adds nothing."""
+    kernel, stride, padding = (op.attributes[name] for name in ("kernel", "stride", "padding"))
+    sizes = (given.height or 1, given.width or 1)
+    return padding == SAME and all(same_padding(n, kernel, stride) == (0, 0) for n in sizes)
 
 
 _MAY_DO_NOTHING = ("subsample", "shuffle", "zero_pad", "flatten", "pad_channels")

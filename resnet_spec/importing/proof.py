@@ -20,6 +20,7 @@ from resnet_spec.importing.errors import Unsupported, unreadable, unsaid
 from resnet_spec.importing.readers.model import Model
 from resnet_spec.ir import Network
 from resnet_spec.verify.session import ENVIRONMENT, Process
+from resnet_spec.weights import keras_model
 
 _WORKER = "resnet_spec.importing.worker"
 # Several processes work at a time: threads that wait leave the processors to the others.
@@ -79,7 +80,8 @@ def pixels_for(model: Model) -> Any:
 
 def process_of(kind: str) -> Process:
     """A process that runs models of a kind."""
-    return Process(kind, _ENVIRONMENT, _WORKER)
+    chosen = keras_model.comparing() if kind == "keras" else {}
+    return Process(kind, {**_ENVIRONMENT, **chosen}, _WORKER)
 
 
 def runner(within: ExitStack) -> Process | None:

@@ -92,7 +92,8 @@ def imported(
     text, network, made = result
     model = examined() if examined else model
     progress("comparing the graphs")
-    values = _carried(model, folded(graph, apart), network, apart)
+    matched = folded(graph, apart)
+    values = _carried(model, matched, network, apart)
     named = checkpoints.names(model, values)
     if named.rules:
         reference = {"model": source_name(model.shown), "rename": dict(named.rules)}
@@ -105,7 +106,7 @@ def imported(
         return folded(zero_biases.given(found) if biased else found, apart)
 
     by_size = sizes.told(
-        model, folded(read, apart), other, lambda size: folded(_at(made, size, path), apart)
+        model, matched, values.layers, other, lambda size: folded(_at(made, size, path), apart)
     )
     told = [*_told(values, plan, options), *_left_out(made), *by_size, *named.notes]
     notes = [*model.notes, *model_notes, *notes, *told]

@@ -2,22 +2,28 @@
 
 What a model computes of the size of its images, such as a window or a padding, is a number in its
 graph. So a model that can be asked is read for other sizes as well, and the spec must be the same
-graph there; else the layers that differ are told. Of a file with a fixed size only some are known.
+graph there, with the same weights; else the layers that differ are told. Of a file with a fixed
+size only some are known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from resnet_spec.diagnostics import SpecError
+from resnet_spec.importing.carry import layers_of
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.graph import Graph, Op, Value, significant
-from resnet_spec.importing.matching import Hash, graph_key, hashes
+from resnet_spec.importing.matching import Ambiguous, Hash, graph_key, hashes
 from resnet_spec.importing.readers.model import Model
 
 NUMBER = 2  # of other sizes for which a model is read
 _LARGE = 128  # rows; of larger images half of them do
 _WINDOW = ("kernel", "size", "height", "width")  # what tells most of another operation
+_ROUNDED = 1e-6  # of the largest number
 _MOST = 3  # differences that are told
 _OTHERWISE = (
     "for images of {} the spec is another network than the model, in which {}: they are one for "
@@ -33,40 +39,44 @@ _ONE_SIDED = (
 )
 
 Size = tuple[int, int]
+Array = Any
+Layers = Mapping[str, Op]
 GraphOf = Callable[[Model], Graph]
 SpecAt = Callable[[Size], Graph]
 
 
-def others(shape: Sequence[int]) -> list[list[list[int]]]:
-    """Batches to read a model (N, C, H, W) for, those that tell most first.
+def others(size: Size) -> list[list[Size]]:
+    """Sizes to read a model for that has images of one, those that tell most first.
 
     They are odd where most sizes are even, also after they were halved, whether that rounds up
     (above a multiple) or down (below one), and not square, in the first of each two.
     """
-    batch, channels, rows, columns = shape
+    rows, columns = size
     far = (-rows // 2, -columns // 2) if min(rows, columns) >= _LARGE else (rows, columns)
     found = []
     # A map before a fully connected layer may only grow by less than a window.
     for down, right in (far, (32, 32), (8, 8), (4, 4), (2, 2)):
         above, below, right_below = rows + down + 1, rows + down - 1, columns + right - 1
         found.append([(above, right_below), (below, right_below)])
-    return [[[batch, channels, *size] for size in sizes] for sizes in found]
+    return found
 
 
-def multiples(shape: Sequence[int]) -> list[list[int]]:
-    """A batch to read a model (N, C, H, W) for that takes no odd sizes."""
-    batch, channels, rows, columns = shape
-    return [
-        [batch, channels, rows + 32, columns + 64],
-        [batch, channels, 2 * rows, columns + 32],
-    ]
+def multiples(size: Size) -> list[Size]:
+    """Sizes to read a model for that takes no odd ones."""
+    rows, columns = size
+    return [(rows + 32, columns + 64), (2 * rows, columns + 32)]
 
 
-def told(model: Model, graph: Graph, graph_of: GraphOf, spec_at: SpecAt) -> list[str]:
-    """What is to be told of a spec for images of other sizes than those of its graph."""
+def told(
+    model: Model, graph: Graph, layers: Layers, graph_of: GraphOf, spec_at: SpecAt
+) -> list[str]:
+    """What is to be told of a spec for images of other sizes than those of its graph.
+
+    `layers`: by the spec's names what has weights in that graph.
+    """
     if model.takes_one_size:  # so there is nothing that the spec could do otherwise
         return []
-    compared = [*_compared(model, graph, graph_of, spec_at)]
+    compared = [*_compared(model, graph, layers, graph_of, spec_at)]
     if not compared:
         return [*_fixed(graph)]
     same = [size for size, differences in compared if not differences]
@@ -95,7 +105,7 @@ def _places(places: Sequence[str], what: str) -> str:
 
 
 def _compared(
-    model: Model, graph: Graph, graph_of: GraphOf, spec_at: SpecAt
+    model: Model, graph: Graph, layers: Layers, graph_of: GraphOf, spec_at: SpecAt
 ) -> Iterator[tuple[Size, list[str]]]:
     """Of each other size that the model can be read for what differs there."""
     for size, found in _read(model, graph_of):
@@ -103,9 +113,11 @@ def _compared(
             yield size, [f"{found.place or 'an operation'} can't be said: {found.what}"]
             continue
         try:
-            yield size, _differences(found, spec_at(size))
+            spec = spec_at(size)
         except SpecError:  # it is none for that size, since it has what the model has for its own
             yield size, _differences(found, graph)
+            continue
+        yield size, _differences(found, spec) or _other_weights(found, spec, layers)
 
 
 def _read(model: Model, graph_of: GraphOf) -> Iterator[tuple[Size, Graph | Unsupported]]:
@@ -115,21 +127,21 @@ def _read(model: Model, graph_of: GraphOf) -> Iterator[tuple[Size, Graph | Unsup
             yield other.shape[2:], graph_of(other)
         except Unsupported as error:
             yield other.shape[2:], error
-    if model.takes_any_size and not model.is_channels_last:
+    if any(model.open_sides):
         yield from _read_of_file(model, graph_of)
 
 
 def _read_of_file(model: Model, graph_of: GraphOf) -> Iterator[tuple[Size, Graph | Unsupported]]:
     """The graphs of a file with open sizes, for the first that it can be read for."""
     failed: list[tuple[Size, Unsupported]] = []
-    for batches in others(model.shape):
+    for sizes in others(model.image_size):
         found = []
         try:
-            for batch, channels, rows, columns in batches:
-                other = model._replace(shape=(batch, channels, rows, columns))
-                found.append(((rows, columns), graph_of(other)))
+            for size in sizes:
+                other = model.for_images_of(size)
+                found.append((other.image_size, graph_of(other)))
         except Unsupported as error:
-            failed.append(((rows, columns), error))
+            failed.append((other.image_size, error))
             continue
         yield from found
         return
@@ -172,6 +184,40 @@ def _new(graph: Graph, marks: dict[Value, Hash], known: Iterable[Hash]) -> Itera
     for op in graph.ops:
         if marks[op.output] not in had and all(marks[value] in had for value in op.inputs):
             yield op
+
+
+def _other_weights(theirs: Graph, ours: Graph, layers: Layers) -> list[str]:
+    """The layers whose numbers are others than for images of the first size, as text."""
+    try:
+        found = [*layers_of(theirs, ours)]
+    except Ambiguous:
+        return ["the weights can't be told apart by the graph"]
+    pairs = ((op, layers[layer.parts[0].name]) for op, layer in found)
+    places = [part.place or part.name for pair in pairs for part in _with_other_weights(*pair)]
+    if len(places) > 1:
+        return [f"{places[0]} and {len(places) - 1} more have other weights"]
+    return [f"{place} has other weights" for place in places]
+
+
+def _with_other_weights(found: Op, first: Op) -> Iterator[Op]:
+    if len(found.parts) != len(first.parts):  # one of them has a norm that is folded
+        yield found
+        return
+    for part, known in zip(found.parts, first.parts, strict=True):
+        one, other = part.parameters, known.parameters
+        # Numbers that are equal before a training are others after it.
+        named_alike = (one.keys(), part.sources) == (other.keys(), known.sources)
+        if not named_alike or not all(_are_equal(one[key], other[key]) for key in one):
+            yield part
+
+
+def _are_equal(one: Array, other: Array) -> bool:
+    """Whether numbers are the same but for rounding; most lie at the same place in memory."""
+    if one.__array_interface__ == other.__array_interface__:
+        return True
+    if one.shape != other.shape:
+        return False
+    return np.allclose(one, other, rtol=0, atol=_ROUNDED * np.abs(other).max())
 
 
 def _said(op: Op, instead: Sequence[Op]) -> str:

@@ -302,7 +302,9 @@ class _Examining:
         self.process.ask("together", **files)
         self.process.ask("run_exported", **pixels)
         outs = [str(path) for path in self._elsewhere()]
-        batches = [*others(model.shape), multiples(model.shape)]
+        size, channels = model.image_size, model.shape[:2]
+        tried = [*others(size), multiples(size)]
+        batches = [[[*channels, *each] for each in sizes] for sizes in tried]
         self.process.ask("at_other_sizes", batches=batches, outs=outs)
 
     def _of_pixels(self) -> Any:

@@ -51,8 +51,21 @@ def prepare() -> None:
     home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
     if "KERAS_BACKEND" in os.environ or (home / "keras.json").exists() or "keras" in sys.modules:
         return
-    installed = (name for name in ("tensorflow", "jax", "torch") if find_spec(name) is not None)
-    os.environ["KERAS_BACKEND"] = next(installed, "tensorflow")
+    os.environ["KERAS_BACKEND"] = next(_installed("tensorflow", "jax", "torch"), "tensorflow")
+
+
+def comparing() -> dict[str, str]:
+    """The environment of a process in which a model of Keras says what is right.
+
+    That is TensorFlow where it is installed, whatever the user has chosen: Keras' layers mean what
+    it does, and PyTorch's means with `padding="same"` are others at the borders of a map.
+    """
+    chosen = os.environ.get("KERAS_BACKEND", "torch")
+    return {"KERAS_BACKEND": next(_installed("tensorflow", "jax"), chosen)}
+
+
+def _installed(*names: str) -> Iterator[str]:
+    return (name for name in names if find_spec(name) is not None)
 
 
 def silence() -> None:

@@ -22,6 +22,9 @@ from resnet_spec import cli
 from resnet_spec.diagnostics import SpecError
 from resnet_spec.importing.readers.keras import file, layers
 from resnet_spec.importing.run import Imported, Options, imported
+from resnet_spec.language.library import Library
+from resnet_spec.language.load import load
+from resnet_spec.lower import lower
 from resnet_spec.weights import keras_model
 
 pytestmark = [pytest.mark.torch, pytest.mark.keras]
@@ -36,14 +39,23 @@ def double() -> Any:
         yield
 
 
-def difference(model: Any, found: Imported) -> float:
-    """How far apart the outputs are in double precision, relative to the largest."""
+def difference(model: Any, found: Imported, size: int | None = None) -> float:
+    """How far apart the outputs are in double precision, relative to the largest.
+
+    `size`: rows and columns of the images, where they are others than the spec's.
+    """
     import torch
 
-    ours = networks.built(found.network, "imported").double()
+    network = found.network
+    if size is not None:
+        stated, asked = (f"height: {n}, width: {n}" for n in (network.input.height, size))
+        text = found.text.replace(stated, asked)
+        network = lower(load("imported.yaml", Library(), text=text.encode()))
+        assert network.input.dimensions[1:] == (size, size)
+    ours = networks.built(network, "imported").double()
     state = {name: torch.tensor(value) for name, value in found.state.items()}
     ours.load_state_dict(state, strict=True)
-    first = np.random.default_rng(1).standard_normal((2, *found.network.input.dimensions))
+    first = np.random.default_rng(1).standard_normal((2, *network.input.dimensions))
     wanted = np.asarray(model(first.transpose(0, 2, 3, 1), training=False))
     with torch.no_grad():
         given = ours(torch.from_numpy(first))
@@ -54,8 +66,8 @@ def difference(model: Any, found: Imported) -> float:
     return float(np.abs(result - wanted).max() / np.abs(wanted).max())
 
 
-def read(path: Path, library: bool = False) -> Imported:
-    model = file.read(path, path.name).model
+def read(path: Path, library: bool = False, size: int = 224) -> Imported:
+    model = file.read(path, path.name, (3, size, size)).model
     return imported(model, Options("imported", "Imported", library), str(path.with_name("n.yaml")))
 
 
@@ -98,7 +110,7 @@ def test_a_residual_network(ending: str, tmp_path: Path) -> None:
     assert "3 biases before norms went into the norms' means" not in " ".join(found.notes)
 
 
-def single(*build: Callable[[Any], Any], size: tuple[int, ...] = (12, 12, 3)) -> Any:
+def single(*build: Callable[[Any], Any], size: tuple[int | None, ...] = (12, 12, 3)) -> Any:
     """A model of layers one after the other, and a classifier."""
     import keras
     from keras import layers as kl
@@ -492,6 +504,86 @@ def test_what_rearranged_a_map_is_named(tmp_path: Path) -> None:
     assert said.endswith("Reshape 'fold' rearranges it")
 
 
+# --- images of other sizes -----------------------------------------------------------------------
+
+
+OPEN = (None, None, 3)
+
+
+@pytest.mark.parametrize("begins", ["pooling", "convolution"])
+@pytest.mark.parametrize("kind", ["MaxPooling2D", "AveragePooling2D"])
+def test_poolings_are_padded_for_all_sizes(kind: str, begins: str, tmp_path: Path) -> None:
+    """Where a pooling's stride is its window, the rule adds nothing for images of even sizes."""
+    from keras import layers as kl
+
+    pool = getattr(kl, kind)(2, padding="same")
+    layers_ = [pool, conv(4)] if begins == "pooling" else [conv(4, padding="same"), kl.ReLU(), pool]
+    model = randomized(single(*layers_, conv(5), size=OPEN))
+    found = read(saved(model, tmp_path, "keras"), size=16)
+    assert not any("another network" in note for note in found.notes), found.notes
+    assert [difference(model, found, size) < TOLERANCE for size in (16, 17)] == [True, True]
+
+
+@pytest.mark.parametrize("size", [None, 16])
+def test_a_block_of_the_library_that_holds_for_even_sizes(size: int | None, tmp_path: Path) -> None:
+    """It is the model where the model takes no other sizes; else what differs is told."""
+    from keras import layers as kl
+
+    stack = [conv(8, padding="same"), kl.ReLU(), kl.MaxPooling2D(2, padding="same", name="pool")]
+    model = randomized(single(*stack, conv(4), size=(size, size, 3)))
+    found = read(saved(model, tmp_path, "keras"), library=True, size=16)
+    assert "block: conv_stack" in found.text and difference(model, found, 16) < TOLERANCE
+    told = [note for note in found.notes if "another network" in note]
+    assert told == ([] if size else [
+        "for images of 33x31 the spec is another network than the model, in which MaxPooling2D "
+        "'pool' is max_pool with ceil True, in the spec max_pool with ceil False: they are one for "
+        "images of 16x16"
+    ])  # fmt: skip
+    assert size or difference(model, found, 17) > 1e-3
+
+
+@pytest.mark.parametrize("size", [16, 17])
+def test_a_block_of_the_library_that_holds_for_all_sizes(size: int, tmp_path: Path) -> None:
+    """Means of two rows and columns are cut off by the border as `ceil: true` has it."""
+    from keras import layers as kl
+
+    def normed(x: Any, *window: int) -> Any:
+        x = kl.ZeroPadding2D()(x) if window[0] == 3 else x
+        return kl.BatchNormalization()(kl.Conv2D(8, *window, use_bias=False)(x))
+
+    def block(x: Any) -> Any:
+        y = normed(kl.ReLU()(normed(x, 3, 2)), 3, 1)
+        x = normed(kl.AveragePooling2D(2, padding="same")(x), 1)
+        return kl.ReLU()(kl.Add()([x, y]))
+
+    model = randomized(single(lambda x: kl.ReLU()(normed(x, 3)), block, size=OPEN))
+    found = read(saved(model, tmp_path, "keras"), library=True, size=size)
+    assert "block: basic" in found.text and "shortcut: avg_pool_shortcut" in found.text, found.text
+    assert not any("another network" in note for note in found.notes), found.notes
+    assert [difference(model, found, size) < TOLERANCE for size in (16, 17)] == [True, True]
+
+
+def test_rows_that_are_added_on_one_side_are_compared_for_other_sizes(tmp_path: Path) -> None:
+    from keras import layers as kl
+
+    one_sided = [kl.ZeroPadding2D(((0, 1), (0, 1)), name="below"), conv(4, strides=2)]
+    model = randomized(single(*one_sided, size=OPEN))
+    notes = " ".join(read(saved(model, tmp_path, "keras"), size=16).notes)
+    assert "for images of 33x31 the spec is another network" in notes and "'below'" in notes
+
+
+@pytest.mark.parametrize(
+    ("stated", "size"), [((None, None), (9, 7)), ((None, 12), (9, 12)), ((12, 12), (12, 12))]
+)
+def test_sizes_that_are_open(
+    stated: tuple[int | None, int | None], size: tuple[int, int], tmp_path: Path
+) -> None:
+    path = saved(single(conv(4), size=(*stated, 3)), tmp_path, "keras")
+    model = file.read(path, path.name, (3, 12, 12)).model
+    assert model.for_images_of((9, 7)).shape == (1, *size, 3)
+    assert any("images of any size" in note for note in model.notes) == (size != (12, 12))
+
+
 @pytest.mark.parametrize("order", ["to last", "to first"])
 def test_images_that_are_turned_first(order: str, tmp_path: Path) -> None:
     """Whether a model's images have their channels first is told by what it does with them."""
@@ -761,6 +853,36 @@ def test_keras_runs_what_was_understood(ending: str, command: Command, tmp_path:
     model = keras.Sequential([kl.Input((12, 12, 3)), *stem, body, tail, kl.Flatten(), kl.Dense(3)])
     code, told = command(saved(randomized(model), tmp_path, ending).name)
     assert code == 0 and "same logits: " in told, told
+
+
+def test_the_user_s_backend_of_keras_does_not_matter(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's means of windows that are cut off by the border are others than TensorFlow's."""
+    from keras import layers as kl
+
+    saved(randomized(single(kl.AveragePooling2D(3, 2, padding="same"))), tmp_path, "keras")
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    code, told = command("model.keras")
+    assert code == 0 and "same logits: " in told, told
+
+
+@pytest.mark.parametrize(
+    ("installed", "backend"),
+    [
+        ({"tensorflow", "jax", "torch"}, "tensorflow"),
+        ({"jax", "torch"}, "jax"),
+        ({"torch"}, "openvino"),
+    ],
+)
+def test_keras_runs_on_the_first_backend_that_is_installed(
+    installed: set[str], backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "openvino")
+    monkeypatch.setattr(
+        keras_model, "find_spec", lambda name: object() if name in installed else None
+    )
+    assert keras_model.comparing() == {"KERAS_BACKEND": backend}
 
 
 def test_the_logits_are_compared_with_keras(

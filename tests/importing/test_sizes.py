@@ -117,6 +117,34 @@ def checks(): return Net(mean, images=checked)
 def largest(): return Net(lambda x: F.adaptive_max_pool2d(x, 3).flatten(1), 9)
 def halves(): return Net(lambda x: F.adaptive_max_pool2d(x, 4).flatten(1), 16)
 def flat(): return Net(lambda x: x.flatten(1), 256)
+def rows_first(): return Net(lambda x: x.permute(0, 2, 3, 1).flatten(1), 256)
+
+
+class Chosen(nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.other_norm = nn.BatchNorm2d(8, affine=False)
+        self.table = nn.Parameter(torch.randn(2, 8))
+        self.chosen = forward
+
+    def forward(self, x):
+        return self.chosen(self, x)
+
+    def convolved(self, x, kernel, bias=None):
+        return F.conv2d(x, kernel, bias, padding=1)
+
+    def standardised(self, x):
+        return self.convolved(x, self.first.weight - self.first.weight.mean())
+
+
+def by_size(forward): return Net(mean, given=Chosen(forward))
+def layers(): return by_size(lambda m, x: m.second(x) if x.shape[2] % 2 else m.first(x))
+def norms(): return by_size(lambda m, x: m.first(m.other_norm(x) if x.shape[3] % 2 else m.norm(x)))
+def kernels(): return by_size(lambda m, x: m.convolved(x, m.first.weight * (x.shape[2] / 32)))
+def rows(): return by_size(lambda m, x: m.convolved(x, m.first.weight, m.table[x.shape[3] % 2]))
+def standardised(): return by_size(Chosen.standardised)
 
 
 class Attention(nn.Module):
@@ -180,6 +208,7 @@ def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bring:
         "flat",
         "in_place",
         "own_divisor",
+        "standardised",
     ],
 )
 def test_what_is_one_for_all_sizes_is_not_told(name: str, bring: Bring) -> None:
@@ -200,6 +229,23 @@ def test_what_holds_for_one_size_is_told(name: str, told: str, bring: Bring) -> 
     notes = bring(name).notes
     assert len(notes) == 1 and told in notes[0], notes
     assert notes[0].endswith("they are one for images of 32x32")
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("layers", "Conv '/blocks/blocks.1/given/second/Conv'"),
+        ("norms", "BatchNormalization '/blocks/blocks.1/given/other_norm/BatchNormalization'"),
+        ("kernels", "Conv '/blocks/blocks.1/given/Conv'"),
+        ("rows", "Conv '/blocks/blocks.1/given/Conv'"),
+    ],
+)
+def test_weights_that_depend_on_the_size_are_told(name: str, layer: str, bring: Bring) -> None:
+    (told,) = [note for note in bring(name).notes if "images" in note]
+    assert told == (
+        "for images of 65x63 the spec is another network than the model, in which "
+        f"{layer} has other weights: they are one for images of 32x32"
+    )
 
 
 def test_parts_of_a_map_stay_parts(bring: Bring) -> None:
@@ -356,10 +402,13 @@ def of_file(name: str, is_open: bool) -> list[str]:
         ("plain", ""),
         ("whole", "for images of 41x39 the spec is another network than the model"),
         ("padded", "for images of 65x63 the spec is another network than the model"),
+        ("kernels", "Conv '/blocks/blocks.1/given/Conv' has other weights: they are one"),
+        ("rows_first", "can't be said: a fully connected layer of 4096 on a vector of 16896"),
     ],
 )
 def test_a_file_with_open_sizes_is_read_for_others(name: str, told: str) -> None:
-    notes = [note for note in of_file(name, True) if "it takes images of any size" not in note]
+    taken = "it takes images of any size"
+    notes = [note for note in of_file(name, True) if "images" in note and taken not in note]
     assert len(notes) == bool(told) and told in "".join(notes), notes
 
 

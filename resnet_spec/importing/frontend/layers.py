@@ -138,6 +138,7 @@ def fully_connected(call: Call, weight: Array, bias: Array) -> View:
         if order not in _FLATTENED:  # checkpoints that come later would not say so
             said = ", ".join(_AXES[each] for each in order)
             raise Unsupported(f"a map that is flattened along {said}")
+        _check_taken(weight, shape.elements)
         weight = call.known.same(weight, _in_our_order(weight, order, shape))
         sizes = {"height": shape.height, "width": shape.width}
         value = call.add("flatten", [value], sizes)
@@ -145,13 +146,16 @@ def fully_connected(call: Call, weight: Array, bias: Array) -> View:
         return _at_each_place(call, view, weight, bias)
     else:
         raise Unsupported("a fully connected layer on something else than a vector")
-    given = call.builder.shape(value).channels
-    if weight.shape[1] != given:
-        raise Unsupported(f"a fully connected layer of {weight.shape[1]} on a vector of {given}")
+    _check_taken(weight, call.builder.shape(value).channels)
     parameters = {"weight": weight, **({} if bias is None else {"bias": numbers(bias)})}
     attributes = {"features": weight.shape[0], "bias": bias is not None}
     made = call.add("linear", [value], attributes, parameters)
     return views.plain(made, call.builder.shape(made), call.builder.batch, rank=2)
+
+
+def _check_taken(weight: Array, given: int) -> None:
+    if weight.shape[1] != given:
+        raise Unsupported(f"a fully connected layer of {weight.shape[1]} on a vector of {given}")
 
 
 def _in_our_order(weight: Array, order: Sequence[str], shape: Shape) -> Array:

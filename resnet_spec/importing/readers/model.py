@@ -9,9 +9,8 @@ MAX_NODES = 100_000  # the deepest networks have some ten thousand
 MAX_FOLDED = 1 << 26  # elements of what is computed of constants alone
 
 
-# Where a model leaves the sizes of images open.
 LEFT_OUT = "what is done in training alone is left out: {}"
-ANY_SIZE = "it takes images of any size; the spec says {}x{}, or what --input says"
+_ANY_SIZE = "it takes images of any size; the spec says {}x{}, or what --input says"
 ADAPTIVE_POOL = "resnet_spec::AdaptiveAveragePool"  # as we export it, since ONNX has none
 _PASSING = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze")
 
@@ -48,7 +47,7 @@ class Model(NamedTuple):
     output: str
     notes: tuple[str, ...] = ()
     stated_last: bool | None = None  # where the source says how images lie
-    takes_any_size: bool = False  # its nodes are the same for all sizes of images
+    open_sides: tuple[bool, bool] = (False, False)  # whether it leaves rows and columns open
     takes_one_size: bool = False  # its code takes no images of the other sizes that were tried
     elsewhere: tuple[Model, ...] = ()  # what it is for images of other sizes, where its code says
 
@@ -58,6 +57,28 @@ class Model(NamedTuple):
         if self.stated_last is not None:
             return self.stated_last
         return self.shape[3] in (1, 3, 4) and self.shape[1] not in (1, 3, 4)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """The rows and columns of its images."""
+        _, *sizes = self.shape
+        return (sizes[0], sizes[1]) if self.is_channels_last else (sizes[1], sizes[2])
+
+    def with_open_sides(self, sides: tuple[bool, bool]) -> Model:
+        """The same, with a note where it leaves rows or columns open."""
+        if not any(sides):
+            return self
+        note = _ANY_SIZE.format(*self.image_size)
+        return self._replace(open_sides=sides, notes=(note, *self.notes))
+
+    def for_images_of(self, size: tuple[int, int]) -> Model:
+        """The same for images of other rows and columns, as far as it leaves these open."""
+        sides = zip(self.open_sides, size, self.image_size, strict=True)
+        rows, columns = (other if is_open else own for is_open, other, own in sides)
+        batch, first, _, last = self.shape
+        if self.is_channels_last:
+            return self._replace(shape=(batch, rows, columns, last))
+        return self._replace(shape=(batch, first, rows, columns))
 
     @property
     def ends_in_softmax(self) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from resnet_spec.diagnostics import quoted
 from resnet_spec.disk.regular import open_regular
 from resnet_spec.importing.errors import Unsupported, refused, unreadable, unsaid
-from resnet_spec.importing.readers.model import ADAPTIVE_POOL, ANY_SIZE, MAX_NODES, Model, Node
+from resnet_spec.importing.readers.model import ADAPTIVE_POOL, MAX_NODES, Model, Node
 from resnet_spec.language.name_resolution import MAX_SIZE
 from resnet_spec.weights.checkpoint import CUT_OFF, MissingPackage
 from resnet_spec.weights.formats import onnx_model
@@ -63,7 +63,7 @@ def read(
     tensors = _Tensors(path.parent, shown)
     constants = {each.name: tensors.array(each) for each in graph.initializer}
     constants.update(values or {})
-    given, shape, notes = _input(graph, constants, shown, size)
+    given, shape, open_sides = _input(graph, constants, shown, size)
     version = max((e.version for e in proto.opset_import if not e.domain), default=1)
     nodes = tuple(_as_today(_node(each, tensors), version) for each in graph.node)
     _check_given(nodes, (given, *constants), graph.sparse_initializer, shown)
@@ -78,7 +78,7 @@ def read(
     held = (*constants, *copies)
     parameters = _dotted([name for name in held if _OF_A_LAYER.fullmatch(name)])
     parameters |= {name: name for name in values or ()}  # as the model itself calls them
-    return Model(
+    model = Model(
         shown,
         "ONNX",
         _named(nodes, constants, parameters),
@@ -87,9 +87,8 @@ def read(
         given,
         shape,
         outputs[0],
-        notes,
-        takes_any_size=bool(notes),
     )
+    return model.with_open_sides(open_sides)
 
 
 def _parsed(path: Path, shown: str) -> Any:
@@ -195,8 +194,8 @@ class _Tensors:
 
 def _input(
     graph: Any, constants: Mapping[str, Any], shown: str, size: tuple[int, int]
-) -> tuple[str, tuple[int, int, int, int], tuple[str, ...]]:
-    """The name and the shape of the images, an open batch of 1, and what is to be told of it."""
+) -> tuple[str, tuple[int, int, int, int], tuple[bool, bool]]:
+    """The name and the shape of the images, an open batch of 1; whether rows, columns are open."""
     found = [each for each in graph.input if each.name not in constants]
     if len(found) != 1:
         names = ", ".join(quoted(each.name) for each in found[:4]) or "none"
@@ -215,9 +214,8 @@ def _input(
     open_sizes = (1, *size, 3) if last else (1, 3, *size)
     sizes = [each if each > 0 else other for each, other in zip(dims, open_sizes, strict=True)]
     images = (sizes[0], sizes[1], sizes[2], sizes[3])
-    place = slice(1, 3) if last else slice(2, 4)
-    is_open = any(each <= 0 for each in dims[place])
-    return found[0].name, images, (ANY_SIZE.format(*list(images)[place]),) if is_open else ()
+    rows, columns = dims[1:3] if last else dims[2:]
+    return found[0].name, images, (rows <= 0, columns <= 0)
 
 
 def _check_given(

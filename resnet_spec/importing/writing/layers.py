@@ -10,7 +10,7 @@ from resnet_spec.importing.graph import GATED, Graph, Op, Value, is_point, takes
 from resnet_spec.importing.structure.roles import Roles
 from resnet_spec.importing.writing.fillers import Fillers
 from resnet_spec.importing.writing.names import Names, norm_beside
-from resnet_spec.primitives import PRIMITIVES
+from resnet_spec.primitives import PRIMITIVES, SAME
 
 Layer = dict[str, Any]
 
@@ -137,6 +137,8 @@ def _pool(op: Op, scope: Scope, stated: Mapping[str, Any]) -> Layer:
     if op.adaptive and not stated:
         return {"adaptive_avg_pool": scope.names.take("", "pool"), "size": op.adaptive}
     attributes = op.attributes
+    if op.parts and op.parts[0].attributes["padding"] == SAME:  # whatever that is for this size
+        attributes = op.parts[0].attributes
     layer: Layer = {op.kind: scope.names.take("", "pool"), "kernel": attributes["kernel"]}
     if attributes["stride"] != attributes["kernel"]:
         layer["stride"] = attributes["stride"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -16,7 +15,7 @@ from resnet_spec.verify import compare
 from resnet_spec.verify.plan import plan_of
 from resnet_spec.verify.run import sources_of
 from resnet_spec.verify.session import ENVIRONMENT, Process, RunnerError, scratch
-from resnet_spec.weights import formats
+from resnet_spec.weights import formats, keras_model
 from resnet_spec.weights.against.worker import OUTPUT
 from resnet_spec.weights.checkpoint import MissingPackage, read, refused, shape_text
 from resnet_spec.weights.formats import exported
@@ -212,10 +211,8 @@ def _ours(
 
 @contextmanager
 def _source(kind: str, path: Path, shown: str) -> Iterator[Process]:
-    backends = (name for name in ("tensorflow", "jax", "torch") if find_spec(name) is not None)
-    backend = os.environ.get("KERAS_BACKEND") or next(backends, "tensorflow")
     try:
-        with Process(kind, {**ENVIRONMENT, "KERAS_BACKEND": backend}, _WORKER) as process:
+        with Process(kind, {**ENVIRONMENT, **keras_model.comparing()}, _WORKER) as process:
             yield process
     except RunnerError as error:
         _name_the_file(path, shown)

@@ -20,7 +20,7 @@ from resnet_spec.importing.readers.keras.emitter import Call, Written
 from resnet_spec.importing.readers.keras.restated import restated
 from resnet_spec.importing.readers.keras.topology import Scope
 from resnet_spec.importing.readers.keras.variables import Variables
-from resnet_spec.importing.readers.model import ANY_SIZE, LEFT_OUT, Model
+from resnet_spec.importing.readers.model import LEFT_OUT, Model
 from resnet_spec.language.name_resolution import MAX_SIZE
 from resnet_spec.weights.checkpoint import BROKEN, CUT_OFF, Checkpoint, MissingPackage
 
@@ -150,9 +150,10 @@ def _graph(
         "images",
         shape,
         renamed.get(output, output),
-        (*_size_notes(scope, shape, is_last), *_notes(scope, done)),
+        tuple(_notes(scope, done)),
         is_last,
     )
+    model = model.with_open_sides(_open_sides(scope, is_last))
     return Read(model, json.dumps(restated(scope, shape)))
 
 
@@ -186,11 +187,11 @@ def _input(
     return (sizes[0], sizes[1], sizes[2], sizes[3]), is_last
 
 
-def _size_notes(scope: Scope, shape: tuple[int, int, int, int], is_last: bool) -> Iterator[str]:
-    place = slice(1, 3) if is_last else slice(2, 4)
-    stated: Any = topology.stated_shape(scope)
-    if stated is None or None in stated[place]:
-        yield ANY_SIZE.format(*list(shape)[place])
+def _open_sides(scope: Scope, is_last: bool) -> tuple[bool, bool]:
+    """Whether it takes any number of rows, and of columns."""
+    stated: Any = topology.stated_shape(scope) or [None] * 4
+    rows, columns = stated[1:3] if is_last else stated[2:]
+    return rows is None, columns is None
 
 
 def _notes(scope: Scope, done: Written) -> Iterator[str]:

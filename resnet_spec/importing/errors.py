@@ -15,6 +15,10 @@ class Unsupported(Exception):
         self.what, self.place, self.help = what, place, help
 
 
+class Unable(Unsupported):
+    """Something that the model itself can't do for images of this size."""
+
+
 def unreadable(shown: str, reason: str, help: str | None = None) -> NoReturn:
     """Raise RS951: a model that can't be read."""
     raise SpecError([Diagnostic("RS951", reason, Span(shown), help)])

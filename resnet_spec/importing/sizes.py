@@ -15,7 +15,7 @@ import numpy as np
 
 from resnet_spec.diagnostics import SpecError
 from resnet_spec.importing.carry import layers_of
-from resnet_spec.importing.errors import Unsupported
+from resnet_spec.importing.errors import Unable, Unsupported
 from resnet_spec.importing.graph import Graph, Op, Value, significant
 from resnet_spec.importing.matching import Ambiguous, Hash, graph_key, hashes
 from resnet_spec.importing.readers.model import Model
@@ -43,6 +43,7 @@ Array = Any
 Layers = Mapping[str, Op]
 GraphOf = Callable[[Model], Graph]
 SpecAt = Callable[[Size], Graph]
+Read = tuple[Size, Graph | Unsupported]
 
 
 def others(size: Size) -> list[list[Size]]:
@@ -120,7 +121,7 @@ def _compared(
         yield size, _differences(found, spec) or _other_weights(found, spec, layers)
 
 
-def _read(model: Model, graph_of: GraphOf) -> Iterator[tuple[Size, Graph | Unsupported]]:
+def _read(model: Model, graph_of: GraphOf) -> Iterator[Read]:
     """The graphs of a model for other sizes; of a file with open sizes for those that it allows."""
     for other in model.elsewhere:
         try:
@@ -131,21 +132,29 @@ def _read(model: Model, graph_of: GraphOf) -> Iterator[tuple[Size, Graph | Unsup
         yield from _read_of_file(model, graph_of)
 
 
-def _read_of_file(model: Model, graph_of: GraphOf) -> Iterator[tuple[Size, Graph | Unsupported]]:
+def _read_of_file(model: Model, graph_of: GraphOf) -> Iterator[Read]:
     """The graphs of a file with open sizes, for the first that it can be read for."""
-    failed: list[tuple[Size, Unsupported]] = []
-    for sizes in others(model.image_size):
-        found = []
+    size = model.image_size
+    yield from _first_read(model, others(size), graph_of) or _first_read(
+        model, [multiples(size)], graph_of
+    )
+
+
+def _first_read(model: Model, candidates: Iterable[list[Size]], graph_of: GraphOf) -> list[Read]:
+    """The graphs for the first sizes that can be said, or why not; none that the model can't do."""
+    failed: list[Read] = []
+    for sizes in candidates:
+        read: list[Read] = []
         try:
-            for size in sizes:
-                other = model.for_images_of(size)
-                found.append((other.image_size, graph_of(other)))
+            for other in map(model.for_images_of, sizes):
+                read.append((other.image_size, graph_of(other)))
+        except Unable:
+            continue
         except Unsupported as error:
             failed.append((other.image_size, error))
             continue
-        yield from found
-        return
-    yield failed[0]
+        return read
+    return failed[:1]
 
 
 def _differences(theirs: Graph, ours: Graph) -> list[str]:

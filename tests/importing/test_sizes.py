@@ -98,6 +98,7 @@ def of_multiples(x):
 
 
 def plain(): return Net(mean)
+def halved_twice(): return Net(mean, given=lambda x: F.max_pool2d(x, 2) + F.max_pool2d(x, 3, 2, 1))
 def adaptive(): return Net(lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1))
 def parts(): return Net(lambda x: F.adaptive_avg_pool2d(x, 4).flatten(1), 16)
 def odd_parts(): return Net(lambda x: F.adaptive_avg_pool2d(x, 3).flatten(1), 9)
@@ -403,6 +404,7 @@ def of_file(name: str, is_open: bool) -> list[str]:
         ("whole", "for images of 41x39 the spec is another network than the model"),
         ("padded", "for images of 65x63 the spec is another network than the model"),
         ("kernels", "Conv '/blocks/blocks.1/given/Conv' has other weights: they are one"),
+        ("halved_twice", ""),
         ("rows_first", "can't be said: a fully connected layer of 4096 on a vector of 16896"),
     ],
 )

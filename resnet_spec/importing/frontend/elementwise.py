@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_spec.importing.errors import Unsupported
+from resnet_spec.importing.errors import Unable, Unsupported
 from resnet_spec.importing.frontend.call import Call, Rule
 from resnet_spec.importing.frontend.views import CHANNELS, Factor, View
 from resnet_spec.importing.graph import Dropout
@@ -149,7 +149,9 @@ def _sum(call: Call, given: list[View]) -> View:
         shapes = [str(call.shape(each)) for each in given]
         shown = " and ".join(shapes)
         if len(set(shapes)) > 1:
-            raise Unsupported(f"a sum of {shown}: the language adds values of one shape alone")
+            sides = zip(*(call.shape(each).dimensions for each in given), strict=False)
+            error = Unable if any(len({*side} - {1}) > 1 for side in sides) else Unsupported
+            raise error(f"a sum of {shown}: the language adds values of one shape alone")
         raise Unsupported(f"a sum of values that are seen differently: {shown}")
     return first.of(call.add("add", [each.value for each in given]))
 

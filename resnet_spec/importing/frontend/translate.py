@@ -72,7 +72,7 @@ class Translation:
                 self._translated(node)
         except Unsupported as error:
             help = error.help or self._rearranged(node)
-            raise Unsupported(error.what, error.place or _place(node), help) from None
+            raise type(error)(error.what, error.place or _place(node), help) from None
         self._follow(node)
 
     def _follow(self, node: Node) -> None:

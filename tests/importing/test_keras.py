@@ -697,6 +697,10 @@ CHANGES: dict[str, tuple[Callable[[Any], None], str]] = {
         ),
         "it names 'nothing', which gives nothing",
     ),
+    "an input that is not there": (
+        lambda d: d["config"]["layers"].pop(0),
+        "is none of its layers",
+    ),
     "a module": (
         lambda d: layer_of(d, "block0_conv1").update(module="os"),
         "Conv2D 'block0_conv1': a class of 'os' that is not Keras' own: its code is not run",

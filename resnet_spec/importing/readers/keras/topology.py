@@ -337,7 +337,10 @@ def _unrolled(scope: Scope, given: str, steps: list[Step]) -> str:
         if len(ends) != 1:
             names = ", ".join(quoted(ref.layer) for ref in ends[:4])
             raise Unsupported(f"several {what}s: {names}", place)
-    known = {scope.inputs[0]: given}
+    first = scope.inputs[0]
+    if first.layer and first.layer not in scope.parts:
+        raise Unsupported(f"its input {quoted(first.layer)} is none of its layers", place)
+    known = {first: given}
     waiting: list[tuple[Ref, bool]] = [(scope.outputs[0], False)]
     entered: set[Ref] = set()
     while waiting:

@@ -26,7 +26,7 @@ from resnet_spec.importing.proof import (
     process_of,
 )
 from resnet_spec.importing.readers import onnx_file, tensors
-from resnet_spec.importing.readers.model import LEFT_OUT, Model
+from resnet_spec.importing.readers.model import LEFT_OUT, Model, listed
 from resnet_spec.importing.sizes import NUMBER, multiples, others
 from resnet_spec.verify.session import RunnerError
 from resnet_spec.weights import formats
@@ -51,6 +51,7 @@ ONE_WAY = (
 )
 ALONE = "it takes one image at a time, and two at once fail ({}); the spec takes batches"
 UNSEEN = "its training can't be seen ({}): what only that does in {} is left out"
+KEPT = "norms that use their running statistics in training, too, are others in the spec: {}"
 _UNKNOWN = "{}: it can't be read, since PyTorch's exporter has no form for it"
 NO_FORM = (
     "for images of {} PyTorch's exporter has no form for {}{}: "
@@ -280,6 +281,7 @@ class _Examining:
         _check_decisions(told["decides"], self.shown)
         model = onnx_file.read(path, self.shown, values=tensors.mapped(values))
         model = model._replace(format="PyTorch", notes=(*model.notes, *_notes(told)))
+        model = model._replace(learned=frozenset(told["learned"]))
         self.told = told
         pixels = None
         runs = math.prod(model.shape) <= MAX_ELEMENTS
@@ -338,7 +340,8 @@ class _Examining:
             return model._replace(notes=(*model.notes, note))
         paths = self._elsewhere()[: len(shapes)]
         read = (onnx_file.read(path, model.shown, values=model.constants) for path in paths)
-        return model._replace(elsewhere=tuple(read), takes_one_size=not shapes)
+        elsewhere = tuple(each._replace(learned=model.learned) for each in read)
+        return model._replace(elsewhere=elsewhere, takes_one_size=not shapes)
 
     def _in_training(self, model: Model) -> Model:
         """A model with what it does in training alone, as far as that is seen."""
@@ -377,6 +380,8 @@ def _without(model: Model, exported: Mapping[str, Any], trained: Mapping[str, An
     notes, names = [*model.notes], {*exported["left_out"], *trained.get("left_out", ())}
     if exported["asking"] and "fails" in trained:
         notes.append(UNSEEN.format(trained["fails"], ", ".join(exported["asking"])))
+    if trained.get("norms"):
+        notes.append(KEPT.format(listed([*map(quoted, trained["norms"])])))
     if names:
         notes.append(LEFT_OUT.format(", ".join(sorted(names))))
     return model._replace(notes=tuple(notes))

@@ -11,13 +11,12 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from resnet_spec.importing import exporting
 
-Array = Any
 _DROPOUT = re.compile(r"(feature_)?(alpha_)?(dropout([123]d)?)_?")
 _MARK = "is_of_images_in_training"
 
@@ -25,11 +24,24 @@ _MARK = "is_of_images_in_training"
 # --- dropout -------------------------------------------------------------------------------------
 
 
-def _dropouts(replaced: Callable[[str, Any, float, bool, Callable[[], Any]], Any]) -> Any:
+class _Dropout(NamedTuple):
+    """A call of a dropout: what each form of it takes; `train` and `training` are one."""
+
+    input: Any
+    p: float = 0.5
+    train: bool = True
+    inplace: bool = False
+    training: bool | None = None
+
+    @property
+    def is_on(self) -> bool:
+        return self.train if self.training is None else self.training
+
+
+def _dropouts(replaced: Callable[[str, _Dropout, Callable[[], Any]], Any]) -> Any:
     """Within it each dropout gives what `replaced` does, whatever name its function has in code.
 
-    That is told the function's own name, the values, the rate, whether it is in training, and what
-    calls it.
+    That is told the function's own name, what it takes, and what calls it.
     """
     from torch.overrides import TorchFunctionMode
 
@@ -43,21 +55,13 @@ def _dropouts(replaced: Callable[[str, Any, float, bool, Callable[[], Any]], Any
             name = getattr(function, "_opname", "") or getattr(function, "__name__", "")
             if not _DROPOUT.fullmatch(name):
                 return call()
-            return replaced(name.rstrip("_"), *_options(*given, **(options or {})), call)
+            taken = _Dropout(*given, **(options or {}))
+            if name.endswith("_"):
+                taken = taken._replace(inplace=True)
+            return replaced(name.rstrip("_"), taken, call)
 
     mode: Any = Dropouts
     return mode()
-
-
-def _options(
-    input: Any,
-    p: float = 0.5,
-    train: bool = True,
-    inplace: bool = False,
-    training: bool | None = None,
-) -> tuple[Any, float, bool]:
-    """The values, the rate and whether it is in training, by the names of either of its forms."""
-    return input, p, train if training is None else training
 
 
 def dropouts_told(left_out: set[str]) -> Any:
@@ -66,10 +70,11 @@ def dropouts_told(left_out: set[str]) -> Any:
     The names of dropouts that the language has not are added to `left_out`.
     """
 
-    def replaced(name: str, values: Any, rate: float, trains: bool, call: Any) -> Any:
-        if name == "dropout" and not trains:
-            return _told_dropout(values, rate)
-        if name != "dropout" and rate:
+    def replaced(name: str, taken: _Dropout, call: Callable[[], Any]) -> Any:
+        if name == "dropout" and not taken.is_on:
+            told = _told_dropout(taken.input, taken.p)
+            return taken.input.copy_(told) if taken.inplace else told
+        if name != "dropout" and taken.p:
             left_out.add(name)
         return call()
 
@@ -125,6 +130,15 @@ def _is_torchs(module: str) -> bool:
     return module.partition(".")[0] == "torch"
 
 
+def norms_kept_in_evaluation(model: Any) -> list[str]:
+    """The names of norms that use their running statistics in training, too, as its code says."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    model.train()
+    norms = {name: each for name, each in model.named_modules() if isinstance(each, _BatchNorm)}
+    return [name for name, each in norms.items() if each.track_running_stats and not each.training]
+
+
 def differing(model: Any, shape: Sequence[int]) -> list[str]:
     """The classes of layers whose code computes otherwise in training than in evaluation.
 
@@ -168,9 +182,9 @@ def _done(model: Any, images: Any) -> dict[str, list[Any]]:
                 if isinstance(each, torch.Tensor):
                     setattr(each, _MARK, True)
 
-    def dropped(name: str, values: Any, rate: float, trains: bool, call: Any) -> Any:
-        done[within[-1][0]].append((name, rate))
-        return values
+    def dropped(name: str, taken: _Dropout, call: Callable[[], Any]) -> Any:
+        done[within[-1][0]].append((name, taken.p))
+        return taken.input
 
     def moved(name: str) -> None:
         nonlocal last

@@ -125,6 +125,7 @@ class Worker:
         return {
             "decides": exporting.asked_of_images(model, shape) if asks else {},
             "asking": sorted(self.asking),
+            "learned": _learned(model),
             "left_out": sorted(left_out),
             "outputs": self.outputs,
         }
@@ -181,14 +182,16 @@ class Worker:
     def in_training(self, shape: list[int]) -> dict[str, Any]:
         """What code for images of a shape does in training alone, by the classes of its layers.
 
-        Gives them under `left_out`, or under `fails` why it can't be seen. That is the last of the
-        model.
+        Gives them under `left_out`, under `norms` which keep their statistics; or under `fails` why
+        that can't be seen. It is the last of the model.
         """
         model, self.model = self.model, None  # whose memory others need while this process ends
-        if not self.asking:
-            return {"left_out": []}
         try:
-            return {"left_out": training.differing(model, shape)}
+            norms = training.norms_kept_in_evaluation(model)
+            return {
+                "left_out": training.differing(model, shape) if self.asking else [],
+                "norms": norms,
+            }
         except Exception as error:  # whatever code of a stranger raises
             return {"fails": exporting.reason(error)}
 
@@ -323,6 +326,12 @@ def _unwrapped(model: Any) -> tuple[Any, list[str]]:
                 remove(module, hook.name)
                 computed.append(f"{path}.{hook.name}")
     return model, computed
+
+
+def _learned(model: Any) -> list[str]:
+    """The names of the parameters that training moves: all where they are frozen for evaluation."""
+    found = dict(model.named_parameters(remove_duplicate=False))
+    return [name for name, each in found.items() if each.requires_grad] or [*found]
 
 
 def _array(tensor: Any) -> Any:

@@ -150,7 +150,7 @@ def differing(model: Any, shape: Sequence[int]) -> list[str]:
     done = []
     for trains in (False, True):
         model.train(trains)
-        done.append(_done(model, torch.from_numpy(drawn)))
+        done.append(_done(model, torch.tensor(drawn)))
     evaluation, training = done
     kinds = {name: type(each) for name, each in model.named_modules()}
     return sorted(
@@ -210,5 +210,5 @@ def _fixed(value: Any) -> Any:
 
 def _chance() -> Any:
     """How far Python's and NumPy's numbers are drawn; PyTorch's are operators."""
-    kind, numbers, place, *_ = np.random.get_state()
-    return random.getstate(), kind, numbers.tobytes(), place
+    _, numbers, place, *_ = np.random.get_state()
+    return random.getstate(), np.asarray(numbers).tobytes(), place

@@ -18,6 +18,7 @@ import numpy as np
 from resnet_spec.importing import exporting
 
 _DROPOUT = re.compile(r"(feature_)?(alpha_)?(dropout([123]d)?)_?")
+DRAWING = frozenset({"RReLU"})  # layers of PyTorch, but dropouts, that draw in training alone
 _MARK = "is_of_images_in_training"
 
 

@@ -108,7 +108,7 @@ class Worker:
 
         self.model, self.outputs = model, []
         model.register_forward_hook(self._keep_output)
-        left_out: set[str] = set()
+        left_out = {type(each).__name__ for each in model.modules()} & training.DRAWING
         with (
             training.asking() as self.asking,
             training.dropouts_told(left_out),

@@ -61,6 +61,7 @@ def dropped_in_place(): return Net(in_place)
 
 def channels(): return Net(lambda net, x: torch.feature_dropout(net.conv(x), 0.1, net.training))
 def alpha(): return Net(lambda net, x: net.drop(net.conv(x)), drop=nn.AlphaDropout(0.1))
+def slopes(): return Net(lambda net, x: net.slope(net.conv(x)), slope=nn.RReLU())
 def no_rate(): return Net(lambda net, x: net.drop(net.conv(x)), drop=nn.Dropout2d(0))
 
 
@@ -263,6 +264,7 @@ def test_other_dropouts_are_told(name: str, told: str, bring: Bring) -> None:
     ("name", "told"),
     [
         ("noise", "Noise"),
+        ("slopes", "RReLU"),
         ("in_a_function", "Net"),
         ("own_drop", "Net"),
         ("of_python", "OfPython"),

@@ -116,7 +116,7 @@ def _is_users(frame: traceback.FrameSummary) -> bool:
     return path.exists() and not any(path.is_relative_to(each) for each in ours)
 
 
-def _watched(see: Callable[[Any, Any, Any], None]) -> Any:
+def watched(see: Callable[[Any, Any, Any], None]) -> Any:
     """Within it each operator that runs is seen, with what it takes and gives."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -158,7 +158,7 @@ def asked_of_images(model: Any, shape: tuple[int, ...]) -> dict[str, bool]:
     image = torch.from_numpy(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
     for images in (0 * image, image, -image, 128 + 64 * image):
         setattr(images, _MARK, True)
-        with _watched(see), torch.no_grad():
+        with watched(see), torch.no_grad():
             model(images)
     return {place: len(numbers) > 1 for place, numbers in found.items() if place}
 
@@ -169,13 +169,11 @@ def unknown(model: Any, shape: tuple[int, ...], error: str) -> list[str]:
     Without an operator, what the error says.
     """
     import torch
-    from torch.nn.modules import module as hooks
 
     match = re.search(rf"operator '?(?:aten::)?(\w+)({OWN_DIVISOR})?", error)
     if match is None:
         return [error.splitlines()[0], ""]
     operator = match[1]
-    names = {id(each): (name, type(each).__name__) for name, each in model.named_modules()}
     within: list[tuple[str, str]] = []
     found: list[str] = []
 
@@ -186,24 +184,44 @@ def unknown(model: Any, shape: tuple[int, ...], error: str) -> list[str]:
             name, kind = within[-1]
             found.append(f"{kind} {name!r}" if name else kind)
 
+    run = model
+    if isinstance(model, torch.fx.GraphModule):
+        run = _by_layers(model, within).run
+    with layers(model, within), watched(see), torch.no_grad():
+        run(torch.zeros(shape))
+    return [f"{operator.strip('_')}{match[2] or ''}", next(iter(found), "")]
+
+
+@contextmanager
+def layers(
+    model: Any, within: list[tuple[str, str]], moved: Callable[[str], object] = lambda name: None
+) -> Iterator[None]:
+    """Within it the name and the class of the layer that runs stand at the end of `within`.
+
+    `moved` is told before each change: the name of a layer that is called, "" where one ends.
+    """
+    from torch.nn.modules import module as hooks
+
+    names = {id(each): name for name, each in model.named_modules()}
+
     def enter(module: Any, given: Any) -> None:
-        within.append(names.get(id(module), ("", type(module).__name__)))
+        name = names.get(id(module), "")
+        moved(name)
+        within.append((name, type(module).__name__))
 
     def leave(module: Any, given: Any, made: Any) -> None:
+        moved("")
         within.pop()
 
     handles = (
         hooks.register_module_forward_pre_hook(enter),
         hooks.register_module_forward_hook(leave),
     )
-    run = model
-    if isinstance(model, torch.fx.GraphModule):
-        run = _by_layers(model, within).run
-    with _watched(see), torch.no_grad():
-        run(torch.zeros(shape))
-    for each in handles:
-        each.remove()
-    return [f"{operator.strip('_')}{match[2] or ''}", next(iter(found), "")]
+    try:
+        yield
+    finally:
+        for each in handles:
+            each.remove()
 
 
 def _by_layers(graph: Any, within: list[tuple[str, str]]) -> Any:
@@ -220,72 +238,3 @@ def _by_layers(graph: Any, within: list[tuple[str, str]]) -> Any:
 
     running: Any = Running
     return running(graph)
-
-
-# Dropouts of PyTorch that drop whole channels or keep the mean, and modules that drop a branch.
-OTHERS = ("dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
-PATHS = frozenset({"DropPath", "StochasticDepth"})
-
-
-@contextmanager
-def dropouts_told(left_out: set[str]) -> Iterator[None]:
-    """Let dropout in evaluation, which is nothing, be a node of what is exported.
-
-    The names of dropouts that the language has not are added to `left_out`.
-    """
-    from torch.nn import functional
-
-    original = functional.dropout
-    others = {name: getattr(functional, name) for name in OTHERS}
-
-    def named(name: str) -> Callable[..., Any]:
-        def told(*given: Any, **options: Any) -> Any:
-            left_out.add(name)
-            return others[name](*given, **options)
-
-        return told
-
-    def told(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-        return original(input, p, training, inplace) if training else _told_dropout(input, p)
-
-    functional.dropout = told
-    for name in others:
-        setattr(functional, name, named(name))
-    try:
-        yield
-    finally:
-        functional.dropout = original
-        for name, other in others.items():
-            setattr(functional, name, other)
-
-
-def tell_dropouts_of(model: Any) -> set[str]:
-    """The same of a graph, which calls PyTorch's operators themselves; gives those left out."""
-    import torch
-
-    left_out = set()
-    for node in model.graph.nodes:
-        name = getattr(node.target, "_opname", "")
-        if name.endswith("dropout") and name != "dropout":
-            left_out.add(name)
-        if node.target is torch.ops.aten.dropout.default and node.args[2] is False:
-            node.target, node.args = _told_dropout, node.args[:2]
-    model.recompile()
-    return left_out
-
-
-def _told_dropout(values: Any, rate: float) -> Any:
-    import torch
-
-    class Dropout(torch.autograd.Function):
-        @staticmethod
-        def forward(context: Any, values: Any, rate: float) -> Any:
-            return values.clone()
-
-        @staticmethod
-        def symbolic(graph: Any, values: Any, rate: float) -> Any:
-            ratio = graph.op("Constant", value_t=torch.tensor(rate))
-            return graph.op("Dropout", values, ratio)
-
-    apply: Any = Dropout.apply
-    return apply(values, rate)

@@ -17,7 +17,7 @@ from resnet_spec.importing.frontend.translate import translated
 from resnet_spec.importing.graph import Graph
 from resnet_spec.importing.lowered import flattened
 from resnet_spec.importing.matching import Ambiguous, Key, counts, folded, graph_key
-from resnet_spec.importing.readers.model import Model
+from resnet_spec.importing.readers.model import Model, listed
 from resnet_spec.importing.structure.agreement import agreed
 from resnet_spec.importing.structure.library_index import index
 from resnet_spec.importing.structure.parse import chosen, others, parse
@@ -295,9 +295,8 @@ def _left_out(made: Written) -> list[str]:
     """Dropouts within blocks of the library, and between what the language has as one."""
     if not made.left_out:
         return []
-    shown = ", ".join(f"{each.place} of {each.rate:g}" for each in made.left_out[:4])
-    more = len(made.left_out) - 4
-    return [f"dropout is left out: {shown}{f' and {more} more' if more > 0 else ''}"]
+    shown = listed([f"{each.place} of {each.rate:g}" for each in made.left_out])
+    return [f"dropout is left out: {shown}"]
 
 
 def source_name(shown: str) -> str:

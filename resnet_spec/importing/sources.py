@@ -26,7 +26,7 @@ from resnet_spec.importing.proof import (
     process_of,
 )
 from resnet_spec.importing.readers import onnx_file, tensors
-from resnet_spec.importing.readers.model import LEFT_OUT, Model
+from resnet_spec.importing.readers.model import LEFT_OUT, Model, listed
 from resnet_spec.importing.sizes import NUMBER, multiples, others
 from resnet_spec.verify.session import RunnerError
 from resnet_spec.weights import formats
@@ -50,6 +50,8 @@ ONE_WAY = (
     "its code decides at {} by a value of the images: the spec has the way that it took for zeros"
 )
 ALONE = "it takes one image at a time, and two at once fail ({}); the spec takes batches"
+UNSEEN = "its training can't be seen ({}): what only that does in {} is left out"
+KEPT = "norms that use their running statistics in training, too, are others in the spec: {}"
 _UNKNOWN = "{}: it can't be read, since PyTorch's exporter has no form for it"
 NO_FORM = (
     "for images of {} PyTorch's exporter has no form for {}{}: "
@@ -279,6 +281,8 @@ class _Examining:
         _check_decisions(told["decides"], self.shown)
         model = onnx_file.read(path, self.shown, values=tensors.mapped(values))
         model = model._replace(format="PyTorch", notes=(*model.notes, *_notes(told)))
+        model = model._replace(learned=frozenset(told["learned"]))
+        self.told = told
         pixels = None
         runs = math.prod(model.shape) <= MAX_ELEMENTS
         if runs:
@@ -294,6 +298,9 @@ class _Examining:
         if runs:
             self._answer()
         self.process.close()  # it has more in memory than code that makes a model
+        model = _without(
+            model, told, {"fails": "a map would take more than 1 GiB"} if not runs else {}
+        )
         return Source(model, runtime, lambda: model)
 
     def _ask_of_code(self, model: Model, files: Mapping[str, str]) -> None:
@@ -306,6 +313,7 @@ class _Examining:
         tried = [*others(size), multiples(size)]
         batches = [[[*channels, *each] for each in sizes] for sizes in tried]
         self.process.ask("at_other_sizes", batches=batches, outs=outs)
+        self.process.ask("in_training", shape=model.shape)
 
     def _of_pixels(self) -> Any:
         return np.load(self.folder / _OF_PIXELS)
@@ -314,7 +322,7 @@ class _Examining:
         self._answer()
         model = _taking_several(model, self._answer())
         self._answer()
-        model = self._at_other_sizes(model)
+        model = self._in_training(self._at_other_sizes(model))
         self.process.close()  # the proof needs the memory
         return model
 
@@ -334,7 +342,17 @@ class _Examining:
             return model._replace(notes=(*model.notes, note))
         paths = self._elsewhere()[: len(shapes)]
         read = (onnx_file.read(path, model.shown, values=model.constants) for path in paths)
-        return model._replace(elsewhere=tuple(read), takes_one_size=not shapes)
+        elsewhere = tuple(each._replace(learned=model.learned) for each in read)
+        return model._replace(elsewhere=elsewhere, takes_one_size=not shapes)
+
+    def _in_training(self, model: Model) -> Model:
+        """A model with what it does in training alone, as far as that is seen."""
+        try:
+            told = self.process.answer(self.limit)
+        except (RunnerError, TimeoutError):  # what it does then is its own affair, too
+            self.process.kill()
+            told = {"fails": "it gives no answer"}
+        return _without(model, self.told, told)
 
     def _answer(self) -> Any:
         """An answer, if there is one in so many seconds."""
@@ -354,11 +372,21 @@ class _Examining:
 def _notes(told: Mapping[str, Any]) -> list[str]:
     """What is to be told of an export."""
     notes = [ONE_WAY.format(place) for place in told["decides"]]
-    if told["left_out"]:
-        notes.append(LEFT_OUT.format(", ".join(told["left_out"])))
     if told["computed"]:
         notes.append(COMPUTED.format(", ".join(told["computed"][:4])))
     return notes
+
+
+def _without(model: Model, exported: Mapping[str, Any], trained: Mapping[str, Any]) -> Model:
+    """A model with a note of what it does in training alone, which the spec has not."""
+    notes, names = [*model.notes], {*exported["left_out"], *trained.get("left_out", ())}
+    if exported["asking"] and "fails" in trained:
+        notes.append(UNSEEN.format(trained["fails"], ", ".join(exported["asking"])))
+    if trained.get("norms"):
+        notes.append(KEPT.format(listed([*map(quoted, trained["norms"])])))
+    if names:
+        notes.append(LEFT_OUT.format(", ".join(sorted(names))))
+    return model._replace(notes=tuple(notes))
 
 
 def _taking_several(model: Model, told: Mapping[str, str]) -> Model:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_spec.importing import exporting
+from resnet_spec.importing import exporting, training
 from resnet_spec.importing.readers import tensors
 from resnet_spec.verify import foreign
 from resnet_spec.verify.worker import load_module, run
@@ -32,6 +32,7 @@ class Worker:
         self.kind = kind
         self.model: Any = None
         self.outputs: list[str] = []  # the names of what it gives
+        self.asking: set[str] = set()  # classes whose code asks whether it is in training
         self.has_run_users_code = False
 
     def prepare(self) -> None:
@@ -107,10 +108,12 @@ class Worker:
 
         self.model, self.outputs = model, []
         model.register_forward_hook(self._keep_output)
-        left_out = {type(each).__name__ for each in model.modules()} & exporting.PATHS
-        if isinstance(model, torch.fx.GraphModule):
-            left_out |= exporting.tell_dropouts_of(model)
-        with exporting.dropouts_told(left_out), warnings.catch_warnings(record=True) as told:
+        left_out = {type(each).__name__ for each in model.modules()} & training.DRAWING
+        with (
+            training.asking() as self.asking,
+            training.dropouts_told(left_out),
+            warnings.catch_warnings(record=True) as told,
+        ):
             warnings.simplefilter("always")
             try:
                 exporting.write_graph(model, shape, out)
@@ -121,6 +124,8 @@ class Worker:
         asks = any(each.category.__name__ == "TracerWarning" for each in told)
         return {
             "decides": exporting.asked_of_images(model, shape) if asks else {},
+            "asking": sorted(self.asking),
+            "learned": _learned(model),
             "left_out": sorted(left_out),
             "outputs": self.outputs,
         }
@@ -156,14 +161,14 @@ class Worker:
         """Export it for other images: the first batches of one shape for each file that it takes.
 
         Gives these shapes; none where it takes none of them. Or a size for which an operator has
-        no export, with that operator and the layer that has it. That is the last of the model.
+        no export, with that operator and the layer that has it.
         """
         import torch
 
-        model, self.model = self.model, None  # whose memory others need while this process ends
+        model = self.model
         for shapes in batches:
             try:
-                with exporting.dropouts_told(set()):
+                with training.dropouts_told(set()):
                     for shape, out in zip(shapes, outs, strict=True):
                         exporting.write_graph(model, shape, out)
             except torch.onnx.errors.OnnxExporterError as error:
@@ -173,6 +178,22 @@ class Worker:
                 continue
             return shapes, []
         return [], []
+
+    def in_training(self, shape: list[int]) -> dict[str, Any]:
+        """What code for images of a shape does in training alone, by the classes of its layers.
+
+        Gives them under `left_out`, under `norms` which keep their statistics; or under `fails` why
+        that can't be seen. It is the last of the model.
+        """
+        model, self.model = self.model, None  # whose memory others need while this process ends
+        try:
+            norms = training.norms_kept_in_evaluation(model)
+            return {
+                "left_out": training.differing(model, shape) if self.asking else [],
+                "norms": norms,
+            }
+        except Exception as error:  # whatever code of a stranger raises
+            return {"fails": exporting.reason(error)}
 
     def _keep_output(self, model: Any, images: Any, given: Any) -> Any:
         """The one tensor in what a model gives instead of what holds it."""
@@ -305,6 +326,12 @@ def _unwrapped(model: Any) -> tuple[Any, list[str]]:
                 remove(module, hook.name)
                 computed.append(f"{path}.{hook.name}")
     return model, computed
+
+
+def _learned(model: Any) -> list[str]:
+    """The names of the parameters that training moves: all where they are frozen for evaluation."""
+    found = dict(model.named_parameters(remove_duplicate=False))
+    return [name for name, each in found.items() if each.requires_grad] or [*found]
 
 
 def _array(tensor: Any) -> Any:

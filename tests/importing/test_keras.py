@@ -373,6 +373,33 @@ def test_dropout_comes_back(tmp_path: Path) -> None:
     assert found.notes == [told]
 
 
+def test_frozen_layers_are_told(tmp_path: Path) -> None:
+    from keras import layers as kl
+
+    def model() -> Any:
+        return single(conv(name="one"), kl.BatchNormalization(name="two"), kl.ReLU(), kl.Flatten())
+
+    told = "fixed in the model, and trained in the spec: "
+    some = model()
+    some.get_layer("two").trainable = False
+    notes = brought(some, tmp_path).notes
+    assert [each.partition(";")[0] for each in notes] == [f"{told}BatchNormalization 'two'"]
+    every = model()
+    every.trainable = False
+    assert brought(every, tmp_path).notes == brought(model(), tmp_path).notes == []
+
+
+def test_regularizers_and_constraints_are_told(tmp_path: Path) -> None:
+    from keras import layers as kl
+
+    given: dict[str, Any] = {"kernel_regularizer": "l2", "kernel_constraint": "max_norm"}
+    convs = [conv(name=name, padding="same", **given) for name in "abcdef"]
+    (note,) = brought(single(*convs, kl.Flatten()), tmp_path).notes
+    shown = ", ".join(f"Conv2D '{name}' (kernel_regularizer, kernel_constraint)" for name in "abcd")
+    told = f"regularizers and constraints of weights are left out: {shown} and 2 more; "
+    assert note == f"{told}recipes have weight_decay instead"
+
+
 def test_channels_first(tmp_path: Path) -> None:
     """Keras flattens such maps as others: with the channels last. TensorFlow runs them on GPUs."""
     import keras

@@ -321,7 +321,7 @@ def test_a_model_of_one_size_has_no_note_of_others(bring: Bring) -> None:
 @pytest.mark.parametrize(
     ("name", "place"),
     [
-        ("attention", "MultiheadAttention 'head.over_places': native_multi_head_attention"),
+        ("attention", "MatMul '/head/over_places/MatMul'"),
         ("largest", "Net: adaptive_max_pool2d"),
         ("divided", "Net: avg_pool2d with a divisor of its own"),
         ("second", "AvgPool2d 'head.1': avg_pool2d with a divisor of its own"),

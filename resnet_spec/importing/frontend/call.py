@@ -28,6 +28,8 @@ class Known:
     lists: dict[str, list[View]]
     constants: dict[str, Array]
     parameters: dict[str, str]
+    learned: set[str]  # the constants that training moves, or that follow from such
+    tells_learned: bool = True  # else these are all that have names
     turned: list[tuple[Array, Array]] = field(default_factory=list)
 
     def same(self, given: Array, turned: Array) -> Array:
@@ -42,24 +44,30 @@ class Known:
         Views of one have its place, and so its name; what is computed of it has another.
         """
         found = {
-            _place(self.constants[name]): dotted
+            place(self.constants[name]): dotted
             for name, dotted in self.parameters.items()
             if name in self.constants
         }
         for given, turned in self.turned:
-            if _place(given) in found:
-                found[_place(turned)] = found[_place(given)]
+            if place(given) in found:
+                found[place(turned)] = found[place(given)]
         return found
+
+    def fixed(self) -> set[int]:
+        """The places of numbers that training does not move, where the source tells it."""
+        names = self.constants.keys() - self.learned if self.tells_learned else ()
+        return {place(self.constants[name]) for name in names}
 
     def name_parameters(self, graph: Graph) -> None:
         """Let operations know what the model's checkpoints call their parameters."""
         names = self.sources()
         for op in graph.ops:
-            places = {leaf: _place(value) for leaf, value in op.parameters.items()}
-            op.sources = {leaf: names[each] for leaf, each in places.items() if each in names}
+            found = {leaf: place(value) for leaf, value in op.parameters.items()}
+            op.sources = {leaf: names[each] for leaf, each in found.items() if each in names}
 
 
-def _place(value: Array) -> int:
+def place(value: Array) -> int:
+    """Where the numbers of an array stand in memory."""
     return int(np.asarray(value).__array_interface__["data"][0])
 
 
@@ -102,6 +110,14 @@ class Call:
         """The dotted name of a constant that is a parameter."""
         name = self.node.inputs[place] if self.has(place) else ""
         return self.known.parameters.get(name)
+
+    def learned(self, place: int) -> bool:
+        """Whether training moves a constant; where the source does not tell, if it has a name."""
+        return self.has(place) and self.node.inputs[place] in self.known.learned
+
+    def surely_learned(self, place: int) -> bool:
+        """The same, where the source tells it."""
+        return self.known.tells_learned and self.learned(place)
 
     def map(self, place: int = 0) -> Value:
         """An input as a map, channels first."""

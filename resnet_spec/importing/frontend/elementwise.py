@@ -136,7 +136,7 @@ def add(call: Call) -> View:
     values = [place for place in range(len(call)) if place not in constants]
     view = _sum(call, [call.view(place) for place in values])
     for place in constants:
-        view = _shifted(call, view, call.constant(place), call.parameter(place))
+        view = _shifted(call, view, call.constant(place), call.learned(place))
     return view
 
 
@@ -176,8 +176,8 @@ def _scales(view: View, whole: View) -> bool:
 def multiply(call: Call) -> View:
     for place in (0, 1):
         if call.is_constant(place):
-            value, parameter = call.constant(place), call.parameter(place)
-            return _scaled(call, call.view(1 - place), value, parameter)
+            value, learned = call.constant(place), call.learned(place)
+            return _scaled(call, call.view(1 - place), value, learned)
     first, second = (call.view(place) for place in (0, 1))
     sizes = [call.shape(each).elements for each in (first, second)]
     if sizes[0] < sizes[1]:
@@ -200,10 +200,10 @@ def negative(call: Call) -> View:
 
 def subtract(call: Call) -> View:
     if call.is_constant(1):
-        return _shifted(call, call.view(0), -call.constant(1), None)
+        return _shifted(call, call.view(0), -call.constant(1), call.surely_learned(1))
     if call.is_constant(0):
         factor = call.along("rescale", call.view(1), {"factor": -1.0, "offset": 0.0})
-        return _shifted(call, factor, call.constant(0), None)
+        return _shifted(call, factor, call.constant(0), call.surely_learned(0))
     first, second = call.view(0), call.view(1)
     negative = call.along("rescale", second, {"factor": -1.0, "offset": 0.0})
     return _sum(call, [first, negative])
@@ -213,7 +213,7 @@ def divide(call: Call) -> View:
     if not call.is_constant(1):
         raise Unsupported("a quotient by a value of the images")
     with np.errstate(all="ignore"):
-        return _scaled(call, call.view(0), 1 / call.constant(1), None)
+        return _scaled(call, call.view(0), 1 / call.constant(1), call.surely_learned(1))
 
 
 def power(call: Call) -> View:
@@ -230,24 +230,24 @@ def power(call: Call) -> View:
 # --- a value and a constant ----------------------------------------------------------------------
 
 
-def _scaled(call: Call, view: View, value: Array, parameter: str | None) -> View:
-    return _applied(call, view, value, parameter, ("learned_scale", "weight", "scale_channels"))
+def _scaled(call: Call, view: View, value: Array, learned: bool) -> View:
+    return _applied(call, view, value, learned, ("learned_scale", "weight", "scale_channels"))
 
 
-def _shifted(call: Call, view: View, value: Array, parameter: str | None) -> View:
-    return _applied(call, view, value, parameter, ("learned_shift", "bias", "shift_channels"))
+def _shifted(call: Call, view: View, value: Array, learned: bool) -> View:
+    return _applied(call, view, value, learned, ("learned_shift", "bias", "shift_channels"))
 
 
 def _applied(
-    call: Call, view: View, value: Array, parameter: str | None, words: tuple[str, str, str]
+    call: Call, view: View, value: Array, learned: bool, words: tuple[str, str, str]
 ) -> View:
     """One number for all, learned or stated, or one for each channel, which belongs to a layer."""
-    learned, tensor, by_channel = words
+    kind, tensor, by_channel = words
     found = np.asarray(value)
     if found.size == 1:
         number = np.reshape(found, 1)
-        if parameter is not None:
-            return view.of(call.add(learned, [view.value], {}, {tensor: number}))
+        if learned:
+            return view.of(call.add(kind, [view.value], {}, {tensor: number}))
         stated = float(f"{float(number[0]):.7g}")
         scales = tensor == "weight"
         attributes = (

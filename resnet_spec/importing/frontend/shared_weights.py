@@ -9,14 +9,13 @@ import numpy as np
 
 from resnet_spec.diagnostics import quoted
 from resnet_spec.importing.graph import Graph, Op
-from resnet_spec.importing.readers.model import Model
+from resnet_spec.importing.readers.model import Model, listed
 
 Array = Any
 _TOLD = (
     "used at several places with the same weights, which in the spec are apart and are trained "
     "apart: {}"
 )
-_SHOWN = 4
 _LOOKED_AT = 64  # numbers of a kernel; those that agree in them are compared as a whole
 
 
@@ -28,9 +27,7 @@ def told(graph: Graph, model: Model) -> list[str]:
         return []
     # Names of Keras are told as the file has them.
     names = [each.place if is_keras or not each.name else quoted(each.name) for each in first]
-    shown = ", ".join(names[:_SHOWN])
-    more = len(names) - _SHOWN
-    return [_TOLD.format(f"{shown} and {more} more" if more > 0 else shown)]
+    return [_TOLD.format(listed(names))]
 
 
 def _first_of_equal(ops: Iterable[Op], is_keras: bool) -> Iterator[Op]:

@@ -13,6 +13,7 @@ from resnet_spec.importing.frontend import (
     elementwise,
     folding,
     layers,
+    learned,
     limits,
     normalization,
     patterns,
@@ -35,6 +36,7 @@ _TURNED = (
     "it flattens maps along rows, columns, channels, the spec along channels, rows, columns: later "
     "checkpoints are converted with --flatten-order hwc"
 )
+_SAME, _SIZES = ("Identity", "Cast"), ("Shape", "Size")
 _WITHIN = {"If": "conditions", "Loop": "loops", "Scan": "loops"}  # graphs within a graph
 _DECIDES = "the language has no {}: a network is one graph for all images"
 _TRACED = "export it by tracing, for images of one size: its graph is then the way that they take"
@@ -60,6 +62,8 @@ class Translation:
             {},
             dict(model.constants),
             dict(model.parameters),
+            set(model.parameters if model.learned is None else model.learned),
+            model.learned is not None,
         )
         self.rearranging: dict[str, str] = {}  # by a value, the node that rearranged it
 
@@ -103,8 +107,11 @@ class Translation:
             raise Unsupported("it computes with constants alone, in a way that is not known")
         if not self.known.parameters.keys().isdisjoint(node.outputs):
             made = [np.array(made[0])]  # the file has it once for several that are equal
-        elif node.kind in ("Identity", "Cast") and node.inputs[0] in self.known.parameters:
+        elif node.kind in _SAME and node.inputs[0] in self.known.parameters:
             self.known.parameters[node.outputs[0]] = self.known.parameters[node.inputs[0]]
+        passes = node.kind not in _SIZES if self.known.tells_learned else node.kind in _SAME
+        if passes and not self.known.learned.isdisjoint(node.inputs):
+            self.known.learned.update(node.outputs)
         self.known.constants.update(zip(node.outputs, made, strict=False))
         return True
 
@@ -112,7 +119,7 @@ class Translation:
         """A constant; of a value of the images its size, where only that is asked for."""
         if name in self.known.constants:
             return self.known.constants[name]
-        if name in self.known.values and node.kind in ("Shape", "Size"):
+        if name in self.known.values and node.kind in _SIZES:
             return np.broadcast_to(np.float32(0), self.known.values[name].dims)
         if (
             name in self.known.values
@@ -160,7 +167,10 @@ def translated(model: Model) -> tuple[Graph, list[str]]:
     graph.output = found.value
     graph.sort()
     told = [*shared_weights.told(graph, model), *normalization.resolve(graph)]
+    translation.known.name_parameters(graph)
+    named = learned.named(graph)
     told += patterns.resolve(graph)
+    told += learned.lost(named, model)
     if len(found.dims) == 4:
         told.append(_ONE_PLACE.format(*("x".join(map(str, each)) for each in _logits(found.dims))))
     if translation.known.turned and model.format == "PyTorch":
@@ -168,6 +178,7 @@ def translated(model: Model) -> tuple[Graph, list[str]]:
     normalized(graph)
     limits.check(graph)
     translation.known.name_parameters(graph)
+    told += learned.fixed(graph, translation.known)
     unscaled = sum(_is_unscaled(op) for op in graph.ops) if translation.known.parameters else 0
     if unscaled:
         told.append(_UNSCALED.format(unscaled, "" if unscaled == 1 else "s"))

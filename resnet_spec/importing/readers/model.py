@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 MAX_NODES = 100_000  # the deepest networks have some ten thousand
@@ -10,9 +10,22 @@ MAX_FOLDED = 1 << 26  # elements of what is computed of constants alone
 
 
 LEFT_OUT = "what is done in training alone is left out: {}"
+FROZEN = (
+    "fixed in the model, and trained in the spec: {}; --freeze-until of the trainers freezes what "
+    "runs before a layer"
+)
 _ANY_SIZE = "it takes images of any size; the spec says {}x{}, or what --input says"
 ADAPTIVE_POOL = "resnet_spec::AdaptiveAveragePool"  # as we export it, since ONNX has none
 _PASSING = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze")
+
+
+_SHOWN = 4
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names of several, and how many more there are."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 class Node(NamedTuple):
@@ -34,7 +47,8 @@ class Node(NamedTuple):
 class Model(NamedTuple):
     """A model's graph: from one batch of images, (N, C, H, W) or (N, H, W, C), to one output.
 
-    `constants` are numpy arrays; `parameters` tells the dotted names of those that are parameters.
+    `constants` are numpy arrays; `parameters` tells the dotted names of those that are parameters,
+    `learned` which of them training moves, where the source tells it.
     """
 
     shown: str
@@ -49,6 +63,7 @@ class Model(NamedTuple):
     stated_last: bool | None = None  # where the source says how images lie
     open_sides: tuple[bool, bool] = (False, False)  # whether it leaves rows and columns open
     takes_one_size: bool = False  # its code takes no images of the other sizes that were tried
+    learned: frozenset[str] | None = None
     elsewhere: tuple[Model, ...] = ()  # what it is for images of other sizes, where its code says
 
     @property

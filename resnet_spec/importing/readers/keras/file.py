@@ -20,10 +20,13 @@ from resnet_spec.importing.readers.keras.emitter import Call, Written
 from resnet_spec.importing.readers.keras.restated import restated
 from resnet_spec.importing.readers.keras.topology import Scope
 from resnet_spec.importing.readers.keras.variables import Variables
-from resnet_spec.importing.readers.model import LEFT_OUT, Model
+from resnet_spec.importing.readers.model import FROZEN, LEFT_OUT, Model, listed
 from resnet_spec.language.name_resolution import MAX_SIZE
 from resnet_spec.weights.checkpoint import BROKEN, CUT_OFF, Checkpoint, MissingPackage
 
+REGULARIZED = (
+    "regularizers and constraints of weights are left out: {}; recipes have weight_decay instead"
+)
 _MAX_CONFIG = 50_000_000  # bytes
 _HALF = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
 
@@ -199,6 +202,14 @@ def _notes(scope: Scope, done: Written) -> Iterator[str]:
     training = sorted({each.kind for each in every if each.kind in layers.PASSING} - {"Dropout"})
     if training:
         yield LEFT_OUT.format(", ".join(training))
+    owners = dict.fromkeys(done.variables.owners.values())
+    frozen = [each.shown for each in owners if each.options.states("trainable", False)]
+    if 0 < len(frozen) < len(owners):  # all of them are where a model was frozen for evaluation
+        yield FROZEN.format(listed(frozen))
+    held = {each.shown: each.options.regularizers() for each in every}
+    regularized = [f"{shown} ({', '.join(keys)})" for shown, keys in held.items() if keys]
+    if regularized:
+        yield REGULARIZED.format(listed(regularized))
     half = {policy for each in every if (policy := each.options.policy()) in _HALF}
     if half:
         yield f"it computes in {', '.join(sorted(half))}; here it does in single precision"

@@ -17,7 +17,8 @@ _TRAINING = frozenset((
     "input_spec", "seed", "noise_shape", "momentum", "renorm_clipping", "renorm_momentum", "fused",
     "synchronized", "autocast",
 ))  # fmt: skip
-_TRAINING_ENDS = ("_initializer", "_regularizer", "_constraint")
+_HELD_BY = ("_regularizer", "_constraint")
+_TRAINING_ENDS = ("_initializer", *_HELD_BY)
 
 
 class Options:
@@ -44,6 +45,10 @@ class Options:
     def states(self, key: str, value: Any) -> bool:
         """Whether a key has this value, which no rule takes by that."""
         return bool(self._config.get(key) == value)
+
+    def regularizers(self) -> list[str]:
+        """The keys of what holds the layer's weights in training: regularizers and constraints."""
+        return [key for key in self._config if key.endswith(_HELD_BY) and self.has(key)]
 
     def policy(self) -> str:
         """The name of the type that the layer computes in; "" where that is not stated."""

@@ -95,7 +95,7 @@ types-sources: $(STAMP)
 		--module known_pairs --module test_known_pairs --module test_planted_in_comparisons --module test_proofs \
 		--module test_diff --module test_revisions --module test_sweep \
 		--module networks --module test_round_trip --module test_import --module test_foreign --module test_structure \
-		--module test_keras --module test_keras_files --module test_untrained --module test_odd_models --module odd_models --module test_own_blocks --module test_shortcuts
+		--module test_keras --module test_keras_files --module test_untrained --module test_odd_models --module odd_models --module test_own_blocks --module test_shortcuts --module test_training --module test_sizes --module test_later_checkpoints
 ifeq ($(FRAMEWORKS),yes)
 types: types-torch types-flax
 types-torch: $(STAMP)

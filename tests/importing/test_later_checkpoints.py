@@ -202,7 +202,7 @@ def by_dynamo(model: Any, path: Path, optimize: bool = True) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         given = (torch.zeros(SHAPE),)
-        options = {"dynamo": True, "verbose": False, "optimize": optimize}
+        options: dict[str, Any] = {"dynamo": True, "verbose": False, "optimize": optimize}
         torch.onnx.export(model, given, str(path.with_suffix(".onnx")), **options)
     return path.with_suffix(".onnx").name
 

@@ -330,7 +330,7 @@ def test_a_blur_with_more_to_it_is_none(changed: dict[str, int], tmp_path: Path)
     import torch
     from torch import nn
 
-    stated = {"bias": False, "groups": 8, **changed}
+    stated: dict[str, Any] = {"bias": False, "groups": 8, **changed}
     padding = stated.get("dilation", 1)
     blur = nn.Conv2d(8, 8, 3, 2, padding, padding_mode="reflect", **stated)
     window = torch.outer(*2 * [torch.tensor([1.0, 2, 1])]) / 16

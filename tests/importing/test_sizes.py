@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from resnet_spec.diagnostics import SpecError
-from resnet_spec.importing import sizes, sources
+from resnet_spec.importing import proof, sizes, sources
 from resnet_spec.importing.readers import onnx_file
 from resnet_spec.importing.run import Imported, Options, imported
 from resnet_spec.verify.session import Process
@@ -298,7 +298,7 @@ def test_the_model_s_process_has_ended_before_the_proof(
     """Both together would need more memory than either."""
     started: list[Process] = []
     ended: list[int | None] = []
-    original = sources.process_of
+    original = proof.process_of
 
     def process(kind: str) -> Process:
         started.append(original(kind))

@@ -134,7 +134,7 @@ APPLICATIONS = {
     "ResNet101": 26,
     "DenseNet121": 30,
     "ResNet50V2": 86,
-    "Xception": 93,
+    "Xception": 94,
 }
 
 

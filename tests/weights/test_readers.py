@@ -138,7 +138,7 @@ def test_a_prefix_of_most_names(run: Run) -> None:
     safetensors.save_file({**given, "head.weight": np.ones(3, np.float32)}, "a.safetensors")
     code, told = run("inspect", "a.safetensors", "net.yaml")
     assert code == 1
-    assert f"note: 'backbone.' was taken off {len(given)} names" in told
+    assert f"note: 'backbone.' was taken off {len(given)} of {len(given) + 1} names" in told
     assert "0 missing, 1 extra" in told
 
 

@@ -65,6 +65,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_idx(tmp_path_factory.mktemp("data") / "idx")
 
 
+def test_batches_begin_again_and_end_at_once(folder: Path) -> None:
+    """TensorFlow's threads that tune a data set make whoever drops it wait for up to a minute."""
+
+    def begin() -> Iterator[Any]:
+        for number in range(3):
+            yield np.full((2, 3), number, np.float32), np.array([number, number])
+
+    given = imported(folder, "devices").TensorFlowDevice().dealt(begin)
+    assert given.options().autotune.enabled is False
+    for looked_at in (1, 3, 3):  # Keras looks at the first batch
+        labels = [int(labels[0]) for _, labels in given.take(looked_at)]
+        assert labels == [0, 1, 2][:looked_at]
+
+
 def saved(path: Path) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}

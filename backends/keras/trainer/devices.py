@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -66,13 +67,38 @@ class JaxDevices(Place):
         return np.reshape(rows, (self.world, *values.shape)).sum(axis=0)
 
 
-class TensorFlowDevices(Place):
+class TensorFlowDevice(Place):
+    """One device on TensorFlow; base class for several."""
+
+    def __init__(self) -> None:
+        import tensorflow as tf
+
+        self.tf = tf
+
+    def dealt(self, begin: Callable[[], Iterator[Any]]) -> Any:
+        given = begin()
+        first = next(given)
+        begun = iter([itertools.chain([first], given)])
+        # Keras begins again where it looked at the first batch.
+        return self.dataset(first, lambda: next(begun, None) or begin()).prefetch(1)
+
+    def dataset(self, first: Any, begin: Callable[[], Iterator[Any]]) -> Any:
+        """Batches like the first one."""
+        spec = self.tf.nest.map_structure(
+            lambda each: self.tf.TensorSpec((None, *each.shape[1:]), each.dtype), first
+        )
+        options = self.tf.data.Options()
+        options.autotune.enabled = False  # else it takes up to a minute to end
+        made = self.tf.data.Dataset.from_generator(begin, output_signature=spec)
+        return made.with_options(options)
+
+
+class TensorFlowDevices(TensorFlowDevice):
     """All devices of a host, or of the hosts of TF_CONFIG, on TensorFlow."""
 
     def __init__(self, hosts: int) -> None:
-        import tensorflow as tf
-
-        self.tf, self.world = tf, hosts
+        super().__init__()
+        self.world, tf = hosts, self.tf
         if hosts > 1:  # before anything else uses devices
             self.strategy = tf.distribute.MultiWorkerMirroredStrategy()
         else:
@@ -88,12 +114,10 @@ class TensorFlowDevices(Place):
 
     def dealt(self, begin: Callable[[], Iterator[Any]]) -> Any:
         first = next(begin())  # Keras then calls `begin` again
-        spec = self.tf.nest.map_structure(
-            lambda each: self.tf.TensorSpec((None, *each.shape[1:]), each.dtype), first
-        )
-        made = self.tf.data.Dataset.from_generator(begin, output_signature=spec)
         # Each of its devices gets an equal part.
-        made = made.rebatch(len(first[1]) * self.world // self.devices)
+        made = self.dataset(first, begin).rebatch(
+            len(first[1]) * self.world // self.devices
+        )
         return self.strategy.distribute_datasets_from_function(lambda _: made)
 
     def summed(self, values: np.ndarray) -> np.ndarray:
@@ -124,7 +148,7 @@ def place_of(args: Args) -> Place:
     backend = keras.backend.backend()
     hosts = hosts_of(backend)
     if hosts == 1 and not args.all_devices:
-        return Place()
+        return TensorFlowDevice() if backend == "tensorflow" else Place()
     if backend == "jax":
         return JaxDevices(hosts)
     if backend != "tensorflow":

@@ -304,20 +304,19 @@ def test_norms_that_keep_their_statistics_are_told(bring: Bring) -> None:
 CALCULATIONS = ["times", "over", "plus", "minus", "power"]
 
 
+@pytest.mark.parametrize(
+    ("is_buffer", "written", "other"),
+    [(True, "rescale: ", "learned"), (False, "learned_", "rescale")],
+    ids=["a buffer is fixed", "a parameter is learned"],
+)
 @pytest.mark.parametrize("name", CALCULATIONS)
-def test_a_number_that_is_a_buffer_is_fixed(name: str, bring: Bring) -> None:
+def test_whether_a_number_is_learned(
+    name: str, is_buffer: bool, written: str, other: str, bring: Bring
+) -> None:
     path = Path("mynets.py")
-    path.write_text(f"{MODULE}\ndef net(): return {name}(True)\n")
-    for found in (bring("net"), bring(archived(name, True))):
-        assert "rescale: " in found.text and "learned" not in found.text, found.text
-
-
-@pytest.mark.parametrize("name", CALCULATIONS)
-def test_a_number_that_is_a_parameter_is_learned(name: str, bring: Bring) -> None:
-    path = Path("mynets.py")
-    path.write_text(f"{MODULE}\ndef net(): return {name}(False)\n")
-    for found in (bring("net"), bring(archived(name, False))):
-        assert "learned_" in found.text and "rescale" not in found.text, found.text
+    path.write_text(f"{MODULE}\ndef net(): return {name}({is_buffer})\n")
+    for found in (bring("net"), bring(archived(name, is_buffer))):
+        assert written in found.text and other not in found.text, found.text
 
 
 def test_a_number_that_is_frozen_is_fixed(bring: Bring) -> None:

@@ -37,15 +37,18 @@ def parts(records: Sequence[Record]) -> dict[str, str]:
 
 
 def gpu(path: Path) -> str:
-    """What benchmarks/gpu.py measured, a line for each figure; or that nobody has run it."""
-    how = "`python benchmarks/gpu.py` measures everything that needs a GPU in one run"
-    if not path.is_file():
-        return f"{how}. It has not been run on a GPU yet, so there are no figures."
+    """What benchmarks/gpu.py measured, a line for each figure."""
     found = json.loads(path.read_text(encoding="utf-8"))
     where = found.pop("machine")
-    lines = [f"{how}, here on {where['gpu']} with torch {where['torch']}:", ""]
-    lines += ["| measure | figure |", "| --- | --- |"]
-    lines += [f"| {name} | {value:.4g} |" for name, value in figures(found)]
+    versions = ", ".join(f"{name} {where[name]}" for name in ("torch", "keras", "jax", "flax"))
+    lines = [
+        f"ResNet-50 on an {where['gpu']} with {where['cores']} cores ({versions}), measured by",
+        "`python benchmarks/gpu.py`. Its help explains them; a step has 256 images of 224x224:",
+        "",
+        "| measure | figure |",
+        "| --- | --- |",
+    ]
+    lines += [f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in figures(found)]
     return "\n".join(lines)
 
 

@@ -341,7 +341,7 @@ def test_a_blur_with_more_to_it_is_none(changed: dict[str, int], tmp_path: Path)
             self.conv = blur
 
         def forward(self, x: Any) -> Any:
-            kernel = window.expand(blur.weight.shape)
+            kernel = window.to(x.dtype).expand(blur.weight.shape)
             padded = nn.functional.pad(x, [1] * 4, "reflect")
             beside = padding - 1
             return nn.functional.conv2d(padded, kernel, blur.bias, 2, beside, padding, blur.groups)

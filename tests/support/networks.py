@@ -92,12 +92,18 @@ def exported(model: Any, shape: tuple[int, ...], path: Path, folds: bool = True)
 
 
 def logits(model: Any, shape: tuple[int, ...]) -> Any:
-    """What a model makes of images by a fixed seed."""
+    """What a model of single precision makes of images by a fixed seed, in double precision.
+
+    In single precision, one thread and two make 1.3e-4 of a difference in the 420 layers of
+    resnetrs420 alone.
+    """
     import torch
 
     images = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        return model(images)
+        found = model.double()(images.double())
+    model.float()
+    return found
 
 
 def distance(found: Imported, model: Any, shape: tuple[int, ...]) -> float:

@@ -5,12 +5,15 @@ Started by `verify.session`, which asks it by lines of JSON; arrays go through f
 
 from __future__ import annotations
 
+import atexit
+import gc
 import inspect
 import json
 import math
 import os
 import re
 import sys
+import sysconfig
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +36,6 @@ class Worker:
         self.model: Any = None
         self.outputs: list[str] = []  # the names of what it gives
         self.asking: set[str] = set()  # classes whose code asks whether it is in training
-        self.has_run_users_code = False
 
     def prepare(self) -> None:
         """Import PyTorch, before there is something to run."""
@@ -65,7 +67,8 @@ class Worker:
 
         import torch
 
-        self.has_run_users_code = True
+        gc.freeze()  # what frameworks have is not looked through when the rest is freed
+        atexit.register(self._free)  # after all that the code registers
         module, _, function = name.rpartition(":")
         if module.endswith(".py"):
             path = Path(module).resolve()
@@ -129,6 +132,18 @@ class Worker:
             "left_out": sorted(left_out),
             "outputs": self.outputs,
         }
+
+    def _free(self) -> None:
+        """Let go of the model and of the user's modules, with which files may close and go."""
+        self.model = None
+        paths = sysconfig.get_paths()
+        libraries = [paths[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
+        others = (*libraries, str(Path(__file__).parents[1]))
+        for name, module in [*sys.modules.items()]:
+            file = getattr(module, "__file__", None)
+            if file and not file.startswith(others):
+                del sys.modules[name]
+        gc.collect()
 
     def together(self, images: str, out: str) -> dict[str, str]:
         """Whether an image gives the same beside another one as alone, which is what is in `out`.

@@ -6,6 +6,7 @@ Whatever else a framework prints goes to standard error.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import importlib
 import importlib.util
@@ -144,12 +145,19 @@ def run(worker_of: Callable[[str], object]) -> NoReturn:
     os.close(nothing)
     os.dup2(2, 1)
     worker = worker_of(sys.argv[1])
+    served = False
+
+    def leave() -> None:
+        """Spares Python to free the modules of a framework, which takes up to a second."""
+        if served:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+
+    atexit.register(leave)  # what is registered first is done last
     serve(worker, requests, answers)
-    if getattr(worker, "has_run_users_code", False):
-        sys.exit()  # which may have something to do at its end
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # Python would take up to a second to free the modules of a framework
+    served = True
+    sys.exit()
 
 
 if __name__ == "__main__":

@@ -104,7 +104,9 @@ def command(folder: Path, *flags: object, processes: int = 1) -> list[str]:
 # Starts processes as torchrun does, but imports what they need once, and has no process of its own
 # beside them. The first that fails ends the others; those that a signal stopped end by themselves.
 FORKS = """\
-import os, runpy, signal, socket, sys
+import atexit, os, runpy, signal, socket, sys
+atexit.register(lambda: ended and os._exit(code))  # last, and spares to free what they imported
+ended = False
 import grain, matplotlib.figure, safetensors.torch, torch.distributed.nn, torch.optim.swa_utils
 
 world, program = int(sys.argv[1]), sys.argv[2]
@@ -119,6 +121,7 @@ for rank in range(world):
     if not process:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(world))
         runpy.run_path(program, run_name="__main__")
+        ended = True
         sys.exit()
     left.add(process)
 while left:
@@ -127,7 +130,7 @@ while left:
     code = code or os.waitstatus_to_exitcode(status)
     for other in left if status and code != 128 + signal.SIGTERM else ():
         os.kill(other, signal.SIGKILL)
-sys.exit(code)
+ended = True
 """
 
 

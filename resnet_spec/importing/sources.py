@@ -409,7 +409,7 @@ def _check_decisions(asked: Mapping[str, bool], shown: str) -> None:
 def _check_inputs(names: Sequence[str], shown: str) -> None:
     """RS953 for a model that takes more than images."""
     if names:
-        what = f"several inputs: {', '.join(map(quoted, names[:4]))}"
+        what = f"several inputs: {listed([*map(quoted, names)])}"
         unsaid(shown, Unsupported(what, "the model", "wrap it in a module that takes images alone"))
 
 
@@ -417,6 +417,6 @@ def _check_outputs(names: Sequence[str], shown: str) -> None:
     """RS953 for a model that gives several tensors, or none."""
     if len(names) == 1:
         return
-    listed = ", ".join(map(quoted, names[:4]))
-    what = f"several outputs: {listed}" if names else "no tensor as its output"
+    given = listed([*map(quoted, names)])
+    what = f"several outputs: {given}" if names else "no tensor as its output"
     unsaid(shown, Unsupported(what, "the model", "wrap it in a module that gives the logits alone"))

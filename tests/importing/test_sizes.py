@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from networks import Bring, bringing
 
 from resnet_spec.diagnostics import SpecError
 from resnet_spec.importing import proof, sizes, sources
 from resnet_spec.importing.readers import onnx_file
-from resnet_spec.importing.run import Imported, Options, imported
+from resnet_spec.importing.run import Options, imported
 from resnet_spec.verify.session import Process
 from resnet_spec.verify.worker import load_module
 
@@ -179,22 +178,12 @@ def attention(): return Net(Attention())
 """
 
 SIZES = {"masked": [(3, 32, 32), (1, 32, 32)]}  # of what is no single image
-Bring = Callable[[str], Imported]
 
 
 @pytest.fixture
 def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bring:
     monkeypatch.chdir(tmp_path)
-    Path("mynets.py").write_text(MODULE)
-
-    def call(name: str) -> Imported:
-        with ExitStack() as within:
-            shown = name if name.endswith(".pt2") else f"mynets.py:{name}"
-            source = sources.read(shown, (3, 32, 32), tmp_path, within)
-            options = Options("net", "Net")
-            return imported(source.model, options, "net.yaml", examined=source.examined)
-
-    return call
+    return bringing(MODULE, 32)
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from networks import Bring, bringing
 
-from resnet_spec.importing import sources
-from resnet_spec.importing.run import Imported, Options, imported
 from resnet_spec.verify.worker import load_module
 
 pytestmark = pytest.mark.torch
@@ -204,7 +200,6 @@ def frozen():
 def all_frozen(): return Net(plainly).requires_grad_(False)
 """
 
-Bring = Callable[[str], Imported]
 LEFT_OUT = "what is done in training alone is left out: "
 FIXED = "fixed in the model, and trained in the spec: "
 
@@ -212,17 +207,7 @@ FIXED = "fixed in the model, and trained in the spec: "
 @pytest.fixture
 def bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bring:
     monkeypatch.chdir(tmp_path)
-    Path("mynets.py").write_text(MODULE)
-
-    def call(name: str) -> Imported:
-        with ExitStack() as within:
-            shown = name if name.endswith(".pt2") else f"mynets.py:{name}"
-            folder = Path(tempfile.mkdtemp(dir=tmp_path))
-            source = sources.read(shown, (3, 16, 16), folder, within)
-            options = Options("net", "Net", library=False)
-            return imported(source.model, options, "net.yaml", examined=source.examined)
-
-    return call
+    return bringing(MODULE, 16, library=False)
 
 
 def archived(name: str, *given: Any) -> str:

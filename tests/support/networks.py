@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import tempfile
 import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from resnet_spec.codegen.generate import generate
-from resnet_spec.importing.run import Imported
+from resnet_spec.importing import sources
+from resnet_spec.importing.run import Imported, Options, imported
 from resnet_spec.ir import Network
 
 # A network of two stages: of which block, and with how many filters each.
@@ -118,3 +122,21 @@ def distance(found: Imported, model: Any, shape: tuple[int, ...]) -> float:
         given = given.softmax(dim=1)
     assert torch.isfinite(wanted).all() and wanted.abs().max() > 0
     return float((given - wanted).abs().max() / wanted.abs().max())
+
+
+Bring = Callable[[str], Imported]
+
+
+def bringing(text: str, side: int, library: bool = True) -> Bring:
+    """Imports functions of a module, or an archive, in the working folder, at a size of images."""
+    Path("mynets.py").write_text(text, encoding="utf-8")
+
+    def bring(name: str) -> Imported:
+        with ExitStack() as within:
+            shown = name if name.endswith(".pt2") else f"mynets.py:{name}"
+            folder = Path(tempfile.mkdtemp(dir="."))
+            source = sources.read(shown, (3, side, side), folder, within)
+            options = Options("net", "Net", library=library)
+            return imported(source.model, options, "net.yaml", examined=source.examined)
+
+    return bring

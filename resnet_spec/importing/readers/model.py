@@ -17,9 +17,7 @@ FROZEN = (
 _ANY_SIZE = "it takes images of any size; the spec says {}x{}, or what --input says"
 ADAPTIVE_POOL = "resnet_spec::AdaptiveAveragePool"  # as we export it, since ONNX has none
 _PASSING = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze")
-
-
-_SHOWN = 4
+_SHOWN = 4  # names in a message
 
 
 def listed(names: Sequence[str]) -> str:

@@ -76,7 +76,8 @@ def parse(words: list[str]) -> argparse.Namespace:
 def write_images(root: Path, number: int) -> None:
     """Image folders of two classes: smooth noise, which packs about as photographs do.
 
-    Each of 128 images has as many names as it takes, so that the order is that of a large set.
+    Each of 128 images has as many names as it takes, so that the order is that of a large set;
+    these are validated with, once.
     """
     from PIL import Image
 
@@ -87,9 +88,11 @@ def write_images(root: Path, number: int) -> None:
         if index < 128:
             coarse = Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8))
             coarse.resize((500, 400), Image.Resampling.BICUBIC).save(path, quality=90)
+            held_out = root / "val" / path.parent.name / path.name
+            held_out.parent.mkdir(parents=True, exist_ok=True)
+            held_out.hardlink_to(path)
         else:
             path.hardlink_to(path.with_name(f"{index % 128}.jpg"))
-    (root / "val").symlink_to("train")
 
 
 def measured(

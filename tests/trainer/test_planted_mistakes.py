@@ -128,7 +128,7 @@ MISTAKES = [
         "torch: a fresh optimizer",
         "torch/train.py",
         {
-            "in parts.items():\n                part.load": "in parts.items():\n"
+            "in self.parts.items():\n                part.load": "in self.parts.items():\n"
             '                if name != "optimizer": part.load'
         },
         resumed,
@@ -137,7 +137,7 @@ MISTAKES = [
         "torch: fresh averages",
         "torch/train.py",
         {
-            "in parts.items():\n                part.load": "in parts.items():\n"
+            "in self.parts.items():\n                part.load": "in self.parts.items():\n"
             '                if name != "ema": part.load'
         },
         resumed,
@@ -163,13 +163,13 @@ MISTAKES = [
     Mistake(
         "torch: the averages are copies",
         "torch/train.py",
-        {'ema.n_averaged.fill_(log.step > recipe["warmup"])': "ema.n_averaged.fill_(0)"},
+        {'ema.n_averaged.fill_(step > self.recipe["warmup"])': "ema.n_averaged.fill_(0)"},
         run,
     ),
     Mistake(
         "torch: the averages follow through the warm-up",
         "torch/train.py",
-        {'ema.n_averaged.fill_(log.step > recipe["warmup"])': "ema.n_averaged.fill_(1)"},
+        {'ema.n_averaged.fill_(step > self.recipe["warmup"])': "ema.n_averaged.fill_(1)"},
         run,
     ),
     Mistake(

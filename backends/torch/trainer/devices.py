@@ -117,6 +117,11 @@ def inside(box: Tensor, images: Tensor) -> Tensor:
     return (top <= y) & (y < bottom) & (left <= x) & (x < right)
 
 
+def finite(model: nn.Module) -> bool:
+    """Whether all weights and statistics are finite."""
+    return all(bool(value.isfinite().all()) for value in model.state_dict().values())
+
+
 @torch.inference_mode()
 def evaluate(
     models: list[nn.Module], images: Images, args: Args, place: Place

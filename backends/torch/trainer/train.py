@@ -33,7 +33,7 @@ import io
 import itertools
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,12 +51,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 if TYPE_CHECKING or not __package__:
     import common
     import data
-    from devices import HALVES, Place, evaluate, leave, prepared
+    from devices import HALVES, Place, evaluate, finite, leave, prepared
     from recipes import Options, as_trained, network_of, packed, report
     from sources import Args, Images, Problem, Recipe, reading, write_whole
 else:
     from . import common, data
-    from .devices import HALVES, Place, evaluate, leave, prepared
+    from .devices import HALVES, Place, evaluate, finite, leave, prepared
     from .recipes import Options, as_trained, network_of, packed, report
     from .sources import Args, Images, Problem, Recipe, reading, write_whole
 
@@ -139,11 +139,6 @@ def load_weights(model: nn.Module, path: Path, reset_head: bool) -> None:
             raise ValueError("it holds what is no finite number")
 
 
-def finite(model: nn.Module) -> bool:
-    """Whether all weights and statistics are finite."""
-    return all(bool(value.isfinite().all()) for value in model.state_dict().values())
-
-
 def decayed_names(model: nn.Module, recipe: Recipe) -> list[str]:
     """The trainable parameters with weight decay."""
     found = []
@@ -203,14 +198,93 @@ def update(
 # --- training -------------------------------------------------------------------------
 
 
+class Run:
+    """A model with all that trains it, as a checkpoint keeps them."""
+
+    def __init__(self, args: Args, images: Images, place: Place) -> None:
+        self.args, self.place, self.recipe = args, place, args.recipe
+        self.model = build(args, images, place, (args.weights or [None])[0])
+        self.optimizer, self.rates = make_optimizer(self.model, self.recipe)
+        follow = get_ema_multi_avg_fn(self.recipe["ema"])  # type: ignore[no-untyped-call]
+        self.ema = AveragedModel(self.model, multi_avg_fn=follow, use_buffers=True)
+        self.best_model = self.ema.module if self.recipe["ema"] else self.model
+        self.parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer}
+        self.parts |= {"rates": self.rates, "scaler": place.scaler}
+        self.parts |= {"ema": self.ema.module} if self.recipe["ema"] else {}
+        # Since the last log line: loss, errors, images, and processes that are to stop.
+        self.sums = torch.zeros(4, device=place.device)
+        self.make = torch.compile(prepared) if args.compile else prepared
+
+    def resumed(self) -> dict[str, Any]:
+        """Takes up the last checkpoint, which is there with --resume alone."""
+        last = self.args.out / "last.pt"
+        if not last.is_file():
+            return {}
+        saved = read(last)
+        with reading(last, "a checkpoint of this trainer"):
+            common.check_same(saved, self.args)
+            for name, part in self.parts.items():
+                part.load_state_dict(saved[name])
+            self.sums.copy_(torch.tensor(saved["sums"]) * (self.place.rank == 0))
+        return saved
+
+    def trained(self) -> nn.Module:
+        """The model as the loop calls it: on several devices, and compiled."""
+        model: nn.Module = self.model
+        model = DistributedDataParallel(model) if self.place.world > 1 else model
+        return torch.compile(model) if self.args.compile else model  # type: ignore[return-value]
+
+    def step(self, model: nn.Module, loaded: Iterator[Any]) -> float:
+        """Trains on the next batches; returns the learning rate of this step."""
+        recipe, place = self.recipe, self.place
+        arrays = itertools.islice(loaded, self.args.accumulate)
+        batches = [tuple(map(place.there, each)) for each in arrays]
+        made = [self.make(x, c, y, recipe, place) for x, c, y in batches]
+        labels = torch.cat([y for *_, y in batches])
+        loss, logits = update(model, self.optimizer, made, recipe["clip_norm"], place)
+        rate = float(self.rates.get_last_lr()[0])
+        self.rates.step()
+        wrong = (logits.argmax(dim=1) != labels).sum()
+        self.sums[:2] += torch.stack([loss * len(labels), wrong])
+        self.sums[2] += len(labels)
+        return rate
+
+    def average(self, step: int) -> None:
+        """Lets the average of the weights follow them."""
+        if self.recipe["ema"] and step % self.recipe["ema_steps"] == 0:
+            self.ema.n_averaged.fill_(step > self.recipe["warmup"])  # 0: copied
+            self.ema.update_parameters(self.model)
+
+    def tell(self, log: common.Log, rate: float) -> bool:
+        """Logs the means since the last line; returns whether a process is to stop."""
+        self.sums[3] = len(log.stopped)  # several processes stop when they log
+        losses, errors, seen, halts = self.place.summed(self.sums).tolist()
+        log.tell(loss=losses / seen, error=errors / seen, rate=rate)
+        self.sums.zero_()
+        return halts > 0
+
+    def save(self, name: str, log: common.Log) -> None:
+        """Writes a checkpoint."""
+        state = {key: part.state_dict() for key, part in self.parts.items()}
+        buffer = io.BytesIO()
+        torch.save(log.state | state | {"sums": self.sums.tolist()}, buffer)
+        write_whole(self.args.out / name, buffer.getvalue())
+
+    def save_best(self, log: common.Log) -> None:
+        """Writes the model that was evaluated, as a checkpoint and as weights alone."""
+        self.save("best.pt", log)
+        plain = {k: v.contiguous() for k, v in self.best_model.state_dict().items()}
+        path = self.args.out / "best_weights.safetensors"
+        about = {"recipe": packed(self.recipe)}  # two would be in any order
+        write_whole(path, safetensors.torch.save(plain, about))
+
+
 def train(args: Args, place: Place) -> int:
     """Train or evaluate; returns the exit status."""
-    # data
     common.check(args, place.world, "last.pt")
     if args.evaluate:
         as_trained(args, {path: recipe_with(path) for path in args.weights})
     images, held_out = data.prepare(args)
-    recipe = args.recipe
     torch.manual_seed(args.seed)
     if args.evaluate:
         models = [build(args, images, place, path) for path in args.weights]
@@ -219,85 +293,34 @@ def train(args: Args, place: Place) -> int:
             report(args, errors, counts.numpy(), images)
         return 0
 
-    # model
-    raw = build(args, images, place, args.weights[0] if args.weights else None)
-    optimizer, rates = make_optimizer(raw, recipe)
-    follow = get_ema_multi_avg_fn(recipe["ema"])  # type: ignore[no-untyped-call]
-    ema = AveragedModel(raw, multi_avg_fn=follow, use_buffers=True)
-    best_model = ema.module if recipe["ema"] else raw
-    parts: dict[str, Any] = {"model": raw, "optimizer": optimizer, "rates": rates}
-    parts |= {"scaler": place.scaler} | ({"ema": ema.module} if recipe["ema"] else {})
-
-    # resume
-    last, saved = args.out / "last.pt", {}
-    # Since the last log line: loss, errors, images, and processes that are to stop.
-    sums = torch.zeros(4, device=place.device)
-    if last.is_file():  # only with --resume: see common.check
-        saved = read(last)
-        with reading(last, "a checkpoint of this trainer"):
-            common.check_same(saved, args)
-            for name, part in parts.items():
-                part.load_state_dict(saved[name])
-            sums.copy_(torch.tensor(saved["sums"]) * (place.rank == 0))
-    model: nn.Module = DistributedDataParallel(raw) if place.world > 1 else raw
-    model = torch.compile(model) if args.compile else model  # type: ignore[assignment]
-    make = torch.compile(prepared) if args.compile else prepared
-
-    def save(name: str) -> None:
-        state = {key: part.state_dict() for key, part in parts.items()}
-        buffer = io.BytesIO()
-        torch.save(log.state | state | {"sums": sums.tolist()}, buffer)
-        write_whole(args.out / name, buffer.getvalue())
-
-    # loop
+    run = Run(args, images, place)
+    saved, model = run.resumed(), run.trained()
     halt, quiet = False, place.rank > 0
     with common.alone(args.out, not quiet), common.Log(args, saved, quiet) as log:
         share = (place.rank, place.world, args.accumulate)
-        order = data.training(images, recipe, args.seed, log.step, share)
+        order = data.training(images, args.recipe, args.seed, log.step, share)
         loaded = data.ahead(order, args.workers, images.size is None)
         if log.step == 0 and not quiet:
-            save("last.pt")  # first, so that no run is without
+            run.save("last.pt", log)  # first, so that no run is without
         model.train()
         while log.left and not halt:
             torch.manual_seed((args.seed << 32) + log.step * place.world + place.rank)
-            arrays = itertools.islice(loaded, args.accumulate)
-            batches = [tuple(map(place.there, each)) for each in arrays]
-            made = [make(x, c, y, recipe, place) for x, c, y in batches]
-            labels = torch.cat([y for *_, y in batches])
-            loss, logits = update(model, optimizer, made, recipe["clip_norm"], place)
-            rate = float(rates.get_last_lr()[0])
-            rates.step()
-            wrong = (logits.argmax(dim=1) != labels).sum()
-            sums[:2] += torch.stack([loss * len(labels), wrong])
-            sums[2] += len(labels)
+            rate = run.step(model, loaded)
             evaluates, saves, logs = log.advance()
-            if recipe["ema"] and log.step % recipe["ema_steps"] == 0:
-                ema.n_averaged.fill_(log.step > recipe["warmup"])  # 0: copied
-                ema.update_parameters(raw)
-
-            # log, evaluate, save
+            run.average(log.step)
             halt = place.world == 1 and bool(log.stopped)
             if logs:
-                sums[3] = len(log.stopped)  # several processes stop when they log
-                losses, errors, seen, halts = place.summed(sums).tolist()
-                log.tell(loss=losses / seen, error=errors / seen, rate=rate)
-                halt = halts > 0
-                sums.zero_()
+                halt = run.tell(log, rate)
             if not (saves or halt):
                 continue
-            log.require(finite(raw), "a weight is not finite")
+            log.require(finite(run.model), "a weight is not finite")
             if evaluates:
-                found, _ = evaluate([best_model], held_out, args, place)
+                found, _ = evaluate([run.best_model], held_out, args, place)
                 model.train()
                 if log.improves(found) and not quiet:  # first, so that no kill loses it
-                    save("best.pt")
-                    whole = best_model.state_dict()
-                    plain = {key: value.contiguous() for key, value in whole.items()}
-                    path = args.out / "best_weights.safetensors"
-                    about = {"recipe": packed(recipe)}  # two would be in any order
-                    write_whole(path, safetensors.torch.save(plain, about))
+                    run.save_best(log)
             if not quiet:
-                save("last.pt")
+                run.save("last.pt", log)
     return log.end(halt)
 
 

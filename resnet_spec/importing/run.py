@@ -75,42 +75,57 @@ def imported(
     if options.unfold == "auto" and model.format in ("PyTorch", "Keras"):
         options = options._replace(unfold="no")  # nothing was folded on the way here
     try:
-        graph, model_notes = translated(model)
-        graph, told = _without_softmax(graph)
-        model_notes += told
-        read = graph
-        if options.unfold == "auto" and any(len(op.parts) > 1 for op in folded(graph).ops):
-            options = options._replace(unfold="no")  # a norm stands where one would be folded
-        graph, told = _with_folded_norms(graph, options, progress)
-        model_notes += told
-        apart = options.unfold == "no"
-        plan, notes = _planned(folded(graph, apart), options, progress)
+        read = _read(model, options, progress)
+        plan, notes = _planned(read.matched, read.options, progress)
         progress("writing the spec")
-        result = _first_sound(plan, options, path, graph_key(folded(graph, apart)))
+        text, network, made = _first_sound(plan, read.options, path, graph_key(read.matched))
     except Unsupported as error:
         unsaid(model.shown, error)
-    text, network, made = result
     model = examined() if examined else model
     progress("comparing the graphs")
-    matched = folded(graph, apart)
-    values = _carried(model, matched, network, apart)
+    values = _carried(model, read.matched, network, read.apart)
     named = checkpoints.names(model, values)
     if named.rules:
         reference = {"model": source_name(model.shown), "rename": dict(named.rules)}
         text = spec_text({**made.spec, "references": [reference]})
         lower(load(path, Library(), text=text.encode()))
-    biased = graph is not read  # with zeros for those of norms that were folded
 
-    def other(model: Model) -> Graph:
-        found, _ = _without_softmax(translated(model)[0])
-        return folded(zero_biases.given(found) if biased else found, apart)
+    def at(size: sizes.Size) -> Graph:
+        return folded(_at(made, size, path), read.apart)
 
-    by_size = sizes.told(
-        model, matched, values.layers, other, lambda size: folded(_at(made, size, path), apart)
-    )
-    told = [*_told(values, plan, options), *_left_out(made), *by_size, *named.notes]
-    notes = [*model.notes, *model_notes, *notes, *told]
+    by_size = sizes.told(model, read.matched, values.layers, read.again, at)
+    told = [*_told(values, plan, read.options), *_left_out(made), *by_size, *named.notes]
+    notes = [*model.notes, *read.notes, *notes, *told]
     return Imported(text, network, with_counters(network, values.state), made, notes)
+
+
+class _Read(NamedTuple):
+    """The folded graph of a model up to its logits, and how it was read."""
+
+    matched: Graph
+    options: Options  # with `unfold` as it was decided, where the graph decides it
+    biased: bool  # with zeros for the biases that folded norms had
+    notes: list[str]
+
+    @property
+    def apart(self) -> bool:
+        """Whether norms stay beside their convolutions."""
+        return self.options.unfold == "no"
+
+    def again(self, model: Model) -> Graph:
+        """The graph of the same model for other images, read likewise."""
+        found, _ = _without_softmax(translated(model)[0])
+        return folded(zero_biases.given(found) if self.biased else found, self.apart)
+
+
+def _read(model: Model, options: Options, progress: Progress) -> _Read:
+    graph, notes = translated(model)
+    read, of_the_end = _without_softmax(graph)
+    if options.unfold == "auto" and any(len(op.parts) > 1 for op in folded(read).ops):
+        options = options._replace(unfold="no")  # a norm stands where one would be folded
+    given, of_norms = _with_folded_norms(read, options, progress)
+    matched = folded(given, options.unfold == "no")
+    return _Read(matched, options, given is not read, [*notes, *of_the_end, *of_norms])
 
 
 _SIGMOID = "the sigmoid at its end stays: the network gives probabilities, where others give logits"

@@ -5,7 +5,6 @@ Started by `verify.session`, which asks it by lines of JSON; arrays go through f
 
 from __future__ import annotations
 
-import atexit
 import gc
 import inspect
 import json
@@ -13,7 +12,6 @@ import math
 import os
 import re
 import sys
-import sysconfig
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +34,7 @@ class Worker:
         self.model: Any = None
         self.outputs: list[str] = []  # the names of what it gives
         self.asking: set[str] = set()  # classes whose code asks whether it is in training
+        self.modules: set[str] = set()  # what was imported before the user's code ran
 
     def prepare(self) -> None:
         """Import PyTorch, before there is something to run."""
@@ -68,7 +67,7 @@ class Worker:
         import torch
 
         gc.freeze()  # what frameworks have is not looked through when the rest is freed
-        atexit.register(self._free)  # after all that the code registers
+        self.modules = {*sys.modules}
         module, _, function = name.rpartition(":")
         if module.endswith(".py"):
             path = Path(module).resolve()
@@ -133,16 +132,22 @@ class Worker:
             "outputs": self.outputs,
         }
 
-    def _free(self) -> None:
-        """Let go of the model and of the user's modules, with which files may close and go."""
+    def free(self) -> None:
+        """Let go of what the user's code has made, as Python does at its end: files close with it.
+
+        First the modules go that it has imported, then, where something else holds their functions,
+        what they have under their names.
+        """
         self.model = None
-        paths = sysconfig.get_paths()
-        libraries = [paths[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
-        others = (*libraries, str(Path(__file__).parents[1]))
-        for name, module in [*sys.modules.items()]:
-            file = getattr(module, "__file__", None)
-            if file and not file.startswith(others):
-                del sys.modules[name]
+        if not self.modules:
+            return
+        names = {}
+        for name in {*sys.modules} - self.modules:
+            names[id(getattr(sys.modules.pop(name), "__dict__", None))] = name
+        gc.collect()
+        for held in gc.get_objects():
+            if type(held) is dict and held.get("__name__") == names.get(id(held), ""):
+                held.update(dict.fromkeys(held.keys() - {"__builtins__", "__name__"}))
         gc.collect()
 
     def together(self, images: str, out: str) -> dict[str, str]:
@@ -357,4 +362,4 @@ def _array(tensor: Any) -> Any:
 
 
 if __name__ == "__main__":
-    run(Worker)
+    run(Worker, Worker.free)

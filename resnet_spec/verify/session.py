@@ -19,6 +19,7 @@ from resnet_spec.verify import isolated
 
 WORKER = "resnet_spec.verify.worker"
 PATIENCE = 10  # seconds in which a process that has nothing to do ends
+_PATIENCE_AFTER_ERRORS = 2  # for what a user's code does at its end: its log may tell the reason
 _INTERVAL = 0.5  # seconds between two looks whether a process that is awaited has ended
 _CLOSED = 120  # Python's exit code where it could not write what it had printed
 
@@ -112,7 +113,8 @@ class Process:
             self.kill()
             return "the process no longer answers"
         if code < 0:
-            return f"the process was ended by signal {-code}; too little memory is one cause"
+            cause = "; too little memory is one cause" if code == -signal.SIGKILL else ""
+            return f"the process was ended by signal {-code}{cause}"
         if code == _CLOSED:
             return f"the process ended with code {code}: something had closed what it prints to"
         return f"the process ended with code {code}"
@@ -129,12 +131,12 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def close(self) -> None:
-        """Let the process end, and end what it leaves."""
+    def close(self, patience: float = PATIENCE) -> None:
+        """Let the process end, within so many seconds, and end what it leaves."""
         assert self.process.stdout is not None
         self.ask_no_more()
         try:
-            self.process.wait(timeout=PATIENCE)
+            self.process.wait(timeout=patience)
         except subprocess.TimeoutExpired:
             self.kill()
             self.process.wait()
@@ -146,9 +148,9 @@ class Process:
         return self
 
     def __exit__(self, exception: type[BaseException] | None, *_: object) -> None:
-        if exception is not None:
-            self.kill()
-        self.close()
+        if exception is not None and not issubclass(exception, Exception):
+            self.kill()  # this process itself is told to end
+        self.close(PATIENCE if exception is None else _PATIENCE_AFTER_ERRORS)
 
 
 class Session:

@@ -7,6 +7,7 @@ Whatever else a framework prints goes to standard error.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
@@ -14,6 +15,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -135,8 +137,11 @@ def serve(worker: object, requests: IO[str], answers: IO[str]) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def run(worker_of: Callable[[str], object]) -> NoReturn:
-    """Serves standard input, as a process that was told its kind, and ends the process."""
+def run(worker_of: Callable[[str], Any], free: Callable[[Any], object] = id) -> NoReturn:
+    """Serves standard input, as a process that was told its kind, and ends the process.
+
+    `free` lets go of what a worker holds of the user's, when all exit handlers are done.
+    """
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     # What frameworks and models read and print is not of the conversation.
@@ -145,19 +150,15 @@ def run(worker_of: Callable[[str], object]) -> NoReturn:
     os.close(nothing)
     os.dup2(2, 1)
     worker = worker_of(sys.argv[1])
-    served = False
-
-    def leave() -> None:
-        """Spares Python to free the modules of a framework, which takes up to a second."""
-        if served:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
-
-    atexit.register(leave)  # what is registered first is done last
     serve(worker, requests, answers)
-    served = True
-    sys.exit()
+    # As Python ends, which besides would take up to a second to free the modules of a framework.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    free(worker)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or none
+            stream.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

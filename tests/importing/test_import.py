@@ -521,12 +521,44 @@ def test_a_function_of_the_users(run: Run, tmp_path: Path) -> None:
     assert "gives a int, no torch.nn.Module" in run("mynets:number", "--out", "b.yaml").err
 
 
-def test_what_the_users_code_does_at_its_end_is_done(run: Run, tmp_path: Path) -> None:
-    ends = "import atexit, pathlib\natexit.register(pathlib.Path('ended').touch)\n"
-    (tmp_path / "ending.py").write_text(ends + MODULE)
-    result = run("ending:build", "--out", "ended.yaml", "--input", "3x32x32")
-    assert result.code == 0, result.err
-    assert (tmp_path / "ended").exists()
+ENDING = """\
+import atexit, logging, pathlib, sys, tempfile, warnings
+import kept_apart
+
+log = open("log.txt", "w")
+log.write("begun, ")
+kept = tempfile.NamedTemporaryFile(dir=".", prefix="kept")
+atexit.register(lambda: log.write("ended"))
+warnings.showwarning = lambda *given: print(log)  # is held from outside
+
+class Closing(logging.Handler):
+    def close(self):
+        import kept_apart  # the same as before
+        pathlib.Path("closed.txt").write_text(kept_apart.state)
+
+logging.getLogger("ending").addHandler(Closing())
+kept_apart.state = "changed"
+
+class Odd:
+    def __getattr__(self, name): return Odd()
+
+sys.modules["odd"] = Odd()
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_the_users_code_does_at_its_end_is_done(run: Run, tmp_path: Path, fails: bool) -> None:
+    """As at the end of any program, also in a folder that is no package, and when it is refused."""
+    (tmp_path / "models").mkdir()
+    build = MODULE.replace("nn.ReLU()", "nn.ELU()") if fails else MODULE
+    (tmp_path / "models" / "ending.py").write_text(ENDING + build)
+    (tmp_path / "kept_apart.py").write_text("state = 'new'\nopen('runs.txt', 'a').write('run ')\n")
+    result = run("models.ending:build", "--out", "ended.yaml", "--input", "3x32x32")
+    assert result.code == fails, result.err
+    assert (tmp_path / "log.txt").read_text() == "begun, ended"
+    assert (tmp_path / "closed.txt").read_text() == "changed"
+    assert (tmp_path / "runs.txt").read_text() == "run "
+    assert list(tmp_path.glob("kept*")) == [tmp_path / "kept_apart.py"]
 
 
 DROPPED = """\

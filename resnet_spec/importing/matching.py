@@ -64,6 +64,7 @@ def folded(graph: Graph, apart: bool = False) -> Graph:
     result = replace(graph, ops=ops, shapes=dict(graph.shapes))
     _join_padding(result)
     _write_same_as_number(result)
+    _drop_ceil(result)
     _split_strided_dilation(result)
     result.sort()
     return result
@@ -103,10 +104,27 @@ def _write_same_as_number(graph: Graph) -> None:
                 op.attributes.update(padding=0, ceil=not is_whole)
 
 
+def _drop_ceil(graph: Graph) -> None:
+    """No `ceil: true` where no window is cut off at the graph's own size."""
+    for op in graph.ops:
+        if op.kind in ("max_pool", "avg_pool") and op.attributes["ceil"]:
+            kernel, stride, padding = (op.attributes[n] for n in ("kernel", "stride", "padding"))
+            given = graph.shapes[op.inputs[0]]
+            room = [(size or 1) + 2 * padding - kernel for size in (given.height, given.width)]
+            op.attributes["ceil"] = any(each % stride for each in room)
+
+
 def same_sides(op: Op, given: Shape) -> set[int]:
     """How many rows and columns TensorFlow's rule adds on the sides of a convolution's input."""
     rule = (op.attributes["kernel"], op.attributes["stride"], op.attributes["dilation"])
     return {*same_padding(given.height or 1, *rule), *same_padding(given.width or 1, *rule)}
+
+
+def follows_the_size(op: Op) -> bool:
+    """Whether a convolution's source has TensorFlow's rule, which no number is for all sizes."""
+    source = (op.parts[0] if op.parts else op).attributes
+    reach = (source["kernel"] - 1) * source["dilation"]
+    return bool(source["padding"] == SAME and reach and (source["stride"] > 1 or reach % 2))
 
 
 def _split_strided_dilation(graph: Graph) -> None:

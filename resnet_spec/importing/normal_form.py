@@ -38,7 +38,7 @@ def normalized(graph: Graph) -> Graph:
 
 
 def _windows(graph: Graph) -> bool:
-    """Poolings that see all, one place, or parts of one size; `ceil` where it says nothing."""
+    """Poolings that see all, one place, or parts of one size."""
     passing: dict[Value, Value] = {}
     for op in graph.ops:
         given = graph.shapes[op.inputs[0]]
@@ -69,9 +69,6 @@ def _simplify_pool(graph: Graph, op: Op) -> None:
     if kernel == 1 and padding in (0, SAME):
         op.kind, op.attributes = "subsample", {"stride": stride}
         return
-    if padding != SAME and attributes["ceil"]:
-        cut = any((size + 2 * padding - kernel) % stride for size in sizes)
-        attributes["ceil"] = cut
     if sizes == (kernel, kernel) and (padding == 0 or pads_nothing(op, given)):
         op.kind = "global_avg_pool" if op.kind == "avg_pool" else "global_max_pool"
         op.attributes = {"keep_map": True}

@@ -590,6 +590,15 @@ def test_a_block_of_the_library_that_holds_for_all_sizes(size: int, tmp_path: Pa
     assert [difference(model, found, size) < TOLERANCE for size in (16, 17)] == [True, True]
 
 
+def test_a_convolution_is_padded_for_all_sizes(tmp_path: Path) -> None:
+    """Also where the rule adds as much on every side at the one size that the file has."""
+    model, other = randomized(small(33)), small(32)
+    found = read(saved(model, tmp_path, "keras"))
+    assert difference(model, found) < TOLERANCE
+    other.set_weights(model.get_weights())
+    assert difference(other, found, 32) < TOLERANCE, found.text
+
+
 def test_rows_that_are_added_on_one_side_are_compared_for_other_sizes(tmp_path: Path) -> None:
     from keras import layers as kl
 

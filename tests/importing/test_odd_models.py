@@ -324,6 +324,14 @@ def test_what_a_node_states_is_what_is_read(
         )
 
 
+def test_windows_are_cut_off_at_other_sizes_alone(tmp_path: Path) -> None:
+    """What a pooling says of them is kept where there are none at the size of the file."""
+    from torch import nn
+
+    found = brought(network(tail=nn.MaxPool2d(2, 2, ceil_mode=True)), tmp_path)
+    assert ", kernel: 2, ceil: true}" in found.text
+
+
 @pytest.mark.parametrize("changed", [{"bias": True}, {"dilation": 2}, {"groups": 4}, {}])
 def test_a_blur_with_more_to_it_is_none(changed: dict[str, int], tmp_path: Path) -> None:
     """A bias, another window, or another padding is no part of a blur."""

@@ -275,10 +275,9 @@ def pool(kind: str) -> Rule:
             "padding": padding(call, value, kernel, stride),
             "ceil": bool(call.attributes.get("ceil_mode", 0)),
         }
+        attributes["ceil"] &= attributes["padding"] != SAME
         if kind == "avg_pool" and attributes["padding"] != 0:
             _check_counted(call, attributes["padding"])
-        if attributes["ceil"]:
-            _drop_ceil(call, value, attributes)
         return call.new(kind, [value], attributes)
 
     return rule
@@ -299,16 +298,6 @@ def _covers(call: Call, value: Value) -> bool:
     alone = call.text("auto_pad", "NOTSET") in ("NOTSET", "VALID")
     padded = any(call.attributes.get("pads", ())) or not alone
     return tuple(call.attributes.get("kernel_shape", ())) == sizes != (1, 1) and not padded
-
-
-def _drop_ceil(call: Call, value: Value, attributes: dict[str, Any]) -> None:
-    """Where no window is cut off, the rule for those says nothing."""
-    shape, kernel = call.builder.shape(value), attributes["kernel"]
-    if attributes["padding"] == SAME:
-        attributes["ceil"] = False
-        return
-    room = [size + 2 * attributes["padding"] - kernel for size in shape.dimensions[1:]]
-    attributes["ceil"] = any(each % attributes["stride"] for each in room)
 
 
 def global_pool(kind: str) -> Rule:

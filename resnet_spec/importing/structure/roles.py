@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resnet_spec.importing.graph import GATED, Graph, Op
-from resnet_spec.importing.matching import same_sides, word
+from resnet_spec.importing.matching import follows_the_size, same_sides, word
 from resnet_spec.primitives import PRIMITIVES, SAME
 
 Block = dict[str, Any]
@@ -76,14 +76,15 @@ def roles(graph: Graph, folds: bool) -> Roles:
 
 
 def _pads_same(graph: Graph, convs: Iterable[Op]) -> bool:
-    """Whether TensorFlow's rule pads every convolution, and some as no number of rows would."""
+    """Whether TensorFlow's rule pads every convolution, and is no number for some at all sizes."""
 
     def is_same(op: Op) -> bool:
         padding = op.attributes["padding"]
         return padding == SAME or same_sides(op, graph.shapes[op.inputs[0]]) == {padding}
 
     found = list(convs)
-    return any(op.attributes["padding"] == SAME for op in found) and all(map(is_same, found))
+    varies = any(op.attributes["padding"] == SAME or follows_the_size(op) for op in found)
+    return varies and all(map(is_same, found))
 
 
 def _gates(graph: Graph) -> dict[str, tuple[str, Block]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resnet_spec.importing.graph import GATED, Graph, Op, Value, is_point, takes_any
+from resnet_spec.importing.matching import follows_the_size
 from resnet_spec.importing.structure.roles import Roles
 from resnet_spec.importing.writing.fillers import Fillers
 from resnet_spec.importing.writing.names import Names, norm_beside
@@ -103,8 +104,9 @@ def _conv(op: Op, scope: Scope, stated: Mapping[str, Any]) -> list[Layer]:
     for name, default in (("stride", 1), ("dilation", 1), ("groups", 1)):
         if attributes[name] != default:
             layer[name] = attributes[name]
-    if not scope.roles.same and attributes["padding"] != usual_padding(attributes):
-        layer["padding"] = attributes["padding"]
+    padding = SAME if follows_the_size(op) else attributes["padding"]
+    if not scope.roles.same and padding != usual_padding(attributes):
+        layer["padding"] = padding
     layer.update(stated)
     norm = op.parts[1] if len(op.parts) > 1 else None
     biased = bool(op.parts[0].attributes["bias"]) if op.parts else bool(attributes["bias"])
@@ -144,7 +146,7 @@ def _pool(op: Op, scope: Scope, stated: Mapping[str, Any]) -> Layer:
         layer["stride"] = attributes["stride"]
     if attributes["padding"] != usual_padding(attributes):
         layer["padding"] = attributes["padding"]
-    if attributes["ceil"]:
+    if attributes["ceil"] or (op.parts and op.parts[0].attributes["ceil"]):
         layer["ceil"] = True
     return {**layer, **stated}
 

@@ -130,7 +130,7 @@ def test_failures_and_changes_show() -> None:
 def test_what_was_not_measured_shows() -> None:
     partly = row(backends={other: row().backends[other] for other in ("keras", "numpy")})
     assert "| 2e-15 | not measured | 2e-15 |" in line(partly)
-    assert "1 networks have yet to be compared with Flax" in zoo_page.summary([entry(partly)])
+    assert "1 still to be compared with Flax" in zoo_page.summary([entry(partly)])
     assert "yet to be" not in zoo_page.summary([entry(row())])
     assert line(None) == f"| `{NAME}` | 469,688 |  |  | not measured |  |  |  |  |"
     assert zoo_page.summary([entry(None)]).startswith("1 networks, 0 measured, 0 as")

@@ -92,12 +92,12 @@ def summary(found: list[Entry]) -> str:
     measured = [each for each in found if each.row is not None]
     wrong = [each for each in measured if each.row is not None and each.row.findings()]
     fit = len(measured) - len(wrong)
-    lines = [f"{len(found)} networks, {len(measured)} measured, {fit} as they must be."]
+    lines = [f"{len(found)} networks, {len(measured)} measured, {fit} of them pass."]
     against = [r for each in measured if each.row is not None for r in each.row.references]
     for names, text in (
         ("direct", "published checkpoints load as they are"),
         ("renamed", "through the spec's rules for names"),
-        ("reshaped", "so, with 1x1 convolutions as the linear layers that they are"),
+        ("reshaped", "so, once their 1x1 convolutions are linear layers"),
     ):
         lines.append(f"- {sum(r.names == names for r in against)} {text}")
     if stale := sum(each.stale for each in found):
@@ -106,7 +106,7 @@ def summary(found: list[Entry]) -> str:
     if partly:
         lacking = {other for row in partly for other in zoo_record.OTHERS.keys() - row.backends}
         titles = " and ".join(zoo_record.OTHERS[other] for other in sorted(lacking))
-        lines.append(f"- {len(partly)} networks have yet to be compared with {titles}")
+        lines.append(f"- {len(partly)} still to be compared with {titles}")
     for each in wrong:
         assert each.row is not None
         lines.append(f"- {_code(each.network.name)}: {'; '.join(map(_line, each.row.findings()))}")

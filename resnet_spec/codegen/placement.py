@@ -19,6 +19,7 @@ from resnet_spec.expressions import Const, Expr, Name
 from resnet_spec.ir import Instance, Network, Operation, Step
 from resnet_spec.language.identifiers import FirstParts
 from resnet_spec.specialize import CallLine, FeatureLine, Line, LoopLine, OperationLine, Path
+from resnet_spec.specialize.program import is_repeated
 
 Layer = OperationLine | CallLine
 
@@ -149,13 +150,13 @@ class Placement:
     ) -> None:
         """Everything below one name is kept in the same way."""
         numbers = Counter(heads.values())
-        held = Counter(container_of(line)[0] for line, _ in found if _is_repeated(line))
+        held = Counter(container_of(line)[0] for line, _ in found if is_repeated(line))
         below = [line for line, _ in found if self.places[id(line)] is Place.SUBMODULE]
         wild = FirstParts(line.path for line in below if heads[id(line)] is None)
         taken = {heads[id(line)] for line in below}
         for line, _ in found:
             head, place = heads[id(line)], self.places[id(line)]
-            holds = _is_repeated(line)
+            holds = is_repeated(line)
             shared = place is not Place.KEY and numbers[head] > 1
             shared = shared or (holds and held[container_of(line)[0]] > 1)
             # A name with an expression may be any of the first parts that it fits.
@@ -198,10 +199,6 @@ class Placement:
         chain = [each for each in between if id(each) in below and is_layer(each)]
         in_turn = all(each.inputs == (before.output,) for before, each in pairwise(chain))
         return in_turn and len(chain) == len(between) and all(each.when is None for each in chain)
-
-
-def _is_repeated(line: Layer) -> bool:
-    return isinstance(line, CallLine) and line.names is not None
 
 
 def _head(path: Path) -> str | None:

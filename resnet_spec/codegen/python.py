@@ -36,6 +36,7 @@ from resnet_spec.specialize import (
     Run,
     Value,
 )
+from resnet_spec.specialize.program import is_repeated
 
 
 def docstring(summary: str, *paragraphs: Sequence[str], indent: int = 0) -> list[str]:
@@ -290,10 +291,6 @@ def _is_block(line: Line) -> bool:
     return isinstance(line, CallLine) and line.names is None
 
 
-def _is_repeated(line: Line) -> bool:
-    return isinstance(line, CallLine) and line.names is not None
-
-
 def _reads(line: Line, previous: Line) -> bool:
     """Whether a line reads what an operation before it computes; also where it is no operation."""
     if not (isinstance(line, OperationLine | CallLine) and isinstance(previous, OperationLine)):
@@ -307,7 +304,7 @@ def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
     if isinstance(line, AssignLine):
         return False
     kind, before = _group(line), _group(previous)
-    if _is_repeated(line):
+    if is_repeated(line):
         return isinstance(previous, OperationLine)
     ended = before in ("weights", "norm", "activation")
     if _is_block(line) or kind == "merge":
@@ -315,7 +312,7 @@ def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
     if kind == "norm" and norm_first:
         return not isinstance(previous, AssignLine)
     if kind == "weights" and norm_first:
-        return before == "weights" or _is_repeated(previous)
+        return before == "weights" or is_repeated(previous)
     if kind == "weights":
         # What flattens a map belongs to the layer that it is flattened for, and so do merges.
         prepares = _is_one_of(previous, FLATTENING) or before == "merge"
@@ -326,7 +323,7 @@ def _begins(line: Line, previous: Line, norm_first: bool) -> bool:
         # Another branch, or what a new one begins with.
         parts = before != "weights" and _is_one_of(line, (*POOLING, "split"))
         return parts or not _reads(line, previous)
-    return isinstance(line, OperationLine) and _is_repeated(previous)
+    return isinstance(line, OperationLine) and is_repeated(previous)
 
 
 # --- the order of layers -------------------------------------------------------------------------

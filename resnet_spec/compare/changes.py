@@ -11,6 +11,7 @@ from resnet_spec.compare.canonical import COMMUTATIVE
 from resnet_spec.compare.rules import OF_ATTRIBUTES
 from resnet_spec.ir import Instance, Network, Operation
 from resnet_spec.ir.summary import stretches
+from resnet_spec.language.json_schema import shown
 from resnet_spec.language.syntax import Recipe
 
 _SHOWN = 8  # names of an order
@@ -91,7 +92,7 @@ def _of_recipes(old: Recipe | None, new: Recipe | None) -> Iterator[Change]:
     for key in sorted({*old.settings, *new.settings}):
         ours, theirs = old.settings.get(key), new.settings.get(key)
         if ours != theirs:
-            yield Change("recipe", f"training {key}", _text(ours), _text(theirs))
+            yield Change("recipe", f"training {key}", shown(ours), shown(theirs))
 
 
 # --- places --------------------------------------------------------------------------------------
@@ -164,11 +165,7 @@ def _of_operations(place: str, old: Operation, new: Operation) -> Iterator[_Foun
         if before != after:
             rule = OF_ATTRIBUTES.get(attribute.name, "attribute")
             what = f"{old.primitive.name} {attribute.name}"
-            yield _Found(rule, place, what, _text(before), _text(after))
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+            yield _Found(rule, place, what, shown(before), shown(after))
 
 
 def _exchanged(one: _Found, other: _Found) -> bool:

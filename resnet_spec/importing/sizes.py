@@ -18,7 +18,7 @@ from resnet_spec.importing.carry import layers_of
 from resnet_spec.importing.errors import Unable, Unsupported
 from resnet_spec.importing.graph import Graph, Op, Value, significant
 from resnet_spec.importing.matching import Ambiguous, Hash, graph_key, hashes
-from resnet_spec.importing.readers.model import Model
+from resnet_spec.importing.readers.model import Model, told_of
 
 NUMBER = 2  # of other sizes for which a model is read
 _LARGE = 128  # rows; of larger images half of them do
@@ -92,14 +92,9 @@ def told(
 def _fixed(graph: Graph) -> Iterator[str]:
     """What a graph of one size shows."""
     for kind, places in graph.covering.items():
-        yield _places(places, _COVERING.format({"avg_pool": "mean"}.get(kind, "maximum")))
+        yield told_of(places, _COVERING.format({"avg_pool": "mean"}.get(kind, "maximum")))
     if graph.one_sided:
-        yield _places(graph.one_sided, _ONE_SIDED)
-
-
-def _places(places: Sequence[str], what: str) -> str:
-    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-    return f"{places[0]}{more}: {what}"
+        yield told_of(graph.one_sided, _ONE_SIDED)
 
 
 # --- other sizes ---------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def _field_schema(field: FieldInfo) -> Schema:
     if own is not None:
         schema = dict(own.json_schema or {})
     elif (model := keys.nested_model(field.annotation)) is not None:
-        schema = _reference(_name(model))
+        schema = keys.definition(_name(model))
         if any(get_origin(kind) is list for kind in get_args(field.annotation)):
             schema = {"type": "array", "items": schema}
     else:
@@ -91,10 +91,6 @@ def _name(model: type[BaseModel]) -> str:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _reference(name: str) -> Schema:
-    return {"$ref": f"#/$defs/{name}"}
 
 
 def _allow_patches(root: Schema) -> None:
@@ -124,14 +120,14 @@ def _plain(schema: Schema) -> Schema:
 
 def _definitions() -> dict[str, Schema]:
     """Everything that a schema may refer to, by name."""
-    call = _reference("CallArgument")
+    call = keys.definition("CallArgument")
     layers = {key: _layer_schema(key) for key in (*PRIMITIVES, *ROLES)}
     names = {key: keys.layer_model(key).__name__ for key in layers}
     return {
         "Layer": _any_of(
             "one operation: a primitive, 'norm' or 'act', a block, a slot, or a loop",
             {"enum": _bare(), "description": "an operation that needs no keys"},
-            *(_reference(name) for name in (*names.values(), "BlockCall", "SlotCall", "Loop")),
+            *(keys.definition(name) for name in (*names.values(), "BlockCall", "SlotCall", "Loop")),
         ),
         **{names[key]: schema for key, schema in layers.items()},
         "BlockCall": _model_schema(keys.BlockCallModel, call),
@@ -146,7 +142,7 @@ def _definitions() -> dict[str, Schema]:
         "TrainingChoice": _any_of(
             "the name of a recipe, keys that change one, or none",
             {"type": ["string", "null"]},
-            _reference("Training"),
+            keys.definition("Training"),
         ),
         **_given(),
         "Defaults": _defaults(),
@@ -172,8 +168,8 @@ def _given() -> dict[str, Schema]:
         "CallArgument": _any_of(
             "an argument of the block: an expression, or a list with one for each repetition; or "
             "what fills one of its slots: none, a name, or {name: {argument: value}}",
-            _reference("Expression"),
-            {"type": "array", "items": _reference("Expression"), "minItems": 1},
+            keys.definition("Expression"),
+            {"type": "array", "items": keys.definition("Expression"), "minItems": 1},
             {"type": "null"},
             _filled(),
         ),
@@ -245,7 +241,7 @@ def _layer_schema(key: str) -> Schema:
 
 
 def _attribute_kinds() -> tuple[Schema, Schema]:
-    return _reference("Expression"), _reference("Initializer")
+    return keys.definition("Expression"), keys.definition("Initializer")
 
 
 def _attributes(primitive: Primitive) -> dict[str, Schema]:
@@ -257,7 +253,7 @@ def _attribute(attribute: Attribute) -> Schema:
     if not attribute.required:
         text = f"{text}; default {shown(attribute.default)}"
     if attribute.type == "init":
-        return {**_reference("Initializer"), "description": text}
+        return {**keys.definition("Initializer"), "description": text}
     number: Schema = {"type": _TYPES[attribute.type]}
     if attribute.minimum is not None:
         number["minimum"] = attribute.minimum
@@ -270,7 +266,7 @@ def _attribute(attribute: Attribute) -> Schema:
 def _defaults() -> Schema:
     """Defaults of roles, of primitives (their attributes) and, by any other key, of blocks."""
     properties: dict[str, Schema] = {
-        role: {**_reference("Binding"), "description": f"fills '{role}'; default {usual}"}
+        role: {**keys.definition("Binding"), "description": f"fills '{role}'; default {usual}"}
         for role, usual in ROLES.items()
     }
     for primitive in PRIMITIVES.values():
@@ -285,7 +281,7 @@ def _defaults() -> Schema:
         "type": "object",
         "description": "of norm and act, of primitives and of blocks, by name",
         "properties": properties,
-        "additionalProperties": _reference("Default"),
+        "additionalProperties": keys.definition("Default"),
     }
 
 

@@ -30,29 +30,29 @@ def _list_of(schema: dict[str, Any]) -> WithJsonSchema:
     return WithJsonSchema({"type": "array", "items": schema})
 
 
-def _definition(name: str) -> dict[str, Any]:
+def definition(name: str) -> dict[str, Any]:
     return {"$ref": f"#/$defs/{name}"}
 
 
-EXPRESSION_SCHEMA = _definition("Expression")
+EXPRESSION_SCHEMA = definition("Expression")
 
 ExpressionNode = Annotated[Any, Raw, WithJsonSchema(EXPRESSION_SCHEMA)]
 ExpressionsNode = Annotated[Any, Raw, _mapping_of(EXPRESSION_SCHEMA)]
-LayersNode = Annotated[Any, Raw, _list_of(_definition("Layer"))]
-StagesNode = Annotated[Any, Raw, _list_of(_definition("Stage"))]
-BlocksNode = Annotated[Any, Raw, _mapping_of(_definition("InlineBlock"))]
-ArgumentsNode = Annotated[Any, Raw, _mapping_of(_definition("Argument"))]
-BindingsNode = Annotated[Any, Raw, _mapping_of(_definition("Binding"))]
-DefaultsNode = Annotated[Any, Raw, WithJsonSchema(_definition("Defaults"))]
-PatternNode = Annotated[Any, Raw, WithJsonSchema(_definition("Name"))]
+LayersNode = Annotated[Any, Raw, _list_of(definition("Layer"))]
+StagesNode = Annotated[Any, Raw, _list_of(definition("Stage"))]
+BlocksNode = Annotated[Any, Raw, _mapping_of(definition("InlineBlock"))]
+ArgumentsNode = Annotated[Any, Raw, _mapping_of(definition("Argument"))]
+BindingsNode = Annotated[Any, Raw, _mapping_of(definition("Binding"))]
+DefaultsNode = Annotated[Any, Raw, WithJsonSchema(definition("Defaults"))]
+PatternNode = Annotated[Any, Raw, WithJsonSchema(definition("Name"))]
 ReferenceNode = Annotated[Any, Raw, WithJsonSchema({"type": "string"})]
 InputsNode = Annotated[
     Any,
     Raw,
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
-InitializerNode = Annotated[Any, Raw, WithJsonSchema(_definition("Initializer"))]
-TrainingNode = Annotated[Any, Raw, WithJsonSchema(_definition("TrainingChoice"))]
+InitializerNode = Annotated[Any, Raw, WithJsonSchema(definition("Initializer"))]
+TrainingNode = Annotated[Any, Raw, WithJsonSchema(definition("TrainingChoice"))]
 
 Size = Annotated[int, Field(strict=True, ge=1, le=MAX_SIZE)]
 Count = Annotated[int, Field(strict=True, ge=0)]

@@ -82,6 +82,11 @@ class CallLine(NamedTuple):
     span: Span | None = None
 
 
+def is_repeated(line: object) -> bool:
+    """Whether a line is a chain of blocks."""
+    return isinstance(line, CallLine) and line.names is not None
+
+
 class AssignLine(NamedTuple):
     """`output = input`: a second name for a value whose variable is about to change."""
 

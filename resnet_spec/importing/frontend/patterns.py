@@ -7,7 +7,7 @@ is in the graph by names that are no primitives until here; what is left then ca
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.frontend.layers import padding_of
 from resnet_spec.importing.graph import Graph, Op, Value, completed, is_point
+from resnet_spec.importing.readers.model import told_of
 from resnet_spec.primitives import PRIMITIVES, SAME
 
 _WORDS = {
@@ -69,16 +70,11 @@ def resolve(graph: Graph) -> list[str]:
             what = _WORDS[op.kind].format(**op.attributes)
             raise Unsupported(f"the language has no operation for {what}", op.place)
     found = ((norms, _AFFINE), (factors, _SCALE))
-    return [_told(places, what) for places, what in found if places]
+    return [told_of(places, what) for places, what in found if places]
 
 
 _AFFINE = "a product and a sum for each channel is a batch norm in the spec"
 _SCALE = "a factor for each channel is a convolution of 1x1 of each channel by itself in the spec"
-
-
-def _told(places: Sequence[str], what: str) -> str:
-    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-    return f"{places[0]}{more}: {what}"
 
 
 def _as_convolution(graph: Graph, op: Op) -> bool:

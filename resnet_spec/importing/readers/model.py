@@ -26,6 +26,12 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
+def told_of(places: Sequence[str], what: str) -> str:
+    """A note on the first of several places, and how many more there are."""
+    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+    return f"{places[0]}{more}: {what}"
+
+
 class Node(NamedTuple):
     """One operator as ONNX defines it (https://onnx.ai/onnx/operators); "" is no input.
 

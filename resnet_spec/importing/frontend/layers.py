@@ -269,13 +269,13 @@ def pool(kind: str) -> Rule:
         kernel, stride = square(call, "kernel_shape"), square(call, "strides")
         if square(call, "dilations") != 1:
             raise Unsupported("a pooling with dilation")
+        rows = padding(call, value, kernel, stride)
         attributes = {
             "kernel": kernel,
             "stride": stride,
-            "padding": padding(call, value, kernel, stride),
-            "ceil": bool(call.attributes.get("ceil_mode", 0)),
+            "padding": rows,
+            "ceil": bool(call.attributes.get("ceil_mode", 0)) and rows != SAME,
         }
-        attributes["ceil"] &= attributes["padding"] != SAME
         if kind == "avg_pool" and attributes["padding"] != 0:
             _check_counted(call, attributes["padding"])
         return call.new(kind, [value], attributes)

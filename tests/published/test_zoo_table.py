@@ -133,7 +133,7 @@ def test_what_was_not_measured_shows() -> None:
     assert "1 still to be compared with Flax" in zoo_page.summary([entry(partly)])
     assert "yet to be" not in zoo_page.summary([entry(row())])
     assert line(None) == f"| `{NAME}` | 469,688 |  |  | not measured |  |  |  |  |"
-    assert zoo_page.summary([entry(None)]).startswith("1 networks, 0 measured, 0 as")
+    assert zoo_page.summary([entry(None)]).startswith("1 networks, 0 measured, 0 of them pass")
 
 
 def test_every_network_has_a_line() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from resnet_spec.importing.graph import Graph, Op, Value, significant
-from resnet_spec.importing.normal_form import pads_nothing, same_padding
+from resnet_spec.importing.normal_form import cuts_off, pads_nothing, same_padding
 from resnet_spec.primitives import SAME, Shape
 
 # What has one meaning in whatever order its inputs stand.
@@ -107,11 +107,8 @@ def _write_same_as_number(graph: Graph) -> None:
 def _drop_ceil(graph: Graph) -> None:
     """No `ceil: true` where no window is cut off at the graph's own size."""
     for op in graph.ops:
-        if op.kind in ("max_pool", "avg_pool") and op.attributes["ceil"]:
-            kernel, stride, padding = (op.attributes[n] for n in ("kernel", "stride", "padding"))
-            given = graph.shapes[op.inputs[0]]
-            room = [(size or 1) + 2 * padding - kernel for size in (given.height, given.width)]
-            op.attributes["ceil"] = any(each % stride for each in room)
+        if op.kind in ("max_pool", "avg_pool"):
+            op.attributes["ceil"] = cuts_off(op.attributes, graph.shapes[op.inputs[0]])
 
 
 def same_sides(op: Op, given: Shape) -> set[int]:

@@ -7,7 +7,8 @@ here is true for any input of the graph's size, and loses no parameter.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from resnet_spec.importing.graph import GATED, Graph, Op, Value, is_point, takes_any
 from resnet_spec.primitives import SAME, Shape
@@ -79,6 +80,14 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tupl
     last = (size - 1) // stride * stride
     total = max(last + dilation * (kernel - 1) + 1 - size, 0)
     return total // 2, total - total // 2
+
+
+def cuts_off(pool: Mapping[str, Any], given: Shape) -> bool:
+    """Whether the last window of a pooling leaves its map, by `ceil: true`, at this size."""
+    kernel, stride, padding = (pool[name] for name in ("kernel", "stride", "padding"))
+    if padding == SAME or not pool["ceil"]:
+        return False
+    return any((n + 2 * padding - kernel) % stride for n in (given.height or 1, given.width or 1))
 
 
 def pads_nothing(op: Op, given: Shape) -> bool:

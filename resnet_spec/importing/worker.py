@@ -146,7 +146,8 @@ class Worker:
             names[id(getattr(sys.modules.pop(name), "__dict__", None))] = name
         gc.collect()
         for held in gc.get_objects():
-            if type(held) is dict and held.get("__name__") == names.get(id(held), ""):
+            called = names.get(id(held))
+            if called and type(held) is dict and held.get("__name__") == called:
                 held.update(dict.fromkeys(held.keys() - {"__builtins__", "__name__"}))
         gc.collect()
 

@@ -137,7 +137,7 @@ def serve(worker: object, requests: IO[str], answers: IO[str]) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def run(worker_of: Callable[[str], Any], free: Callable[[Any], object] = id) -> NoReturn:
+def run(worker_of: Callable[[str], Any], free: Callable[[Any], None] | None = None) -> NoReturn:
     """Serves standard input, as a process that was told its kind, and ends the process.
 
     `free` lets go of what a worker holds of the user's, when all exit handlers are done.
@@ -154,7 +154,8 @@ def run(worker_of: Callable[[str], Any], free: Callable[[Any], object] = id) -> 
     # As Python ends, which besides would take up to a second to free the modules of a framework.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    free(worker)
+    if free:
+        free(worker)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or none
             stream.flush()

@@ -330,6 +330,10 @@ def test_windows_are_cut_off_at_other_sizes_alone(tmp_path: Path) -> None:
 
     found = brought(network(tail=nn.MaxPool2d(2, 2, ceil_mode=True)), tmp_path)
     assert ", kernel: 2, ceil: true}" in found.text
+    padded = [nn.ZeroPad2d(1), nn.AvgPool2d(3, 1, ceil_mode=True), nn.AvgPool2d(4, ceil_mode=True)]
+    for tail in (nn.Sequential(*padded), nn.MaxPool2d(2, 2, padding=1, ceil_mode=True)):
+        found = brought(network(tail=tail), tmp_path)
+        assert "ceil" not in found.text  # the language has none for such windows
 
 
 @pytest.mark.parametrize("changed", [{"bias": True}, {"dilation": 2}, {"groups": 4}, {}])

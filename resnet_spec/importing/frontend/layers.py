@@ -14,7 +14,7 @@ from resnet_spec.importing.frontend.builder import described
 from resnet_spec.importing.frontend.call import Call, Rule
 from resnet_spec.importing.frontend.views import CHANNELS, COLUMNS, ROWS, View
 from resnet_spec.importing.graph import Value
-from resnet_spec.importing.normal_form import at_one_place, same_padding
+from resnet_spec.importing.normal_form import at_one_place, cuts_off, same_padding
 from resnet_spec.importing.readers.model import ADAPTIVE_POOL
 from resnet_spec.primitives import SAME, Shape
 
@@ -278,7 +278,13 @@ def pool(kind: str) -> Rule:
         }
         if kind == "avg_pool" and attributes["padding"] != 0:
             _check_counted(call, attributes["padding"])
-        return call.new(kind, [value], attributes)
+        try:
+            return call.new(kind, [value], attributes)
+        except Unsupported:
+            if cuts_off(attributes, call.builder.shape(value)):
+                raise
+            # The language has no `ceil` for such windows, and none of them is cut off.
+            return call.new(kind, [value], {**attributes, "ceil": False})
 
     return rule
 

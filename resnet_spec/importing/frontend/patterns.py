@@ -15,6 +15,7 @@ import numpy as np
 from resnet_spec.importing.errors import Unsupported
 from resnet_spec.importing.frontend.layers import padding_of
 from resnet_spec.importing.graph import Graph, Op, Value, completed, is_point
+from resnet_spec.importing.normal_form import cuts_off
 from resnet_spec.importing.readers.model import told_of
 from resnet_spec.primitives import PRIMITIVES, SAME
 
@@ -315,8 +316,12 @@ def _blur(around: Around, op: Op, before: Op | None) -> bool:
         border = before
     elif op.kind == "avg_pool" and before.kind == "avg_pool":
         stride = op.attributes["stride"]
-        mean = {"kernel": 2, "padding": 0, "ceil": False}
-        means = all(mean.items() <= each.attributes.items() for each in (op, before))
+        mean = {"kernel": 2, "padding": 0}
+        means = all(
+            mean.items() <= each.attributes.items()
+            and not cuts_off(each.attributes, around.graph.shapes[each.inputs[0]])
+            for each in (op, before)
+        )
         first = around.makers.get(before.inputs[0])
         if not means or before.attributes["stride"] != 1 or first is None:
             return False
@@ -335,7 +340,9 @@ def _padding(around: Around, op: Op, before: Op | None) -> bool:
     if before is None or before.kind != "pad" or op.kind not in ("conv", "avg_pool"):
         return False
     attributes = op.attributes
-    if attributes["padding"] == SAME or (op.kind == "avg_pool" and attributes["ceil"]):
+    if attributes["padding"] == SAME:
+        return False
+    if op.kind == "avg_pool" and cuts_off(attributes, around.graph.shapes[op.inputs[0]]):
         return False
     kernel, stride = attributes["kernel"], attributes["stride"]
     sides = [each + attributes["padding"] for each in before.attributes["sides"]]
@@ -348,6 +355,8 @@ def _padding(around: Around, op: Op, before: Op | None) -> bool:
         return False
     if padding == SAME:
         around.graph.one_sided.append(op.place)
+    if op.kind == "avg_pool":
+        attributes["ceil"] = False  # no window is cut off, and the language has none for padding
     attributes["padding"] = padding
     op.inputs = list(before.inputs)
     return False
